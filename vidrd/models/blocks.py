@@ -1,0 +1,275 @@
+"""Layers of the networks, written so that frames never move in memory.
+
+Inside the networks a batch of clips is one tensor of frames, `(B*T) C H W` in channels-last memory, that is
+B T H W C as it lies. Every layer reads that memory through a view:
+
+    spatial layers      (B*T) C H W            a frame is a sample
+    norms over a clip   B C (T*H) W            a clip is one tall picture
+    temporal conv       B C T (H*W)            a 2-D convolution of 3 x 1
+    spatial attention   (B*T) heads (H*W) d
+    temporal attention  B (H*W*heads) T d      every pixel of every head is a head
+
+so no layer transposes or copies. Parameters carry the key names of the released checkpoints.
+"""
+
+import math
+from collections.abc import Iterator
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, nn
+
+Frames = Float[Tensor, "BT C H W"]
+
+
+def channels_last(x: Tensor) -> Tensor:
+    """The same tensor with channels last in memory; no copy where it already lies so."""
+    return x.contiguous(memory_format=torch.channels_last)
+
+
+def as_clips(x: Frames, frames: int) -> Float[Tensor, "B C TH W"]:
+    """View frames as clips, one tall picture each."""
+    BT, C, H, W = x.shape
+    return x.permute(0, 2, 3, 1).reshape(BT // frames, frames * H, W, C).permute(0, 3, 1, 2)
+
+
+def group_norm(x: Frames, norm: nn.GroupNorm, frames: int) -> Frames:
+    """Group normalisation whose statistics run over `frames` frames; 1: each frame by itself."""
+    if frames == 1:
+        return norm(x)
+    BT, C, H, W = x.shape
+    y = norm(as_clips(x, frames))
+    return y.permute(0, 2, 3, 1).reshape(BT, H, W, C).permute(0, 3, 1, 2)
+
+
+def sinusoids(positions: Float[Tensor, "..."], width: int) -> Float[Tensor, "... D"]:
+    """Cosines, then sines, of geometrically falling frequencies: the embedding of a timestep in diffusion U-Nets."""
+    half = width // 2
+    frequencies = torch.exp(-math.log(10000.0) * torch.arange(half, device=positions.device) / half)
+    angles = positions[..., None].float() * frequencies
+    return torch.cat([angles.cos(), angles.sin()], dim=-1)
+
+
+def frame_positions(frames: int, width: int, like: Tensor) -> Float[Tensor, "T D"]:
+    """Sines and cosines of the frame index, interleaved: the parameter-free embedding of a frame's place in its clip."""
+    rate = torch.exp(-math.log(10000.0) * torch.arange(0, width, 2, device=like.device) / width)
+    angles = torch.arange(frames, device=like.device)[:, None] * rate
+    return torch.stack([angles.sin(), angles.cos()], dim=-1).flatten(1).to(like.dtype)
+
+
+class TimestepEmbedding(nn.Module):
+    """Two linear layers over the sinusoids of a timestep."""
+
+    def __init__(self, channels: int, width: int):
+        super().__init__()
+        self.linear_1 = nn.Linear(channels, width)
+        self.linear_2 = nn.Linear(width, width)
+
+    def forward(self, x: Float[Tensor, "... C"]) -> Float[Tensor, "... D"]:
+        """Embed sinusoids."""
+        return self.linear_2(F.silu(self.linear_1(x)))
+
+
+class ResnetBlock(nn.Module):
+    """Two convolutions on a frame, norms over `frames` frames, the time embedding between them.
+
+    In the U-Net the norms run over the whole clip, as in the released code; in the VAE over single frames.
+    """
+
+    def __init__(self, in_channels: int, out_channels: int, *, groups: int, eps: float, time_width: int | None = None):
+        super().__init__()
+        self.norm1 = nn.GroupNorm(groups, in_channels, eps)
+        self.conv1 = nn.Conv2d(in_channels, out_channels, 3, padding=1)
+        if time_width is not None:
+            self.time_emb_proj = nn.Linear(time_width, out_channels)
+        self.norm2 = nn.GroupNorm(groups, out_channels, eps)
+        self.conv2 = nn.Conv2d(out_channels, out_channels, 3, padding=1)
+        if in_channels != out_channels:
+            self.conv_shortcut = nn.Conv2d(in_channels, out_channels, 1)
+
+    def forward(self, x: Frames, time: Float[Tensor, "B t D"] | None = None, frames: int = 1) -> Frames:
+        """`time` holds one embedding a clip (t = 1) or one a frame (t = frames)."""
+        h = self.conv1(F.silu(group_norm(x, self.norm1, frames)))
+        if time is not None:
+            shift = self.time_emb_proj(F.silu(time))
+            h = h + shift.expand(-1, frames, -1).reshape(len(h), -1, 1, 1)
+        h = self.conv2(F.silu(group_norm(h, self.norm2, frames)))
+        return (self.conv_shortcut(x) if hasattr(self, "conv_shortcut") else x) + h
+
+
+class TemporalConv(nn.Module):
+    """Residual stack of [GroupNorm, SiLU, Dropout, Conv3d 3x1x1]; the last one starts at zero: the identity at first.
+
+    A single frame passes through untouched. Source: the Temp-Conv of VidRD's architecture figure.
+    """
+
+    def __init__(self, channels: int, *, layers: int, groups: int, dropout: float = 0.1):
+        super().__init__()
+        stack: list[nn.Module] = []
+        for _ in range(layers):
+            conv = nn.Conv3d(channels, channels, (3, 1, 1), padding=(1, 0, 0))
+            stack += [nn.GroupNorm(groups, channels), nn.SiLU(), nn.Dropout(dropout), conv]
+        self.convs = nn.ModuleList(stack)
+        nn.init.zeros_(conv.weight)
+        nn.init.zeros_(conv.bias)
+
+    def forward(self, x: Frames, frames: int) -> Frames:
+        """Mix neighbouring frames of each clip."""
+        if frames == 1:
+            return x
+        BT, C, H, W = x.shape
+        h = x.permute(0, 2, 3, 1).reshape(BT // frames, frames, H * W, C).permute(0, 3, 1, 2)
+        for norm, act, dropout, conv in _fours(self.convs):
+            h = F.conv2d(dropout(act(norm(h))), conv.weight.squeeze(-1), conv.bias, padding=(1, 0))
+        return x + h.permute(0, 2, 3, 1).reshape(BT, H, W, C).permute(0, 3, 1, 2)
+
+
+def _fours(modules: nn.ModuleList) -> Iterator[tuple[nn.Module, ...]]:
+    return zip(*[iter(modules)] * 4, strict=True)
+
+
+class Attention(nn.Module):
+    """Projections of multi-head attention; the caller says how tokens lie."""
+
+    def __init__(self, width: int, heads: int, context_width: int | None = None):
+        super().__init__()
+        self.heads = heads
+        self.to_q = nn.Linear(width, width, bias=False)
+        self.to_k = nn.Linear(context_width or width, width, bias=False)
+        self.to_v = nn.Linear(context_width or width, width, bias=False)
+        self.to_out = nn.ModuleList([nn.Linear(width, width)])
+
+    def spatial(self, x: Float[Tensor, "BT S D"]) -> Float[Tensor, "BT S D"]:
+        """Each frame's tokens attend to the tokens of that frame."""
+        return self.cross(x, x)
+
+    def cross(self, x: Float[Tensor, "BT S D"], context: Float[Tensor, "BT L E"]) -> Float[Tensor, "BT S D"]:
+        """Each frame's tokens attend to a context."""
+        q, k, v = (self._split(p(y)) for p, y in ((self.to_q, x), (self.to_k, context), (self.to_v, context)))
+        return self._join(F.scaled_dot_product_attention(q, k, v), x)
+
+    def temporal(self, x: Float[Tensor, "BT S D"], frames: int) -> Float[Tensor, "BT S D"]:
+        """Each token attends to the tokens of the same place in all frames of its clip."""
+        q, k, v = (
+            p(x).view(len(x) // frames, frames, -1, x.shape[-1] // self.heads).transpose(1, 2)
+            for p in (self.to_q, self.to_k, self.to_v)
+        )
+        return self._join(F.scaled_dot_product_attention(q, k, v), x)
+
+    def _split(self, x: Float[Tensor, "BT S D"]) -> Float[Tensor, "BT h S d"]:
+        return x.unflatten(-1, (self.heads, -1)).transpose(1, 2)
+
+    def _join(self, y: Float[Tensor, "b h s d"], like: Float[Tensor, "BT S D"]) -> Float[Tensor, "BT S D"]:
+        return self.to_out[0](y.transpose(1, 2).reshape(like.shape))
+
+
+class GEGLU(nn.Module):
+    """Linear layer gated by the GELU of its other half."""
+
+    def __init__(self, width: int, hidden: int):
+        super().__init__()
+        self.proj = nn.Linear(width, 2 * hidden)
+
+    def forward(self, x: Float[Tensor, "... D"]) -> Float[Tensor, "... E"]:
+        """Gate."""
+        value, gate = self.proj(x).chunk(2, dim=-1)
+        return value * F.gelu(gate)
+
+
+class FeedForward(nn.Module):
+    """GEGLU of four times the width, then back."""
+
+    def __init__(self, width: int):
+        super().__init__()
+        self.net = nn.ModuleList([GEGLU(width, 4 * width), nn.Identity(), nn.Linear(4 * width, width)])
+
+    def forward(self, x: Float[Tensor, "... D"]) -> Float[Tensor, "... D"]:
+        """Transform each token alone."""
+        return self.net[2](self.net[0](x))
+
+
+class TransformerBlock(nn.Module):
+    """Self-attention, cross-attention, temporal attention, feed-forward: the order of VidRD's architecture figure.
+
+    `embed` adds the sinusoid of the frame index to the token stream itself, also for a single frame: so the released
+    weights were trained (their code adds it in place to a view of the stream).
+    """
+
+    def __init__(self, width: int, heads: int, context_width: int, *, embed: bool):
+        super().__init__()
+        self.embed = embed
+        self.attn1 = Attention(width, heads)
+        self.norm1 = nn.LayerNorm(width)
+        self.attn2 = Attention(width, heads, context_width)
+        self.norm2 = nn.LayerNorm(width)
+        self.temp_attn = Attention(width, heads)
+        self.temp_norm = nn.LayerNorm(width)
+        self.ff = FeedForward(width)
+        self.norm3 = nn.LayerNorm(width)
+        nn.init.zeros_(self.temp_attn.to_out[0].weight)
+        nn.init.zeros_(self.temp_attn.to_out[0].bias)
+
+    def forward(self, x: Float[Tensor, "BT S D"], context: Float[Tensor, "BT L E"], frames: int) -> Tensor:
+        """Tokens of frames in, tokens of frames out."""
+        x = x + self.attn1.spatial(self.norm1(x))
+        x = x + self.attn2.cross(self.norm2(x), context)
+        if self.embed:
+            position = frame_positions(frames, x.shape[-1], x)
+            x = (x.unflatten(0, (-1, frames)) + position[:, None]).flatten(0, 1)
+        if frames > 1:
+            x = x + self.temp_attn.temporal(self.temp_norm(x), frames)
+        return x + self.ff(self.norm3(x))
+
+
+class Transformer(nn.Module):
+    """One transformer block on the pixels of frames, between two projections; its own norm sees single frames."""
+
+    def __init__(self, channels: int, heads: int, context_width: int, *, groups: int, linear: bool, embed: bool):
+        super().__init__()
+        project = nn.Linear if linear else lambda i, o: nn.Conv2d(i, o, 1)
+        self.norm = nn.GroupNorm(groups, channels, 1e-6)
+        self.proj_in = project(channels, channels)
+        self.transformer_blocks = nn.ModuleList([TransformerBlock(channels, heads, context_width, embed=embed)])
+        self.proj_out = project(channels, channels)
+
+    def forward(self, x: Frames, context: Float[Tensor, "BT L E"], frames: int) -> Frames:
+        """Mix pixels with pixels, text and other frames."""
+        BT, C, H, W = x.shape
+        tokens = self.norm(x).permute(0, 2, 3, 1).reshape(BT, H * W, C)
+        tokens = self._project(self.proj_in, tokens)
+        for block in self.transformer_blocks:
+            tokens = block(tokens, context, frames)
+        tokens = self._project(self.proj_out, tokens)
+        return x + tokens.reshape(BT, H, W, C).permute(0, 3, 1, 2)
+
+    @staticmethod
+    def _project(layer: nn.Module, tokens: Float[Tensor, "BT S D"]) -> Float[Tensor, "BT S D"]:
+        """A 1x1 convolution is a linear layer on tokens: SD 1 stores the one, SD 2 the other."""
+        return F.linear(tokens, layer.weight.flatten(1), layer.bias)  # type: ignore[operator,arg-type]
+
+
+class Downsample(nn.Module):
+    """Convolution of stride 2. `asymmetric` pads only at the right and below, as SD's VAE encoder does."""
+
+    def __init__(self, channels: int, *, asymmetric: bool = False):
+        super().__init__()
+        self.asymmetric = asymmetric
+        self.conv = nn.Conv2d(channels, channels, 3, stride=2, padding=0 if asymmetric else 1)
+
+    def forward(self, x: Frames) -> Frames:
+        """Halve height and width, rounding up unless asymmetric."""
+        return self.conv(F.pad(x, (0, 1, 0, 1)) if self.asymmetric else x)
+
+
+class Upsample(nn.Module):
+    """Nearest-neighbour enlargement, then a convolution."""
+
+    def __init__(self, channels: int):
+        super().__init__()
+        self.conv = nn.Conv2d(channels, channels, 3, padding=1)
+
+    def forward(self, x: Frames, size: tuple[int, int] | None = None) -> Frames:
+        """Double height and width, or reach `size` exactly (odd sizes)."""
+        x = F.interpolate(x, size=size, mode="nearest") if size else F.interpolate(x, scale_factor=2.0, mode="nearest")
+        return self.conv(x)

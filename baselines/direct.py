@@ -1,0 +1,63 @@
+"""The whole video in one window, longer than the network was trained on: no seams, and no promise of quality."""
+
+from dataclasses import dataclass
+
+import torch
+
+from vidrd.denoiser import Denoiser
+from vidrd.noise import KeyedNoise, Noise
+from vidrd.sampling import Announce, OnEvent, Origin, Plan, Request, Result, check_fits
+from vidrd.schedule import Schedule
+
+
+@dataclass(frozen=True)
+class Options:
+    """Nothing varies."""
+
+
+def plan(request: Request, steps: int, options: Options) -> Plan:
+    """One window of N frames; the request's clip length plays no part."""
+    return Plan(
+        calls=steps,
+        fe=steps * request.frames,
+        windows=((0, request.frames),),
+        seams=(),
+        frames=tuple(Origin(0, frame) for frame in range(request.frames)),
+    )
+
+
+@torch.no_grad()
+def sample(
+    denoise: Denoiser,
+    schedule: Schedule,
+    request: Request,
+    options: Options = Options(),
+    *,
+    noise: Noise | None = None,  # None: KeyedNoise(request.seeds)
+    on_event: OnEvent | None = None,  # told of every call and step; may raise Cancelled
+    device: torch.device | str | None = None,  # of the latents, where the network is; None: the CPU
+    dtype: torch.dtype | None = None,  # of the latents; None: float32
+) -> Result:
+    """Sample all frames together by plain DDIM.
+
+    Raises:
+        ValueError: the video is too long for the network.
+    """
+    todo = plan(request, schedule.steps, options)
+    check_fits(denoise, request.frames)
+    announce = Announce(on_event, todo.calls)
+    noise = KeyedNoise(request.seeds) if noise is None else noise
+    C, H, W = request.shape
+    shape = (C, request.frames, H, W)
+    timesteps = torch.tensor(schedule.timesteps, device=device)
+
+    x = noise("initial", 0, shape).to(device, dtype)
+    for step in range(schedule.steps):
+        prediction = denoise(x, timesteps[step])
+        announce("call", 0, step, prediction)
+        fresh = noise("step", 0, shape, step) if request.eta > 0 else None
+        x = schedule.step(x, prediction, step, request.eta, fresh)
+        announce("step", 0, step, x)
+    announce("clip", 0, schedule.steps - 1, x)
+    announce("frames", 0, schedule.steps - 1, x)
+    return Result(x, todo)

@@ -1,0 +1,78 @@
+"""Unrelated clips, one after the other: the null model of every seam.
+
+With shared noise every clip begins alike: VidRD's reuse without the reversal, the mixing and the guidance.
+"""
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from vidrd.denoiser import Denoiser
+from vidrd.noise import KeyedNoise, Noise
+from vidrd.sampling import Announce, OnEvent, Origin, Plan, Request, Result, Seam, check_fits
+from vidrd.schedule import Schedule
+
+
+@dataclass(frozen=True)
+class Options:
+    """What may vary."""
+
+    shared_noise: bool = False  # every clip starts from the first one's noise
+
+
+def plan(request: Request, steps: int, options: Options) -> Plan:
+    """K = ceil(N / F) clips, cropped to N frames."""
+    clip = request.clip
+    clips = math.ceil(request.frames / clip)
+    starts = [number * clip for number in range(clips)]
+    return Plan(
+        calls=clips * steps,
+        fe=clips * steps * clip,
+        windows=tuple((start, start + clip) for start in starts),
+        seams=tuple(Seam(start, "hard") for start in starts[1:]),
+        frames=tuple(Origin(*divmod(frame, clip)) for frame in range(request.frames)),
+    )
+
+
+@torch.no_grad()
+def sample(
+    denoise: Denoiser,
+    schedule: Schedule,
+    request: Request,
+    options: Options = Options(),
+    *,
+    noise: Noise | None = None,  # None: KeyedNoise(request.seeds)
+    on_event: OnEvent | None = None,  # told of every call, step and clip; may raise Cancelled
+    device: torch.device | str | None = None,  # of the latents, where the network is; None: the CPU
+    dtype: torch.dtype | None = None,  # of the latents; None: float32
+) -> Result:
+    """Sample every clip by plain DDIM from its own noise, or all from the same.
+
+    Raises:
+        ValueError: the clip is too long for the network.
+    """
+    todo = plan(request, schedule.steps, options)
+    check_fits(denoise, request.clip)
+    announce = Announce(on_event, todo.calls)
+    noise = KeyedNoise(request.seeds) if noise is None else noise
+    C, H, W = request.shape
+    shape = (C, request.clip, H, W)
+    timesteps = torch.tensor(schedule.timesteps, device=device)
+    shared = noise("initial", 0, shape) if options.shared_noise else None
+
+    video: list[Tensor] = []
+    for clip, (start, _) in enumerate(todo.windows):
+        initial = noise("initial", clip, shape) if shared is None else shared
+        x = initial.to(device, dtype)
+        for step in range(schedule.steps):
+            prediction = denoise(x, timesteps[step])
+            announce("call", clip, step, prediction)
+            fresh = noise("step", clip, shape, step) if request.eta > 0 else None
+            x = schedule.step(x, prediction, step, request.eta, fresh)
+            announce("step", clip, step, x)
+        announce("clip", clip, schedule.steps - 1, x)
+        video.append(x[:, :, : request.frames - start])
+        announce("frames", clip, schedule.steps - 1, video[-1])
+    return Result(torch.cat(video, dim=2), todo)

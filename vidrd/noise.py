@@ -1,0 +1,119 @@
+"""Where randomness comes from: noise that a key names, the released code's stream, and priors over frames.
+
+A sampler asks for noise by purpose ("initial" for the start of a clip, "step" for what a step with eta adds), clip
+and step. With `KeyedNoise` the answer depends on the key and the video's seed alone: batch, device, precision and the
+order of the calls change nothing.
+"""
+
+import math
+from collections.abc import Sequence
+from hashlib import blake2b
+from typing import Literal, Protocol, runtime_checkable
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+Compat = Literal["paper", "released"]
+
+
+@runtime_checkable
+class Noise(Protocol):
+    """Standard normal noise for every video of a batch."""
+
+    def __call__(
+        self,
+        purpose: str,  # what it is for: part of the key
+        clip: int,  # which clip of the video
+        shape: tuple[int, int, int, int],  # C T H W of one video
+        step: int = 0,  # denoising step
+    ) -> Float[Tensor, "B C T H W"]:
+        """float32 on the CPU."""
+        ...
+
+
+class KeyedNoise:
+    """One generator for each video and key.
+
+    The key (seed, purpose, clip, step) is hashed to the 128 bits of a Philox generator; torch's own CPU generator would
+    keep only 32 of them, and a set of ten thousand videos would then hold equal noise.
+    """
+
+    def __init__(self, seeds: Sequence[int]):
+        self.seeds = tuple(seeds)
+
+    def __call__(
+        self, purpose: str, clip: int, shape: tuple[int, int, int, int], step: int = 0
+    ) -> Float[Tensor, "B C T H W"]:
+        """float32 on the CPU; equal keys give equal noise."""
+        noise = np.empty((len(self.seeds), *shape), dtype=np.float32)
+        for seed, out in zip(self.seeds, noise, strict=True):
+            digest = blake2b(repr((seed, purpose, clip, step)).encode(), digest_size=16).digest()
+            key = int.from_bytes(digest, "little")
+            np.random.Generator(np.random.Philox(key=key)).standard_normal(dtype=np.float32, out=out)
+        return torch.from_numpy(noise)
+
+
+class StreamNoise:
+    """The released code's noise: one generator for the whole batch, read in the order of the calls.
+
+    The first clip is drawn frame by frame through the progressive prior, every later draw in one piece. A video then
+    depends on its neighbours in the batch: use it only to repeat what the released code made.
+    """
+
+    def __init__(
+        self,
+        generator: torch.Generator,
+        batch: int,  # videos
+        noise_alpha: float = 0.0,  # of the progressive prior of the first clip; 0: independent frames
+    ):
+        self.generator, self.batch, self.noise_alpha = generator, batch, noise_alpha
+
+    def __call__(
+        self, purpose: str, clip: int, shape: tuple[int, int, int, int], step: int = 0
+    ) -> Float[Tensor, "B C T H W"]:
+        """float32 on the CPU; the next numbers of the stream."""
+        if purpose != "initial" or clip > 0:
+            return self._draw(shape)
+        C, T, H, W = shape
+        frames = torch.cat([self._draw((C, 1, H, W)) for _ in range(T)], dim=2)
+        return progressive(frames, self.noise_alpha, compat="released")
+
+    def _draw(self, shape: tuple[int, int, int, int]) -> Float[Tensor, "B C T H W"]:
+        device = self.generator.device
+        return torch.randn((self.batch, *shape), generator=self.generator, device=device, dtype=torch.float32).cpu()
+
+
+def mixed(
+    shared: Float[Tensor, "B C 1 H W"],
+    own: Float[Tensor, "B C T H W"],
+    alpha: float,  # [0, inf): 0 leaves the frames independent, the larger the more they share
+    compat: Compat = "paper",
+) -> Float[Tensor, "B C T H W"]:
+    """PYoCo's mixed prior (arXiv 2305.10474): all frames share alpha^2/(1+alpha^2) of their variance.
+
+    `released`: the released VidRD code multiplies by those variances where their roots belong.
+    """
+    past, fresh = 1 - 1 / (1 + alpha**2), 1 / (1 + alpha**2)
+    if compat == "released":
+        return past * shared + fresh * own
+    return math.sqrt(past) * shared + math.sqrt(fresh) * own
+
+
+def progressive(
+    own: Float[Tensor, "B C T H W"],
+    alpha: float,  # [0, inf): 0 leaves the frames independent, the larger the slower they change
+    compat: Compat = "paper",
+) -> Float[Tensor, "B C T H W"]:
+    """PYoCo's progressive prior (arXiv 2305.10474): each frame takes alpha^2/(1+alpha^2) of its variance from the last.
+
+    `released`: the released VidRD code multiplies the fresh part by its variance where the root belongs.
+    """
+    keep, fresh = alpha / math.sqrt(1 + alpha**2), 1 / (1 + alpha**2)
+    if compat == "paper":
+        fresh = math.sqrt(fresh)
+    frames = [own[:, :, 0]]
+    for frame in own.unbind(dim=2)[1:]:
+        frames.append(keep * frames[-1] + fresh * frame)
+    return torch.stack(frames, dim=2)

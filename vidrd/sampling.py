@@ -1,0 +1,277 @@
+"""VidRD's iterative denoising: long videos from a network that sees one clip ("Reuse and Diffuse", arXiv 2309.03549).
+
+START HERE, at `sample`. Each clip begins from the last one's initial noise turned round in time (`reverse_noise`),
+renewed where the clips do not overlap (`reuse_past`), and its first frames follow the last clip's states for a while
+(`guide_by_stage`). The records above it are the contract that every sampler of this project keeps: an options
+dataclass, `plan` and `sample`.
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from vidrd.denoiser import Denoiser
+from vidrd.noise import Compat, KeyedNoise, Noise
+from vidrd.schedule import Schedule
+
+
+@dataclass(frozen=True)
+class Request:
+    """The videos that are wanted, whatever the sampler.
+
+    Raises:
+        ValueError: no frames, clip, shape or seeds, or eta outside [0, 1].
+    """
+
+    frames: int  # of each video
+    clip: int  # frames one network call sees
+    shape: tuple[int, int, int]  # C H W of the latents
+    seeds: tuple[int, ...]  # one per video; the videos of a batch do not touch each other
+    eta: float = 0.0  # of the DDIM step: 0 deterministic, 1 ancestral
+
+    def __post_init__(self) -> None:
+        if self.frames < 1 or self.clip < 1 or min(self.shape) < 1:
+            raise ValueError(
+                "a video and a clip have at least 1 frame, and each frame at least 1 value: got "
+                f"{self.frames} frames in clips of {self.clip}, each frame {self.shape}"
+            )
+        if not self.seeds:
+            raise ValueError("every video has its seed: got no seeds, pass one for each video")
+        if not 0 <= self.eta <= 1:
+            raise ValueError(f"eta lies between 0 (DDIM) and 1 (DDPM): got {self.eta}")
+
+
+@dataclass(frozen=True)
+class Seam:
+    """The joint of two clips."""
+
+    frame: int  # first frame of the video after it
+    kind: Literal["hard", "soft", "mirror"]  # unrelated clips; blended ones; the later clip starts back in time
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Where a frame of the video comes from."""
+
+    clip: int
+    index: int  # frame of that clip
+    duplicate_of: int | None = None  # frame of the video that this one repeats
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a request costs and how the video is put together; known before anything runs."""
+
+    calls: int  # network calls (a call under guidance counts once, see Denoiser.branches)
+    fe: int  # frame evaluations: frames summed over the calls, per video of the batch
+    windows: tuple[tuple[int, int], ...]  # [first, last) frame of each stretch denoised together, before the crop
+    seams: tuple[Seam, ...]
+    frames: tuple[Origin, ...]  # one per frame of the video
+
+
+@dataclass(frozen=True)
+class Result:
+    """The latents of finished videos, and how they were put together."""
+
+    latents: Float[Tensor, "B C T H W"]
+    plan: Plan
+
+    @property
+    def seams(self) -> tuple[Seam, ...]:
+        """The joints of the clips."""
+        return self.plan.seams
+
+    @property
+    def origin(self) -> tuple[Origin, ...]:
+        """Where each frame comes from."""
+        return self.plan.frames
+
+
+@dataclass(frozen=True)
+class Event:
+    """Progress of a sampler: after each network call, denoising step and clip, and when frames are final."""
+
+    kind: Literal["call", "step", "clip", "frames"]
+    clip: int
+    step: int  # denoising steps of this clip begun before it: 0-based
+    progress: float  # share of the calls done, [0, 1]
+    latents: (
+        Tensor  # B C T H W: the call's answer, the clip after the step, the clip, the video's next frames; read only
+    )
+
+
+OnEvent = Callable[[Event], None]
+
+
+class Cancelled(Exception):  # noqa: N818 - a wish, not an error
+    """What `on_event` may raise to stop a sampler; it comes out of `sample`, and nothing stays behind."""
+
+
+class Announce:
+    """Tells `on_event` how far a sampler has come."""
+
+    def __init__(self, on_event: OnEvent | None, calls: int):
+        self.on_event, self.calls, self.done = on_event, calls, 0
+
+    def __call__(self, kind: Literal["call", "step", "clip", "frames"], clip: int, step: int, latents: Tensor) -> None:
+        """Pass the event on, its progress counted in calls."""
+        self.done += kind == "call"
+        if self.on_event is not None:
+            self.on_event(Event(kind, clip, step, self.done / self.calls, latents))
+
+
+def check_fits(denoise: Denoiser, frames: int) -> None:
+    """Raise ValueError when one call of the network cannot take so many frames."""
+    if denoise.longest is not None and frames > denoise.longest:
+        raise ValueError(f"this network takes at most {denoise.longest} frames a call: got {frames}, ask for fewer")
+
+
+@dataclass(frozen=True)
+class Options:
+    """VidRD's parameters; the defaults are those of the released example.
+
+    Raises:
+        ValueError: a parameter out of its range, or a frame to be dropped where none is held.
+    """
+
+    overlap: int = 4  # frames (the paper's M) that a clip shares, reversed, with the one before; 0 to the clip length
+    alpha: float = 4.0  # [0, inf): weight of the old noise beyond the overlap; 0 is fresh noise
+    beta: float = 0.4  # [0, 1]: share of the steps in which the first overlapping frame follows the old clip
+    join: Literal["keep", "drop_duplicate"] = "keep"  # the first frame of a later clip repeats the last one before it
+    compat: Compat = "paper"  # "released": an overlap of the whole clip renews every frame, as the released code does
+
+    def __post_init__(self) -> None:
+        if self.overlap < 0:
+            raise ValueError(f"overlap is a count of frames from 0 to the clip length: got {self.overlap}")
+        if not 0 <= self.alpha < math.inf:
+            raise ValueError(f"alpha is a weight from 0 (fresh noise) upwards: got {self.alpha}, the paper's is 4")
+        if not 0 <= self.beta <= 1:
+            raise ValueError(f"beta is a share of the steps and lies in [0, 1]: got {self.beta}, the paper's is 0.4")
+        if self.join not in ("keep", "drop_duplicate"):
+            raise ValueError(f"join is keep or drop_duplicate: got {self.join!r}")
+        if self.compat not in ("paper", "released"):
+            raise ValueError(f"compat is paper or released: got {self.compat!r}")
+        if self.join == "drop_duplicate" and self.overlap == 0:
+            raise ValueError("only an overlap holds a frame that could be dropped: overlap is 0, use join='keep'")
+
+
+def reverse_noise(past: Float[Tensor, "B C T H W"]) -> Float[Tensor, "B C T H W"]:
+    """Frame-level noise reversion (FNR, section 4.3): z_T[i+1, k] = z_T[i, N-1-k]."""
+    return past.flip(2)
+
+
+def reuse_past(
+    reversed_past: Float[Tensor, "B C T H W"], fresh: Float[Tensor, "B C T H W"], kept: int, alpha: float
+) -> Float[Tensor, "B C T H W"]:
+    """Past-dependent noise sampling (PNS, section 4.3): frames from `kept` on take part of their noise from the past.
+
+    z_T[i+1, k] = alpha / sqrt(1 + alpha^2) z_T[i, N-1-k] + e, with e of variance 1 / (1 + alpha^2): the sum keeps
+    variance 1. Frames before `kept` stay the reversed noise.
+    """
+    scale = math.sqrt(1 / (1 + alpha**2))
+    renewed = alpha * scale * reversed_past[:, :, kept:] + scale * fresh[:, :, kept:]
+    return torch.cat([reversed_past[:, :, :kept], renewed], dim=2)
+
+
+def guided_frames(step: int, steps: int, overlap: int, beta: float) -> int:
+    """How many frames follow the old clip before `step`: those k < M with step < (1 - k/M) beta T."""
+    spans = [beta * steps * (overlap - frame) / overlap for frame in range(overlap)]
+    return sum(step < round(span, 6) for span in spans)  # rounded: 0.29 * 100 is a little less than 29
+
+
+def guide_by_stage(latents: Float[Tensor, "B C T H W"], past: Float[Tensor, "B C G H W"]) -> Float[Tensor, "B C T H W"]:
+    """Denoising with staged guidance (DSG, section 4.3): z_s[i+1, k] <- z_s[i, N-1-k] for the G guided frames.
+
+    `past`: the old clip's last G frames as they entered this step, in their own order.
+    """
+    return torch.cat([past.flip(2), latents[:, :, past.shape[2] :]], dim=2)
+
+
+def plan(request: Request, steps: int, options: Options) -> Plan:
+    """What `sample` will do: K = ceil(N / F) clips cropped to N, or one frame less each after the first when dropped.
+
+    Raises:
+        ValueError: the overlap is longer than a clip, or clips of one frame would all be dropped.
+    """
+    clip, frames, dropped = request.clip, request.frames, int(options.join == "drop_duplicate")
+    if options.overlap > clip:
+        raise ValueError(
+            f"an overlap is at most the clip: got {options.overlap} frames of clips of {clip}, try {clip // 2}"
+        )
+    if clip == dropped:
+        raise ValueError("dropping the held frame leaves nothing of clips of 1 frame: use join='keep'")
+    clips = 1 + max(0, math.ceil((frames - clip) / (clip - dropped)))
+    origin: list[Origin] = []
+    for number in range(clips):
+        for index in range(dropped if number else 0, clip):
+            held = number > 0 and index == 0 and options.overlap > 0
+            origin.append(Origin(number, index, len(origin) - 1 if held else None))
+    starts = [number * (clip - dropped) for number in range(clips)]
+    mirrored = options.overlap > 0 or options.alpha > 0
+    return Plan(
+        calls=clips * steps,
+        fe=clips * steps * clip,
+        windows=tuple((start, start + clip) for start in starts),
+        seams=tuple(Seam(start + dropped, "mirror" if mirrored else "hard") for start in starts[1:]),
+        frames=tuple(origin[:frames]),
+    )
+
+
+@torch.no_grad()
+def sample(
+    denoise: Denoiser,
+    schedule: Schedule,
+    request: Request,
+    options: Options = Options(),
+    *,
+    noise: Noise | None = None,  # None: KeyedNoise(request.seeds)
+    on_event: OnEvent | None = None,  # told of every call, step and clip; may raise Cancelled
+    device: torch.device | str | None = None,  # of the latents, where the network is; None: the CPU
+    dtype: torch.dtype | None = None,  # of the latents; None: float32
+) -> Result:
+    """Sample videos clip by clip, each from the reversed noise and the first states of the one before.
+
+    Raises:
+        ValueError: the options do not fit the request (see `plan`), or the clip is too long for the network.
+    """
+    todo = plan(request, schedule.steps, options)
+    check_fits(denoise, request.clip)
+    announce = Announce(on_event, todo.calls)
+    noise = KeyedNoise(request.seeds) if noise is None else noise
+    C, H, W = request.shape
+    shape = (C, request.clip, H, W)
+    timesteps = torch.tensor(schedule.timesteps, device=device)
+    guided = [guided_frames(step, schedule.steps, options.overlap, options.beta) for step in range(schedule.steps)]
+    kept = options.overlap
+    if options.compat == "released" and options.overlap == request.clip and options.beta == 0:
+        kept = 0  # the released slice [M - N:] is then the whole clip, and no guidance puts the frames back
+
+    initial = noise("initial", 0, shape)
+    past: list[Tensor] = []  # for each guided step, the last clip's frames that guide it, as they entered the step
+    video: list[Tensor] = []
+    for clip, (start, stop) in enumerate(todo.windows):
+        last = stop >= request.frames
+        if clip > 0:
+            initial = reuse_past(reverse_noise(initial), noise("initial", clip, shape), kept, options.alpha)
+        x = initial.to(device, dtype)
+        entered: list[Tensor] = []
+        for step in range(schedule.steps):
+            if clip > 0 and guided[step] > 0:
+                x = guide_by_stage(x, past[step])
+            if guided[step] > 0 and not last:
+                entered.append(x[:, :, -guided[step] :].clone())
+            prediction = denoise(x, timesteps[step])
+            announce("call", clip, step, prediction)
+            fresh = noise("step", clip, shape, step) if request.eta > 0 else None
+            x = schedule.step(x, prediction, step, request.eta, fresh)
+            announce("step", clip, step, x)
+        past = entered
+        announce("clip", clip, schedule.steps - 1, x)
+        video.append(x[:, :, int(clip > 0 and options.join == "drop_duplicate") : request.frames - start])
+        announce("frames", clip, schedule.steps - 1, video[-1])
+    return Result(torch.cat(video, dim=2), todo)

@@ -1,0 +1,206 @@
+"""The noise levels of one denoising run, and the DDIM step between two of them.
+
+A level is an index into the schedule: 0 is the noisiest. Every level carries its pair of noise amounts, before and
+after its step, so a step needs no state: it may be taken in any order, by any frame, as often as one likes.
+"""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal, NamedTuple, Self, cast, get_args
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+PredictionType = Literal["epsilon", "v_prediction", "sample"]
+
+DIFFUSERS_DEFAULTS: dict[str, Any] = {  # of its DDIMScheduler: a key that a config leaves out means these
+    "num_train_timesteps": 1000,
+    "beta_start": 0.0001,
+    "beta_end": 0.02,
+    "beta_schedule": "linear",
+    "trained_betas": None,
+    "clip_sample": True,
+    "thresholding": False,
+    "set_alpha_to_one": True,
+    "steps_offset": 0,
+    "prediction_type": "epsilon",
+    "timestep_spacing": "leading",
+    "rescale_betas_zero_snr": False,
+}
+
+
+class Coefficients(NamedTuple):
+    """The latents after a step are latent * x + prediction * network's answer + noise * fresh noise."""
+
+    latent: float
+    prediction: float
+    noise: float
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """Pairs of noise levels, noisiest first; x = sqrt(alpha) clean + sqrt(1 - alpha) noise at each.
+
+    Raises:
+        ValueError: the tuples differ in length or are empty, an alpha lies outside [0, 1], or a level cannot be
+            stepped from (pure noise under `epsilon`, a clean image under `sample`: both divide by zero).
+    """
+
+    timesteps: tuple[int, ...]  # what the network is told
+    alphas: tuple[float, ...]  # share of the signal's variance before the step (abar), [0, 1]
+    alphas_prev: tuple[float, ...]  # and after it
+    prediction_type: PredictionType = "epsilon"  # what the network answers
+
+    def __post_init__(self) -> None:
+        if not len(self.timesteps) == len(self.alphas) == len(self.alphas_prev) > 0:
+            raise ValueError(
+                "a schedule needs as many timesteps as alphas and alphas_prev, and at least one: got "
+                f"{len(self.timesteps)}, {len(self.alphas)} and {len(self.alphas_prev)}"
+            )
+        if not all(0 <= alpha <= 1 for alpha in (*self.alphas, *self.alphas_prev)):
+            raise ValueError("alphas are shares of variance and lie in [0, 1]: check the schedule's betas")
+        if self.prediction_type == "epsilon" and min(self.alphas) == 0:
+            raise ValueError(
+                "the clean image cannot be told from the noise of a level with no signal: a schedule with "
+                "rescale_betas_zero_snr needs prediction_type 'v_prediction' or 'sample', or timestep_spacing 'leading'"
+            )
+        if self.prediction_type == "sample" and max(self.alphas) == 1:
+            raise ValueError("the noise cannot be told from a clean image: leave out the level whose alpha is 1")
+
+    @property
+    def steps(self) -> int:
+        """Number of denoising steps."""
+        return len(self.timesteps)
+
+    @classmethod
+    def ddim(cls, config: Mapping[str, Any], steps: int) -> Self:
+        """The levels that diffusers' DDIMScheduler visits in `steps` steps, from that scheduler's config.
+
+        Each step ends where the next one begins. diffusers subtracts a constant from the timestep instead, which is the
+        same for spacing `leading`, and for `trailing` when the steps divide the training steps.
+
+        Raises:
+            ValueError: clip_sample or thresholding is on (they hold images in range, latents have none), the betas are
+                given one by one, a name is unknown, or there are more steps than the training had.
+        """
+        given = {**DIFFUSERS_DEFAULTS, **config}
+        for key in ("clip_sample", "thresholding"):
+            if given[key]:
+                raise ValueError(
+                    f"latents have no range to be clipped to, the schedule has {key}={given[key]!r}: set {key}=False"
+                )
+        if given["trained_betas"] is not None:
+            raise ValueError("betas come from a named beta_schedule, the schedule has trained_betas: build a Schedule")
+        if given["prediction_type"] not in get_args(PredictionType):
+            raise ValueError(
+                f"prediction_type is one of {', '.join(get_args(PredictionType))}: got {given['prediction_type']!r}"
+            )
+        alphas = _alphas(given)
+        timesteps = _timesteps(given, steps)
+        last = 1.0 if given["set_alpha_to_one"] else alphas[0]
+        before = tuple(alphas[t] for t in timesteps)
+        return cls(timesteps, before, (*before[1:], last), cast(PredictionType, given["prediction_type"]))
+
+    def step(
+        self,
+        x: Float[Tensor, "B C T H W"],
+        prediction: Float[Tensor, "B C T H W"],
+        level: int | Int[Tensor, " T"],
+        eta: float = 0.0,
+        noise: Float[Tensor, "B C T H W"] | None = None,
+    ) -> Float[Tensor, "B C T H W"]:
+        """One DDIM step of the whole tensor (arXiv 2010.02502, equations 12 and 16), without a host sync.
+
+        `level`: of all frames, or one per frame as a tensor on the CPU. `eta`: 0 is DDIM, 1 is DDPM; above 0 it needs
+        `noise`, standard normal. Computed in float32 at least, returned in the dtype of `x`, which stays as it is.
+
+        Raises:
+            ValueError: a level outside the schedule or on another device, eta outside [0, 1], or noise is missing.
+        """
+        if isinstance(level, Tensor):
+            if level.device.type != "cpu":
+                raise ValueError(f"levels are read by the host, these are on {level.device}: keep them on the CPU")
+            of_frames = [self.coefficients(index, eta) for index in level.tolist()]
+            table = torch.tensor(of_frames, dtype=torch.float32).to(x.device, non_blocking=True)
+            of_x, of_prediction, of_noise = table.T.reshape(3, -1, 1, 1)
+        else:
+            of_x, of_prediction, of_noise = self.coefficients(level, eta)
+        dtype = torch.promote_types(x.dtype, torch.float32)
+        after = of_x * x.to(dtype) + of_prediction * prediction.to(dtype)
+        if eta > 0:
+            if noise is None:
+                raise ValueError(f"a step with eta above 0 adds noise, eta is {eta} and none came: pass noise")
+            after = after + of_noise * noise.to(x.device, dtype)
+        return after.to(x.dtype)
+
+    def coefficients(self, level: int, eta: float = 0.0) -> Coefficients:
+        """The three numbers of the step from `level`."""
+        if not 0 <= level < self.steps:
+            raise ValueError(f"levels of this schedule are 0 to {self.steps - 1}: got {level}")
+        if not 0 <= eta <= 1:
+            raise ValueError(f"eta lies between 0 (DDIM) and 1 (DDPM): got {eta}")
+        alpha, alpha_prev = self.alphas[level], self.alphas_prev[level]
+        signal, noise = math.sqrt(alpha), math.sqrt(1 - alpha)
+        if self.prediction_type == "epsilon":
+            clean_of_x, clean_of_prediction = 1 / signal, -noise / signal
+            noise_of_x, noise_of_prediction = 0.0, 1.0
+        elif self.prediction_type == "sample":
+            clean_of_x, clean_of_prediction = 0.0, 1.0
+            noise_of_x, noise_of_prediction = 1 / noise, -signal / noise
+        else:
+            clean_of_x, clean_of_prediction = signal, -noise
+            noise_of_x, noise_of_prediction = noise, signal
+        fresh = 0.0
+        if eta > 0 and alpha < 1:
+            fresh = eta * math.sqrt(max(0.0, (1 - alpha_prev) / (1 - alpha) * (1 - alpha / alpha_prev)))
+        old = math.sqrt(max(0.0, 1 - alpha_prev - fresh**2))
+        return Coefficients(
+            latent=math.sqrt(alpha_prev) * clean_of_x + old * noise_of_x,
+            prediction=math.sqrt(alpha_prev) * clean_of_prediction + old * noise_of_prediction,
+            noise=fresh,
+        )
+
+
+def _alphas(config: Mapping[str, Any]) -> tuple[float, ...]:
+    """abar of every training timestep; in float32, as the networks were trained."""
+    count, start, end, name = (
+        config[key] for key in ("num_train_timesteps", "beta_start", "beta_end", "beta_schedule")
+    )
+    if name == "linear":
+        betas = torch.linspace(start, end, count, dtype=torch.float32)
+    elif name == "scaled_linear":
+        betas = torch.linspace(start**0.5, end**0.5, count, dtype=torch.float32) ** 2
+    elif name == "squaredcos_cap_v2":  # arXiv 2102.09672, equation 17
+        curve = [math.cos((index / count + 0.008) / 1.008 * math.pi / 2) ** 2 for index in range(count + 1)]
+        ratios = zip(curve[1:], curve[:-1], strict=True)
+        betas = torch.tensor([min(1 - after / before, 0.999) for after, before in ratios], dtype=torch.float32)
+    else:
+        raise ValueError(f"beta_schedule is one of linear, scaled_linear, squaredcos_cap_v2: got {name!r}")
+    alphas = torch.cumprod(1 - betas, dim=0)
+    if config["rescale_betas_zero_snr"]:  # arXiv 2305.08891, algorithm 1
+        roots = alphas.sqrt()
+        alphas = ((roots - roots[-1]) * (roots[0] / (roots[0] - roots[-1]))) ** 2
+    return tuple(alphas.tolist())
+
+
+def _timesteps(config: Mapping[str, Any], steps: int) -> tuple[int, ...]:
+    """The timesteps visited, noisiest first (arXiv 2305.08891, table 2)."""
+    count, offset, spacing = (config[key] for key in ("num_train_timesteps", "steps_offset", "timestep_spacing"))
+    if not 1 <= steps <= count:
+        raise ValueError(f"steps lie between 1 and the {count} of the training: got {steps}")
+    if spacing == "leading":
+        timesteps = [index * (count // steps) + offset for index in range(steps)][::-1]
+    elif spacing == "trailing":
+        timesteps = [round(count - index * count / steps) - 1 for index in range(steps)]
+    elif spacing == "linspace":
+        timesteps = [round(index * (count - 1) / max(1, steps - 1)) for index in range(steps)][::-1]
+    else:
+        raise ValueError(f"timestep_spacing is one of leading, trailing, linspace: got {spacing!r}")
+    if timesteps[0] >= count:
+        raise ValueError(
+            f"timesteps stay below the {count} of the training: {steps} steps with steps_offset {offset} begin at "
+            f"{timesteps[0]}: take at most {count // 2} steps"
+        )
+    return tuple(timesteps)

@@ -1,0 +1,229 @@
+"""Where videos change form: between the networks' tensors, arrays at rest, and files.
+
+Networks speak B C T H W floats in [-1, 1]; everything at rest is T H W C uint8 RGB, with B or N before it. This is the
+only module of the package that converts one into the other, and the only one that reads or writes video files.
+"""
+
+import os
+import shutil
+import warnings
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from fractions import Fraction
+from pathlib import Path
+from typing import Final
+
+import av
+import numpy as np
+import torch
+from av.filter import Graph
+from jaxtyping import Float, UInt8
+from numpy import ndarray
+from PIL import Image
+from torch import Tensor
+
+
+def to_uint8(videos: Float[Tensor, "B C T H W"]) -> UInt8[ndarray, "B T H W C"]:
+    """Turn a network's videos into pixels: -1 becomes 0 and 1 becomes 255, values beyond are clamped.
+
+    Rounds in float32 to the nearest integer, halves up (away from zero), so that `to_float` is undone exactly.
+
+    Raises:
+        ValueError: a value is NaN or infinite.
+    """
+    if not torch.isfinite(videos).all():
+        bad = int((~torch.isfinite(videos)).sum())
+        raise ValueError(
+            f"a video must be finite to become pixels: {bad} of {videos.numel()} values are NaN or infinite"
+        )
+    pixels = videos.detach().float().add(1).mul_(127.5).add_(0.5).floor_().clamp_(0, 255).to(torch.uint8)
+    return pixels.permute(0, 2, 3, 4, 1).contiguous().cpu().numpy()
+
+
+def to_float(videos: UInt8[ndarray, "B T H W C"]) -> Float[Tensor, "B C T H W"]:
+    """Turn pixels into what networks read: float32 on the CPU, 0 becomes -1 and 255 becomes 1."""
+    channels_first = np.ascontiguousarray(np.moveaxis(videos, -1, 1), dtype=np.float32)
+    return torch.from_numpy(channels_first).div_(127.5).sub_(1)
+
+
+@dataclass(frozen=True)
+class Encoding:
+    """How frames become a file of one suffix."""
+
+    container: str
+    codec: str
+    pixels: str  # FFmpeg's name of the pixel format
+    options: dict[str, str] = field(default_factory=dict)
+    tag: str = ""  # the codec's four letters in the file, where the default will not do
+    even: bool = False  # colour is stored at half the size, so height and width must be even
+
+
+# Without B-frames, frame numbers mean the same to every reader.
+ENCODINGS: Final[dict[str, Encoding]] = {
+    ".mp4": Encoding("mp4", "libx264", "yuv420p", {"crf": "10", "bf": "0"}, even=True),
+    ".avi": Encoding("avi", "mpeg4", "yuv420p", {"qmin": "2", "qmax": "2", "bf": "0"}, tag="XVID", even=True),
+    ".gif": Encoding("gif", "gif", "pal8"),
+}
+
+
+def write_video(
+    path: str | os.PathLike[str],
+    video: UInt8[ndarray, "T H W C"],
+    *,
+    fps: float | int | Fraction = 8,  # frames per second; a folder of PNGs keeps none
+    scale: int = 1,  # pixels become squares of scale x scale
+) -> None:
+    """Write RGB frames as .mp4 (H.264), .avi (MPEG-4 part 2) or .gif, or as PNGs into a folder (no suffix, or "name/").
+
+    PNGs are exact; the others are as good as they get with colour at half the size (.mp4, .avi: a larger scale spares
+    small videos the blur) or 256 colours (.gif, which also rounds times to 1/100 s). The file appears complete or not
+    at all, and replaces one of that name; a folder must be new or empty.
+
+    Raises:
+        ValueError: the suffix is unknown, the parent folder is missing, the folder is not empty, the frames cannot be
+            stored that way, or the system refuses to write.
+    """
+    target = Path(path)
+    frames, height, width, channels = video.shape
+    folder = str(path).endswith("/") or not target.suffix or target.is_dir()
+    if not folder and target.suffix.lower() not in ENCODINGS:
+        raise ValueError(
+            f"cannot write {target}: unknown suffix {target.suffix!r}; take {', '.join(ENCODINGS)}, or none for PNGs"
+        )
+    if not target.parent.is_dir():
+        raise ValueError(f"cannot write {target}: the folder {target.parent} does not exist; make it first")
+    if folder and target.exists() and (not target.is_dir() or any(target.iterdir())):
+        raise ValueError(f"cannot write PNGs to {target}: it exists and is no empty folder; name a new one")
+    if frames < 1 or channels != 3:
+        raise ValueError(f"a video is frames of 3 channels (RGB): got {frames} frames of {channels} channels")
+    if scale < 1:
+        raise ValueError(f"scale is how many times larger each pixel gets, 1 or more: got {scale}")
+    if not 0.01 <= fps <= 1000:
+        raise ValueError(f"fps must lie between 0.01 and 1000: got {fps}")
+
+    pictures = video.repeat(scale, axis=1).repeat(scale, axis=2)
+    if folder:
+        _appear(target, lambda partial: _write_pngs(partial, pictures))
+        return
+    encoding = ENCODINGS[target.suffix.lower()]
+    if encoding.even and (pictures.shape[1] % 2 or pictures.shape[2] % 2):
+        raise ValueError(
+            f"{target.suffix} needs an even height and width: got {height} x {width} at scale {scale};"
+            " double the scale, or write a .gif or PNGs"
+        )
+    if encoding.container == "gif" and fps > 50:
+        raise ValueError(f"a GIF shows at most 50 frames per second: got {fps}")
+    _appear(target, lambda partial: _encode(partial, encoding, pictures, Fraction(fps).limit_denominator(1001)))
+
+
+def _appear(target: Path, write: Callable[[Path], None]) -> None:
+    """Write beside the target and rename, so that a broken write leaves nothing that looks like a video."""
+    partial = target.with_name(f".{target.name}.{os.getpid()}.part")
+    try:
+        write(partial)
+        partial.replace(target)
+    except (OSError, av.FFmpegError) as error:
+        raise ValueError(f"cannot write {target}: {error}") from error
+    finally:
+        if partial.is_dir():
+            shutil.rmtree(partial)
+        partial.unlink(missing_ok=True)
+
+
+def _write_pngs(folder: Path, pictures: UInt8[ndarray, "T H W 3"]) -> None:
+    folder.mkdir()
+    for index, picture in enumerate(pictures):
+        Image.fromarray(picture).save(folder / f"{index:06d}.png")
+
+
+def _encode(path: Path, encoding: Encoding, pictures: UInt8[ndarray, "T H W 3"], rate: Fraction) -> None:
+    with av.open(str(path.absolute()), "w", format=encoding.container) as container:
+        stream = container.add_stream(encoding.codec, rate=rate, options=encoding.options)
+        stream.height, stream.width = pictures.shape[1:3]
+        stream.pix_fmt = encoding.pixels
+        if encoding.tag:
+            stream.codec_context.codec_tag = encoding.tag
+        frames = _frames(pictures, 1 / rate)
+        for frame in _with_palette(frames, stream, 1 / rate) if encoding.pixels == "pal8" else frames:
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+
+
+def _frames(pictures: UInt8[ndarray, "T H W 3"], time_base: Fraction) -> Iterator[av.VideoFrame]:
+    for index, picture in enumerate(pictures):
+        frame = av.VideoFrame.from_ndarray(picture, format="rgb24")
+        frame.pts, frame.time_base = index, time_base
+        yield frame
+
+
+def _with_palette(
+    frames: Iterable[av.VideoFrame], stream: av.VideoStream, time_base: Fraction
+) -> Iterator[av.VideoFrame]:
+    """Map all frames to the 256 colours that suit the whole video best, without dither: it would flicker."""
+    graph = Graph()
+    source = graph.add_buffer(
+        width=stream.width, height=stream.height, format=av.VideoFormat("rgb24"), time_base=time_base
+    )
+    names = {"split": "", "palettegen": "reserve_transparent=0", "paletteuse": "dither=none", "buffersink": ""}
+    split, learn, use, sink = (graph.add(name, options) for name, options in names.items())
+    source.link_to(split)
+    split.link_to(use, 0, 0)
+    split.link_to(learn, 1, 0)
+    learn.link_to(use, 0, 1)
+    use.link_to(sink)
+    graph.configure()
+    for frame in frames:
+        source.push(frame)
+    source.push(None)
+    while True:
+        try:
+            yield sink.pull()
+        except av.EOFError:
+            return
+
+
+def read_video(path: str | os.PathLike[str]) -> UInt8[ndarray, "T H W C"]:
+    """Read all frames of a video file (any format FFmpeg decodes) or of a folder of PNGs (by name), RGB.
+
+    Frames come in the order in which they decode to be shown, whatever their time stamps say: stamps are wrong in real
+    files (AVI with B-frames). Pixels come as stored: neither stretched where they are not square, nor turned. Of
+    several video streams the best is read, as FFmpeg chooses.
+
+    Raises:
+        ValueError: nothing is there, it cannot be decoded, or it holds no frames of one size.
+    Warns:
+        UserWarning: the header promises at least two frames more than decode. (One more is common and means nothing.)
+    """
+    source = Path(path)
+    if not source.exists():
+        raise ValueError(f"cannot read {source}: there is no such file or folder")
+    try:
+        frames = list(_read_pngs(source) if source.is_dir() else _decode(source))
+    except (OSError, SyntaxError, av.FFmpegError) as error:  # Pillow calls some broken PNGs a SyntaxError
+        raise ValueError(f"cannot read {source}: it is broken or no video ({error})") from error
+    if not frames:
+        raise ValueError(f"cannot read {source}: it holds no {'PNGs' if source.is_dir() else 'video frames'}")
+    sizes = {frame.shape for frame in frames}
+    if len(sizes) > 1:
+        raise ValueError(f"cannot read {source}: its frames differ in size ({', '.join(map(str, sorted(sizes)))})")
+    return np.stack(frames)
+
+
+def _read_pngs(folder: Path) -> Iterator[UInt8[ndarray, "H W 3"]]:
+    for file in sorted(folder.glob("*.png")):
+        with Image.open(file) as image:
+            yield np.asarray(image.convert("RGB"))
+
+
+def _decode(file: Path) -> list[UInt8[ndarray, "H W 3"]]:
+    # Absolute, since FFmpeg takes "word:rest" for a protocol; and titles in old files are not always UTF-8.
+    with av.open(str(file.absolute()), metadata_errors="replace") as container:
+        stream = container.streams.best("video")
+        if stream is None:
+            return []
+        stream.thread_type = "AUTO"
+        frames = [frame.to_ndarray(format="rgb24") for frame in container.decode(stream)]
+        if len(frames) < stream.frames - 1:
+            message = f"{file} promises {stream.frames} frames but {len(frames)} decode: cut short?"
+            warnings.warn(message, stacklevel=3)
+        return frames

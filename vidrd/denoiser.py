@@ -47,7 +47,7 @@ class GuidedDenoiser:
 
     unet: Callable[..., Any]  # unet(latents, timestep, encoder_hidden_states=context).sample
     context: Float[Tensor, "B L D"]  # text, one for each video
-    negative: Float[Tensor, "B L D"] | None = None  # what to steer away from
+    negative: Float[Tensor, "..."] | None = None  # what to steer away from, shaped as the text
     guidance: float = 1.0  # weight of the text: answer = negative + guidance * (text - negative)
     clip: int = 8  # frames the network was trained on
     longest: int | None = None  # most frames it can take; None: no limit

@@ -7,7 +7,7 @@ after its step, so a step needs no state: it may be taken in any order, by any f
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple, Self, cast, get_args
+from typing import Any, Literal, NamedTuple, cast, get_args
 
 import torch
 from jaxtyping import Float, Int
@@ -75,7 +75,7 @@ class Schedule:
         return len(self.timesteps)
 
     @classmethod
-    def ddim(cls, config: Mapping[str, Any], steps: int) -> Self:
+    def ddim(cls, config: Mapping[str, Any], steps: int) -> "Schedule":
         """The levels that diffusers' DDIMScheduler visits in `steps` steps, from that scheduler's config.
 
         Each step ends where the next one begins. diffusers subtracts a constant from the timestep instead, which is the
@@ -195,7 +195,7 @@ def _timesteps(config: Mapping[str, Any], steps: int) -> tuple[int, ...]:
     elif spacing == "trailing":
         timesteps = [round(count - index * count / steps) - 1 for index in range(steps)]
     elif spacing == "linspace":
-        timesteps = [round(index * (count - 1) / max(1, steps - 1)) for index in range(steps)][::-1]
+        timesteps = [round(index * ((count - 1) / max(1, steps - 1))) for index in range(steps)][::-1]
     else:
         raise ValueError(f"timestep_spacing is one of leading, trailing, linspace: got {spacing!r}")
     if timesteps[0] >= count:

@@ -1,0 +1,242 @@
+"""What every sampler must keep, whatever its idea: one set of tests over the table of methods."""
+
+import re
+
+import jaxtyping
+import pytest
+import torch
+
+import baselines.skeleton
+from bench.methods import METHODS, Method
+from vidrd.denoiser import Denoiser
+from vidrd.noise import KeyedNoise
+from vidrd.sampling import Cancelled, Request
+from vidrd.schedule import Schedule
+
+CLIP, STEPS, OVERLAP = 4, 5, 2
+LENGTHS = (1, CLIP - 1, CLIP, CLIP + 1, 2 * CLIP, 3 * CLIP - 1, 2 * CLIP - 1)
+SCHEDULE = Schedule.ddim({"beta_schedule": "scaled_linear", "clip_sample": False, "steps_offset": 1}, STEPS)
+SKELETON = Method(
+    plan=baselines.skeleton.plan,
+    sample=baselines.skeleton.sample,
+    options=lambda overlap: baselines.skeleton.Options(),
+    takes_overlap=False,
+    paper="none",
+    summary="the file to copy",
+)
+every_method = pytest.mark.parametrize("method", {**METHODS, "skeleton": SKELETON}.values(), ids=[*METHODS, "skeleton"])
+
+
+class Coupled:
+    """A network whose answer mixes the frames, so that an error in one reaches all; counts and checks its calls."""
+
+    clip, longest, branches = CLIP, None, 1
+
+    def __init__(self):
+        self.frames = []
+
+    def __call__(self, latents, timesteps):
+        self.frames.append(latents.shape[2])
+        before = latents.clone()
+        answer = (0.6 + 0.3 * timesteps / 1000) * torch.tanh(latents) + 0.2 * latents.mean(dim=2, keepdim=True)
+        assert torch.equal(latents, before)
+        return answer.to(latents.dtype)
+
+
+class Separable:
+    """A network that sees each frame alone; keeps what entered the first step of each window."""
+
+    clip, longest, branches = CLIP, None, 1
+
+    def __init__(self):
+        self.first = []
+
+    def __call__(self, latents, timesteps):
+        if timesteps == SCHEDULE.timesteps[0]:
+            self.first.append(latents.clone())
+        return (0.6 + 0.3 * timesteps / 1000) * torch.tanh(latents)
+
+
+def request(frames, seeds=(3, 8), eta=0.0):
+    return Request(frames=frames, clip=CLIP, shape=(2, 3, 3), seeds=seeds, eta=eta)
+
+
+def run(method, asked, denoise=None, **kwargs):
+    return method.sample(denoise or Coupled(), SCHEDULE, asked, method.options(OVERLAP), **kwargs)
+
+
+def ddim(denoise, x, eta=0.0, noise=None):
+    """Plain DDIM, as a reader would write it."""
+    for step, timestep in enumerate(SCHEDULE.timesteps):
+        fresh = noise("step", 0, tuple(x.shape[1:]), step) if eta else None
+        x = SCHEDULE.step(x, denoise(x, torch.tensor(timestep)), step, eta, fresh)
+    return x
+
+
+def test_shapes_are_checked_while_testing():
+    with pytest.raises(jaxtyping.TypeCheckError):
+        SCHEDULE.step(torch.zeros(1, 2, 3, 4, 4), torch.zeros(1, 2, 3, 4, 5), 0)
+
+
+def test_the_toys_are_denoisers():
+    assert isinstance(Coupled(), Denoiser)
+
+
+@every_method
+def test_the_table_describes_the_method(method):
+    assert method.paper
+    assert method.summary
+    assert "\n" not in method.summary
+    changes = method.plan(request(9), STEPS, method.options(0)) != method.plan(request(9), STEPS, method.options(2))
+    assert changes <= method.takes_overlap
+
+
+@every_method
+@pytest.mark.parametrize("frames", LENGTHS)
+def test_calls_frames_and_origins_are_as_planned(method, frames):
+    denoise = Coupled()
+    result = run(method, request(frames), denoise)
+    plan = method.plan(request(frames), STEPS, method.options(OVERLAP))
+    assert result.plan == plan
+    assert (result.seams, result.origin) == (plan.seams, plan.frames)
+    assert result.latents.shape == (2, 2, frames, 3, 3)
+    assert result.latents.isfinite().all()
+    assert len(denoise.frames) == plan.calls
+    assert sum(denoise.frames) == plan.fe
+    assert max(denoise.frames) == max(stop - start for start, stop in plan.windows)
+    assert len(plan.frames) == frames
+    covered = {frame for start, stop in plan.windows for frame in range(start, stop)}
+    assert covered >= set(range(frames))
+    for seam in plan.seams:
+        assert plan.frames[seam.frame - 1].clip + 1 == plan.frames[seam.frame].clip
+    for frame, origin in enumerate(plan.frames):
+        assert origin.duplicate_of is None or origin.duplicate_of < frame
+
+
+@every_method
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_the_dtype_is_kept(method, dtype):
+    result = run(method, request(CLIP + 1), dtype=dtype)
+    assert result.latents.dtype == dtype
+    full = run(method, request(CLIP + 1)).latents
+    assert (result.latents.float() - full).abs().max() < 0.05 * full.abs().max()
+
+
+@every_method
+@pytest.mark.parametrize("eta", [0.0, 1.0])
+def test_the_same_seeds_give_the_same_bits_and_leave_the_global_generator_alone(method, eta):
+    state = torch.random.get_rng_state()
+    first = run(method, request(2 * CLIP, eta=eta)).latents
+    assert torch.equal(torch.random.get_rng_state(), state)
+    torch.rand(3)
+    assert torch.equal(run(method, request(2 * CLIP, eta=eta)).latents, first)
+    assert not torch.equal(run(method, request(2 * CLIP, seeds=(4, 8), eta=eta)).latents[0], first[0])
+
+
+@every_method
+@pytest.mark.parametrize("eta", [0.0, 1.0])
+def test_a_video_does_not_depend_on_its_batch(method, eta):
+    both = run(method, request(2 * CLIP + 1, seeds=(3, 8), eta=eta)).latents
+    alone = run(method, request(2 * CLIP + 1, seeds=(8,), eta=eta)).latents
+    turned = run(method, request(2 * CLIP + 1, seeds=(8, 3), eta=eta)).latents
+    assert torch.equal(both[1:], alone)
+    assert torch.equal(both.flip(0), turned)
+
+
+@every_method
+@pytest.mark.parametrize("eta", [0.0, 1.0])
+def test_one_clip_is_plain_ddim_to_the_bit(method, eta):
+    noise = KeyedNoise((3, 8))
+    want = ddim(Coupled(), noise("initial", 0, (2, CLIP, 3, 3)), eta, noise)
+    assert torch.equal(run(method, request(CLIP, eta=eta)).latents, want)
+
+
+@every_method
+def test_the_callers_noise_is_not_written_to(method):
+    drawn = []
+
+    def noise(purpose, clip, shape, step=0):
+        drawn.append(KeyedNoise((3, 8))(purpose, clip, shape, step))
+        copies.append(drawn[-1].clone())
+        return drawn[-1]
+
+    copies = []
+    run(method, request(3 * CLIP, eta=0.5), noise=noise)
+    assert all(torch.equal(tensor, copy) for tensor, copy in zip(drawn, copies, strict=True))
+
+
+@every_method
+def test_each_frame_of_a_separable_network_is_plain_ddim_of_what_entered(method):
+    """Catches a wrong level, order or timestep, whatever the initial noise is made of."""
+    denoise = Separable()
+    result = method.sample(denoise, SCHEDULE, request(3 * CLIP), method.options(0))
+    want = ddim(Separable(), torch.cat(denoise.first, dim=2))
+    assert torch.allclose(result.latents, want, atol=1e-6)
+
+
+@every_method
+@pytest.mark.parametrize("frames", [1, CLIP, 2 * CLIP + 1])
+def test_events_come_in_order_and_progress_ends_at_one(method, frames):
+    events = []
+    denoise = Coupled()
+    result = run(method, request(frames), denoise, on_event=events.append)
+    kinds = [event.kind for event in events]
+    assert kinds.count("call") == result.plan.calls
+    assert kinds[-1] == "frames"
+    assert kinds.index("call") < kinds.index("step") < kinds.index("clip") <= kinds.index("frames")
+    progress = [event.progress for event in events]
+    assert progress == sorted(progress)
+    assert progress[0] > 0
+    assert progress[-1] == 1
+    assert [(event.clip, event.step) for event in events] == sorted((event.clip, event.step) for event in events)
+    emitted = torch.cat([event.latents for event in events if event.kind == "frames"], dim=2)
+    assert torch.equal(emitted, result.latents)
+
+
+@every_method
+def test_a_listener_may_stop_the_sampler(method):
+    denoise = Coupled()
+
+    def stop(event):
+        if event.step == 2:
+            raise Cancelled
+
+    with pytest.raises(Cancelled):
+        run(method, request(CLIP), denoise, on_event=stop)
+    assert len(denoise.frames) == 3
+    assert torch.equal(run(method, request(CLIP), denoise).latents, run(method, request(CLIP)).latents)
+
+
+@every_method
+def test_a_window_longer_than_the_network_bears_is_refused(method):
+    denoise = Coupled()
+    denoise.longest = CLIP - 1
+    with pytest.raises(ValueError, match=re.escape(f"at most {CLIP - 1} frames a call: got {CLIP}")):
+        run(method, request(CLIP), denoise)
+    assert denoise.frames == []
+
+
+@every_method
+def test_no_gradient_is_kept(method):
+    class Learned(Coupled):
+        weight = torch.ones((), requires_grad=True)
+
+        def __call__(self, latents, timesteps):
+            return super().__call__(latents, timesteps) * self.weight
+
+    assert not run(method, request(CLIP), Learned()).latents.requires_grad
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"frames": 0}, "at least 1 frame"),
+        ({"clip": 0}, "at least 1 frame"),
+        ({"shape": (4, 0, 8)}, "at least 1 value"),
+        ({"seeds": ()}, "got no seeds"),
+        ({"eta": 1.5}, "eta lies between 0"),
+    ],
+)
+def test_requests_that_make_no_sense_are_refused(wrong, message):
+    with pytest.raises(ValueError, match=message):
+        Request(**{"frames": 8, "clip": 4, "shape": (4, 8, 8), "seeds": (1,)} | wrong)

@@ -83,17 +83,8 @@ def write_video(
         ValueError: the suffix is unknown, the parent folder is missing, the folder is not empty, the frames cannot be
             stored that way, or the system refuses to write.
     """
-    target = Path(path)
+    target, folder = Path(path), check_target(path)
     frames, height, width, channels = video.shape
-    folder = str(path).endswith("/") or not target.suffix or target.is_dir()
-    if not folder and target.suffix.lower() not in ENCODINGS:
-        raise ValueError(
-            f"cannot write {target}: unknown suffix {target.suffix!r}; take {', '.join(ENCODINGS)}, or none for PNGs"
-        )
-    if not target.parent.is_dir():
-        raise ValueError(f"cannot write {target}: the folder {target.parent} does not exist; make it first")
-    if folder and target.exists() and (not target.is_dir() or any(target.iterdir())):
-        raise ValueError(f"cannot write PNGs to {target}: it exists and is no empty folder; name a new one")
     if frames < 1 or channels != 3:
         raise ValueError(f"a video is frames of 3 channels (RGB): got {frames} frames of {channels} channels")
     if scale < 1:
@@ -114,6 +105,25 @@ def write_video(
     if encoding.container == "gif" and fps > 50:
         raise ValueError(f"a GIF shows at most 50 frames per second: got {fps}")
     _appear(target, lambda partial: _encode(partial, encoding, pictures, Fraction(fps).limit_denominator(1001)))
+
+
+def check_target(path: str | os.PathLike[str]) -> bool:
+    """Whether a video would be written there as a folder of PNGs; to be asked before the video is made.
+
+    Raises:
+        ValueError: nothing can be written there.
+    """
+    target = Path(path)
+    folder = str(path).endswith("/") or not target.suffix or target.is_dir()
+    if not folder and target.suffix.lower() not in ENCODINGS:
+        raise ValueError(
+            f"cannot write {target}: unknown suffix {target.suffix!r}; take {', '.join(ENCODINGS)}, or none for PNGs"
+        )
+    if not target.parent.is_dir():
+        raise ValueError(f"cannot write {target}: the folder {target.parent} does not exist; make it first")
+    if folder and target.exists() and (not target.is_dir() or any(target.iterdir())):
+        raise ValueError(f"cannot write PNGs to {target}: it exists and is no empty folder; name a new one")
+    return folder
 
 
 def _appear(target: Path, write: Callable[[Path], None]) -> None:

@@ -17,15 +17,21 @@ from collections.abc import Iterator
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float
+from jaxtyping import Float, Num
 from torch import Tensor, nn
 
 Frames = Float[Tensor, "BT C H W"]
+OtherFrames = Float[Tensor, "BT C2 H2 W2"]  # other channels or another size than the `Frames` beside it
 
 
 def channels_last(x: Tensor) -> Tensor:
     """The same tensor with channels last in memory; no copy where it already lies so."""
     return x.contiguous(memory_format=torch.channels_last)
+
+
+def frames_of(clips: Float[Tensor, "B C T H W"]) -> Float[Tensor, "BT C H W"]:
+    """Frames of a batch of clips one after the other, channels last in memory."""
+    return channels_last(clips.transpose(1, 2).flatten(0, 1))
 
 
 def as_clips(x: Frames, frames: int) -> Float[Tensor, "B C TH W"]:
@@ -43,7 +49,7 @@ def group_norm(x: Frames, norm: nn.GroupNorm, frames: int) -> Frames:
     return y.permute(0, 2, 3, 1).reshape(BT, H, W, C).permute(0, 3, 1, 2)
 
 
-def sinusoids(positions: Float[Tensor, "..."], width: int) -> Float[Tensor, "... D"]:
+def sinusoids(positions: Num[Tensor, "..."], width: int) -> Float[Tensor, "... D"]:
     """Cosines, then sines, of geometrically falling frequencies: the embedding of a timestep in diffusion U-Nets."""
     half = width // 2
     frequencies = torch.exp(-math.log(10000.0) * torch.arange(half, device=positions.device) / half)
@@ -52,7 +58,7 @@ def sinusoids(positions: Float[Tensor, "..."], width: int) -> Float[Tensor, "...
 
 
 def frame_positions(frames: int, width: int, like: Tensor) -> Float[Tensor, "T D"]:
-    """Sines and cosines of the frame index, interleaved: the parameter-free embedding of a frame's place in its clip."""
+    """Sines and cosines of the frame index, interleaved: the parameter-free embedding of its place."""
     rate = torch.exp(-math.log(10000.0) * torch.arange(0, width, 2, device=like.device) / width)
     angles = torch.arange(frames, device=like.device)[:, None] * rate
     return torch.stack([angles.sin(), angles.cos()], dim=-1).flatten(1).to(like.dtype)
@@ -88,7 +94,7 @@ class ResnetBlock(nn.Module):
         if in_channels != out_channels:
             self.conv_shortcut = nn.Conv2d(in_channels, out_channels, 1)
 
-    def forward(self, x: Frames, time: Float[Tensor, "B t D"] | None = None, frames: int = 1) -> Frames:
+    def forward(self, x: Frames, time: Float[Tensor, "B t D"] | None = None, frames: int = 1) -> OtherFrames:
         """`time` holds one embedding a clip (t = 1) or one a frame (t = frames)."""
         h = self.conv1(F.silu(group_norm(x, self.norm1, frames)))
         if time is not None:
@@ -257,7 +263,7 @@ class Downsample(nn.Module):
         self.asymmetric = asymmetric
         self.conv = nn.Conv2d(channels, channels, 3, stride=2, padding=0 if asymmetric else 1)
 
-    def forward(self, x: Frames) -> Frames:
+    def forward(self, x: Frames) -> OtherFrames:
         """Halve height and width, rounding up unless asymmetric."""
         return self.conv(F.pad(x, (0, 1, 0, 1)) if self.asymmetric else x)
 
@@ -269,7 +275,7 @@ class Upsample(nn.Module):
         super().__init__()
         self.conv = nn.Conv2d(channels, channels, 3, padding=1)
 
-    def forward(self, x: Frames, size: tuple[int, int] | None = None) -> Frames:
+    def forward(self, x: Frames, size: tuple[int, int] | None = None) -> OtherFrames:
         """Double height and width, or reach `size` exactly (odd sizes)."""
         x = F.interpolate(x, size=size, mode="nearest") if size else F.interpolate(x, scale_factor=2.0, mode="nearest")
         return self.conv(x)

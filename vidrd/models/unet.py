@@ -1,5 +1,6 @@
 """VidRD's U-Net: Stable Diffusion's, with temporal layers between the spatial ones."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,12 +16,13 @@ from torch.utils.checkpoint import checkpoint
 from vidrd.models.blocks import (
     Downsample,
     Frames,
+    OtherFrames,
     ResnetBlock,
     TemporalConv,
     TimestepEmbedding,
     Transformer,
     Upsample,
-    channels_last,
+    frames_of,
     group_norm,
     sinusoids,
 )
@@ -65,7 +67,9 @@ class Stage(nn.Module):
                 for _ in range(attentions)
             )
 
-    def layer(self, index: int, x: Frames, time: Tensor, context: Tensor, frames: int, *, attend: int | None) -> Frames:
+    def layer(
+        self, index: int, x: Frames, time: Tensor, context: Tensor, frames: int, *, attend: int | None
+    ) -> OtherFrames:
         """Residual block `index`, its Temp-Conv, then transformer `attend` if there is one."""
         x = self.resnets[index](x, time, frames)
         if hasattr(self, "temp_convs"):
@@ -83,7 +87,7 @@ class DownStage(Stage):
         if downsample:
             self.downsamplers = nn.ModuleList([Downsample(self.resnets[-1].conv2.out_channels)])
 
-    def forward(self, x: Frames, time: Tensor, context: Tensor, frames: int) -> list[Frames]:
+    def forward(self, x: Frames, time: Tensor, context: Tensor, frames: int) -> list[Tensor]:
         """All states, the last one being the input of the next stage."""
         states = []
         for i in range(len(self.resnets)):
@@ -114,12 +118,12 @@ class UpStage(Stage):
     def forward(
         self,
         x: Frames,
-        skips: list[Frames],  # in the order of the way down
+        skips: list[Tensor],  # in the order of the way down
         size: tuple[int, int] | None,  # height and width to enlarge to
         time: Tensor,
         context: Tensor,
         frames: int,
-    ) -> Frames:
+    ) -> OtherFrames:
         """Frames in, frames of twice the size out."""
         for i, skip in enumerate(reversed(skips)):
             x = self.layer(i, torch.cat([x, skip], dim=1), time, context, frames, attend=i)
@@ -145,10 +149,10 @@ class UNet3DConditionModel(ModelMixin, ConfigMixin):
         sample_size: int | None = 32,  # latent height and width, for users of the configuration
         in_channels: int = 4,
         out_channels: int = 4,
-        down_block_types: tuple[str, ...] = ("CrossAttnDownBlock3D",) * 3 + ("DownBlock3D",),  # the way up mirrors it
-        block_out_channels: tuple[int, ...] = (320, 640, 1280, 1280),
+        down_block_types: Sequence[str] = ("CrossAttnDownBlock3D",) * 3 + ("DownBlock3D",),  # the way up mirrors it
+        block_out_channels: Sequence[int] = (320, 640, 1280, 1280),
         layers_per_block: int = 2,
-        attention_head_dim: int | tuple[int, ...] = (5, 10, 20, 20),  # number of heads
+        attention_head_dim: int | Sequence[int] = (5, 10, 20, 20),  # number of heads
         cross_attention_dim: int = 1024,
         use_linear_projection: bool = True,
         norm_num_groups: int = 32,
@@ -216,7 +220,7 @@ class UNet3DConditionModel(ModelMixin, ConfigMixin):
     def forward(
         self,
         sample: Float[Tensor, "B C T H W"],
-        timestep: Num[Tensor, "..."] | float,
+        timestep: Num[Tensor, "..."] | float | int,
         encoder_hidden_states: Float[Tensor, "B L D"],
         return_dict: bool = True,
     ) -> UNetOutput | tuple[Tensor]:
@@ -228,12 +232,10 @@ class UNet3DConditionModel(ModelMixin, ConfigMixin):
             encoder_hidden_states: text embeddings, the same for all frames of a sample.
             return_dict: False returns a plain tuple, as diffusers models do.
         """
-        B, C, T, H, W = sample.shape
+        B, _, T, H, W = sample.shape
         time = self._embed_time(torch.as_tensor(timestep, device=sample.device), B, sample.dtype)
         context = encoder_hidden_states.repeat_interleave(T, dim=0)
-        x = channels_last(sample.transpose(1, 2).reshape(B * T, C, H, W))
-
-        x = self.conv_in(x)
+        x = self.conv_in(frames_of(sample))
         skips = [x]
         for down in self.down_blocks:
             states = self._run(down, x, time, context, T)

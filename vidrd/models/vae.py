@@ -12,7 +12,7 @@ from diffusers.models.modeling_utils import ModelMixin
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from vidrd.models.blocks import Downsample, Frames, ResnetBlock, TemporalConv, Upsample, channels_last
+from vidrd.models.blocks import Downsample, Frames, OtherFrames, ResnetBlock, TemporalConv, Upsample, channels_last
 
 
 class PixelAttention(nn.Module):
@@ -60,7 +60,7 @@ class EncoderStage(nn.Module):
         if not last:
             self.downsamplers = nn.ModuleList([Downsample(width, asymmetric=True)])
 
-    def forward(self, x: Frames) -> Frames:
+    def forward(self, x: Frames) -> OtherFrames:
         """Frames in, frames of half the size out."""
         for resnet in self.resnets:
             x = resnet(x)
@@ -80,7 +80,7 @@ class DecoderStage(nn.Module):
         if not last:
             self.upsamplers = nn.ModuleList([Upsample(width)])
 
-    def forward(self, x: Frames, frames: int) -> Frames:
+    def forward(self, x: Frames, frames: int) -> OtherFrames:
         """Frames in, frames of twice the size out."""
         for i, resnet in enumerate(self.resnets):
             x = resnet(x)
@@ -103,7 +103,7 @@ class Encoder(nn.Module):
         self.conv_norm_out = nn.GroupNorm(groups, widths[-1], 1e-6)
         self.conv_out = nn.Conv2d(widths[-1], 2 * latents, 3, padding=1)
 
-    def forward(self, x: Frames) -> Frames:
+    def forward(self, x: Frames) -> OtherFrames:
         """Frames in, means and log-variances out."""
         x = self.conv_in(x)
         for stage in self.down_blocks:
@@ -128,7 +128,7 @@ class Decoder(nn.Module):
         self.conv_norm_out = nn.GroupNorm(groups, down[-1], 1e-6)
         self.conv_out = nn.Conv2d(down[-1], out_channels, 3, padding=1)
 
-    def forward(self, x: Frames, frames: int) -> Frames:
+    def forward(self, x: Frames, frames: int) -> OtherFrames:
         """Latents in, frames out."""
         x = self.mid_block(self.conv_in(x))
         for stage in self.up_blocks:
@@ -152,7 +152,7 @@ class AutoencoderKLTemporal(ModelMixin, ConfigMixin):
         self,
         in_channels: int = 3,
         out_channels: int = 3,
-        block_out_channels: tuple[int, ...] = (128, 256, 512, 512),
+        block_out_channels: Sequence[int] = (128, 256, 512, 512),
         layers_per_block: int = 2,
         latent_channels: int = 4,
         norm_num_groups: int = 32,

@@ -1,0 +1,45 @@
+import time
+
+import pytest
+
+from bench.measure.clock import Stopwatch
+
+
+def test_stages_are_timed_apart_and_total_spans_them():
+    watch = Stopwatch("cpu")
+    with watch.stage("text"):
+        time.sleep(0.02)
+    time.sleep(0.01)
+    with watch.stage("decode"):
+        time.sleep(0.03)
+    seconds = watch.read()
+    assert list(seconds) == ["text", "decode", "total"]
+    assert 0.02 <= seconds["text"] < seconds["decode"]
+    assert seconds["total"] >= seconds["text"] + seconds["decode"] + 0.01
+    with watch.stage("text"):
+        pass
+    assert watch.read()["text"] < 0.02
+
+
+def test_a_stage_is_timed_once_a_read():
+    watch = Stopwatch("cpu")
+    with watch.stage("text"):
+        pass
+    with pytest.raises(ValueError, match="'text' was timed already"), watch.stage("text"):
+        pass
+
+
+@pytest.mark.gpu
+def test_on_a_gpu_the_kernels_are_timed_and_not_their_launch():
+    import torch
+
+    a = torch.randn(8192, 8192, device="cuda")
+    watch = Stopwatch("cuda")
+    for _ in range(2):
+        began = time.perf_counter()
+        with watch.stage("denoise"):
+            for _ in range(20):
+                a = (a @ a).clamp(-1, 1)
+        launched = time.perf_counter() - began
+        seconds = watch.read()["denoise"]
+    assert seconds > 2 * launched

@@ -1,0 +1,166 @@
+import dataclasses
+import fcntl
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from toy_suite import SUITE, TOYS
+
+from bench.record import read
+from bench.run import done_before, identify, run
+from bench.suite import override, plan, select
+
+IDENTITY = identify(SUITE)
+
+
+def go(folder, *assignments, only=(), said=None, identity=IDENTITY, **options):
+    suite = override(SUITE, assignments)
+    chosen = select(plan(suite, identity.basis), suite, only, [])
+    say = (said if said is not None else []).append
+    return run("toy", suite, identity, chosen, folder, workloads=TOYS, say=say, **options)
+
+
+def attempts(folder):
+    return {
+        (record.cell.values["how"], record.cell.values["size"]): record
+        for record in read(folder / "records.jsonl").records
+    }
+
+
+def test_every_way_to_end_is_a_row_with_its_reason(tmp_path):
+    ways = "fine,memory,torch-memory,raise,kill,exit,invalid,nan,hang"
+    said = []
+    outcome = go(tmp_path, f"how={ways}", "size=1,13", timeout=2, said=said)
+    assert outcome.exit_code == 2
+    found = attempts(tmp_path)
+    status = {how: (record.attempt.status, record.attempt.reason) for (how, size), record in found.items() if size == 1}
+    assert status == {
+        "real": ("ok", ""),
+        "fine": ("ok", ""),
+        "memory": ("oom", "MemoryError: wanted 64 TiB"),
+        "torch-memory": (
+            "oom",
+            "RuntimeError: [enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes",
+        ),
+        "raise": ("failed", "ValueError: a | b"),
+        "kill": ("failed", "the process was killed by SIGKILL; last line of its log: begun kill"),
+        "exit": ("failed", "the process ended with exit code 5 and no result; last line of its log: begun exit"),
+        "invalid": ("invalid", "3 calls where the plan says 4"),
+        "nan": (
+            "failed",
+            "ValueError: a number in a record is finite; value is nan: leave it out and say why in `absent`",
+        ),
+        "hang": ("timeout", "not done after 2 s, killed"),
+    }
+    skipped = {record.attempt.reason for (_, size), record in found.items() if size == 13}
+    assert skipped == {"13 brings bad luck"}
+    assert outcome.counts == {"ok": 2, "oom": 2, "failed": 4, "invalid": 1, "timeout": 1, "skipped": 9}
+    assert found["fine", 1].facts == {"reference": "7"}
+    assert found["fine", 1].machine["cores"] >= 1
+    assert "ValueError: a | b" in (tmp_path / "cells" / found["raise", 1].cell.id / "log.txt").read_text()
+    assert len(said) == 19
+    assert any("left" in line for line in said)
+
+
+def test_the_same_command_again_does_what_is_missing_and_tries_what_failed(tmp_path):
+    first = go(tmp_path, "how=fine,raise,memory", "size=1", only=["how=fine"])
+    assert (first.counts, first.reused, first.exit_code) == ({"ok": 2}, 0, 0)
+    second = go(tmp_path, "how=fine,raise,memory", "size=1")
+    assert (second.counts, second.reused) == ({"ok": 2, "failed": 1, "oom": 1}, 2)
+    third = go(tmp_path, "how=fine,raise,memory", "size=1")
+    assert (third.counts, third.reused) == (second.counts, 3)
+    assert (tmp_path / "cells" / "log_of_cells").read_text().split("\n")[:-1] == [
+        "real 1", "fine 1", "raise 1", "memory 1", "raise 1",
+    ]  # fmt: skip
+
+
+def test_a_cell_without_its_reference_is_not_measured_and_tried_again(tmp_path):
+    go(tmp_path, "how=fine", "size=1", "broken=1")
+    record = attempts(tmp_path)["fine", 1]
+    assert record.attempt.status == "failed"
+    assert "which it is compared with, did not succeed" in record.attempt.reason
+    chosen = plan(override(SUITE, ["how=fine", "size=1", "broken=1"]), IDENTITY.basis)
+    assert done_before(tmp_path, chosen) == {}
+
+
+def test_other_weights_source_or_machine_are_other_cells(tmp_path):
+    go(tmp_path, "how=fine", "size=1")
+    said = []
+    changed = IDENTITY._replace(basis={**IDENTITY.basis, "weights": "others"})
+    outcome = go(tmp_path, "how=fine", "size=1", identity=changed, said=said)
+    assert outcome.reused == 0
+    assert said[0] == f"changed since the last run in {tmp_path}: weights; its records are kept and not used"
+    assert len(read(tmp_path / "records.jsonl").records) == 4
+
+
+def test_when_time_is_up_no_cell_is_begun(tmp_path):
+    outcome = go(tmp_path, "how=fine", "size=1,2", max_minutes=0.0)
+    assert (outcome.left, outcome.exit_code) == (3, 4)
+    assert go(tmp_path, "how=fine", "size=1,2").exit_code == 0
+
+
+def test_a_folder_serves_one_run_and_one_suite(tmp_path):
+    go(tmp_path, "how=fine", "size=1")
+    with (tmp_path / ".lock").open("a") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        with pytest.raises(ValueError, match=r"another run is writing into .*: wait for it, or give --out"):
+            go(tmp_path, "how=fine", "size=1")
+    manifest = json.loads((tmp_path / "manifest.json").read_text())
+    (tmp_path / "manifest.json").write_text(json.dumps({**manifest, "suite": "pocket"}))
+    with pytest.raises(ValueError, match="holds a run of the suite pocket, not of toy: give --out another folder"):
+        go(tmp_path, "how=fine", "size=1")
+
+
+def test_a_torn_last_line_is_said_and_repaired_and_its_cell_done_again(tmp_path):
+    go(tmp_path, "how=fine", "size=1,2")
+    path = tmp_path / "records.jsonl"
+    path.write_bytes(path.read_bytes()[:-40])
+    said = []
+    outcome = go(tmp_path, "how=fine", "size=1,2", said=said)
+    assert (outcome.counts, outcome.reused) == ({"ok": 3}, 2)
+    assert "the last line of" in said[0]
+    assert read(path).torn == b""
+
+
+def test_killed_with_kill_9_the_same_command_finishes_the_missing_cells_only(tmp_path):
+    command = [sys.executable, str(Path(__file__).with_name("killed_run.py")), str(tmp_path), "0.7"]
+    records = tmp_path / "records.jsonl"
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as process:
+        deadline = time.monotonic() + 60
+        begun = tmp_path / "cells" / "log_of_cells"
+        while not (begun.exists() and begun.read_text().count("\n") == 3) and time.monotonic() < deadline:
+            time.sleep(0.02)
+        os.kill(process.pid, signal.SIGKILL)
+        process.wait()
+    assert len(read(records).records) == 2
+    time.sleep(1.0)  # longer than a cell: the child of the killed run is gone and leaves no result
+    assert sum(1 for _ in tmp_path.glob("cells/*/result.json")) == 2
+    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60)
+    assert done.stdout.splitlines()[-1] == "5 2"
+    assert [record.attempt.status for record in read(records).records] == ["ok"] * 5
+    cells = begun.read_text().splitlines()
+    assert sorted(set(cells)) == ["fine 1", "fine 2", "fine 3", "fine 4", "real 1"]
+    assert len(cells) == 6  # only the one that was under way ran twice
+
+
+def test_weights_that_are_missing_or_cut_short_are_named(tmp_path):
+    suite = dataclasses.replace(SUITE, files=("weights",))
+    with pytest.raises(ValueError, match=r"^weights is missing: "):
+        identify(suite, tmp_path)
+    header = json.dumps({"a": {"dtype": "F32", "shape": [2], "data_offsets": [0, 8]}}).encode()
+    whole = len(header).to_bytes(8, "little") + header + bytes(8)
+    (tmp_path / "weights").mkdir()
+    file = tmp_path / "weights" / "unet.safetensors"
+    file.write_bytes(whole)
+    before = identify(suite, tmp_path).basis["weights"]
+    file.write_bytes(whole[:-1] + b"\1")
+    assert identify(suite, tmp_path).basis["weights"] != before
+    for broken in (whole[:-1], whole[:20], whole[:4], b"", whole + b"x", b"\xff" * 20):
+        file.write_bytes(broken)
+        with pytest.raises(ValueError, match=r"^weights/unet\.safetensors .*: restore it from the repository"):
+            identify(suite, tmp_path)

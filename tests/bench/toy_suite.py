@@ -1,0 +1,79 @@
+"""A suite whose cells take a moment, and fail in every way there is."""
+
+import os
+import signal
+import time
+
+from bench.record import Number
+from bench.suite import Measure, Suite
+from bench.worker import InvalidError, Job, Measured, Workload
+
+
+def toy(job: Job) -> Measured:
+    how = job.values["how"]
+    print("begun", how)
+    with (job.folder.parent / "log_of_cells").open("a") as file:
+        file.write(f"{how} {job.values['size']}\n")
+    time.sleep(float(job.values["seconds"]))
+    match how:
+        case "memory":
+            raise MemoryError("wanted 64 TiB")
+        case "torch-memory":
+            raise RuntimeError(
+                "[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes"
+            )
+        case "raise":
+            raise ValueError("a | b\nmore")
+        case "kill":
+            os.kill(os.getpid(), signal.SIGKILL)
+        case "exit":
+            os._exit(5)
+        case "invalid":
+            raise InvalidError("3 calls where the plan says 4")
+        case "nan":
+            return Measured(numbers={"speed": Number(float("nan"))})
+        case "hang":
+            time.sleep(60)
+    if how == "real":
+        if job.values["broken"]:
+            raise ValueError("no real thing")
+        (job.folder / "reference.txt").write_text("7")
+        return Measured(numbers={"speed": Number(7.0, "s", "real")})
+    return Measured(
+        numbers={"speed": Number(1.5, "s", "lower", n=6, low=1.0, high=2.0)},
+        samples={"speed": (1.0, 2.0)},
+        facts={"reference": (job.reference / "reference.txt").read_text()},
+    )
+
+
+def slower(values):  # the cost of a cell
+    return float(values["size"])
+
+
+def settle(values):
+    return {**values, "size": 1} if values["how"] == "plain" else values
+
+
+def reference(values):
+    return {**values, "how": "real", "size": 1}
+
+
+def skip(values):
+    return "13 brings bad luck" if values["size"] == 13 else None
+
+
+TOYS = {"toy": Workload(toy)}
+SUITE = Suite(
+    question="Does it run?",
+    workload="toy",
+    axes={"how": ("fine", "plain"), "size": (1, 2)},
+    fixed={"seconds": 0.0, "broken": 0, "device": "cpu"},
+    measures={"speed": Measure("speed", "s", "lower", "cost", "how fast")},
+    group="seconds",
+    allowed={"device": ("cpu", "cuda")},
+    least={"size": 1},
+    settle=settle,
+    reference=reference,
+    skip=skip,
+    cost=slower,
+)

@@ -1,0 +1,114 @@
+"""FVD, its interval and its floor, on a network small enough to know by heart."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import pytest
+
+from metrics.features import FeatureNetwork, Features, extract
+from metrics.fvd import frechet_score, fvd, fvd_floor
+
+
+@dataclass(frozen=True)
+class Means:
+    """Embeds a video by the mean level of each channel in its first and second half; tells dark from bright."""
+
+    name: str = "means"
+    min_frames: int = 2
+
+    def embed(self, videos):
+        half = videos.shape[1] // 2
+        parts = [part.mean(axis=(1, 2, 3), dtype=np.float64) for part in (videos[:, :half], videos[:, half:])]
+        rows = np.concatenate(parts, axis=1)
+        return Features(rows, {"light": rows[:, :2] - 100})
+
+
+NETWORK = Means()
+
+
+def drawn(n: int, seed: int = 0, frames: int = 4, low: int = 0, high: int = 200) -> np.ndarray:
+    random = np.random.default_rng(seed)
+    levels = random.integers(low, high, (n, frames, 1, 1, 3))
+    return np.broadcast_to(levels, (n, frames, 4, 4, 3)).astype(np.uint8)
+
+
+def test_the_contract_and_the_batch_size_that_changes_nothing():
+    assert isinstance(NETWORK, FeatureNetwork)
+    videos = drawn(10)
+    whole = extract(NETWORK, videos, batch_size=10)
+    for batch_size in (1, 3, 64):
+        parts = extract(NETWORK, videos, batch_size=batch_size)
+        np.testing.assert_allclose(parts.embedding, whole.embedding, rtol=1e-12)
+        np.testing.assert_allclose(parts.logits["light"], whole.logits["light"], rtol=1e-12)
+
+
+def test_equal_sets_are_0_apart_and_brighter_ones_by_the_square_of_the_step():
+    real = drawn(60)
+    assert fvd(real, real, network=NETWORK).value == pytest.approx(0, abs=1e-8)
+    score = fvd(real, real + np.uint8(5), network=NETWORK)
+    assert score.value == pytest.approx(6 * 25, abs=1e-6)
+    assert score.n == 60
+    order = np.random.default_rng(0).permutation(60)
+    assert fvd(real[order], (real + np.uint8(5)), network=NETWORK).value == pytest.approx(score.value, rel=1e-9)
+
+
+def test_long_videos_count_by_their_windows():
+    long = drawn(30, frames=9)
+    cut = np.concatenate([long[:, :4], long[:, 4:8]])
+    short = drawn(30, seed=1)
+    windowed = fvd(short, long, network=NETWORK, window=4)
+    assert windowed.n == 60
+    assert windowed.value == pytest.approx(fvd(short, cut, network=NETWORK).value, rel=1e-12)
+
+
+def test_windows_of_one_video_do_not_pass_for_independent_ones():
+    random = np.random.default_rng(0)
+    real = random.standard_normal((400, 3))
+    fake = np.repeat(random.standard_normal((40, 3)) + 1, 10, axis=0)  # ten equal windows a video
+    source = np.repeat(np.arange(40), 10)
+    blind, aware = frechet_score(real, fake), frechet_score(real, fake, None, source)
+    assert aware.value == blind.value
+    assert aware.high - aware.low > 1.8 * (blind.high - blind.low)
+
+
+def test_interval_holds_the_mean_distance_at_this_n_as_often_as_it_says():
+    random = np.random.default_rng(0)
+    trials = [
+        frechet_score(random.standard_normal((80, 4)), 1.3 * random.standard_normal((80, 4)) + 0.4) for _ in range(120)
+    ]
+    mean = np.mean([score.value for score in trials])
+    assert mean > 4 * (0.4**2 + 0.3**2)  # finite sets add to it
+    hits = np.mean([score.low <= mean <= score.high for score in trials])
+    assert 0.88 <= hits <= 1.0
+    width = np.mean([score.high - score.low for score in trials])
+    assert width < 3 * 2 * 1.96 * np.std([score.value for score in trials])
+
+
+def test_floor_is_what_real_sets_of_this_size_are_apart():
+    real = drawn(200)
+    floor = fvd_floor(real, 40, network=NETWORK)
+    assert floor.n == 40
+    assert 0 < floor.low < floor.value < floor.high
+    fresh = [
+        fvd(drawn(40, seed=i), drawn(40, seed=100 + i), network=NETWORK).value for i in range(1, 11)
+    ]
+    assert floor.value == pytest.approx(np.mean(fresh), rel=0.3)
+    assert fvd_floor(real, 100, network=NETWORK).value < 0.7 * floor.value
+    assert fvd_floor(real, 40, network=NETWORK) == floor
+
+
+def test_sets_that_cannot_be_compared_are_refused():
+    real = drawn(4)
+    with pytest.raises(ValueError, match="4 and 6 frames came: give a window"):
+        fvd(real, drawn(4, frames=6), network=NETWORK)
+    with pytest.raises(ValueError, match="at least 5 frames, 4 came"):
+        fvd(real, real, network=NETWORK, window=5)
+    with pytest.raises(ValueError, match="at least 2 frames, 1 came"):
+        fvd(real[:, :1], real[:, :1], network=NETWORK)
+    with pytest.raises(ValueError, match="at least 2 samples in each set, 4 and 1 came"):
+        fvd(real, real[:1], network=NETWORK)
+    with pytest.raises(ValueError, match="needs n >= 2 and 6 real videos, 4 came: ask for n up to 2"):
+        fvd_floor(real, 3, network=NETWORK)
+    with pytest.raises(ValueError, match="batch_size=0"):
+        extract(NETWORK, real, batch_size=0)
+    assert fvd(real[:2], real[:2], network=NETWORK).low is None

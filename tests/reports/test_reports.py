@@ -1,0 +1,160 @@
+import importlib.util
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from bench.record import Attempt, Cell, Number, Record, append
+from reports.markdown import as_markdown, as_text, escape, number, printable
+from reports.sheet import sheets
+from reports.table import load, rows
+
+MEASURES = {
+    "fvd": {"title": "FVD", "unit": "", "better": "lower", "table": "quality", "definition": "distance | of sets"},
+    "rss": {"title": "RSS", "unit": "bytes", "better": "lower", "table": "cost", "definition": "memory"},
+    "gpu": {"title": "GPU", "unit": "bytes", "better": "lower", "table": "cost", "definition": "memory"},
+}
+CELLS = [
+    Cell("pocket", {"method": method, "frames": frames, "overlap": overlap})
+    for frames in (16, 8)
+    for method, overlap in (("vidrd", 2), ("vidrd", 4), ("direct", 0), ("real", 0))
+]
+PROMPT = "a `red` | <b>star</b>\x1b[2J on\ta_b*c* [x](y)"
+
+
+def result(cell, position):
+    if cell.values["method"] == "real":
+        return Record(cell, Attempt("ok"), {"fvd": Number(1.25, n=32)}, facts={"prompts": PROMPT + "\nsecond"})
+    if cell.values["method"] == "direct":
+        return Record(cell, Attempt("oom", "9 | GiB\nmore"))
+    numbers = {"fvd": Number(10.0 + position, n=32, low=9.0, high=13.0), "rss": Number(2.0**30, "bytes", "lower")}
+    return Record(cell, Attempt("ok"), numbers, absent={"gpu": "no GPU"})
+
+
+@pytest.fixture
+def folder(tmp_path):
+    manifest = {
+        "suite": "pocket",
+        "hash": "0123456789ab",
+        "workload": "pocket",
+        "question": "What | <i>?",
+        "axes": {"frames": [16, 8], "method": ["vidrd", "direct"], "overlap": [2, 4]},
+        "fixed": {"steps": 20},
+        "group": "frames",
+        "measures": MEASURES,
+        "machine": {"cpu": "a cpu", "cores": 2, "memory_bytes": 2**33, "system": "Linux", "gpu": "none", "driver": ""},
+        "software": {"torch": "2"},
+        "revision": "abc+changes",
+        "basis": {"weights": "w"},
+        "written": "2026-01-01T00:00:00+00:00",
+        "cells": [{"id": c.id, "values": dict(c.values), "reference": c.values["method"] == "real"} for c in CELLS],
+    }
+    (tmp_path / "manifest.json").write_text(json.dumps(manifest))
+    for position, cell in enumerate(CELLS[:-2]):  # the last two were not run
+        append(tmp_path / "records.jsonl", result(cell, position))
+    append(tmp_path / "records.jsonl", Record(Cell("pocket", {"method": "old"}), Attempt("ok")))
+    place = tmp_path / "cells" / CELLS[0].id
+    place.mkdir(parents=True)
+    video = np.zeros((2, 16, 4, 6, 3), np.uint8)
+    video[0, 3] = 200
+    np.savez_compressed(place / "videos.npz", videos=video)
+    return tmp_path
+
+
+def test_real_video_is_the_first_row_of_each_group(folder):
+    table = rows(load(folder))
+    assert list(table["frames"]) == [16] * 4 + [8] * 4
+    assert list(table["method"][:4]) == ["real video", "vidrd", "vidrd", "direct"]
+    assert table["method"][4] == "real video"
+    assert list(table["overlap"][:4]) == ["", 2, 4, 0]
+    assert list(table["fvd"][:4]) == [1.25, 10.0, 11.0, None]
+    assert table["fvd_n"][1] == 32
+    assert (table["fvd_low"][1], table["fvd_high"][1]) == (9.0, 13.0)
+    assert list(table["status"]) == ["ok", "ok", "ok", "oom", "not run", "ok", "ok", "not run"]
+
+
+def test_what_has_no_number_says_why(folder):
+    run = load(folder)
+    text = as_text(run, rows(run))
+    assert "oom: 9 | GiB more (direct 0)" in text
+    assert "– GPU: no GPU (all)" not in text  # direct did not get that far
+    assert "– GPU: no GPU (vidrd 2, vidrd 4)" in text
+    assert "not run: not run yet: the same command goes on (real video, direct 0)" in text
+    assert "pocket: quality at frames = 16" in text
+    assert run.others == 1
+    assert "1 other cells" in as_markdown(run, rows(run))
+
+
+def test_a_number_shows_no_more_digits_than_its_interval_has():
+    assert number(12.3456, "", 1.42) == "12.3 ±1.4"
+    assert number(1234.5, "", 120.0) == "1234 ±120"
+    assert number(0.012345, "s", 0.00042) == "0.01234 ±0.00042"
+    assert number(0.0123456, "s") == "0.0123"
+    assert number(1234.5, "") == "1234"
+    assert number(0.0, "") == "0"
+    assert number(3 * 2.0**20, "bytes") == "3.00"
+    assert number(-1.5, "log2", 0.25) == "-1.50 ±0.25"
+
+
+def test_markdown_takes_text_as_text(folder):
+    run = load(folder)
+    page = as_markdown(run, rows(run), ["frames-16.png"])
+    assert "1. a \\`red\\` \\| &lt;b&gt;star&lt;/b&gt; \\[2J on a\\_b\\*c\\* \\[x\\](y)" in page
+    assert "# What \\| &lt;i&gt;?" in page
+    assert "oom: 9 \\| GiB more" in page
+    assert "**FVD** (lower is better, n = 32) distance \\| of sets" in page
+    assert "![frames-16.png](frames-16.png)" in page
+    columns = [line for line in page.splitlines() if line.startswith("|")]
+    assert {line.replace("\\|", "").count("|") for line in columns[:6]} == {5}
+    assert "\x1b" not in page
+
+
+def test_text_stays_on_its_line():
+    assert printable("a\nb\r\x1b[2J\u2028c") == "a b  [2J c"
+    assert escape("<a|b>") == "&lt;a\\|b&gt;"
+
+
+def test_a_sheet_has_a_strip_for_each_cell_that_left_videos(folder):
+    pictures = sheets(load(folder), scale=2)
+    assert list(pictures) == ["frames-16.png"]
+    picture = np.asarray(pictures["frames-16.png"])
+    assert picture.shape == (4 * 2 + 2, 190 + 16 * (6 * 2 + 2), 3)
+    fourth = 190 + 3 * 14
+    assert (picture[:8, fourth : fourth + 12] == 200).all()
+    assert (picture[:8, 190 : 190 + 12] == 0).all()
+
+
+def test_the_command_writes_the_report_without_torch(folder, tmp_path):
+    code = "import sys; sys.modules['torch'] = None; from reports.__main__ import main; sys.exit(main())"
+    out = folder / "report"
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(folder), "--out", str(out)], capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "real video" in done.stdout
+    assert str(out / "report.md") in done.stdout
+    assert sorted(path.name for path in out.iterdir()) == ["cells.csv", "frames-16.png", "report.md"]
+    with Image.open(out / "frames-16.png") as picture:
+        assert picture.size[1] == 10
+    assert (out / "cells.csv").read_text().splitlines()[1].split(",")[2:5] == ["16", "real video", ""]
+
+
+@pytest.mark.parametrize("made", [True, False])
+def test_a_folder_that_is_not_there_is_one_line_and_exit_code_3(folder, made):
+    arguments = [str(folder), "--out", str(folder / "no" / "where")] if made else [str(folder / "none")]
+    done = subprocess.run([sys.executable, "-m", "reports", *arguments], capture_output=True, text=True, check=False)
+    assert done.returncode == 3
+    assert done.stderr.count("\n") == 1
+    assert ("does not exist, make it first" if made else "is no run: it has no manifest.json") in done.stderr
+
+
+def test_reports_import_only_what_they_may():
+    folder = Path(importlib.util.find_spec("reports").origin).parent
+    for file in folder.glob("*.py"):
+        for line in file.read_text().splitlines():
+            if line.startswith(("from ", "import ")) and line.split()[1].split(".")[0] in {"bench", "vidrd", "metrics"}:
+                assert line.split()[1] in {"bench.record", "bench.stats", "bench.gates"}

@@ -1,0 +1,175 @@
+"""The command line of the reference system: `python -m vidrd sample | train | convert --help`."""
+
+import json
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal
+
+import tyro
+
+
+@dataclass(frozen=True)
+class Sample:
+    """Turn a prompt into a video."""
+
+    prompt: str
+    """What the video shows."""
+    out: Path
+    """File (.mp4, .avi, .gif) or new folder of PNGs."""
+    preset: str = "pocket"
+    """A pipeline by name; `--model` goes before it."""
+    model: Path | None = None
+    """A folder that save_pretrained or `train` wrote."""
+    frames: int | None = None
+    """Frames of the video; default: the preset's."""
+    overlap: int = 4
+    """Frames that a clip shares, reversed, with the one before."""
+    alpha: float = 4.0
+    """Weight of the old noise beyond the overlap; 0: fresh noise."""
+    beta: float = 0.4
+    """Share of the steps in which the first shared frame follows the old clip."""
+    join: Literal["keep", "drop_duplicate"] = "keep"
+    """What happens to the frame that is held at a seam."""
+    compat: Literal["paper", "released"] = "paper"
+    """The paper's equations, or the released code with its faults."""
+    steps: int | None = None
+    """Denoising steps; default: the preset's."""
+    guidance: float | None = None
+    """Weight of the text; default: the preset's."""
+    negative_prompt: str = ""
+    """What to steer away from."""
+    eta: float = 0.0
+    """0: deterministic DDIM; 1: ancestral."""
+    seed: int = 0
+    """Names the noise: the same seed gives the same video."""
+    fps: int | None = None
+    """Frames per second of the file."""
+    scale: int | None = None
+    """Pixels are enlarged so much in the file."""
+    precision: Literal["fp32", "bf16", "fp16"] = "fp32"
+    """Of the networks."""
+    device: str = "cpu"
+    """Where they run: cpu, cuda, cuda:1, ..."""
+    json: Path | None = None
+    """Also write what was asked, seams and seconds into this file."""
+
+
+@dataclass(frozen=True)
+class Train:
+    """Make a preset's networks from nothing; the same command again goes on where it was cut off."""
+
+    out: Path
+    """Folder of the finished pipeline."""
+    preset: Literal["pocket"] = "pocket"
+    """What to train."""
+    work: Path = Path("runs/train-pocket")
+    """Folder for logs and unfinished states."""
+    steps_scale: float = 1.0
+    """Share of the recipe's steps, for trying out."""
+    threads: int | None = None
+    """CPU threads; default: all cores."""
+
+
+@dataclass(frozen=True)
+class Convert:
+    """Inflate a Stable Diffusion 1 or 2 folder (diffusers layout) to an untrained VidRD pipeline."""
+
+    model: Path
+    """The image pipeline's folder."""
+    out: Path
+    """Folder of the video pipeline."""
+    clip: int = 8
+    """Frames that the U-Net is to see at once."""
+    temp_embed: bool = True
+    """Add the frame's sinusoid to the token stream, as the released network does."""
+
+
+def sample(ask: Sample) -> None:
+    """Sample and write one video."""
+    import torch  # noqa: PLC0415 - so that --help does not wait for it
+
+    from vidrd.checkpoints import PRESETS, load_pipeline  # noqa: PLC0415
+    from vidrd.sampling import Options  # noqa: PLC0415
+    from vidrd.video import check_target, write_video  # noqa: PLC0415
+
+    options = Options(ask.overlap, ask.alpha, ask.beta, ask.join, ask.compat)
+    check_target(ask.out)
+    preset = PRESETS.get(ask.preset)
+    dtype = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[ask.precision]
+    if preset is None and ask.model is None:
+        raise ValueError(f"{ask.preset!r} is no preset: take {', '.join(PRESETS)}, or name a folder by --model")
+    shown = preset if ask.model is None else None
+    pipeline = load_pipeline(ask.model or ask.preset, dtype=dtype, device=ask.device)
+    pipeline.set_progress_bar_config(disable=False, desc="denoising")
+    started = time.perf_counter()
+    made = pipeline(
+        ask.prompt,
+        num_frames=ask.frames or (shown.frames if shown else 2 * pipeline.config.clip),
+        num_inference_steps=ask.steps or (shown.steps if shown else 50),
+        guidance_scale=ask.guidance if ask.guidance is not None else (shown.guidance if shown else 10.0),
+        negative_prompt=ask.negative_prompt,
+        options=options,
+        eta=ask.eta,
+        seed=ask.seed,
+    )
+    seconds = time.perf_counter() - started
+    write_video(
+        ask.out,
+        made.frames[0],
+        fps=ask.fps or (shown.fps if shown else 8),
+        scale=ask.scale or (shown.scale if shown else 1),
+    )
+    seams = [seam.frame for seam in made.result.seams if seam.frame < len(made.frames[0])]
+    print(f"{ask.out}: {len(made.frames[0])} frames, seams at {seams}, {seconds:.1f} s")
+    if ask.json:
+        about = {key: str(value) if isinstance(value, Path) else value for key, value in vars(ask).items()}
+        ask.json.write_text(json.dumps({"asked": about, "seams": seams, "seconds": seconds}, indent=1) + "\n")
+
+
+def train(ask: Train) -> None:
+    """Train a preset."""
+    import torch  # noqa: PLC0415
+
+    from vidrd.training.pocket import train_pocket  # noqa: PLC0415
+
+    if ask.threads:
+        torch.set_num_threads(ask.threads)
+    train_pocket(ask.out, ask.work, steps_scale=ask.steps_scale)
+
+
+def convert(ask: Convert) -> None:
+    """Inflate an image pipeline."""
+    from vidrd.checkpoints import inflate_folder  # noqa: PLC0415
+
+    inflate_folder(ask.model, ask.out, clip=ask.clip, add_temp_embed=ask.temp_embed)
+    print(f"{ask.out}: an untrained video pipeline; its temporal layers are the identity")
+
+
+VERBS: dict[type, Callable] = {Sample: sample, Train: train, Convert: convert}
+
+
+def main() -> int:
+    """Parse, call one function; 0, or 3 with one line for a user's mistake."""
+    verbs = (
+        Annotated[Sample, tyro.conf.subcommand("sample")]
+        | Annotated[Train, tyro.conf.subcommand("train")]
+        | Annotated[Convert, tyro.conf.subcommand("convert")]
+    )
+    try:
+        ask = tyro.cli(verbs, prog="python -m vidrd", description=__doc__)
+        VERBS[type(ask)](ask)
+    except (ValueError, OSError) as error:
+        print(f"vidrd: {error}", file=sys.stderr)
+        return 3
+    except SystemExit as stop:
+        return 3 if stop.code == 2 else int(stop.code or 0)
+    except KeyboardInterrupt:
+        return 130
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,115 @@
+"""Find, verify and load whole pipelines."""
+
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from diffusers import DDIMScheduler, DiffusionPipeline
+
+from vidrd.inflate import inflate_unet, inflate_vae
+from vidrd.pipeline import VidRDPipeline
+
+ROOT = Path(__file__).parents[1]
+
+
+@dataclass(frozen=True)
+class Preset:
+    """A pipeline by name, and how it is best used."""
+
+    folder: Path
+    frames: int  # of a video, unless asked otherwise
+    steps: int
+    guidance: float
+    fps: int
+    scale: int  # pixels are enlarged so much when a video is written
+    summary: str
+
+
+PRESETS = {
+    "pocket": Preset(
+        ROOT / "weights" / "pocket",
+        frames=16,
+        steps=20,
+        guidance=2.0,
+        fps=8,
+        scale=8,
+        summary="the procedural pocket world, 32 x 32 pixels, trained by this project",
+    ),
+}
+
+
+def load_pipeline(
+    name_or_folder: str | Path,
+    *,
+    dtype: torch.dtype = torch.float32,
+    device: torch.device | str = "cpu",
+) -> VidRDPipeline:
+    """Load a preset by name, or a folder that `save_pretrained` wrote.
+
+    Where the folder has a card.json that names hashes, every file must have its own.
+
+    Raises:
+        ValueError: no such preset or folder, or a file is missing, cut short or altered.
+    """
+    preset = PRESETS.get(str(name_or_folder))
+    folder = preset.folder if preset else Path(name_or_folder)
+    if not (folder / "model_index.json").is_file():
+        raise ValueError(
+            f"{name_or_folder} is neither a preset ({', '.join(PRESETS)}) nor a folder with a model_index.json; "
+            "make the presets' weights again with `nox -s train -- --preset pocket`"
+        )
+    verify(folder)
+    try:
+        pipeline = VidRDPipeline.from_pretrained(str(folder), torch_dtype=dtype, local_files_only=True)
+    except Exception as error:  # whatever a reader of files may raise becomes one line that names the folder
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise ValueError(f"{folder} cannot be loaded as a VidRD pipeline: {reason}") from error
+    pipeline.set_progress_bar_config(disable=True)
+    return pipeline.to(device)
+
+
+def verify(folder: Path) -> None:
+    """Check a folder's files against the hashes of its card, if it has one.
+
+    Raises:
+        ValueError: a file is missing or differs.
+    """
+    card = folder / "card.json"
+    if not card.is_file():
+        return
+    for name, expected in json.loads(card.read_text()).get("sha256", {}).items():
+        path = folder / name
+        if not path.is_file():
+            raise ValueError(f"{path} is missing: restore it, or make it again with `nox -s train -- --preset pocket`")
+        if sha256(path) != expected:
+            raise ValueError(
+                f"{path} is not the file that {card.name} describes (cut short or altered): restore it, or make it "
+                "again with `nox -s train -- --preset pocket`"
+            )
+
+
+def sha256(path: Path) -> str:
+    """Hash of a file's bytes, hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def inflate_folder(source: Path, out: Path, *, clip: int, add_temp_embed: bool) -> None:
+    """Write an untrained video pipeline around the networks of a Stable Diffusion folder (diffusers layout).
+
+    Raises:
+        ValueError: the folder is no such pipeline, or its networks are not Stable Diffusion 1's or 2's.
+    """
+    if not (source / "model_index.json").is_file():
+        raise ValueError(f"{source} is no diffusers pipeline: a folder with a model_index.json is needed")
+    image = DiffusionPipeline.from_pretrained(str(source), local_files_only=True, safety_checker=None)
+    VidRDPipeline(
+        vae=inflate_vae(image.vae),
+        text_encoder=image.text_encoder,
+        tokenizer=image.tokenizer,
+        unet=inflate_unet(image.unet, add_temp_embed=add_temp_embed),
+        scheduler=DDIMScheduler.from_config(image.scheduler.config, clip_sample=False),
+        clip=clip,
+    ).save_pretrained(str(out))

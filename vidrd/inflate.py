@@ -1,0 +1,110 @@
+"""From Stable Diffusion's image networks to VidRD's video networks, key by key.
+
+Both carry the same keys for what they share; the temporal layers are new and start as the identity, so that one frame
+comes out of the inflated network as it came out of the image network.
+"""
+
+import re
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from torch import Tensor, nn
+
+from vidrd.models.unet import UNet3DConditionModel, is_temporal
+from vidrd.models.vae import AutoencoderKLTemporal
+
+# Newer diffusers files name the parts of the VAE's attention as those of every other attention.
+_VAE_ATTENTION = {"to_q": "query", "to_k": "key", "to_v": "value", "to_out.0": "proj_attn"}
+_VAE_KEY = re.compile(r"(mid_block\.attentions\.0\.)(to_q|to_k|to_v|to_out\.0)(\.\w+)$")
+
+_UNET_SETTINGS = (
+    "sample_size",
+    "in_channels",
+    "out_channels",
+    "block_out_channels",
+    "layers_per_block",
+    "attention_head_dim",
+    "cross_attention_dim",
+    "use_linear_projection",
+    "norm_num_groups",
+)
+_VAE_SETTINGS = (
+    "in_channels",
+    "out_channels",
+    "block_out_channels",
+    "layers_per_block",
+    "latent_channels",
+    "norm_num_groups",
+    "sample_size",
+    "scaling_factor",
+)
+
+
+def inflate_unet(
+    image_unet: nn.Module,  # a diffusers UNet2DConditionModel
+    *,
+    add_temp_embed: bool = True,  # False: one frame then equals the image network exactly
+    temp_conv_dropout: float = 0.1,
+) -> UNet3DConditionModel:
+    """Build VidRD's U-Net around the weights of an image U-Net.
+
+    Raises:
+        ValueError: the image network has a layer that VidRD's does not, or lacks one.
+    """
+    config: Mapping[str, Any] = image_unet.config  # type: ignore[assignment]
+    model = UNet3DConditionModel(
+        **{name: config[name] for name in _UNET_SETTINGS},
+        down_block_types=[name.replace("2D", "3D") for name in config["down_block_types"]],
+        add_temp_embed=add_temp_embed,
+        temp_conv_dropout=temp_conv_dropout,
+    )
+    load_spatial(model, image_unet.state_dict())
+    return model
+
+
+def inflate_vae(image_vae: nn.Module, *, temp_conv_dropout: float = 0.1) -> AutoencoderKLTemporal:
+    """Build VidRD's VAE around the weights of a diffusers AutoencoderKL.
+
+    Raises:
+        ValueError: the image network has a layer that VidRD's does not, or lacks one.
+    """
+    config: Mapping[str, Any] = image_vae.config  # type: ignore[assignment]
+    model = AutoencoderKLTemporal(**{name: config[name] for name in _VAE_SETTINGS}, temp_conv_dropout=temp_conv_dropout)
+    load_spatial(model, image_vae.state_dict())
+    return model
+
+
+def load_spatial(model: nn.Module, state: Mapping[str, Tensor]) -> None:
+    """Load an image network's weights into a video network; its temporal layers stay as they are.
+
+    1x1 convolutions and linear layers hold the same numbers and are turned into each other.
+
+    Raises:
+        ValueError: keys or shapes do not fit; the message names the first ones.
+    """
+    wanted = {key: value.shape for key, value in model.state_dict().items() if not is_temporal(key)}
+    given = {_renamed(key): value for key, value in state.items()}
+    _refuse("lacks", wanted.keys() - given.keys())
+    _refuse("has unknown", given.keys() - wanted.keys())
+    for key, shape in wanted.items():
+        if given[key].flatten(1).squeeze(-1).shape == shape if given[key].ndim == 4 else False:
+            given[key] = given[key].reshape(shape)
+        if given[key].shape != shape:
+            raise ValueError(
+                f"the image network's {key} must have shape {tuple(shape)}, came as {tuple(given[key].shape)}: "
+                "build the video network from that network's configuration"
+            )
+    model.load_state_dict(given, strict=False)
+
+
+def _renamed(key: str) -> str:
+    return _VAE_KEY.sub(lambda found: found[1] + _VAE_ATTENTION[found[2]] + found[3], key)
+
+
+def _refuse(verb: str, keys: Iterable[str]) -> None:
+    names = sorted(keys)
+    if names:
+        raise ValueError(
+            f"an image network must have the layers of Stable Diffusion 1 or 2; this one {verb} "
+            f"{', '.join(names[:3])}{' and more' if len(names) > 3 else ''}"
+        )

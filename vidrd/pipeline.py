@@ -1,0 +1,195 @@
+"""START HERE: from prompts to videos.
+
+    prompt -> text embeddings (vidrd/text.py) -> Denoiser (vidrd/denoiser.py) -> clips (vidrd/sampling.py, on the
+    levels of vidrd/schedule.py, from the noise of vidrd/noise.py) -> frames (vidrd/models/vae.py) -> uint8 video
+    (vidrd/video.py)
+
+`VidRDPipeline.__call__` is that way on one screen, and its steps are methods, so that another sampler can take the
+place of VidRD's: that is how the baselines and the bench use it.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from diffusers.pipelines.pipeline_utils import DiffusionPipeline
+from diffusers.utils.outputs import BaseOutput
+from jaxtyping import Float, UInt8
+from numpy import ndarray
+from PIL import Image
+from torch import Tensor
+
+from vidrd.denoiser import GuidedDenoiser
+from vidrd.models.blocks import frames_of
+from vidrd.models.unet import UNet3DConditionModel
+from vidrd.models.vae import AutoencoderKLTemporal
+from vidrd.noise import StreamNoise
+from vidrd.sampling import Event, Options, Request, Result, sample
+from vidrd.schedule import Schedule
+from vidrd.text import embed
+from vidrd.video import to_uint8
+
+# (pipeline, step, timestep, {"latents": B C T H W}): to look at, not to touch
+StepCallback = Callable[["VidRDPipeline", int, int, dict[str, Tensor]], Mapping[str, Tensor] | None]
+
+
+@dataclass
+class VideoOutput(BaseOutput):
+    """Finished videos.
+
+    Attributes:
+        frames: B T H W C uint8 RGB ("np"), a list of lists of pictures ("pil"), or latents B C T H W ("latent").
+        result: the sampler's account: seams, and the origin of every frame.
+    """
+
+    frames: Any
+    result: Result
+
+
+class VidRDPipeline(DiffusionPipeline):
+    """Text to long video by "Reuse and Diffuse" (arXiv 2309.03549).
+
+    A diffusers pipeline: from_pretrained, save_pretrained, to, CPU offload, the progress bar and callbacks work as
+    everywhere in diffusers.
+    """
+
+    model_cpu_offload_seq = "text_encoder->unet->vae"
+    _callback_tensor_inputs = ("latents",)
+
+    def __init__(
+        self,
+        vae: AutoencoderKLTemporal,
+        text_encoder: Any,
+        tokenizer: Any,
+        unet: UNet3DConditionModel,
+        scheduler: Any,  # its configuration is read, its state never used
+        clip: int = 8,  # frames the U-Net was trained on
+    ):
+        super().__init__()
+        self.register_modules(vae=vae, text_encoder=text_encoder, tokenizer=tokenizer, unet=unet, scheduler=scheduler)
+        self.register_to_config(clip=clip)
+
+    @torch.no_grad()
+    def __call__(
+        self,
+        prompt: str | Sequence[str],
+        *,
+        num_frames: int = 16,
+        num_inference_steps: int = 50,
+        guidance_scale: float = 10.0,
+        negative_prompt: str = "",
+        options: Options | None = None,  # overlap, alpha, beta, join, compat; None: the released example's
+        eta: float = 0.0,
+        seed: int | Sequence[int] = 0,  # of the first video, the next one's is one more; or one for each
+        generator: torch.Generator | None = None,  # compat="released" only: the one stream of the whole batch
+        height: int | None = None,  # pixels; None: what the U-Net was trained on
+        width: int | None = None,
+        output_type: Literal["np", "pil", "latent"] = "np",
+        callback_on_step_end: StepCallback | None = None,  # gets {"latents": B C T H W} of the clip in the making
+    ) -> VideoOutput:
+        """Make one video for each prompt.
+
+        Raises:
+            ValueError: the request cannot be met; the message says the rule, what came and what to do.
+        """
+        options = options or Options()
+        prompts = [prompt] if isinstance(prompt, str) else list(prompt)
+        seeds = tuple(range(seed, seed + len(prompts))) if isinstance(seed, int) else tuple(seed)
+        if len(seeds) != len(prompts):
+            raise ValueError(f"every video has a prompt and a seed: got {len(prompts)} prompts and {len(seeds)} seeds")
+        if generator is not None and options.compat != "released":
+            raise ValueError("a generator serves compat='released' alone: name each video's noise by `seed`")
+        request = Request(num_frames, self.config.clip, self.latent_shape_of(height, width), seeds, eta)
+
+        denoise = self.denoiser(prompts, negative_prompt=negative_prompt, guidance=guidance_scale)
+        schedule = self.schedule(num_inference_steps)
+        noise = None
+        if options.compat == "released":
+            noise = StreamNoise(generator or torch.Generator().manual_seed(seeds[0]), len(prompts))
+        with self.progress_bar(total=-(-num_frames // self.config.clip) * num_inference_steps) as bar:
+
+            def on_event(event: Event) -> None:
+                if event.kind == "step":
+                    bar.update()
+                    if callback_on_step_end is not None:
+                        timestep = schedule.timesteps[event.step]
+                        back = callback_on_step_end(self, event.step, timestep, {"latents": event.latents})
+                        if back and back.get("latents", event.latents) is not event.latents:
+                            raise ValueError("callback_on_step_end may look at the latents, not replace them")
+
+            result = sample(
+                denoise,
+                schedule,
+                request,
+                options,
+                noise=noise,
+                on_event=on_event,
+                device=self._execution_device,
+                dtype=self.unet.dtype,
+            )
+        if output_type == "latent":
+            return VideoOutput(frames=result.latents, result=result)
+        videos = self.decode(result.latents, clip=1 if options.compat == "released" else self.config.clip)
+        self.maybe_free_model_hooks()
+        if output_type == "np":
+            return VideoOutput(frames=videos, result=result)
+        return VideoOutput(frames=[[Image.fromarray(frame) for frame in video] for video in videos], result=result)
+
+    def denoiser(self, prompts: Sequence[str], *, negative_prompt: str = "", guidance: float = 10.0) -> GuidedDenoiser:
+        """The U-Net with text and guidance bound in: all that a sampler may know of it."""
+        text = [*prompts, negative_prompt] if guidance != 1 else list(prompts)
+        embedded = embed(text, self.tokenizer, self.text_encoder, self._execution_device).to(self.unet.dtype)
+        context = embedded[: len(prompts)]
+        negative = embedded[-1:].expand_as(context) if guidance != 1 else None
+        return GuidedDenoiser(self.unet, context, negative, guidance, clip=self.config.clip)
+
+    def schedule(self, steps: int) -> Schedule:
+        """The levels of `steps` DDIM steps of this pipeline's scheduler."""
+        return Schedule.ddim(self.scheduler.config, steps)
+
+    @property
+    def latent_shape(self) -> tuple[int, int, int]:
+        """C H W of a frame's latents at the size that the U-Net was trained on."""
+        return self.latent_shape_of(None, None)
+
+    def latent_shape_of(self, height: int | None, width: int | None) -> tuple[int, int, int]:
+        """C H W of the latents of a frame of that many pixels.
+
+        Raises:
+            ValueError: a side is no multiple of the VAE's reduction.
+        """
+        cell = self.vae.downscale
+        sides = [side or self.unet.config.sample_size * cell for side in (height, width)]
+        for side in sides:
+            if side < cell or side % cell:
+                raise ValueError(
+                    f"height and width must be multiples of {cell} pixels: got {sides[0]} x {sides[1]}, "
+                    f"try {max(cell, side - side % cell)}"
+                )
+        return self.unet.config.in_channels, sides[0] // cell, sides[1] // cell
+
+    @torch.no_grad()
+    def decode(
+        self,
+        latents: Float[Tensor, "B C T H W"],
+        *,
+        clip: int | None = None,  # frames that the decoder sees together; 1: each alone; None: the U-Net's clip
+        chunk: int = 64,  # frames decoded at once, at least one clip
+    ) -> UInt8[ndarray, "B T H W C"]:
+        """Turn latents into video, clip by clip: the VAE never looks across a seam.
+
+        A last clip that was cropped is decoded as the shorter clip that it is.
+        """
+        clip = clip or self.config.clip
+        latents = latents.to(self.vae.dtype) / self.vae.config.scaling_factor
+        whole = latents.shape[2] - latents.shape[2] % clip
+        parts = [(latents[:, :, :whole], clip), (latents[:, :, whole:], latents.shape[2] - whole)]
+        videos = []
+        for part, frames in parts:
+            if part.shape[2]:
+                z = frames_of(part)
+                pieces = z.split(max(1, chunk // frames) * frames)
+                pixels = torch.cat([self.vae.decode(piece, num_frames=frames).sample.float() for piece in pieces])
+                videos.append(pixels.unflatten(0, (len(latents), -1)).transpose(1, 2))
+        return to_uint8(torch.cat(videos, dim=2))

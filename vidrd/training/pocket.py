@@ -1,0 +1,207 @@
+"""The pocket VidRD: every stage of the full-size system on the procedural world, from nothing.
+
+Expected of the whole: see weights/pocket/card.json, which the run writes.
+"""
+
+import json
+import shutil
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import diffusers
+import torch
+from diffusers import DDIMScheduler, UNet2DConditionModel
+from torch import nn
+
+from vidrd.checkpoints import sha256
+from vidrd.data.shapes import TRAIN_SEEDS, VOCABULARY, caption, draw_scene, render
+from vidrd.inflate import inflate_unet
+from vidrd.models.vae import AutoencoderKLTemporal
+from vidrd.pipeline import VidRDPipeline
+from vidrd.text import small_text_encoder, word_tokenizer
+from vidrd.training.loop import Recipe, keyed_generator
+from vidrd.training.stages import (
+    Batch,
+    Source,
+    cached,
+    encode_clips,
+    learns_from_video,
+    train_decoder,
+    train_denoiser,
+    train_vae,
+    trainable,
+)
+from vidrd.video import to_float
+
+SIZE = 32  # pixels
+CLIP = 8  # frames
+TEXT_WIDTH, TEXT_LENGTH = 64, 16
+
+RECIPES = {  # on two CPU cores: 6 + 13 + 50 + 4 minutes
+    "vae": Recipe(steps=1200, batch=64, learning_rate=2e-3, ema=0.995),
+    "image": Recipe(steps=1800, batch=192, learning_rate=1e-3, ema=0.998),
+    "video": Recipe(steps=5000, batch=32, learning_rate=1e-3, ema=0.998),
+    "decoder": Recipe(steps=400, batch=8, learning_rate=1e-3, ema=0.98, warmup=20),
+}
+CACHED_VIDEOS, CACHED_FRAMES = 16_384, 16
+
+
+def world(batch: int, frames: int, generator: torch.Generator) -> Batch:
+    """Clips of the pocket world at random times."""
+    seeds = torch.randint(TRAIN_SEEDS.start, TRAIN_SEEDS.stop, (batch,), generator=generator).tolist()
+    starts = (torch.rand(batch, generator=generator) * 64).tolist()
+    scenes = [draw_scene(seed) for seed in seeds]
+    return Batch(to_float(render(scenes, frames, size=SIZE, start=starts)), [caption(scene) for scene in scenes])
+
+
+def new_vae() -> AutoencoderKLTemporal:
+    """The untrained VAE: 32 x 32 pixels to 8 x 8 cells of 8 numbers."""
+    return AutoencoderKLTemporal(
+        block_out_channels=(16, 48, 64),
+        layers_per_block=1,
+        latent_channels=8,
+        norm_num_groups=8,
+        sample_size=SIZE,
+        temp_conv_dropout=0.0,
+    )
+
+
+def new_image_unet() -> UNet2DConditionModel:
+    """The untrained image U-Net: Stable Diffusion's in miniature."""
+    return UNet2DConditionModel(
+        sample_size=SIZE // 4,
+        in_channels=8,
+        out_channels=8,
+        down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"),
+        up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"),
+        block_out_channels=(48, 96),
+        layers_per_block=1,
+        attention_head_dim=(2, 4),
+        cross_attention_dim=TEXT_WIDTH,
+        use_linear_projection=True,
+        norm_num_groups=16,
+    )
+
+
+def scheduler() -> DDIMScheduler:
+    """Stable Diffusion 2.1's schedule, which predicts v."""
+    return DDIMScheduler(
+        beta_start=0.00085,
+        beta_end=0.012,
+        beta_schedule="scaled_linear",
+        clip_sample=False,
+        set_alpha_to_one=False,
+        steps_offset=1,
+        prediction_type="v_prediction",
+    )
+
+
+def stage(folder: Path, network: nn.Module, train: Callable[[], None], **others: nn.Module) -> None:
+    """Train networks, or load them where this stage was finished before."""
+    done = {"network": network, **others}
+    if not (folder / "done").exists():
+        train()
+        for name, module in done.items():
+            module.save_pretrained(folder / name)
+        (folder / "done").touch()
+    for name, module in done.items():
+        loaded = type(module).from_pretrained(folder / name)
+        module.load_state_dict(loaded.state_dict())
+        module.eval()
+
+
+def train_pocket(out: Path, work: Path, *, steps_scale: float = 1.0) -> None:
+    """Train all stages and write the pipeline with its card into `out`; `work` keeps logs and unfinished states.
+
+    Raises:
+        ValueError: `work` holds a run of other recipes.
+    """
+    recipes = {
+        name: replace(recipe, steps=max(1, round(recipe.steps * steps_scale))) for name, recipe in RECIPES.items()
+    }
+    started = time.perf_counter()
+    pipeline = VidRDPipeline(**train_networks(work, recipes), clip=CLIP)
+    beside = out.with_name(out.name + ".part")
+    shutil.rmtree(beside, ignore_errors=True)
+    pipeline.to(torch.float16).save_pretrained(str(beside))
+    files = sorted(path for path in beside.rglob("*") if path.is_file())
+    card = {
+        "command": f"nox -s train -- --preset pocket --out {out.name}",
+        "expected": "see the README's table of the pocket world",
+        "recipes": {name: asdict(recipe) for name, recipe in recipes.items()},
+        "last_logged": {name: json.loads((work / name / "log.jsonl").read_text().splitlines()[-1]) for name in recipes},
+        "seconds_of_this_call": round(time.perf_counter() - started, 1),
+        "versions": {"torch": torch.__version__, "diffusers": diffusers.__version__},
+        "precision": "fp16 at rest; trained in float32 with bf16 autocast",
+        "sha256": {str(path.relative_to(beside)): sha256(path) for path in files},
+    }
+    (beside / "card.json").write_text(json.dumps(card, indent=1) + "\n")
+    shutil.rmtree(out, ignore_errors=True)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    beside.rename(out)
+
+
+def train_networks(work: Path, recipes: Mapping[str, Recipe] = RECIPES) -> dict[str, Any]:
+    """Run the four stages in `work`, resuming what is there; the parts of the pipeline."""
+    work.mkdir(parents=True, exist_ok=True)
+    torch.manual_seed(0)  # initial weights
+    tokenizer = word_tokenizer(VOCABULARY, TEXT_LENGTH)
+    text_encoder = small_text_encoder(tokenizer, TEXT_WIDTH, layers=2, heads=4)
+    vae, image_unet, noise = new_vae(), new_image_unet(), scheduler()
+
+    stage(work / "vae", vae, lambda: train_vae(vae, world, recipes["vae"], work / "vae"))
+    latents = cached_latents(vae, work / "latents.pt")
+
+    stage(
+        work / "image",
+        image_unet,
+        lambda: train_denoiser(
+            image_unet, text_encoder, tokenizer, noise, latents, recipes["image"], work / "image", frames=1
+        ),
+        text_encoder=text_encoder,
+    )
+    unet = inflate_unet(image_unet, temp_conv_dropout=0.0)
+    trainable(unet, learns_from_video)
+    stage(
+        work / "video",
+        unet,
+        lambda: train_denoiser(
+            unet,
+            text_encoder,
+            tokenizer,
+            noise,
+            latents,
+            recipes["video"],
+            work / "video",
+            frames=CLIP,
+            compiled=True,
+        ),
+        text_encoder=text_encoder,
+    )
+    stage(
+        work / "decoder",
+        vae,
+        lambda: train_decoder(vae, world, recipes["decoder"], work / "decoder", frames=CLIP),
+    )
+    return {"unet": unet, "vae": vae, "text_encoder": text_encoder, "tokenizer": tokenizer, "scheduler": noise}
+
+
+def cached_latents(vae: AutoencoderKLTemporal, path: Path) -> Source:
+    """Encode `CACHED_VIDEOS` videos once, and set the VAE's scaling factor to give them unit variance."""
+    seeds = range(TRAIN_SEEDS.start, TRAIN_SEEDS.start + CACHED_VIDEOS)
+    scenes = [draw_scene(seed) for seed in seeds]
+    if not path.exists():
+        starts = (torch.rand(CACHED_VIDEOS, generator=keyed_generator("latents")) * 64).tolist()
+        parts = []
+        for first in range(0, CACHED_VIDEOS, 128):
+            some = slice(first, first + 128)
+            videos = to_float(render(scenes[some], CACHED_FRAMES, size=SIZE, start=starts[some]))
+            parts.append(encode_clips(vae, videos).half())
+        torch.save(torch.cat(parts), path)
+    latents = torch.load(path, weights_only=True)
+    factor = 1 / float(latents[:2048].float().std())
+    vae.register_to_config(scaling_factor=factor)
+    return cached(latents, [caption(scene) for scene in scenes], factor)

@@ -1,0 +1,157 @@
+"""The four stages from nothing to VidRD: VAE, image U-Net, video U-Net, temporal decoder.
+
+Each takes networks and a source of data, and leaves the networks trained. The order and what is frozen follow the
+paper: image networks first, then their inflation, in which the residual blocks stay frozen while the temporal layers
+and the attentions learn from video (arXiv 2309.03549, section 4 and architecture figure).
+"""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from diffusers import DDIMScheduler
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
+
+from vidrd.models.blocks import channels_last, frames_of
+from vidrd.models.unet import UNet3DConditionModel, is_temporal
+from vidrd.models.vae import AutoencoderKLTemporal
+from vidrd.text import encode
+from vidrd.training.loop import Recipe, fit
+from vidrd.training.losses import (
+    Discriminator,
+    decoded_clip_loss,
+    diffusion_target,
+    draw_timesteps,
+    kl,
+    reconstruction,
+)
+
+# The CPU's fused kernel is slow backwards in bf16 (a third of a step of the pocket network); on a GPU all may serve.
+_ATTENTION = [SDPBackend.MATH] if not torch.cuda.is_available() else [*SDPBackend.__members__.values()]
+
+
+class Batch(NamedTuple):
+    """Clips in [-1, 1] or their latents, and what their captions say."""
+
+    clips: Float[Tensor, "B C T H W"]
+    captions: list[str]
+
+
+Source = Callable[[int, int, torch.Generator], Batch]  # batch size, frames, randomness of this step -> clips
+
+
+def train_vae(
+    vae: AutoencoderKLTemporal, pixels: Source, recipe: Recipe, folder: Path, *, kl_weight: float = 1e-4
+) -> None:
+    """Learn encoder and decoder from single frames; the temporal layers stay the identity."""
+
+    def loss(step: int, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
+        frames = frames_of(pixels(recipe.batch, 1, generator).clips)
+        posterior = vae.encode(frames).latent_dist
+        mean, logvar = posterior.mean.float(), posterior.logvar.float()
+        latents = mean + (0.5 * logvar).exp() * torch.randn(mean.shape, generator=generator)
+        rebuilt = vae.decode(latents).sample.float()
+        error, spread = reconstruction(rebuilt, frames), kl(mean, logvar)
+        return error + kl_weight * spread, {"mse": F.mse_loss(rebuilt, frames), "kl": spread}
+
+    trainable(vae, lambda key: not is_temporal(key))
+    fit({"vae": vae}, loss, recipe, folder)
+
+
+def train_denoiser(
+    unet: nn.Module,  # a diffusers UNet2DConditionModel (frames must be 1) or VidRD's
+    text_encoder: nn.Module,
+    tokenizer: Any,
+    scheduler: DDIMScheduler,
+    latents: Source,
+    recipe: Recipe,
+    folder: Path,
+    *,
+    frames: int,  # of a clip
+    caption_drop: float = 0.1,  # share of captions left empty, for guidance
+    compiled: bool = False,  # by torch.compile: worth its minutes after some thousand steps
+) -> None:
+    """Learn what is trainable in U-Net and text encoder to denoise latents."""
+    alphas = scheduler.alphas_cumprod
+    prediction_type = scheduler.config.prediction_type
+    network = torch.compile(unet) if compiled else unet
+
+    def loss(step: int, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
+        clips, captions = latents(recipe.batch, frames, generator)
+        drop = (torch.rand(len(captions), generator=generator) < caption_drop).tolist()
+        context = encode(["" if d else c for c, d in zip(captions, drop, strict=True)], tokenizer, text_encoder)
+        timesteps = draw_timesteps(len(clips), len(alphas), generator)
+        noise = torch.randn(clips.shape, generator=generator)
+        noisy, target = diffusion_target(clips, noise, alphas[timesteps], prediction_type)
+        if isinstance(unet, UNet3DConditionModel):
+            prediction = network(noisy, timesteps, context).sample
+        else:
+            prediction = network(channels_last(noisy[:, :, 0]), timesteps, context).sample[:, :, None]
+        return F.mse_loss(prediction.float(), target), {}
+
+    with sdpa_kernel(_ATTENTION):
+        fit({"unet": unet, "text_encoder": text_encoder}, loss, recipe, folder)
+
+
+def train_decoder(
+    vae: AutoencoderKLTemporal,
+    pixels: Source,
+    recipe: Recipe,
+    folder: Path,
+    *,
+    frames: int,  # of a clip
+    latent_noise: float = 0.05,  # standard deviation added to unit-variance latents: what a sampler leaves behind
+    adversarial_weight: float = 0.02,
+) -> None:
+    """Learn the decoder's temporal layers from clips; all else is frozen."""
+    discriminator = Discriminator()
+
+    def loss(step: int, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
+        clips = pixels(recipe.batch, frames, generator).clips
+        with torch.no_grad():
+            latents = vae.encode(frames_of(clips)).latent_dist.mode().float()
+            noise = torch.randn(latents.shape, generator=generator) * latent_noise / vae.config.scaling_factor
+        decoded = vae.decode(latents + noise, num_frames=frames).sample.float()
+        return decoded_clip_loss(decoded, clips, discriminator, adversarial_weight)
+
+    trainable(vae, is_temporal)
+    fit({"vae": vae, "discriminator": discriminator}, loss, recipe, folder)
+
+
+def trainable(model: nn.Module, choose: Callable[[str], bool]) -> None:
+    """Freeze all parameters but those whose key is chosen."""
+    for key, parameter in model.named_parameters():
+        parameter.requires_grad_(choose(key))
+
+
+def learns_from_video(key: str) -> bool:
+    """What VidRD's figure marks as trained on video: temporal layers, self- and cross-attention."""
+    return is_temporal(key) or (
+        any(part in key for part in (".attn1.", ".attn2.", ".norm1.", ".norm2.")) and (".transformer_blocks." in key)
+    )
+
+
+@torch.no_grad()
+def encode_clips(
+    vae: AutoencoderKLTemporal, videos: Float[Tensor, "B C T H W"], *, chunk: int = 256
+) -> Float[Tensor, "B C T h w"]:
+    """Unscaled latents (the distributions' means) of videos, `chunk` frames at a time."""
+    B, _, T, _, _ = videos.shape
+    latents = torch.cat([vae.encode(part).latent_dist.mode().float() for part in frames_of(videos).split(chunk)])
+    return latents.unflatten(0, (B, T)).transpose(1, 2)
+
+
+def cached(latents: Float[Tensor, "N C T h w"], captions: Sequence[str], scaling_factor: float) -> Source:
+    """Random windows of stored latents, scaled to unit variance."""
+
+    def draw(batch: int, frames: int, generator: torch.Generator) -> Batch:
+        rows = torch.randint(len(latents), (batch,), generator=generator).tolist()
+        starts = torch.randint(latents.shape[2] - frames + 1, (batch,), generator=generator).tolist()
+        clips = torch.stack([latents[i, :, t : t + frames] for i, t in zip(rows, starts, strict=True)])
+        return Batch(clips.float() * scaling_factor, [captions[i] for i in rows])
+
+    return draw

@@ -9,7 +9,10 @@ from bench.stats import median_interval, median_number
 def test_six_samples_are_the_fewest_for_95_percent():
     assert median_interval([1.0, 2.0, 3.0, 4.0, 5.0]) is None
     assert median_interval([3.0, 1.0, 2.0, 6.0, 5.0, 4.0]) == (1.0, 6.0)
-    assert median_interval([float(i) for i in range(1, 10)]) == (2.0, 8.0)  # 1 - 2 (1 + 9) / 512 = 0.961; one further in: 0.820
+    assert median_interval([float(i) for i in range(1, 10)]) == (
+        2.0,
+        8.0,
+    )  # 1 - 2 (1 + 9) / 512 = 0.961; one further in: 0.820
     assert median_interval([1.0, 2.0, 3.0, 4.0, 5.0], confidence=0.9) == (1.0, 5.0)
 
 

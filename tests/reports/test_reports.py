@@ -9,6 +9,7 @@ import pytest
 from PIL import Image
 
 from bench.record import Attempt, Cell, Number, Record, append
+from reports.__main__ import main
 from reports.markdown import as_markdown, as_text, escape, number, printable
 from reports.sheet import sheets
 from reports.table import load, rows
@@ -92,7 +93,7 @@ def test_what_has_no_number_says_why(folder):
 def test_a_number_shows_no_more_digits_than_its_interval_has():
     assert number(12.3456, "", 1.42) == "12.3 ±1.4"
     assert number(1234.5, "", 120.0) == "1234 ±120"
-    assert number(0.012345, "s", 0.00042) == "0.01234 ±0.00042"
+    assert number(0.012345, "s", 0.00042) == "0.01235 ±0.00042"
     assert number(0.0123456, "s") == "0.0123"
     assert number(1234.5, "") == "1234"
     assert number(0.0, "") == "0"
@@ -129,7 +130,10 @@ def test_a_sheet_has_a_strip_for_each_cell_that_left_videos(folder):
 
 
 def test_the_command_writes_the_report_without_torch(folder, tmp_path):
-    code = "import sys; sys.modules['torch'] = None; from reports.__main__ import main; sys.exit(main())"
+    code = (
+        "import sys\nclass Block:\n def find_spec(self, name, *_):\n  if name == 'torch': raise ImportError(name)\n"
+        "sys.meta_path.insert(0, Block())\nfrom reports.__main__ import main\nsys.exit(main())"
+    )
     out = folder / "report"
     done = subprocess.run(
         [sys.executable, "-c", code, str(folder), "--out", str(out)], capture_output=True, text=True, check=False
@@ -144,12 +148,13 @@ def test_the_command_writes_the_report_without_torch(folder, tmp_path):
 
 
 @pytest.mark.parametrize("made", [True, False])
-def test_a_folder_that_is_not_there_is_one_line_and_exit_code_3(folder, made):
+def test_a_folder_that_is_not_there_is_one_line_and_exit_code_3(folder, made, monkeypatch, capsys):
     arguments = [str(folder), "--out", str(folder / "no" / "where")] if made else [str(folder / "none")]
-    done = subprocess.run([sys.executable, "-m", "reports", *arguments], capture_output=True, text=True, check=False)
-    assert done.returncode == 3
-    assert done.stderr.count("\n") == 1
-    assert ("does not exist, make it first" if made else "is no run: it has no manifest.json") in done.stderr
+    monkeypatch.setattr(sys, "argv", ["reports", *arguments])
+    assert main() == 3
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1
+    assert ("does not exist, make it first" if made else "is no run: it has no manifest.json") in error
 
 
 def test_reports_import_only_what_they_may():

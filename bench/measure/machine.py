@@ -1,0 +1,144 @@
+"""What a number was measured on and with: machine, software, revision, and hashes of source and weights."""
+
+import hashlib
+import json
+import os
+import platform
+import subprocess
+from collections.abc import Iterable, Sequence
+from importlib import metadata
+from pathlib import Path
+from typing import NamedTuple
+
+from bench.record import Value
+
+ROOT = Path(__file__).resolve().parents[2]
+SOURCES = ("vidrd", "baselines", "metrics", "bench")
+PACKAGES = ("torch", "diffusers", "transformers", "numpy", "scipy", "nvidia-ml-py")
+
+
+class Revision(NamedTuple):
+    """The commit of a checkout, and whether its files differ from it."""
+
+    commit: str
+    changed: bool
+
+    def __str__(self) -> str:
+        return f"{self.commit}+changes" if self.changed else self.commit
+
+
+def machine() -> dict[str, Value]:
+    """Processor, cores this process may use, memory, threads asked for, GPUs and driver."""
+    gpu, driver = _gpus()
+    return {
+        "system": f"{platform.system()} {platform.release()}",
+        "cpu": _cpu(),
+        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 0,
+        "memory_bytes": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
+        "threads_variable": os.environ.get("OMP_NUM_THREADS", ""),
+        "gpu": gpu,
+        "driver": driver,
+    }
+
+
+def software() -> dict[str, str]:
+    """Python's version and those of the packages that can change a number."""
+    versions = {"python": platform.python_version()}
+    for package in PACKAGES:
+        try:
+            versions[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            versions[package] = "not installed"
+    return versions
+
+
+def revision(root: Path = ROOT) -> Revision:
+    """The commit of the checkout at `root`; "unknown" where there is no git or no commit."""
+    try:
+        commit = _git(root, "rev-parse", "HEAD")
+        changed = bool(_git(root, "status", "--porcelain"))
+    except (OSError, subprocess.CalledProcessError):
+        return Revision("unknown", changed=False)
+    return Revision(commit, changed)
+
+
+def source_hash(root: Path = ROOT, folders: Sequence[str] = SOURCES) -> str:
+    """SHA-256 of the Python files of these folders, committed or not: other source, other numbers."""
+    return _hash(root, (path for folder in folders for path in sorted((root / folder).rglob("*.py"))))
+
+
+def files_hash(paths: Sequence[str], root: Path = ROOT) -> str:
+    """SHA-256 of these files and of all files in these folders.
+
+    Raises:
+        ValueError: one is not there, or is a .safetensors file shorter or longer than its own header says.
+    """
+    files: list[Path] = []
+    for name in paths:
+        path = root / name
+        if not path.exists():
+            raise ValueError(
+                f"{name} is missing: this suite measures with these weights; restore them from the repository"
+            )
+        files += sorted(item for item in path.rglob("*") if item.is_file()) if path.is_dir() else [path]
+    for path in files:
+        if path.suffix == ".safetensors":
+            _check_length(path, path.relative_to(root).as_posix())
+    return _hash(root, files)
+
+
+def _check_length(path: Path, name: str) -> None:
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        length = int.from_bytes(file.read(8), "little")
+        header = file.read(length) if length < size else b""
+    try:
+        tensors = json.loads(header)
+        expected = 8 + length + max(item["data_offsets"][1] for key, item in tensors.items() if key != "__metadata__")
+    except (ValueError, KeyError, TypeError):
+        raise ValueError(f"{name} is no whole safetensors file: restore it from the repository") from None
+    if size != expected:
+        raise ValueError(f"{name} has {size} bytes where its header says {expected}: restore it from the repository")
+
+
+def _hash(root: Path, paths: Iterable[Path]) -> str:
+    total = hashlib.sha256()
+    for path in paths:
+        with path.open("rb") as file:
+            content = hashlib.file_digest(file, "sha256").hexdigest()
+        total.update(f"{path.relative_to(root).as_posix()}\0{content}\n".encode())
+    return total.hexdigest()
+
+
+def _git(root: Path, *arguments: str) -> str:
+    done = subprocess.run(["git", "-C", str(root), *arguments], check=True, capture_output=True, text=True)
+    return done.stdout.strip()
+
+
+def _cpu() -> str:
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.exists():
+        for line in cpuinfo.read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
+
+
+def _gpus() -> tuple[str, str]:
+    try:
+        import pynvml  # noqa: PLC0415  (a machine without NVML must still run)
+    except ImportError:
+        return "none (nvidia-ml-py is not installed)", ""
+    try:
+        pynvml.nvmlInit()
+    except pynvml.NVMLError as error:
+        return f"none (NVML: {error})", ""
+    try:
+        handles = [pynvml.nvmlDeviceGetHandleByIndex(index) for index in range(pynvml.nvmlDeviceGetCount())]
+        return ", ".join(str(pynvml.nvmlDeviceGetName(handle)) for handle in handles), str(
+            pynvml.nvmlSystemGetDriverVersion()
+        )
+    except pynvml.NVMLError as error:
+        return f"unreadable (NVML: {error})", ""
+    finally:
+        pynvml.nvmlShutdown()

@@ -1,0 +1,66 @@
+"""Peak bytes of this process. Every reading has its own name, for they answer different questions."""
+
+import os
+import resource
+import sys
+from pathlib import Path
+from typing import NamedTuple
+
+
+class Reading(NamedTuple):
+    """Bytes and where they come from, or None and why there are none."""
+
+    bytes: int | None
+    source: str
+
+
+def process_peak() -> Reading:
+    """Largest resident set of this process so far: everything it touched, Python and libraries included.
+
+    Linux's own mark of the address space (VmHWM) is preferred: `ru_maxrss` there also counts the largest size of the
+    process that started this one.
+    """
+    status = Path("/proc/self/status")
+    if status.exists():
+        for line in status.read_text().splitlines():
+            if line.startswith("VmHWM:"):
+                return Reading(int(line.split()[1]) * 1024, "VmHWM")
+    unit = 1 if sys.platform == "darwin" else 1024
+    return Reading(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit, "ru_maxrss")
+
+
+def allocator_peaks(device: str) -> tuple[Reading, Reading]:
+    """Largest bytes that tensors held, and that the caching allocator held for them, since the last reset."""
+    import torch  # noqa: PLC0415  (the readings above need no torch)
+
+    if torch.device(device).type != "cuda":
+        none = Reading(None, f"PyTorch's caching allocator does not serve {device}")
+        return none, none
+    return (
+        Reading(torch.cuda.max_memory_allocated(device), "torch.cuda.max_memory_allocated"),
+        Reading(torch.cuda.max_memory_reserved(device), "torch.cuda.max_memory_reserved"),
+    )
+
+
+def driver_reading(device: str) -> Reading:
+    """Bytes of GPU memory that the driver counts for this process now: context and libraries included."""
+    import torch  # noqa: PLC0415
+
+    if torch.device(device).type != "cuda":
+        return Reading(None, f"no GPU memory is used on {device}")
+    try:
+        import pynvml  # noqa: PLC0415  (a machine without NVML must still run)
+
+        pynvml.nvmlInit()
+        try:
+            uuid = str(torch.cuda.get_device_properties(device).uuid)
+            handle = pynvml.nvmlDeviceGetHandleByUUID(uuid if uuid.startswith(("GPU-", "MIG-")) else f"GPU-{uuid}")
+            processes = pynvml.nvmlDeviceGetComputeRunningProcesses(handle)
+        finally:
+            pynvml.nvmlShutdown()
+    except (ImportError, AttributeError, pynvml.NVMLError) as error:
+        return Reading(None, f"NVML: {error}")
+    for process in processes:
+        if process.pid == os.getpid() and process.usedGpuMemory is not None:
+            return Reading(int(process.usedGpuMemory), "NVML")
+    return Reading(None, "NVML does not show this process (in a container it counts the host's process numbers)")

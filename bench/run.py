@@ -1,0 +1,315 @@
+"""A suite to records: one process a cell, one line a cell, and the same command again does what is missing.
+
+A run lives in a folder:
+
+    manifest.json   the plan of the last command: suite, measures, machine, software, revision, cells in order
+    records.jsonl   every attempt, appended; the truth
+    cells/ID/       job.json, log.txt, result.json and what the cell left (videos, features)
+"""
+
+import fcntl
+import json
+import multiprocessing
+import os
+import signal
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from multiprocessing.context import ForkServerContext, SpawnContext
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from bench.measure.machine import ROOT, files_hash, machine, revision, software, source_hash
+from bench.progress import Progress
+from bench.record import (
+    FINAL,
+    SCHEMA,
+    Attempt,
+    Cell,
+    Number,
+    Record,
+    Status,
+    Value,
+    append,
+    canonical,
+    digest,
+    read,
+    repair,
+    write_atomic,
+)
+from bench.suite import Planned, Suite, label, plan
+from bench.worker import WORKLOADS, Workload, child
+
+
+class Identity(NamedTuple):
+    """Where and with what a run measures; `basis` is the part that goes into every cell's id."""
+
+    machine: dict[str, Value]
+    software: dict[str, str]
+    revision: str
+    basis: dict[str, str]
+
+
+class Outcome(NamedTuple):
+    """How a run ended.
+
+    Args:
+        counts: status -> cells of this command's choice, whenever they were measured.
+        reused: how many of them were there before.
+        left: how many were not tried because the time was up.
+    """
+
+    counts: Mapping[Status, int]
+    reused: int
+    left: int
+
+    @property
+    def exit_code(self) -> int:
+        """0: every cell has its row. 2: one crashed, ran out of time or is invalid. 4: some were not tried."""
+        if any(self.counts.get(status) for status in ("failed", "timeout", "invalid")):
+            return 2
+        return 4 if self.left else 0
+
+
+class _Reference(NamedTuple):
+    folder: Path
+    ok: bool
+
+
+def identify(suite: Suite, root: Path = ROOT) -> Identity:
+    """Machine, software, revision and hashes, as they are now.
+
+    Raises:
+        ValueError: weights that the suite needs are missing or broken.
+    """
+    on, using = machine(), software()
+    basis = {
+        "weights": files_hash(suite.files, root),
+        "source": source_hash(root),
+        "machine": digest(on),
+        "software": digest(using),
+    }
+    return Identity(on, using, str(revision(root)), basis)
+
+
+def done_before(folder: Path, planned: Sequence[Planned]) -> dict[str, Record]:
+    """Cell id -> record, of the planned cells that need not run again."""
+    latest = read(folder / "records.jsonl").latest()
+    wanted = {item.cell.id for item in planned}
+    return {key: record for key, record in latest.items() if key in wanted and record.attempt.status in FINAL}
+
+
+def run(
+    name: str,
+    suite: Suite,
+    identity: Identity,
+    chosen: Sequence[Planned],
+    folder: Path,
+    *,
+    timeout: float | int = 600,  # seconds that one cell may take
+    max_minutes: float | int | None = None,  # start no cell later than this; None = no limit
+    workloads: Mapping[str, Workload] = WORKLOADS,
+    say: Callable[[str], None] = print,
+) -> Outcome:
+    """Do the chosen cells that have no final record yet, one after another, each in a process of its own.
+
+    Raises:
+        ValueError: another run is writing into the folder, it belongs to another suite, or its records are unreadable.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    records = folder / "records.jsonl"
+    with _locked(folder):
+        _check_owner(folder, name)
+        torn = repair(records)
+        if torn:
+            say(f"the last line of {records} was unfinished: its {len(torn)} bytes lie in {records.stem}.torn now")
+        _say_what_changed(folder, identity, say)
+        _write_manifest(folder, name, suite, identity)
+        before = done_before(folder, chosen)
+        todo = [item for item in chosen if item.cell.id not in before]
+        counts = Counter(record.attempt.status for record in before.values())
+        context = start_method(todo, workloads[suite.workload])
+        axes = list(suite.axes)
+        began = time.monotonic()
+        costs = {item.cell.id: item.cost for item in chosen}
+        known = [
+            (costs[key], record.attempt.seconds) for key, record in before.items() if record.attempt.status == "ok"
+        ]
+        with Progress(sum(item.cost for item in todo if item.skip is None), len(todo), known, say) as progress:
+            for position, item in enumerate(todo):
+                if max_minutes is not None and time.monotonic() - began > max_minutes * 60:
+                    return Outcome(counts, len(before), len(todo) - position)
+                progress.start(label(item.cell.values, axes))
+                record = _attempt(item, suite, identity, folder, timeout, workloads, context)
+                append(records, record)
+                counts[record.attempt.status] += 1
+                progress.end(record.attempt, 0.0 if item.skip else item.cost)
+    return Outcome(counts, len(before), 0)
+
+
+def start_method(todo: Sequence[Planned], workload: Workload) -> ForkServerContext | SpawnContext:
+    """How the cells' processes begin.
+
+    On a CPU they are forked from a server that has loaded the libraries and done nothing else: loading takes longer
+    than a short cell, and a fork of an untouched interpreter is as fresh as a new one. CUDA does not survive a fork, so
+    there every cell starts its own interpreter.
+    """
+    if any(item.cell.values.get("device") == "cuda" for item in todo):
+        return multiprocessing.get_context("spawn")
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(list(workload.preload))
+    return context
+
+
+def _attempt(
+    item: Planned,
+    suite: Suite,
+    identity: Identity,
+    folder: Path,
+    timeout: float | int,
+    workloads: Mapping[str, Workload],
+    context: ForkServerContext | SpawnContext,
+) -> Record:
+    started = datetime.now(UTC).isoformat(timespec="seconds")
+    machine_now: dict[str, Value] = {**identity.machine, "load_before": round(os.getloadavg()[0], 2)}
+    if item.skip is not None:
+        return Record(
+            item.cell, Attempt("skipped", item.skip, started), machine=machine_now, revision=identity.revision
+        )
+    place = folder / "cells" / item.cell.id
+    place.mkdir(parents=True, exist_ok=True)
+    (place / "result.json").unlink(missing_ok=True)
+    reference = _reference(item, suite, folder)
+    if reference is not None and not reference.ok:
+        why = f"{reference.folder.name}, which it is compared with, did not succeed"
+        return Record(item.cell, Attempt("failed", why, started), machine=machine_now, revision=identity.revision)
+    job = {
+        "cell": {"workload": item.cell.workload, "values": dict(item.cell.values), "basis": dict(item.cell.basis)},
+        "reference": None if reference is None else str(reference.folder),
+    }
+    write_atomic(place / "job.json", canonical(job))
+
+    kills = _memory_kills()
+    began = time.monotonic()
+    process = context.Process(target=child, args=(workloads[item.cell.workload].run, str(place / "job.json")))
+    process.start()
+    try:
+        process.join(timeout)
+        in_time = not process.is_alive()
+    finally:
+        process.kill()
+        process.join()
+    seconds = round(time.monotonic() - began, 3)
+
+    result = _result(place / "result.json")
+    status: Status
+    if result is not None:
+        status, reason = result["status"], result["reason"]
+    elif not in_time:
+        status, reason = "timeout", f"not done after {timeout:g} s, killed"
+    else:
+        status, reason = _why_no_result(process.exitcode or 0, _memory_kills() - kills, place / "log.txt")
+    result = result or {"numbers": {}, "samples": {}, "absent": {}, "facts": {}}
+    return Record(
+        cell=item.cell,
+        attempt=Attempt(status, reason, started, seconds),
+        numbers={measure: Number(**number) for measure, number in result["numbers"].items()},
+        samples={stage: tuple(values) for stage, values in result["samples"].items()},
+        absent=result["absent"],
+        facts=result["facts"],
+        machine=machine_now,
+        revision=identity.revision,
+    )
+
+
+def _reference(item: Planned, suite: Suite, folder: Path) -> _Reference | None:
+    values = suite.reference(item.cell.values)
+    if item.reference or values is None:
+        return None
+    key = Cell(item.cell.workload, values, item.cell.basis).id
+    record = read(folder / "records.jsonl").latest().get(key)
+    return _Reference(folder / "cells" / key, record is not None and record.attempt.status == "ok")
+
+
+def _result(path: Path) -> dict[str, Any] | None:
+    """What the child left; it writes the file whole or not at all."""
+    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
+
+
+def _why_no_result(exit_code: int, memory_kills: int, log: Path) -> tuple[Status, str]:
+    lines = (
+        [line.strip() for line in log.read_text(errors="replace").splitlines() if line.strip()] if log.exists() else []
+    )
+    last = f"; last line of its log: {lines[-1]}" if lines else ""
+    if exit_code >= 0:
+        return "failed", f"the process ended with exit code {exit_code} and no result{last}"
+    name = signal.Signals(-exit_code).name
+    if -exit_code == signal.SIGKILL and memory_kills > 0:
+        return "oom", f"killed by the system for want of memory ({name}){last}"
+    return "failed", f"the process was killed by {name}{last}"
+
+
+def _memory_kills() -> int:
+    """How many processes Linux has killed for want of memory so far; 0 where it does not say."""
+    try:
+        lines = Path("/proc/vmstat").read_text().splitlines()
+    except OSError:
+        return 0
+    return next((int(line.split()[1]) for line in lines if line.startswith("oom_kill ")), 0)
+
+
+@contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """One run a folder at a time. The system drops the lock when its process ends, however it ends."""
+    with (folder / ".lock").open("a") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise ValueError(
+                f"another run is writing into {folder}: wait for it, or give --out another folder"
+            ) from None
+        yield
+
+
+def _check_owner(folder: Path, name: str) -> None:
+    manifest = folder / "manifest.json"
+    if manifest.exists() and (owner := json.loads(manifest.read_text(encoding="utf-8"))["suite"]) != name:
+        raise ValueError(f"{folder} holds a run of the suite {owner}, not of {name}: give --out another folder")
+
+
+def _say_what_changed(folder: Path, identity: Identity, say: Callable[[str], None]) -> None:
+    manifest = folder / "manifest.json"
+    if not manifest.exists():
+        return
+    before = json.loads(manifest.read_text(encoding="utf-8"))["basis"]
+    changed = [name for name, value in identity.basis.items() if before.get(name) != value]
+    if changed:
+        say(f"changed since the last run in {folder}: {', '.join(changed)}; its records are kept and not used")
+
+
+def _write_manifest(folder: Path, name: str, suite: Suite, identity: Identity) -> None:
+    """The whole plan, chosen or not: a report shows what is missing."""
+    cells = [
+        {"id": item.cell.id, "values": dict(item.cell.values), "reference": item.reference}
+        for item in plan(suite, identity.basis)
+    ]
+    manifest = {
+        "schema": SCHEMA,
+        "suite": name,
+        "question": suite.question,
+        "hash": suite.hash,
+        "workload": suite.workload,
+        "axes": {axis: list(values) for axis, values in suite.axes.items()},
+        "fixed": dict(suite.fixed),
+        "group": suite.group,
+        "measures": {key: measure._asdict() for key, measure in suite.measures.items()},
+        "machine": identity.machine,
+        "software": identity.software,
+        "revision": identity.revision,
+        "basis": identity.basis,
+        "written": datetime.now(UTC).isoformat(timespec="seconds"),
+        "cells": cells,
+    }
+    write_atomic(folder / "manifest.json", json.dumps(manifest, indent=1, allow_nan=False, ensure_ascii=False))

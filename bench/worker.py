@@ -1,0 +1,157 @@
+"""One cell in one process: the child of a run, or `python -m bench.worker JOB.json` to repeat one by hand.
+
+The parent writes job.json into the cell's folder; the child leaves result.json there and says how it went in log.txt. A
+child that is killed leaves no result, and the parent tells from its exit code.
+"""
+
+import json
+import multiprocessing
+import multiprocessing.connection
+import os
+import sys
+import threading
+import traceback
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import NamedTuple
+
+from bench.record import Number, Status, Value, write_atomic
+
+
+class Job(NamedTuple):
+    """What a workload gets.
+
+    Args:
+        values: the settings of the cell.
+        folder: where it may leave files; of this cell alone.
+        reference: the folder of the cell it is compared with, which is ok; None if it is compared with none.
+    """
+
+    values: Mapping[str, Value]
+    folder: Path
+    reference: Path | None
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What a workload returns; the fields are those of `bench.record.Record`."""
+
+    numbers: Mapping[str, Number] = field(default_factory=dict)
+    samples: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
+    absent: Mapping[str, str] = field(default_factory=dict)
+    facts: Mapping[str, str] = field(default_factory=dict)
+
+
+class InvalidError(Exception):
+    """Raised by a workload whose work cannot be believed: a wrong count of calls, output that is not finite."""
+
+
+class Workload(NamedTuple):
+    """A kind of work.
+
+    Args:
+        run: does one cell.
+        preload: modules that all its cells use, loaded once and shared where a process may be forked; see
+            `bench.run.start_method`.
+    """
+
+    run: Callable[[Job], Measured]
+    preload: tuple[str, ...] = ()
+
+
+def _pocket(job: Job) -> Measured:
+    from bench.pocket import run  # noqa: PLC0415  (torch is loaded where a cell runs, and nowhere else)
+
+    return run(job)
+
+
+WORKLOADS: dict[str, Workload] = {
+    "pocket": Workload(_pocket, preload=("bench.pocket", "bench.suites", "tyro", "rich.progress")),
+}
+
+
+def child(work: Callable[[Job], Measured], job_file: str) -> None:
+    """The whole life of a cell's process."""
+    _die_with_parent()
+    log = os.open(Path(job_file).with_name("log.txt"), os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
+    os.dup2(log, 1)
+    os.dup2(log, 2)
+    attend(work, Path(job_file))
+
+
+def attend(work: Callable[[Job], Measured], job_file: Path) -> Status:
+    """Do the job and write result.json beside it, whatever happens short of a kill."""
+    job = json.loads(job_file.read_text(encoding="utf-8"))
+    reference = job["reference"]
+    status: Status = "ok"
+    reason = ""
+    measured = Measured()
+    try:
+        measured = work(Job(job["cell"]["values"], job_file.parent, None if reference is None else Path(reference)))
+        content = _result(status, reason, measured)
+    except Exception as error:  # every way to fail is a row of the table
+        traceback.print_exc()
+        status, reason = _verdict(error)
+        content = _result(status, reason, Measured())
+    write_atomic(job_file.with_name("result.json"), content)
+    return status
+
+
+def _result(status: Status, reason: str, measured: Measured) -> str:
+    return json.dumps(
+        {
+            "status": status,
+            "reason": reason,
+            "numbers": {name: vars(number) for name, number in measured.numbers.items()},
+            "samples": {name: list(values) for name, values in measured.samples.items()},
+            "absent": dict(measured.absent),
+            "facts": dict(measured.facts),
+        },
+        allow_nan=False,
+    )
+
+
+def _verdict(error: Exception) -> tuple[Status, str]:
+    line = next((line.strip() for line in str(error).splitlines() if line.strip()), "no message")
+    if isinstance(error, InvalidError):
+        return "invalid", line
+    reason = f"{type(error).__name__}: {line}"
+    # PyTorch's own class on a GPU; a plain RuntimeError with one of these texts from its allocator on a CPU
+    texts = ("DefaultCPUAllocator: can't allocate memory", "DefaultCPUAllocator: not enough memory")
+    if (
+        isinstance(error, MemoryError)
+        or type(error).__name__ == "OutOfMemoryError"
+        or any(t in str(error) for t in texts)
+    ):
+        return "oom", reason
+    return "failed", reason
+
+
+def _die_with_parent() -> None:
+    """Leave at once when the run is gone, so that a killed run leaves no cell behind to disturb the next one."""
+    parent = multiprocessing.parent_process()
+    if parent is None:
+        return
+
+    def wait() -> None:
+        multiprocessing.connection.wait([parent.sentinel])
+        os._exit(1)
+
+    threading.Thread(target=wait, name="die-with-parent", daemon=True).start()
+
+
+def main() -> int:
+    """Repeat the cell of a job file in this process; 0 if it is ok, else 2."""
+    if len(sys.argv) != 2 or not Path(sys.argv[1]).is_file():
+        print("python -m bench.worker takes the job.json of a cell: runs/SUITE/cells/ID/job.json", file=sys.stderr)
+        return 3
+    job_file = Path(sys.argv[1])
+    workload = WORKLOADS[json.loads(job_file.read_text(encoding="utf-8"))["cell"]["workload"]]
+    status = attend(workload.run, job_file)
+    print(job_file.with_name("result.json").read_text(encoding="utf-8"))
+    return 0 if status == "ok" else 2
+
+
+if __name__ == "__main__":
+    sys.exit(main())

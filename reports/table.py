@@ -1,0 +1,79 @@
+"""A run's folder to rows: one for each planned cell, the real video of each group first. Needs no torch."""
+
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pandas as pd
+
+from bench.record import Record, read
+
+REFERENCE = "real video"
+
+
+class Run(NamedTuple):
+    """What lies in a run's folder.
+
+    Args:
+        manifest: the plan of the last command (`bench.run`).
+        records: cell id -> last record, of the planned cells only.
+        others: how many cells of the file are not of this plan: other settings, source, weights, machine or software.
+        torn: the file ends in an unfinished line.
+    """
+
+    folder: Path
+    manifest: Mapping[str, Any]
+    records: Mapping[str, Record]
+    others: int
+    torn: bool
+
+    @property
+    def axes(self) -> list[str]:
+        """The axes within a table."""
+        return [axis for axis in self.manifest["axes"] if axis != self.manifest["group"]]
+
+
+def load(folder: Path) -> Run:
+    """Read a run.
+
+    Raises:
+        ValueError: the folder holds no run, or one that cannot be read.
+    """
+    if not (folder / "manifest.json").exists():
+        raise ValueError(f"{folder} is no run: it has no manifest.json; `python -m bench run` makes one")
+    manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
+    journal = read(folder / "records.jsonl")
+    latest = journal.latest()
+    planned = [cell["id"] for cell in manifest["cells"]]
+    records = {key: latest[key] for key in planned if key in latest}
+    return Run(folder, manifest, records, len(latest) - len(records), bool(journal.torn))
+
+
+def rows(run: Run) -> pd.DataFrame:
+    """One row a planned cell: group, axes, status, reason, and of each measure value, low, high and n (None = absent).
+
+    Sorted by group in the order of the plan, references first in theirs. A reference shows no axes: they mean nothing
+    for it.
+    """
+    return pd.DataFrame(_rows(run), dtype=object)
+
+
+def _rows(run: Run) -> Iterator[dict[str, Any]]:
+    group = run.manifest["group"]
+    cells = run.manifest["cells"]
+    order = list(dict.fromkeys(cell["values"][group] for cell in cells))
+    for cell in sorted(cells, key=lambda cell: (order.index(cell["values"][group]), not cell["reference"])):
+        record = run.records.get(cell["id"])
+        row: dict[str, Any] = {"id": cell["id"], "reference": cell["reference"], group: cell["values"][group]}
+        for position, axis in enumerate(run.axes):
+            row[axis] = cell["values"][axis] if not cell["reference"] else REFERENCE if position == 0 else ""
+        row["status"] = record.attempt.status if record else "not run"
+        row["reason"] = record.attempt.reason if record else "not run yet: the same command goes on"
+        for measure in run.manifest["measures"]:
+            number = record.numbers.get(measure) if record else None
+            row[measure] = None if number is None else number.value
+            row[f"{measure}_low"] = None if number is None else number.low
+            row[f"{measure}_high"] = None if number is None else number.high
+            row[f"{measure}_n"] = None if number is None else number.n
+        yield row

@@ -83,7 +83,9 @@ def test_contrast_scales_flicker_and_motion_and_leaves_jitter():
 
 
 def test_motion_sees_motion_and_neither_noise_nor_flicker_nor_blur():
-    speed = {name: motion(VIDEOS[name]).value for name in ("translate1", "translate2", "noise8", "flicker10", "uniform")}
+    speed = {
+        name: motion(VIDEOS[name]).value for name in ("translate1", "translate2", "noise8", "flicker10", "uniform")
+    }
     assert speed["translate2"] > 1.5 * speed["translate1"] > 0.03
     assert speed["noise8"] < 0.1 * speed["translate1"]
     assert speed["uniform"] < 0.3 * speed["translate1"]

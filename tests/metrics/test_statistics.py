@@ -154,7 +154,10 @@ def test_jackknife_of_a_mean_is_the_t_interval():
 def test_jackknife_of_two_samples_adds_their_variances():
     random = np.random.default_rng(0)
     x, y = random.standard_normal(20), 2 * random.standard_normal(20)
-    left_out = [[np.delete(x, i).mean() - y.mean() for i in range(20)], [x.mean() - np.delete(y, i).mean() for i in range(20)]]
+    left_out = [
+        [np.delete(x, i).mean() - y.mean() for i in range(20)],
+        [x.mean() - np.delete(y, i).mean() for i in range(20)],
+    ]
     low, high = jackknife_interval(x.mean() - y.mean(), left_out)
     width = 2 * 2.093024 * np.sqrt(x.var(ddof=1) / 20 + y.var(ddof=1) / 20)
     assert high - low == pytest.approx(width, rel=1e-6)
@@ -173,4 +176,8 @@ def test_dealing_keeps_groups_together_and_hands_even():
 
 def test_leaving_one_out_is_merging_the_others():
     parts = [Gaussian.of(cloud(5 + i, 3, seed=i)) for i in range(4)]
-    assert same(leave_one_out(parts)[2], parts[0].merge(parts[1]).merge(parts[3]))
+    rest = leave_one_out(parts)
+    assert same(rest[0], parts[1].merge(parts[2]).merge(parts[3]))
+    assert same(rest[2], parts[0].merge(parts[1]).merge(parts[3]))
+    assert same(rest[3], parts[0].merge(parts[1]).merge(parts[2]))
+    assert leave_one_out(parts[:2]) == [parts[1], parts[0]]

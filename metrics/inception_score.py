@@ -1,0 +1,98 @@
+"""Inception Score: are single videos recognised with certainty, and are all classes there?"""
+
+import numpy as np
+from jaxtyping import Float, Float64, Int, UInt8
+from scipy.special import log_softmax, xlogy
+
+from metrics.features import FeatureNetwork, extract
+from metrics.frames import check_videos, windows
+from metrics.score import Score
+from metrics.statistics import deal, jackknife_interval
+
+
+def inception_score(
+    videos: UInt8[np.ndarray, "N T H W C"],
+    *,
+    network: FeatureNetwork,
+    head: str = "action",
+    window: int | None = None,  # frames; None = whole videos
+    splits: int = 1,
+    batch_size: int = 64,
+) -> Score:
+    """Inception Score by the classes of one head of the network; higher is better, at most their number K.
+
+    Videos longer than `window` are cut into all the windows that fit without overlap, each a sample; `n` counts them.
+    Depends on n and on `splits` even for a perfect classifier (`ceiling`): compare only equal ones.
+
+    Raises:
+        ValueError: an array that is no set of videos, videos too short, a head the network has not, or bad `splits`.
+
+    Source: Salimans et al. 2016, arXiv:1606.03498; for videos Saito et al. 2017, arXiv:1611.06624.
+    """
+    check_videos(videos)
+    cut, source = windows(videos, window or videos.shape[1])
+    logits = extract(network, cut, batch_size=batch_size).logits
+    if head not in logits:
+        raise ValueError(f"{network.name} has no head {head!r}: it tells apart {', '.join(sorted(logits))}")
+    return score_of_logits(logits[head], source, splits=splits)
+
+
+def score_of_logits(
+    logits: Float[np.ndarray, "N K"],
+    source: Int[np.ndarray, " N"] | None = None,  # the video each row comes from; None = each from its own
+    *,
+    splits: int = 1,
+) -> Score:
+    """Inception Score from a classifier's logits: softmax in float64, no epsilon anywhere."""
+    return score_of_probabilities(np.exp(log_softmax(logits.astype(np.float64), axis=1)), source, splits=splits)
+
+
+def score_of_probabilities(
+    probabilities: Float[np.ndarray, "N K"],
+    source: Int[np.ndarray, " N"] | None = None,  # the video each row comes from; None = each from its own
+    *,
+    splits: int = 1,
+) -> Score:
+    """Inception Score from class probabilities: the mean over splits of exp(mean_i KL(p_i || mean of the split)).
+
+    Natural logarithms in float64, 0 log 0 = 0, no epsilon. Split s holds the rows [s*N//splits, (s+1)*N//splits) in the
+    order given: shuffle first if the order has a meaning. The interval comes of a delete-a-group jackknife over videos
+    (20 random groups), is cut to [1, K], and is None for fewer than 3 videos.
+
+    Raises:
+        ValueError: rows that are no probabilities, or splits that leave a split without a row.
+    """
+    n, classes = probabilities.shape
+    if not 1 <= splits <= n:
+        raise ValueError(f"{n} samples can be cut into 1 to {n} splits, splits={splits} came")
+    wide = probabilities.astype(np.float64)
+    if not np.isfinite(wide).all() or (wide < 0).any() or not np.allclose(wide.sum(axis=1), 1, rtol=0, atol=1e-3):
+        raise ValueError("every row of probabilities must be finite, at least 0 and sum to 1; some do not")
+    value = _mean_over_splits(wide, splits)
+    hands = deal(np.arange(n) if source is None else source)
+    left_out = [wide[hands != hand] for hand in range(hands.max() + 1)]
+    if len(left_out) < 3 or min(len(rest) for rest in left_out) < splits:
+        return Score(value, n)
+    low, high = jackknife_interval(value, [[_mean_over_splits(rest, splits) for rest in left_out]])
+    return Score(value, n, max(1.0, low), min(float(classes), high))
+
+
+def _mean_over_splits(probabilities: Float64[np.ndarray, "N K"], splits: int) -> float:
+    n = len(probabilities)
+    scores = []
+    for split in range(splits):
+        p = probabilities[split * n // splits : (split + 1) * n // splits]
+        mean = p.mean(axis=0)
+        scores.append(np.exp((xlogy(p, p).sum() - len(p) * xlogy(mean, mean).sum()) / len(p)))
+    return float(np.mean(scores))
+
+
+def ceiling(classes: int, n: int, *, splits: int = 1, draws: int = 200, seed: int = 0) -> float:
+    """The score of a perfect classifier on n videos of uniformly random classes: below K, and far below with splits."""
+    random = np.random.default_rng(seed)
+    sizes = [(split + 1) * n // splits - split * n // splits for split in range(splits)]
+    scores = []
+    for size in sizes:
+        share = random.multinomial(size, np.full(classes, 1 / classes), size=draws) / size
+        scores.append(np.exp(-xlogy(share, share).sum(axis=1)).mean())
+    return float(np.mean(scores))

@@ -1,0 +1,24 @@
+"""What a metric returns, and the row by which the table of metrics describes one."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
+
+
+class Score(NamedTuple):
+    """A number, the count of samples it rests on and its 95 % interval (None where no interval can be had)."""
+
+    value: float
+    n: int
+    low: float | None = None
+    high: float | None = None
+
+
+@dataclass(frozen=True)
+class Metric:
+    """One row of `metrics.METRICS`."""
+
+    function: Callable[..., Score]
+    unit: str  # "" for a bare number
+    better: Literal["lower", "higher", "real"]  # "real": the nearer to real video's own value the better
+    meaning: str  # one line

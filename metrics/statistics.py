@@ -1,0 +1,169 @@
+"""Streaming Gaussian statistics, the Fréchet distance between two of them, and intervals that such numbers can bear."""
+
+import os
+import zipfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import accumulate
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Float, Float64, Int
+from scipy.special import stdtrit
+
+from metrics.score import Score
+
+
+@dataclass(frozen=True)
+class Gaussian:
+    """Count, mean and scatter of a set of features, in float64; adding sets in any order and cut gives the same.
+
+    Sets are merged by the pairwise update of Chan, Golub and LeVeque (1979), which subtracts no large numbers from each
+    other: features far from zero lose no digits.
+    """
+
+    n: int
+    mean: Float64[np.ndarray, " F"]
+    scatter: Float64[np.ndarray, "F F"]  # sum over the set of (x - mean)(x - mean)^T
+
+    @classmethod
+    def of(cls, features: Float[np.ndarray, "N F"]) -> "Gaussian":
+        """The statistics of one set or batch.
+
+        Raises:
+            ValueError: no features, or some that are not finite.
+        """
+        if len(features) == 0:
+            raise ValueError("statistics need at least one row of features, none came")
+        if bad := int((~np.isfinite(features)).any(axis=1).sum()):
+            raise ValueError(f"features must be finite, {bad} of {len(features)} rows are not: look at those videos")
+        wide = features.astype(np.float64)
+        mean = wide.mean(axis=0)
+        wide -= mean
+        return cls(len(features), mean, wide.T @ wide)
+
+    def merge(self, other: "Gaussian") -> "Gaussian":
+        """The statistics of both sets together.
+
+        Raises:
+            ValueError: sets of different numbers of features.
+        """
+        if self.mean.shape != other.mean.shape:
+            raise ValueError(
+                f"sets of {len(self.mean)} and of {len(other.mean)} features do not merge: use one network"
+            )
+        n = self.n + other.n
+        step = other.mean - self.mean
+        scatter = self.scatter + other.scatter + np.outer(step, step) * (self.n * other.n / n)
+        return Gaussian(n, self.mean + step * (other.n / n), scatter)
+
+    def add(self, features: Float[np.ndarray, "N F"]) -> "Gaussian":
+        """The statistics of this set and one more batch."""
+        return self.merge(Gaussian.of(features))
+
+    def covariance(self, ddof: int = 1) -> Float64[np.ndarray, "F F"]:
+        """The scatter divided by n - ddof."""
+        return self.scatter / (self.n - ddof)
+
+    def save(self, path: Path | str) -> None:
+        """Write an .npz; the file appears whole or not at all."""
+        path = Path(path)
+        beside = path.with_name(f".{path.name}.{os.getpid()}")
+        with beside.open("wb") as file:
+            np.savez(file, n=self.n, mean=self.mean, scatter=self.scatter)
+        beside.replace(path)
+
+    @classmethod
+    def load(cls, path: Path | str) -> "Gaussian":
+        """Read what `save` wrote; nothing in the file is executed.
+
+        Raises:
+            ValueError: the file is missing, truncated or holds something else.
+        """
+        try:
+            with Path(path).open("rb") as whole, np.load(whole, allow_pickle=False) as file:
+                n, mean, scatter = int(file["n"]), file["mean"], file["scatter"]
+        except (OSError, EOFError, KeyError, TypeError, ValueError, zipfile.BadZipFile) as error:
+            raise ValueError(f"{path} is not a whole file of statistics: {error}; save them again") from error
+        if n < 1 or mean.ndim != 1 or scatter.shape != (len(mean), len(mean)):
+            raise ValueError(
+                f"{path} is not a whole file of statistics: n {n}, mean {mean.shape}, scatter {scatter.shape}"
+            )
+        return cls(n, mean.astype(np.float64), scatter.astype(np.float64))
+
+
+def frechet_distance(a: Gaussian, b: Gaussian, *, ddof: int = 1) -> float:
+    """Fréchet (2-Wasserstein, squared) distance between two Gaussians: 0 for equal ones, lower is nearer.
+
+        |mean_a - mean_b|^2 + tr(A) + tr(B) - 2 tr((A B)^(1/2))
+
+    The last trace is the sum of the roots of the eigenvalues of R B R, with R the symmetric root of A: real symmetric
+    matrices throughout, so no complex number or failed root can come of sets smaller than their features. Rounding may
+    leave equal sets at some 1e-12 of their variance; a result below 0 is returned as 0.
+
+    Args:
+        a, b: the two sets' statistics.
+        ddof: the covariances are divided by n - ddof: 1 as the reference, 0 as some published code.
+
+    Raises:
+        ValueError: a set of fewer than 2, statistics that are not finite, or sets of different numbers of features.
+
+    Source: Dowson and Landau 1982; Unterthiner et al. 2018, arXiv:1812.01717.
+    """
+    if a.mean.shape != b.mean.shape:
+        raise ValueError(f"sets of {len(a.mean)} and of {len(b.mean)} features have no distance: use one network")
+    if min(a.n, b.n) < 2:
+        raise ValueError(f"a Fréchet distance needs at least 2 samples in each set, {a.n} and {b.n} came")
+    if not all(np.isfinite(x).all() for x in (a.mean, b.mean, a.scatter, b.scatter)):
+        raise ValueError("statistics must be finite, these are not: look at the videos they were made of")
+    A, B = a.covariance(ddof), b.covariance(ddof)
+    values, vectors = np.linalg.eigh(A)
+    root = (vectors * np.sqrt(np.clip(values, 0, None))) @ vectors.T
+    product = root @ B @ root
+    shared = np.sqrt(np.clip(np.linalg.eigvalsh((product + product.T) / 2), 0, None)).sum()
+    distance = ((a.mean - b.mean) ** 2).sum() + np.trace(A) + np.trace(B) - 2 * shared
+    return max(0.0, float(distance))
+
+
+def mean_score(values: Sequence[float] | Float[np.ndarray, " N"]) -> Score:
+    """The mean over videos with its 95 % t-interval over videos (none for a single video)."""
+    n, mean = len(values), float(np.mean(values))
+    if n < 2:
+        return Score(mean, n)
+    reach = float(stdtrit(n - 1, 0.975) * np.std(values, ddof=1) / np.sqrt(n))
+    return Score(mean, n, mean - reach, mean + reach)
+
+
+def deal(groups: Int[np.ndarray, " K"], hands: int = 20, *, seed: int = 0) -> Int[np.ndarray, " K"]:
+    """Deal whole groups (the windows of one video) at random, evenly, into at most `hands` hands, numbered from 0."""
+    names, member = np.unique(groups, return_inverse=True)
+    hand = np.random.default_rng(seed).permutation(len(names)) % min(hands, len(names))
+    return hand[member]
+
+
+def jackknife_interval(value: float, replicates: Sequence[Sequence[float]]) -> tuple[float, float]:
+    """95 % interval of a smooth statistic by the delete-a-group jackknife.
+
+    Each inner sequence belongs to one independent sample and holds the statistic with one group of that sample left out
+    at a time. The variance is the sum over samples of (G - 1)/G sum (replicate - their mean)^2, and the interval is
+    `value` -+ its root times Student's t with G - 1 degrees of freedom, G the fewest groups.
+
+    Why not a bootstrap: drawing with replacement makes duplicates, which add to a Fréchet distance the very bias that a
+    finite set has already (the mean of the replicates lies at twice the bias). Leaving out a twentieth shifts all the
+    replicates alike, and the shift leaves with their mean.
+    """
+    variance = 0.0
+    for sample in replicates:
+        left_out = np.asarray(sample, dtype=np.float64)
+        variance += (len(left_out) - 1) / len(left_out) * float(((left_out - left_out.mean()) ** 2).sum())
+    fewest = min(len(sample) for sample in replicates)
+    reach = float(stdtrit(fewest - 1, 0.975)) * variance**0.5
+    return value - reach, value + reach
+
+
+def leave_one_out(parts: Sequence[Gaussian]) -> list[Gaussian]:
+    """For each of at least two parts, the statistics of all the others together."""
+    before = list(accumulate(parts, Gaussian.merge))
+    after = list(accumulate(reversed(parts), Gaussian.merge))[::-1]
+    middle = [before[i - 1].merge(after[i + 1]) for i in range(1, len(parts) - 1)]
+    return [after[1], *middle, before[-2]]

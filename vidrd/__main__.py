@@ -1,4 +1,4 @@
-"""The command line of the reference system: `python -m vidrd sample | train | convert --help`."""
+"""The command line of the reference system: `python -m vidrd sample | train | convert | world --help`."""
 
 import json
 import sys
@@ -87,6 +87,28 @@ class Convert:
     """Add the frame's sinusoid to the token stream, as the released network does."""
 
 
+@dataclass(frozen=True)
+class World:
+    """Export real videos of the pocket world, with their captions in captions.jsonl."""
+
+    out: Path
+    """New folder."""
+    count: int = 24
+    """Videos."""
+    frames: int = 16
+    """Frames of each."""
+    size: int = 32
+    """Height and width in pixels."""
+    format: Literal["mp4", "avi", "gif", "png"] = "mp4"
+    """Files, or a folder of PNGs for each video."""
+    first_seed: int = 10_000_000
+    """Seed of the first scene; below 1,000,000 lie those that networks learn from."""
+    fps: int = 8
+    """Frames per second."""
+    scale: int = 4
+    """Pixels are enlarged so much."""
+
+
 def sample(ask: Sample) -> None:
     """Sample and write one video."""
     import torch  # noqa: PLC0415 - so that --help does not wait for it
@@ -148,7 +170,26 @@ def convert(ask: Convert) -> None:
     print(f"{ask.out}: an untrained video pipeline; its temporal layers are the identity")
 
 
-VERBS: dict[type, Callable] = {Sample: sample, Train: train, Convert: convert}
+def world(ask: World) -> None:
+    """Render and write scenes."""
+    from vidrd.data.shapes import caption, draw_scene, render  # noqa: PLC0415
+    from vidrd.video import write_video  # noqa: PLC0415
+
+    if not ask.out.absolute().parent.is_dir() or ask.out.exists():
+        raise ValueError(f"cannot write videos to {ask.out}: name a new folder in one that exists")
+    ask.out.mkdir()
+    lines = []
+    for seed in range(ask.first_seed, ask.first_seed + ask.count):
+        scene = draw_scene(seed)
+        name = f"{seed:08d}" + (f".{ask.format}" if ask.format != "png" else "")
+        video = render([scene], ask.frames, size=ask.size)[0]
+        write_video(ask.out / name, video, fps=ask.fps, scale=ask.scale)
+        lines.append(json.dumps({"file": name, "caption": caption(scene), "seed": seed}))
+    (ask.out / "captions.jsonl").write_text("\n".join(lines) + "\n")
+    print(f"{ask.out}: {ask.count} videos of {ask.frames} frames and captions.jsonl")
+
+
+VERBS: dict[type, Callable] = {Sample: sample, Train: train, Convert: convert, World: world}
 
 
 def main() -> int:
@@ -157,6 +198,7 @@ def main() -> int:
         Annotated[Sample, tyro.conf.subcommand("sample")]
         | Annotated[Train, tyro.conf.subcommand("train")]
         | Annotated[Convert, tyro.conf.subcommand("convert")]
+        | Annotated[World, tyro.conf.subcommand("world")]
     )
     try:
         ask = tyro.cli(verbs, prog="python -m vidrd", description=__doc__)

@@ -2,11 +2,15 @@
 
 import hashlib
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from diffusers import DDIMScheduler, DiffusionPipeline
+from diffusers.utils import logging as diffusers_log
+from transformers.utils import logging as transformers_log
 
 from vidrd.inflate import inflate_unet, inflate_vae
 from vidrd.pipeline import VidRDPipeline
@@ -62,12 +66,29 @@ def load_pipeline(
         )
     verify(folder)
     try:
-        pipeline = VidRDPipeline.from_pretrained(str(folder), torch_dtype=dtype, local_files_only=True)
+        with quiet():
+            pipeline = VidRDPipeline.from_pretrained(str(folder), dtype=dtype, local_files_only=True)
     except Exception as error:  # whatever a reader of files may raise becomes one line that names the folder
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise ValueError(f"{folder} cannot be loaded as a VidRD pipeline: {reason}") from error
     pipeline.set_progress_bar_config(disable=True)
     return pipeline.to(device)
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Keep the libraries' bars and remarks about files off the terminal."""
+    before = [(log, log.get_verbosity(), log.is_progress_bar_enabled()) for log in (diffusers_log, transformers_log)]
+    try:
+        for log, _, _ in before:
+            log.set_verbosity_error()
+            log.disable_progress_bar()
+        yield
+    finally:
+        for log, verbosity, bar in before:
+            log.set_verbosity(verbosity)
+            if bar:
+                log.enable_progress_bar()
 
 
 def verify(folder: Path) -> None:

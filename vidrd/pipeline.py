@@ -25,7 +25,7 @@ from vidrd.models.blocks import frames_of
 from vidrd.models.unet import UNet3DConditionModel
 from vidrd.models.vae import AutoencoderKLTemporal
 from vidrd.noise import StreamNoise
-from vidrd.sampling import Event, Options, Request, Result, sample
+from vidrd.sampling import Event, Options, Request, Result, plan, sample
 from vidrd.schedule import Schedule
 from vidrd.text import embed
 from vidrd.video import to_uint8
@@ -101,13 +101,14 @@ class VidRDPipeline(DiffusionPipeline):
         if generator is not None and options.compat != "released":
             raise ValueError("a generator serves compat='released' alone: name each video's noise by `seed`")
         request = Request(num_frames, self.config.clip, self.latent_shape_of(height, width), seeds, eta)
+        calls = plan(request, num_inference_steps, options).calls
 
         denoise = self.denoiser(prompts, negative_prompt=negative_prompt, guidance=guidance_scale)
         schedule = self.schedule(num_inference_steps)
         noise = None
         if options.compat == "released":
             noise = StreamNoise(generator or torch.Generator().manual_seed(seeds[0]), len(prompts))
-        with self.progress_bar(total=-(-num_frames // self.config.clip) * num_inference_steps) as bar:
+        with self.progress_bar(total=calls) as bar:
 
             def on_event(event: Event) -> None:
                 if event.kind == "step":
@@ -176,7 +177,7 @@ class VidRDPipeline(DiffusionPipeline):
         *,
         clip: int | None = None,  # frames that the decoder sees together; 1: each alone; None: the U-Net's clip
         chunk: int = 64,  # frames decoded at once, at least one clip
-    ) -> UInt8[ndarray, "B T H W C"]:
+    ) -> UInt8[ndarray, "B T h w 3"]:
         """Turn latents into video, clip by clip: the VAE never looks across a seam.
 
         A last clip that was cropped is decoded as the shorter clip that it is.

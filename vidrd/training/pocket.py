@@ -4,6 +4,7 @@ Expected of the whole: see weights/pocket/card.json, which the run writes.
 """
 
 import json
+import platform
 import shutil
 import time
 from collections.abc import Callable, Mapping
@@ -16,7 +17,7 @@ import torch
 from diffusers import DDIMScheduler, UNet2DConditionModel
 from torch import nn
 
-from vidrd.checkpoints import sha256
+from vidrd.checkpoints import quiet, sha256
 from vidrd.data.shapes import TRAIN_SEEDS, VOCABULARY, caption, draw_scene, render
 from vidrd.inflate import inflate_unet
 from vidrd.models.vae import AutoencoderKLTemporal
@@ -104,11 +105,13 @@ def stage(folder: Path, network: nn.Module, train: Callable[[], None], **others:
     done = {"network": network, **others}
     if not (folder / "done").exists():
         train()
-        for name, module in done.items():
-            module.save_pretrained(folder / name)
+        with quiet():
+            for name, module in done.items():
+                module.save_pretrained(folder / name)
         (folder / "done").touch()
     for name, module in done.items():
-        loaded = type(module).from_pretrained(folder / name)
+        with quiet():
+            loaded = type(module).from_pretrained(folder / name)
         module.load_state_dict(loaded.state_dict())
         module.eval()
 
@@ -126,11 +129,16 @@ def train_pocket(out: Path, work: Path, *, steps_scale: float = 1.0) -> None:
     pipeline = VidRDPipeline(**train_networks(work, recipes), clip=CLIP)
     beside = out.with_name(out.name + ".part")
     shutil.rmtree(beside, ignore_errors=True)
-    pipeline.to(torch.float16).save_pretrained(str(beside))
+    with quiet():
+        pipeline.to(torch.float16).save_pretrained(str(beside))
+    (beside / "log").mkdir()
+    for name in recipes:
+        shutil.copyfile(work / name / "log.jsonl", beside / "log" / f"{name}.jsonl")
     files = sorted(path for path in beside.rglob("*") if path.is_file())
     card = {
-        "command": f"nox -s train -- --preset pocket --out {out.name}",
+        "command": "nox -s train -- --preset pocket",
         "expected": "see the README's table of the pocket world",
+        "machine": f"{platform.machine()}, {torch.get_num_threads()} threads, cuda: {torch.cuda.is_available()}",
         "recipes": {name: asdict(recipe) for name, recipe in recipes.items()},
         "last_logged": {name: json.loads((work / name / "log.jsonl").read_text().splitlines()[-1]) for name in recipes},
         "seconds_of_this_call": round(time.perf_counter() - started, 1),
@@ -144,7 +152,7 @@ def train_pocket(out: Path, work: Path, *, steps_scale: float = 1.0) -> None:
     beside.rename(out)
 
 
-def train_networks(work: Path, recipes: Mapping[str, Recipe] = RECIPES) -> dict[str, Any]:
+def train_networks(work: Path, recipes: Mapping[str, Recipe]) -> dict[str, Any]:
     """Run the four stages in `work`, resuming what is there; the parts of the pipeline."""
     work.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(0)  # initial weights

@@ -138,7 +138,7 @@ def learns_from_video(key: str) -> bool:
 @torch.no_grad()
 def encode_clips(
     vae: AutoencoderKLTemporal, videos: Float[Tensor, "B C T H W"], *, chunk: int = 256
-) -> Float[Tensor, "B C T h w"]:
+) -> Float[Tensor, "B D T h w"]:
     """Unscaled latents (the distributions' means) of videos, `chunk` frames at a time."""
     B, _, T, _, _ = videos.shape
     latents = torch.cat([vae.encode(part).latent_dist.mode().float() for part in frames_of(videos).split(chunk)])
@@ -151,7 +151,7 @@ def cached(latents: Float[Tensor, "N C T h w"], captions: Sequence[str], scaling
     def draw(batch: int, frames: int, generator: torch.Generator) -> Batch:
         rows = torch.randint(len(latents), (batch,), generator=generator).tolist()
         starts = torch.randint(latents.shape[2] - frames + 1, (batch,), generator=generator).tolist()
-        clips = torch.stack([latents[i, :, t : t + frames] for i, t in zip(rows, starts, strict=True)])
-        return Batch(clips.float() * scaling_factor, [captions[i] for i in rows])
+        clips = torch.stack([latents[i, :, t : t + frames].float() for i, t in zip(rows, starts, strict=True)])
+        return Batch(clips * scaling_factor, [captions[i] for i in rows])
 
     return draw

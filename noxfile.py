@@ -1,0 +1,72 @@
+"""`nox -s bench` is the main job, `nox -s tests` the tests; `nox` alone is what to run before a push.
+
+Every session passes on what stands after `--`, as in `nox -s bench -- --suite smoke`. On a machine that brings its own
+torch, `nox --no-venv -s bench` uses the Python that runs nox and installs nothing.
+"""
+
+import nox
+
+nox.needs_version = ">=2025.2.9"
+nox.options.default_venv_backend = "uv|virtualenv"
+nox.options.reuse_venv = "yes"
+nox.options.sessions = ["lint", "types", "tests"]
+
+
+def install(session: nox.Session, *groups: str) -> None:
+    """Put the project and some dependency groups into the session's environment, at the pinned versions."""
+    if session.virtualenv.is_sandboxed:
+        wanted = [word for group in groups for word in ("--group", group)]
+        session.install("--constraint", "constraints.txt", "--editable", ".", *wanted)
+
+
+@nox.session
+def tests(session: nox.Session) -> None:
+    """The CPU tests, shapes checked at run time: nox -s tests -- tests/metrics -k jitter"""
+    install(session, "test")
+    session.run("pytest", *session.posargs)
+
+
+@nox.session
+def lint(session: nox.Session) -> None:
+    """ruff: style and format; nox -s lint -- --fix mends what it can."""
+    if session.virtualenv.is_sandboxed:
+        session.install("--constraint", "constraints.txt", "--group", "lint")
+    session.run("ruff", "check", *session.posargs, ".")
+    session.run("ruff", "format", *([] if session.posargs else ["--check"]), ".")
+
+
+@nox.session
+def types(session: nox.Session) -> None:
+    """mypy over the five packages."""
+    install(session, "types")
+    session.run("mypy", *session.posargs)
+
+
+@nox.session
+def bench(session: nox.Session) -> None:
+    """The main job: make videos, judge and time them, print the table (default: --suite pocket, some ten minutes)."""
+    install(session)
+    session.run("python", "-m", "bench", "run", *(session.posargs or ["--suite", "pocket"]))
+
+
+@nox.session
+def report(session: nox.Session) -> None:
+    """Tables of a finished run again: nox -s report -- runs/pocket --out reports/out"""
+    install(session)
+    session.run("python", "-m", "reports", *session.posargs)
+
+
+@nox.session
+def train(session: nox.Session) -> None:
+    """Make the pocket weights again, hours on two cores: nox -s train -- --preset pocket"""
+    install(session)
+    session.run("python", "-m", "vidrd", "train", *session.posargs)
+    session.run("python", "-m", "bench.judges")
+
+
+@nox.session
+def gpu(session: nox.Session) -> None:
+    """Everything that needs a CUDA device, in one call: the gpu tests, then the smoke suite in fp16 and bf16."""
+    install(session, "test")
+    session.run("pytest", "-m", "gpu", *session.posargs)
+    session.run("python", "-m", "bench", "run", "--suite", "smoke", "--set", "device=cuda", "--set", "precision=fp16,bf16")

@@ -1,0 +1,83 @@
+"""An inflated network shows one frame exactly what the image network shows it."""
+
+import pytest
+import torch
+from diffusers import AutoencoderKL, UNet2DConditionModel
+
+from vidrd.inflate import inflate_unet, inflate_vae
+from vidrd.models.unet import is_temporal
+
+
+def image_unet(**changes):
+    torch.manual_seed(0)
+    settings = {
+        "sample_size": 8,
+        "block_out_channels": (32, 64),
+        "down_block_types": ("CrossAttnDownBlock2D", "DownBlock2D"),
+        "up_block_types": ("UpBlock2D", "CrossAttnUpBlock2D"),
+        "layers_per_block": 1,
+        "attention_head_dim": (2, 4),
+        "cross_attention_dim": 24,
+    }
+    return UNet2DConditionModel(**settings | changes).eval()
+
+
+def image_vae():
+    torch.manual_seed(0)
+    return AutoencoderKL(
+        block_out_channels=(32, 64),
+        down_block_types=("DownEncoderBlock2D",) * 2,
+        up_block_types=("UpDecoderBlock2D",) * 2,
+        layers_per_block=1,
+        sample_size=16,
+    ).eval()
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("linear", [True, False])
+def test_one_frame_equals_the_image_network(linear):
+    flat = image_unet(use_linear_projection=linear)
+    model = inflate_unet(flat, add_temp_embed=False).eval()
+    x, context, timesteps = torch.randn(3, 4, 8, 8), torch.randn(3, 5, 24), torch.tensor([999, 500, 3])
+    want = flat(x, timesteps, context).sample
+    got = model(x[:, :, None], timesteps, context).sample[:, :, 0]
+    torch.testing.assert_close(got, want, rtol=0, atol=2e-6 * float(want.abs().max()))
+
+
+@torch.no_grad()
+def test_a_clip_of_equal_frames_stays_one_frame():
+    # The temporal layers are the identity and norms over equal frames are norms over one.
+    flat = image_unet()
+    model = inflate_unet(flat, add_temp_embed=False).eval()
+    x, context = torch.randn(2, 4, 8, 8), torch.randn(2, 5, 24)
+    want = flat(x, 500, context).sample
+    got = model(x[:, :, None].expand(-1, -1, 5, -1, -1), 500, context).sample
+    for frame in got.unbind(2):
+        torch.testing.assert_close(frame, want, rtol=0, atol=5e-6 * float(want.abs().max()))
+
+
+@torch.no_grad()
+def test_the_vae_equals_the_image_vae_for_any_number_of_frames():
+    flat = image_vae()
+    model = inflate_vae(flat).eval()
+    x = torch.rand(6, 3, 16, 16) * 2 - 1
+    want = flat.encode(x).latent_dist
+    got = model.encode(x).latent_dist
+    torch.testing.assert_close(got.mean, want.mean, rtol=0, atol=1e-5)
+    for frames in (1, 3):
+        torch.testing.assert_close(
+            model.decode(want.mean, num_frames=frames).sample, flat.decode(want.mean).sample, rtol=0, atol=1e-5
+        )
+
+
+def test_every_spatial_weight_is_the_image_networks():
+    flat = image_unet()
+    ours, theirs = inflate_unet(flat).state_dict(), flat.state_dict()
+    assert {key for key in ours if not is_temporal(key)} == set(theirs)
+    assert all(torch.equal(ours[key], theirs[key]) for key in theirs)
+
+
+def test_a_network_of_another_kind_is_refused():
+    flat = image_unet(addition_embed_type="text", encoder_hid_dim=None)
+    with pytest.raises(ValueError, match="must have the layers of Stable Diffusion 1 or 2; this one has unknown"):
+        inflate_unet(flat)

@@ -1,0 +1,271 @@
+"""Prompts in, frames out: the pipeline as a diffusers user meets it, on small untrained networks."""
+
+import json
+import logging
+
+import numpy as np
+import pytest
+import torch
+
+from vidrd.__main__ import main
+from vidrd.checkpoints import load_pipeline, sha256
+from vidrd.models.blocks import frames_of
+from vidrd.models.unet import UNet3DConditionModel
+from vidrd.models.vae import AutoencoderKLTemporal
+from vidrd.pipeline import VidRDPipeline
+from vidrd.sampling import Options
+from vidrd.text import readable, small_text_encoder, word_tokenizer
+from vidrd.training.pocket import scheduler
+from vidrd.video import read_video, to_uint8
+
+WORDS = ("a", "ball", "blue", "falling", "red")
+
+
+@pytest.fixture(scope="module")
+def pipe():
+    torch.manual_seed(0)
+    tokenizer = word_tokenizer(WORDS, 8)
+    unet = UNet3DConditionModel(
+        sample_size=4,
+        block_out_channels=(16, 32),
+        down_block_types=("CrossAttnDownBlock3D", "DownBlock3D"),
+        layers_per_block=1,
+        attention_head_dim=2,
+        cross_attention_dim=16,
+        norm_num_groups=4,
+    )
+    vae = AutoencoderKLTemporal(block_out_channels=(8, 16), layers_per_block=1, norm_num_groups=4)
+    for network in (unet, vae):  # awake the temporal layers, which start as the identity
+        for parameter in network.parameters():
+            if not parameter.any():
+                torch.nn.init.normal_(parameter, std=0.05)
+    pipe = VidRDPipeline(
+        vae=vae.eval(),
+        text_encoder=small_text_encoder(tokenizer, 16, layers=1, heads=2).eval(),
+        tokenizer=tokenizer,
+        unet=unet.eval(),
+        scheduler=scheduler(),
+        clip=4,
+    )
+    pipe.set_progress_bar_config(disable=True)
+    return pipe
+
+
+@pytest.fixture(scope="module")
+def folder(pipe, tmp_path_factory):
+    path = tmp_path_factory.mktemp("model") / "saved"
+    pipe.save_pretrained(str(path))
+    return path
+
+
+def make(pipe, prompt="a red ball", **changes):
+    asked = {"num_frames": 6, "num_inference_steps": 3, "guidance_scale": 2.0, "options": Options(overlap=2)}
+    return pipe(prompt, **asked | changes)
+
+
+def test_frames_are_uint8_videos_of_the_asked_length(pipe):
+    out = make(pipe)
+    assert out.frames.shape == (1, 6, 8, 8, 3)
+    assert out.frames.dtype == np.uint8
+    assert [seam.frame for seam in out.result.seams] == [4]
+    assert len(make(pipe, output_type="pil").frames[0]) == 6
+    assert make(pipe, output_type="latent").frames.shape == (1, 4, 6, 4, 4)
+
+
+def test_a_saved_folder_makes_the_same_video(pipe, folder):
+    again = load_pipeline(folder)
+    assert again.config.clip == 4
+    assert np.array_equal(make(again).frames, make(pipe).frames)
+
+
+def test_a_video_does_not_depend_on_its_batch(pipe):
+    both = make(pipe, ["a red ball", "a blue ball"], seed=[5, 9], output_type="latent").frames
+    alone = make(pipe, "a blue ball", seed=9, output_type="latent").frames
+    torch.testing.assert_close(both[1:], alone, rtol=0, atol=1e-5)
+
+
+def test_another_seed_or_prompt_is_another_video(pipe):
+    assert not np.array_equal(make(pipe, seed=1).frames, make(pipe, seed=0).frames)
+    assert not np.array_equal(make(pipe, "a blue ball").frames, make(pipe).frames)
+
+
+def test_the_callback_sees_every_step(pipe):
+    seen = []
+    make(pipe, callback_on_step_end=lambda pipe, step, timestep, tensors: seen.append((step, timestep, tensors)))
+    assert [step for step, _, _ in seen] == [0, 1, 2, 0, 1, 2]
+    assert seen[0][1] > seen[1][1] > seen[2][1]
+    assert seen[0][2]["latents"].shape == (1, 4, 4, 4, 4)
+    with pytest.raises(ValueError, match="may look at the latents, not replace them"):
+        make(pipe, callback_on_step_end=lambda *_: {"latents": torch.zeros(1)})
+
+
+def test_clips_are_decoded_each_by_itself_and_chunks_change_nothing(pipe):
+    latents = torch.randn(2, 4, 10, 4, 4)
+    whole = pipe.decode(latents)
+    for first in (0, 4, 8):
+        part = latents[:, :, first : first + 4]
+        z = frames_of(part) / pipe.vae.config.scaling_factor
+        with torch.no_grad():
+            pixels = pipe.vae.decode(z, num_frames=part.shape[2]).sample
+        want = to_uint8(pixels.unflatten(0, (2, -1)).transpose(1, 2))
+        assert np.abs(whole[:, first : first + 4].astype(int) - want).max() <= 1
+    assert np.abs(pipe.decode(latents, chunk=1).astype(int) - whole).max() <= 1
+
+
+def test_released_decoding_sees_single_frames(pipe):
+    latents = torch.randn(1, 4, 4, 4, 4)
+    assert not np.array_equal(pipe.decode(latents, clip=1), pipe.decode(latents))
+    assert np.array_equal(pipe.decode(latents, clip=1)[:, :1], pipe.decode(latents[:, :, :1]))
+
+
+def test_bf16_runs_and_stays_near(pipe, folder):
+    half = load_pipeline(folder, dtype=torch.bfloat16)
+    out = make(half)
+    assert out.result.latents.dtype == torch.bfloat16
+    assert np.abs(out.frames.astype(int) - make(pipe).frames).mean() < 20
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"seed": [1, 2]}, "every video has a prompt and a seed: got 1 prompts and 2 seeds"),
+        ({"generator": torch.Generator()}, "a generator serves compat='released' alone"),
+        ({"height": 9}, "height and width must be multiples of 2 pixels: got 9 x 8, try 8"),
+        ({"options": Options(overlap=5)}, "an overlap is at most the clip: got 5 frames of clips of 4"),
+        ({"num_frames": 0}, "at least 1 frame"),
+    ],
+)
+def test_requests_that_cannot_be_met_say_why(pipe, changes, message):
+    with pytest.raises(ValueError, match=message):
+        make(pipe, **changes)
+
+
+def test_the_released_mode_reads_one_stream_for_the_batch(pipe):
+    options = Options(overlap=2, compat="released")
+    one = make(pipe, options=options, generator=torch.Generator().manual_seed(3)).frames
+    two = make(pipe, options=options, seed=3).frames
+    assert np.array_equal(one, two)
+
+
+def test_unknown_words_are_left_out_and_named(pipe, caplog):
+    with caplog.at_level(logging.WARNING):
+        assert readable("a RED fluffy ball, glowing", pipe.tokenizer) == "a red ball"
+    assert "does not know fluffy, ,, glowing" in caplog.text
+
+
+def test_a_prompt_that_is_too_long_is_used_as_far_as_it_goes(pipe, caplog):
+    with caplog.at_level(logging.WARNING):
+        assert readable("a red ball falling a blue ball falling", pipe.tokenizer) == "a red ball falling a blue"
+    assert "reads 6 tokens; left out from there: 'ball falling'" in caplog.text
+
+
+def test_a_prompt_within_bounds_raises_no_warning(pipe, caplog):
+    assert readable("a red ball", pipe.tokenizer) == "a red ball"
+    assert not caplog.text
+
+
+def corrupt(folder, tmp_path, change):
+    copy = tmp_path / "copy"
+    for path in folder.rglob("*"):
+        if path.is_file():
+            (copy / path.relative_to(folder)).parent.mkdir(parents=True, exist_ok=True)
+            (copy / path.relative_to(folder)).write_bytes(path.read_bytes())
+    change(copy)
+    return copy
+
+
+WEIGHTS = "unet/diffusion_pytorch_model.safetensors"
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda copy: (copy / WEIGHTS).unlink(),
+        lambda copy: (copy / WEIGHTS).write_bytes((copy / WEIGHTS).read_bytes()[:-1000]),
+        lambda copy: (copy / WEIGHTS).write_bytes(b"not safetensors"),
+        lambda copy: (copy / "unet" / "config.json").write_text("{"),
+    ],
+)
+def test_broken_weights_are_one_clear_error(folder, tmp_path, change):
+    with pytest.raises(ValueError, match=r"copy cannot be loaded as a VidRD pipeline: .+"):
+        load_pipeline(corrupt(folder, tmp_path, change))
+
+
+def test_a_file_that_differs_from_its_card_is_refused(folder, tmp_path):
+    def write_card(copy):
+        hashes = {WEIGHTS: sha256(copy / WEIGHTS)}
+        (copy / "card.json").write_text(json.dumps({"sha256": hashes}))
+
+    good = corrupt(folder, tmp_path / "good", write_card)
+    load_pipeline(good)
+    data = bytearray((good / WEIGHTS).read_bytes())
+    data[-1] ^= 1
+    (good / WEIGHTS).write_bytes(bytes(data))
+    with pytest.raises(ValueError, match=r"is not the file that card.json describes \(cut short or altered\)"):
+        load_pipeline(good)
+    (good / WEIGHTS).unlink()
+    with pytest.raises(ValueError, match="is missing: restore it"):
+        load_pipeline(good)
+
+
+def command(monkeypatch, *words):
+    monkeypatch.setattr("sys.argv", ["vidrd", *map(str, words)])
+    return main()
+
+
+def sampling(folder, out, *more):
+    return ["sample", "--model", folder, "--prompt", "a red ball", "--steps", 2, "--overlap", 2, "--out", out, *more]
+
+
+def test_the_command_writes_a_video_and_its_account(folder, tmp_path, monkeypatch, capsys):
+    out, account = tmp_path / "video.gif", tmp_path / "video.json"
+    assert command(monkeypatch, *sampling(folder, out, "--frames", 6, "--json", account)) == 0
+    assert read_video(out).shape == (6, 8, 8, 3)
+    assert json.loads(account.read_text())["seams"] == [4]
+    assert "6 frames, seams at [4]" in capsys.readouterr().out
+
+
+def test_the_command_writes_the_pipelines_own_pixels(pipe, folder, tmp_path, monkeypatch):
+    assert (
+        command(monkeypatch, *sampling(folder, tmp_path / "frames", "--frames", 6, "--seed", 3, "--guidance", 2)) == 0
+    )
+    want = make(pipe, num_inference_steps=2, seed=3).frames[0]
+    assert np.array_equal(read_video(tmp_path / "frames"), want)
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        (["--frames", 41, "--overlap", 9], "an overlap is at most the clip: got 9 frames of clips of 4"),
+        (["--beta", 2], "beta is a share of the steps"),
+        (["--out", "nowhere/video.mp4"], "the folder nowhere does not exist"),
+        (["--out", "video.webm"], "unknown suffix '.webm'"),
+        (["--model", "nothing"], "neither a preset (pocket) nor a folder with a model_index.json"),
+    ],
+)
+def test_a_users_mistake_is_one_line_and_exit_code_3(folder, tmp_path, monkeypatch, capsys, more, message):
+    monkeypatch.chdir(tmp_path)
+    assert command(monkeypatch, *sampling(folder, "video.gif"), *more) == 3
+    said = capsys.readouterr().err.strip()
+    assert message in said
+    assert len(said.splitlines()) == 1
+    assert not list(tmp_path.iterdir())
+
+
+def test_an_unknown_option_is_a_users_mistake(monkeypatch, capsys):
+    assert command(monkeypatch, "sample", "--nonsense") == 3
+    assert capsys.readouterr().err
+
+
+def test_an_unknown_preset_is_a_users_mistake(tmp_path, monkeypatch, capsys):
+    assert command(monkeypatch, "sample", "--preset", "x", "--prompt", "y", "--out", tmp_path / "v.gif") == 3
+    assert "'x' is no preset: take pocket" in capsys.readouterr().err
+
+
+def test_the_world_is_exported_with_its_captions(tmp_path, monkeypatch):
+    out = tmp_path / "world"
+    assert command(monkeypatch, "world", "--out", out, "--count", 2, "--frames", 5, "--format", "gif") == 0
+    rows = [json.loads(line) for line in (out / "captions.jsonl").read_text().splitlines()]
+    assert [read_video(out / row["file"]).shape for row in rows] == [(5, 128, 128, 3)] * 2
+    assert all(row["caption"].endswith("background") for row in rows)
+    assert command(monkeypatch, "world", "--out", out) == 3

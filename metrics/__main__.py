@@ -120,7 +120,7 @@ def jitter_scores(videos: UInt8[np.ndarray, "N T H W C"], seams: tuple[int, ...]
 
 def main() -> None:
     """Parse, measure, print."""
-    verb: Fvd | InceptionScore | Jitter = tyro.cli(Verb, prog="python -m metrics", description=__doc__)  # type: ignore[arg-type]
+    verb: Fvd | InceptionScore | Jitter = tyro.cli(Verb, prog="python -m metrics", description=__doc__)
     try:
         if verb.common.json is not None and not verb.common.json.parent.is_dir():
             raise ValueError(

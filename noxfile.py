@@ -69,4 +69,5 @@ def gpu(session: nox.Session) -> None:
     """Everything that needs a CUDA device, in one call: the gpu tests, then the smoke suite in fp16 and bf16."""
     install(session, "test")
     session.run("pytest", "-m", "gpu", *session.posargs)
-    session.run("python", "-m", "bench", "run", "--suite", "smoke", "--set", "device=cuda", "--set", "precision=fp16,bf16")
+    settings = ["--set", "device=cuda", "--set", "precision=fp16,bf16"]
+    session.run("python", "-m", "bench", "run", "--suite", "smoke", *settings)

@@ -40,12 +40,20 @@ def as_clips(x: Frames, frames: int) -> Float[Tensor, "B C TH W"]:
     return x.permute(0, 2, 3, 1).reshape(BT // frames, frames * H, W, C).permute(0, 3, 1, 2)
 
 
+def normalise(x: Float[Tensor, "B C H W"], norm: nn.GroupNorm) -> Float[Tensor, "B C H W"]:
+    """Group normalisation; half precision on a CPU goes by way of float32, whose kernel is three times as fast."""
+    if x.device.type == "cpu" and x.dtype != torch.float32:
+        weight, bias = norm.weight.float(), norm.bias.float()
+        return F.group_norm(x.float(), norm.num_groups, weight, bias, norm.eps).to(x.dtype)
+    return norm(x)
+
+
 def group_norm(x: Frames, norm: nn.GroupNorm, frames: int) -> Frames:
     """Group normalisation whose statistics run over `frames` frames; 1: each frame by itself."""
     if frames == 1:
-        return norm(x)
+        return normalise(x, norm)
     BT, C, H, W = x.shape
-    y = norm(as_clips(x, frames))
+    y = normalise(as_clips(x, frames), norm)
     return y.permute(0, 2, 3, 1).reshape(BT, H, W, C).permute(0, 3, 1, 2)
 
 
@@ -127,7 +135,7 @@ class TemporalConv(nn.Module):
         BT, C, H, W = x.shape
         h = x.permute(0, 2, 3, 1).reshape(BT // frames, frames, H * W, C).permute(0, 3, 1, 2)
         for norm, act, dropout, conv in _fours(self.convs):
-            h = F.conv2d(dropout(act(norm(h))), conv.weight.squeeze(-1), conv.bias, padding=(1, 0))
+            h = F.conv2d(dropout(act(normalise(h, norm))), conv.weight.squeeze(-1), conv.bias, padding=(1, 0))
         return x + h.permute(0, 2, 3, 1).reshape(BT, H, W, C).permute(0, 3, 1, 2)
 
 
@@ -242,7 +250,7 @@ class Transformer(nn.Module):
     def forward(self, x: Frames, context: Float[Tensor, "BT L E"], frames: int) -> Frames:
         """Mix pixels with pixels, text and other frames."""
         BT, C, H, W = x.shape
-        tokens = self.norm(x).permute(0, 2, 3, 1).reshape(BT, H * W, C)
+        tokens = normalise(x, self.norm).permute(0, 2, 3, 1).reshape(BT, H * W, C)
         tokens = self._project(self.proj_in, tokens)
         for block in self.transformer_blocks:
             tokens = block(tokens, context, frames)

@@ -12,7 +12,16 @@ from diffusers.models.modeling_utils import ModelMixin
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from vidrd.models.blocks import Downsample, Frames, OtherFrames, ResnetBlock, TemporalConv, Upsample, channels_last
+from vidrd.models.blocks import (
+    Downsample,
+    Frames,
+    OtherFrames,
+    ResnetBlock,
+    TemporalConv,
+    Upsample,
+    channels_last,
+    normalise,
+)
 
 
 class PixelAttention(nn.Module):
@@ -29,7 +38,7 @@ class PixelAttention(nn.Module):
     def forward(self, x: Frames) -> Frames:
         """Mix the pixels of each frame."""
         BT, C, H, W = x.shape
-        tokens = self.group_norm(x).permute(0, 2, 3, 1).reshape(BT, 1, H * W, C)
+        tokens = normalise(x, self.group_norm).permute(0, 2, 3, 1).reshape(BT, 1, H * W, C)
         mixed = F.scaled_dot_product_attention(self.query(tokens), self.key(tokens), self.value(tokens))
         return x + self.proj_attn(mixed).reshape(BT, H, W, C).permute(0, 3, 1, 2)
 
@@ -108,7 +117,7 @@ class Encoder(nn.Module):
         x = self.conv_in(x)
         for stage in self.down_blocks:
             x = stage(x)
-        return self.conv_out(F.silu(self.conv_norm_out(self.mid_block(x))))
+        return self.conv_out(F.silu(normalise(self.mid_block(x), self.conv_norm_out)))
 
 
 class Decoder(nn.Module):
@@ -133,7 +142,7 @@ class Decoder(nn.Module):
         x = self.mid_block(self.conv_in(x))
         for stage in self.up_blocks:
             x = stage(x, frames)
-        return self.conv_out(F.silu(self.conv_norm_out(x)))
+        return self.conv_out(F.silu(normalise(x, self.conv_norm_out)))
 
 
 class AutoencoderKLTemporal(ModelMixin, ConfigMixin):

@@ -9,10 +9,12 @@ from typing import Annotated
 import tyro
 from tabulate import tabulate
 
+from bench.progress import time_left
 from bench.record import FINAL, Journal, Record, read, write_atomic
-from bench.run import done_before, identify, run
+from bench.run import done_before, identify, pace, run
 from bench.suite import Planned, Suite, did_you_mean, label, override, plan, select
 
+CRASHED = 2
 USAGE = 3  # what the caller wrote cannot be done
 STOPPED = 130  # by Ctrl-C, as shells count it
 
@@ -40,7 +42,7 @@ def list_() -> int:
     from metrics import METRICS  # noqa: PLC0415
 
     for name, suite in SUITES.items():
-        print(f"{name}: {suite.question}")
+        print(f"{name}, {len(plan(suite, {}))} cells: {suite.question}")
         settings = [(axis, ", ".join(map(str, values))) for axis, values in suite.axes.items()]
         settings += [(axis, str(value)) for axis, value in suite.fixed.items()]
         print(tabulate(settings, headers=("--set", "values"), disable_numparse=True) + "\n")
@@ -103,6 +105,7 @@ def run_(
         return 0
     if all(item.skip is not None for item in chosen if not item.reference):
         raise ValueError(f"no cell can run: {next(item.skip for item in chosen if item.skip is not None)}")
+    _say(f"{suite}: {len(chosen)} cells, {len(done_before(folder, chosen))} of them done before; folder {folder}")
     outcome = run(suite, sweep, identity, chosen, folder, timeout=timeout, max_minutes=max_minutes, say=_say)
     if json_ is not None:
         write_atomic(json_, _as_json(folder))
@@ -112,7 +115,7 @@ def run_(
         f"{told} ({outcome.reused} of them from before)"
         + (f"; {outcome.left} not tried: time was up" if outcome.left else "")
     )
-    return outcome.exit_code or report
+    return outcome.exit_code or (CRASHED if report else 0)
 
 
 def show(run_folder: Annotated[Path, tyro.conf.Positional], cell: str | None = None) -> int:
@@ -152,10 +155,9 @@ def _describe(chosen: list[Planned], suite: Suite, folder: Path) -> str:
         )
     table = tabulate(rows, headers=("id", "cell", "cost", "state", "reason"), disable_numparse=True)
     done = done_before(folder, chosen)
-    measured = [(item.cost, done[item.cell.id].attempt.seconds) for item in chosen if item.cell.id in done]
-    ahead = sum(item.cost for item in chosen if item.cell.id not in done)
-    rate = sum(seconds for _, seconds in measured) / (sum(cost for cost, _ in measured) or 1)
-    left = f", about {ahead * rate / 60:.1f} min by those measured here" if measured else ""
+    ahead = sum(item.cost for item in chosen if item.cell.id not in done and item.skip is None)
+    left = time_left(ahead, pace(folder, suite))
+    left = f", {left} by the cells measured here" if left else ""
     return f"{table}\n{len(chosen)} cells, {len(chosen) - len(done)} to do{left}; folder {folder}"
 
 

@@ -12,7 +12,6 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from jaxtyping import Float, Int, UInt8
-from vidrd.checkpoints import load_pipeline
 
 from bench.measure.clock import Stopwatch
 from bench.measure.machine import ROOT
@@ -30,7 +29,8 @@ from metrics.jitter import cycling, duplicates, flicker, jitter, motion, seam_ra
 from metrics.pocket import load_judge
 from metrics.score import Score
 from metrics.statistics import mean_score
-from vidrd.data.shapes import TEST_SEEDS, Scene, caption, draw_scene, labels, render
+from vidrd.checkpoints import load_pipeline
+from vidrd.data.shapes import ATTRIBUTES, TEST_SEEDS, Scene, caption, draw_scene, labels, render
 from vidrd.denoiser import Denoiser
 from vidrd.sampling import Request
 from vidrd.video import write_video
@@ -44,7 +44,8 @@ WARM_UP_STEPS = 2
 
 def run(job: Job) -> Measured:
     """Do one cell."""
-    return _real(job) if job.values["method"] == "real" else _generated(job)
+    kinds = {"real": _real, "still": _still}
+    return kinds.get(str(job.values["method"]), _generated)(job)
 
 
 class Counted:
@@ -84,12 +85,27 @@ def _real(job: Job) -> Measured:
     np.savez(job.folder / REFERENCE, embedding=extract(judge, cut).embedding, source=source)
     clip = int(job.values["clip"])
     seams = list(range(clip, frames, clip))
-    numbers, absent = _judged(shown, scenes, seams, "", job, job.folder)
+    numbers, absent = _judged(shown, scenes, seams, "these videos are no longer than a clip", job, job.folder)
     return Measured(
         numbers=numbers,
         absent=absent | dict.fromkeys(_costs(), "real video is not generated"),
         facts={"prompts": "\n".join(map(caption, scenes))},
     )
+
+
+def _still(job: Job) -> Measured:
+    """Real video whose first frame is held: what a model that paints but does not move would reach."""
+    scenes = _scenes(int(job.values["videos"]))
+    shown = render(scenes, int(job.values["frames"]), step=0)
+    _keep(job, shown)
+    numbers, absent = _judged(shown, scenes, [], "still video is one clip", job, _reference(job))
+    return Measured(numbers=numbers, absent=absent | dict.fromkeys(_costs(), "still video is not generated"))
+
+
+def _reference(job: Job) -> Path:
+    if job.reference is None:
+        raise ValueError("video is compared with real video, and this job names no reference")
+    return job.reference
 
 
 class Generator:
@@ -135,9 +151,7 @@ class Generator:
 
 
 def _generated(job: Job) -> Measured:
-    values = job.values
-    if job.reference is None:
-        raise ValueError("generated video is compared with real video, and this job names no reference")
+    values, reference = job.values, _reference(job)
     videos, steps = int(values["videos"]), int(values["steps"])
     print("load", flush=True)
     generator = Generator(values)
@@ -170,7 +184,7 @@ def _generated(job: Job) -> Measured:
     print("judge", flush=True)
     _keep(job, made)
     no_seams = f"{values['method']} has no seams, it makes the whole video in one window"
-    numbers, absent = _judged(made, scenes, costs[0].seams, no_seams, job, job.reference)
+    numbers, absent = _judged(made, scenes, costs[0].seams, no_seams, job, reference)
     samples = {f"{stage}_seconds": tuple(cost.seconds[stage] for cost in costs) for stage in costs[0].seconds}
     numbers["seconds_per_frame"] = median_number(samples["total_seconds"], "s", "lower", per=batch * generator.frames)
     for name in ("text_seconds", "denoise_seconds", "decode_seconds"):
@@ -210,14 +224,17 @@ def _judged(
     cut, source = windows(videos, int(job.values["window"]))
     seen = extract(load_judge(JUDGES / "i3d.safetensors", device=device), cut)
     logits = extract(load_judge(JUDGES / "c3d.safetensors", device=device), cut).logits["action"]
-    asked = np.array([labels(scene)["action"] for scene in scenes])
-    right = seen.logits["action"].argmax(axis=1) == asked[source]
     with np.load(reference / REFERENCE, allow_pickle=False) as real:
         fvd = frechet_score(real["embedding"], seen.embedding, real["source"], source)
     scores: dict[str, Score | str] = {
         "fvd": fvd,
         "is": score_of_logits(logits, source),
-        "action": mean_score([float(right[source == i].mean()) for i in range(len(scenes))]),
+        **{
+            name: _recognised(name, seen.logits[name], source, scenes)
+            if name in seen.logits
+            else f"the judge was not trained to tell the {name}"
+            for name in ATTRIBUTES
+        },
         "flicker": flicker(videos),
         "jitter": jitter(videos),
         "motion": motion(videos),
@@ -236,6 +253,14 @@ def _judged(
             scores[name] = str(error)
     numbers = {name: _number(name, score) for name, score in scores.items() if isinstance(score, Score)}
     return numbers, {name: score for name, score in scores.items() if isinstance(score, str)}
+
+
+def _recognised(
+    name: str, logits: Float[np.ndarray, "N K"], source: Int[np.ndarray, " N"], scenes: list[Scene]
+) -> Score:
+    """Share of windows whose attribute the judge sees as the caption names it, by video."""
+    right = logits.argmax(axis=1) == np.array([labels(scene)[name] for scene in scenes])[source]
+    return mean_score([float(right[source == i].mean()) for i in range(len(scenes))])
 
 
 def _number(name: str, score: Score) -> Number:

@@ -66,14 +66,20 @@ class Progress:
         how = f"{attempt.seconds:.1f} s" if attempt.status == "ok" else f"{attempt.status}: {attempt.reason}"
         line = f"[{self._done:>{len(str(self._cells))}}/{self._cells}] {self._label}: {how}"
         if self._bar.disable:
-            self._say(f"{line}; {self.left()}" if self._done < self._cells else line)
+            left = self.left() if self._done < self._cells else ""
+            self._say(f"{line}; {left}" if left else line)
         elif attempt.status != "ok":
             self._bar.console.print(line, markup=False, highlight=False)
 
     def left(self) -> str:
-        """ "about 3 min left", from seconds per cost so far; "" before anything is known."""
-        spent = sum(cost for cost, _ in self._known)
-        if not spent:
-            return ""
-        seconds = self._cost * sum(seconds for _, seconds in self._known) / spent
-        return "about " + (f"{seconds / 60:.0f} min" if seconds >= 90 else f"{seconds:.0f} s") + " left"
+        """See `time_left`."""
+        return time_left(self._cost, self._known)
+
+
+def time_left(cost: float, known: Sequence[tuple[float, float]]) -> str:
+    """ "about 3 min left" for so much cost ahead, at the seconds per cost of what is `known`; "" if nothing is."""
+    spent = sum(cost for cost, _ in known)
+    if not spent:
+        return ""
+    seconds = cost * sum(seconds for _, seconds in known) / spent
+    return "about " + (f"{seconds / 60:.0f} min" if seconds >= 90 else f"{seconds:.0f} s") + " left"

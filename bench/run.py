@@ -74,7 +74,7 @@ class Outcome(NamedTuple):
 
 
 class _Reference(NamedTuple):
-    folder: Path
+    id: str
     ok: bool
 
 
@@ -99,6 +99,16 @@ def done_before(folder: Path, planned: Sequence[Planned]) -> dict[str, Record]:
     latest = read(folder / "records.jsonl").latest()
     wanted = {item.cell.id for item in planned}
     return {key: record for key, record in latest.items() if key in wanted and record.attempt.status in FINAL}
+
+
+def pace(folder: Path, suite: Suite) -> list[tuple[float, float]]:
+    """(cost, seconds) of cells of this suite that ended well here, of whatever source and weights: for an estimate."""
+    settings = {*suite.axes, *suite.fixed}
+    return [
+        (suite.cost(record.cell.values), record.attempt.seconds)
+        for record in read(folder / "records.jsonl").latest().values()
+        if record.attempt.status == "ok" and set(record.cell.values) == settings
+    ]
 
 
 def run(
@@ -133,11 +143,9 @@ def run(
         context = start_method(todo, workloads[suite.workload])
         axes = list(suite.axes)
         began = time.monotonic()
-        costs = {item.cell.id: item.cost for item in chosen}
-        known = [
-            (costs[key], record.attempt.seconds) for key, record in before.items() if record.attempt.status == "ok"
-        ]
-        with Progress(sum(item.cost for item in todo if item.skip is None), len(todo), known, say) as progress:
+        with Progress(
+            sum(item.cost for item in todo if item.skip is None), len(todo), pace(folder, suite), say
+        ) as progress:
             for position, item in enumerate(todo):
                 if max_minutes is not None and time.monotonic() - began > max_minutes * 60:
                     return Outcome(counts, len(before), len(todo) - position)
@@ -183,11 +191,11 @@ def _attempt(
     (place / "result.json").unlink(missing_ok=True)
     reference = _reference(item, suite, folder)
     if reference is not None and not reference.ok:
-        why = f"{reference.folder.name}, which it is compared with, did not succeed"
+        why = f"{reference.id}, which it is compared with, did not succeed"
         return Record(item.cell, Attempt("failed", why, started), machine=machine_now, revision=identity.revision)
     job = {
         "cell": {"workload": item.cell.workload, "values": dict(item.cell.values), "basis": dict(item.cell.basis)},
-        "reference": None if reference is None else str(reference.folder),
+        "reference": None if reference is None else reference.id,
     }
     write_atomic(place / "job.json", canonical(job))
 
@@ -230,7 +238,7 @@ def _reference(item: Planned, suite: Suite, folder: Path) -> _Reference | None:
         return None
     key = Cell(item.cell.workload, values, item.cell.basis).id
     record = read(folder / "records.jsonl").latest().get(key)
-    return _Reference(folder / "cells" / key, record is not None and record.attempt.status == "ok")
+    return _Reference(key, record is not None and record.attempt.status == "ok")
 
 
 def _result(path: Path) -> dict[str, Any] | None:

@@ -25,7 +25,7 @@ def median_interval(samples: Sequence[float], confidence: float = 0.95) -> tuple
     return best
 
 
-def median_number(samples: Sequence[float], unit: str, better: Better | None, per: float = 1.0) -> Number:
+def median_number(samples: Sequence[float], unit: str, better: Better | None, per: float | int = 1) -> Number:
     """The median of the samples, divided by `per`, with its interval.
 
     Raises:

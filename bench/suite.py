@@ -23,7 +23,7 @@ class Measure(NamedTuple):
     title: str
     unit: str
     better: Better | None
-    table: Literal["quality", "cost"]
+    table: Literal["quality", "prompt", "cost"]
     definition: str
 
 

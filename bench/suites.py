@@ -23,11 +23,6 @@ MEASURES: dict[str, Measure] = {
         "Inception Score over the action classes of the pocket C3D-like judge, in windows of `window` frames; at most "
         "the number of classes.",
     ),
-    "action": Measure(
-        "action", "", "higher", "quality",
-        "Share of windows in which the I3D-like judge sees the action that the caption names, in [0, 1]. Real video's "
-        "own row is the judge's accuracy.",
-    ),
     "flicker": Measure("flicker", "1/frame", "real", "quality", "Mean absolute change from frame to frame, of 1."),
     "jitter": Measure(
         "jitter", "", "real", "quality",
@@ -57,6 +52,14 @@ MEASURES: dict[str, Measure] = {
         "repeat", "", "real", "quality",
         "How far every second clip is alike, on the same scale; needs more than two clips.",
     ),
+    **{
+        name: Measure(
+            name, "", "higher", "prompt",
+            f"Share of windows in which the I3D-like judge sees the {name} that the caption names, in [0, 1]. Real "
+            "video's own row is the judge's accuracy.",
+        )
+        for name in ("action", "shape", "colour", "texture", "background")
+    },
     "seconds_per_frame": Measure(
         "s/frame", "s", "lower", "cost",
         "Text, denoising and decoding of a batch, divided by its frames: the median over batches, after one warm-up "
@@ -96,25 +99,22 @@ def _cuda() -> bool:
     return torch.cuda.is_available()
 
 
+GIVEN = ("real", "still")  # rows that no method makes: real video, and real video whose first frame is held
+UNUSED: dict[str, Value] = {"overlap": 0, "precision": "fp32", "steps": 0, "guidance": 0.0, "batch": 0, "seed": 0}
+
+
 def settle(values: dict[str, Value]) -> dict[str, Value]:
-    """Name the device, and clear the overlap of methods whose clips do not overlap."""
+    """Name the device, and clear what has no meaning: the overlap of methods whose clips do not overlap, say."""
     device = values["device"] if values["device"] != "auto" else "cuda" if _cuda() else "cpu"
+    if values["method"] in GIVEN:
+        return {**values, **UNUSED, "device": device}
     takes_overlap = METHODS[str(values["method"])].takes_overlap
     return {**values, "device": device, "overlap": values["overlap"] if takes_overlap else 0}
 
 
 def real(values: Mapping[str, Value]) -> dict[str, Value]:
     """Real video of the same captions and length: nothing of how videos are generated has a meaning for it."""
-    return {
-        **values,
-        "method": "real",
-        "overlap": 0,
-        "precision": "fp32",
-        "steps": 0,
-        "guidance": 0.0,
-        "batch": 0,
-        "seed": 0,
-    }
+    return {**values, **UNUSED, "method": "real"}
 
 
 def plan_of(values: Mapping[str, Value]) -> Plan:
@@ -131,7 +131,7 @@ def plan_of(values: Mapping[str, Value]) -> Plan:
 def skip(values: Mapping[str, Value]) -> str | None:
     """Why this machine or this method cannot do it."""
     frames, window, videos, batch = (int(values[name]) for name in ("frames", "window", "videos", "batch"))
-    generated, on_gpu = values["method"] != "real", values["device"] == "cuda"
+    generated, on_gpu = values["method"] not in GIVEN, values["device"] == "cuda"
     reasons = {
         f"{frames} frames are fewer than the judges' window of {window}: give more, or a shorter one": frames < window,
         "no CUDA device was found": on_gpu and not _cuda(),
@@ -154,7 +154,7 @@ def skip(values: Mapping[str, Value]) -> str | None:
 def cost(values: Mapping[str, Value]) -> float:
     """Frame evaluations of the cell, and a little for its start and its judges."""
     start = 2000.0
-    if values["method"] == "real":
+    if values["method"] in GIVEN:
         return start
     branches = 1 if values["guidance"] == 1 else 2
     return start + int(values["videos"]) * branches * plan_of(values).fe if skip(values) is None else 0.0
@@ -165,16 +165,16 @@ POCKET = Suite(
     workload="pocket",
     axes={
         "frames": (16, 24, 32),
-        "method": ("vidrd", "independent", "independent-shared", "direct"),
+        "method": ("vidrd", "independent", "direct"),
         "overlap": (2, 4, 6),
         "precision": ("fp32", "bf16"),
     },
     fixed={
         "seed": 0,
-        "videos": 32,  # of each cell
+        "videos": 24,  # of each cell
         "batch": 8,  # videos in one call
-        "steps": 20,
-        "guidance": 3.0,
+        "steps": 10,
+        "guidance": 2.0,
         "clip": 8,  # frames one network call sees
         "window": 16,  # frames the judges see
         "real_videos": 256,  # that FVD compares with
@@ -184,7 +184,7 @@ POCKET = Suite(
     group="frames",
     files=("weights/pocket", "weights/pocket-judges"),
     allowed={
-        "method": tuple(METHODS),
+        "method": (*METHODS, "still"),
         "precision": ("fp32", "bf16", "fp16"),
         "device": ("auto", "cpu", "cuda"),
     },
@@ -197,6 +197,22 @@ POCKET = Suite(
 
 SUITES: dict[str, Suite] = {
     "pocket": POCKET,
+    "clips": replace(
+        POCKET,
+        question="How good are single clips, beside real and still video? (pocket world)",
+        axes={"method": ("still", "independent")},
+        fixed={
+            **POCKET.fixed,
+            "frames": 8,
+            "window": 8,
+            "overlap": 0,
+            "precision": "fp32",
+            "videos": 1024,
+            "batch": 64,
+            "steps": 20,
+            "real_videos": 1024,
+        },
+    ),
     "smoke": replace(
         POCKET,
         question="Does the whole way work? Two short cells; the numbers mean nothing. (pocket world)",

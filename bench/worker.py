@@ -83,12 +83,12 @@ def child(work: Callable[[Job], Measured], job_file: str) -> None:
 def attend(work: Callable[[Job], Measured], job_file: Path) -> Status:
     """Do the job and write result.json beside it, whatever happens short of a kill."""
     job = json.loads(job_file.read_text(encoding="utf-8"))
-    reference = job["reference"]
+    reference = job_file.parent.parent / job["reference"] if job["reference"] else None
     status: Status = "ok"
     reason = ""
     measured = Measured()
     try:
-        measured = work(Job(job["cell"]["values"], job_file.parent, None if reference is None else Path(reference)))
+        measured = work(Job(job["cell"]["values"], job_file.parent, reference))
         content = _result(status, reason, measured)
     except Exception as error:  # every way to fail is a row of the table
         traceback.print_exc()

@@ -38,12 +38,12 @@ def tables(run: Run, rows: pd.DataFrame) -> list[Table]:
 
 def _table(run: Run, rows: pd.DataFrame, title: str, measures: Sequence[str]) -> Table:
     shown = [name for name in measures if rows[name].notna().any()]
+    costless = rows["reference"] & (rows["status"] == "ok") & rows[shown].isna().all(axis=1)
+    rows = rows[~costless]  # real video is not generated, so it has no row where all is about generating
     ok = bool((rows["status"] == "ok").all())
-    columns = [*run.axes, *([] if ok else ["status"]), *(run.manifest["measures"][name]["title"] for name in shown)]
+    columns = [*run.axes, *([] if ok else ["status"]), *(_title(run, name) for name in shown)]
     lines = []
     for _, row in rows.iterrows():
-        if row["reference"] and row["status"] == "ok" and row[list(shown)].isna().all():
-            continue  # real video costs nothing
         status = [] if ok else [row["status"]]
         lines.append([*(str(row[axis]) for axis in run.axes), *status, *(_cell(run, row, name) for name in shown)])
     return Table(title, columns, lines, list(_notes(run, rows, measures)))
@@ -69,21 +69,26 @@ def number(value: float, unit: str, half: float | None = None) -> str:
 
 
 def _notes(run: Run, rows: pd.DataFrame, measures: Sequence[str]) -> list[str]:
-    """Why cells are missing and why numbers are, each reason once with those whom it concerns."""
-    axes = run.axes
-    whom: dict[str, list[str]] = {}
+    """Why cells are missing and why numbers are, each reason once with what and whom it concerns."""
+    about: dict[tuple[str, str], list[str]] = {}  # (what, reason) -> whom
     for _, row in rows.iterrows():
-        name = " ".join(str(row[axis]) for axis in axes if row[axis] != "")
+        name = " ".join(str(row[axis]) for axis in run.axes if row[axis] != "")
         if row["status"] != "ok":
-            whom.setdefault(f"{row['status']}: {row['reason']}", []).append(name)
+            about.setdefault((row["status"], row["reason"]), []).append(name)
             continue
         absent = run.records[row["id"]].absent
-        for measure in measures:
-            if measure in absent:
-                title = run.manifest["measures"][measure]["title"]
-                whom.setdefault(f"{MISSING} {title}: {absent[measure]}", []).append(name)
-    every = len(rows) - int(rows["reference"].sum())
-    return [f"{reason} ({'all' if len(names) >= every else ', '.join(names)})" for reason, names in whom.items()]
+        for reason in dict.fromkeys(absent[measure] for measure in measures if measure in absent):
+            titles = [_title(run, measure) for measure in measures if absent.get(measure) == reason]
+            about.setdefault((f"{MISSING} {', '.join(titles)}", reason), []).append(name)
+    return [
+        f"{what}: {reason} ({'all' if len(names) == len(rows) else ', '.join(names)})"
+        for (what, reason), names in about.items()
+    ]
+
+
+def _title(run: Run, name: str) -> str:
+    measure = run.manifest["measures"][name]
+    return f"{measure['title']} MiB" if measure["unit"] == "bytes" else measure["title"]
 
 
 def definitions(run: Run, rows: pd.DataFrame) -> list[tuple[str, str]]:
@@ -94,9 +99,9 @@ def definitions(run: Run, rows: pd.DataFrame) -> list[tuple[str, str]]:
         if not counts:
             continue
         n = f"n = {counts[0]}" if len(counts) == 1 else f"n = {counts[0]} to {counts[-1]}"
-        unit = "MiB" if measure["unit"] == "bytes" else measure["unit"]
+        unit = "" if measure["unit"] == "bytes" else measure["unit"]
         said = [part for part in (unit, BETTER.get(measure["better"] or ""), n) if part]
-        found.append((measure["title"], f"({', '.join(said)}) {measure['definition']}"))
+        found.append((_title(run, name), f"({', '.join(said)}) {measure['definition']}"))
     return found
 
 

@@ -69,7 +69,7 @@ def _rows(run: Run) -> Iterator[dict[str, Any]]:
         for position, axis in enumerate(run.axes):
             row[axis] = cell["values"][axis] if not cell["reference"] else REFERENCE if position == 0 else ""
         row["status"] = record.attempt.status if record else "not run"
-        row["reason"] = record.attempt.reason if record else "not run yet: the same command goes on"
+        row["reason"] = record.attempt.reason if record else "the same command goes on"
         for measure in run.manifest["measures"]:
             number = record.numbers.get(measure) if record else None
             row[measure] = None if number is None else number.value

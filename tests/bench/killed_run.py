@@ -1,4 +1,4 @@
-"""A run to be killed: python killed_run.py FOLDER SECONDS-A-CELL."""
+"""A run to be killed: python killed_run.py FOLDER."""
 
 import sys
 from pathlib import Path
@@ -9,7 +9,7 @@ from bench.run import identify, run
 from bench.suite import override, plan
 
 if __name__ == "__main__":
-    suite = override(SUITE, ["how=fine", "size=1,2,3,4", f"seconds={sys.argv[2]}"])
+    suite = override(SUITE, ["how=fine", "size=1,2,3,4"])
     identity = identify(suite)
     outcome = run("toy", suite, identity, plan(suite, identity.basis), Path(sys.argv[1]), workloads=TOYS)
     print(outcome.counts["ok"], outcome.reused)

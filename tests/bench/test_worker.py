@@ -21,7 +21,7 @@ def job(folder, how, reference=None):
 
 def test_a_job_leaves_a_result_beside_it(tmp_path):
     assert attend(toy, job(tmp_path / "cells" / "a", "real")) == "ok"
-    assert attend(toy, job(tmp_path / "cells" / "b", "fine", str(tmp_path / "cells" / "a"))) == "ok"
+    assert attend(toy, job(tmp_path / "cells" / "b", "fine", "a")) == "ok"
     result = json.loads((tmp_path / "cells" / "b" / "result.json").read_text())
     assert result["numbers"]["speed"]["value"] == 1.5
     assert result["facts"] == {"reference": "7"}

@@ -82,9 +82,11 @@ def test_what_has_no_number_says_why(folder):
     run = load(folder)
     text = as_text(run, rows(run))
     assert "oom: 9 | GiB more (direct 0)" in text
-    assert "– GPU: no GPU (all)" not in text  # direct did not get that far
-    assert "– GPU: no GPU (vidrd 2, vidrd 4)" in text
-    assert "not run: not run yet: the same command goes on (real video, direct 0)" in text
+    assert "– GPU MiB: no GPU (vidrd 2, vidrd 4)" in text
+    assert "not run: the same command goes on (real video, direct 0)" in text
+    costs = text.split("pocket: cost at frames = 16")[1].split("pocket: quality")[0]
+    assert "RSS MiB" in costs
+    assert "real video" not in costs  # it costs nothing
     assert "pocket: quality at frames = 16" in text
     assert run.others == 1
     assert "1 other cells" in as_markdown(run, rows(run))

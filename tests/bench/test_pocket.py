@@ -1,0 +1,160 @@
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from bench import pocket
+from bench.methods import METHODS
+from bench.suite import override, plan
+from bench.suites import MEASURES, SUITES
+from bench.worker import InvalidError, Job
+from metrics.pocket import NETWORKS, describe
+from vidrd.data.shapes import ATTRIBUTES
+from vidrd.schedule import Schedule
+from vidrd.video import to_uint8
+
+
+class ToyDenoiser:
+    clip, longest = 8, None
+
+    def __init__(self, prompts, guidance, dtype):
+        self.branches = 1 if guidance == 1 else 2
+        self.text = torch.tensor([len(prompt) / 40 for prompt in prompts], dtype=dtype).reshape(-1, 1, 1, 1, 1)
+
+    def __call__(self, latents, timesteps):
+        return 0.5 * latents + self.text
+
+
+class ToyPipeline:
+    latent_shape = (3, 2, 2)
+
+    def __init__(self, dtype):
+        self.dtype = dtype
+
+    def denoiser(self, prompts, *, guidance):
+        return ToyDenoiser(prompts, guidance, self.dtype)
+
+    def schedule(self, steps):
+        config = {"beta_schedule": "scaled_linear", "clip_sample": False, "prediction_type": "v_prediction"}
+        return Schedule.ddim(config, steps)
+
+    def decode(self, latents, *, clip):
+        return to_uint8(latents.float().repeat_interleave(16, 3).repeat_interleave(16, 4) / 3)
+
+
+@pytest.fixture
+def cell(tmp_path, monkeypatch):
+    """Does a cell of the smoke suite with a toy pipeline and judges that learned nothing: overrides -> Measured."""
+    monkeypatch.setattr(pocket, "load_pipeline", lambda name, *, dtype, device: ToyPipeline(dtype))
+    monkeypatch.setattr(pocket, "JUDGES", tmp_path)
+    for name, file in (("pocket-i3d", "i3d"), ("pocket-c3d", "c3d")):
+        torch.manual_seed(0)
+        classes = ATTRIBUTES if file == "i3d" else {"action": ATTRIBUTES["action"]}
+        network = NETWORKS[name]({head: len(names) for head, names in classes.items()})
+        save_file(network.state_dict(), tmp_path / f"{file}.safetensors", describe(name, classes))
+
+    def do(*assignments, suite="smoke"):
+        named = {word.partition("=")[0] for word in assignments}
+        small = ["device=cpu", "videos=4", "real_videos=8", "steps=4", "batch=2"]
+        overrides = [word for word in small if word.partition("=")[0] not in named]
+        suite = override(SUITES[suite], [*overrides, *assignments])
+        planned = plan(suite, {})
+        for item in planned:
+            folder = tmp_path / item.cell.id
+            folder.mkdir(exist_ok=True)
+            reference = None if item.reference else tmp_path / planned[0].cell.id
+            measured = pocket.run(Job(item.cell.values, folder, reference))
+        return measured, folder
+
+    return do
+
+
+def test_every_measure_is_a_number_or_says_why_not(cell):
+    for assignment in ("method=vidrd", "method=direct"):
+        measured, _ = cell(assignment)
+        assert set(measured.numbers) | set(measured.absent) == set(MEASURES)
+        assert not set(measured.numbers) & set(measured.absent)
+        assert all(measured.absent.values())
+
+
+def test_seams_are_judged_where_there_are_seams(cell):
+    measured, _ = cell("method=direct")
+    assert measured.absent["seam_d"] == "direct has no seams, it makes the whole video in one window"
+    measured, _ = cell("method=vidrd", "frames=24")
+    assert {"seam_d", "seam_a", "duplicates", "mirror", "repeat"} <= set(measured.numbers)
+    measured, _ = cell("method=vidrd", "frames=16")
+    assert "repeat after 16, 16 frames came" in measured.absent["repeat"]
+
+
+def test_cells_are_paired_the_first_clip_is_the_same_whatever_the_method(cell):
+    films = []
+    for method in ("vidrd", "independent", "independent-shared"):
+        _, folder = cell(f"method={method}")
+        films.append(np.load(folder / "videos.npz")["videos"])
+    assert (films[0][:, :8] == films[1][:, :8]).all()
+    assert (films[1][:, :8] == films[2][:, :8]).all()
+    assert (films[0][:, 8:] != films[1][:, 8:]).any()
+    assert not np.array_equal(films[0][0, 0], films[0][1, 0])
+
+
+def test_batches_change_no_video_and_each_is_one_repeat(cell):
+    pairs, _ = cell("batch=2", "method=vidrd")
+    fours, _ = cell("batch=4", "method=vidrd")
+    assert pairs.facts["output_sha256"] == fours.facts["output_sha256"]
+    assert len(pairs.samples["denoise_seconds"]) == 2
+    assert len(fours.samples["denoise_seconds"]) == len(fours.samples["warm_up_denoise_seconds"]) == 1
+    assert pairs.numbers["seconds_per_frame"].n == 2
+    other, _ = cell("batch=2", "method=vidrd", "seed=1")
+    assert other.facts["output_sha256"] != pairs.facts["output_sha256"]
+
+
+def test_frame_evaluations_count_both_branches_of_guidance(cell):
+    guided, _ = cell("method=vidrd", "frames=20")
+    assert guided.numbers["fe_per_frame"].value == 3 * 8 * 4 * 2 / 20  # clips, frames of each, steps, branches
+    plain, _ = cell("method=vidrd", "frames=20", "guidance=1")
+    assert plain.numbers["fe_per_frame"].value == 3 * 8 * 4 / 20
+
+
+def test_bf16_goes_all_the_way(cell):
+    full, _ = cell("method=vidrd")
+    half, _ = cell("method=vidrd", "precision=bf16")
+    assert half.facts["output_sha256"] != full.facts["output_sha256"]
+    assert abs(half.numbers["flicker"].value - full.numbers["flicker"].value) < 0.01
+
+
+def test_latents_that_are_not_finite_are_invalid(cell, monkeypatch):
+    monkeypatch.setattr(ToyDenoiser, "__call__", lambda self, latents, timesteps: latents * float("nan"))
+    with pytest.raises(InvalidError, match=r"\d+ latents are NaN or infinite"):
+        cell("method=independent")
+
+
+def test_calls_that_are_not_those_of_the_plan_are_invalid(cell, monkeypatch):
+    honest = METHODS["independent"]
+
+    def cheat(denoise, schedule, request, options, **more):
+        result = honest.sample(denoise, schedule, request, options, **more)
+        denoise(result.latents[:, :, :8], torch.tensor(1))
+        return result
+
+    monkeypatch.setitem(METHODS, "independent", honest._replace(sample=cheat))
+    with pytest.raises(InvalidError, match="5 calls over 40 frames were made where the plan says 4 over 32"):
+        cell("method=independent")
+
+
+def test_a_real_cell_shows_real_video_of_the_same_captions(cell):
+    _, folder = cell("method=vidrd")
+    left = [np.load(other / "real.npz") for other in folder.parent.glob("*/") if (other / "real.npz").exists()]
+    assert len(left) == 1
+    assert left[0]["embedding"].shape == (8, 64)
+    assert left[0]["source"].tolist() == list(range(8))
+
+
+def test_a_still_video_shows_what_its_caption_says_and_moves_nowhere(cell):
+    measured, folder = cell("method=still", suite="clips")
+    films = np.load(folder / "videos.npz")["videos"]
+    assert (films == films[:, :1]).all()
+    assert measured.numbers["flicker"].value == measured.numbers["motion"].value == 0
+    assert measured.absent["seam_d"] == "still video is one clip"
+    assert measured.numbers["fvd"].value > 0
+    generated, _ = cell("method=independent", suite="clips")
+    assert generated.absent["seam_d"] == "independent has no seams, it makes the whole video in one window"

@@ -1,0 +1,73 @@
+import pytest
+
+from bench.methods import METHODS
+from bench.suite import override, plan
+from bench.suites import MEASURES, POCKET, SUITES, settle
+from bench.worker import WORKLOADS
+
+
+@pytest.mark.parametrize("name", SUITES)
+def test_every_suite_has_a_plan_that_can_run(name):
+    suite = SUITES[name]
+    planned = plan(suite, {})
+    assert [item.skip for item in planned] == [None] * len(planned)
+    assert all(item.cost > 0 for item in planned)
+    assert suite.workload in WORKLOADS
+    assert suite.group in {*suite.axes, *suite.fixed}
+    assert planned[0].reference
+    assert "pocket world" in suite.question
+
+
+def test_the_pocket_suite_is_the_grid_it_promises():
+    planned = [item.cell.values for item in plan(POCKET, {}) if not item.reference]
+    points = [(v["method"], v["frames"], v["overlap"], v["precision"]) for v in planned]
+    assert len(points) == len(set(points)) == 30
+    for precision in ("fp32", "bf16"):
+        for frames in (16, 24, 32):
+            for overlap in (2, 4, 6):
+                assert ("vidrd", frames, overlap, precision) in points
+            for method in ("independent", "direct"):
+                assert (method, frames, 0, precision) in points
+    references = [item.cell.values for item in plan(POCKET, {}) if item.reference]
+    assert [(v["method"], v["frames"]) for v in references] == [("real", 16), ("real", 24), ("real", 32)]
+
+
+def test_an_overlap_means_something_to_methods_that_take_one_and_to_no_other():
+    for name, method in METHODS.items():
+        overlaps = {settle({"method": name, "overlap": overlap, "device": "cpu"})["overlap"] for overlap in (2, 4)}
+        assert overlaps == ({2, 4} if method.takes_overlap else {0})
+
+
+@pytest.mark.parametrize(
+    ("assignments", "reason"),
+    [
+        (["precision=fp16"], "fp16 is measured on CUDA only"),
+        (["overlap=9", "method=vidrd"], "an overlap is at most the clip: got 9 frames of clips of 8"),
+        (["frames=15"], "15 frames are fewer than the judges' window of 16"),
+        (["batch=5"], "32 videos do not come in batches of 5"),
+    ],
+)
+def test_what_cannot_run_says_why(assignments, reason):
+    suite = override(POCKET, ["videos=32", "device=cpu", *assignments])
+    reasons = {item.skip for item in plan(suite, {}) if not item.reference}
+    assert len(reasons) == 1
+    assert reasons.pop().startswith(reason)
+
+
+def test_what_cannot_run_does_not_stop_what_can():
+    suite = override(POCKET, ["overlap=4,9"])
+    skipped = [item.cell.values["overlap"] for item in plan(suite, {}) if item.skip]
+    assert skipped == [9] * 6
+
+
+def test_without_a_gpu_a_cuda_cell_is_skipped(monkeypatch):
+    monkeypatch.setattr("bench.suites._cuda", lambda: False)
+    planned = plan(override(POCKET, ["device=cuda", "precision=fp16"]), {})
+    assert {item.skip for item in planned if not item.reference} == {"no CUDA device was found"}
+    assert {item.cell.values["device"] for item in plan(POCKET, {})} == {"cpu"}
+
+
+def test_every_measure_says_what_it_is():
+    for measure in MEASURES.values():
+        assert measure.definition.endswith((".", "clips.", "conditions."))
+        assert len(measure.title) <= 12

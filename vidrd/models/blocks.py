@@ -14,6 +14,7 @@ so no layer transposes or copies. Parameters carry the key names of the released
 
 import math
 from collections.abc import Iterator
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -125,8 +126,7 @@ class TemporalConv(nn.Module):
             conv = nn.Conv3d(channels, channels, (3, 1, 1), padding=(1, 0, 0))
             stack += [nn.GroupNorm(groups, channels), nn.SiLU(), nn.Dropout(dropout), conv]
         self.convs = nn.ModuleList(stack)
-        nn.init.zeros_(conv.weight)
-        nn.init.zeros_(conv.bias)
+        start_at_zero(stack[-1])
 
     def forward(self, x: Frames, frames: int) -> Frames:
         """Mix neighbouring frames of each clip."""
@@ -139,7 +139,13 @@ class TemporalConv(nn.Module):
         return x + h.permute(0, 2, 3, 1).reshape(BT, H, W, C).permute(0, 3, 1, 2)
 
 
-def _fours(modules: nn.ModuleList) -> Iterator[tuple[nn.Module, ...]]:
+def start_at_zero(layer: nn.Module) -> None:
+    """Let the branch that ends in this layer add nothing at first."""
+    for parameter in layer.parameters():
+        nn.init.zeros_(parameter)
+
+
+def _fours(modules: nn.ModuleList) -> Iterator[tuple[Any, ...]]:
     return zip(*[iter(modules)] * 4, strict=True)
 
 
@@ -221,8 +227,7 @@ class TransformerBlock(nn.Module):
         self.temp_norm = nn.LayerNorm(width)
         self.ff = FeedForward(width)
         self.norm3 = nn.LayerNorm(width)
-        nn.init.zeros_(self.temp_attn.to_out[0].weight)
-        nn.init.zeros_(self.temp_attn.to_out[0].bias)
+        start_at_zero(self.temp_attn.to_out)
 
     def forward(self, x: Float[Tensor, "BT S D"], context: Float[Tensor, "BT L E"], frames: int) -> Tensor:
         """Tokens of frames in, tokens of frames out."""

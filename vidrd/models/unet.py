@@ -82,10 +82,10 @@ class Stage(nn.Module):
 class DownStage(Stage):
     """A resolution on the way down; returns every state that the way up will read."""
 
-    def __init__(self, *args: Any, downsample: bool, **kwargs: Any):
-        super().__init__(*args, **kwargs)
+    def __init__(self, widths: list[tuple[int, int]], *, downsample: bool, **kwargs: Any):
+        super().__init__(widths, **kwargs)
         if downsample:
-            self.downsamplers = nn.ModuleList([Downsample(self.resnets[-1].conv2.out_channels)])
+            self.downsamplers = nn.ModuleList([Downsample(widths[-1][1])])
 
     def forward(self, x: Frames, time: Tensor, context: Tensor, frames: int) -> list[Tensor]:
         """All states, the last one being the input of the next stage."""
@@ -110,10 +110,10 @@ class MiddleStage(Stage):
 class UpStage(Stage):
     """A resolution on the way up; reads one state of the way down before each residual block."""
 
-    def __init__(self, *args: Any, upsample: bool, **kwargs: Any):
-        super().__init__(*args, **kwargs)
+    def __init__(self, widths: list[tuple[int, int]], *, upsample: bool, **kwargs: Any):
+        super().__init__(widths, **kwargs)
         if upsample:
-            self.upsamplers = nn.ModuleList([Upsample(self.resnets[-1].conv2.out_channels)])
+            self.upsamplers = nn.ModuleList([Upsample(widths[-1][1])])
 
     def forward(
         self,
@@ -242,8 +242,8 @@ class UNet3DConditionModel(ModelMixin, ConfigMixin):
             skips += states
             x = states[-1]
         x = self._run(self.mid_block, x, time, context, T)
+        count = self.config.layers_per_block + 1
         for up in self.up_blocks:
-            count = len(up.resnets)
             taken, skips = skips[-count:], skips[:-count]
             size = (skips[-1].shape[2], skips[-1].shape[3]) if skips else None
             x = self._run(up, x, taken, size, time, context, T)

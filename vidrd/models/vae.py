@@ -177,14 +177,14 @@ class AutoencoderKLTemporal(ModelMixin, ConfigMixin):
         self.quant_conv = nn.Conv2d(2 * latent_channels, 2 * latent_channels, 1)
         self.post_quant_conv = nn.Conv2d(latent_channels, latent_channels, 1)
 
-    def encode(self, x: Float[Tensor, "N C H W"], return_dict: bool = True) -> AutoencoderKLOutput | tuple[Any]:
+    def encode(self, x: Float[Tensor, "N C H W"], return_dict: bool = True) -> Any:  # AutoencoderKLOutput, or a tuple
         """Distribution of the latents of frames in [-1, 1]."""
         posterior = DiagonalGaussianDistribution(self.quant_conv(self.encoder(channels_last(x))))
         return AutoencoderKLOutput(latent_dist=posterior) if return_dict else (posterior,)
 
     def decode(
         self, z: Float[Tensor, "N C H W"], num_frames: int = 1, return_dict: bool = True
-    ) -> DecoderOutput | tuple[Tensor]:
+    ) -> Any:  # DecoderOutput, or a tuple
         """Frames near [-1, 1] of unscaled latents.
 
         Args:
@@ -200,7 +200,7 @@ class AutoencoderKLTemporal(ModelMixin, ConfigMixin):
         frames = self.decoder(self.post_quant_conv(channels_last(z)), num_frames)
         return DecoderOutput(sample=frames) if return_dict else (frames,)
 
-    def forward(self, x: Float[Tensor, "N C H W"], num_frames: int = 1) -> DecoderOutput | tuple[Tensor]:
+    def forward(self, x: Float[Tensor, "N C H W"], num_frames: int = 1) -> Any:
         """Encode to the mean, decode."""
         return self.decode(self.encode(x).latent_dist.mode(), num_frames)
 

@@ -16,7 +16,6 @@ from typing import Any
 import diffusers
 import torch
 from diffusers import DDIMScheduler, UNet2DConditionModel
-from torch import nn
 
 from vidrd.checkpoints import quiet, sha256
 from vidrd.data.shapes import TRAIN_SEEDS, VOCABULARY, caption, draw_scene, render
@@ -103,7 +102,7 @@ def scheduler() -> DDIMScheduler:
     )
 
 
-def stage(folder: Path, network: nn.Module, train: Callable[[], None], **others: nn.Module) -> None:
+def stage(folder: Path, network: Any, train: Callable[[], None], **others: Any) -> None:
     """Train networks, or load them where this stage was finished before."""
     done = {"network": network, **others}
     if not (folder / "done").exists():

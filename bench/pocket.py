@@ -23,7 +23,7 @@ from bench.suites import MEASURES
 from bench.worker import InvalidError, Job, Measured
 from metrics.features import extract
 from metrics.frames import windows
-from metrics.fvd import frechet_score
+from metrics.fvd import frechet_score, matched_frechet_score
 from metrics.inception_score import score_of_logits
 from metrics.jitter import cycling, duplicates, flicker, jitter, motion, seam_ratio
 from metrics.pocket import load_judge
@@ -74,13 +74,13 @@ class Cost(NamedTuple):
 
 
 def _real(job: Job) -> Measured:
-    """Real video of the captions that other cells get; and of other scenes, which FVD compares both with."""
-    frames, videos, others = (int(job.values[name]) for name in ("frames", "videos", "real_videos"))
+    """Real video of the captions that the other cells get; and the real videos that FVD compares all of them with."""
+    frames, videos = int(job.values["frames"]), int(job.values["videos"])
     scenes = _scenes(videos)
     shown = render(scenes, frames)
     _keep(job, shown)
-    elsewhere = render([draw_scene(TEST_SEEDS[-1 - i]) for i in range(others)], frames)
-    cut, source = windows(elsewhere, int(job.values["window"]))
+    compared = _compared(scenes, int(job.values["real_videos"]), str(job.values["real_captions"]))
+    cut, source = windows(render(compared, frames), int(job.values["window"]))
     judge = load_judge(JUDGES / "i3d.safetensors", device=str(job.values["device"]))
     np.savez(job.folder / REFERENCE, embedding=extract(judge, cut).embedding, source=source)
     clip = int(job.values["clip"])
@@ -91,6 +91,15 @@ def _real(job: Job) -> Measured:
         absent=absent | dict.fromkeys(_costs(), "real video is not generated"),
         facts={"prompts": "\n".join(map(caption, scenes))},
     )
+
+
+def _compared(scenes: list[Scene], count: int, captions: str) -> list[Scene]:
+    """Scenes that no prompt was made of: drawn freely ("other"), or for each caption in turn another one ("same")."""
+    seeds = [TEST_SEEDS[-1 - i] for i in range(count)]
+    if captions == "other":
+        return [draw_scene(seed) for seed in seeds]
+    said = [{name: str(getattr(scene, name)) for name in ATTRIBUTES} for scene in scenes]
+    return [draw_scene(seed, **said[i % len(said)]) for i, seed in enumerate(seeds)]
 
 
 def _still(job: Job) -> Measured:
@@ -225,7 +234,10 @@ def _judged(
     seen = extract(load_judge(JUDGES / "i3d.safetensors", device=device), cut)
     logits = extract(load_judge(JUDGES / "c3d.safetensors", device=device), cut).logits["action"]
     with np.load(reference / REFERENCE, allow_pickle=False) as real:
-        fvd = frechet_score(real["embedding"], seen.embedding, real["source"], source)
+        if job.values["real_captions"] == "same":
+            fvd = matched_frechet_score(real["embedding"], seen.embedding, real["source"] % len(scenes), source)
+        else:
+            fvd = frechet_score(real["embedding"], seen.embedding, real["source"], source)
     scores: dict[str, Score | str] = {
         "fvd": fvd,
         "is": score_of_logits(logits, source),

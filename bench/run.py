@@ -142,6 +142,8 @@ def run(
         counts = Counter(record.attempt.status for record in before.values())
         context = start_method(todo, workloads[suite.workload])
         axes = list(suite.axes)
+        if any(item.skip is None for item in todo):
+            _load_libraries(context)
         began = time.monotonic()
         with Progress(
             sum(item.cost for item in todo if item.skip is None), len(todo), pace(folder, suite), say
@@ -169,6 +171,14 @@ def start_method(todo: Sequence[Planned], workload: Workload) -> ForkServerConte
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(list(workload.preload))
     return context
+
+
+def _load_libraries(context: ForkServerContext | SpawnContext) -> None:
+    """Have a fork server do its loading now, not in the first cell's time."""
+    if isinstance(context, ForkServerContext):
+        process = context.Process(target=int)  # does nothing, once all is loaded
+        process.start()
+        process.join()
 
 
 def _attempt(

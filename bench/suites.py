@@ -14,9 +14,10 @@ from vidrd.sampling import Plan, Request
 MEASURES: dict[str, Measure] = {
     "fvd": Measure(
         "FVD", "", "lower", "quality",
-        "Fréchet distance between features of the generated videos and of real ones of other scenes, in windows of "
-        "`window` frames, by the pocket I3D-like judge. Real video's own row is the floor: real scenes of the same "
-        "captions against the same real videos, at equal n. Biased upward at small n: compare within one table only.",
+        "Fréchet distance between features of the generated videos and of `real_videos` real ones, in windows of "
+        "`window` frames, by the pocket I3D-like judge. `real_captions`: the real ones show the same captions or other "
+        "scenes. Real video's own row is the floor: further real scenes of the captions, at equal n. Biased upward at "
+        "small n: compare within one table only.",
     ),
     "is": Measure(
         "IS", "", "higher", "quality",
@@ -130,13 +131,17 @@ def plan_of(values: Mapping[str, Value]) -> Plan:
 
 def skip(values: Mapping[str, Value]) -> str | None:
     """Why this machine or this method cannot do it."""
-    frames, window, videos, batch = (int(values[name]) for name in ("frames", "window", "videos", "batch"))
+    names = ("frames", "window", "videos", "batch", "real_videos")
+    frames, window, videos, batch, real_videos = (int(values[name]) for name in names)
     generated, on_gpu = values["method"] not in GIVEN, values["device"] == "cuda"
     reasons = {
         f"{frames} frames are fewer than the judges' window of {window}: give more, or a shorter one": frames < window,
         "no CUDA device was found": on_gpu and not _cuda(),
         "fp16 is measured on CUDA only, a CPU computes it by way of fp32: try bf16": (
             values["precision"] == "fp16" and not on_gpu
+        ),
+        f"{real_videos} real videos are not as many for each of {videos} captions: try {10 * videos}": (
+            values["real_captions"] == "same" and real_videos % videos > 0
         ),
         f"{videos} videos do not come in batches of {batch}, and only like batches can be timed together": (
             generated and videos % batch > 0
@@ -177,7 +182,8 @@ POCKET = Suite(
         "guidance": 2.0,
         "clip": 8,  # frames one network call sees
         "window": 16,  # frames the judges see
-        "real_videos": 256,  # that FVD compares with
+        "real_videos": 240,  # that FVD compares with, as many for each caption
+        "real_captions": "same",  # as the prompts; "other": drawn freely, which takes a thousand videos to tell much
         "device": "auto",
     },
     measures=MEASURES,
@@ -186,6 +192,7 @@ POCKET = Suite(
     allowed={
         "method": (*METHODS, "still"),
         "precision": ("fp32", "bf16", "fp16"),
+        "real_captions": ("same", "other"),
         "device": ("auto", "cpu", "cuda"),
     },
     least={"frames": 1, "videos": 3, "batch": 1, "steps": 1, "clip": 1, "window": 3, "real_videos": 3},
@@ -211,6 +218,7 @@ SUITES: dict[str, Suite] = {
             "batch": 64,
             "steps": 20,
             "real_videos": 1024,
+            "real_captions": "other",
         },
     ),
     "smoke": replace(

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from metrics.features import FeatureNetwork, Features, extract
-from metrics.fvd import frechet_score, fvd, fvd_floor
+from metrics.fvd import frechet_score, fvd, fvd_floor, matched_frechet_score
 
 
 @dataclass(frozen=True)
@@ -110,3 +110,30 @@ def test_sets_that_cannot_be_compared_are_refused():
     with pytest.raises(ValueError, match="batch_size=0"):
         extract(NETWORK, real, batch_size=0)
     assert fvd(real[:2], real[:2], network=NETWORK).low is None
+
+
+def captioned(per_caption: int, captions: int = 24, *, step: float = 0.0, seed: int = 0):
+    """Rows whose place is their caption's, but for little noise and a step common to all."""
+    places = np.random.default_rng(7).normal(size=(captions, 4)) * 10
+    caption = np.arange(captions * per_caption) % captions
+    noise = np.random.default_rng(seed).normal(size=(len(caption), 4))
+    return places[caption] + noise + step, caption
+
+
+def test_equal_captions_on_both_sides_let_few_videos_tell_a_small_step():
+    (real, said), (same, asked), (moved, _) = captioned(10), captioned(1, seed=1), captioned(1, seed=1, step=2.0)
+    near, far = (matched_frechet_score(real, rows, said, asked) for rows in (same, moved))
+    assert near.high < far.low
+    assert far.value - near.value == pytest.approx(16, abs=6)
+    assert far.value == frechet_score(real, moved).value
+    loose = frechet_score(real, moved, said, asked)
+    assert far.high - far.low < (loose.high - loose.low) / 2
+
+
+def test_the_order_of_rows_does_not_matter_to_matched_captions():
+    (real, said), (fake, asked) = captioned(3), captioned(1, seed=1)
+    order = np.random.default_rng(0).permutation(len(real))
+    shuffled = matched_frechet_score(real[order], fake, said[order], asked)
+    whole = matched_frechet_score(real, fake, said, asked)
+    assert shuffled.value == pytest.approx(whole.value, rel=1e-9)
+    assert shuffled.high == pytest.approx(whole.high, rel=1e-6)

@@ -7,8 +7,10 @@ import pytest
 import torch
 from torch import nn
 
+from vidrd.data.shapes import ATTRIBUTES
 from vidrd.inflate import inflate_unet
 from vidrd.models.unet import is_temporal
+from vidrd.text import embed
 from vidrd.training import pocket
 from vidrd.training.loop import Recipe, fit, keyed_generator
 from vidrd.training.losses import (
@@ -19,7 +21,15 @@ from vidrd.training.losses import (
     draw_timesteps,
     kl,
 )
-from vidrd.training.stages import cached, encode_clips, learns_from_video, train_decoder, train_denoiser, trainable
+from vidrd.training.stages import (
+    cached,
+    encode_clips,
+    learns_from_video,
+    train_decoder,
+    train_denoiser,
+    train_text_encoder,
+    trainable,
+)
 
 RECIPE = Recipe(steps=20, batch=4, warmup=2, save_every=10, precision="no")
 
@@ -154,6 +164,23 @@ def test_cached_clips_are_windows_of_the_stored_ones():
         assert (values[0] >= 5) == (text == "second")
 
 
+def test_the_text_stage_separates_captions_that_no_single_image_tells_apart(tmp_path):
+    torch.manual_seed(0)
+    tokenizer = pocket.word_tokenizer(pocket.VOCABULARY, pocket.TEXT_LENGTH)
+    text_encoder = pocket.small_text_encoder(tokenizer, pocket.TEXT_WIDTH, layers=1, heads=2).eval()
+
+    def distance():
+        captions = [f"a red plain star moving {way} on a navy background" for way in ("left", "right")]
+        left, right = embed(captions, tokenizer, text_encoder).flatten(1)
+        return float((left - right).norm() / left.norm())
+
+    before = distance()
+    classes = {name: len(values) for name, values in ATTRIBUTES.items()}
+    recipe = replace(RECIPE, steps=30, batch=32, learning_rate=3e-3)
+    train_text_encoder(text_encoder, tokenizer, pocket.sentences, classes, recipe, tmp_path)
+    assert distance() > max(0.5, 2 * before)
+
+
 def test_the_stages_of_the_pocket_world_run_and_change_what_they_should(tmp_path):
     torch.manual_seed(0)
     tokenizer = pocket.word_tokenizer(pocket.VOCABULARY, pocket.TEXT_LENGTH)
@@ -165,6 +192,7 @@ def test_the_stages_of_the_pocket_world_run_and_change_what_they_should(tmp_path
     )
     unet = inflate_unet(image_unet, temp_conv_dropout=0.0)
     trainable(unet, learns_from_video)
+    said = {key: value.clone() for key, value in text_encoder.state_dict().items()}
     before = {key: value.clone() for key, value in unet.state_dict().items()}
     train_denoiser(
         unet, text_encoder, tokenizer, pocket.scheduler(), tiny_source(), recipe, tmp_path / "video", frames=4
@@ -174,6 +202,7 @@ def test_the_stages_of_the_pocket_world_run_and_change_what_they_should(tmp_path
     assert all(learns_from_video(key) for key in changed)
     assert any(is_temporal(key) for key in changed)
     assert any(".attn2." in key for key in changed)
+    assert all(torch.equal(value, said[key]) for key, value in text_encoder.state_dict().items())
 
 
 def test_the_decoder_stage_changes_the_temporal_layers_alone(tmp_path):

@@ -9,7 +9,6 @@ import shutil
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +17,7 @@ import torch
 from diffusers import DDIMScheduler, UNet2DConditionModel
 
 from vidrd.checkpoints import quiet, sha256
-from vidrd.data.shapes import TRAIN_SEEDS, VOCABULARY, caption, draw_scene, render
+from vidrd.data.shapes import ATTRIBUTES, TRAIN_SEEDS, VOCABULARY, caption, draw_scene, labels, render
 from vidrd.inflate import inflate_unet
 from vidrd.models.unet import UNet3DConditionModel
 from vidrd.models.vae import AutoencoderKLTemporal
@@ -27,12 +26,14 @@ from vidrd.text import small_text_encoder, word_tokenizer
 from vidrd.training.loop import Recipe, keyed_generator
 from vidrd.training.stages import (
     Batch,
+    Labelled,
     Source,
     cached,
     encode_clips,
     learns_from_video,
     train_decoder,
     train_denoiser,
+    train_text_encoder,
     train_vae,
     trainable,
 )
@@ -42,11 +43,12 @@ SIZE = 32  # pixels
 CLIP = 8  # frames
 TEXT_WIDTH, TEXT_LENGTH = 64, 16
 
-RECIPES = {  # on two CPU cores: 6 + 12 + 45 + 15 + 3 minutes
+RECIPES = {  # on two CPU cores: 6 + 1 + 12 + 45 + 20 + 3 minutes
     "vae": Recipe(steps=1200, batch=64, learning_rate=2e-3, ema=0.995),
+    "text": Recipe(steps=400, batch=256, learning_rate=1e-3, ema=0.98),
     "image": Recipe(steps=1800, batch=192, learning_rate=1e-3, ema=0.998),
     "video": Recipe(steps=5000, batch=32, learning_rate=1e-3, ema=0.998),
-    "joint": Recipe(steps=1800, batch=32, learning_rate=5e-4, ema=0.998),
+    "joint": Recipe(steps=2400, batch=32, learning_rate=5e-4, ema=0.998),
     "decoder": Recipe(steps=250, batch=8, learning_rate=1e-3, ema=0.98, warmup=20),
 }
 CACHED_VIDEOS, CACHED_FRAMES = 16_384, 16
@@ -58,6 +60,16 @@ def world(batch: int, frames: int, generator: torch.Generator) -> Batch:
     starts = (torch.rand(batch, generator=generator) * 64).tolist()
     scenes = [draw_scene(seed) for seed in seeds]
     return Batch(to_float(render(scenes, frames, size=SIZE, start=starts)), [caption(scene) for scene in scenes])
+
+
+def sentences(batch: int, generator: torch.Generator) -> Labelled:
+    """Captions of the pocket world."""
+    seeds = torch.randint(TRAIN_SEEDS.start, TRAIN_SEEDS.stop, (batch,), generator=generator).tolist()
+    scenes = [draw_scene(seed) for seed in seeds]
+    said = [labels(scene) for scene in scenes]
+    return Labelled(
+        [caption(scene) for scene in scenes], {name: torch.tensor([each[name] for each in said]) for name in ATTRIBUTES}
+    )
 
 
 def new_vae() -> AutoencoderKLTemporal:
@@ -102,20 +114,17 @@ def scheduler() -> DDIMScheduler:
     )
 
 
-def stage(folder: Path, network: Any, train: Callable[[], None], **others: Any) -> None:
-    """Train networks, or load them where this stage was finished before."""
-    done = {"network": network, **others}
+def stage(folder: Path, network: Any, train: Callable[[], None]) -> None:
+    """Train a network, or load it where this stage was finished before."""
     if not (folder / "done").exists():
         train()
         with quiet():
-            for name, module in done.items():
-                module.save_pretrained(folder / name)
+            network.save_pretrained(folder / "network")
         (folder / "done").touch()
-    for name, module in done.items():
-        with quiet():
-            loaded = type(module).from_pretrained(folder / name)
-        module.load_state_dict(loaded.state_dict())
-        module.eval()
+    with quiet():
+        loaded = type(network).from_pretrained(folder / "network")
+    network.load_state_dict(loaded.state_dict())
+    network.eval()
 
 
 def train_pocket(out: Path, work: Path, *, steps_scale: float = 1.0) -> None:
@@ -155,50 +164,37 @@ def train_pocket(out: Path, work: Path, *, steps_scale: float = 1.0) -> None:
 
 
 def train_networks(work: Path, recipes: Mapping[str, Recipe]) -> dict[str, Any]:
-    """Run the four stages in `work`, resuming what is there; the parts of the pipeline."""
+    """Run the stages in `work`, resuming what is there; the parts of the pipeline."""
     work.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(0)  # initial weights
     tokenizer = word_tokenizer(VOCABULARY, TEXT_LENGTH)
     text_encoder = small_text_encoder(tokenizer, TEXT_WIDTH, layers=2, heads=4)
     vae, image_unet, noise = new_vae(), new_image_unet(), scheduler()
+    classes = {name: len(values) for name, values in ATTRIBUTES.items()}
 
-    stage(work / "vae", vae, lambda: train_vae(vae, world, recipes["vae"], work / "vae"))
+    def run(name: str, network: Any, train: Callable[..., None], *given: Any, **options: Any) -> None:
+        stage(work / name, network, lambda: train(*given, recipes[name], work / name, **options))
+
+    run("vae", vae, train_vae, vae, world)
     latents = cached_latents(vae, work / "latents.pt")
-
-    stage(
-        work / "image",
-        image_unet,
-        lambda: train_denoiser(
-            image_unet, text_encoder, tokenizer, noise, latents, recipes["image"], work / "image", frames=1
-        ),
-        text_encoder=text_encoder,
-    )
+    run("text", text_encoder, train_text_encoder, text_encoder, tokenizer, sentences, classes)
+    teacher = (text_encoder, tokenizer, noise, latents)
+    run("image", image_unet, train_denoiser, image_unet, *teacher, frames=1)
     unet = inflate_unet(image_unet, temp_conv_dropout=0.0)
-    for name, learns in (("video", learns_from_video), ("joint", lambda key: True)):
-        stage(
-            work / name,
-            unet,
-            partial(
-                train_unet, unet, text_encoder, tokenizer, noise, latents, recipes[name], work / name, learns=learns
-            ),
-            text_encoder=text_encoder,
-        )
-    stage(
-        work / "decoder",
-        vae,
-        lambda: train_decoder(vae, world, recipes["decoder"], work / "decoder", frames=CLIP),
-    )
+    run("video", unet, train_unet, unet, *teacher, learns=learns_from_video)
+    run("joint", unet, train_unet, unet, *teacher, learns=lambda key: True)
+    run("decoder", vae, train_decoder, vae, world, frames=CLIP)
     return {"unet": unet, "vae": vae, "text_encoder": text_encoder, "tokenizer": tokenizer, "scheduler": noise}
 
 
 def train_unet(
     unet: UNet3DConditionModel,
-    *networks_and_data: Any,  # of `train_denoiser`
+    *given: Any,  # to `train_denoiser`
     learns: Callable[[str], bool],  # which parameters, by key
 ) -> None:
     """Train some of the video U-Net's layers on clips."""
     trainable(unet, learns)
-    train_denoiser(unet, *networks_and_data, frames=CLIP, compiled=True)
+    train_denoiser(unet, *given, frames=CLIP, compiled=True)
 
 
 def cached_latents(vae: AutoencoderKLTemporal, path: Path) -> Source:

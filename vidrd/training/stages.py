@@ -1,18 +1,18 @@
-"""The four stages from nothing to VidRD: VAE, image U-Net, video U-Net, temporal decoder.
+"""The stages from nothing to VidRD: VAE, text encoder, image U-Net, video U-Net, temporal decoder.
 
 Each takes networks and a source of data, and leaves the networks trained. The order and what is frozen follow the
-paper: image networks first, then their inflation, in which the residual blocks stay frozen while the temporal layers
-and the attentions learn from video (arXiv 2309.03549, section 4 and architecture figure).
+paper: image networks first, then their inflation, in which the text encoder and the residual blocks stay frozen while
+the temporal layers and the attentions learn from video (arXiv 2309.03549, section 4 and architecture figure).
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from diffusers import DDIMScheduler
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
@@ -32,6 +32,13 @@ from vidrd.training.losses import (
 
 # The CPU's fused kernel is slow backwards in bf16 (a third of a step of the pocket network); on a GPU all may serve.
 _ATTENTION = [SDPBackend.MATH] if not torch.cuda.is_available() else [*SDPBackend.__members__.values()]
+
+
+class Labelled(NamedTuple):
+    """Captions, and for each attribute the number of the value that each of them names."""
+
+    captions: list[str]
+    labels: Mapping[str, Int[Tensor, " B"]]
 
 
 class Batch(NamedTuple):
@@ -62,6 +69,31 @@ def train_vae(
     fit({"vae": vae}, loss, recipe, folder)
 
 
+def train_text_encoder(
+    text_encoder: nn.Module,
+    tokenizer: Any,
+    sentences: Callable[[int, torch.Generator], Labelled],
+    classes: Mapping[str, int],  # of each attribute: how many values it has
+    recipe: Recipe,
+    folder: Path,
+) -> None:
+    """Learn to tell apart what captions name, from captions alone.
+
+    Linear heads read each attribute off the mean over tokens and are then dropped. Stable Diffusion's encoder comes
+    with such knowledge (CLIP has it from captions of images). One that learns beside an image U-Net would not: nothing
+    there tells "moving left" from "moving right", and their embeddings collapse.
+    """
+    heads = nn.Linear(text_encoder.config.hidden_size, sum(classes.values()))
+
+    def loss(step: int, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
+        captions, labels = sentences(recipe.batch, generator)
+        logits = heads(encode(captions, tokenizer, text_encoder).mean(1)).float().split([*classes.values()], dim=1)
+        wrong = {name: F.cross_entropy(part, labels[name]) for name, part in zip(classes, logits, strict=True)}
+        return sum(wrong.values(), torch.zeros(())), wrong
+
+    fit({"text_encoder": text_encoder, "heads": heads}, loss, recipe, folder)
+
+
 def train_denoiser(
     unet: nn.Module,  # a diffusers UNet2DConditionModel (frames must be 1) or VidRD's
     text_encoder: nn.Module,
@@ -75,7 +107,7 @@ def train_denoiser(
     caption_drop: float = 0.1,  # share of captions left empty, for guidance
     compiled: bool = False,  # by torch.compile: worth its minutes after some thousand steps
 ) -> None:
-    """Learn what is trainable in U-Net and text encoder to denoise latents."""
+    """Learn what is trainable in the U-Net to denoise latents; the text encoder is frozen."""
     alphas = scheduler.alphas_cumprod
     prediction_type = scheduler.config.prediction_type
     network = torch.compile(unet) if compiled else unet
@@ -83,7 +115,8 @@ def train_denoiser(
     def loss(step: int, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
         clips, captions = latents(recipe.batch, frames, generator)
         drop = (torch.rand(len(captions), generator=generator) < caption_drop).tolist()
-        context = encode(["" if d else c for c, d in zip(captions, drop, strict=True)], tokenizer, text_encoder)
+        with torch.no_grad():
+            context = encode(["" if d else c for c, d in zip(captions, drop, strict=True)], tokenizer, text_encoder)
         timesteps = draw_timesteps(len(clips), len(alphas), generator)
         noise = torch.randn(clips.shape, generator=generator)
         noisy, target = diffusion_target(clips, noise, alphas[timesteps], prediction_type)
@@ -94,7 +127,7 @@ def train_denoiser(
         return F.mse_loss(prediction.float(), target), {}
 
     with sdpa_kernel(_ATTENTION):
-        fit({"unet": unet, "text_encoder": text_encoder}, loss, recipe, folder)
+        fit({"unet": unet}, loss, recipe, folder)
 
 
 def train_decoder(

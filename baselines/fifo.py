@@ -112,8 +112,9 @@ def fill(
     alphas = torch.tensor(schedule.alphas, dtype=torch.float64)[queue.levels]
     if compat == "paper":
         alphas[: queue.front] = 1
-    signal, spread = (root.to(clip.device, noise.dtype)[:, None, None] for root in (alphas.sqrt(), (1 - alphas).sqrt()))
-    return (signal * clip[:, :, source] + spread * noise.to(clip.device)).to(clip.dtype)
+    exact = torch.promote_types(clip.dtype, torch.float32)
+    signal, spread = (root.to(clip.device, exact)[:, None, None] for root in (alphas.sqrt(), (1 - alphas).sqrt()))
+    return (signal * clip[:, :, source] + spread * noise.to(clip.device, exact)).to(clip.dtype)
 
 
 @torch.no_grad()

@@ -9,7 +9,7 @@ sampler (`again`).
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -60,7 +60,7 @@ def mix(alpha: float = 1.0, compat: Compat = "paper") -> Tie:
 
 
 def progress(alpha: float = 2.0, compat: Compat = "paper") -> Tie:
-    """PYoCo's progressive prior (arXiv 2305.10474), over seams too: each frame takes alpha^2/(1+alpha^2) of the last."""
+    """PYoCo's progressive prior (arXiv 2305.10474), over seams too: a frame takes alpha^2/(1+alpha^2) of the last."""
 
     def tie(noise: Noise, clip: int, shape: Shape, before: Tensor | None) -> Tensor:
         own = noise("initial", clip, shape)
@@ -100,24 +100,6 @@ PRIORS: dict[str, Callable[[], Tie] | None] = {
 }
 
 
-class Sample(Protocol):
-    """A sampler, as every file here has one."""
-
-    def __call__(
-        self,
-        denoise: Any,
-        schedule: Schedule,
-        request: Request,
-        options: Any = ...,
-        *,
-        noise: Noise | None = None,
-        on_event: OnEvent | None = None,
-        **where: Any,
-    ) -> Result:
-        """Sample."""
-        ...
-
-
 @dataclass(frozen=True)
 class FreeInit:
     """What FreeInit (arXiv 2312.07537) keeps of the last pass; the defaults are the paper's.
@@ -153,7 +135,7 @@ def again_plan(todo: Plan, options: FreeInit) -> Plan:
 
 
 def again(
-    sample: Sample,
+    sample: Callable[..., Result],  # a sampler, as every file here has one
     denoise: Any,
     schedule: Schedule,
     request: Request,

@@ -61,10 +61,10 @@ def overlap_of(clip: int, options: Options) -> int:
 
 
 def plan(request: Request, steps: int, options: Options) -> Plan:
-    """K = 1 + ceil((N - F) / (F - O)) clips, cropped to N; every clip but the first is denoised `resample` times."""
+    """K = 1 + ceil((N - F) / (F - O)) clips, cropped to N; each step of a later one is done `resample` times."""
     clip, overlap = request.clip, overlap_of(request.clip, options)
     later = max(0, math.ceil((request.frames - clip) / (clip - overlap)))
-    calls = steps * (1 + later * options.resample)
+    calls = steps * (1 + later * (options.resample if overlap else 1))
     starts = [number * (clip - overlap) for number in range(1 + later)]
     made = [Origin(0, index) for index in range(clip)]
     made += [Origin(number, index) for number in range(1, 1 + later) for index in range(overlap, clip)]
@@ -169,7 +169,7 @@ def sample(
             times = timesteps[step]
             if clean is not None and level < step:
                 times = torch.cat([timesteps[level].expand(overlap), times.expand(request.clip - overlap)])
-            repeats = options.resample if clip > 0 else 1
+            repeats = 1 if clean is None else options.resample
             for repeat in range(repeats):
                 key = step * repeats + repeat
                 if clean is not None and options.known == "trajectory":

@@ -193,7 +193,7 @@ def reverse_noise(past: Float[Tensor, "B C T H W"]) -> Float[Tensor, "B C T H W"
 
 
 def continue_noise(past: Float[Tensor, "B C T H W"], overlap: int) -> Float[Tensor, "B C T H W"]:
-    """The remedy beside `reverse_noise`: the overlap takes the last frames' noise in their order, the rest follows on."""
+    """In the place of `reverse_noise`: the overlap takes the last frames' noise in their order, the rest follows on."""
     return past.roll(overlap, dims=2)
 
 
@@ -250,7 +250,7 @@ def fading(step: int, steps: int, options: Options, clip: int) -> list[float]:
 
 
 def plan(request: Request, steps: int, options: Options) -> Plan:
-    """What `sample` will do: K = 1 + ceil((N - F) / (F - D)) clips cropped to N, D frames dropped of each but the first.
+    """What `sample` will do: K = 1 + ceil((N - F) / (F - D)) clips cropped to N, all but the first without D frames.
 
     Raises:
         ValueError: the overlap is longer than a clip, or whole clips would be dropped.

@@ -1,6 +1,7 @@
 """The samplers that the bench compares. A new one is a file in baselines/ and a line here."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import baselines.codenoise
@@ -10,6 +11,8 @@ import baselines.freenoise
 import baselines.independent
 import baselines.replace
 import vidrd.sampling
+from baselines.priors import PRIORS, FreeInit, Tied, again, again_plan
+from vidrd.noise import KeyedNoise
 from vidrd.sampling import Plan, Result
 
 
@@ -130,3 +133,38 @@ METHODS: dict[str, Method] = {
         summary="the same without looking ahead, at half the cost",
     ),
 }
+
+VARIED = ("alpha", "beta", "join", "reverse", "stages", "guide")  # options of VidRD that a suite may name as axes
+NOISE = (*PRIORS, "freeinit")  # priors over the initial noise that any method takes
+
+
+def options_of(values: Mapping[str, Any]) -> Any:
+    """The options of a cell's method: by its overlap, and by name where the suite varies them."""
+    options = METHODS[str(values["method"])].options(int(values["overlap"]))
+    return replace(options, **{name: values[name] for name in VARIED if name in values})
+
+
+def with_noise(method: Method, name: str) -> Method:
+    """The method on noise of that prior; FreeInit runs it several times, which its plan counts.
+
+    Raises:
+        ValueError: there is no such prior.
+    """
+    if name not in NOISE:
+        raise ValueError(f"noise is one of {', '.join(NOISE)}: got {name!r}")
+    if name == "freeinit":
+        return method._replace(
+            plan=lambda request, steps, options: again_plan(method.plan(request, steps, options), FreeInit()),
+            sample=lambda denoise, schedule, request, options, **more: again(
+                method.sample, denoise, schedule, request, options, **more
+            ),
+        )
+    tie = PRIORS[name]
+    if tie is None:
+        return method
+
+    def sample(denoise: Any, schedule: Any, request: Any, options: Any, **more: Any) -> Result:
+        noise = more.pop("noise", None) or KeyedNoise(request.seeds)
+        return method.sample(denoise, schedule, request, options, noise=Tied(noise, tie()), **more)
+
+    return method._replace(sample=sample)

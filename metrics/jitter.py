@@ -97,7 +97,13 @@ def _box3(video: Float64[np.ndarray, "T H W C"]) -> Float64[np.ndarray, "T _ _ C
     return (rows[:, :, 2:] + rows[:, :, 1:-1] + rows[:, :, :-2]) / 9
 
 
-def seam_ratio(videos: Videos, seams: Seams, *, signal: Literal["D", "A"] = "D") -> Score:
+def seam_ratio(
+    videos: Videos,
+    seams: Seams,
+    *,
+    signal: Literal["D", "A"] = "D",
+    absolute: bool = False,  # of each video the distance from 0, so that held frames and cuts do not cancel
+) -> Score:
     """log2 of how much larger a signal is at the seams than elsewhere: 0 = no seam to be seen, 1 = twice as large.
 
     Per video: (mean over seams of the largest signal touching one + 1/255) / (median of the others + 1/255). D touches
@@ -110,7 +116,7 @@ def seam_ratio(videos: Videos, seams: Seams, *, signal: Literal["D", "A"] = "D")
     check_videos(videos, frames=3)
     grid = _check_seams(seams, videos.shape[1])
     ratios = _log_ratios(_signals(videos, signal), grid, signal)
-    return mean_score(ratios)
+    return mean_score(np.abs(ratios) if absolute else ratios)
 
 
 def seam_phase(videos: Videos, seams: Seams, *, signal: Literal["D", "A"] = "D") -> Score:

@@ -1,14 +1,19 @@
-"""`python -m bench list | run | show`: see `--help` of each."""
+"""`python -m bench list | run | show | compare | gate | doctor`: see `--help` of each."""
 
 import json
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Annotated
 
 import tyro
 from tabulate import tabulate
 
+from bench.abba.command import gate, show_verdict
+from bench.compare import compare, load
+from bench.doctor import doctor
+from bench.gates import EXIT_CODES, overall
 from bench.progress import time_left
 from bench.record import FINAL, Journal, Record, read, write_atomic
 from bench.run import done_before, identify, pace, run
@@ -23,7 +28,9 @@ def main() -> int:
     """Parse, do, and turn a user's mistake into one line and exit code 3."""
     try:
         return tyro.extras.subcommand_cli_from_dict(
-            {"list": list_, "run": run_, "show": show}, prog="python -m bench", description=__doc__
+            {"list": list_, "run": run_, "show": show, "compare": compare_, "gate": gate, "doctor": doctor},
+            prog="python -m bench",
+            description=__doc__,
         )
     except ValueError as error:
         print(f"bench: {error}", file=sys.stderr)
@@ -116,6 +123,54 @@ def run_(
         + (f"; {outcome.left} not tried: time was up" if outcome.left else "")
     )
     return outcome.exit_code or (CRASHED if report else 0)
+
+
+def compare_(
+    base: Annotated[Path, tyro.conf.Positional],
+    head: Annotated[Path, tyro.conf.Positional],
+    margin: float = 0.07,
+    quality_margin: float = 0.10,
+    out: Path | None = None,
+    junit: Path | None = None,
+    json_: Annotated[Path | None, tyro.conf.arg(name="json")] = None,
+) -> int:
+    """What changed between two finished runs. Speeds of two runs prove nothing alone: `gate` measures both in one.
+
+    Exit codes: 0 PASS, 1 FAIL, 2 INVALID, 3 usage, 4 INCONCLUSIVE or CALIBRATION_NEEDED.
+
+    Args:
+        base: Folder of a run, for example runs/pocket.
+        head: Folder of the run that is judged.
+        margin: A slow-down up to this share is passed over.
+        quality_margin: What quality may lose, as a share of the base's value.
+        out: Folder of verdict.json and verdict.md; the head's run if not given.
+        junit: Also write the verdict as JUnit XML.
+        json_: Also write it as JSON.
+    """
+    before, after = load(base), load(head)
+    for name, file in (("--out", out), ("--junit", junit), ("--json", json_)):
+        if file is not None and not file.absolute().parent.is_dir():
+            raise ValueError(f"{name} {file}: the folder {file.parent} does not exist, make it first")
+    began = time.monotonic()
+    findings = compare(before, after, margin=margin, quality_margin=quality_margin)
+    content = {
+        "verdict": overall(findings),
+        "suite": after.manifest["suite"],
+        "base": before.manifest["revision"],
+        "head": after.manifest["revision"],
+        "findings": [finding.to_dict() for finding in findings],
+        "machine": after.manifest["machine"],
+        "settings": {"base": str(base), "head": str(head)},
+        "seconds": round(time.monotonic() - began, 1),
+        "written": after.manifest["written"],
+    }
+    place = out or head
+    place.mkdir(exist_ok=True)
+    for file in (place / "verdict.json", json_):
+        if file is not None:
+            write_atomic(file, json.dumps(content, indent=1, allow_nan=False, ensure_ascii=False))
+    shown = show_verdict(place / "verdict.json", junit)
+    return EXIT_CODES[overall(findings)] if shown == 0 else shown
 
 
 def show(run_folder: Annotated[Path, tyro.conf.Positional], cell: str | None = None) -> int:

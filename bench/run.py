@@ -130,7 +130,7 @@ def run(
     """
     folder.mkdir(parents=True, exist_ok=True)
     records = folder / "records.jsonl"
-    with _locked(folder):
+    with locked(folder):
         _check_owner(folder, name)
         torn = repair(records)
         if torn:
@@ -279,7 +279,7 @@ def _memory_kills() -> int:
 
 
 @contextmanager
-def _locked(folder: Path) -> Iterator[None]:
+def locked(folder: Path) -> Iterator[None]:
     """One run a folder at a time. The system drops the lock when its process ends, however it ends."""
     with (folder / ".lock").open("a") as file:
         try:

@@ -236,4 +236,10 @@ SUITES: dict[str, Suite] = {
             "real_videos": 16,
         },
     ),
+    "gate": replace(
+        POCKET,
+        question="Is a change slower, larger or worse? What `python -m bench gate` measures. (pocket world)",
+        axes={"method": ("vidrd", "direct"), "precision": ("fp32", "bf16")},
+        fixed={**POCKET.fixed, "frames": 16, "overlap": 4, "videos": 24, "batch": 2, "steps": 4},
+    ),
 }

@@ -7,6 +7,7 @@ FLOPs are PyTorch's own counts (two a multiply-add). Bytes of an operator are th
 This file needs nothing but torch, so that a gate can use one version of it on two revisions.
 """
 
+import gc
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -37,11 +38,13 @@ class Work:
         ops: every operator that computes or moves something, in order; views are none.
         flops: their sum by PyTorch's FlopCounterMode.
         peak_bytes: the most that tensors made by the computation held at one time; inputs and weights not counted.
+        held_bytes: what tensors made by it still hold when it is over and its result is dropped: a leak, or a cache.
     """
 
     ops: tuple[Op, ...]
     flops: int
     peak_bytes: int
+    held_bytes: int
 
     @property
     def heavy_bytes(self) -> int:
@@ -102,7 +105,8 @@ def count(function: Callable[[], Any]) -> Work:
     ledger = _Ledger()
     with torch.no_grad(), _FusedAttention(), FlopCounterMode(display=False) as counter, ledger:
         function()
-    return Work(tuple(ledger.ops), counter.get_total_flops(), ledger.peak)
+    gc.collect()
+    return Work(tuple(ledger.ops), counter.get_total_flops(), ledger.peak, ledger.held())
 
 
 def bound(work: Work, peaks: Peaks, dtype: str) -> Bound:
@@ -145,7 +149,7 @@ class _Ledger(TorchDispatchMode):
         self.ops: list[Op] = []
         self.peak = 0
         self._live: dict[int, tuple[StorageWeakRef, int]] = {}
-        self._given: set[int] = set()
+        self._given: dict[int, StorageWeakRef] = {}  # a weak reference also keeps the address from being used again
 
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
@@ -184,21 +188,26 @@ class _Ledger(TorchDispatchMode):
     def _follow(self, inputs: list[Tensor], outputs: list[Tensor]) -> None:
         """Which storages that were made here are still held, and how much that is."""
         for tensor in inputs:
-            key = tensor.untyped_storage()._cdata
-            if key not in self._live:
-                self._given.add(key)
+            storage = tensor.untyped_storage()
+            if storage._cdata not in self._live and storage._cdata not in self._given:
+                self._given[storage._cdata] = StorageWeakRef(storage)
         for tensor in outputs:
             storage = tensor.untyped_storage()
             if storage._cdata not in self._given and storage._cdata not in self._live:
                 self._live[storage._cdata] = (StorageWeakRef(storage), storage.nbytes())
-        held = {key: (reference, size) for key, (reference, size) in self._live.items() if not reference.expired()}
-        self._live = held
-        self.peak = max(self.peak, sum(size for _, size in held.values()))
+        self.peak = max(self.peak, self.held())
+
+    def held(self) -> int:
+        """Bytes of the storages that were made here and are still there."""
+        self._live = {key: (weak, size) for key, (weak, size) in self._live.items() if not weak.expired()}
+        return sum(size for _, size in self._live.values())
 
 
 def _is_view(func: Any) -> bool:
     """Whether the operator only looks at its input in another way."""
     returns = func._schema.returns
+    if func._overloadpacket is torch.ops.aten._unsafe_view:  # a view that its schema does not call one
+        return True
     return bool(returns) and all(r.alias_info is not None and not r.alias_info.is_write for r in returns)
 
 

@@ -71,6 +71,24 @@ MEASURES: dict[str, Measure] = {
     ),
     "denoise_seconds": Measure("denoise s", "s", "lower", "cost", "Noise to latents, likewise."),
     "decode_seconds": Measure("decode s", "s", "lower", "cost", "Latents to 8-bit RGB frames, likewise."),
+    "residual_seconds": Measure("rest s", "s", "lower", "cost", "What a batch takes beyond its three stages."),
+    "step_seconds": Measure("step s", "s", "lower", "cost", "One denoising step: the median over all of all batches."),
+    **{
+        f"{stage}_share": Measure(
+            f"{stage} % of bound", "%", "higher", "cost",
+            f"Share of the {stage} time that this machine needs at its peaks (a matrix product's arithmetic, the "
+            "fastest copy's bytes) for the products, convolutions and attentions in it, all else free. Above 100 % "
+            "the cell is invalid.",
+        )
+        for stage in ("text", "denoise", "decode")
+    },
+    "load_seconds": Measure("load s", "s", "lower", "cost", "Weights to a pipeline on the device, imports left out."),
+    "cold_seconds": Measure("cold s", "s", "lower", "cost", "The very first call, of 2 steps."),
+    "joules_per_video": Measure(
+        "J/video", "J", "lower", "cost",
+        "Energy of the GPU by NVML's counter over a window of a second or more, in a pass of its own; nothing "
+        "subtracted for an idle card.",
+    ),
     "fe_per_frame": Measure(
         "fe/frame", "1/frame", "lower", "cost",
         "Frame evaluations: frames summed over network calls, both branches of guidance counted, per frame of the "
@@ -89,8 +107,8 @@ MEASURES: dict[str, Measure] = {
     ),
     "driver_peak": Measure(
         "GPU process", "bytes", "lower", "cost",
-        "GPU memory that the driver counts for the process (NVML), CUDA's own included: the largest reading after a "
-        "batch.",
+        "GPU memory that the driver counts for the process (NVML), CUDA's own included: the largest of many looks "
+        "while one batch is made, in a pass of its own.",
     ),
 }  # fmt: skip
 

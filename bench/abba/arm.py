@@ -14,6 +14,7 @@ import os
 import sys
 import time
 from collections.abc import Callable
+from importlib import metadata
 from pathlib import Path
 from types import ModuleType
 from typing import Any, TextIO
@@ -117,14 +118,11 @@ class Arm:
 
         if threads is not None:
             torch.set_num_threads(threads)
-        import diffusers  # noqa: PLC0415
-
         import vidrd  # noqa: PLC0415
 
         return {
             "python": sys.version.split()[0],
-            "torch": torch.__version__,
-            "diffusers": diffusers.__version__,
+            **{package: metadata.version(package) for package in ("torch", "diffusers", "numpy")},
             "threads": torch.get_num_threads(),
             "tree": str(Path(vidrd.__file__).parents[1]),
         }
@@ -215,11 +213,15 @@ def _graph_breaks(bout: Bout) -> int | str:
     finally:
         hook.remove()
     args, kwargs = asked[0]
+    watched = network.__dict__.pop("forward", None)  # whatever the tree wraps around its network to watch it
     try:
         with torch.no_grad():
             return int(torch._dynamo.explain(network)(*args, **kwargs).graph_break_count)
     except Exception as error:  # the compiler fails in many ways, and none of them is the cell's
         return f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else 'no message'}"
+    finally:
+        if watched is not None:
+            network.forward = watched
 
 
 def _on_the_gpu(make: Callable[[], object]) -> dict[str, float | int | str]:

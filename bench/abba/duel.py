@@ -24,7 +24,6 @@ from typing import Any
 
 import numpy as np
 
-from bench.abba.quality import compare_videos
 from bench.abba.trees import Side
 from bench.gates import ALPHA, Finding, Pair, Verdict, confirm, count, equal_output, hold, same_recipe, speed
 from bench.suite import Values
@@ -298,6 +297,8 @@ def _compare_facts(
             arm.tell("videos", folder=str(places[arm.side.name]))
         for arm in arms:
             arm.answer()
+        from bench.abba.quality import compare_videos  # noqa: PLC0415  (the judges load torch)
+
         videos = [np.load(places[name] / "all.npy") for name in ("base", "head")]
         cell.findings += compare_videos(cell.label, *videos, window=int(cell.values["window"]))
 

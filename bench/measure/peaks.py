@@ -51,14 +51,14 @@ def peaks(device: str = "cpu", *, again: bool = False, store: Path = STORE) -> P
     return found
 
 
-def measure(device: str, *, patience: float = PATIENCE) -> Peaks:
+def measure(device: str) -> Peaks:
     """Measure the peaks: the fastest of many repeats, since noise only ever slows down."""
     flops = {
-        name: max(2 * rows**3 / _product(rows, dtype, device, patience) for rows in PRODUCTS[device])
+        name: max(2 * rows**3 / _product(rows, dtype, device) for rows in PRODUCTS[device])
         for name, dtype in DTYPES.items()
         if device == "cuda" or name != "float16"  # a CPU computes float16 by way of float32
     }
-    copies = [2 * 2**power / _copy(2**power, device, patience) for power in COPIES[device]]
+    copies = [2 * 2**power / _copy(2**power, device) for power in COPIES[device]]
     return Peaks(flops, memory=copies[-1], cache=max(copies))
 
 
@@ -67,24 +67,24 @@ def nominal(gpu: str) -> dict[str, float]:
     return next((figures for name, figures in NOMINAL.items() if name in gpu), {})
 
 
-def _product(rows: int, dtype: torch.dtype, device: str, patience: float) -> float:
+def _product(rows: int, dtype: torch.dtype, device: str) -> float:
     a, b = (torch.randn(rows, rows, device=device).to(dtype) for _ in range(2))
     out = torch.empty_like(a)
-    return _fastest(lambda: torch.mm(a, b, out=out), device, patience)
+    return _fastest(lambda: torch.mm(a, b, out=out), device)
 
 
-def _copy(size: int, device: str, patience: float) -> float:
+def _copy(size: int, device: str) -> float:
     source = torch.zeros(size // 4, device=device)
     target = torch.empty_like(source)
-    return _fastest(lambda: target.copy_(source), device, patience)
+    return _fastest(lambda: target.copy_(source), device)
 
 
-def _fastest(work: Callable[[], object], device: str, patience: float) -> float:
+def _fastest(work: Callable[[], object], device: str) -> float:
     """Seconds of one call in the fastest of many bursts; a burst is long enough for the clock."""
     sync = torch.cuda.synchronize if device == "cuda" else (lambda: None)
     best, calls, began = float("inf"), 1, time.perf_counter()
     work()
-    while time.perf_counter() - began < patience:
+    while time.perf_counter() - began < PATIENCE:
         sync()
         start = time.perf_counter()
         for _ in range(calls):

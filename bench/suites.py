@@ -8,7 +8,7 @@ import torch
 
 from bench.methods import METHODS
 from bench.record import Value
-from bench.suite import Measure, Suite
+from bench.suite import Measure, Prediction, Suite
 from vidrd.sampling import Plan, Request
 
 MEASURES: dict[str, Measure] = {
@@ -183,6 +183,13 @@ def cost(values: Mapping[str, Value]) -> float:
     return start + int(values["videos"]) * branches * plan_of(values).fe if skip(values) is None else 0.0
 
 
+def predict(values: Mapping[str, Value]) -> Prediction | None:
+    """What the cell's networks will be asked for."""
+    from bench.predict import predict as counted  # noqa: PLC0415  (loads the networks' code, for a dry run only)
+
+    return counted(values) if skip(values) is None else None
+
+
 POCKET = Suite(
     question="What do longer videos cost, and what do they lose, by method, overlap and precision? (pocket world)",
     workload="pocket",
@@ -218,6 +225,7 @@ POCKET = Suite(
     reference=real,
     skip=skip,
     cost=cost,
+    predict=predict,
 )
 
 SUITES: dict[str, Suite] = {

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
-from bench.record import Number, Status, Value, write_atomic
+from bench.record import NotFiniteError, Number, Status, Value, write_atomic
 
 
 class Job(NamedTuple):
@@ -114,7 +114,7 @@ def _result(status: Status, reason: str, measured: Measured) -> str:
 
 def _verdict(error: Exception) -> tuple[Status, str]:
     line = next((line.strip() for line in str(error).splitlines() if line.strip()), "no message")
-    if isinstance(error, InvalidError):
+    if isinstance(error, InvalidError | NotFiniteError):
         return "invalid", line
     reason = f"{type(error).__name__}: {line}"
     # PyTorch's own class on a GPU; a plain RuntimeError with one of these texts from its allocator on a CPU

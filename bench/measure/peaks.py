@@ -33,22 +33,32 @@ def peaks(device: str = "cpu", *, again: bool = False, store: Path = STORE) -> P
         store: folder of the files, one for each identity.
     """
     kind = torch.device(device).type
-    identity = {"machine": machine(), "software": software(), "device": kind, "threads": torch.get_num_threads()}
-    path = store / f"{digest(identity)}.json"
-    before = None
-    if path.exists():
-        kept = json.loads(path.read_text(encoding="utf-8"))["peaks"]
-        before = Peaks(kept["flops"], kept["memory"], kept["cache"])
-        if not again:
-            return before
+    before = stored(kind, store=store)
+    if before is not None and not again:
+        return before
     found = measure(kind)
     if before is not None:
         flops = {name: max(value, before.flops.get(name, 0.0)) for name, value in found.flops.items()}
         found = Peaks(flops, max(found.memory, before.memory), max(found.cache, before.cache))
+    identity = _identity(kind)
     store.mkdir(parents=True, exist_ok=True)
     written = datetime.now(UTC).isoformat(timespec="seconds")
+    path = store / f"{digest(identity)}.json"
     write_atomic(path, json.dumps({"identity": identity, "peaks": found._asdict(), "written": written}, indent=1))
     return found
+
+
+def stored(device: str = "cpu", *, store: Path = STORE) -> Peaks | None:
+    """The peaks that were measured before; None if there are none."""
+    path = store / f"{digest(_identity(torch.device(device).type))}.json"
+    if not path.exists():
+        return None
+    kept = json.loads(path.read_text(encoding="utf-8"))["peaks"]
+    return Peaks(kept["flops"], kept["memory"], kept["cache"])
+
+
+def _identity(kind: str) -> dict[str, object]:
+    return {"machine": machine(), "software": software(), "device": kind, "threads": torch.get_num_threads()}
 
 
 def measure(device: str) -> Peaks:

@@ -50,6 +50,14 @@ def bench(session: nox.Session) -> None:
 
 
 @nox.session
+def gate(session: nox.Session) -> None:
+    """Is the checkout as fast, as small and as good as a revision? nox -s gate -- --base origin/main"""
+    install(session)
+    shared = [] if session.virtualenv.is_sandboxed else ["--environments", "shared"]
+    session.run("python", "-m", "bench", "gate", *shared, *session.posargs)
+
+
+@nox.session
 def report(session: nox.Session) -> None:
     """Tables of a finished run again: nox -s report -- runs/pocket --out reports/out"""
     install(session)

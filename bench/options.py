@@ -25,7 +25,8 @@ def axes_to_set(words: Sequence[str], command: Callable[..., int]) -> list[str]:
         axes = _axes(_suite(words, str(parameters["suite"].default)))
         if name not in axes:
             options = [f"--{each.replace('_', '-')}" for each in (*axes, *sorted(known))]
-            raise ValueError(f"there is no option {word.partition('=')[0]}{did_you_mean(word, options)}")
+            option = word.partition("=")[0]
+            raise ValueError(f"there is no option {option}{did_you_mean(option, options)}")
         values = [value] if equals else []
         while left and not left[0].startswith("--"):
             values.append(left.pop(0))

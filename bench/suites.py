@@ -6,6 +6,7 @@ from functools import cache
 
 import torch
 
+from bench.kernels.suite import KERNEL_SUITE
 from bench.methods import METHODS
 from bench.record import Value
 from bench.suite import Measure, Prediction, Suite
@@ -268,4 +269,5 @@ SUITES: dict[str, Suite] = {
         axes={"method": ("vidrd", "direct"), "precision": ("fp32", "bf16")},
         fixed={**POCKET.fixed, "frames": 16, "overlap": 4, "videos": 24, "batch": 2, "steps": 4},
     ),
+    "kernels": KERNEL_SUITE,
 }

@@ -67,22 +67,14 @@ def kernels(found: profile, *, cuda: bool, ranges: tuple[str, ...]) -> str:
         rows.append((event.key, event.count, seconds, float(event.flops or 0)))
     rows.sort(key=lambda row: -row[2])
     whole = sum(row[2] for row in rows) or 1.0
-    shown: list[tuple[Any, ...]] = [
-        (
-            f"`{name[:100]}`",
-            calls,
-            f"{1e3 * seconds:.3f}",
-            f"{seconds / whole:.1%}",
-            f"{flops / 1e9:.3f}" if flops else "",
-        )
-        for name, calls, seconds, flops in rows[:MOST]
-    ]
+
+    def line(name: str, calls: int, seconds: float, flops: float) -> tuple[Any, ...]:
+        return name, calls, f"{1e3 * seconds:.3f}", f"{seconds / whole:.1%}", f"{flops / 1e9:.3f}" if flops else ""
+
+    shown = [line(f"`{name[:100]}`", *row) for name, *row in rows[:MOST]]
     rest = rows[MOST:]
     if rest:
-        seconds = sum(row[2] for row in rest)
-        shown.append(
-            (f"{len(rest)} more", sum(r[1] for r in rest), f"{1e3 * seconds:.3f}", f"{seconds / whole:.1%}", "")
-        )
+        shown.append(line(f"{len(rest)} more", *(sum(row[i] for row in rest) for i in (1, 2, 3))))
     return tabulate(shown, headers=("kernel" if cuda else "operator", "calls", "ms", "share", "GFLOP"), tablefmt="pipe")
 
 

@@ -66,8 +66,15 @@ def _pocket(job: Job) -> Measured:
     return run(job)
 
 
+def _kernel(job: Job) -> Measured:
+    from bench.kernels.cell import run  # noqa: PLC0415
+
+    return run(job)
+
+
 WORKLOADS: dict[str, Workload] = {
     "pocket": Workload(_pocket, preload=("bench.pocket", "bench.suites", "tyro", "rich.progress")),
+    "kernel": Workload(_kernel, preload=("bench.kernels.cell", "bench.suites")),
 }
 
 

@@ -1,0 +1,185 @@
+"""One cell of the kernels suite: a kernel on a backend, timed by pytest-benchmark, checked against the first backend."""
+
+import copy
+import json
+import os
+import shutil
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from bench.kernels.table import KERNELS, Inputs, Run
+from bench.measure.peaks import peaks
+from bench.measure.physics import Work, count
+from bench.record import Number
+from bench.stats import median_number
+from bench.suite import Measure, Values
+from bench.worker import InvalidError, Job, Measured
+
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+# Largest error against the first backend, as a share of its largest value, that rounding explains.
+TOLERANCES = {"fp32": 1e-4, "bf16": 5e-2, "fp16": 1e-2}
+UNCACHED = 2**27  # bytes that no cache holds
+MEASURES: dict[str, Measure] = {
+    "call_seconds": Measure(
+        "s/call", "s", "lower", "cost", "Median of the rounds of pytest-benchmark, the GPU's work included."
+    ),
+    "share": Measure(
+        "% of bound", "%", "higher", "cost",
+        "Share of that time that this machine needs at its measured peaks: for the FLOPs of the first backend at the "
+        "speed of a matrix product, or for reading inputs and weights and writing the output at the speed of a copy, "
+        "whichever takes longer. Above 100 % the cell is invalid.",
+    ),
+    "gflop": Measure("GFLOP", "GFLOP", None, "cost", "Work of the first backend, counted on the meta device."),
+    "gflops": Measure("GFLOP/s", "GFLOP/s", "higher", "cost", "That work by the time of a call."),
+    "bandwidth": Measure("GB/s", "GB/s", "higher", "cost", "Bytes of inputs, weights and output by the time of a call."),
+    "error": Measure(
+        "error", "", "lower", "cost", "Largest difference to the first backend's output, of its largest value."
+    ),
+}  # fmt: skip
+TIMING = Path(__file__).with_name("timing.py")
+
+
+class Given:
+    """A pytest plug-in that hands the work to the timing function."""
+
+    def __init__(self, work: Run) -> None:
+        self._work = work
+
+    @pytest.fixture
+    def work(self) -> Run:
+        """What is to be timed, without arguments."""
+        return self._work
+
+
+def run(job: Job) -> Measured:
+    """Time, check and bound one kernel.
+
+    Raises:
+        InvalidError: the output is another than the first backend's, or faster than the machine can be.
+    """
+    values = job.values
+    device, precision = str(values["device"]), str(values["precision"])
+    kernel = KERNELS[str(values["kernel"])]
+    size, backend = str(values["size"]), str(values["backend"])
+    inputs = tuple(x.to(device, DTYPES[precision]) for x in kernel.inputs(size, torch.Generator().manual_seed(0)))
+    first = _built(kernel.backends[next(iter(kernel.backends))], size, device, precision)
+    function = _built(kernel.backends[backend], size, device, precision)
+    with torch.inference_mode():
+        output = function(*inputs)
+        error = _error(first(*inputs), output)
+        if not error <= TOLERANCES[precision]:
+            raise InvalidError(f"the output differs from that of the first backend by {error:.2g} of its largest value")
+        seconds = _timed(lambda: function(*inputs), job.folder, device)
+    work = _work(first, inputs)
+    numbers = {
+        "call_seconds": median_number(seconds, "s", "lower"),
+        "error": Number(error, "", "lower"),
+    }
+    if work is not None:
+        moved = sum(x.numel() * x.element_size() for x in (*inputs, output, *_weights(first)))
+        numbers |= _bounded(work, moved, seconds, device, precision)
+    why = "it does none that PyTorch counts" if work else "done by numpy: its work is not counted"
+    absent = {name: why for name in MEASURES if name not in numbers}
+    return Measured(
+        numbers=numbers,
+        samples={"call_seconds": tuple(seconds)},
+        absent=absent,
+        facts={"threads": str(torch.get_num_threads()), "inputs": ", ".join(str(tuple(x.shape)) for x in inputs)},
+    )
+
+
+def _built(build: Any, size: str, device: str, precision: str) -> Run:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        function: Run = build(size)
+    module = getattr(function, "_orig_mod", function)
+    if isinstance(module, nn.Module):
+        module.to(device, DTYPES[precision]).eval()
+    return function
+
+
+def _weights(function: Run) -> list[torch.Tensor]:
+    return list(function.parameters()) if isinstance(function, nn.Module) else []
+
+
+def _error(expected: torch.Tensor, found: torch.Tensor) -> float:
+    scale = float(expected.float().abs().max()) or 1.0
+    return float((expected.float() - found.float()).abs().max()) / scale
+
+
+def _timed(work: Run, folder: Path, device: str) -> list[float]:
+    """Seconds of a call in every round that pytest-benchmark chose to do."""
+    result = folder / "timing.json"
+    timer = "bench.kernels.timing.synchronised" if device == "cuda" else "time.perf_counter"
+    code = pytest.main(
+        [
+            str(TIMING), "-q", "-c", os.devnull, "--rootdir", str(folder), "-p", "no:cacheprovider",
+            "--benchmark-warmup=on", "--benchmark-warmup-iterations=3", "--benchmark-min-rounds=7",
+            "--benchmark-max-time=1.5", f"--benchmark-timer={timer}", f"--benchmark-json={result}",
+        ],
+        plugins=[Given(work)],
+    )  # fmt: skip
+    if code:
+        raise RuntimeError(f"pytest ended with {code}: see the log of this cell")
+    (found,) = json.loads(result.read_text(encoding="utf-8"))["benchmarks"]
+    rounds: list[float] = found["stats"]["data"]
+    return rounds
+
+
+def _work(function: Run, inputs: Inputs) -> Work | None:
+    """What the first backend asks for, counted on meta; None if it leaves torch."""
+    twin = copy.deepcopy(function).to("meta") if isinstance(function, nn.Module) else function
+    try:
+        return count(lambda: twin(*(x.to("meta") for x in inputs)))
+    except (NotImplementedError, RuntimeError):
+        return None
+
+
+def _bounded(work: Work, moved: int, seconds: list[float], device: str, precision: str) -> dict[str, Number]:
+    """Work, speed, and the share of the time that arithmetic or the bytes of inputs and outputs would take at least.
+
+    Raises:
+        InvalidError: a round was faster than that, also after the peaks were measured once more.
+    """
+    dtype = str(DTYPES[precision]).removeprefix("torch.")
+    for again in (False, True):
+        best = peaks(device, again=again)
+        least = max(work.flops / best.flops[dtype], moved / (best.memory if moved >= UNCACHED else best.cache))
+        if least <= min(seconds):
+            break
+    else:
+        raise InvalidError(f"a call took {min(seconds):.3g} s where this machine's peaks allow {least:.3g} s")
+    usual = median(seconds)
+    numbers = {
+        "share": Number(100 * least / usual, "%", "higher", n=len(seconds)),
+        "bandwidth": Number(moved / usual / 1e9, "GB/s", "higher", n=len(seconds)),
+    }
+    if work.flops:
+        numbers["gflop"] = Number(work.flops / 1e9, "GFLOP")
+        numbers["gflops"] = Number(work.flops / usual / 1e9, "GFLOP/s", "higher", n=len(seconds))
+    return numbers
+
+
+def skip(values: Values, *, cuda: bool) -> str | None:
+    """Why this machine or this kernel cannot do it."""
+    kernel, backend, on_gpu = KERNELS[str(values["kernel"])], str(values["backend"]), values["device"] == "cuda"
+    reasons = {
+        "no CUDA device was found": on_gpu and not cuda,
+        f"{values['kernel']} has no size {values['size']}": values["size"] not in kernel.sizes,
+        f"{backend} attention runs on CUDA only": not on_gpu and backend in ("efficient", "cudnn"),
+        "fp16 is measured on CUDA only, a CPU computes it by way of fp32: try bf16": (
+            values["precision"] == "fp16" and not on_gpu
+        ),
+        "some 13 TFLOP a call: minutes on a CPU, try CUDA": (
+            not on_gpu and values["kernel"] == "vae-decode" and values["size"] == "full"
+        ),
+        "no C++ compiler was found, which torch.compile needs on a CPU": (
+            not on_gpu and backend == "compile" and not any(map(shutil.which, ("c++", "g++", "clang++")))
+        ),
+    }
+    return next((reason for reason, holds in reasons.items() if holds), None)

@@ -76,7 +76,7 @@ MEASURES: dict[str, Measure] = {
     "step_seconds": Measure("step s", "s", "lower", "cost", "One denoising step: the median over all of all batches."),
     **{
         f"{stage}_share": Measure(
-            f"{stage} % of bound", "%", "higher", "cost",
+            f"{stage} %", "%", "higher", "cost",
             f"Share of the {stage} time that this machine needs at its peaks (a matrix product's arithmetic, the "
             "fastest copy's bytes) for the products, convolutions and attentions in it, all else free. Above 100 % "
             "the cell is invalid.",

@@ -1,9 +1,8 @@
-"""One cell of the kernels suite: a kernel on a backend, timed by pytest-benchmark, checked against the first backend."""
+"""One cell of the kernels suite: a kernel on a backend, timed by pytest-benchmark, checked against the first one."""
 
 import copy
 import json
 import os
-import shutil
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -12,35 +11,17 @@ import pytest
 import torch
 from torch import nn
 
+from bench.kernels.suite import DTYPES, MEASURES
 from bench.kernels.table import KERNELS, Inputs, Run
 from bench.measure.peaks import peaks
 from bench.measure.physics import Work, count
 from bench.record import Number
 from bench.stats import median_number
-from bench.suite import Measure, Values
 from bench.worker import InvalidError, Job, Measured
 
-DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 # Largest error against the first backend, as a share of its largest value, that rounding explains.
 TOLERANCES = {"fp32": 1e-4, "bf16": 5e-2, "fp16": 1e-2}
 UNCACHED = 2**27  # bytes that no cache holds
-MEASURES: dict[str, Measure] = {
-    "call_seconds": Measure(
-        "s/call", "s", "lower", "cost", "Median of the rounds of pytest-benchmark, the GPU's work included."
-    ),
-    "share": Measure(
-        "% of bound", "%", "higher", "cost",
-        "Share of that time that this machine needs at its measured peaks: for the FLOPs of the first backend at the "
-        "speed of a matrix product, or for reading inputs and weights and writing the output at the speed of a copy, "
-        "whichever takes longer. Above 100 % the cell is invalid.",
-    ),
-    "gflop": Measure("GFLOP", "GFLOP", None, "cost", "Work of the first backend, counted on the meta device."),
-    "gflops": Measure("GFLOP/s", "GFLOP/s", "higher", "cost", "That work by the time of a call."),
-    "bandwidth": Measure("GB/s", "GB/s", "higher", "cost", "Bytes of inputs, weights and output by the time of a call."),
-    "error": Measure(
-        "error", "", "lower", "cost", "Largest difference to the first backend's output, of its largest value."
-    ),
-}  # fmt: skip
 TIMING = Path(__file__).with_name("timing.py")
 
 
@@ -163,23 +144,3 @@ def _bounded(work: Work, moved: int, seconds: list[float], device: str, precisio
         numbers["gflop"] = Number(work.flops / 1e9, "GFLOP")
         numbers["gflops"] = Number(work.flops / usual / 1e9, "GFLOP/s", "higher", n=len(seconds))
     return numbers
-
-
-def skip(values: Values, *, cuda: bool) -> str | None:
-    """Why this machine or this kernel cannot do it."""
-    kernel, backend, on_gpu = KERNELS[str(values["kernel"])], str(values["backend"]), values["device"] == "cuda"
-    reasons = {
-        "no CUDA device was found": on_gpu and not cuda,
-        f"{values['kernel']} has no size {values['size']}": values["size"] not in kernel.sizes,
-        f"{backend} attention runs on CUDA only": not on_gpu and backend in ("efficient", "cudnn"),
-        "fp16 is measured on CUDA only, a CPU computes it by way of fp32: try bf16": (
-            values["precision"] == "fp16" and not on_gpu
-        ),
-        "some 13 TFLOP a call: minutes on a CPU, try CUDA": (
-            not on_gpu and values["kernel"] == "vae-decode" and values["size"] == "full"
-        ),
-        "no C++ compiler was found, which torch.compile needs on a CPU": (
-            not on_gpu and backend == "compile" and not any(map(shutil.which, ("c++", "g++", "clang++")))
-        ),
-    }
-    return next((reason for reason, holds in reasons.items() if holds), None)

@@ -187,19 +187,20 @@ class Watch:
         """Most bytes that any look saw this process hold."""
         return max((look.used for look in self.snapshots if look.used is not None), default=None)
 
-    def joules(self) -> float | None:
-        """Power integrated over the looks."""
+    def watts(self) -> float | None:
+        """Mean power over the looks, each weighted by the time around it."""
         points = [(look.at, look.power) for look in self.snapshots if look.power is not None]
         if len(points) < 2:
             return None
-        return sum((b - a) * (p + q) / 2 for (a, p), (b, q) in pairwise(points))
+        joules = sum((b - a) * (p + q) / 2 for (a, p), (b, q) in pairwise(points))
+        return joules / (points[-1][0] - points[0][0])
 
 
 def energy_of(work: Callable[[], object], card: Card, *, least: float = LEAST_WINDOW) -> Energy | str:
     """Joules of one run of `work`, or why there are none. Nothing is subtracted for an idle card.
 
     The work is repeated until the window lasts `least` seconds, since the counter moves in steps. Cards without a
-    counter have their power integrated. `work` must return only when the GPU has finished.
+    counter have their mean power taken. `work` must return only when the GPU has finished.
     """
     began, runs = time.perf_counter(), 0
     before = card.energy_counter()
@@ -213,10 +214,10 @@ def energy_of(work: Callable[[], object], card: Card, *, least: float = LEAST_WI
         if after <= before:
             return f"NVML's energy counter stood still for {seconds:.1f} s"
         return Energy((after - before) / runs, seconds, runs, "NVML energy counter")
-    integral = watch.joules()
-    if integral is None:
+    watts = watch.watts()
+    if watts is None:
         return card.absent.get("energy", "no counter") + "; " + card.absent.get("power", "no power readings")
-    return Energy(integral / runs, seconds, runs, "NVML power, integrated")
+    return Energy(watts * seconds / runs, seconds, runs, "NVML power, averaged")
 
 
 def spoiled(looks: Iterable[Snapshot]) -> str:

@@ -81,18 +81,18 @@ def test_memory_of_a_process_that_nvml_does_not_show_is_absent():
 
 def test_energy_is_the_counters_over_a_window_of_many_runs():
     with card(None, FakeNvml(power=500.0)) as found:
-        energy = energy_of(busy, found, least=0.5)
+        energy = energy_of(lambda: sum(range(1000)), found, least=0.5)
     assert energy.source == "NVML energy counter"
     assert energy.seconds >= 0.5
     assert energy.runs > 1
-    assert energy.joules * energy.runs == pytest.approx(500.0 * energy.seconds, rel=0.1)
+    assert energy.joules * energy.runs == pytest.approx(500.0 * energy.seconds, rel=0.25)
 
 
-def test_a_card_without_a_counter_has_its_power_integrated():
+def test_a_card_without_a_counter_has_its_power_averaged():
     with card(None, FakeNvml(power=200.0, lacks={"nvmlDeviceGetTotalEnergyConsumption"})) as found:
-        energy = energy_of(busy, found, least=0.3)
-    assert energy.source == "NVML power, integrated"
-    assert energy.joules * energy.runs == pytest.approx(200.0 * energy.seconds, rel=0.1)
+        energy = energy_of(lambda: sum(range(1000)), found, least=0.3)
+    assert energy.source == "NVML power, averaged"
+    assert energy.joules * energy.runs == pytest.approx(200.0 * energy.seconds)
 
 
 def test_energy_that_cannot_be_had_says_why():

@@ -52,8 +52,8 @@ class Finding:
     verdict: Verdict
     reason: str
     unit: str = ""
-    base: float | None = None
-    head: float | None = None
+    base: float | int | None = None
+    head: float | int | None = None
     change: float | None = None
     low: float | None = None
     high: float | None = None
@@ -90,7 +90,7 @@ def speed(
     cell: str,
     pairs: Sequence[Pair],
     *,
-    margin: float = 0.03,  # slower by so much is still allowed, as a share
+    margin: float | int = 0.03,  # slower by so much is still allowed, as a share
     alpha: float = ALPHA,
     confirmed: bool = False,
 ) -> Finding:
@@ -163,8 +163,8 @@ def confirm(first: Finding, again: Finding) -> Finding:
 def count(
     cell: str,
     measure: str,
-    base: float | None,
-    head: float | None,
+    base: float | int | None,
+    head: float | int | None,
     *,
     tolerance: float = 0.0,  # as a share of the base
     unit: str = "",

@@ -57,8 +57,8 @@ class Settings:
     margin: float = 0.03  # a slow-down up to this share is allowed
     alpha: float = ALPHA
     may_change: bool = False  # another output is meant, and judged by its quality
-    timeout: float = 300.0  # seconds an arm may take for one answer
-    max_minutes: float | None = None  # begin no further pair of processes after this
+    timeout: float | int = 300  # seconds an arm may take for one answer
+    max_minutes: float | int | None = None  # begin no further pair of processes after this
     seed: int = 0
 
     def __post_init__(self) -> None:

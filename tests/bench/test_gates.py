@@ -153,9 +153,9 @@ def test_quality_errs_as_seldom_as_it_says():
 
 def test_a_measure_without_direction_cannot_get_worse():
     with pytest.raises(ValueError, match="no direction to get worse"):
-        not_worse("", "motion", Estimate(0, 1, 3, 4), margin=0.1, better="real")
+        not_worse("", "motion", Estimate(0.0, 1.0, 3, 4), margin=0.1, better="real")
     with pytest.raises(ValueError, match="above 0"):
-        not_worse("", "fvd", Estimate(0, 1, 3, 4), margin=0.0, better="lower")
+        not_worse("", "fvd", Estimate(0.0, 1.0, 3, 4), margin=0.0, better="lower")
 
 
 def test_another_recipe_is_no_speed_up():

@@ -6,8 +6,8 @@ Every trial is a whole gate, confirmation included, on the machine as it is. Fau
 revision by replacing lines of the product, not of the bench.
 """
 
+import os
 import shutil
-import subprocess
 import sys
 import time
 from collections.abc import Iterator
@@ -36,6 +36,7 @@ class Fault(NamedTuple):
     expected: tuple[str, ...]
 
 
+NONE = Fault("none: the revision against itself", {}, ("PASS", "INCONCLUSIVE"))
 PIPELINE = "vidrd/pipeline.py"
 DENOISER = "vidrd/denoiser.py"
 FAULTS = {
@@ -78,7 +79,8 @@ FAULTS = {
             PIPELINE: (
                 (
                     "        clip = clip or self.config.clip\n",
-                    "        clip = clip or self.config.clip\n        self.kept = [*getattr(self, 'kept', []), latents.clone()]\n",
+                    "        clip = clip or self.config.clip\n"
+                    "        self.kept = [*getattr(self, 'kept', []), latents.clone()]\n",
                 ),
             )
         },
@@ -127,25 +129,18 @@ def trials(
     first = _first_timestep(int(cells[0][1]["steps"]))
     number = 0
     for name, times in counts.items():
-        if name == "self":
-            head, told, expected = (
-                base._replace(name="head"),
-                "none: the revision against itself",
-                ("PASS", "INCONCLUSIVE"),
-            )
-        else:
-            fault = FAULTS[name]
-            tree = plant(fault, base.tree, folder / name, first)
-            head, told, expected = base._replace(name="head", tree=tree), fault.name, fault.expected
+        fault = FAULTS.get(name, NONE)
+        tree = plant(fault, base.tree, folder / name, first) if fault.changes else base.tree
+        head = base._replace(name="head", tree=tree)
         for _ in range(times):
             number += 1
             began = time.monotonic()
             findings, _ = duel(cells, base, head, replace(settings, seed=1000 * number), folder, lambda line: None)
             verdict = overall(findings)
             row = {
-                "planted": told,
+                "planted": fault.name,
                 "verdict": verdict,
-                "as hoped": "yes" if verdict in expected else "NO",
+                "as hoped": "yes" if verdict in fault.expected else "NO",
                 "by": _because(findings),
                 "speed": _speed(findings),
                 "s": round(time.monotonic() - began),
@@ -209,14 +204,15 @@ def main(
     print(table)
     if out is not None:
         here = machine()
-        load = subprocess.run(["uptime"], capture_output=True, text=True, check=False).stdout.strip()
+        load = f"{os.getloadavg()[2]:.1f}"
         before = out.read_text(encoding="utf-8") + "\n" if out.exists() else "# Trials of the gate\n\n"
-        write_atomic(
-            out,
-            f"{before}{datetime.now(UTC).date()}, revision {commit[:12]}, {here['cpu']}, {here['cores']} cores shared with "
-            f"other work ({load}); cell {cells[0][0]}, {processes} pairs of processes, {pairs} timed pairs in each, one "
-            f"thread, margin {settings.margin:.0%}. speed: head against base with its 98 % interval.\n\n{table}\n",
+        how = (
+            f"{datetime.now(UTC).date()}, revision {commit[:12]}, {here['cpu']}, {here['cores']} cores, shared with "
+            f"other work (load {load} over the last 15 minutes); cell {cells[0][0]}, {processes} pairs of processes, "
+            f"{pairs} timed pairs in each, one thread, margin {settings.margin:.0%}. speed: head against base with its "
+            "98 % interval."
         )
+        write_atomic(out, f"{before}{how}\n\n{table}\n")
 
 
 if __name__ == "__main__":

@@ -48,15 +48,21 @@ class Asked:
         setattr(module, method, noted)
 
     def work(self) -> dict[str, list[tuple[int, Work]]]:
-        """Stage -> (how many calls, the work of one), counted on copies without weights."""
+        """Stage -> (how many calls, the work of one), counted on copies without weights.
+
+        A stage whose network asks for the values of its tensors cannot be counted, and is left out.
+        """
         found: dict[str, list[tuple[int, Work]]] = {}
         for stage, (module, method) in self._modules.items():
             noted = module.__dict__.pop(method)  # a copy must not note, nor copy what notes
             try:
                 twin = copy.deepcopy(module).to("meta")
+                calls = self.calls[stage].items()
+                found[stage] = [(times, _count(getattr(twin, method), key)) for key, times in calls]
+            except (NotImplementedError, RuntimeError):
+                continue
             finally:
                 setattr(module, method, noted)
-            found[stage] = [(times, _count(getattr(twin, method), key)) for key, times in self.calls[stage].items()]
         return found
 
 

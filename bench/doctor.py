@@ -11,6 +11,7 @@ from tabulate import tabulate
 
 from bench.measure.machine import ROOT, files_hash, machine, revision, software
 from bench.measure.nvml import SPOILING, Card, card
+from bench.measure.peaks import nominal, stored
 
 DISTURBED = 4  # exit code: timings here would be disturbed
 NEED_DISK = 5e9  # bytes: an environment and a long run
@@ -49,12 +50,15 @@ def examine(api: Any = None) -> Iterator[Finding]:
     yield from _processor(int(here["cores"]), torch.get_num_threads())
     yield from _space()
     yield from _weights()
+    yield _peaks("cpu", str(here["cpu"]))
     with card(None, api) as found:
         if isinstance(found, str):
             state: Literal["note", "bad"] = "bad" if torch.cuda.is_available() else "note"
             yield Finding("GPU", state, f"none: {found}", "suites run on the CPU" if state == "note" else "mend NVML")
         else:
             yield from _gpu(found)
+            if torch.cuda.is_available():
+                yield _peaks("cuda", torch.cuda.get_device_name())
     if api is None and not isinstance(found, str) and not torch.cuda.is_available():
         yield Finding("CUDA", "bad", f"torch {torch.__version__} sees no device", "install a CUDA build")
 
@@ -119,6 +123,20 @@ def _weights() -> Iterator[Finding]:
             yield Finding(name, "good", f"whole, {files_hash((name,))[:12]}")
         except ValueError as error:
             yield Finding(name, "bad", str(error), "git checkout -- weights")
+
+
+def _peaks(device: str, name: str) -> Finding:
+    """What was measured here, beside what the data sheet promises: far below it something is wrong with the machine."""
+    found = stored(device)
+    if found is None:
+        return Finding(f"peaks {device}", "note", "not measured yet", "the first run with a bound measures them")
+    sheet = nominal(name)
+    told = [
+        f"{dtype} {speed / 1e12:.3g} TFLOP/s" + (f" (nominal {sheet[dtype] / 1e12:.3g})" if dtype in sheet else "")
+        for dtype, speed in found.flops.items()
+    ]
+    told.append(f"copy {found.memory / 1e9:.3g} GB/s" + (f" (nominal {sheet['memory'] / 1e9:.3g})" if sheet else ""))
+    return Finding(f"peaks {device}", "good", ", ".join(told))
 
 
 def _gpu(found: Card) -> Iterator[Finding]:

@@ -74,7 +74,7 @@ def _kernel(job: Job) -> Measured:
 
 WORKLOADS: dict[str, Workload] = {
     "pocket": Workload(_pocket, preload=("bench.pocket", "bench.suites", "tyro", "rich.progress")),
-    "kernel": Workload(_kernel, preload=("bench.kernels.cell", "bench.suites")),
+    "kernel": Workload(_kernel, preload=("bench.kernels.cell", "bench.suites", "tyro", "rich.progress")),
 }
 
 

@@ -5,10 +5,12 @@ import json
 import os
 from pathlib import Path
 from statistics import median
+from time import perf_counter
 from typing import Any
 
 import pytest
 import torch
+import torch._dynamo
 from torch import nn
 
 from bench.kernels.suite import DTYPES, MEASURES
@@ -51,14 +53,22 @@ def run(job: Job) -> Measured:
     first = _built(kernel.backends[next(iter(kernel.backends))], size, device, precision)
     function = _built(kernel.backends[backend], size, device, precision)
     with torch.inference_mode():
+        began = perf_counter()
         output = function(*inputs)
+        float(output.flatten()[0])  # waits for the GPU
+        cold = perf_counter() - began
         error = _error(first(*inputs), output)
         if not error <= TOLERANCES[precision]:
             raise InvalidError(f"the output differs from that of the first backend by {error:.2g} of its largest value")
+        function(*inputs)
+        graphs = _graphs()
         seconds = _timed(lambda: function(*inputs), job.folder, device)
+        if _graphs() != graphs:
+            raise InvalidError("torch.compile compiled again while the kernel was timed")
     work = _work(first, inputs)
     numbers = {
         "call_seconds": median_number(seconds, "s", "lower"),
+        "cold_seconds": Number(cold, "s", "lower"),
         "error": Number(error, "", "lower"),
     }
     if work is not None:
@@ -72,6 +82,11 @@ def run(job: Job) -> Measured:
         absent=absent,
         facts={"threads": str(torch.get_num_threads()), "inputs": ", ".join(str(tuple(x.shape)) for x in inputs)},
     )
+
+
+def _graphs() -> int:
+    """How many graphs torch.compile has made in this process."""
+    return int(torch._dynamo.utils.counters["stats"]["unique_graphs"])
 
 
 def _built(build: Any, size: str, device: str, precision: str) -> Run:

@@ -14,6 +14,7 @@ MEASURES: dict[str, Measure] = {
     "call_seconds": Measure(
         "s/call", "s", "lower", "cost", "Median of the rounds of pytest-benchmark, the GPU's work included."
     ),
+    "cold_seconds": Measure("cold s", "s", "lower", "cost", "The very first call, torch.compile's work included."),
     "share": Measure(
         "% of bound", "%", "higher", "cost",
         "Share of that time that this machine needs at its measured peaks: for the FLOPs of the first backend at the "

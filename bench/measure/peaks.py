@@ -21,7 +21,7 @@ NOMINAL = {  # dense, no sparsity, from the makers' data sheets: for comparison,
     "H100": {"float32": 67e12, "bfloat16": 989e12, "float16": 989e12, "memory": 3.35e12},
     "H200": {"float32": 67e12, "bfloat16": 989e12, "float16": 989e12, "memory": 4.8e12},
     "A100": {"float32": 19.5e12, "bfloat16": 312e12, "float16": 312e12, "memory": 2.04e12},
-}
+}  # a copy's bytes are reads and writes, as the data sheets count them
 
 
 def peaks(device: str = "cpu", *, again: bool = False, store: Path = STORE) -> Peaks:

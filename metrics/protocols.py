@@ -99,7 +99,7 @@ TGAN2_INPUT = Resample("bilinear-corners", "squash", 112)
 FVD: dict[str, FvdProtocol] = {
     "clean": FvdProtocol(
         epsilon=1e-3,
-        resample=Resample("bilinear-antialias", "crop", 224),
+        resample=Resample("bilinear-antialias", "crop", 224, "floor"),
         real=Sampling("given", "shuffled", "random", 2048, storage=PLAIN),
         fake=Sampling("given", "shuffled", "first", 2048),
         ddof=1,

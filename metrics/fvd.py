@@ -7,14 +7,13 @@ the set: it says neither which video is bad nor whether the fault is quality or 
 
 from collections.abc import Sequence
 from itertools import accumulate, pairwise
-from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Float, Int, UInt8
 
 from metrics.features import FeatureNetwork, extract
 from metrics.frames import check_videos, windows
-from metrics.score import Score
+from metrics.score import Replicated, Score
 from metrics.statistics import Gaussian, Spread, deal, frechet_distance, jackknife_interval, leave_one_out
 
 HANDS = 20  # groups that the jackknife leaves out one at a time
@@ -53,17 +52,6 @@ def fvd(
         embeddings.append(extract(network, cut, batch_size=batch_size).embedding)
         sources.append(source)
     return frechet_score(*embeddings, *sources, ddof=ddof)
-
-
-class Replicated(NamedTuple):
-    """A score and the values it was jackknifed from: per side, the distance with one group of its videos left out.
-
-    Two scores against the same real set, of videos of the same prompts and seeds, differ by less than their intervals
-    let fear; `metrics.paired.difference_of_replicates` takes the interval of their difference from here.
-    """
-
-    score: Score
-    left_out: tuple[list[float], list[float]]  # of the real side, of the generated side; empty where too few videos came
 
 
 def frechet_score(
@@ -196,8 +184,8 @@ def frechet_infinity(
     _check_pair(real, fake)
     if sizes < 2 or not 0 < smallest < 1 or min(len(real), len(fake)) * smallest < 2:
         raise ValueError(
-            f"a line in 1/n needs at least 2 sizes and 2 rows in the smallest subset, {sizes} sizes from {smallest:g} of "
-            f"{min(len(real), len(fake))} rows came: give more videos"
+            f"a line in 1/n needs at least 2 sizes and 2 rows in the smallest subset, {sizes} sizes from {smallest:g} "
+            f"of {min(len(real), len(fake))} rows came: give more videos"
         )
     random = np.random.default_rng(seed)
     orders = [(random.permutation(len(real)), random.permutation(len(fake))) for _ in range(permutations)]

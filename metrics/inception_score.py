@@ -1,8 +1,8 @@
 """Inception Score: are single videos recognised with certainty, and are all classes there?
 
 Blind to variety within a class (one video of each class, repeated, is perfect), to motion that the classifier does not
-need, to how real the frames look as long as they are recognised; and it rewards a set whose classes are evener than real
-video's. It depends on n and on the number of splits: see `ceiling`.
+need, to how real the frames look as long as they are recognised; it never sees real video, and may exceed the score
+of it. It depends on n and on the number of splits: see `ceiling`.
 """
 
 import numpy as np
@@ -11,7 +11,7 @@ from scipy.special import log_softmax, xlogy
 
 from metrics.features import FeatureNetwork, extract
 from metrics.frames import check_videos, windows
-from metrics.score import Score
+from metrics.score import Replicated, Score
 from metrics.statistics import deal, jackknife_interval
 
 
@@ -63,6 +63,18 @@ def score_of_probabilities(
     epsilon: float = 0.0,  # added to both probabilities inside the logarithms, as some published code does
     shuffle: int | None = None,  # seed of the legacy numpy generator that shuffles the rows first; None = as they come
 ) -> Score:
+    """Inception Score from class probabilities: `probability_replicates` without what its interval was made of."""
+    return probability_replicates(probabilities, source, splits=splits, epsilon=epsilon, shuffle=shuffle).score
+
+
+def probability_replicates(
+    probabilities: Float[np.ndarray, "N K"],
+    source: Int[np.ndarray, " N"] | None = None,  # the video each row comes from; None = each from its own
+    *,
+    splits: int = 1,
+    epsilon: float = 0.0,  # added to both probabilities inside the logarithms, as some published code does
+    shuffle: int | None = None,  # seed of the legacy numpy generator that shuffles the rows first; None = as they come
+) -> Replicated:
     """Inception Score from class probabilities: the mean over splits of exp(mean_i KL(p_i || mean of the split)).
 
     Natural logarithms in float64, 0 log 0 = 0. Split s holds the rows [s*N//splits, (s+1)*N//splits) in the order
@@ -81,14 +93,15 @@ def score_of_probabilities(
     hands = deal(np.arange(n) if source is None else source)
     if shuffle is not None:
         order = np.arange(n)
-        np.random.RandomState(shuffle).shuffle(order)  # noqa: NPY002 - the published score is shuffled by this one
+        np.random.RandomState(shuffle).shuffle(order)  # the published score's own
         wide, hands = wide[order], hands[order]
     value = _mean_over_splits(wide, splits, epsilon)
     left_out = [wide[hands != hand] for hand in range(hands.max() + 1)]
     if len(left_out) < 3 or min(len(rest) for rest in left_out) < splits:
-        return Score(value, n)
-    low, high = jackknife_interval(value, [[_mean_over_splits(rest, splits, epsilon) for rest in left_out]])
-    return Score(value, n, max(1.0, low), min(float(classes), high))
+        return Replicated(Score(value, n), ([],))
+    values = [_mean_over_splits(rest, splits, epsilon) for rest in left_out]
+    low, high = jackknife_interval(value, [values])
+    return Replicated(Score(value, n, max(1.0, low), min(float(classes), high)), (values,))
 
 
 def _mean_over_splits(probabilities: Float64[np.ndarray, "N K"], splits: int, epsilon: float) -> float:

@@ -10,7 +10,7 @@ from jaxtyping import Float, Float64, Int, UInt8
 
 from metrics.features import FeatureNetwork, extract
 from metrics.frames import check_videos, windows
-from metrics.score import Score
+from metrics.score import Replicated, Score
 from metrics.statistics import deal, jackknife_interval
 
 BLOCK = 1024  # rows whose kernel values are held at a time
@@ -46,6 +46,21 @@ def kernel_score(
     offset: float = 1.0,
     biased: bool = False,
 ) -> Score:
+    """Squared maximum mean discrepancy: `kernel_replicates` without the values that its interval was made of."""
+    rows = (real, fake, real_source, fake_source)
+    return kernel_replicates(*rows, degree=degree, offset=offset, biased=biased).score
+
+
+def kernel_replicates(
+    real: Float[np.ndarray, "N F"],
+    fake: Float[np.ndarray, "M F"],
+    real_source: Int[np.ndarray, " N"] | None = None,  # the video each row comes from; None = each from its own
+    fake_source: Int[np.ndarray, " M"] | None = None,
+    *,
+    degree: int = 3,
+    offset: float = 1.0,
+    biased: bool = False,
+) -> Replicated:
     """Squared maximum mean discrepancy under the kernel (x . y / F + offset)^degree, in float64.
 
     Unbiased by default: a sample's kernel with itself is left out (not that of two windows of one video), and the value
@@ -89,13 +104,13 @@ def kernel_score(
     whole = np.ones(len(counts[0])), np.ones(len(counts[1]))
     value = distance(whole)
     if min(map(len, whole)) < 3 or any(count.sum() - count.max() < 2 for count in counts):
-        return Score(value, len(fake))
+        return Replicated(Score(value, len(fake)), ([], []))
     left_out = (
         [distance((whole[0] - out, whole[1])) for out in np.eye(len(whole[0]))],
         [distance((whole[0], whole[1] - out)) for out in np.eye(len(whole[1]))],
     )
     low, high = jackknife_interval(value, left_out)
-    return Score(value, len(fake), low, high)
+    return Replicated(Score(value, len(fake), low, high), left_out)
 
 
 def _group_sums(

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from jaxtyping import Float, Int
 
-from metrics.score import Score
+from metrics.score import Replicated, Score
 from metrics.statistics import deal, jackknife_interval
 
 
@@ -64,10 +64,8 @@ def paired_difference(
 
 
 def difference_of_replicates(
-    first: Score,
-    second: Score,
-    first_left_out: Sequence[Sequence[float]],  # per side (real, generated), as `metrics.fvd.Replicated` has it
-    second_left_out: Sequence[Sequence[float]],
+    first: Replicated,
+    second: Replicated,
     *,
     paired: Sequence[bool],  # per side: both scores left out the same videos at the same places
 ) -> Score:
@@ -79,9 +77,9 @@ def difference_of_replicates(
     Raises:
         ValueError: a shared side that was dealt into different numbers of groups.
     """
-    value, n = second.value - first.value, min(first.n, second.n)
+    value, n = second.score.value - first.score.value, min(first.score.n, second.score.n)
     sides: list[list[float]] = []
-    for a, b, shared in zip(first_left_out, second_left_out, paired, strict=True):
+    for a, b, shared in zip(first.left_out, second.left_out, paired, strict=True):
         if shared and len(a) != len(b):
             raise ValueError(f"a shared side must be dealt alike, {len(a)} and {len(b)} groups came: score both again")
         sides += [[y - x for x, y in zip(a, b, strict=True)]] if shared else [list(a), list(b)]

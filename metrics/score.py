@@ -14,6 +14,17 @@ class Score(NamedTuple):
     high: float | None = None
 
 
+class Replicated(NamedTuple):
+    """A score and what it was jackknifed from: per side, the values with one group of that side's videos left out.
+
+    Two scores against the same real set, of videos of the same prompts and seeds, differ by less than their intervals
+    let fear; `metrics.paired.difference_of_replicates` takes the interval of their difference from here.
+    """
+
+    score: Score
+    left_out: tuple[list[float], ...]  # the real side before the generated; empty lists where too few videos came
+
+
 @dataclass(frozen=True)
 class Metric:
     """One row of `metrics.METRICS`."""

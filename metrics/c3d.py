@@ -16,6 +16,7 @@ from torch.nn import functional as F
 
 from metrics.features import Features
 from metrics.frames import check_videos
+from metrics.precision import full_float32
 from metrics.preprocess import c3d_input
 from metrics.protocols import DEFAULT_IS, IS, IsProtocol
 from metrics.weights import load
@@ -119,7 +120,8 @@ class C3DFeatures:
         return Features(rows, {"ucf101": rows})
 
     def _logits(self, videos: UInt8[np.ndarray, "N T H W C"]) -> Float32[np.ndarray, "N 101"]:
-        return self.network(c3d_input(videos, self.row, self.mean).to(self.device)).cpu().numpy()
+        with full_float32():
+            return self.network(c3d_input(videos, self.row, self.mean).to(self.device)).cpu().numpy()
 
 
 def load_c3d(

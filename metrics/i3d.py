@@ -19,6 +19,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_weights
 
 from metrics.features import Features
 from metrics.frames import check_videos
+from metrics.precision import full_float32
 from metrics.preprocess import i3d_input
 from metrics.protocols import DEFAULT_FVD, FVD, FvdProtocol
 from metrics.weights import Loaded, load
@@ -215,7 +216,8 @@ class I3DFeatures:
     def _logits(self, videos: UInt8[np.ndarray, "N T H W C"]) -> Float[np.ndarray, "N 400"]:
         wide = torch.float64 if self.precision == "float64" else torch.float32
         clips = i3d_input(videos, self.row.resample, dtype=wide)
-        return self.network(clips.to(self.device, PRECISIONS[self.precision])).to("cpu", wide).numpy()
+        with full_float32():
+            return self.network(clips.to(self.device, PRECISIONS[self.precision])).to("cpu", wide).numpy()
 
 
 def load_i3d(

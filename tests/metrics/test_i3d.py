@@ -10,6 +10,7 @@ from torch.nn import functional as F
 
 from metrics.features import FeatureNetwork, extract
 from metrics.i3d import I3D, SamePool, Unit, build_i3d, constant_clips, i3d_shapes, load_i3d, same_padding
+from metrics.precision import full_float32
 from metrics.protocols import FVD
 from metrics.weights import WeightsError
 from metrics.weights.known import CHECKSUMS
@@ -227,6 +228,15 @@ def test_what_is_refused(saved, weights, tmp_path, monkeypatch):
 def test_reduced_precision_stands_in_the_name(saved):
     assert load_i3d(saved, "google").name == "i3d:google:unrecognised"
     assert load_i3d(saved, "google", precision="bfloat16").name == "i3d:google:unrecognised:bfloat16"
+
+
+def test_full_float32_is_asked_for_while_it_runs_and_only_then():
+    convolutions = torch.backends.cudnn.conv
+    before = convolutions.fp32_precision
+    with pytest.raises(KeyError), full_float32():
+        assert convolutions.fp32_precision == torch.backends.cuda.matmul.fp32_precision == "ieee"
+        raise KeyError
+    assert convolutions.fp32_precision == before
 
 
 def test_shapes_know_no_counters():

@@ -5,7 +5,9 @@ method more than many videos do.
 """
 
 import hashlib
+from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
@@ -21,11 +23,11 @@ LUMA = np.array([0.299, 0.587, 0.114])
 SMALLEST = 128  # pixels a side that RAFT's pyramid asks for
 
 
-class Flows(NamedTuple):
-    """Flows in pixels a frame, (x, y) last: entry t of `forward` leads from frame t to t + 1, of `backward` back."""
+class Pair(NamedTuple):
+    """Flows in pixels a frame, (x, y) last, between two neighbouring frames."""
 
-    forward: Float32[np.ndarray, "T H W 2"]
-    backward: Float32[np.ndarray, "T H W 2"]
+    forward: Float32[np.ndarray, "H W 2"]
+    backward: Float32[np.ndarray, "H W 2"]
 
 
 class Flow(Protocol):
@@ -36,8 +38,8 @@ class Flow(Protocol):
         """Method, settings and, for a network, the sha256 of its weights."""
         ...
 
-    def __call__(self, video: Video) -> Flows:
-        """The flows between neighbouring frames of one video of at least 2 frames."""
+    def __call__(self, video: Video) -> Iterator[Pair]:
+        """The flows between frames 0 and 1, 1 and 2, ... of one video; only a few are in memory at a time."""
         ...
 
 
@@ -66,14 +68,10 @@ class Farneback:
         settings = (self.pyramid, self.levels, self.window, self.iterations, self.neighbourhood, self.sigma)
         return f"farneback({','.join(map(str, settings))}) opencv {cv2.__version__}"
 
-    def __call__(self, video: Video) -> Flows:
+    def __call__(self, video: Video) -> Iterator[Pair]:
         """The flows between neighbouring frames."""
-        grey = luma(video)
-        pairs = range(len(grey) - 1)
-        return Flows(
-            np.stack([self._between(grey[t], grey[t + 1]) for t in pairs]),
-            np.stack([self._between(grey[t + 1], grey[t]) for t in pairs]),
-        )
+        for a, b in pairwise(luma(video)):
+            yield Pair(self._between(a, b), self._between(b, a))
 
     def _between(self, a: UInt8[np.ndarray, "H W"], b: UInt8[np.ndarray, "H W"]) -> Float32[np.ndarray, "H W 2"]:
         start = np.zeros((*a.shape, 2), dtype=np.float32)
@@ -105,10 +103,11 @@ class Raft:
         """Network, updates and the sha256 of the weights."""
         return self._name
 
-    def __call__(self, video: Video) -> Flows:
+    def __call__(self, video: Video) -> Iterator[Pair]:
         """The flows between neighbouring frames."""
-        a, b = video[:-1], video[1:]
-        return Flows(self._between(a, b), self._between(b, a))
+        for first in range(0, len(video) - 1, self._batch):
+            a, b = video[first : first + self._batch], video[first + 1 : first + 1 + self._batch]
+            yield from map(Pair, self._between(a[: len(b)], b), self._between(b, a[: len(b)]))
 
     def _between(self, a: Video, b: Video) -> Float32[np.ndarray, "T H W 2"]:
         import torch  # noqa: PLC0415 - the other measures need no torch, which is slow to import
@@ -119,26 +118,18 @@ class Raft:
         scale = max(1.0, SMALLEST / min(height, width))
         size = [8 * round(side * scale / 8) for side in (height, width)]
         stretch = torch.tensor([width / size[1], height / size[0]], dtype=torch.float32).view(1, 2, 1, 1)
-        parts = []
         with torch.inference_mode():
-            for first in range(0, len(a), self._batch):
-                pair = [
-                    F.interpolate(
-                        torch.from_numpy(np.ascontiguousarray(side[first : first + self._batch]))
-                        .to(device)
-                        .permute(0, 3, 1, 2)
-                        .float()
-                        / 127.5
-                        - 1,
-                        size=size,
-                        mode="bilinear",
-                    )
-                    for side in (a, b)
-                ]
-                flow = self._network(*pair, num_flow_updates=self._updates)[-1]
-                flow = F.interpolate(flow, size=(height, width), mode="bilinear").cpu() * stretch
-                parts.append(flow.permute(0, 2, 3, 1).contiguous().numpy())
-        return np.concatenate(parts)
+            pair = [
+                F.interpolate(
+                    torch.from_numpy(np.ascontiguousarray(side)).to(device).permute(0, 3, 1, 2).float() / 127.5 - 1,
+                    size=size,
+                    mode="bilinear",
+                )
+                for side in (a, b)
+            ]
+            flow = self._network(*pair, num_flow_updates=self._updates)[-1]
+            flow = F.interpolate(flow, size=(height, width), mode="bilinear").cpu() * stretch
+            return flow.permute(0, 2, 3, 1).contiguous().numpy()
 
 
 def load_raft(path: Path | str, *, device: str = "cpu", updates: int = 12) -> Raft:

@@ -78,8 +78,7 @@ def jitter(videos: Videos) -> Score:
     """J = sum A_t / sum (D_{t-1} + D_t), in [0, 1]: how much of the change from frame to frame is taken back.
 
     0 for a still video and for a linear fade, sqrt(3)/2 = 0.866 for white noise, 1 for strict alternation. Rises with
-    speed times fineness of texture, so compare like content. Blind to slow drift, and to shake that is slower than three
-    frames.
+    speed times fineness of texture, so compare like content. Blind to slow drift and to shake slower than three frames.
     """
 
     def one(video: Video) -> float:
@@ -129,9 +128,9 @@ def seam_ratio(videos: Videos, seams: Seams, *, signal: Signal = "D", flow: Flow
     """log2 of how much larger a signal is at the seams than elsewhere: 0 = no seam to be seen, 1 = twice as large.
 
     Per video: (mean over seams of the largest signal touching one + e) / (median of the others + e), e one grey level,
-    or 0.05 pixels for dF. The signals: D; A; W, the warp error of `metrics.motion`; dF, the mean change of flow. D and W
-    touch the seam k at the step k-1 -> k, A and dF at the frames k-1 and k. Below 0: the seam is stiller than the rest
-    (a held or mirrored frame): see `duplicates` and `cycling`.
+    or 0.05 pixels for dF. The signals: D; A; W, the warp error of `metrics.motion`; dF, the mean change of flow. D and
+    W touch the seam k at the step k-1 -> k, A and dF at the frames k-1 and k. Below 0: the seam is stiller than the
+    rest (a held or mirrored frame): see `duplicates` and `cycling`.
 
     Blind, D to motion that turns round and to steps of light in moving video, A to little in fast motion, W to jumps in
     noise, dF to light; so read all four.
@@ -181,8 +180,8 @@ def phase_of(signals: Float64[np.ndarray, "N S"], grid: Int[np.ndarray, " K"], s
 def duplicates(videos: Videos, seams: Seams | None = None, *, still: float = 0.25) -> Score:
     """Share of transitions that hold the frame: D_t at most `still` times the video's median D away from its seams.
 
-    With `seams` only the transitions into a new clip are looked at; without, all of them. 1 for a still video. Blind to a
-    frame that is held under fresh noise; real film that was sampled up to a higher rate holds frames too.
+    With `seams` only the transitions into a new clip are looked at; without, all of them. 1 for a still video. Blind to
+    a frame that is held under fresh noise; real film that was sampled up to a higher rate holds frames too.
 
     Raises:
         ValueError: as `seam_ratio`.
@@ -239,9 +238,9 @@ def cycling(
 def saturation_drift(videos: Videos) -> Score:
     """How much more colourful the last quarter of a video is than its first, [-1, 1]; below 0 it turns grey.
 
-    Colour is the largest less the smallest of a pixel's R, G and B, in [0, 1], averaged over the frame. Long videos that
-    are made from their own last frames drift up until they burn out; 0 for a still video. Blind to drifts of hue and of
-    light, and to drift that turns back; content that changes drifts too, so read it beside real video of that length.
+    Colour is the largest less the smallest of a pixel's R, G and B, in [0, 1], averaged over the frame. Long videos
+    that are made from their own last frames drift up until they burn out; 0 for a still video. Blind to drifts of hue
+    and light, and to drift that turns back; content that changes drifts too, so read it beside real video.
     """
 
     def one(video: Video) -> float:

@@ -44,28 +44,27 @@ def measure(video: Video, flow: Flow = CLASSICAL) -> Motion:
     (Sundaram et al. 2010). Where a whole frame is masked, as at a cut, `warp` is taken over all of it: a cut does not
     score 0.
     """
-    forward, backward = flow(video)
     height, width = video.shape[1:3]
     rim = min(BORDER, height // 8, width // 8)
     inner = (slice(rim, height - rim), slice(rim, width - rim))
-    lengths = [np.linalg.norm(f, axis=-1) for f in forward]
-    inside = [f[inner].astype(np.float64) for f in forward]
     top = max(1, int(0.05 * height * width))
     grey = luma(video)
-    warp, masked = zip(
-        *(_warped(grey[t], grey[t + 1], forward[t], backward[t], inner) for t in range(len(forward))), strict=True
-    )
-    return Motion(
-        speed=np.array([length[inner].mean(dtype=np.float64) for length in lengths]),
-        fastest=np.array([np.partition(length.ravel(), -top)[-top:].mean(dtype=np.float64) for length in lengths]),
-        change=np.array(
-            [np.linalg.norm(b - a, axis=-1).mean() for a, b in zip(inside, inside[1:], strict=False)], dtype=np.float64
-        ),
-        alike=np.array([_likeness(a, b) for a, b in zip(inside, inside[2:], strict=False)], dtype=np.float64),
-        warp=np.array(warp),
-        masked=np.array(masked),
-        size=min(height, width),
-    )
+    before: list[Float64[np.ndarray, "_ _ 2"]] = []  # the inner flows of the last two steps
+    found: dict[str, list[float]] = {name: [] for name in ("speed", "fastest", "change", "alike", "warp", "masked")}
+    for t, (forward, backward) in enumerate(flow(video)):
+        lengths = np.linalg.norm(forward, axis=-1)
+        inside = forward[inner].astype(np.float64)
+        warp, masked = _warped(grey[t], grey[t + 1], forward, backward, inner)
+        found["speed"].append(float(lengths[inner].mean(dtype=np.float64)))
+        found["fastest"].append(float(np.partition(lengths.ravel(), -top)[-top:].mean(dtype=np.float64)))
+        found["warp"].append(warp)
+        found["masked"].append(masked)
+        if before:
+            found["change"].append(float(np.linalg.norm(inside - before[-1], axis=-1).mean()))
+        if len(before) == 2:
+            found["alike"].append(_likeness(before[0], inside))
+        before = [*before[-1:], inside]
+    return Motion(**{name: np.array(values) for name, values in found.items()}, size=min(height, width))
 
 
 def _warped(
@@ -128,7 +127,7 @@ def dynamic_degree(videos: Videos, *, flow: Flow = CLASSICAL) -> Score:
     """Share of the videos that move: the fastest twentieth of the frame exceeds 6/256 of the shorter side often enough.
 
     Often enough is a quarter of the steps. VBench's rule, which there runs on RAFT and 8 frames a second: sample frames
-    to that rate first. Blind to slow motion, and to whether what moves is what the prompt asks for; noise and cuts move.
+    to that rate first. Blind to slow motion, and to whether what moves is what was asked for; noise and cuts move.
 
     Source: Huang et al. 2023, arXiv:2311.17982, dynamic degree.
     """

@@ -1,9 +1,9 @@
 """Videos from files: films by PyAV, arrays, folders of frames. Frames are addressed by their order of decoding.
 
-Never by time stamps: MPEG-4 with B-frames in an AVI, as much of UCF-101 is, stores none that can be trusted, and readers
-that seek by them return other frames. Pixels are taken as they are stored, not stretched where they are not square;
-frames that a phone recorded lying down are turned upright; of several video streams the one is read that FFmpeg calls
-best, of a GIF every frame once, whatever its delay.
+Never by time stamps: MPEG-4 with B-frames in an AVI, as much of UCF-101 is, stores none that can be trusted, and
+readers that seek by them return other frames. Pixels are taken as they are stored, not stretched where they are not
+square; frames that a phone recorded lying down are turned upright; of several video streams the one is read that FFmpeg
+calls best, of a GIF every frame once, whatever its delay.
 """
 
 import hashlib
@@ -90,7 +90,7 @@ class Video:
         return frames
 
     def fingerprint(self) -> str | None:
-        """Says which bytes the frames come from: sha256 of the file, or files; None for arrays, which hash their clips."""
+        """Which bytes the frames come from: sha256 of the file, or files; None for arrays, whose clips are hashed."""
         if self.kind == "array":
             return None
         files = _pictures(self.path) if self.kind == "frames" else [self.path]
@@ -127,8 +127,8 @@ def list_videos(source: Path | str) -> list[Video]:
             videos += [Video(f"{name}#{i}" if count > 1 else name, path, "array", i) for i in range(count)]
     if not videos:
         raise ValueError(
-            f"{source} holds no videos: give a folder of .npy, .npz, .mp4, .avi or .gif files, of folders of frames, or "
-            f"one file"
+            f"{source} holds no videos: give a folder of .npy, .npz, .mp4, .avi or .gif files or of folders of frames, "
+            f"or one file"
         )
     return videos
 

@@ -33,3 +33,4 @@ class Metric:
     unit: str  # "" for a bare number
     better: Literal["lower", "higher", "real"]  # "real": the nearer to real video's own value the better
     meaning: str  # one line
+    blind: str  # what it does not see, or takes for something else; one line

@@ -134,9 +134,9 @@ def frechet_distance(a: Gaussian | Spread, b: Gaussian | Spread, *, ddof: int = 
 
         |mean_a - mean_b|^2 + tr(A) + tr(B) - 2 tr((A B)^(1/2))
 
-    The last trace is the nuclear norm (sum of singular values) of P^T Q for any roots P P^T = A and Q Q^T = B: no complex
-    number or failed root can come of sets smaller than their features, and no square of a small number is rooted.
-    Rounding may leave equal sets at some 1e-12 of their variance; a result below 0 is returned as 0.
+    The last trace is the nuclear norm (sum of singular values) of P^T Q for any roots P P^T = A and Q Q^T = B: no
+    complex number or failed root can come of sets smaller than their features, and no square of a small number is
+    rooted. Rounding may leave equal sets at some 1e-12 of their variance; a result below 0 is returned as 0.
 
     Args:
         a, b: the two sets' statistics, or spreads, which cost less where one set meets many.
@@ -208,7 +208,7 @@ def jackknife_interval(value: float, replicates: Sequence[Sequence[float]]) -> t
 def subsample_interval(value: float, replicates: Sequence[float], share: float) -> tuple[float, float]:
     """95 % interval of a smooth statistic from its values on random subsets, drawn without replacement.
 
-    Each replicate holds the statistic of a random `share` of the set, 0 < share < 1. Their spread around their own mean,
+    Each replicate holds the statistic of a random `share` of the set, 0 < share < 1. Their spread about their own mean,
     shrunk by (share / (1 - share))^(1/2), is the spread of the statistic of the whole set; what small subsets add to a
     biased statistic leaves with their mean.
 

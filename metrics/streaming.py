@@ -1,11 +1,10 @@
-"""Any number of videos to features in the memory of a few batches: read ahead, embed, keep, report, go on when killed."""
+"""Any number of videos to features in the memory of a few batches: read ahead, embed, keep, tell, go on when killed."""
 
 import hashlib
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
@@ -14,31 +13,10 @@ from jaxtyping import Int, UInt8
 from metrics.cache import FeatureCache, cache_key
 from metrics.clips import Clip, Fault
 from metrics.features import FeatureNetwork, Features
+from metrics.progress import Progress
 from metrics.read import DECODER, Video
 
 Frames = UInt8[np.ndarray, "T H W C"]
-
-
-@dataclass(frozen=True)
-class Progress:
-    """How far a set is."""
-
-    done: int
-    total: int | None  # None where nobody knows how many will come
-    kept: int  # of those done, taken from the cache
-    seconds: float  # since the first
-
-    @property
-    def per_second(self) -> float:
-        """Clips a second that were really embedded."""
-        return (self.done - self.kept) / self.seconds if self.seconds > 0 else 0.0
-
-    @property
-    def left(self) -> float | None:
-        """Seconds to go, None while nobody can say."""
-        if self.total is None or self.per_second == 0:
-            return None
-        return (self.total - self.done) / self.per_second
 
 
 class Embedded(NamedTuple):

@@ -75,14 +75,29 @@ class Train:
 
 @dataclass(frozen=True)
 class Convert:
-    """Inflate a Stable Diffusion 1 or 2 folder (diffusers layout) to an untrained VidRD pipeline."""
+    """Make a VidRD pipeline of a Stable Diffusion 1 or 2 folder (diffusers layout) and the released files.
 
-    model: Path
-    """The image pipeline's folder."""
+    Without a checkpoint the image networks are inflated and the temporal layers left untrained.
+    """
+
+    model: str
+    """The image pipeline's folder; or the id of a repository on a model hub, with --revision."""
     out: Path
-    """Folder of the video pipeline."""
+    """New folder of the video pipeline."""
+    checkpoint: Path | None = None
+    """The released ModelT2V.pth, or its keys as .safetensors."""
+    vae: Path | None = None
+    """The released folder vae_finetuned/; only with --checkpoint."""
+    pins: Path | None = None
+    """JSON of the sha256 that source files must have, as in the card.json of an earlier conversion."""
+    revision: str | None = None
+    """Of the repository."""
+    fetch: bool = False
+    """Download the repository where it is not here; without it nothing goes to the network."""
     clip: int = 8
-    """Frames that the U-Net is to see at once."""
+    """Frames that the U-Net sees, or is to see, at once."""
+    size: int = 256
+    """Pixels that the checkpoint's U-Net was trained on; only with --checkpoint."""
     temp_embed: bool = True
     """Add the frame's sinusoid to the token stream, as the released network does."""
 
@@ -163,11 +178,30 @@ def train(ask: Train) -> None:
 
 
 def convert(ask: Convert) -> None:
-    """Inflate an image pipeline."""
-    from vidrd.checkpoints import inflate_folder  # noqa: PLC0415
+    """Convert released files, or inflate an image pipeline."""
+    from vidrd.checkpoints import inflate_folder, locate  # noqa: PLC0415
+    from vidrd.released import convert_released, read_pins  # noqa: PLC0415
 
-    inflate_folder(ask.model, ask.out, clip=ask.clip, add_temp_embed=ask.temp_embed)
-    print(f"{ask.out}: an untrained video pipeline; its temporal layers are the identity")
+    if ask.checkpoint is None and (ask.vae or ask.pins):
+        raise ValueError("--vae and --pins belong to a released checkpoint: name it by --checkpoint")
+    model = locate(ask.model, revision=ask.revision, fetch=ask.fetch)
+    if ask.checkpoint is None:
+        inflate_folder(model, ask.out, clip=ask.clip, add_temp_embed=ask.temp_embed)
+        print(f"{ask.out}: an untrained video pipeline; its temporal layers are the identity")
+        return
+    card = convert_released(
+        model,
+        ask.checkpoint,
+        ask.vae,
+        ask.out,
+        clip=ask.clip,
+        size=ask.size,
+        add_temp_embed=ask.temp_embed,
+        sources={"model": ask.model, "revision": ask.revision or "none: a folder"},
+        pins=read_pins(ask.pins) if ask.pins else None,
+    )
+    left = "".join(f"; left out {each['keys']} ({reason})" for reason, each in card["left_out"].items())
+    print(f"{ask.out}: loaded {', '.join(f'{n} keys of {name}' for name, n in card['keys'].items())}{left}")
 
 
 def world(ask: World) -> None:

@@ -1,14 +1,17 @@
-"""The command line of the reference system: `python -m vidrd sample | train | convert | world --help`."""
+"""The command line of the reference system: `python -m vidrd sample | train | prepare | ... --help`."""
 
 import json
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Literal
 
 import tyro
+
+from vidrd.data.commands import Latents, Prepare, Watermark, latents, prepare, watermark
+from vidrd.training.settings import Settings, Stopped
 
 
 @dataclass(frozen=True)
@@ -59,18 +62,22 @@ class Sample:
 
 @dataclass(frozen=True)
 class Train:
-    """Make a preset's networks from nothing; the same command again goes on where it was cut off."""
+    """Make a preset's networks from nothing, or (with --data) train a stage of a pipeline on a data set.
+
+    The same command again goes on where it was cut off. Several processes: accelerate launch -m vidrd train ...
+    """
 
     out: Path
-    """Folder of the finished pipeline."""
+    """Folder of the finished pipeline; with --data, of the run."""
     preset: Literal["pocket"] = "pocket"
-    """What to train."""
+    """What to train without --data."""
     work: Path = Path("runs/train-pocket")
     """Folder for logs and unfinished states."""
     steps_scale: float = 1.0
     """Share of the recipe's steps, for trying out."""
     threads: int | None = None
     """CPU threads; default: all cores."""
+    settings: Annotated[Settings, tyro.conf.arg(name="")] = field(default_factory=Settings)
 
 
 @dataclass(frozen=True)
@@ -167,13 +174,18 @@ def sample(ask: Sample) -> None:
 
 
 def train(ask: Train) -> None:
-    """Train a preset."""
+    """Train a preset, or a stage on a data set."""
     import torch  # noqa: PLC0415
-
-    from vidrd.training.pocket import train_pocket  # noqa: PLC0415
 
     if ask.threads:
         torch.set_num_threads(ask.threads)
+    if ask.settings.data is not None or ask.settings.model:
+        from vidrd.training.full import train_on_data  # noqa: PLC0415
+
+        train_on_data(ask.settings, ask.out)
+        return
+    from vidrd.training.pocket import train_pocket  # noqa: PLC0415
+
     train_pocket(ask.out, ask.work, steps_scale=ask.steps_scale)
 
 
@@ -223,7 +235,15 @@ def world(ask: World) -> None:
     print(f"{ask.out}: {ask.count} videos of {ask.frames} frames and captions.jsonl")
 
 
-VERBS: dict[type, Callable] = {Sample: sample, Train: train, Convert: convert, World: world}
+VERBS: dict[type, Callable] = {
+    Sample: sample,
+    Train: train,
+    Prepare: prepare,
+    Latents: latents,
+    Watermark: watermark,
+    Convert: convert,
+    World: world,
+}
 
 
 def main() -> int:
@@ -231,6 +251,9 @@ def main() -> int:
     verbs = (
         Annotated[Sample, tyro.conf.subcommand("sample")]
         | Annotated[Train, tyro.conf.subcommand("train")]
+        | Annotated[Prepare, tyro.conf.subcommand("prepare")]
+        | Annotated[Latents, tyro.conf.subcommand("latents")]
+        | Annotated[Watermark, tyro.conf.subcommand("watermark")]
         | Annotated[Convert, tyro.conf.subcommand("convert")]
         | Annotated[World, tyro.conf.subcommand("world")]
     )
@@ -240,6 +263,9 @@ def main() -> int:
     except (ValueError, OSError) as error:
         print(f"vidrd: {error}", file=sys.stderr)
         return 3
+    except Stopped as stop:
+        print(f"vidrd: {stop}", file=sys.stderr)
+        return 143
     except SystemExit as stop:
         return 3 if stop.code == 2 else int(stop.code or 0)
     except KeyboardInterrupt:

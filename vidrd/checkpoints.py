@@ -159,11 +159,20 @@ def inflate_folder(source: Path, out: Path, *, clip: int, add_temp_embed: bool) 
     if not (source / "model_index.json").is_file():
         raise ValueError(f"{source} is no diffusers pipeline: a folder with a model_index.json is needed")
     image = DiffusionPipeline.from_pretrained(str(source), local_files_only=True, safety_checker=None)
-    VidRDPipeline(
+    inflated(image, clip=clip, add_temp_embed=add_temp_embed).save_pretrained(str(out))
+
+
+def inflated(image: DiffusionPipeline, *, clip: int, add_temp_embed: bool) -> VidRDPipeline:
+    """A video pipeline around the networks of a Stable Diffusion pipeline; its temporal layers are the identity.
+
+    Raises:
+        ValueError: the networks are not Stable Diffusion 1's or 2's.
+    """
+    return VidRDPipeline(
         vae=inflate_vae(image.vae),
         text_encoder=image.text_encoder,
         tokenizer=image.tokenizer,
         unet=inflate_unet(image.unet, add_temp_embed=add_temp_embed),
         scheduler=DDIMScheduler.from_config(image.scheduler.config, clip_sample=False),
         clip=clip,
-    ).save_pretrained(str(out))
+    )

@@ -8,6 +8,7 @@ card gives; any other key is an error. Nothing in a file is ever executed.
 import json
 import pickle
 import shutil
+import warnings
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -110,15 +111,17 @@ def read_state(path: Path) -> dict[str, Tensor]:
     try:
         with path.open("rb") as file:
             zipped = file.read(4) == b"PK\x03\x04"
-        loaded = torch.load(path, map_location="cpu", weights_only=True, mmap=zipped or None)
+        with warnings.catch_warnings(action="ignore"):  # of unusual pickles, which are refused if they hold more
+            loaded = torch.load(path, map_location="cpu", weights_only=True, mmap=zipped or None)
     except pickle.UnpicklingError as error:
         reason = next((line.strip() for line in str(error).splitlines() if "GLOBAL" in line or "global" in line), "")
         raise ValueError(
             f"{path} is refused: it holds objects or code beside tensors, which loading would run ({reason[:160]}); "
             "save the tensors alone as .safetensors where the file is trusted"
         ) from error
-    except (RuntimeError, EOFError, OSError) as error:
-        raise ValueError(f"{path} cannot be read as a checkpoint: {str(error).splitlines()[0]}") from error
+    except Exception as error:  # whatever a reader of broken files may raise
+        reason = (str(error) or type(error).__name__).splitlines()[0]
+        raise ValueError(f"{path} cannot be read as a checkpoint: {reason}") from error
     state = loaded.get("state_dict", loaded) if isinstance(loaded, dict) else {}
     tensors = {key: value for key, value in state.items() if isinstance(value, Tensor)}
     if not tensors or len(tensors) != len(state):

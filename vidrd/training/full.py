@@ -89,7 +89,9 @@ def load_any(model: str) -> VidRDPipeline:
     if model not in PRESETS and index.is_file() and "VidRD" not in json.loads(index.read_text())["_class_name"]:
         with quiet():
             image = DiffusionPipeline.from_pretrained(str(folder), local_files_only=True, safety_checker=None)
-        return inflated(image, clip=8, add_temp_embed=True)
+        pipeline = inflated(image, clip=8, add_temp_embed=True)
+        pipeline.set_progress_bar_config(disable=True)
+        return pipeline
     return load_pipeline(model)
 
 

@@ -10,8 +10,9 @@ from dataclasses import asdict
 from itertools import islice
 from pathlib import Path
 from time import perf_counter, thread_time
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 
 from vidrd.data.adapters import Where, records
@@ -19,7 +20,7 @@ from vidrd.data.duplicates import Reference, near_duplicates
 from vidrd.data.engines import ENGINES
 from vidrd.data.media import THUMB, UnreadableError, decode, to_rgb
 from vidrd.data.record import Drop, Record, Tally
-from vidrd.data.shards import INDEX, SCHEMA, write_rows
+from vidrd.data.shards import INDEX, SCHEMA, write_table
 from vidrd.data.units import Plan, Unit, is_done, write_text
 
 EVERY = 8  # frames of a reference clip from one hash to the next
@@ -77,50 +78,51 @@ def units_of(found: Iterable[Record], size: int) -> Iterator[Unit]:
 
 def finish(plan: Plan, out: Path, numbers: Sequence[int]) -> Summary:
     """Put the units' rows together, without clips that are there twice or in a set named by `against`."""
-    tally, rows, drops = Tally(), list[dict[str, Any]](), list[Mapping[str, str]]()
+    tally, drops, tables = Tally(), list[Mapping[str, str]](), list[pa.Table]()
     for number in numbers:
         done = json.loads((out / "units" / f"{number:06d}.json").read_text())
         tally.add(Tally(**done["tally"]))
         drops += done["drops"]
-        rows += pq.read_table(out / "units" / f"{number:06d}.parquet", schema=SCHEMA).to_pylist()
+        tables.append(pq.read_table(out / "units" / f"{number:06d}.parquet", schema=SCHEMA))
     began = thread_time()
-    kept = []
-    repeats = _repeats(plan, out, rows)
-    for row in rows:
+    table = pa.concat_tables(tables)
+    keys = table.column("key").to_pylist()
+    repeats = _repeats(plan, keys, table.column("sha256").to_pylist(), table.column("hashes").to_pylist())
+    for key in keys:
         tally.enter("duplicates")
-        reason = repeats.get(row["key"])
-        outcome = Drop(row["key"], *reason) if reason else Record(row["key"], "", "", "")
+        outcome = repeats.get(key, Record(key, "", "", ""))
         tally.leave("duplicates", outcome)
         if isinstance(outcome, Drop):
             drops.append(asdict(outcome))
-        else:
-            kept.append(row)
     tally.spend("duplicates", thread_time() - began)
     tally.check()
-    write_rows(out / INDEX, kept)
+    write_table(out / INDEX, table.filter(pa.array([key not in repeats for key in keys], pa.bool_())))
     write_text(out / "drops.jsonl", "".join(json.dumps(drop) + "\n" for drop in drops))
-    write_text(out / "summary.json", json.dumps({"clips": len(kept), **asdict(tally)}, indent=1) + "\n")
-    return Summary(tally, len(kept), 0.0, 0)
+    clips = len(keys) - len(repeats)
+    write_text(out / "summary.json", json.dumps({"clips": clips, **asdict(tally)}, indent=1) + "\n")
+    return Summary(tally, clips, 0.0, 0)
 
 
-def _repeats(plan: Plan, out: Path, rows: Sequence[Mapping[str, Any]]) -> dict[str, tuple[str, str]]:
-    """Reason and detail of each row that must go, by key."""
-    found: dict[str, tuple[str, str]] = {}
+def _repeats(
+    plan: Plan, keys: Sequence[str], bytes_of: Sequence[str], hashes_of: Sequence[Sequence[int] | None]
+) -> dict[str, Drop]:
+    """The clips that must go, by key."""
+    found: dict[str, Drop] = {}
     by_bytes: dict[str, str] = {}
-    hashes = {row["key"]: row["hashes"] for row in rows if row["hashes"]}
-    for row in rows:
-        first = by_bytes.setdefault(row["sha256"], row["key"])
-        if first != row["key"]:
-            found[row["key"]] = ("duplicate", f"same bytes as {first}")
+    hashes = {key: values for key, values in zip(keys, hashes_of, strict=True) if values}
+    for key, sha256 in zip(keys, bytes_of, strict=True):
+        first = by_bytes.setdefault(sha256, key)
+        if first != key:
+            found[key] = Drop(key, "duplicate", f"same bytes as {first}")
     if plan.duplicates >= 0:
         for key, earlier in near_duplicates(hashes, most=plan.duplicates).items():
-            found.setdefault(key, ("duplicate", f"looks like {earlier}"))
+            found.setdefault(key, Drop(key, "duplicate", f"looks like {earlier}"))
     if plan.against:
         reference = read_reference(plan.against)
         for key, values in hashes.items():
             held = reference.find(values)
             if held:
-                found.setdefault(key, ("in a test set", held))
+                found.setdefault(key, Drop(key, "in a test set", held))
     return found
 
 

@@ -102,8 +102,13 @@ class ShardWriter:
 
 def write_rows(path: Path, rows: Sequence[dict[str, Any]]) -> None:
     """Write index rows beside, then rename."""
+    write_table(path, pa.Table.from_pylist(list(rows), schema=SCHEMA))
+
+
+def write_table(path: Path, table: pa.Table) -> None:
+    """Write a table beside, then rename."""
     beside = path.with_name(f".{path.name}.part")
-    pq.write_table(pa.Table.from_pylist(list(rows), schema=SCHEMA), beside)
+    pq.write_table(table, beside)
     os.replace(beside, path)
 
 

@@ -126,7 +126,7 @@ def training_schedule(
     Raises:
         ValueError: zero terminal SNR is asked of a network that predicts noise, which says nothing of pure noise.
     """
-    if not zero_terminal_snr:
+    if not zero_terminal_snr or scheduler.config.rescale_betas_zero_snr:
         return scheduler.alphas_cumprod, scheduler
     if scheduler.config.prediction_type != "v_prediction":
         raise ValueError(

@@ -78,7 +78,7 @@ def _real(job: Job) -> Measured:
     frames, videos = int(job.values["frames"]), int(job.values["videos"])
     scenes = _scenes(videos)
     shown = render(scenes, frames)
-    _keep(job, shown)
+    _keep(job, shown, [])
     compared = _compared(scenes, int(job.values["real_videos"]), str(job.values["real_captions"]))
     cut, source = windows(render(compared, frames), int(job.values["window"]))
     judge = load_judge(JUDGES / "i3d.safetensors", device=str(job.values["device"]))
@@ -106,7 +106,7 @@ def _still(job: Job) -> Measured:
     """Real video whose first frame is held: what a model that paints but does not move would reach."""
     scenes = _scenes(int(job.values["videos"]))
     shown = render(scenes, int(job.values["frames"]), step=0)
-    _keep(job, shown)
+    _keep(job, shown, [])
     numbers, absent = _judged(shown, scenes, [], "still video is one clip", job, _reference(job))
     return Measured(numbers=numbers, absent=absent | dict.fromkeys(_costs(), "still video is not generated"))
 
@@ -191,7 +191,7 @@ def _generated(job: Job) -> Measured:
         raise InvalidError(f"{made.shape[:2]} videos and frames came where {(videos, generator.frames)} were asked for")
 
     print("judge", flush=True)
-    _keep(job, made)
+    _keep(job, made, costs[0].seams)
     no_seams = f"{values['method']} has no seams, it makes the whole video in one window"
     numbers, absent = _judged(made, scenes, costs[0].seams, no_seams, job, reference)
     samples = {f"{stage}_seconds": tuple(cost.seconds[stage] for cost in costs) for stage in costs[0].seconds}
@@ -284,8 +284,8 @@ def _costs() -> list[str]:
     return [name for name, measure in MEASURES.items() if measure.table == "cost"]
 
 
-def _keep(job: Job, videos: UInt8[np.ndarray, "N T H W C"]) -> None:
-    """Leave a few videos to look at: exact, and side by side as a film."""
+def _keep(job: Job, videos: UInt8[np.ndarray, "N T H W C"], seams: list[int]) -> None:
+    """Leave a few videos to look at: exact, with their seams, and side by side as a film."""
     few = videos[:KEPT]
-    np.savez_compressed(job.folder / "videos.npz", videos=few)
+    np.savez_compressed(job.folder / "videos.npz", videos=few, seams=np.array(seams, dtype=np.int64))
     write_video(job.folder / "videos.mp4", np.concatenate(list(few), axis=2), scale=4)

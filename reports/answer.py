@@ -11,8 +11,8 @@ from collections.abc import Iterator, Sequence
 import pandas as pd
 
 from reports.format import half_width, number, plain_list
+from reports.standing import Value, beyond_noise, ranked, real_value, turned
 from reports.table import Run, headlines
-from reports.verdict import Value, beyond_noise, ranked, real_value, turned
 
 ENDS = {
     "oom": "ran out of memory",

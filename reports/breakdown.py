@@ -1,6 +1,5 @@
 """Charts of where the seconds go, and of how numbers moved from revision to revision."""
 
-import re
 import statistics
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -13,6 +12,7 @@ from reports.format import plain_list
 from reports.table import Run, headlines
 
 BARS = 40  # cells
+OTHER_SECONDS = ("total_seconds", "residual_seconds", "warm_up_seconds")  # series that are no stages
 
 
 def stages(run: Run, done: list[dict[Any, Any]]) -> Iterator[Drawn]:
@@ -21,21 +21,13 @@ def stages(run: Run, done: list[dict[Any, Any]]) -> Iterator[Drawn]:
     names: list[str] = []
     cells = 0
     for row in done:
-        seconds = {
-            name.removesuffix("_seconds"): statistics.median(values)
-            for name, values in run.records[row["id"]].samples.items()
-            if name.endswith("_seconds") and not name.startswith("warm_up") and values
-        }
-        total = seconds.pop("total", None)
-        order = (name.removesuffix("_seconds") for name in run.measures)  # a journal sorts its samples by name
-        seconds = {stage: seconds[stage] for stage in order if stage in seconds} | seconds
-        if total is None or not seconds or row["reference"]:
+        total, seconds = _stage_seconds(run, row)
+        if not seconds or row["reference"]:
             continue
         cells += 1
         if cells > BARS:
             continue
         bound = _bounds(run, row)
-        seconds["rest"] = max(0.0, total - sum(seconds.values()))
         names += [stage for stage in seconds if stage not in names]
         label = f"{row[run.group]} · {run.name(row)}" if len({r[run.group] for r in done}) > 1 else run.name(row)
         for stage, value in seconds.items():
@@ -69,13 +61,35 @@ def stages(run: Run, done: list[dict[Any, Any]]) -> Iterator[Drawn]:
     )  # fmt: skip
 
 
+def _stage_seconds(run: Run, row: Mapping[Any, Any]) -> tuple[float, dict[str, float]]:
+    """Seconds of a call and of its stages, medians over its repeats; what they leave of it is the rest.
+
+    A stage is a series of samples "NAME_seconds" as long as "total_seconds", one value a call; a series that would make
+    the stages longer than the call is a part of one of them.
+    """
+    samples = run.records[row["id"]].samples
+    calls = samples.get("total_seconds", ())
+    if not calls:
+        return 0.0, {}
+    total = statistics.median(calls)
+    order = [name for name in run.measures if name in samples]  # a journal sorts its samples by name
+    stages: dict[str, float] = {}
+    for name in dict.fromkeys([*order, *samples]):
+        if not name.endswith("_seconds") or name in OTHER_SECONDS or len(samples[name]) != len(calls):
+            continue
+        seconds = statistics.median(samples[name])
+        if sum(stages.values()) + seconds <= 1.02 * total:
+            stages[name.removesuffix("_seconds")] = seconds
+    return total, {**stages, "rest": max(0.0, total - sum(stages.values()))} if stages else {}
+
+
 def _bounds(run: Run, row: Mapping[Any, Any]) -> dict[str, str]:
-    """Stage -> share of the physical bound, as text, "" for all of it: measures whose name says "bound"."""
+    """Stage -> share of its physical bound, as text, "" for the whole call: "STAGE_share", or a name with "bound"."""
     found = {}
-    for measure in run.measures:
-        if "bound" in measure and row[measure] is not None:
-            stage = re.sub(r"_?(share|of|bound|percent)_?", "_", measure).strip("_")
-            found["" if stage in {"", "total"} else stage] = f"{100 * row[measure]:.0f} %"
+    for measure, said in run.measures.items():
+        if (measure.endswith("_share") or "bound" in measure) and row[measure] is not None:
+            stage = "_".join(word for word in measure.split("_") if word not in {"share", "of", "bound", "total"})
+            found[stage] = f"{row[measure] if said['unit'] == '%' else 100 * row[measure]:.0f} %"
     return found
 
 

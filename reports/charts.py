@@ -16,8 +16,8 @@ import pandas as pd
 from reports.breakdown import history, stages
 from reports.drawing import WIDE, Chart, Drawn, colour, draw, having, point_of, variant
 from reports.format import plain_list
+from reports.standing import smaller_is_better
 from reports.table import Run, headlines
-from reports.verdict import smaller_is_better
 
 SHAPES = ("circle", "square", "triangle-up", "diamond", "cross", "triangle-down")
 # axis -> measures that are asked of it beside the first of each kind, as patterns of their names

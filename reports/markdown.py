@@ -9,8 +9,8 @@ from tabulate import tabulate
 
 from reports.answer import answer
 from reports.format import BETTER, MISSING, escape, half_width, number, printable
+from reports.standing import marks
 from reports.table import Run
-from reports.verdict import marks
 
 NAMED = 12  # cells that a note names; more are counted
 MARKED = "no row is better beyond noise, and some are worse (95 %, all rows of a table compared at once)"

@@ -23,8 +23,8 @@ from reports.films import Film, Scene, Shown
 from reports.format import BETTER, printable
 from reports.markdown import MARKED, cell, definitions, notes
 from reports.published import published_table
+from reports.standing import marks
 from reports.table import Run, headlines
-from reports.verdict import marks
 
 TEMPLATE = Path(__file__).parent / "template"
 WITH_BARS = 200  # rows up to which numbers have a bar of their interval

@@ -11,9 +11,9 @@ from bench.record import write_atomic
 from reports.films import Scene, scenes
 from reports.format import escape
 from reports.markdown import INTERVAL, MARKED, table_markdown, tables
+from reports.standing import turned
 from reports.strip import strip_picture
 from reports.table import Run, headlines
-from reports.verdict import turned
 
 BEGIN, END = "<!-- report: begin -->", "<!-- report: end -->"
 PICTURE = Path("docs") / "result.png"

@@ -4,8 +4,8 @@ import statistics
 
 import pytest
 
+from reports.standing import Value, beyond_noise, marks, smaller_is_better, standing
 from reports.table import load, rows
-from reports.verdict import Value, beyond_noise, marks, smaller_is_better, standing
 
 
 def value(middle, half):

@@ -89,7 +89,7 @@ def _real(job: Job) -> Measured:
     frames, videos = int(job.values["frames"]), int(job.values["videos"])
     scenes = _scenes(videos)
     shown = render(scenes, frames)
-    _keep(job, shown)
+    _keep(job, shown, [])
     compared = _compared(scenes, int(job.values["real_videos"]), str(job.values["real_captions"]))
     cut, source = windows(render(compared, frames), int(job.values["window"]))
     judge = load_judge(JUDGES / "i3d.safetensors", device=str(job.values["device"]))
@@ -121,7 +121,7 @@ def _still(job: Job) -> Measured:
     """Real video whose first frame is held: what a model that paints but does not move would reach."""
     scenes = _scenes(int(job.values["videos"]))
     shown = render(scenes, int(job.values["frames"]), step=0)
-    _keep(job, shown)
+    _keep(job, shown, [])
     numbers, absent = _judged(shown, scenes, [], "still video is one clip", job, _reference(job))
     return Measured(numbers=numbers, absent=absent | dict.fromkeys(_costs(), "still video is not generated"))
 
@@ -247,15 +247,13 @@ def _generated(job: Job) -> Measured:
         raise InvalidError(f"{made.shape[:2]} videos and frames came where {(videos, generator.frames)} were asked for")
 
     print("judge", flush=True)
-    _keep(job, made)
-    no_seams = f"{values['method']} has no seams, it makes the whole video in one window"
     seams = costs[0].seams
-    numbers, absent = _judged(made, scenes, [seam.frame for seam in seams], no_seams, job, reference)
-    samples = {f"{stage}_seconds": tuple(cost.seconds[stage] for cost in costs) for stage in costs[0].seconds}
-    samples["residual_seconds"] = tuple(2 * cost.seconds["total"] - sum(cost.seconds.values()) for cost in costs)
-    numbers["seconds_per_frame"] = median_number(samples["total_seconds"], "s", "lower", per=batch * generator.frames)
-    for name in ("text_seconds", "denoise_seconds", "decode_seconds", "residual_seconds"):
-        numbers[name] = median_number(samples[name], "s", "lower")
+    places = [seam.frame for seam in seams]
+    _keep(job, made, places)
+    no_seams = f"{values['method']} has no seams, it makes the whole video in one window"
+    numbers, absent = _judged(made, scenes, places, no_seams, job, reference)
+    samples, times = _times(costs, batch * generator.frames)
+    numbers |= times
     numbers["steps"] = Number(float(steps))
     numbers["step_seconds"] = median_number(laps, "s", "lower")
     numbers["load_seconds"] = Number(load_seconds, "s", "lower")
@@ -282,6 +280,16 @@ def _generated(job: Job) -> Measured:
             **extra.facts,
         },
     )
+
+
+def _times(costs: list[Cost], frames: int) -> tuple[dict[str, tuple[float, ...]], dict[str, Number]]:
+    """Raw seconds of every stage of every batch of `frames` frames in all, and their medians."""
+    samples = {f"{stage}_seconds": tuple(cost.seconds[stage] for cost in costs) for stage in costs[0].seconds}
+    samples["residual_seconds"] = tuple(2 * cost.seconds["total"] - sum(cost.seconds.values()) for cost in costs)
+    stages = ("text_seconds", "denoise_seconds", "decode_seconds", "residual_seconds")
+    numbers = {name: median_number(samples[name], "s", "lower") for name in stages}
+    numbers["seconds_per_frame"] = median_number(samples["total_seconds"], "s", "lower", per=frames)
+    return samples, numbers
 
 
 def _shares(generator: Generator, costs: list[Cost]) -> tuple[dict[str, Number], dict[str, str]]:
@@ -378,8 +386,8 @@ def _costs() -> list[str]:
     return [name for name, measure in MEASURES.items() if measure.table == "cost"]
 
 
-def _keep(job: Job, videos: UInt8[np.ndarray, "N T H W C"]) -> None:
-    """Leave a few videos to look at: exact, and side by side as a film."""
+def _keep(job: Job, videos: UInt8[np.ndarray, "N T H W C"], seams: list[int]) -> None:
+    """Leave a few videos to look at: exact, with their seams, and side by side as a film."""
     few = videos[:KEPT]
-    np.savez_compressed(job.folder / "videos.npz", videos=few)
+    np.savez_compressed(job.folder / "videos.npz", videos=few, seams=np.array(seams, dtype=np.int64))
     write_video(job.folder / "videos.mp4", np.concatenate(list(few), axis=2), scale=4)

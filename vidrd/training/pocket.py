@@ -104,7 +104,7 @@ def new_image_unet() -> UNet2DConditionModel:
 def scheduler() -> DDIMScheduler:
     """Stable Diffusion 2.1's schedule, which predicts v, rescaled to end in noise alone (Lin et al. 2024, algorithm 1).
 
-    As it stands, a signal of 1/200 of the noise's power is left at the last level, and a clip holds so many numbers that
+    As it stands, 1/200 of the noise's power is left as signal at the last level, and a clip holds so many numbers that
     a network reads from them which way an object moves. It then never learns to take that from the caption, and in
     sampling takes it from chance.
     """

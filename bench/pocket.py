@@ -230,19 +230,10 @@ def _generated(job: Job) -> Measured:
     if device == "cuda":
         torch.cuda.reset_peak_memory_stats()
     generator.asked.clear()
-    parts, costs, laps = [], [], []
     with Around(device) as around:
-        for first in range(0, videos, batch):
-            print(f"videos {first} to {first + batch - 1}", flush=True)
-            around.look()
-            part, cost = generator.make(prompts[first : first + batch], first, steps)
-            parts.append(part)
-            costs.append(cost)
-            laps += generator.stopwatch.laps.get("denoise", ())
-        around.look()
+        made, costs, laps = _made(generator, prompts, steps, around)
     allocated, reserved = allocator_peaks(device)
     memory = {"process_peak": process_peak(), "allocated_peak": allocated, "reserved_peak": reserved}
-    made = np.concatenate(parts)
     if made.shape[:2] != (videos, generator.frames):
         raise InvalidError(f"{made.shape[:2]} videos and frames came where {(videos, generator.frames)} were asked for")
 
@@ -280,6 +271,22 @@ def _generated(job: Job) -> Measured:
             **extra.facts,
         },
     )
+
+
+def _made(
+    generator: Generator, prompts: list[str], steps: int, around: Around
+) -> tuple[UInt8[np.ndarray, "N T H W C"], list[Cost], list[float]]:
+    """All videos of a cell, what each batch cost, and the seconds of every step."""
+    parts, costs, laps = [], [], list[float]()
+    for first in range(0, len(prompts), generator.batch):
+        print(f"videos {first} to {first + generator.batch - 1}", flush=True)
+        around.look()
+        part, cost = generator.make(prompts[first : first + generator.batch], first, steps)
+        parts.append(part)
+        costs.append(cost)
+        laps += generator.stopwatch.laps.get("denoise", ())
+    around.look()
+    return np.concatenate(parts), costs, laps
 
 
 def _times(costs: list[Cost], frames: int) -> tuple[dict[str, tuple[float, ...]], dict[str, Number]]:

@@ -193,6 +193,7 @@ class I3DFeatures:
     device: torch.device
     precision: Precision
     batch: int  # clips in one call of the network
+    compiled: bool = False  # every call then has a full batch, as another size would be compiled again
 
     @property
     def name(self) -> str:
@@ -214,10 +215,12 @@ class I3DFeatures:
         return Features(rows, {"kinetics": rows})
 
     def _logits(self, videos: UInt8[np.ndarray, "N T H W C"]) -> Float[np.ndarray, "N 400"]:
-        wide = torch.float64 if self.precision == "float64" else torch.float32
+        n, wide = len(videos), torch.float64 if self.precision == "float64" else torch.float32
+        if self.compiled and n < self.batch:
+            videos = np.concatenate([videos, np.repeat(videos[-1:], self.batch - n, axis=0)])
         clips = i3d_input(videos, self.row.resample, dtype=wide)
         with full_float32():
-            return self.network(clips.to(self.device, PRECISIONS[self.precision])).to("cpu", wide).numpy()
+            return self.network(clips.to(self.device, PRECISIONS[self.precision]))[:n].to("cpu", wide).numpy()
 
 
 def load_i3d(
@@ -256,7 +259,8 @@ def load_i3d(
     network.to(torch.device(device), PRECISIONS[precision], memory_format=torch.channels_last_3d)
     if compiled:
         network = torch.compile(network, dynamic=False)
-    return I3DFeatures(protocol, network, row, identity.name, loaded.digest, torch.device(device), precision, batch)
+    digest, where = loaded.digest, torch.device(device)
+    return I3DFeatures(protocol, network, row, identity.name, digest, where, precision, batch, compiled)
 
 
 def checked_identity(loaded: Loaded) -> Identity:

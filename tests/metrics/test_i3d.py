@@ -182,6 +182,37 @@ def test_batches_and_files_change_nothing(saved, weights, tmp_path):
     np.testing.assert_array_equal(load_i3d(tmp_path, batch=1).embed(videos[:1]).embedding, rows[:1])
 
 
+def test_a_compiled_network_sees_full_batches_only(saved, monkeypatch):
+    """Whatever number of videos comes; compiling itself is left out, it takes a minute."""
+    seen = []
+
+    def compiled(network, **_):
+        network.register_forward_pre_hook(lambda _, args: seen.append(args[0].shape[0]))
+        return network
+
+    monkeypatch.setattr(torch, "compile", compiled)
+    videos = np.random.default_rng(0).integers(0, 256, (3, 9, 24, 24, 3), dtype=np.uint8)
+    rows = load_i3d(saved, batch=2, compiled=True).embed(videos).embedding
+    assert seen == [2, 2]
+    np.testing.assert_allclose(rows, load_i3d(saved, batch=2).embed(videos).embedding, atol=2e-5)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("compiled", [False, True])
+def test_a_gpu_says_what_a_cpu_says(saved, compiled):
+    videos = np.random.default_rng(0).integers(0, 256, (3, 16, 60, 80, 3), dtype=np.uint8)
+    rows = load_i3d(saved, batch=2).embed(videos).embedding
+    there = load_i3d(saved, batch=2, device="cuda", compiled=compiled).embed(videos).embedding
+    np.testing.assert_allclose(there, rows, atol=1e-4)
+
+
+@pytest.mark.slow
+def test_compiling_changes_the_last_digits_only(saved):
+    videos = np.random.default_rng(0).integers(0, 256, (1, 9, 60, 80, 3), dtype=np.uint8)
+    rows = load_i3d(saved, batch=1).embed(videos).embedding
+    np.testing.assert_allclose(load_i3d(saved, batch=1, compiled=True).embed(videos).embedding, rows, atol=2e-5)
+
+
 def test_eight_frames_are_too_few(saved):
     network = load_i3d(saved)
     with pytest.raises(ValueError, match="at least 9 frames, 8 came"):

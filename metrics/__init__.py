@@ -1,11 +1,14 @@
 """Arrays of videos in, numbers out. Imports nothing of this project's other packages; `METRICS` is the table."""
 
-from metrics import fvd, inception_score, jitter
+from metrics import drift, fvd, inception_score, jitter
 from metrics.score import Metric
 
 METRICS: dict[str, Metric] = {
     "fvd": Metric(fvd.fvd, "", "lower", "Fréchet distance between features of generated and of real videos"),
     "fvd_floor": Metric(fvd.fvd_floor, "", "lower", "the same between two sets of real videos: the best to be had"),
+    "fvd_drift": Metric(
+        drift.fvd_drift, "1/window", "real", "FVD that a video gains from window to window as it goes on"
+    ),
     "is": Metric(
         inception_score.inception_score, "", "higher", "Inception Score: certain of each, and all classes there"
     ),

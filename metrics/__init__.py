@@ -1,6 +1,6 @@
 """Arrays of videos in, numbers out. Imports nothing of this project's other packages; `METRICS` is the table."""
 
-from metrics import fvd, inception_score, jitter, kernel, motion, neighbours
+from metrics import drift, fvd, inception_score, jitter, kernel, motion, neighbours
 from metrics.score import Metric
 
 NETWORK = "what its network does not tell apart"
@@ -19,6 +19,13 @@ METRICS: dict[str, Metric] = {
         "lower",
         "the same between two sets of real videos: the best to be had",
         "all that FVD is blind to; real sets drawn otherwise",
+    ),
+    "fvd_drift": Metric(
+        drift.fvd_drift,
+        "1/window",
+        "real",
+        "FVD that a video gains from window to window as it goes on",
+        f"{NETWORK}; videos that are bad from the start; change that real videos show as well",
     ),
     "fvd_infinity": Metric(
         fvd.fvd_infinity,

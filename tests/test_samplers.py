@@ -187,19 +187,47 @@ def test_the_callers_noise_is_not_written_to(method):
     assert all(torch.equal(tensor, copy) for tensor, copy in zip(drawn, copies, strict=True))
 
 
-@every_method
-@pytest.mark.parametrize("frames", [2 * CLIP, 3 * CLIP - 1])
-def test_frames_of_a_separable_network_went_through_every_level_by_plain_ddim(method, frames):
-    """Catches a wrong level, order or timestep, whatever the initial noise is made of.
+def check_ways(method, frames, schedule=SCHEDULE, denoise=None):
+    """Frames of a separable network went through every level by plain DDIM.
 
     A method may put its first clip back to a later level (FIFO does), every frame after it begins as noise.
     """
-    denoise = Separable()
-    result = method.sample(denoise, SCHEDULE, request(frames), method.options(0), dtype=torch.float64)
+    denoise = denoise or Separable()
+    result = method.sample(denoise, schedule, request(frames), method.options(0), dtype=torch.float64)
     for number, frame in enumerate(result.latents.unbind(dim=2)):
         way = list(denoise.way_of(frame))
         assert way == list(range(STEPS - 1, STEPS - 1 - len(way), -1))
         assert len(way) == STEPS or (way and number < CLIP)
+
+
+@every_method
+@pytest.mark.parametrize("frames", [2 * CLIP, 3 * CLIP - 1])
+def test_frames_of_a_separable_network_are_plain_ddim_whatever_the_noise(method, frames):
+    check_ways(method, frames)
+
+
+class Late(Schedule):
+    """A schedule that steps from the level after."""
+
+    def step(self, x, prediction, level, eta=0.0, noise=None):
+        return super().step(x, prediction, (level + 1) % STEPS, eta, noise)
+
+
+class WrongOrder(Separable):
+    """A network whose answers come in the wrong order of frames."""
+
+    def __call__(self, latents, timesteps):
+        return super().__call__(latents, timesteps).flip(2)
+
+
+@every_method
+def test_a_wrong_level_or_order_is_caught(method):
+    """The invariant above is only worth something if it fails for every method."""
+    late = Late(SCHEDULE.timesteps, SCHEDULE.alphas, SCHEDULE.alphas_prev)
+    with pytest.raises(AssertionError):
+        check_ways(method, 2 * CLIP, late)
+    with pytest.raises(AssertionError):
+        check_ways(method, 2 * CLIP, denoise=WrongOrder())
 
 
 @every_method

@@ -9,17 +9,21 @@ import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
+from time import perf_counter
 from typing import NamedTuple
 
 import numpy as np
 import torch
 from jaxtyping import Float, Int, UInt8
 
+from bench.asked import STAGES, Asked, shares
 from bench.fair import most_steps, seconds_line
 from bench.measure.clock import Stopwatch
 from bench.measure.machine import ROOT
-from bench.measure.memory import allocator_peaks, driver_reading, process_peak
+from bench.measure.memory import allocator_peaks, process_peak
+from bench.measure.warmup import until_flat
 from bench.methods import METHODS, options_of, with_noise
+from bench.passes import Around, gpu_passes
 from bench.places import Real, by_place
 from bench.record import Number, Value
 from bench.stats import median_number
@@ -36,7 +40,7 @@ from metrics.statistics import mean_score
 from vidrd.checkpoints import load_pipeline
 from vidrd.data.shapes import ATTRIBUTES, TEST_SEEDS, Scene, caption, draw_scene, labels, render
 from vidrd.denoiser import Denoiser, GuidedDenoiser, WindowedDenoiser
-from vidrd.sampling import Request, Seam
+from vidrd.sampling import Event, Request, Seam
 from vidrd.video import write_video
 
 JUDGES = ROOT / "weights" / "pocket-judges"
@@ -44,6 +48,7 @@ REFERENCE = "real.npz"  # what a reference cell leaves for the others
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 KEPT = 4  # videos of a cell that stay on the disk
 WARM_UP_STEPS = 2
+WARM_UP = {"least": 2, "window": 2, "spread": 0.2, "most": 6}  # of calls so short that little noise shows much
 
 
 def run(job: Job) -> Measured:
@@ -84,7 +89,7 @@ def _real(job: Job) -> Measured:
     frames, videos = int(job.values["frames"]), int(job.values["videos"])
     scenes = _scenes(videos)
     shown = render(scenes, frames)
-    _keep(job, shown)
+    _keep(job, shown, [])
     compared = _compared(scenes, int(job.values["real_videos"]), str(job.values["real_captions"]))
     cut, source = windows(render(compared, frames), int(job.values["window"]))
     judge = load_judge(JUDGES / "i3d.safetensors", device=str(job.values["device"]))
@@ -116,7 +121,7 @@ def _still(job: Job) -> Measured:
     """Real video whose first frame is held: what a model that paints but does not move would reach."""
     scenes = _scenes(int(job.values["videos"]))
     shown = render(scenes, int(job.values["frames"]), step=0)
-    _keep(job, shown)
+    _keep(job, shown, [])
     numbers, absent = _judged(shown, scenes, [], "still video is one clip", job, _reference(job))
     return Measured(numbers=numbers, absent=absent | dict.fromkeys(_costs(), "still video is not generated"))
 
@@ -128,9 +133,13 @@ def _reference(job: Job) -> Path:
 
 
 class Generator:
-    """Makes batches of videos as a cell's values say, and times their stages."""
+    """Makes batches of videos as a cell's values say, and times their stages.
 
-    def __init__(self, values: Mapping[str, Value]) -> None:
+    The gate runs the generators of two revisions side by side (bench/abba/arm.py): keep `make` callable as it is, and
+    `pipe` the pipeline that does the work.
+    """
+
+    def __init__(self, values: Mapping[str, Value], *, ranges: bool = False) -> None:
         self.method = with_noise(METHODS[str(values["method"])], str(values["noise"]))
         self.options = options_of(values)
         self.budget = int(values["budget"])
@@ -139,7 +148,8 @@ class Generator:
         self.guidance = float(values["guidance"])
         self.first_seed = int(values["seed"]) * 10**6
         self.pipe = load_pipeline("pocket", dtype=self.dtype, device=self.device)
-        self.stopwatch = Stopwatch(self.device)
+        self.stopwatch = Stopwatch(self.device, ranges=ranges)
+        self.asked = Asked(self.pipe)
 
     def make(self, prompts: list[str], first: int, steps: int) -> tuple[UInt8[np.ndarray, "B T H W C"], Cost]:
         """A batch: the videos `first`, `first` + 1, ... of the cell.
@@ -155,7 +165,9 @@ class Generator:
         denoise = Counted(bound, len(prompts))
         request = self.request(first, len(prompts), denoise.branches)
         with self.stopwatch.stage("denoise"):
-            result = self.method.sample(denoise, schedule, request, self.options, device=self.device, dtype=self.dtype)
+            result = self.method.sample(
+                denoise, schedule, request, self.options, on_event=self._lap, device=self.device, dtype=self.dtype
+            )
         plan = result.plan
         if (denoise.calls, denoise.fe) != (plan.calls, plan.fe):
             made = f"{denoise.calls} calls over {denoise.fe} frames"
@@ -188,69 +200,113 @@ class Generator:
             self.method.plan, request, self.options, lambda steps: self.make(prompts, 0, steps)[1].seconds["total"]
         )
 
+    def steps_as_long_as(self, method: str, steps: int, prompts: list[str]) -> int:
+        """How many steps fit the time that another method takes for `steps`."""
+        allowed = self.with_method(method).seconds(prompts)(steps)
+        return most_steps(self.seconds(prompts), allowed, "seconds")
+
+    def _lap(self, event: Event) -> None:
+        if event.kind == "step":
+            self.stopwatch.lap()
+
 
 def _generated(job: Job) -> Measured:
     values, reference = job.values, _reference(job)
     videos, steps = int(values["videos"]), steps_of(values)
     print("load", flush=True)
+    began = perf_counter()
     generator = Generator(values)
+    load_seconds = perf_counter() - began
     batch, device = generator.batch, generator.device
     scenes = _scenes(videos)
     prompts = [caption(scene) for scene in scenes]
 
     if values["equal"] == "seconds":
         print("find out how many steps fit", flush=True)
-        allowed = generator.with_method("independent").seconds(prompts[:batch])(steps)
-        steps = most_steps(generator.seconds(prompts[:batch]), allowed, "seconds")
+        steps = generator.steps_as_long_as("independent", steps, prompts[:batch])
     print("warm up", flush=True)
-    _, warm_up = generator.make(prompts[:batch], 0, min(WARM_UP_STEPS, steps))
+    fewer = min(WARM_UP_STEPS, steps)
+    warm_up = until_flat(lambda: generator.make(prompts[:batch], 0, fewer)[1].seconds["total"], **WARM_UP)
     if device == "cuda":
         torch.cuda.reset_peak_memory_stats()
-    parts, costs, readings = [], [], []
-    for first in range(0, videos, batch):
-        print(f"videos {first} to {first + batch - 1}", flush=True)
-        part, cost = generator.make(prompts[first : first + batch], first, steps)
-        parts.append(part)
-        costs.append(cost)
-        readings.append(driver_reading(device))
+    generator.asked.clear()
+    with Around(device) as around:
+        made, costs, laps = _made(generator, prompts, steps, around)
     allocated, reserved = allocator_peaks(device)
-    memory = {
-        "process_peak": process_peak(),
-        "allocated_peak": allocated,
-        "reserved_peak": reserved,
-        "driver_peak": max(readings, key=lambda reading: reading.bytes or 0),
-    }
-    made = np.concatenate(parts)
+    memory = {"process_peak": process_peak(), "allocated_peak": allocated, "reserved_peak": reserved}
     if made.shape[:2] != (videos, generator.frames):
         raise InvalidError(f"{made.shape[:2]} videos and frames came where {(videos, generator.frames)} were asked for")
 
     print("judge", flush=True)
-    _keep(job, made)
-    no_seams = f"{values['method']} has no seams, it makes the whole video in one window"
     seams = costs[0].seams
-    numbers, absent = _judged(made, scenes, [seam.frame for seam in seams], no_seams, job, reference)
-    samples = {f"{stage}_seconds": tuple(cost.seconds[stage] for cost in costs) for stage in costs[0].seconds}
-    numbers["seconds_per_frame"] = median_number(samples["total_seconds"], "s", "lower", per=batch * generator.frames)
-    for name in ("text_seconds", "denoise_seconds", "decode_seconds"):
-        numbers[name] = median_number(samples[name], "s", "lower")
+    places = [seam.frame for seam in seams]
+    _keep(job, made, places)
+    no_seams = f"{values['method']} has no seams, it makes the whole video in one window"
+    numbers, absent = _judged(made, scenes, places, no_seams, job, reference)
+    samples, times = _times(costs, batch * generator.frames)
+    numbers |= times
     numbers["steps"] = Number(float(steps))
+    numbers["step_seconds"] = median_number(laps, "s", "lower")
+    numbers["load_seconds"] = Number(load_seconds, "s", "lower")
+    numbers["cold_seconds"] = Number(warm_up.seconds[0], "s", "lower")
     numbers["fe_per_frame"] = Number(costs[0].fe_per_frame, "1/frame", "lower", n=videos)
     for name, reading in memory.items():
         if reading.bytes is None:
             absent[name] = reading.source
         else:
             numbers[name] = Number(float(reading.bytes), "bytes", "lower")
+    bounded, uncounted = _shares(generator, costs)
+    extra = gpu_passes(lambda: generator.make(prompts[:batch], 0, steps), device=device, videos=batch)
     return Measured(
-        numbers=numbers,
-        samples=samples | {f"warm_up_{stage}_seconds": (seconds,) for stage, seconds in warm_up.seconds.items()},
-        absent=absent,
+        numbers=numbers | bounded | extra.numbers,
+        samples={**samples, "step_seconds": tuple(laps), "warm_up_seconds": warm_up.seconds, **around.samples()},
+        absent=absent | uncounted | extra.absent,
         facts={
             "output_sha256": hashlib.sha256(made.tobytes()).hexdigest(),
             "threads": str(torch.get_num_threads()),
             "seams": ", ".join(f"{seam.kind} at {seam.frame}" for seam in seams),
+            "warm_up": "flat" if warm_up.flat else "not flat when the patience was out",
             **{f"{name}_by": reading.source for name, reading in memory.items() if reading.bytes is not None},
+            **around.facts(),
+            **extra.facts,
         },
     )
+
+
+def _made(
+    generator: Generator, prompts: list[str], steps: int, around: Around
+) -> tuple[UInt8[np.ndarray, "N T H W C"], list[Cost], list[float]]:
+    """All videos of a cell, what each batch cost, and the seconds of every step."""
+    parts, costs, laps = [], [], list[float]()
+    for first in range(0, len(prompts), generator.batch):
+        print(f"videos {first} to {first + generator.batch - 1}", flush=True)
+        around.look()
+        part, cost = generator.make(prompts[first : first + generator.batch], first, steps)
+        parts.append(part)
+        costs.append(cost)
+        laps += generator.stopwatch.laps.get("denoise", ())
+    around.look()
+    return np.concatenate(parts), costs, laps
+
+
+def _times(costs: list[Cost], frames: int) -> tuple[dict[str, tuple[float, ...]], dict[str, Number]]:
+    """Raw seconds of every stage of every batch of `frames` frames in all, and their medians."""
+    samples = {f"{stage}_seconds": tuple(cost.seconds[stage] for cost in costs) for stage in costs[0].seconds}
+    samples["residual_seconds"] = tuple(2 * cost.seconds["total"] - sum(cost.seconds.values()) for cost in costs)
+    stages = ("text_seconds", "denoise_seconds", "decode_seconds", "residual_seconds")
+    numbers = {name: median_number(samples[name], "s", "lower") for name in stages}
+    numbers["seconds_per_frame"] = median_number(samples["total_seconds"], "s", "lower", per=frames)
+    return samples, numbers
+
+
+def _shares(generator: Generator, costs: list[Cost]) -> tuple[dict[str, Number], dict[str, str]]:
+    """Of each stage the share of its time that the machine at its peaks would take."""
+    seconds = {stage: sum(cost.seconds[stage] for cost in costs) for stage in STAGES}
+    dtype = str(generator.dtype).removeprefix("torch.")
+    found = shares(generator.asked.work(), seconds, device=generator.device, dtype=dtype)
+    numbers = {f"{stage}_share": Number(100 * share, "%", "higher", n=len(costs)) for stage, share in found.items()}
+    why = "the stage does no product, convolution or attention that could be counted"
+    return numbers, {f"{stage}_share": why for stage in STAGES if stage not in found}
 
 
 def _scenes(count: int) -> list[Scene]:
@@ -337,8 +393,8 @@ def _costs() -> list[str]:
     return [name for name, measure in MEASURES.items() if measure.table == "cost"]
 
 
-def _keep(job: Job, videos: UInt8[np.ndarray, "N T H W C"]) -> None:
-    """Leave a few videos to look at: exact, and side by side as a film."""
+def _keep(job: Job, videos: UInt8[np.ndarray, "N T H W C"], seams: list[int]) -> None:
+    """Leave a few videos to look at: exact, with their seams, and side by side as a film."""
     few = videos[:KEPT]
-    np.savez_compressed(job.folder / "videos.npz", videos=few)
+    np.savez_compressed(job.folder / "videos.npz", videos=few, seams=np.array(seams, dtype=np.int64))
     write_video(job.folder / "videos.mp4", np.concatenate(list(few), axis=2), scale=4)

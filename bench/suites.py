@@ -7,9 +7,10 @@ from functools import cache
 import torch
 
 from bench.fair import EQUAL, steps_at_equal_fe
+from bench.kernels.suite import KERNEL_SUITE
 from bench.methods import METHODS, NOISE, options_of, with_noise
 from bench.record import Value
-from bench.suite import Measure, Suite
+from bench.suite import Measure, Prediction, Suite
 from vidrd.sampling import Plan, Request
 
 MEASURES: dict[str, Measure] = {
@@ -91,6 +92,24 @@ MEASURES: dict[str, Measure] = {
     ),
     "denoise_seconds": Measure("denoise s", "s", "lower", "cost", "Noise to latents, likewise."),
     "decode_seconds": Measure("decode s", "s", "lower", "cost", "Latents to 8-bit RGB frames, likewise."),
+    "residual_seconds": Measure("rest s", "s", "lower", "cost", "What a batch takes beyond its three stages."),
+    "step_seconds": Measure("step s", "s", "lower", "cost", "One denoising step: the median over all of all batches."),
+    **{
+        f"{stage}_share": Measure(
+            f"{stage} %", "%", "higher", "cost",
+            f"Share of the {stage} time that this machine needs at its peaks (a matrix product's arithmetic, the "
+            "fastest copy's bytes) for the products, convolutions and attentions in it, all else free. Above 100 % "
+            "the cell is invalid.",
+        )
+        for stage in ("text", "denoise", "decode")
+    },
+    "load_seconds": Measure("load s", "s", "lower", "cost", "Weights to a pipeline on the device, imports left out."),
+    "cold_seconds": Measure("cold s", "s", "lower", "cost", "The very first call, of 2 steps."),
+    "joules_per_video": Measure(
+        "J/video", "J", "lower", "cost",
+        "Energy of the GPU by NVML's counter over a window of a second or more, in a pass of its own; nothing "
+        "subtracted for an idle card.",
+    ),
     "fe_per_frame": Measure(
         "fe/frame", "1/frame", "lower", "cost",
         "Frame evaluations: frames summed over network calls, both branches of guidance counted, per frame of the "
@@ -114,8 +133,8 @@ MEASURES: dict[str, Measure] = {
     ),
     "driver_peak": Measure(
         "GPU process", "bytes", "lower", "cost",
-        "GPU memory that the driver counts for the process (NVML), CUDA's own included: the largest reading after a "
-        "batch.",
+        "GPU memory that the driver counts for the process (NVML), CUDA's own included: the largest of many looks "
+        "while one batch is made, in a pass of its own.",
     ),
 }  # fmt: skip
 
@@ -191,8 +210,8 @@ def skip(values: Mapping[str, Value]) -> str | None:
         "fp16 is measured on CUDA only, a CPU computes it by way of fp32: try bf16": (
             values["precision"] == "fp16" and not on_gpu
         ),
-        f"{real_videos} real videos are not as many for each of {videos} captions: try {10 * videos}": (
-            values["real_captions"] == "same" and real_videos % videos > 0
+        f"{real_videos} real videos do not show each of {videos} captions: try {10 * videos}": (
+            values["real_captions"] == "same" and real_videos < videos
         ),
         f"{videos} videos do not come in batches of {batch}, and only like batches can be timed together": (
             generated and videos % batch > 0
@@ -216,6 +235,13 @@ def cost(values: Mapping[str, Value]) -> float:
     return start + int(values["videos"]) * branches * plan_of(values).fe if skip(values) is None else 0.0
 
 
+def predict(values: Mapping[str, Value]) -> Prediction | None:
+    """What the cell's networks will be asked for."""
+    from bench.predict import predict as counted  # noqa: PLC0415  (loads the networks' code, for a dry run only)
+
+    return counted(values) if skip(values) is None else None
+
+
 POCKET = Suite(
     question="What do longer videos cost, and what do they lose, by method, overlap and precision? (pocket world)",
     workload="pocket",
@@ -236,7 +262,7 @@ POCKET = Suite(
         "budget": 0,  # frames, both branches of guidance, that one network call may hold; 0: a window of every video
         "clip": 8,  # frames one network call sees
         "window": 16,  # frames the judges see
-        "real_videos": 240,  # that FVD compares with, as many for each caption
+        "real_videos": 240,  # that FVD compares with
         "real_captions": "same",  # as the prompts; "other": drawn freely, which takes a thousand videos to tell much
         "device": "auto",
     },
@@ -256,6 +282,7 @@ POCKET = Suite(
     reference=real,
     skip=skip,
     cost=cost,
+    predict=predict,
 )
 
 SAMPLERS = replace(
@@ -350,4 +377,11 @@ SUITES: dict[str, Suite] = {
             "real_videos": 16,
         },
     ),
+    "gate": replace(
+        POCKET,
+        question="Is a change slower, larger or worse? What `python -m bench gate` measures. (pocket world)",
+        axes={"method": ("vidrd", "direct"), "precision": ("fp32", "bf16")},
+        fixed={**POCKET.fixed, "frames": 16, "overlap": 4, "videos": 24, "batch": 2, "steps": 4},
+    ),
+    "kernels": KERNEL_SUITE,
 }

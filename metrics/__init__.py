@@ -1,25 +1,184 @@
 """Arrays of videos in, numbers out. Imports nothing of this project's other packages; `METRICS` is the table."""
 
-from metrics import drift, fvd, inception_score, jitter
+from metrics import drift, fvd, inception_score, jitter, kernel, motion, neighbours
 from metrics.score import Metric
 
+NETWORK = "what its network does not tell apart"
+
 METRICS: dict[str, Metric] = {
-    "fvd": Metric(fvd.fvd, "", "lower", "Fréchet distance between features of generated and of real videos"),
-    "fvd_floor": Metric(fvd.fvd_floor, "", "lower", "the same between two sets of real videos: the best to be had"),
+    "fvd": Metric(
+        fvd.fvd,
+        "",
+        "lower",
+        "Fréchet distance between features of generated and of real videos",
+        f"{NETWORK}; which video is bad; whether quality or variety is lacking; few videos raise it",
+    ),
+    "fvd_floor": Metric(
+        fvd.fvd_floor,
+        "",
+        "lower",
+        "the same between two sets of real videos: the best to be had",
+        "all that FVD is blind to; real sets drawn otherwise",
+    ),
     "fvd_drift": Metric(
-        drift.fvd_drift, "1/window", "real", "FVD that a video gains from window to window as it goes on"
+        drift.fvd_drift,
+        "1/window",
+        "real",
+        "FVD that a video gains from window to window as it goes on",
+        "what FVD is blind to; a fault that is there from the start",
+    ),
+    "fvd_infinity": Metric(
+        fvd.fvd_infinity,
+        "",
+        "lower",
+        "FVD that endless sets would have, by a line in 1/n",
+        "all that FVD is blind to; bias that is not yet 1/n, below some two samples a feature",
+    ),
+    "kvd": Metric(
+        kernel.kvd,
+        "",
+        "lower",
+        "kernel distance (cubic MMD) between the same features, unbiased at any n",
+        f"{NETWORK}; differences beyond third moments; whether quality or variety is lacking",
+    ),
+    "precision": Metric(
+        neighbours.precision,
+        "",
+        "higher",
+        "share of the generated videos that lie among the real ones",
+        f"{NETWORK}; variety; what lies in one outlier's large ball",
+    ),
+    "recall": Metric(
+        neighbours.recall,
+        "",
+        "higher",
+        "share of the real videos that lie among the generated ones",
+        f"{NETWORK}; quality; bad outliers raise it",
+    ),
+    "density": Metric(
+        neighbours.density,
+        "",
+        "real",
+        "in how many real neighbourhoods a generated video lies, over k",
+        f"{NETWORK}; variety: copies of one typical video score above real video",
+    ),
+    "coverage": Metric(
+        neighbours.coverage,
+        "",
+        "higher",
+        "share of the real videos with a generated one in their neighbourhood",
+        f"{NETWORK}; generated videos that are nowhere near; it rises with their number",
     ),
     "is": Metric(
-        inception_score.inception_score, "", "higher", "Inception Score: certain of each, and all classes there"
+        inception_score.inception_score,
+        "",
+        "higher",
+        "Inception Score: certain of each, and all classes there",
+        f"{NETWORK}; variety within a class; how real it looks; it never sees real video",
     ),
-    "flicker": Metric(jitter.flicker, "1/frame", "real", "mean grey change from frame to frame; motion counts too"),
-    "jitter": Metric(jitter.jitter, "", "real", "share of the change between frames that the next frame takes back"),
-    "light_jitter": Metric(jitter.light_jitter, "1/frame", "real", "jumps of a frame's mean brightness"),
-    "motion": Metric(jitter.motion, "", "real", "grey change over 2 frames beyond that over one: noise does not count"),
+    "flicker": Metric(
+        jitter.flicker,
+        "1/frame",
+        "real",
+        "mean grey change from frame to frame",
+        "the cause: motion, cuts and noise raise it as flicker does; blur and stillness lower it",
+    ),
+    "temporal_flickering": Metric(
+        jitter.temporal_flickering,
+        "",
+        "real",
+        "VBench's temporal flickering: 1 - flicker",
+        "what flicker is blind to: a frozen video is perfect, motion is a fault",
+    ),
+    "jitter": Metric(
+        jitter.jitter,
+        "",
+        "real",
+        "share of the change between frames that the next frame takes back",
+        "slow drift, shake slower than three frames; rises with speed times fineness of texture",
+    ),
+    "light_jitter": Metric(
+        jitter.light_jitter,
+        "1/frame",
+        "real",
+        "jumps of a frame's mean brightness",
+        "flicker that leaves the frame's mean alone; bright objects that come and go raise it",
+    ),
+    "motion": Metric(
+        jitter.motion,
+        "",
+        "real",
+        "grey change over 2 frames beyond that over one: noise does not count",
+        "the kind of motion; motion that is back after two frames; blur lowers it",
+    ),
+    "motion_jitter": Metric(
+        motion.motion_jitter,
+        "",
+        "real",
+        "unevenness of motion from frame to frame, by optical flow",
+        "light and texture that flicker in place; plain surfaces and noise read as uneven motion",
+    ),
+    "warp_error": Metric(
+        motion.warp_error,
+        "1/frame",
+        "real",
+        "change along the motion: what motion does not explain",
+        "whatever the flow cannot match, which is masked; artefacts that the flow follows",
+    ),
+    "masked_share": Metric(
+        motion.masked_share,
+        "",
+        "real",
+        "share of pixels whose flow cannot be trusted",
+        "the cause: covered, new, torn and textureless look alike",
+    ),
+    "dynamic_degree": Metric(
+        motion.dynamic_degree,
+        "",
+        "real",
+        "share of videos that move, by VBench's rule",
+        "slow motion; whether what moves is what was asked for; noise and cuts count as motion",
+    ),
+    "boomerang": Metric(
+        motion.boomerang,
+        "",
+        "real",
+        "how far motion turns round at the seams: 1 exactly reversed",
+        "reversals away from the seams; motion too slow or too plain for flow",
+    ),
+    "saturation_drift": Metric(
+        jitter.saturation_drift,
+        "",
+        "real",
+        "how much more colourful the last quarter is than the first",
+        "drifts of hue and light, drift that turns back; content that changes drifts too",
+    ),
     "seam_ratio": Metric(
-        jitter.seam_ratio, "log2", "real", "change (D or A) at the seams of clips over that elsewhere"
+        jitter.seam_ratio,
+        "log2",
+        "real",
+        "change (D, A), warp error (W) or change of flow (dF) at the seams of clips over that elsewhere",
+        "D to motion that turns round, A to little in fast motion, W to jumps in noise, dF to light: read all four",
     ),
-    "seam_phase": Metric(jitter.seam_phase, "p", "higher", "rank of the seams among shifted ones: small = seams show"),
-    "duplicates": Metric(jitter.duplicates, "", "real", "share of transitions, or of seams, where the frame is held"),
-    "cycling": Metric(jitter.cycling, "", "real", "likeness of a clip to the one before it played backwards"),
+    "seam_phase": Metric(
+        jitter.seam_phase,
+        "p",
+        "higher",
+        "rank of the seams among shifted ones: small = seams show",
+        "what seam_ratio is blind to; seams that show only now and then; how strong they are",
+    ),
+    "duplicates": Metric(
+        jitter.duplicates,
+        "",
+        "real",
+        "share of transitions, or of seams, where the frame is held",
+        "a frame held under fresh noise; film that was sampled up to a higher rate holds frames too",
+    ),
+    "cycling": Metric(
+        jitter.cycling,
+        "",
+        "real",
+        "likeness of a clip to the one before it played backwards",
+        "content that comes back at other lags; real periodic motion scores too",
+    ),
 }

@@ -102,7 +102,9 @@ def test_batches_change_no_video_and_each_is_one_repeat(cell):
     fours, _ = cell("batch=4", "method=vidrd")
     assert pairs.facts["output_sha256"] == fours.facts["output_sha256"]
     assert len(pairs.samples["denoise_seconds"]) == 2
-    assert len(fours.samples["denoise_seconds"]) == len(fours.samples["warm_up_denoise_seconds"]) == 1
+    assert len(fours.samples["denoise_seconds"]) == 1
+    assert len(fours.samples["warm_up_seconds"]) >= 2
+    assert len(pairs.samples["step_seconds"]) == 2 * 2 * 4  # batches, clips, steps
     assert pairs.numbers["seconds_per_frame"].n == 2
     other, _ = cell("batch=2", "method=vidrd", "seed=1")
     assert other.facts["output_sha256"] != pairs.facts["output_sha256"]

@@ -39,7 +39,7 @@ class Sample:
     compat: Literal["paper", "released"] = "paper"
     """The paper's equations, or the released code with its faults."""
     reverse: bool = True
-    """No: a clip goes on forwards from the one before, a remedy against cycling content (with --join drop_duplicate)."""
+    """No: a clip goes on forwards from the one before, against cycling content (with --join drop_duplicate)."""
     stages: Literal["linear", "constant"] = "linear"
     """Guided frames are let go one after another, or all at once."""
     guide: Literal["hard", "blend"] = "hard"

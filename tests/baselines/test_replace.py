@@ -165,7 +165,6 @@ def test_a_network_without_gradient_cannot_be_guided():
     [
         ({"overlap": -1}, "overlap is a count of frames .* got -1"),
         ({"resample": 0}, "at least once: got resample 0"),
-        ({"known": "new"}, "known is one of fresh, fixed, trajectory: got 'new'"),
         ({"floor": 1.0}, r"floor is a share .* got 1\.0"),
         ({"guidance": -1.0}, r"guidance is a weight .* got -1\.0"),
     ],

@@ -10,6 +10,7 @@ from torch.profiler import ProfilerActivity, profile
 from bench.pocket import Generator
 from bench.record import Cell, canonical, write_atomic
 from bench.suite import Values
+from bench.suites import steps_of
 from vidrd.data.shapes import TEST_SEEDS, caption, draw_scene
 
 MOST = 40  # rows of the table
@@ -30,7 +31,7 @@ def trace(cell: Cell, folder: Path) -> str:
         raise ValueError("only cells whose videos a network makes can be profiled: choose another (see --dry-run)")
     generator = Generator(values, ranges=True)
     prompts = [caption(draw_scene(TEST_SEEDS[i])) for i in range(generator.batch)]
-    steps = int(values["steps"])
+    steps = steps_of(values)
     for _ in range(PASSES):
         generator.make(prompts, 0, steps)
     cuda = generator.device == "cuda"

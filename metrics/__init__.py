@@ -25,7 +25,7 @@ METRICS: dict[str, Metric] = {
         "1/window",
         "real",
         "FVD that a video gains from window to window as it goes on",
-        f"{NETWORK}; videos that are bad from the start; change that real videos show as well",
+        "what FVD is blind to; a fault that is there from the start",
     ),
     "fvd_infinity": Metric(
         fvd.fvd_infinity,

@@ -244,6 +244,16 @@ def test_a_budget_joins_calls_and_changes_no_video(method, budget):
     assert max(held) <= max(budget, max(denoise.frames) * len(asked.seeds))
 
 
+@pytest.mark.gpu
+@every_method
+@pytest.mark.parametrize("eta", [0.0, 1.0])
+def test_a_gpu_makes_the_same_videos(method, eta):
+    asked = request(3 * CLIP - 1, eta=eta)
+    there = run(method, asked, device="cuda")
+    assert there.latents.device.type == "cuda"
+    assert torch.allclose(there.latents.cpu(), run(method, asked).latents, atol=1e-4)
+
+
 @every_method
 def test_the_calls_of_a_method_follow_from_its_steps(method):
     """What makes methods comparable at equal cost: more steps never cost less."""

@@ -38,6 +38,12 @@ class Sample:
     """What happens to the frame that is held at a seam."""
     compat: Literal["paper", "released"] = "paper"
     """The paper's equations, or the released code with its faults."""
+    reverse: bool = True
+    """No: a clip goes on forwards from the one before, against cycling content (with --join drop_duplicate)."""
+    stages: Literal["linear", "constant"] = "linear"
+    """Guided frames are let go one after another, or all at once."""
+    guide: Literal["hard", "blend"] = "hard"
+    """Guided frames are the old states, or pass from them to their own."""
     steps: int | None = None
     """Denoising steps; default: the preset's."""
     guidance: float | None = None
@@ -139,7 +145,9 @@ def sample(ask: Sample) -> None:
     from vidrd.sampling import Options  # noqa: PLC0415
     from vidrd.video import check_target, write_video  # noqa: PLC0415
 
-    options = Options(ask.overlap, ask.alpha, ask.beta, ask.join, ask.compat)
+    options = Options(
+        ask.overlap, ask.alpha, ask.beta, ask.join, ask.compat, reverse=ask.reverse, stages=ask.stages, guide=ask.guide
+    )
     check_target(ask.out)
     preset = PRESETS.get(ask.preset)
     dtype = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[ask.precision]

@@ -112,8 +112,6 @@ def test_the_official_queue_is_ancestral_and_whole_clips_of_steps():
     assert not torch.equal(official, ancestral)  # the finished frames that the first windows see are noised there
     with pytest.raises(ValueError, match="whole clips of 4 frames, as many as steps: got 7, try 4"):
         plan(request(9), 7, Options(compat="official"))
-    with pytest.raises(ValueError, match="compat is paper or official: got 'x'"):
-        Options(compat="x")
 
 
 def forward_order(frames, queue, answer):

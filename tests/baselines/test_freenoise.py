@@ -189,22 +189,9 @@ def test_the_plan_is_one_window_without_seams():
     assert plan(request(2), STEPS, Options()).windows == ((0, CLIP),)
 
 
-@pytest.mark.parametrize(
-    ("wrong", "message"),
-    [
-        ({"stride": 0}, "move on by at least 1 frame: got a stride of 0"),
-        ({"weights": "hat"}, "weights is one of flat, pyramid, ramp: got 'hat'"),
-        ({"noise": "old"}, "noise is one of rescheduled, iid: got 'old'"),
-        ({"attention": "none"}, "attention is one of windows, full: got 'none'"),
-        ({"compat": "x"}, "compat is one of paper, official, diffusers: got 'x'"),
-    ],
-)
-def test_options_out_of_range_are_refused(wrong, message):
-    with pytest.raises(ValueError, match=message):
-        Options(**wrong)
-
-
 def test_what_does_not_fit_the_request_is_refused():
+    with pytest.raises(ValueError, match="move on by at least 1 frame: got a stride of 0"):
+        Options(stride=0)
     with pytest.raises(ValueError, match="move on by at most that: got 5, try 1"):
         plan(request(9), STEPS, Options(stride=5))
     with pytest.raises(ValueError, match="whole strides of 3: got 9, try 7"):

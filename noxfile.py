@@ -69,9 +69,9 @@ def gate(session: nox.Session) -> None:
 
 @nox.session
 def report(session: nox.Session) -> None:
-    """Tables of a finished run again: nox -s report -- runs/pocket --out reports/out"""
+    """The page, tables and charts of a finished run again: nox -s report -- runs/pocket --out runs/pocket/report"""
     install(session)
-    session.run("python", "-m", "reports", *session.posargs)
+    session.run("python", "-m", "reports", *(session.posargs or ["runs/pocket", "--out", "runs/pocket/report"]))
 
 
 @nox.session

@@ -186,7 +186,7 @@ def compare_(
 
 
 def show(run_folder: Annotated[Path, tyro.conf.Positional], cell: str | None = None) -> int:
-    """Print the tables of a run, or all that is known of one cell.
+    """Print the answer and the tables of a run, with sparklines, or all that is known of one cell.
 
     Args:
         run_folder: For example runs/pocket.
@@ -195,7 +195,7 @@ def show(run_folder: Annotated[Path, tyro.conf.Positional], cell: str | None = N
     if not (run_folder / "records.jsonl").exists():
         raise ValueError(f"{run_folder} is no run: it has no records.jsonl")
     if cell is None:
-        return _report(run_folder)
+        return _report(run_folder, "--view", "rich")
     journal = read(run_folder / "records.jsonl")
     if journal.torn:
         _say(f"the last line of {run_folder / 'records.jsonl'} is unfinished; the next run there repairs it")

@@ -1,43 +1,97 @@
-"""`python -m reports RUN-FOLDER [--out FOLDER]`: tables in the terminal; Markdown, CSV and contact sheets in files."""
+"""`python -m reports RUN-FOLDER [--out FOLDER]`: tables in the terminal; a page, Markdown, CSV, pictures in files."""
 
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import tyro
 
 from bench.record import write_atomic
+from reports.charts import charts
+from reports.drawing import png, printed
+from reports.films import scenes
 from reports.markdown import as_markdown, as_text
-from reports.sheet import sheets
-from reports.table import load, rows
+from reports.page import page
+from reports.readme import write_readme
+from reports.strip import group_strips
+from reports.table import Run, load, rows
+from reports.terminal import show
 
 USAGE = 3
 
 
-def report(run_folder: Annotated[Path, tyro.conf.Positional], out: Path | None = None) -> int:
-    """Print the tables of a run, and write the report if a folder is given.
+def report(
+    run_folder: Annotated[Path, tyro.conf.Positional],
+    out: Path | None = None,
+    folder: bool = False,
+    videos: int = 60,
+    readme: Path | None = None,
+    view: Literal["auto", "plain", "rich"] = "auto",
+) -> int:
+    """Print the tables of a run; write the report if a folder is given.
 
     Args:
         run_folder: For example runs/pocket.
-        out: Gets report.md, cells.csv and the contact sheets; made if its parent is there.
+        out: Gets report.html, report.md, cells.csv and charts; made if its parent is there.
+        folder: Put films into a folder beside report.html, without limit, and not into the page.
+        videos: How many videos the page shows at most, whole prompts first.
+        readme: A Markdown file whose part between two `report` marks gets the picture and the main table.
+        view: Tables with colours and sparklines (rich), as plain text, or as the terminal can (auto).
     """
+    if videos < 0:
+        raise ValueError(f"--videos is a count; {videos} came: try 60")
     run = load(run_folder)
     table = rows(run)
-    print(as_text(run, table))
+    if readme is not None:
+        print(f"written: {', '.join(map(str, write_readme(run, table, readme)))}")
+        return 0
+    if view == "rich" or (view == "auto" and sys.stdout.isatty()):
+        show(run, table)
+    else:
+        print(as_text(run, table))
     if out is not None:
         if not out.absolute().parent.is_dir():
             raise ValueError(f"--out {out}: the folder {out.parent} does not exist, make it first")
         out.mkdir(exist_ok=True)
-        pictures = sheets(run)
-        for name, picture in pictures.items():
-            beside = out / f".{name}.part"
-            picture.save(beside, format="PNG")
-            beside.replace(out / name)
-        write_atomic(out / "cells.csv", table.to_csv(index=False))
-        write_atomic(out / "report.md", as_markdown(run, table, list(pictures)))
-        print("\nwritten: " + ", ".join(str(out / name) for name in ("report.md", "cells.csv", *pictures)))
+        options = (["--folder"] if folder else []) + ([] if videos == 60 else ["--videos", str(videos)])
+        command = ["python", "-m", "reports", str(run_folder), "--out", str(out), *options]
+        written = write_report(run, out, command, folder=folder, videos=videos)
+        print("\nwritten: " + ", ".join(str(out / name) for name in written))
         print(f"raw records: {run_folder / 'records.jsonl'}")
+        print(f"open in a browser: {(out / 'report.html').absolute().as_uri()}")
     return 0
+
+
+def write_report(run: Run, out: Path, command: list[str], *, folder: bool = False, videos: int = 60) -> list[str]:
+    """Write the page, the Markdown and what belongs to them; returns the names of the files, films counted as one."""
+    table = rows(run)
+    drawn = charts(run, table)
+    shown = scenes(run, table, videos)
+
+    def beside(name: str, film: bytes) -> str:
+        (out / "films").mkdir(exist_ok=True)
+        write_bytes(out / "films" / name, film)
+        return f"films/{name}"
+
+    write_atomic(out / "report.html", page(run, table, drawn, shown, command, beside if folder else None))
+    pictures = group_strips(run, table, shown.scenes)
+    for name, (picture, _) in pictures.items():
+        write_bytes(out / name, picture)
+    for chart in drawn:
+        write_atomic(out / f"{chart.name}.svg", printed(chart.svg))
+        write_bytes(out / f"{chart.name}.png", png(chart.svg))
+    write_atomic(out / "cells.csv", table.to_csv(index=False))
+    told = {name: said for name, (_, said) in pictures.items()} | {f"{c.name}.svg": c.title for c in drawn}
+    write_atomic(out / "report.md", as_markdown(run, table, told))
+    films = [f"films ({sum(len(scene.films) for scene in shown.scenes)})"] if folder else []
+    return ["report.html", "report.md", "cells.csv", *told, *(f"{chart.name}.png" for chart in drawn), *films]
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Write a file whole or not at all."""
+    beside = path.with_name(f".{path.name}.part")
+    beside.write_bytes(content)
+    beside.replace(path)
 
 
 def main() -> int:

@@ -1,16 +1,20 @@
 """Rows to text: tables for the terminal and for Markdown, with a note for every column. Needs no torch."""
 
-import math
-from collections.abc import Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import pandas as pd
 from tabulate import tabulate
 
+from reports.answer import answer
+from reports.format import BETTER, MISSING, escape, half_width, number, printable
+from reports.standing import marks
 from reports.table import Run
 
-MISSING = "–"
-BETTER = {"lower": "lower is better", "higher": "higher is better", "real": "best where real video's is"}
+NAMED = 12  # cells that a note names; more are counted
+MARKED = "no row is better beyond noise, and some are worse (95 %, all rows of a table compared at once)"
+INTERVAL = "± is half the 95 % interval (its longer side); none where n is too small for one."
 
 
 @dataclass(frozen=True)
@@ -20,88 +24,88 @@ class Table:
     title: str
     columns: list[str]
     rows: list[list[str]]
+    marked: set[tuple[int, int]]  # (row, column): no row is better beyond noise, and some are worse
     notes: list[str]
+    kind: str  # of the measures
+    ids: list[str]  # of the rows' cells
+    named: int  # columns that name the row; numbers stand in the others
 
 
 def tables(run: Run, rows: pd.DataFrame) -> list[Table]:
     """Of each group one table a kind of measure, the reference's row first."""
-    group = run.manifest["group"]
-    kinds = list(dict.fromkeys(measure["table"] for measure in run.manifest["measures"].values()))
+    kinds = list(dict.fromkeys(measure["table"] for measure in run.measures.values()))
     found = []
-    for value, part in rows.groupby(group, sort=False):
+    for value, part in rows.groupby(run.group, sort=False):
         for kind in kinds:
-            measures = [name for name, measure in run.manifest["measures"].items() if measure["table"] == kind]
-            title = f"{run.manifest['workload']}: {kind} at {group} = {value}"
-            found.append(_table(run, part, title, measures))
+            measures = [name for name, measure in run.measures.items() if measure["table"] == kind]
+            title = f"{run.manifest['workload']}: {kind} at {run.group} = {value}"
+            found.append(_table(run, part, kind, title, measures))
     return found
 
 
-def _table(run: Run, rows: pd.DataFrame, title: str, measures: Sequence[str]) -> Table:
-    shown = [name for name in measures if rows[name].notna().any()]
-    costless = rows["reference"] & (rows["status"] == "ok") & rows[shown].isna().all(axis=1)
-    rows = rows[~costless]  # real video is not generated, so it has no row where all is about generating
-    ok = bool((rows["status"] == "ok").all())
-    columns = [*run.axes, *([] if ok else ["status"]), *(_title(run, name) for name in shown)]
-    lines = []
-    for _, row in rows.iterrows():
-        status = [] if ok else [row["status"]]
-        lines.append([*(str(row[axis]) for axis in run.axes), *status, *(_cell(run, row, name) for name in shown)])
-    return Table(title, columns, lines, list(_notes(run, rows, measures)))
+def _table(run: Run, part: pd.DataFrame, kind: str, title: str, measures: Sequence[str]) -> Table:
+    shown = [name for name in measures if part[name].notna().any()]
+    costless = part["reference"].astype(bool) & (part["status"] == "ok") & part[shown].isna().all(axis=1)
+    part = part[~costless]  # real video is not generated, so it has no row where all is about generating
+    ok = bool((part["status"] == "ok").all())
+    columns = [*run.axes, *([] if ok else ["status"]), *(run.title(name) for name in shown)]
+    best = {name: marks(run, part, name) for name in shown}
+    rows = part.to_dict("records")
+    body = [
+        [
+            *(str(row[axis]) for axis in run.axes),
+            *([] if ok else [row["status"]]),
+            *(cell(run, row, name) for name in shown),
+        ]
+        for row in rows
+    ]
+    first = len(columns) - len(shown)
+    marked = {(i, first + j) for i, row in enumerate(rows) for j, name in enumerate(shown) if row["id"] in best[name]}
+    ids = [str(row["id"]) for row in rows]
+    return Table(title, columns, body, marked, notes(run, rows, measures), kind, ids, first)
 
 
-def _cell(run: Run, row: pd.Series, name: str) -> str:
-    if pd.isna(row[name]):
+def cell(run: Run, row: Mapping[Hashable, Any], name: str) -> str:
+    """A number with its interval, or a dash."""
+    if row[name] is None:
         return MISSING
-    half = None if pd.isna(row[f"{name}_low"]) else max(row[name] - row[f"{name}_low"], row[f"{name}_high"] - row[name])
-    return number(row[name], run.manifest["measures"][name]["unit"], half)
+    return number(row[name], run.measures[name]["unit"], half_width(row[name], row[f"{name}_low"], row[f"{name}_high"]))
 
 
-def number(value: float, unit: str, half: float | None = None) -> str:
-    """Three digits, or as many as the half width of the interval leaves meaning: "12.3 ±1.4". Bytes become MiB."""
-    if unit == "bytes":
-        value, half = value / 2**20, None if half is None else half / 2**20
-    if half:
-        places = max(0, 1 - math.floor(math.log10(half)))
-        return f"{value:.{places}f} ±{half:.{places}f}"
-    if value == 0 or not math.isfinite(value):
-        return f"{value:g}"
-    return f"{value:.{max(0, 2 - math.floor(math.log10(abs(value))))}f}"
-
-
-def _notes(run: Run, rows: pd.DataFrame, measures: Sequence[str]) -> list[str]:
+def notes(
+    run: Run, rows: Sequence[Mapping[Hashable, Any]], measures: Sequence[str], *, group: bool = False
+) -> list[str]:
     """Why cells are missing and why numbers are, each reason once with what and whom it concerns."""
     about: dict[tuple[str, str], list[str]] = {}  # (what, reason) -> whom
-    for _, row in rows.iterrows():
-        name = " ".join(str(row[axis]) for axis in run.axes if row[axis] != "")
+    for row in rows:
+        name = run.name(row, group=group)
         if row["status"] != "ok":
             about.setdefault((row["status"], row["reason"]), []).append(name)
             continue
         absent = run.records[row["id"]].absent
         for reason in dict.fromkeys(absent[measure] for measure in measures if measure in absent):
-            titles = [_title(run, measure) for measure in measures if absent.get(measure) == reason]
+            titles = [run.title(measure) for measure in measures if absent.get(measure) == reason]
             about.setdefault((f"{MISSING} {', '.join(titles)}", reason), []).append(name)
-    return [
-        f"{what}: {reason} ({'all' if len(names) == len(rows) else ', '.join(names)})"
-        for (what, reason), names in about.items()
-    ]
+    return [f"{what}: {reason} ({_whom(names, len(rows))})" for (what, reason), names in about.items()]
 
 
-def _title(run: Run, name: str) -> str:
-    measure = run.manifest["measures"][name]
-    return f"{measure['title']} MiB" if measure["unit"] == "bytes" else measure["title"]
+def _whom(names: list[str], rows: int) -> str:
+    if len(names) == rows:
+        return "all"
+    return ", ".join(names) if len(names) <= NAMED else f"{', '.join(names[:NAMED])} and {len(names) - NAMED} more"
 
 
 def definitions(run: Run, rows: pd.DataFrame) -> list[tuple[str, str]]:
     """(title, meaning) of every column that has a number, with its unit, direction and sample counts."""
     found = []
-    for name, measure in run.manifest["measures"].items():
+    for name, measure in run.measures.items():
         counts = sorted({int(n) for n in rows[f"{name}_n"].dropna()})
         if not counts:
             continue
         n = f"n = {counts[0]}" if len(counts) == 1 else f"n = {counts[0]} to {counts[-1]}"
         unit = "" if measure["unit"] == "bytes" else measure["unit"]
         said = [part for part in (unit, BETTER.get(measure["better"] or ""), n) if part]
-        found.append((_title(run, name), f"({', '.join(said)}) {measure['definition']}"))
+        found.append((run.title(name), f"({', '.join(said)}) {measure['definition']}"))
     return found
 
 
@@ -129,39 +133,34 @@ def facts(run: Run) -> list[tuple[str, str]]:
 
 
 def as_text(run: Run, rows: pd.DataFrame) -> str:
-    """For a terminal."""
+    """For a terminal or a log."""
     parts = []
     for table in tables(run, rows):
-        body = [[printable(cell) for cell in line] for line in table.rows]
+        body = [
+            [printable(text) + " *" * ((i, j) in table.marked) for j, text in enumerate(line)]
+            for i, line in enumerate(table.rows)
+        ]
         parts.append(f"{table.title}\n" + tabulate(body, headers=table.columns, disable_numparse=True))
         parts.append("".join(f"  {printable(note)}\n" for note in table.notes))
-    parts.append("± is half the 95 % interval (its longer side); none where n is too small for one.")
+    parts += [f"{INTERVAL} * {MARKED}.", "", printable(answer(run, rows))]
     return "\n".join(parts)
 
 
-def as_markdown(run: Run, rows: pd.DataFrame, pictures: Sequence[str] = ()) -> str:
-    """A page: tables, what is missing and why, what every column means, how it was made.
+def as_markdown(run: Run, rows: pd.DataFrame, pictures: Mapping[str, str] | None = None) -> str:
+    """A page: the answer, tables, what is missing and why, pictures, what every column means, how it was made.
 
     Args:
-        pictures: files beside the page, of contact sheets.
+        pictures: file beside the page -> what it shows.
     """
-    lines = [f"# {escape(run.manifest['question'])}", ""]
+    lines = [f"# {escape(run.manifest['question'])}", "", escape(answer(run, rows)), ""]
     for table in tables(run, rows):
-        body = [[escape(cell) for cell in line] for line in table.rows]
-        lines += [f"## {escape(table.title)}", ""]
-        lines += [
-            tabulate(body, headers=[escape(c) for c in table.columns], tablefmt="pipe", disable_numparse=True),
-            "",
-        ]
+        lines += [f"## {escape(table.title)}", "", table_markdown(table), ""]
         lines += [f"- {escape(note)}" for note in table.notes] + [""] * bool(table.notes)
-    if pictures:
-        lines += ["## The videos", "", "The first video of each cell, its frames from left to right.", ""]
-        lines += [f"![{escape(name)}]({name})\n" for name in pictures]
+    lines += [f"{INTERVAL} **Bold**: {MARKED}. cells.csv has both ends of every interval.", ""]
+    for name, shown in (pictures or {}).items():
+        lines += [f"## {escape(shown)}", "", f"![{escape(shown)}]({name})", ""]
     lines += ["## What the columns mean", ""]
-    lines += [
-        "± is half the 95 % interval (its longer side); no ± where n is too small for one. cells.csv has both ends."
-    ]
-    lines += ["", *(f"- **{escape(title)}** {escape(meaning)}" for title, meaning in definitions(run, rows)), ""]
+    lines += [*(f"- **{escape(title)}** {escape(meaning)}" for title, meaning in definitions(run, rows)), ""]
     lines += ["## How it was made", "", *(f"- {name}: {escape(value)}" for name, value in facts(run)), ""]
     prompts = next((record.facts["prompts"] for record in run.records.values() if "prompts" in record.facts), "")
     if prompts:
@@ -169,12 +168,10 @@ def as_markdown(run: Run, rows: pd.DataFrame, pictures: Sequence[str] = ()) -> s
     return "\n".join(lines)
 
 
-def escape(text: str) -> str:
-    """Text as text: nothing in it is read as Markdown or HTML, and it stays on its line."""
-    plain = printable(text).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
-    return "".join(f"\\{sign}" if sign in "\\|`*_[]#~" else sign for sign in plain)
-
-
-def printable(text: str) -> str:
-    """The text without line ends and control characters, which would move a terminal's cursor."""
-    return "".join(sign if sign.isprintable() else " " for sign in text)
+def table_markdown(table: Table) -> str:
+    """One table, marked values in bold."""
+    body = [
+        [f"**{escape(text)}**" if (i, j) in table.marked else escape(text) for j, text in enumerate(line)]
+        for i, line in enumerate(table.rows)
+    ]
+    return tabulate(body, headers=[escape(c) for c in table.columns], tablefmt="pipe", disable_numparse=True)

@@ -1,7 +1,7 @@
 """A run's folder to rows: one for each planned cell, the real video of each group first. Needs no torch."""
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -20,6 +20,7 @@ class Run(NamedTuple):
         records: cell id -> last record, of the planned cells only.
         others: how many cells of the file are not of this plan: other settings, source, weights, machine or software.
         torn: the file ends in an unfinished line.
+        journal: every record of the file, in order, of this plan or another.
     """
 
     folder: Path
@@ -27,11 +28,46 @@ class Run(NamedTuple):
     records: Mapping[str, Record]
     others: int
     torn: bool
+    journal: Sequence[Record] = ()
+
+    @property
+    def group(self) -> str:
+        """The axis (or fixed value) by which tables are split: values of two groups do not compare."""
+        return str(self.manifest["group"])
 
     @property
     def axes(self) -> list[str]:
-        """The axes within a table."""
-        return [axis for axis in self.manifest["axes"] if axis != self.manifest["group"]]
+        """The axes within a table. The first names the series: one colour a value, everywhere."""
+        return [axis for axis in self.manifest["axes"] if axis != self.group]
+
+    @property
+    def measures(self) -> Mapping[str, Mapping[str, Any]]:
+        """Measure -> what the plan says of it: title, unit, better, table, definition."""
+        measures: Mapping[str, Mapping[str, Any]] = self.manifest["measures"]
+        return measures
+
+    def title(self, measure: str) -> str:
+        """The heading of a measure's column; bytes are shown as MiB."""
+        said = self.measures[measure]
+        return f"{said['title']} MiB" if said["unit"] == "bytes" else str(said["title"])
+
+    def name(self, row: Mapping[str, Any], *, group: bool = False) -> str:
+        """What tells a row from its neighbours: "vidrd overlap=4 bf16"; with `group` also "at frames = 16"."""
+        values = [(axis, row[axis]) for axis in self.axes if row[axis] != ""]
+        said = " ".join(value if isinstance(value, str) else f"{axis}={value}" for axis, value in values)
+        said = said or str(self.manifest["workload"])
+        return f"{said} at {self.group} = {row[self.group]}" if group else said
+
+    def prompts(self, key: str) -> list[str]:
+        """The prompts of a cell's videos, in their order: its own, or those of the reference of its group."""
+        cells = {cell["id"]: cell for cell in self.manifest["cells"]}
+        at = cells[key]["values"][self.group]
+        beside = [cell["id"] for cell in cells.values() if cell["reference"] and cell["values"][self.group] == at]
+        for candidate in (key, *beside):
+            record = self.records.get(candidate)
+            if record is not None and "prompts" in record.facts:
+                return record.facts["prompts"].splitlines()
+        return []
 
 
 def load(folder: Path) -> Run:
@@ -47,7 +83,16 @@ def load(folder: Path) -> Run:
     latest = journal.latest()
     planned = [cell["id"] for cell in manifest["cells"]]
     records = {key: latest[key] for key in planned if key in latest}
-    return Run(folder, manifest, records, len(latest) - len(records), bool(journal.torn))
+    return Run(folder, manifest, records, len(latest) - len(records), bool(journal.torn), journal.records)
+
+
+def headlines(run: Run, rows: pd.DataFrame) -> list[str]:
+    """Of each kind of measure the first that has numbers and a direction in which it is better."""
+    found: dict[str, str] = {}
+    for name, measure in run.measures.items():
+        if measure["better"] in {"lower", "higher"} and bool(rows[name].notna().any()):
+            found.setdefault(measure["table"], name)
+    return list(found.values())
 
 
 def rows(run: Run) -> pd.DataFrame:

@@ -10,8 +10,8 @@ from PIL import Image
 
 from bench.record import Attempt, Cell, Number, Record, append
 from reports.__main__ import main
-from reports.markdown import as_markdown, as_text, escape, number, printable
-from reports.sheet import sheets
+from reports.format import escape, number, printable
+from reports.markdown import as_markdown, as_text
 from reports.table import load, rows
 
 MEASURES = {
@@ -81,9 +81,9 @@ def test_real_video_is_the_first_row_of_each_group(folder):
 def test_what_has_no_number_says_why(folder):
     run = load(folder)
     text = as_text(run, rows(run))
-    assert "oom: 9 | GiB more (direct 0)" in text
-    assert "– GPU MiB: no GPU (vidrd 2, vidrd 4)" in text
-    assert "not run: the same command goes on (real video, direct 0)" in text
+    assert "oom: 9 | GiB more (direct overlap=0)" in text
+    assert "– GPU MiB: no GPU (vidrd overlap=2, vidrd overlap=4)" in text
+    assert "not run: the same command goes on (real video, direct overlap=0)" in text
     costs = text.split("pocket: cost at frames = 16")[1].split("pocket: quality")[0]
     assert "RSS MiB" in costs
     assert "real video" not in costs  # it costs nothing
@@ -105,12 +105,12 @@ def test_a_number_shows_no_more_digits_than_its_interval_has():
 
 def test_markdown_takes_text_as_text(folder):
     run = load(folder)
-    page = as_markdown(run, rows(run), ["frames-16.png"])
+    page = as_markdown(run, rows(run), {"frames-16.png": "frames | 16"})
     assert "1. a \\`red\\` \\| &lt;b&gt;star&lt;/b&gt; \\[2J on a\\_b\\*c\\* \\[x\\](y)" in page
     assert "# What \\| &lt;i&gt;?" in page
     assert "oom: 9 \\| GiB more" in page
     assert "**FVD** (lower is better, n = 32) distance \\| of sets" in page
-    assert "![frames-16.png](frames-16.png)" in page
+    assert "![frames \\| 16](frames-16.png)" in page
     columns = [line for line in page.splitlines() if line.startswith("|")]
     assert {line.replace("\\|", "").count("|") for line in columns[:6]} == {5}
     assert "\x1b" not in page
@@ -119,16 +119,6 @@ def test_markdown_takes_text_as_text(folder):
 def test_text_stays_on_its_line():
     assert printable("a\nb\r\x1b[2J\u2028c") == "a b  [2J c"
     assert escape("<a|b>") == "&lt;a\\|b&gt;"
-
-
-def test_a_sheet_has_a_strip_for_each_cell_that_left_videos(folder):
-    pictures = sheets(load(folder), scale=2)
-    assert list(pictures) == ["frames-16.png"]
-    picture = np.asarray(pictures["frames-16.png"])
-    assert picture.shape == (4 * 2 + 2, 190 + 16 * (6 * 2 + 2), 3)
-    fourth = 190 + 3 * 14
-    assert (picture[:8, fourth : fourth + 12] == 200).all()
-    assert (picture[:8, 190 : 190 + 12] == 0).all()
 
 
 def test_the_command_writes_the_report_without_torch(folder, tmp_path):
@@ -143,9 +133,14 @@ def test_the_command_writes_the_report_without_torch(folder, tmp_path):
     assert (done.returncode, done.stderr) == (0, "")
     assert "real video" in done.stdout
     assert str(out / "report.md") in done.stdout
-    assert sorted(path.name for path in out.iterdir()) == ["cells.csv", "frames-16.png", "report.md"]
-    with Image.open(out / "frames-16.png") as picture:
-        assert picture.size[1] == 10
+    names = {path.name for path in out.iterdir()}
+    assert {"cells.csv", "report.html", "report.md", "videos-frames-16.png"} <= names
+    assert not [name for name in names if name.startswith(".") or name.endswith(".part")]
+    with Image.open(out / "videos-frames-16.png") as picture:
+        assert picture.size[0] > 600
+    for chart in out.glob("*.svg"):
+        assert "var(--" not in chart.read_text(), chart
+        assert (out / f"{chart.stem}.png").stat().st_size > 1000
     assert (out / "cells.csv").read_text().splitlines()[1].split(",")[2:5] == ["16", "real video", ""]
 
 

@@ -1,0 +1,40 @@
+"""Numbers and strings to text, nothing else."""
+
+import math
+from collections.abc import Sequence
+
+MISSING = "–"
+BETTER = {"lower": "lower is better", "higher": "higher is better", "real": "best where real video's is"}
+
+
+def number(value: float, unit: str, half: float | None = None) -> str:
+    """Three digits, or as many as the half width of the interval leaves meaning: "12.3 ±1.4". Bytes become MiB."""
+    if unit == "bytes":
+        value, half = value / 2**20, None if half is None else half / 2**20
+    if half:
+        places = max(0, 1 - math.floor(math.log10(half)))
+        return f"{value:.{places}f} ±{half:.{places}f}"
+    if value == 0 or not math.isfinite(value):
+        return f"{value:g}"
+    return f"{value:.{max(0, 2 - math.floor(math.log10(abs(value))))}f}"
+
+
+def half_width(value: float, low: float | None, high: float | None) -> float | None:
+    """Half the 95 % interval, its longer side; None without one."""
+    return None if low is None or high is None else max(value - low, high - value)
+
+
+def plain_list(items: Sequence[str]) -> str:
+    """ "a", "a and b", "a, b and c"."""
+    return items[0] if len(items) == 1 else f"{', '.join(items[:-1])} and {items[-1]}"
+
+
+def escape(text: str) -> str:
+    """Text as text: nothing in it is read as Markdown or HTML, and it stays on its line."""
+    plain = printable(text).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    return "".join(f"\\{sign}" if sign in "\\|`*_[]#~" else sign for sign in plain)
+
+
+def printable(text: str) -> str:
+    """The text without line ends and control characters, which would move a terminal's cursor."""
+    return "".join(sign if sign.isprintable() else " " for sign in text)

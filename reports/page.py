@@ -1,0 +1,330 @@
+"""A run to one HTML page that opens from disk, offline, with or without JavaScript. Needs no torch.
+
+Every string of a record is data: the template escapes it, the script only ever sets text, and the page's policy lets no
+other script run and nothing be loaded from anywhere else.
+"""
+
+import base64
+import hashlib
+import json
+import shlex
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import pandas as pd
+from markupsafe import Markup
+
+from reports import films
+from reports.answer import answer
+from reports.drawing import COLOURS, Chart
+from reports.films import Film, Scene, Shown
+from reports.format import BETTER, printable
+from reports.markdown import MARKED, cell, definitions, notes
+from reports.published import published_table
+from reports.standing import marks
+from reports.table import Run, headlines
+
+TEMPLATE = Path(__file__).parent / "template"
+WITH_BARS = 200  # rows up to which numbers have a bar of their interval
+SELECTED = 12  # values up to which an axis gets a list to choose from
+FILM_BYTES = 9 * 2**20  # films that a page holds; further ones need a folder beside it
+PICKED = 6  # rows of a scene that are shown before one asks for more
+ARROWS = {"lower": "↓", "higher": "↑", "real": "≈"}
+SHOWN_KEYS = {"schema", "suite", "question", "hash", "workload", "axes", "fixed", "group", "measures", "machine",
+              "software", "revision", "basis", "written", "cells", "published"}  # fmt: skip
+
+Place = Callable[[str, bytes], str]  # file name and bytes of a film -> address in the page
+
+
+def page(
+    run: Run,
+    rows: pd.DataFrame,
+    drawn: Sequence[Chart],
+    shown: Shown,
+    command: Sequence[str],
+    place: Place | None = None,
+) -> str:
+    """The page.
+
+    Args:
+        drawn: charts of the run.
+        shown: videos of the run.
+        command: words that make this page again.
+        place: puts a film beside the page; None keeps films inside it, as many as `FILM_BYTES` hold.
+    """
+    script = (TEMPLATE / "page.js").read_text(encoding="utf-8")
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(TEMPLATE),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    records = rows.to_dict("records")
+    scenes, films_out = _scenes(run, rows, records, shown, place)
+    return environment.get_template("page.html").render(
+        css=Markup((TEMPLATE / "page.css").read_text(encoding="utf-8")),
+        script=Markup(script),
+        script_hash=f"sha256-{digest}",
+        suite=run.manifest["suite"],
+        question=printable(run.manifest["question"]),
+        badges=_badges(run, rows),
+        answer=printable(answer(run, rows)),
+        marked=MARKED,
+        only_within=f"Values compare within one {run.group} only." if rows[run.group].nunique() > 1 else "",
+        **_table(run, rows, records),
+        notes=[
+            printable(note) for note in notes(run, records, list(run.measures), group=rows[run.group].nunique() > 1)
+        ],
+        definitions=definitions(run, rows),
+        charts=[{**chart._asdict(), "svg": Markup(chart.svg)} for chart in drawn],
+        scenes=scenes,
+        film_note=_film_note(shown, films_out),
+        published=published_table(run, records),
+        cards=_cards(run, command),
+        records=_behind(run, records),
+    )
+
+
+def _badges(run: Run, rows: pd.DataFrame) -> list[str]:
+    counts = rows["status"].value_counts()
+    return [str(run.manifest["workload"]), *(f"{count} {status}" for status, count in counts.items()),
+            f"revision {run.manifest['revision'][:8]}", str(run.manifest["written"])[:10]]  # fmt: skip
+
+
+def _colour(run: Run, row: Mapping[Any, Any]) -> str:
+    if row["reference"] or not run.axes:
+        return "var(--muted)"
+    values = list(run.manifest["axes"][run.axes[0]])
+    return COLOURS[values.index(row[run.axes[0]]) % len(COLOURS)] if row[run.axes[0]] in values else "var(--muted)"
+
+
+def _table(run: Run, rows: pd.DataFrame, records: Sequence[Mapping[Any, Any]]) -> dict[str, Any]:
+    """What the template needs for the table: columns by kind, rows in the order of the plan."""
+    measures = [name for name in run.measures if bool(rows[name].notna().any())]
+    names = list(dict.fromkeys(run.measures[name]["table"] for name in measures))
+    measures.sort(key=lambda name: names.index(run.measures[name]["table"]))
+    kinds = [{"name": kind, "columns": sum(run.measures[m]["table"] == kind for m in measures)} for kind in names]
+    bars = len(records) <= WITH_BARS
+    status = any(row["status"] != "ok" for row in records)
+    best = {
+        (name, key)
+        for _, part in rows.groupby(run.group, sort=False)
+        for name in measures
+        for key in marks(run, part, name)
+    }
+    ranges = {name: _range(rows, name) for name in measures}
+    real = {
+        (row[run.group], name): row[name]
+        for row in records
+        if row["reference"]
+        for name in measures
+        if row[name] is not None
+    }
+    heads = [*run.axes, run.group]
+    body = []
+    before = None
+    for row in records:
+        cells = []
+        for name in measures:
+            text, _, half = cell(run, row, name).partition(" ±")
+            style = _bar(row, name, ranges[name], real.get((row[run.group], name))) if bars else ""
+            cells.append({"text": text, "half": half and f"±{half}", "best": (name, row["id"]) in best, "style": style})
+        texts = [str(row[axis]) for axis in heads]
+        body.append({
+            "id": row["id"], "reference": row["reference"], "first": row[run.group] != before, "name_at": 0,
+            "status": row["status"], "reason": printable(row["reason"]), "heads": texts,
+            "colour": _colour(run, row), "cells": cells,
+        })  # fmt: skip
+        before = row[run.group]
+    choices = [(axis, list(dict.fromkeys(str(row[axis]) for row in records if row[axis] != ""))) for axis in heads]
+    return {
+        "kinds": kinds,
+        "bars": bars,
+        "status": status,
+        "heads": [*heads, *(["status"] if status else [])],
+        "columns": [{"key": name, "title": run.title(name), "kind": run.measures[name]["table"],
+                     "meaning": run.measures[name]["definition"], "arrow": ARROWS.get(run.measures[name]["better"], ""),
+                     "better": BETTER.get(run.measures[name]["better"], "")} for name in measures],
+        "selects": [{"name": axis, "column": position, "values": values}
+                    for position, (axis, values) in enumerate(choices) if 1 < len(values) <= SELECTED],
+        "body": body,
+    }  # fmt: skip
+
+
+def _range(rows: pd.DataFrame, name: str) -> tuple[float, float]:
+    values = [value for part in (name, f"{name}_low", f"{name}_high") for value in rows[part] if value is not None]
+    return min(values), max(values)
+
+
+def _bar(row: Mapping[Any, Any], name: str, ends: tuple[float, float], real: float | None) -> str:
+    """Where the interval lies within its column, from 0 to 1, and where real video's own value does."""
+    low, high = row[f"{name}_low"], row[f"{name}_high"]
+    if low is None or ends[1] <= ends[0]:
+        return ""
+    places = {"a": low, "b": high, **({} if real is None or row["reference"] else {"r": real})}
+    return ";".join(f"--{key}:{(value - ends[0]) / (ends[1] - ends[0]):.3f}" for key, value in places.items())
+
+
+def _scenes(
+    run: Run, rows: pd.DataFrame, records: Sequence[Mapping[Any, Any]], shown: Shown, place: Place | None
+) -> tuple[list[dict[str, Any]], int]:
+    """Scenes for the template, and how many films did not fit into the page."""
+    by_id = {row["id"]: row for row in records}
+    told = headlines(run, rows)
+    left, skipped = FILM_BYTES, 0
+    found = []
+    for scene in shown.scenes:
+        longest = max(film.frames for film in scene.films)
+        changes = [films.change(film) for film in scene.films]
+        tallest = max((value for pair in changes for part in pair for value in part), default=0.0) or 1.0
+        picked = _picked(run, [by_id[film.id] for film in scene.films])
+        entries = []
+        for film, (first, second) in zip(scene.films, changes, strict=True):
+            sheet = films.sheet(film)
+            if place is not None:
+                address = place(f"{film.id}-{scene.prompt}.webp", sheet)
+            elif len(sheet) <= left:
+                address, left = _inline(sheet), left - len(sheet)
+            else:
+                address, skipped = "", skipped + 1
+            entries.append(_film(run, by_id[film.id], film, scene, address, longest, told) | {
+                "pick": film.id in picked,
+                "change": _points([(t + 1.0, value / tallest) for t, value in enumerate(first)]),
+                "second": _points([(t + 1.5, value / tallest) for t, value in enumerate(second)]),
+                "curve_said": f"Change from frame to frame, {_level(first)} in the mean and at most "
+                              f"{max(first, default=0.0):.3g}; second difference {_level(second)}",
+            })  # fmt: skip
+        found.append({
+            "title": f"{run.group} = {scene.group} · prompt {scene.prompt + 1}", "caption": printable(scene.caption),
+            "frames": longest, "films": entries,
+        })  # fmt: skip
+    return found, skipped
+
+
+def _film(
+    run: Run, row: Mapping[Any, Any], film: Film, scene: Scene, address: str, longest: int, told: Sequence[str]
+) -> dict[str, Any]:
+    width, height = film.size
+    numbers = [f"{run.title(name)} {cell(run, row, name)}" for name in told if row[name] is not None]
+    seams = film.seams or ()
+    return {
+        "frames": film.frames, "columns": film.columns, "width": width, "height": height, "seams": list(seams),
+        "fps": film.fps, "sheet": address, "colour": _colour(run, row), "name": run.name(row),
+        "numbers": " · ".join(numbers), "small": max(film.pixels.shape[1:3]) <= films.EXACT_SIDE,
+        "poster": _inline(films.poster(film)), "strip": _inline(films.strip(film)),
+        "slice": _inline(films.slice_picture(film, scene.row)), "span": f"{film.frames / longest:.4f}",
+        "places": [f"{100 * seam / film.frames:.3f}" for seam in seams],
+        "seams_said": f"seams at frames {', '.join(str(seam + 1) for seam in seams)}" if seams else
+                      "no seams" if film.seams is not None else "its seams were not recorded",
+    }  # fmt: skip
+
+
+def _picked(run: Run, rows: Sequence[Mapping[Any, Any]]) -> set[str]:
+    """Rows to show first: the reference and the first row of every series, then others, `PICKED` in all."""
+    series = {str(row[run.axes[0]]) if run.axes else "": row["id"] for row in reversed(rows)}
+    order = [*(row["id"] for row in rows if row["id"] in series.values()), *(row["id"] for row in rows)]
+    return set(list(dict.fromkeys(order))[:PICKED])
+
+
+def _level(values: Sequence[float]) -> str:
+    return f"{sum(values) / len(values):.3g}" if values else "none"
+
+
+def _points(points: Sequence[tuple[float, float]]) -> str:
+    return " ".join(f"{x:g},{1 - 0.94 * y - 0.03:.3f}" for x, y in points)
+
+
+def _inline(picture: bytes) -> str:
+    return f"data:image/webp;base64,{base64.b64encode(picture).decode()}"
+
+
+def _film_note(shown: Shown, skipped: int) -> str:
+    said = []
+    if shown.left_out:
+        said.append(f"{shown.left_out} more videos are kept with the run and not shown; --videos N shows more.")
+    if skipped:
+        said.append(
+            f"The films of {skipped} videos exceed the {FILM_BYTES // 2**20} MiB that a page holds: they have pictures "
+            "only; --folder puts films beside the page, without limit."
+        )
+    if shown.unreadable:
+        said.append(f"Not readable: {'; '.join(map(printable, shown.unreadable))}.")
+    return " ".join(said)
+
+
+def _cards(run: Run, command: Sequence[str]) -> list[dict[str, Any]]:
+    """What the numbers mean nothing without, each to be copied."""
+    manifest = run.manifest
+    grid = [word for name, values in manifest["axes"].items() for word in ("--set", f"{name}={_spelled(values)}")]
+    grid += [word for name, value in manifest["fixed"].items() for word in ("--set", f"{name}={value}")]
+    again = ["python", "-m", "bench", "run", "--suite", str(manifest["suite"]), *grid, "--out", str(run.folder)]
+    cards = [
+        ("The page again", shlex.join(command), True),
+        ("The cells again", shlex.join(again), True),
+        ("Machine", _lines(manifest["machine"]), False),
+        ("Software", _lines(manifest["software"]), False),
+        ("Revision and hashes", _lines({"revision": manifest["revision"], **manifest["basis"],
+                                        "suite": manifest["hash"], "written": manifest["written"]}), False),
+        ("Protocol", _lines({**manifest["fixed"],
+                             **{name: _spelled(values) for name, values in manifest["axes"].items()},
+                             "workload": manifest["workload"], "group": manifest["group"]}), False),
+        *((name, json.dumps(value, indent=1, ensure_ascii=False), False)
+          for name, value in manifest.items() if name not in SHOWN_KEYS),
+    ]  # fmt: skip
+    said = [f"{len(run.records)} of {len(manifest['cells'])} planned cells have a record"]
+    if run.others:
+        said.append(f"{run.others} other cells, of other settings, source, weights, machine or software, are kept")
+    if run.torn:
+        said.append("the file ends in an unfinished line, which the next run repairs")
+    cards.append(("Raw records", f"{run.folder / 'records.jsonl'}\n" + "\n".join(said), False))
+    prompts = next((record.facts["prompts"] for record in run.records.values() if "prompts" in record.facts), "")
+    if prompts:
+        cards.append(("Prompts", prompts, True))
+    return [{"title": title, "text": _clean(text), "wide": wide} for title, text, wide in cards]
+
+
+def _clean(text: str) -> str:
+    return "\n".join(printable(line) for line in text.splitlines())
+
+
+def _spelled(values: Sequence[object]) -> str:
+    return ",".join(str(value) for value in values)
+
+
+def _lines(facts: Mapping[str, object]) -> str:
+    return "\n".join(f"{name}: {value}" for name, value in facts.items())
+
+
+def _behind(run: Run, records: Sequence[Mapping[Any, Any]]) -> dict[str, Any]:
+    """All that is known of a cell, unrounded, for the pointer and the dialog."""
+    cells = {}
+    for row in records:
+        record = run.records.get(row["id"])
+        planned: dict[str, Any] = {"name": run.name(row, group=True), "status": row["status"], "reason": row["reason"]}
+        empty: dict[str, Any] = {"numbers": {}, "samples": {}, "absent": {}, "facts": {}, "machine": {}, "values": {},
+                                 "started": "", "seconds": 0, "revision": ""}  # fmt: skip
+        if record is None:
+            cells[row["id"]] = empty | planned
+            continue
+        cells[row["id"]] = planned | {
+            "numbers": {name: {key: value for key, value in (("value", n.value), ("low", n.low), ("high", n.high),
+                                                             ("n", n.n), ("unit", n.unit)) if value not in (None, "")}
+                        for name, n in record.numbers.items()},
+            "samples": {name: list(values) for name, values in record.samples.items()},
+            "absent": dict(record.absent),
+            "facts": {name: text for name, text in record.facts.items() if name != "prompts"},
+            "machine": {k: v for k, v in record.machine.items() if run.manifest["machine"].get(k) != v},
+            "values": dict(record.cell.values),
+            "started": record.attempt.started,
+            "seconds": record.attempt.seconds,
+            "revision": record.revision,
+        }  # fmt: skip
+    return {
+        "cells": cells,
+        "titles": {name: measure["title"] for name, measure in run.measures.items()},
+        "kinds": {name: measure["table"] for name, measure in run.measures.items()},
+    }

@@ -1,0 +1,79 @@
+"""The picture and the main table of a README, made from a run: a strip with an x-t slice a method, and the numbers."""
+
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from bench.record import write_atomic
+from reports.films import Scene, scenes
+from reports.format import escape
+from reports.markdown import INTERVAL, MARKED, table_markdown, tables
+from reports.standing import turned
+from reports.strip import strip_picture
+from reports.table import Run, headlines
+
+BEGIN, END = "<!-- report: begin -->", "<!-- report: end -->"
+PICTURE = Path("docs") / "result.png"
+
+
+def write_readme(run: Run, rows: pd.DataFrame, readme: Path) -> list[Path]:
+    """Put picture and table between the marks of a Markdown file, the picture into docs/ beside it.
+
+    The last group is shown (the longest videos, in a suite of lengths); of each series its best row by the first
+    measure, so that a method speaks by its best setting.
+
+    Raises:
+        ValueError: no such file, it has no marks, or the run left no videos of the group.
+    """
+    if not readme.is_file():
+        raise ValueError(f"--readme {readme}: there is no such file")
+    text = readme.read_text(encoding="utf-8")
+    if text.count(BEGIN) != 1 or text.count(END) != 1 or text.index(BEGIN) > text.index(END):
+        raise ValueError(f"--readme {readme}: give it one line {BEGIN} and below it one line {END}")
+    part = _best_rows(run, rows[rows[run.group] == rows[run.group].iloc[-1]])
+    found = [scene for scene in scenes(run, part, most=len(part)).scenes if scene.prompt == 0]
+    if not found:
+        raise ValueError(f"{run.folder} kept no videos at {run.group} = {rows[run.group].iloc[-1]}")
+    picture = readme.parent / PICTURE
+    picture.parent.mkdir(exist_ok=True)
+    beside = picture.with_name(f".{picture.name}.part")
+    names = {row["id"]: run.name(row) for row in part.to_dict("records")}
+    beside.write_bytes(strip_picture(found[0], [names[film.id] for film in found[0].films]))
+    beside.replace(picture)
+    made = "\n".join([BEGIN, *_lines(run, rows, part, found[0]), END])
+    write_atomic(readme, re.sub(f"{re.escape(BEGIN)}.*{re.escape(END)}", lambda _: made, text, flags=re.DOTALL))
+    return [readme, picture]
+
+
+def _best_rows(run: Run, part: pd.DataFrame) -> pd.DataFrame:
+    """The reference, and of each series the row that is best by the first measure."""
+    measure = next(iter(headlines(run, part)), None)
+    best: dict[str, tuple[float, int]] = {}
+    if measure is not None:
+        for position, value in enumerate(turned(run, part, measure, None)):
+            series = "" if not run.axes or part["reference"].iloc[position] else str(part[run.axes[0]].iloc[position])
+            if value is not None and (series not in best or value.value < best[series][0]):
+                best[series] = (value.value, position)
+    return part.iloc[sorted(position for _, position in best.values())]
+
+
+def _lines(run: Run, rows: pd.DataFrame, part: pd.DataFrame, scene: Scene) -> list[str]:
+    machine: Mapping[str, Any] = run.manifest["machine"]
+    first: Sequence[Any] = tables(run, part)
+    at = f"{run.group} = {part[run.group].iloc[-1]}"
+    return [
+        f"![Videos of one prompt, a row a method, and the x-t slice through each]({PICTURE.as_posix()})",
+        "",
+        f"*{escape(scene.caption)}*: a row a method, at its best setting by the first column below. In the slices, one "
+        "row of pixels over time, a seam is a vertical edge and mirrored time a symmetry.",
+        "",
+        table_markdown(first[0]),
+        "",
+        f"`{run.manifest['workload']}`, {escape(at)}, best setting of each of {len(rows)} cells' methods. {INTERVAL} "
+        f"**Bold**: {MARKED}. Made by `python -m reports {run.folder} --readme README.md` from revision "
+        f"{run.manifest['revision'][:12]} on {escape(str(machine.get('cpu', '')))}, {machine.get('cores', '')} cores, "
+        f"GPU: {escape(str(machine.get('gpu', '')))}.",
+    ]

@@ -1,0 +1,134 @@
+"""Which differences between rows are beyond noise.
+
+Two rows are told apart by the interval of their difference, put together from their own 95 % intervals (Zou and Donner
+2008, "MOVER"): each contributes the side that faces the other. Rows are taken as independent; where they share prompts
+and noise their difference is surer than that, so the verdict errs towards "cannot be told apart". Which of many rows is
+best is itself chance, so the best one is compared with the others as if all pairs of rows were compared: intervals are
+widened to leave 5 % for all of them together (Bonferroni, by the normal law).
+"""
+
+from collections.abc import Sequence
+from statistics import NormalDist
+from typing import NamedTuple
+
+import pandas as pd
+
+from bench.record import Better
+from reports.table import Run
+
+LEVEL = 0.95  # of the intervals in a record, and of what is said here
+
+
+class Value(NamedTuple):
+    """One row's number: lower is better, whatever it was. Without an interval low and high are None."""
+
+    value: float
+    low: float | None
+    high: float | None
+
+
+class Standing(NamedTuple):
+    """How the rows of a column stand to each other; all are positions in it.
+
+    Args:
+        best: the row of the best value.
+        tied: rows that cannot be told apart from it, itself left out.
+        worse: rows that are worse beyond noise.
+        unknown: rows that have a number and no interval.
+    """
+
+    best: int
+    tied: tuple[int, ...]
+    worse: tuple[int, ...]
+    unknown: tuple[int, ...]
+
+    @property
+    def marked(self) -> tuple[int, ...]:
+        """The rows to mark as best: none unless some row is worse beyond noise."""
+        return (self.best, *self.tied) if self.worse else ()
+
+
+def smaller_is_better(
+    value: float, low: float | None, high: float | None, better: Better, real: float | None
+) -> Value | None:
+    """The number turned so that smaller is better; None where that has no meaning (no real video to be near to).
+
+    For "real" it is the distance to real video's own value, which is taken as exact: all rows share its error.
+    """
+    if better == "lower":
+        return Value(value, low, high)
+    if better == "higher":
+        return Value(-value, None if high is None else -high, None if low is None else -low)
+    if real is None:
+        return None
+    if low is None or high is None:
+        return Value(abs(value - real), None, None)
+    near = 0.0 if low <= real <= high else min(abs(low - real), abs(high - real))
+    return Value(abs(value - real), near, max(abs(low - real), abs(high - real)))
+
+
+def beyond_noise(less: Value, more: Value, comparisons: int = 1) -> bool | None:
+    """Whether `less` is smaller than `more` beyond noise; None where one of them has no interval.
+
+    Args:
+        comparisons: of how many that are made together this is one.
+    """
+    if less.high is None or more.low is None:
+        return None
+    tail = (1 - LEVEL) / 2
+    wider = NormalDist().inv_cdf(1 - tail / comparisons) / NormalDist().inv_cdf(1 - tail)
+    margin = ((less.high - less.value) ** 2 + (more.value - more.low) ** 2) ** 0.5
+    return more.value - less.value > wider * margin
+
+
+def standing(column: Sequence[Value | None]) -> Standing | None:
+    """The best row of a column and who can be told apart from it.
+
+    None if fewer than two rows have an interval, or a row without one has a better value than all that have.
+    """
+    known = [i for i, value in enumerate(column) if value is not None and value.low is not None]
+    unknown = tuple(i for i, value in enumerate(column) if value is not None and value.low is None)
+    if len(known) < 2:
+        return None
+    values = {i: value for i in known if (value := column[i]) is not None}
+    best = min(known, key=lambda i: values[i].value)
+    if any((value := column[i]) is not None and value.value < values[best].value for i in unknown):
+        return None
+    others = [i for i in known if i != best]
+    pairs = len(known) * len(others) // 2
+    worse = tuple(i for i in others if beyond_noise(values[best], values[i], comparisons=pairs))
+    return Standing(best, tuple(i for i in others if i not in worse), worse, unknown)
+
+
+def turned(run: Run, part: pd.DataFrame, measure: str, real: float | None) -> list[Value | None]:
+    """A column as `smaller_is_better` has it; None where a row has no number, or the measure no direction."""
+    better = run.measures[measure]["better"]
+    if better is None:
+        return [None] * len(part)
+    columns = (part[name] for name in ("status", measure, f"{measure}_low", f"{measure}_high"))
+    return [
+        None if value is None or status != "ok" else smaller_is_better(value, low, high, better, real)
+        for status, value, low, high in zip(*columns, strict=True)
+    ]
+
+
+def real_value(part: pd.DataFrame, measure: str) -> float | None:
+    """What the reference of a group scores itself; None if there is none."""
+    known = part[part["reference"].astype(bool) & (part["status"] == "ok")][measure].dropna()
+    return float(known.iloc[0]) if len(known) else None
+
+
+def ranked(run: Run, part: pd.DataFrame, measure: str) -> tuple[pd.DataFrame, Standing] | None:
+    """The rows of a group that can be compared (the reference cannot), and how they stand; None if they do not."""
+    made = part[~part["reference"].astype(bool)]
+    found = standing(turned(run, made, measure, real_value(part, measure)))
+    return None if found is None else (made, found)
+
+
+def marks(run: Run, part: pd.DataFrame, measure: str) -> set[str]:
+    """Ids of the cells to mark as best: no row of the group is better beyond noise, and some are worse.
+
+    Where none is worse a mark would mean nothing, and there is none.
+    """
+    found = ranked(run, part, measure)
+    return set() if found is None else {str(found[0]["id"].iloc[position]) for position in found[1].marked}

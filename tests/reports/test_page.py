@@ -1,0 +1,205 @@
+import base64
+import hashlib
+import html.parser
+import json
+import re
+import time
+
+import numpy as np
+import pytest
+from runs import MEASURES, every_status, grid, many_cells, one_cell, write
+
+from reports.charts import charts
+from reports.films import scenes
+from reports.page import FILM_BYTES, page
+from reports.table import load, rows
+
+COMMAND = ["python", "-m", "reports", "runs/a b", "--out", "out"]
+FOR_ALL = {"meta", "link", "br", "img", "input", "hr", "polyline", "rect", "path", "line"}
+
+
+class Reader(html.parser.HTMLParser):
+    """Tags, attributes and text of a page, and what is left open."""
+
+    def __init__(self):
+        super().__init__()
+        self.tags, self.open, self.text = [], [], []
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append((tag, dict(attrs)))
+        if tag not in {"meta", "link", "br", "img", "input", "hr"}:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag, attrs):
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        self.text.append(data)
+
+
+def made(folder, most=60, place=None):
+    run = load(folder)
+    table = rows(run)
+    return page(run, table, charts(run, table), scenes(run, table, most), COMMAND, place)
+
+
+def read(text):
+    reader = Reader()
+    reader.feed(text)
+    assert not reader.open
+    return reader
+
+
+@pytest.fixture(scope="module")
+def full(made_run):
+    return made(made_run)
+
+
+def test_the_page_is_well_formed_and_loads_nothing(full):
+    reader = read(full)
+    addresses = [
+        value for _, attrs in reader.tags for name, value in attrs.items() if name in {"src", "href", "data-film"}
+    ]
+    assert addresses
+    assert all(address.startswith(("data:", "#")) for address in addresses), set(addresses)
+    assert "http" not in re.sub(r"http://www\.w3\.org/\S+", "", full)  # names of SVG namespaces
+    ids = [attrs["id"] for _, attrs in reader.tags if "id" in attrs]
+    assert len(ids) == len(set(ids))
+
+
+def test_every_picture_has_a_text(full):
+    for tag, attrs in read(full).tags:
+        if tag == "img":
+            assert attrs["alt"]
+        if attrs.get("role") == "img":
+            assert attrs["aria-label"]
+
+
+def test_only_our_script_may_run(full):
+    scripts = re.findall(r"<script>(.*?)</script>", full, re.DOTALL)
+    (allowed,) = re.findall(r"script-src 'sha256-([^']+)'", full)
+    (script,) = scripts
+    assert base64.b64encode(hashlib.sha256(script.encode()).digest()).decode() == allowed
+    assert re.findall(r"<script[^>]*>", full) == ['<script type="application/json" id="records">', "<script>"]
+
+
+def test_hostile_strings_are_text(full):
+    assert "<script>document" not in full
+    assert "<b>star</b>" not in full
+    assert "<i>evil" not in full
+    assert "\x1b" not in full
+    text = "".join(read(full).text)
+    assert "<script>document.title='owned'</script>" in text
+    assert "{{7*7}}" in text
+    assert "Which <method> is best & why?" in text
+
+
+def test_every_status_shows_its_reason(full):
+    text = re.sub(r"\s+", " ", "".join(read(full).text))
+    for status in ("skipped", "oom", "timeout", "failed", "invalid"):
+        assert f"why it is {status}" in text
+    assert "the same command goes on" in text
+    assert "no GPU <here>" in text
+
+
+def test_the_records_behind_the_page_are_whole(full, made_run):
+    (blob,) = re.findall(r'<script type="application/json" id="records">(.*?)</script>', full, re.DOTALL)
+    behind = json.loads(blob)["cells"]
+    for key, record in load(made_run).records.items():
+        assert behind[key]["samples"] == {name: list(values) for name, values in record.samples.items()}
+        for name, number in record.numbers.items():
+            assert behind[key]["numbers"][name]["value"] == number.value
+
+
+def test_marks_of_the_table(full):
+    marked = re.findall(r'<td class="best"[^>]*>([^<]*)', full)
+    assert "12.0" in marked
+    assert "32.0" not in marked
+    assert "0.500" not in marked  # no interval, no mark
+
+
+def test_it_says_how_to_make_it_again(full):
+    text = "".join(read(full).text)
+    assert "python -m reports 'runs/a b' --out out" in text
+    assert "python -m bench run --suite toy --set frames=16,32 --set 'method=ours,theirs,<i>evil</i>'" in text
+    assert "w" * 64 in text
+
+
+@pytest.mark.parametrize("kind", ["one", "no records", "no measures", "one axis", "unknown kinds"])
+def test_runs_of_every_shape_render(tmp_path, kind):
+    if kind == "one":
+        text = made(one_cell(tmp_path / "run"))
+        assert "The one cell has its numbers" in text
+    elif kind == "no records":
+        text = made(write(tmp_path / "run", grid(), records=False))
+        assert "26 not run yet" in text
+        assert "<svg" not in text
+    elif kind == "no measures":
+        text = made(write(tmp_path / "run", grid(), measures={}))
+        assert "All 26 cells have their numbers" in text
+    elif kind == "one axis":
+        text = made(write(tmp_path / "run", grid(frames=(16,), overlaps=(4,), precisions=("fp32",)), videos=1))
+        assert "Charts" in text
+    else:
+        odd = {
+            name: {**said, "table": "speed" if name == "rss" else "other", "better": "lower" if name == "fvd" else None}
+            for name, said in MEASURES.items()
+        }
+        text = made(write(tmp_path / "run", grid(), measures=odd, recipe={"a": ["<b>", 1]}))
+        assert "speed" in text
+        assert "<h3>recipe</h3>" in text
+    read(text)
+
+
+def test_a_page_of_sixty_videos_stays_small(tmp_path):
+    """256 x 256 pixels with noise that no codec likes: films beyond the limit are left out, and the page says so."""
+    folder = write(
+        tmp_path / "run", grid(frames=(8, 12), overlaps=(2, 4, 6, 8), methods=("a", "b", "c"), precisions=("x", "y"))
+    )
+    run = load(folder)
+    draw = np.random.default_rng(0)
+    base = draw.integers(0, 256, (1, 12, 256, 256, 3), dtype=np.uint8)
+    for record in run.records.values():
+        place = folder / "cells" / record.cell.id
+        place.mkdir(parents=True)
+        np.savez(place / "videos.npz", videos=base[:, : int(record.cell.values["frames"])], seams=np.array([4]))
+    text = made(folder)
+    assert text.count("<article") == 50
+    assert len(text.encode()) < 15e6
+    assert re.search(r"The films of \d+ videos exceed the 9 MiB that a page holds", text)
+    kept = sum(len(base64.b64decode(film)) for film in re.findall(r'data-film="data:image/webp;base64,([^"]+)"', text))
+    assert 0.8 * FILM_BYTES < kept <= FILM_BYTES
+
+
+def test_films_may_lie_beside_the_page(made_run):
+    placed = {}
+
+    def place(name, film):
+        placed[name] = film
+        return f"films/{name}"
+
+    text = made(made_run, place=place)
+    assert len(placed) == 40
+    assert set(re.findall(r'data-film="films/([^"]+)"', text)) == set(placed)
+    assert 'data-film="data:' not in text
+    assert "Which" in text
+
+
+def test_videos_left_out_are_counted(made_run):
+    text = made(made_run, most=13)
+    assert text.count("<article") == 13
+    assert "27 more videos are kept with the run and not shown" in text
+
+
+def test_two_thousand_cells_take_seconds(tmp_path):
+    folder = many_cells(tmp_path / "run")
+    charts(load(every_status(tmp_path / "warm")), rows(load(tmp_path / "warm")))  # the first drawing starts an engine
+    began = time.process_time()
+    text = made(folder)
+    seconds = time.process_time() - began
+    assert text.count("<tr id=") == 2042
+    assert len(text.encode()) < 15e6
+    assert seconds < 5, seconds

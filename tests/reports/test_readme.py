@@ -1,0 +1,56 @@
+import io
+
+import numpy as np
+import pytest
+from PIL import Image
+from runs import grid, write
+
+from reports.readme import BEGIN, END, write_readme
+from reports.table import load, rows
+
+
+@pytest.fixture
+def readme(tmp_path):
+    path = tmp_path / "README.md"
+    path.write_text(f"# Title\n\n{BEGIN}\nold\n{END}\n\nrest \\1\n")
+    return path
+
+
+def test_picture_and_table_stand_between_the_marks(tmp_path, readme):
+    run = load(write(tmp_path / "run", grid(), videos=1))
+    written = write_readme(run, rows(run), readme)
+    assert written == [readme, tmp_path / "docs" / "result.png"]
+    text = readme.read_text()
+    assert text.startswith(f"# Title\n\n{BEGIN}\n![")
+    assert text.endswith(f"{END}\n\nrest \\1\n")
+    assert "old" not in text
+    assert "frames = 32" in text
+    lines = [line for line in text.splitlines() if line.startswith("| ")]
+    assert [line.split("|")[1].strip() for line in lines] == [
+        "method", "real video", "ours", "theirs", "&lt;i&gt;evil&lt;/i&gt;",
+    ]  # fmt: skip
+    assert "abcdef012345" in text
+    picture = np.asarray(Image.open(io.BytesIO(written[1].read_bytes())).convert("RGB"))
+    assert picture.shape[0] == 44 + 4 * (68 + 8)
+    again = readme.read_text()
+    write_readme(run, rows(run), readme)
+    assert readme.read_text() == again
+
+
+@pytest.mark.parametrize(
+    ("content", "videos", "said"),
+    [
+        (None, 1, "there is no such file"),
+        ("no marks", 1, "give it one line <!-- report: begin -->"),
+        (f"{END}{BEGIN}", 1, "give it one line"),
+        (f"{BEGIN}{END}", 0, "kept no videos at frames = 32"),
+    ],
+)
+def test_what_is_missing_is_said(tmp_path, content, videos, said):
+    run = load(write(tmp_path / "run", grid(), videos=videos))
+    readme = tmp_path / "README.md"
+    if content is not None:
+        readme.write_text(content)
+    with pytest.raises(ValueError, match=said):
+        write_readme(run, rows(run), readme)
+    assert not readme.exists() or readme.read_text() == content

@@ -1,11 +1,13 @@
 """A data set is built from files to index: nothing is lost or made up, killed runs go on, readers find every frame."""
 
+import contextlib
 import json
 import os
 import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 import warnings
 from dataclasses import replace
@@ -20,10 +22,10 @@ from tests.vidrd.data.clips import number_of, numbered, scenes
 from vidrd.data.adapters import Where
 from vidrd.data.commands import Prepare
 from vidrd.data.commands import prepare as command
-from vidrd.data.media import decode, encode_mp4, to_rgb, to_yuv
+from vidrd.data.media import Encoder, decode, encode_mp4, to_rgb, to_yuv
 from vidrd.data.prepare import describe, prepare
 from vidrd.data.scenes import Cutting
-from vidrd.data.shapes import render
+from vidrd.data.shapes import caption, render
 from vidrd.data.shards import ShardSet
 from vidrd.data.units import Panning, Plan
 from vidrd.video import write_video
@@ -292,18 +294,42 @@ def test_a_shard_that_is_cut_short_says_so(built, tmp_path):
         shards.data(len(shards) - 1)
 
 
-def test_ray_makes_what_processes_make(built, pocket_folder, tmp_path):
-    pytest.importorskip("ray", reason="Ray is an extra: pip install 'vidrd-bench[ray]'")
-    import ray
+def kill_a_ray_worker(units, killed):
+    """Once two units are done, kill one of the processes that carry them out."""
+    for _ in range(12_000):
+        time.sleep(0.01)
+        if len(list(units.glob("*.json"))) < 2:
+            continue
+        for process in Path("/proc").glob("[0-9]*/cmdline"):
+            with contextlib.suppress(OSError):
+                line = process.read_bytes()
+                if line.startswith(b"ray::") and b"RayWorker" in line:
+                    os.kill(int(process.parent.name), signal.SIGKILL)
+                    killed.append(line.decode(errors="replace"))
+                    return
 
-    said = []
+
+def test_ray_makes_what_processes_make_though_a_worker_is_killed(tmp_path):
+    ray = pytest.importorskip("ray", reason="Ray is an extra: pip install -e '.[ray]'")
+    (tmp_path / "in").mkdir()
+    some = scenes(16)
+    for index, (scene, video) in enumerate(zip(some, render(some, 64, size=32), strict=True)):
+        write_video(tmp_path / "in" / f"{index:02d}.mp4", video, fps=8, scale=4)
+        (tmp_path / "in" / f"{index:02d}.txt").write_text(caption(scene))
+    slow = plan(tmp_path / "in", unit=1, encoder=Encoder(preset="placebo"), cutting=Cutting(256, min_frames=8))
+    quietly(slow, tmp_path / "local")
+    said, killed = [], []
+    (tmp_path / "ray" / "units").mkdir(parents=True)
+    killer = threading.Thread(target=kill_a_ray_worker, args=(tmp_path / "ray" / "units", killed), daemon=True)
     with warnings.catch_warnings(action="ignore"):
         ray.init(num_cpus=2, log_to_driver=False, runtime_env={"env_vars": {"PYTHONPATH": str(ROOT)}})
         try:
-            prepare(plan(pocket_folder), tmp_path / "out", workers=2, engine="ray", say=said.append)
+            killer.start()
+            prepare(slow, tmp_path / "ray", workers=2, engine="ray", say=said.append)
         finally:
             ray.shutdown()
-    assert content(tmp_path / "out") == content(built[0])
+    assert killed
+    assert content(tmp_path / "ray") == content(tmp_path / "local")
 
 
 def test_without_ray_the_engine_says_what_to_install(pocket_folder, tmp_path, monkeypatch):

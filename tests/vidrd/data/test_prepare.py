@@ -171,24 +171,32 @@ def test_a_killed_run_goes_on_without_loss(built, pocket_folder, tmp_path):
     assert not [path for path in out.rglob(".*") if path.is_file()]
 
 
-def test_a_worker_that_is_killed_is_replaced(built, pocket_folder, tmp_path, monkeypatch):
-    said = []
+@pytest.fixture(scope="module")
+def slow(tmp_path_factory):
+    """A plan whose units take a while, and what it makes in one process."""
+    root = tmp_path_factory.mktemp("slow")
+    (root / "in").mkdir()
+    some = scenes(16)
+    for index, (scene, video) in enumerate(zip(some, render(some, 64, size=32), strict=True)):
+        write_video(root / "in" / f"{index:02d}.mp4", video, fps=8, scale=4)
+        (root / "in" / f"{index:02d}.txt").write_text(caption(scene))
+    asked = plan(root / "in", unit=1, encoder=Encoder(preset="placebo"), cutting=Cutting(256, min_frames=8))
+    quietly(asked, root / "local")
+    return asked, content(root / "local")
+
+
+def test_a_worker_that_is_killed_is_replaced(slow, tmp_path, monkeypatch):
+    asked, wanted = slow
+    said, root = [], tmp_path / "out"
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
-
-    def kill_one(line):
-        said.append(line)
-
-    root = tmp_path / "out"
     killer = subprocess.Popen(
         [sys.executable, "-c", WATCHER, str(os.getpid()), str(root / "units")], stdout=subprocess.PIPE, text=True
     )
-    prepare(plan(pocket_folder, unit=1), root, workers=2, say=kill_one)
+    prepare(asked, root, workers=2, say=said.append)
     killer.kill()
-    killed = killer.communicate()[0]
-    assert "killed" in killed
+    assert "killed" in killer.communicate()[0]
     assert any("a worker died" in line for line in said), said
-    table = pq.read_table(root / "index.parquet").to_pylist()
-    assert [row["sha256"] for row in table] == [row["sha256"] for row in content(built[0])[0]]
+    assert content(root) == wanted
 
 
 WATCHER = """
@@ -309,27 +317,21 @@ def kill_a_ray_worker(units, killed):
                     return
 
 
-def test_ray_makes_what_processes_make_though_a_worker_is_killed(tmp_path):
+def test_ray_makes_what_processes_make_though_a_worker_is_killed(slow, tmp_path):
     ray = pytest.importorskip("ray", reason="Ray is an extra: pip install -e '.[ray]'")
-    (tmp_path / "in").mkdir()
-    some = scenes(16)
-    for index, (scene, video) in enumerate(zip(some, render(some, 64, size=32), strict=True)):
-        write_video(tmp_path / "in" / f"{index:02d}.mp4", video, fps=8, scale=4)
-        (tmp_path / "in" / f"{index:02d}.txt").write_text(caption(scene))
-    slow = plan(tmp_path / "in", unit=1, encoder=Encoder(preset="placebo"), cutting=Cutting(256, min_frames=8))
-    quietly(slow, tmp_path / "local")
+    asked, wanted = slow
     said, killed = [], []
-    (tmp_path / "ray" / "units").mkdir(parents=True)
-    killer = threading.Thread(target=kill_a_ray_worker, args=(tmp_path / "ray" / "units", killed), daemon=True)
+    (tmp_path / "units").mkdir(parents=True)
+    killer = threading.Thread(target=kill_a_ray_worker, args=(tmp_path / "units", killed), daemon=True)
     with warnings.catch_warnings(action="ignore"):
         ray.init(num_cpus=2, log_to_driver=False, runtime_env={"env_vars": {"PYTHONPATH": str(ROOT)}})
         try:
             killer.start()
-            prepare(slow, tmp_path / "ray", workers=2, engine="ray", say=said.append)
+            prepare(asked, tmp_path, workers=2, engine="ray", say=said.append)
         finally:
             ray.shutdown()
     assert killed
-    assert content(tmp_path / "ray") == content(tmp_path / "local")
+    assert content(tmp_path) == wanted
 
 
 def test_without_ray_the_engine_says_what_to_install(pocket_folder, tmp_path, monkeypatch):

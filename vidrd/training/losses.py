@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 import torch.nn.functional as F
@@ -124,6 +124,7 @@ def decoded_clip_loss(
     return error + change + weight * fool + judge, {"l1": error, "change": change, "fool": fool, "judge": judge}
 
 
+@runtime_checkable
 class PerceptualLoss(Protocol):
     """Distance of frames as a network sees them; plugs into `DecoderLoss`."""
 

@@ -9,14 +9,15 @@ import sys
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import tyro
 
 from metrics import METRICS
 from metrics.cache import FeatureCache, default_path
 from metrics.clips import read_clips, write_clips
-from metrics.flow import Flow, load_raft
+from metrics.features import FeatureNetwork
+from metrics.flow import Flow
 from metrics.jitter_of_sets import Reading, jitter_scores
 from metrics.motion import CLASSICAL
 from metrics.progress import Teller
@@ -24,9 +25,6 @@ from metrics.read import DECODER
 from metrics.result import Result, compare, same_videos, versions
 from metrics.score import Score
 from metrics.sets import POCKET, Recipe, Setting, Side, digest, embed_set, load_side, recipe_manifest, save_side
-
-if TYPE_CHECKING:
-    from metrics.features import FeatureNetwork
 
 JUDGES = Path(__file__).parents[1] / "weights" / "pocket-judges"
 WEIGHTS = "VIDRD_METRICS_WEIGHTS"  # environment variable: a folder of weights
@@ -166,7 +164,7 @@ def measure(verb: Fvd | Kvd | InceptionScore) -> Result:
     from metrics.scoring import score_fvd, score_is, score_kvd  # noqa: PLC0415
 
     common = verb.common
-    metric = "is" if isinstance(verb, InceptionScore) else "fvd"
+    metric = {InceptionScore: "is", Kvd: "kvd", Fvd: "fvd"}[type(verb)]
     if common.window is not None and common.frames is not None:
         raise ValueError("--window and --frames both say how long clips are: give one")
     recipe = Recipe.of(metric, common.protocol, frames=common.window or common.frames, stride=common.stride)
@@ -195,7 +193,7 @@ def measure(verb: Fvd | Kvd | InceptionScore) -> Result:
         return score_fvd(real, fake, recipe, network, setting, infinity=verb.infinity)
 
 
-def _network(metric: str, common: Common) -> "FeatureNetwork":
+def _network(metric: str, common: Common) -> FeatureNetwork:
     if common.protocol == POCKET:
         from metrics.pocket import load_judge  # noqa: PLC0415
 
@@ -216,7 +214,7 @@ def _network(metric: str, common: Common) -> "FeatureNetwork":
     return load_i3d(path, common.protocol, device=common.device, batch=common.batch)
 
 
-def _side(source: Path, side: str, recipe: Recipe, network: "FeatureNetwork", setting: Setting, common: Common) -> Side:
+def _side(source: Path, side: str, recipe: Recipe, network: FeatureNetwork, setting: Setting, common: Common) -> Side:
     made_by = recipe_manifest(recipe, network)
     if side == "real" and source.suffix == ".npz" and _is_statistics(source):
         return load_side(source, made_by)
@@ -267,7 +265,10 @@ def _last_two(videos: tuple[Path, ...]) -> list[tuple[Path | None, str]]:
 def measure_jitter(verb: Jitter) -> Result:
     """The scores of `jitter`."""
     flow: Flow | None = CLASSICAL if verb.flow else None
-    flow = flow if verb.raft is None else load_raft(verb.raft)
+    if verb.raft is not None:
+        from metrics.raft import load_raft  # noqa: PLC0415 - torch is slow to import
+
+        flow = load_raft(verb.raft)
     scores: dict[str, Score] = {}
     values: dict[str, list[float]] = {}
     made = versions()

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol, runtime_checkable
 
 import cv2
 import numpy as np
@@ -30,6 +30,7 @@ class Pair(NamedTuple):
     backward: Float32[np.ndarray, "H W 2"]
 
 
+@runtime_checkable
 class Flow(Protocol):
     """A way to estimate flow."""
 

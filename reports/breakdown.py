@@ -7,7 +7,7 @@ from typing import Any
 import altair as alt
 import pandas as pd
 
-from reports.drawing import COLOURS, SERIES, Drawn, colour, point_of
+from reports.drawing import COLOURS, MANY, SERIES, Drawn, colour, point_of, summarised
 from reports.format import plain_list
 from reports.table import Run, headlines
 
@@ -28,12 +28,13 @@ def stages(run: Run, done: list[dict[Any, Any]]) -> Iterator[Drawn]:
         if cells > BARS:
             continue
         bound = _bounds(run, row)
+        shares = " · ".join(f"{stage} {share}".strip() for stage, share in bound.items())
         names += [stage for stage in seconds if stage not in names]
         label = f"{row[run.group]} · {run.name(row)}" if len({r[run.group] for r in done}) > 1 else run.name(row)
         for stage, value in seconds.items():
             share = f", {bound[stage]} of its bound" if stage in bound else ""
             bars.append({"row": label, "stage": stage, "seconds": value, "order": names.index(stage),
-                         "bound": bound.get("", "") if stage == "rest" else "", "total": total,
+                         "bound": shares if stage == "rest" else "", "total": total,
                          "said": f"{run.name(row, group=True)}: {stage} {value:.3g} s, "
                                  f"{value / total:.0%} of {total:.3g} s{share}"})  # fmt: skip
     if not bars:
@@ -50,7 +51,7 @@ def stages(run: Run, done: list[dict[Any, Any]]) -> Iterator[Drawn]:
         base.transform_filter("datum.bound != ''").mark_text(
             align="left", dx=5, color="var(--muted)", fontSize=10).encode(alt.X("total:Q"), y, text="bound:N"),
     ]  # fmt: skip
-    bound_said = " At the end of a bar: its share of the physical bound." if any(bar["bound"] for bar in bars) else ""
+    bound_said = " At the end of a bar: shares of the physical bound." if any(bar["bound"] for bar in bars) else ""
     yield Drawn(
         "stages",
         "Where the seconds go",
@@ -110,9 +111,9 @@ def history(run: Run, rows: pd.DataFrame) -> Iterator[Drawn]:
                 filled = {**row, measure: value.value, f"{measure}_low": value.low, f"{measure}_high": value.high}
                 revision = f"{record.revision[:8]}{'+' * record.revision.endswith('+changes')}"
                 point = point_of(run, filled, {"y": measure})
-                data.append({**point, "measure": measure, "when": record.attempt.started, "revision": revision,
-                             "cell": cell["id"], "said": f"{revision}, {point['said']}"})  # fmt: skip
-    revisions = list(dict.fromkeys(point["revision"] for point in sorted(data, key=lambda point: point["when"])))
+                at = {"when": record.attempt.started, "x": revision, "line": cell["id"], "measure": measure}
+                data.append({**point, **at, "said": f"{revision}, {point['said']}"})
+    revisions = list(dict.fromkeys(point["x"] for point in sorted(data, key=lambda point: point["when"])))
     if len(revisions) < 2:
         return
     panels = []
@@ -120,13 +121,14 @@ def history(run: Run, rows: pd.DataFrame) -> Iterator[Drawn]:
         points = [point for point in data if point["measure"] == measure]
         if not points:
             continue
+        points = points if len(points) <= MANY else summarised(points)
         base = alt.Chart(alt.Data(values=points))
-        x = alt.X("revision:O", sort=revisions, title="revision, in the order they were measured",
+        x = alt.X("x:O", sort=revisions, title="revision, in the order they were measured",
                   axis=alt.Axis(labelAngle=-40))  # fmt: skip
         y = alt.Y("y:Q", title=run.title(measure), scale=alt.Scale(zero=False))
         tips = {"description": "said:N", "tooltip": "said:N"}
         panels.append(alt.layer(
-            base.mark_line(strokeWidth=1.2, opacity=0.5).encode(x, y, color=colour(run), detail="cell:N"),
+            base.mark_line(strokeWidth=1.2, opacity=0.5).encode(x, y, color=colour(run), detail="line:N"),
             base.mark_rule(opacity=0.35).encode(x, alt.Y("y_low:Q"), y2="y_high:Q", color=colour(run)),
             base.mark_point(filled=True, size=40).encode(x, y, color=colour(run), **tips),
         ).properties(width=60 + 40 * len(revisions), height=200))  # fmt: skip

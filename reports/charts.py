@@ -14,9 +14,8 @@ import altair as alt
 import pandas as pd
 
 from reports.breakdown import history, stages
-from reports.drawing import WIDE, Chart, Drawn, colour, draw, having, point_of, variant
+from reports.drawing import MANY, WIDE, Chart, Drawn, colour, draw, having, point_of, summarised, variant
 from reports.format import plain_list
-from reports.standing import smaller_is_better
 from reports.table import Run, headlines
 
 SHAPES = ("circle", "square", "triangle-up", "diamond", "cross", "triangle-down")
@@ -49,11 +48,12 @@ def _trade_off(run: Run, rows: pd.DataFrame, done: list[dict[Any, Any]]) -> Iter
     made = having((row for row in done if not row["reference"]), cost, quality)
     if len(made) < 2:
         return
+    in_all = len(made)
+    front = [row for part in _split(made, run.group) for row in _front(run, part, cost, quality)]
+    if in_all > MANY and run.axes:
+        made = [row for part in _split(made, run.group, run.axes[0]) for row in _front(run, part, cost, quality)]
     points = [point_of(run, row, {"x": cost, "y": quality}) for row in made]
-    front = []
-    for head in dict.fromkeys(point["head"] for point in points):
-        part = [(p, row) for p, row in zip(points, made, strict=True) if p["head"] == head]
-        front += _pareto(run, part, cost, quality)
+    ends = [run.name(row, group=True) for row in front]
     real = _reference_points(run, done, quality, {point["head"] for point in points})
     x = alt.X("x:Q", title=run.title(cost), scale=alt.Scale(zero=False, nice=True))
     y = alt.Y("y:Q", title=run.title(quality), scale=alt.Scale(zero=False, nice=True))
@@ -78,34 +78,41 @@ def _trade_off(run: Run, rows: pd.DataFrame, done: list[dict[Any, Any]]) -> Iter
             y, x=alt.X("x_low:Q"), x2="x_high:Q", color=colour(run)),
         dots.transform_filter("!datum.front && !datum.real"),
     ]  # fmt: skip
-    spec = _by_group([*real, *front, *points], layers, len({p["head"] for p in points}))
-    ends = [f"{p['name']} at {p['head']}" for p in front]
+    line = [{**point_of(run, row, {"x": cost, "y": quality}), "front": True} for row in front]
+    spec = _by_group([*real, *line, *points], layers, len({p["head"] for p in points}))
+    left = f" Of {in_all} cells only those that none of their own series beats in both are drawn."
     yield Drawn(
         "trade-off",
         f"{run.measures[quality]['title']} against {run.measures[cost]['title']}",
         "Dashed: rows that no other row beats in both. Thin bars: 95 % intervals."
-        + (" Grey line: real video itself." if real else ""),
+        + (" Grey line: real video itself." if real else "")
+        + (left if len(made) < in_all else ""),
         f"Scatter plot of {run.title(quality)} against {run.title(cost)} for {len(points)} cells. On the front of what "
         f"nothing beats in both: {plain_list(ends[:8])}{' and more' if len(ends) > 8 else ''}.",
         spec,
     )
 
 
-def _pareto(run: Run, part: Sequence[tuple[dict[str, Any], Mapping[Any, Any]]], cost: str, quality: str) -> list[Any]:
-    """The points that no other beats in both measures, by cost."""
+def _split(rows: Sequence[Mapping[Any, Any]], *axes: str) -> list[list[Mapping[Any, Any]]]:
+    """Rows of equal values on these axes together."""
+    parts: dict[tuple[Any, ...], list[Mapping[Any, Any]]] = {}
+    for row in rows:
+        parts.setdefault(tuple(row[axis] for axis in axes), []).append(row)
+    return list(parts.values())
+
+
+def _front(run: Run, rows: Sequence[Mapping[Any, Any]], cost: str, quality: str) -> list[Mapping[Any, Any]]:
+    """The rows that no other beats in both measures, by cost."""
 
     def turned(row: Mapping[Any, Any], measure: str) -> float:
-        value = smaller_is_better(row[measure], None, None, run.measures[measure]["better"], None)
-        return float("inf") if value is None else value.value
+        return -row[measure] if run.measures[measure]["better"] == "higher" else float(row[measure])
 
     best = float("inf")
     found = []
-    for _, good, _, point in sorted(
-        ((turned(row, cost), turned(row, quality), i, point) for i, (point, row) in enumerate(part))
-    ):
-        if good < best:
-            best = good
-            found.append({**point, "front": True})
+    for row in sorted(rows, key=lambda row: (turned(row, cost), turned(row, quality))):
+        if turned(row, quality) < best:
+            best = turned(row, quality)
+            found.append(row)
     return found
 
 
@@ -186,7 +193,7 @@ def _along(run: Run, rows: pd.DataFrame, done: list[dict[Any, Any]], axis: str) 
                    "line": f"{row[run.axes[0]] if run.axes else ''}|{variant(run, row, axis)}|"
                            f"{'' if axis == run.group else row[run.group]}"} for row in known]  # fmt: skip
         if len({point["x"] for point in points}) > 1:
-            panels.append((measure, points))
+            panels.append((measure, points if len(points) <= MANY else summarised(points)))
     if not panels:
         return
     numeric = all(isinstance(value, int | float) for value in values)
@@ -215,7 +222,8 @@ def _along(run: Run, rows: pd.DataFrame, done: list[dict[Any, Any]], axis: str) 
     yield Drawn(
         f"along-{re.sub(r'[^a-z0-9]+', '-', axis.lower()).strip('-') or 'axis'}",
         f"{plain_list(titles)} along {axis}",
-        "A line joins cells that differ in this axis only. Bars are 95 % intervals.",
+        "A line joins cells that differ in this axis only. Bars are 95 % intervals."
+        if len(made) <= MANY else "Each point is the median of a series' cells, each bar their middle half.",
         f"Line chart{'s' * (len(titles) > 1)} of {plain_list(titles)} against {axis}: "
         + "; ".join(_trend(run, measure, points, values) for measure, points in panels) + ".",
         alt.concat(*drawn, columns=ABREAST, spacing=26),

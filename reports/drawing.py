@@ -4,7 +4,8 @@ Colours are names of CSS variables, so that the page's SVG follows light and dar
 """
 
 import re
-from collections.abc import Iterable, Mapping
+import statistics
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import altair as alt
@@ -21,6 +22,7 @@ LIGHT = {
 SERIES = 8
 COLOURS = tuple(f"var(--s{i})" for i in range(1, SERIES + 1))
 WIDE = 1090  # pixels that panels beside each other share
+MANY = 300  # points above which a chart shows what they have in common, not each
 
 
 class Drawn(NamedTuple):
@@ -134,3 +136,19 @@ def point_of(run: Run, row: Mapping[Any, Any], measures: Mapping[str, str]) -> d
 def having(rows: Iterable[Mapping[Any, Any]], *measures: str) -> list[Mapping[Any, Any]]:
     """The rows that have a number for each of these."""
     return [row for row in rows if all(row[measure] is not None for measure in measures)]
+
+
+def summarised(points: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Of the points of one series at one x their median, with the middle half in place of an interval."""
+    groups: dict[tuple[Any, Any], list[Mapping[str, Any]]] = {}
+    for point in points:
+        groups.setdefault((point["series"], point["x"]), []).append(point)
+    found = []
+    for (series, x), part in groups.items():
+        values = sorted(point["y"] for point in part)
+        low, middle, high = statistics.quantiles(values, method="inclusive") if len(values) > 1 else values * 3
+        said = f"{series} at {x}: median {middle:.3g} of {len(values)} cells, the middle half {low:.3g} to {high:.3g}"
+        found.append(
+            {"series": series, "line": series, "x": x, "y": middle, "y_low": low, "y_high": high, "said": said}
+        )
+    return found

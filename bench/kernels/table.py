@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from bench.measure.machine import ROOT
+from metrics.i3d import I3D
 from metrics.pocket import NETWORKS
 from metrics.statistics import Gaussian, frechet_distance
 from vidrd.data.shapes import ATTRIBUTES
@@ -47,12 +48,10 @@ class Kernel(NamedTuple):
     Args:
         inputs: (size, generator) -> its inputs, float32 on the CPU.
         backends: name -> (size -> function of these inputs). A module's weights are drawn from the global generator.
-        sizes: where it is measured.
     """
 
     inputs: Callable[[str, torch.Generator], Inputs]
     backends: dict[str, Callable[[str], Run]]
-    sizes: tuple[str, ...] = ("pocket", "full")
 
 
 def _draw(generator: torch.Generator, *shape: int) -> Tensor:
@@ -157,15 +156,17 @@ class VaeDecode(nn.Module):
 
 
 class JudgeForward(nn.Module):
-    """The I3D-like judge of the pocket world on a batch of 16 videos."""
+    """The network behind FVD, its weights drawn: the pocket judge, or I3D itself."""
 
-    def __init__(self) -> None:
+    def __init__(self, size: str):
         super().__init__()
-        self.judge = NETWORKS["pocket-i3d"]({name: len(values) for name, values in ATTRIBUTES.items()})
+        classes = {name: len(values) for name, values in ATTRIBUTES.items()}
+        self.network = NETWORKS["pocket-i3d"](classes) if size == "pocket" else I3D()
 
     def forward(self, videos: Tensor) -> Tensor:
-        """Its embedding."""
-        return self.judge(videos)[0]
+        """Embeddings of the pocket judge, logits of I3D."""
+        found = self.network(videos)
+        return found[0] if isinstance(found, tuple) else found
 
 
 def _latents(size: str, generator: torch.Generator) -> Inputs:
@@ -174,7 +175,8 @@ def _latents(size: str, generator: torch.Generator) -> Inputs:
 
 
 def _videos(size: str, generator: torch.Generator) -> Inputs:
-    return (torch.rand(16, 3, 16, 32, 32, generator=generator) * 2 - 1,)
+    count, side = (16, 32) if size == "pocket" else (2, 224)
+    return (torch.rand(count, 3, 16, side, side, generator=generator) * 2 - 1,)
 
 
 def _features(size: str, generator: torch.Generator) -> Inputs:
@@ -202,7 +204,7 @@ KERNELS: dict[str, Kernel] = {
     "temporal-conv": Kernel(_clip, {run.__name__: _plain(run) for run in (conv2d, conv3d, conv1d, matmul)}),
     "norm-silu": Kernel(_norm_input, _eager(_plain(norm_silu))),
     "vae-decode": Kernel(_latents, _eager(VaeDecode)),
-    "i3d-forward": Kernel(_videos, _eager(lambda size: JudgeForward()), sizes=("pocket",)),
+    "i3d-forward": Kernel(_videos, _eager(JudgeForward)),
     "frechet": Kernel(_features, {"eigenvalues": _plain(frechet)}),
 }
 BACKENDS = tuple(dict.fromkeys(name for kernel in KERNELS.values() for name in kernel.backends))

@@ -71,11 +71,12 @@ class Card:
         """Clock, power, temperature, throttling and memory, now."""
         clock = self.read("sm_clock", "nvmlDeviceGetClockInfo", getattr(self.api, "NVML_CLOCK_SM", 1))
         power = self.read("power", "nvmlDeviceGetPowerUsage")
+        temperature = self.read("temperature", "nvmlDeviceGetTemperature", getattr(self.api, "NVML_TEMPERATURE_GPU", 0))
         return Snapshot(
             at=time.perf_counter(),
             sm_clock=None if clock is None else float(clock),
             power=None if power is None else power / 1e3,
-            temperature=self.read("temperature", "nvmlDeviceGetTemperature", 0),
+            temperature=None if temperature is None else float(temperature),
             throttle=self.throttle(),
             used=self.used(),
         )

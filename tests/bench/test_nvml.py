@@ -24,7 +24,7 @@ def test_a_look_has_every_reading():
     api = FakeNvml(throttle=0x1 | 0x20, processes=[(os.getpid(), 5 << 20), (77, 9)])
     with card("GPU-1", api) as found:
         look = found.look()
-    assert look[1:] == (1980.0, 300.0, 61, ("software thermal slowdown",), float(5 << 20))
+    assert look[1:] == (1980.0, 300.0, 61.0, ("software thermal slowdown",), float(5 << 20))
     assert found.absent == {}
     assert api.open == 0
 

@@ -7,7 +7,7 @@ resumes from one integer, the samples seen, and two processes that take turns se
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from functools import lru_cache
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -20,6 +20,7 @@ from torch.utils.data import DataLoader, Dataset
 from vidrd.data.shards import ShardSet
 
 
+@runtime_checkable
 class ClipSet(Protocol):
     """A data set of captioned clips: pixels in [-1, 1], or unscaled latents."""
 

@@ -20,7 +20,7 @@ from jaxtyping import UInt8
 from numpy import ndarray
 from PIL import Image, ImageOps
 
-THUMB = 96  # pixels of the shorter side of small copies
+THUMB = 64  # pixels of the shorter side of small copies
 KEY_FRAMES = 16  # frames from one key frame of a stored clip to the next
 
 

@@ -157,11 +157,10 @@ def sharpness(frame: UInt8[ndarray, "H W 3"]) -> float:
 
 
 def motion(thumbs: UInt8[ndarray, "T h w 3"]) -> float:
-    """Mean change of brightness from frame to frame, in grey levels of 255; 0 for a still."""
+    """Mean change of green, which is most of brightness, from frame to frame, in levels of 255; 0 for a still."""
     if len(thumbs) < 2:
         return 0.0
-    grey = thumbs.astype(np.float32).mean(axis=-1)
-    return float(np.abs(np.diff(grey, axis=0)).mean())
+    return float(np.abs(np.diff(thumbs[..., 1].astype(np.int16), axis=0)).mean())
 
 
 def key_frames(pixels: Pixels, count: int, how: Literal["uniform", "shots", "distinct"] = "distinct") -> list[int]:

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from accelerate import Accelerator
+from accelerate import Accelerator, DistributedType
 from diffusers.optimization import get_cosine_schedule_with_warmup
 from diffusers.training_utils import EMAModel
 from torch import Tensor, nn
@@ -42,6 +42,9 @@ class Recipe:
     precision: str = "bf16"  # of the forward pass: no | bf16 | fp16; the weights stay float32
     seed: int = 0
     save_every: int = 250  # steps
+
+
+_KINDS = (DistributedType.NO, DistributedType.MULTI_GPU, DistributedType.MULTI_CPU)
 
 
 class Show(NamedTuple):
@@ -81,11 +84,17 @@ def fit(
     be the mean over this process's part of the batch.
 
     Raises:
-        ValueError: `folder` holds a run of another recipe, or the loss is no longer finite.
+        ValueError: `folder` holds a run of another recipe, the loss is no longer finite, or accelerate is set to
+            something else than DDP.
         Stopped: on SIGTERM, once the step is finished and the state saved.
     """
     folder.mkdir(parents=True, exist_ok=True)
     accelerator = Accelerator(mixed_precision=recipe.precision)
+    if accelerator.distributed_type not in _KINDS:
+        raise ValueError(
+            f"several processes train by DDP, accelerate is set to {accelerator.distributed_type.value}: launch with "
+            "--multi_gpu, or without --config_file"
+        )
     objective: nn.Module = Objective(modules, loss).to(accelerator.device)
     parameters = {
         f"{name}.{key}": p for name, m in modules.items() for key, p in m.named_parameters() if p.requires_grad

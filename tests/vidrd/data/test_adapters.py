@@ -3,6 +3,7 @@
 import io
 import json
 import tarfile
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -173,3 +174,17 @@ def test_unknown_formats_and_folders_are_refused(tmp_path):
         rows("imagenet", tmp_path)
     with pytest.raises(ValueError, match="does not exist"):
         rows("folder", tmp_path / "none")
+
+
+def test_the_document_and_the_command_know_every_format():
+    from typing import get_args, get_type_hints
+
+    from vidrd.data.captioners import CAPTIONERS
+    from vidrd.data.commands import Prepare
+
+    hints = get_type_hints(Prepare)
+    assert set(get_args(hints["format"])) == set(ADAPTERS)
+    assert set(get_args(hints["captioner"])) == set(CAPTIONERS)
+    document = (Path(__file__).parents[3] / "docs" / "data.md").read_text()
+    named = {line.split("`")[1] for line in document.splitlines() if line.startswith("| `")}
+    assert set(ADAPTERS) | set(CAPTIONERS) <= named

@@ -1,11 +1,13 @@
 """A data set is built from files to index: nothing is lost or made up, killed runs go on, readers find every frame."""
 
+import contextlib
 import json
 import os
 import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 import warnings
 from dataclasses import replace
@@ -20,10 +22,10 @@ from tests.vidrd.data.clips import number_of, numbered, scenes
 from vidrd.data.adapters import Where
 from vidrd.data.commands import Prepare
 from vidrd.data.commands import prepare as command
-from vidrd.data.media import decode, encode_mp4, to_rgb, to_yuv
+from vidrd.data.media import Encoder, decode, encode_mp4, to_rgb, to_yuv
 from vidrd.data.prepare import describe, prepare
 from vidrd.data.scenes import Cutting
-from vidrd.data.shapes import render
+from vidrd.data.shapes import caption, render
 from vidrd.data.shards import ShardSet
 from vidrd.data.units import Panning, Plan
 from vidrd.video import write_video
@@ -169,24 +171,32 @@ def test_a_killed_run_goes_on_without_loss(built, pocket_folder, tmp_path):
     assert not [path for path in out.rglob(".*") if path.is_file()]
 
 
-def test_a_worker_that_is_killed_is_replaced(built, pocket_folder, tmp_path, monkeypatch):
-    said = []
+@pytest.fixture(scope="module")
+def slow(tmp_path_factory):
+    """A plan whose units take a while, and what it makes in one process."""
+    root = tmp_path_factory.mktemp("slow")
+    (root / "in").mkdir()
+    some = scenes(16)
+    for index, (scene, video) in enumerate(zip(some, render(some, 64, size=32), strict=True)):
+        write_video(root / "in" / f"{index:02d}.mp4", video, fps=8, scale=4)
+        (root / "in" / f"{index:02d}.txt").write_text(caption(scene))
+    asked = plan(root / "in", unit=1, encoder=Encoder(preset="placebo"), cutting=Cutting(256, min_frames=8))
+    quietly(asked, root / "local")
+    return asked, content(root / "local")
+
+
+def test_a_worker_that_is_killed_is_replaced(slow, tmp_path, monkeypatch):
+    asked, wanted = slow
+    said, root = [], tmp_path / "out"
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
-
-    def kill_one(line):
-        said.append(line)
-
-    root = tmp_path / "out"
     killer = subprocess.Popen(
         [sys.executable, "-c", WATCHER, str(os.getpid()), str(root / "units")], stdout=subprocess.PIPE, text=True
     )
-    prepare(plan(pocket_folder, unit=1), root, workers=2, say=kill_one)
+    prepare(asked, root, workers=2, say=said.append)
     killer.kill()
-    killed = killer.communicate()[0]
-    assert "killed" in killed
+    assert "killed" in killer.communicate()[0]
     assert any("a worker died" in line for line in said), said
-    table = pq.read_table(root / "index.parquet").to_pylist()
-    assert [row["sha256"] for row in table] == [row["sha256"] for row in content(built[0])[0]]
+    assert content(root) == wanted
 
 
 WATCHER = """
@@ -292,18 +302,36 @@ def test_a_shard_that_is_cut_short_says_so(built, tmp_path):
         shards.data(len(shards) - 1)
 
 
-def test_ray_makes_what_processes_make(built, pocket_folder, tmp_path):
-    pytest.importorskip("ray", reason="Ray is an extra: pip install 'vidrd-bench[ray]'")
-    import ray
+def kill_a_ray_worker(units, killed):
+    """Once two units are done, kill one of the processes that carry them out."""
+    for _ in range(12_000):
+        time.sleep(0.01)
+        if len(list(units.glob("*.json"))) < 2:
+            continue
+        for process in Path("/proc").glob("[0-9]*/cmdline"):
+            with contextlib.suppress(OSError):
+                line = process.read_bytes()
+                if line.startswith(b"ray::") and b"RayWorker" in line:
+                    os.kill(int(process.parent.name), signal.SIGKILL)
+                    killed.append(line.decode(errors="replace"))
+                    return
 
-    said = []
+
+def test_ray_makes_what_processes_make_though_a_worker_is_killed(slow, tmp_path):
+    ray = pytest.importorskip("ray", reason="Ray is an extra: pip install -e '.[ray]'")
+    asked, wanted = slow
+    said, killed = [], []
+    (tmp_path / "units").mkdir(parents=True)
+    killer = threading.Thread(target=kill_a_ray_worker, args=(tmp_path / "units", killed), daemon=True)
     with warnings.catch_warnings(action="ignore"):
         ray.init(num_cpus=2, log_to_driver=False, runtime_env={"env_vars": {"PYTHONPATH": str(ROOT)}})
         try:
-            prepare(plan(pocket_folder), tmp_path / "out", workers=2, engine="ray", say=said.append)
+            killer.start()
+            prepare(asked, tmp_path, workers=2, engine="ray", say=said.append)
         finally:
             ray.shutdown()
-    assert content(tmp_path / "out") == content(built[0])
+    assert killed
+    assert content(tmp_path) == wanted
 
 
 def test_without_ray_the_engine_says_what_to_install(pocket_folder, tmp_path, monkeypatch):

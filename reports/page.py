@@ -17,7 +17,7 @@ import pandas as pd
 from markupsafe import Markup
 
 from reports import films
-from reports.answer import answer
+from reports.answer import sentences
 from reports.drawing import COLOURS, Chart
 from reports.films import Film, Scene, Shown
 from reports.format import BETTER, printable
@@ -72,7 +72,7 @@ def page(
         suite=run.manifest["suite"],
         question=printable(run.manifest["question"]),
         badges=_badges(run, rows),
-        answer=printable(answer(run, rows)),
+        answer=[(printable(lead), printable(rest)) for lead, rest in sentences(run, rows)],
         marked=MARKED,
         only_within=f"Values compare within one {run.group} only." if rows[run.group].nunique() > 1 else "",
         **_table(run, rows, records),

@@ -125,7 +125,7 @@ def test_the_pointer_shows_interval_samples_and_origin(visit):
     text = tab.locator("#hover").inner_text()
     assert "n = 6" in text
     assert "95 % interval" in text
-    assert "denoise_seconds: 0.3  0.31  0.29" in text
+    assert "denoise_seconds: 0.3 0.31 0.29" in text
     assert "abcdef0123456789" in text
 
 

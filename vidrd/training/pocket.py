@@ -43,7 +43,7 @@ SIZE = 32  # pixels
 CLIP = 8  # frames
 TEXT_WIDTH, TEXT_LENGTH = 64, 16
 
-RECIPES = {  # on two CPU cores: 6 + 1 + 12 + 45 + 20 + 3 minutes
+RECIPES = {  # on two CPU cores: 12 + 1 + 9 + 12 + 45 + 2 minutes
     "vae": Recipe(steps=1200, batch=64, learning_rate=2e-3, ema=0.995),
     "text": Recipe(steps=400, batch=256, learning_rate=1e-3, ema=0.98),
     "image": Recipe(steps=1200, batch=192, learning_rate=1e-3, ema=0.998),
@@ -104,7 +104,7 @@ def new_image_unet() -> UNet2DConditionModel:
 def scheduler() -> DDIMScheduler:
     """Stable Diffusion 2.1's schedule, which predicts v, rescaled to end in noise alone (Lin et al. 2024, algorithm 1).
 
-    As it stands, a signal of 1/200 of the noise's power is left at the last level, and a clip holds so many numbers that
+    As it stands, 1/200 of the noise's power is left as signal at the last level, and a clip holds so many numbers that
     a network reads from them which way an object moves. It then never learns to take that from the caption, and in
     sampling takes it from chance.
     """

@@ -81,7 +81,7 @@ def test_features_of_a_protocol_are_the_goldens(saved):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("gain", ["gain1", "gainsqrt2"])
-@pytest.mark.parametrize(("peer", "frames"), itertools.product(EPSILON, (10, 16)))
+@pytest.mark.parametrize(("peer", "frames"), [*itertools.product(EPSILON, (10, 16))])
 def test_all_logits_in_both_precisions(gain, peer, frames):
     golden("i3d_meta.json")
     tensors = i3d_weights(1 if gain == "gain1" else 2**0.5)

@@ -11,7 +11,6 @@ from tabulate import tabulate
 
 from bench.measure.machine import ROOT, files_hash, machine, revision, software
 from bench.measure.nvml import SPOILING, Card, card
-from bench.measure.peaks import nominal, stored
 
 DISTURBED = 4  # exit code: timings here would be disturbed
 NEED_DISK = 5e9  # bytes: an environment and a long run
@@ -127,6 +126,8 @@ def _weights() -> Iterator[Finding]:
 
 def _peaks(device: str, name: str) -> Finding:
     """What was measured here, beside what the data sheet promises: far below it something is wrong with the machine."""
+    from bench.measure.peaks import nominal, stored  # noqa: PLC0415  (loads torch)
+
     found = stored(device)
     if found is None:
         return Finding(f"peaks {device}", "note", "not measured yet", "the first run with a bound measures them")

@@ -78,9 +78,9 @@ def sample_clips(
         return Sampled(places[:n], sampled.short, sampled.faults)
     found = []
     for video, length in _lengths(ordered, span, rule, sampled):
-        if n is not None and len(found) >= n:
-            break
         found.append((video, length - (span or length) + 1, frames or length))
+        if len(found) == n:
+            break
     rounds = -(-n // len(found)) if found and n is not None and rule.repeat else 1
     clips = [
         Clip(video.name, _start(rule, room, seed, video.name, turn), count, stride)

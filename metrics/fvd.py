@@ -56,7 +56,7 @@ def fvd(
 
 def frechet_score(
     real: Float[np.ndarray, "N F"],
-    fake: Float[np.ndarray, "M F"],
+    fake: Float[np.ndarray, "M G"],
     real_source: Int[np.ndarray, " N"] | None = None,  # the video each row comes from; None = each from its own
     fake_source: Int[np.ndarray, " M"] | None = None,
     *,
@@ -76,7 +76,7 @@ def frechet_score(
 
 def frechet_replicates(
     real: Float[np.ndarray, "N F"],
-    fake: Float[np.ndarray, "M F"],
+    fake: Float[np.ndarray, "M G"],
     real_source: Int[np.ndarray, " N"] | None = None,  # the video each row comes from; None = each from its own
     fake_source: Int[np.ndarray, " M"] | None = None,
     *,
@@ -135,7 +135,7 @@ def _spreads(
 
 def matched_frechet_score(
     real: Float[np.ndarray, "N F"],
-    fake: Float[np.ndarray, "M F"],
+    fake: Float[np.ndarray, "M G"],
     real_caption: Int[np.ndarray, " N"],  # number of the caption of each row, from 0
     fake_caption: Int[np.ndarray, " M"],
 ) -> Score:
@@ -160,7 +160,7 @@ def matched_frechet_score(
 
 def frechet_infinity(
     real: Float[np.ndarray, "N F"],
-    fake: Float[np.ndarray, "M F"],
+    fake: Float[np.ndarray, "M G"],
     *,
     sizes: int = 8,
     permutations: int = 4,
@@ -298,7 +298,7 @@ def _check_floor(n: int, videos: int) -> None:
         )
 
 
-def _check_pair(real: Float[np.ndarray, "N F"], fake: Float[np.ndarray, "M F"]) -> None:
+def _check_pair(real: Float[np.ndarray, "N F"], fake: Float[np.ndarray, "M G"]) -> None:
     if real.shape[1] != fake.shape[1]:
         raise ValueError(f"sets of {real.shape[1]} and of {fake.shape[1]} features have no distance: use one network")
     _check_count(len(real), len(fake))

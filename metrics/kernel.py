@@ -38,7 +38,7 @@ def kvd(
 
 def kernel_score(
     real: Float[np.ndarray, "N F"],
-    fake: Float[np.ndarray, "M F"],
+    fake: Float[np.ndarray, "M G"],
     real_source: Int[np.ndarray, " N"] | None = None,  # the video each row comes from; None = each from its own
     fake_source: Int[np.ndarray, " M"] | None = None,
     *,
@@ -53,7 +53,7 @@ def kernel_score(
 
 def kernel_replicates(
     real: Float[np.ndarray, "N F"],
-    fake: Float[np.ndarray, "M F"],
+    fake: Float[np.ndarray, "M G"],
     real_source: Int[np.ndarray, " N"] | None = None,  # the video each row comes from; None = each from its own
     fake_source: Int[np.ndarray, " M"] | None = None,
     *,

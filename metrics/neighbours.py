@@ -29,7 +29,7 @@ class Neighbourhood(NamedTuple):
 
 def neighbourhood(
     real: Float[np.ndarray, "N F"],
-    fake: Float[np.ndarray, "M F"],
+    fake: Float[np.ndarray, "M G"],
     real_source: Int[np.ndarray, " N"] | None = None,  # the video each row comes from; None = each from its own
     fake_source: Int[np.ndarray, " M"] | None = None,
     *,
@@ -61,10 +61,10 @@ def neighbourhood(
         covered[block] = within.any(axis=1)
         recalled[block] = (squares <= fake_reach[None]).any(axis=1)
     return Neighbourhood(
-        precision=_share(inside > 0, fake_source, 1),
-        recall=_share(recalled, real_source, 1),
+        precision=_share(inside > 0, fake_source, 1.0),
+        recall=_share(recalled, real_source, 1.0),
         density=_share(inside / k, fake_source, np.inf),
-        coverage=_share(covered, real_source, 1),
+        coverage=_share(covered, real_source, 1.0),
     )
 
 

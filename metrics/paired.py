@@ -16,10 +16,10 @@ from metrics.statistics import deal, jackknife_interval
 def paired_difference(
     statistic: Callable[..., float],  # of rows; with `real`, of (real rows, rows)
     first: Float[np.ndarray, "N ..."],  # row i of both sets: the same prompt and the same seed
-    second: Float[np.ndarray, "N ..."],
+    second: Float[np.ndarray, "M ..."],
     *,
     groups: Int[np.ndarray, " N"] | None = None,  # rows that are no independent samples, as of one prompt or video
-    real: Float[np.ndarray, "M ..."] | None = None,  # what both sets are compared with, if the statistic does that
+    real: Float[np.ndarray, "K ..."] | None = None,  # what both sets are compared with, if the statistic does that
     hands: int = 20,
 ) -> Score:
     """`statistic(second) - statistic(first)` with its 95 % interval: below 0, the second set's number is the lower one.
@@ -43,9 +43,7 @@ def paired_difference(
             f"{len(second)} rows came"
         )
 
-    def difference(
-        rows: Float[np.ndarray, "K ..."], others: Float[np.ndarray, "K ..."], against: np.ndarray | None
-    ) -> float:
+    def difference(rows: np.ndarray, others: np.ndarray, against: np.ndarray | None) -> float:
         before = () if against is None else (against,)
         return float(statistic(*before, others)) - float(statistic(*before, rows))
 

@@ -163,7 +163,7 @@ def read_videos(
     n: int | None = None,  # the first n videos, in the order of their files' names; None = all
     frames: int | None = None,  # the first frames of each; None = all, which must then be equally many
 ) -> UInt8[np.ndarray, "N T H W C"]:
-    """Read a set of videos into one array: for sets that fit; `metrics.score_sets` takes any number of videos.
+    """Read a set of videos into one array: for sets that fit; `metrics.sets.embed_set` takes any number of videos.
 
     Raises:
         ValueError: what `list_videos` and `Video.read` raise, fewer videos than n, or videos of different sizes.

@@ -21,6 +21,7 @@ from metrics.statistics import Gaussian
 from metrics.streaming import embed_clips
 
 POCKET = "pocket"  # the shipped judges, of whole videos or windows: a protocol of this project's own
+ENOUGH = {"i3d": 2 * 400, "c3d": 2 * 101}  # clips: twice the features or classes
 KEPT_FAULTS = 20  # that a record names; all of them count
 
 
@@ -40,6 +41,7 @@ class Recipe:
     shuffle: int | None = None
     epsilon: float = 0.0
     repeats: int = 1
+    at_least: int = 0  # clips a side, below which a score says little
 
     @classmethod
     def of(cls, metric: str, protocol: str, *, frames: int | None = None, stride: int | None = None) -> "Recipe":
@@ -56,7 +58,8 @@ class Recipe:
         row = table[protocol]
         common = {"frames": frames or row.frames, "stride": stride or row.stride, "row": asdict(row)}
         if isinstance(row, FvdProtocol):
-            return cls(protocol, real=row.real, fake=row.fake, ddof=row.ddof, **common)
+            least = 0 if metric == "kvd" else ENOUGH["i3d"]
+            return cls(protocol, real=row.real, fake=row.fake, ddof=row.ddof, at_least=least, **common)
         rule = Sampling("given", "given", "first", row.n * row.repeats)
         return cls(
             protocol,
@@ -66,6 +69,7 @@ class Recipe:
             shuffle=row.shuffle,
             epsilon=row.epsilon,
             repeats=row.repeats,
+            at_least=ENOUGH["c3d"],
             **common,
         )
 
@@ -133,6 +137,7 @@ def embed_set(
     rule = recipe.real if side == "real" else recipe.fake
     sampled = _sampled(videos, clips, rule, recipe, setting)
     _check_gaps(sampled, len(videos), side, setting)
+    _check_count(len(sampled.clips), None if clips is not None else setting.n or rule.n, side, recipe, setting)
     storage = None if setting.stored else rule.storage
     prepare = None
     if storage is not None:
@@ -158,12 +163,6 @@ def embed_set(
     )
     sampled = replace(sampled, clips=embedded.clips, faults=[*sampled.faults, *embedded.faults])
     _check_gaps(sampled, len(videos), side, setting)
-    wanted = setting.n or rule.n
-    if clips is None and wanted is not None and len(embedded.clips) < wanted and not setting.allow_small:
-        raise ValueError(
-            f"{recipe.protocol} takes {wanted} {side} clips, {len(embedded.clips)} came: give more, another --n, or "
-            f"--allow-small"
-        )
     names = list(dict.fromkeys(clip.video for clip in embedded.clips))
     manifest: dict[str, object] = {
         "clips": len(embedded.clips),
@@ -201,6 +200,21 @@ def _sampled(
         sampled = tile_clips(videos, frames=recipe.frames or 1)
         return Sampled(sampled.clips[: setting.n], sampled.short, sampled.faults)
     return sample_clips(videos, rule, frames=recipe.frames, stride=recipe.stride, n=setting.n, seed=setting.seed)
+
+
+def _check_count(n: int, wanted: int | None, side: str, recipe: Recipe, setting: Setting) -> None:
+    """Before hours of work, not after them."""
+    if setting.allow_small:
+        return
+    if wanted is not None and n < wanted:
+        raise ValueError(
+            f"{recipe.protocol} takes {wanted} {side} clips, {n} came: give more, another --n, or --allow-small"
+        )
+    if n < recipe.at_least:
+        raise ValueError(
+            f"{n} {side} clips are too few: the score needs at least {recipe.at_least}, twice the features or classes; "
+            f"give more, or --allow-small for a number that says little"
+        )
 
 
 def _check_gaps(sampled: Sampled, videos: int, side: str, setting: Setting) -> None:

@@ -7,10 +7,11 @@ an axis changes when all else is equal. Where rows cannot be told apart, that is
 import statistics
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from typing import NamedTuple
 
 import pandas as pd
 
-from reports.format import half_width, number, plain_list
+from reports.format import half_width, number, numeric, plain_list
 from reports.standing import Value, beyond_noise, ranked, real_value, turned
 from reports.table import Run, headlines
 
@@ -25,11 +26,24 @@ ENDS = {
 NAMED = 2  # rows that a sentence names; more are counted
 
 
-def answer(run: Run, rows: pd.DataFrame) -> str:
-    """One paragraph, plain text."""
+class Sentence(NamedTuple):
+    """What it speaks of, and the rest of it."""
+
+    lead: str
+    rest: str
+
+
+def sentences(run: Run, rows: pd.DataFrame) -> list[Sentence]:
+    """The answer, plain text."""
     measures = headlines(run, rows)
-    sentences = [_counts(rows), *(_best(run, rows, name) for name in measures), *_axes(run, rows, measures)]
-    return " ".join(sentence for sentence in sentences if sentence)
+    best = (Sentence(run.measures[name]["title"], _best(run, rows, name)) for name in measures)
+    said = [Sentence("", _counts(rows)), *best, *_axes(run, rows, measures)]
+    return [sentence for sentence in said if sentence.rest]
+
+
+def answer(run: Run, rows: pd.DataFrame) -> str:
+    """The sentences as one paragraph."""
+    return " ".join(sentence.lead + sentence.rest for sentence in sentences(run, rows))
 
 
 def _counts(rows: pd.DataFrame) -> str:
@@ -50,7 +64,7 @@ def _best(run: Run, rows: pd.DataFrame, measure: str) -> str:
         if (said := _best_of_group(run, part, measure))
     ]
     word = {"lower": "lowest", "higher": "highest"}[run.measures[measure]["better"]]
-    return f"{run.measures[measure]['title']} is {word} {'; '.join(parts)}." if parts else ""
+    return f" is {word} {'; '.join(parts)}." if parts else ""
 
 
 def _best_of_group(run: Run, part: pd.DataFrame, measure: str) -> str:
@@ -86,13 +100,13 @@ def _named_number(run: Run, row: "pd.Series[object]", measure: str) -> str:
     return f"{run.name(row)} ({number(value, run.measures[measure]['unit'], half_width(value, low, high))})"
 
 
-def _axes(run: Run, rows: pd.DataFrame, measures: Sequence[str]) -> Iterator[str]:
+def _axes(run: Run, rows: pd.DataFrame, measures: Sequence[str]) -> Iterator[Sentence]:
     """What an axis changes from its one value to its other, or from its smallest number to its largest."""
     made = rows[~rows["reference"].astype(bool)]
     for axis in run.axes:
         values = run.manifest["axes"][axis]
-        numbers = len(values) > 1 and all(isinstance(value, int | float) for value in values)
-        if not numbers and (len(values) != 2 or axis == run.axes[0]):
+        numbers = numeric(values)
+        if len(values) < 2 or (not numbers and (len(values) > 2 or axis == run.axes[0])):
             continue  # nothing to compare, or the series: who is best has been said
         first, last = (min(values), max(values)) if numbers else values
         changed, same = [], []
@@ -105,7 +119,7 @@ def _axes(run: Run, rows: pd.DataFrame, measures: Sequence[str]) -> Iterator[str
         if same:
             changed.append(f"{plain_list(same)} cannot be told apart")
         if changed:
-            yield f"All else equal, {axis} {last} against {first}: {'; '.join(changed)}."
+            yield Sentence(f"{axis} {last} against {first}", f", all else equal: {'; '.join(changed)}.")
 
 
 def _effect(pairs: Sequence[tuple[Value, Value]]) -> str:

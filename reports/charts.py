@@ -15,7 +15,7 @@ import pandas as pd
 
 from reports.breakdown import history, stages
 from reports.drawing import MANY, WIDE, Chart, Drawn, colour, draw, having, point_of, summarised, variant
-from reports.format import plain_list
+from reports.format import numeric, plain_list
 from reports.table import Run, headlines
 
 SHAPES = ("circle", "square", "triangle-up", "diamond", "cross", "triangle-down")
@@ -196,14 +196,14 @@ def _along(run: Run, rows: pd.DataFrame, done: list[dict[Any, Any]], axis: str) 
             panels.append((measure, points if len(points) <= MANY else summarised(points)))
     if not panels:
         return
-    numeric = all(isinstance(value, int | float) for value in values)
-    ticks = alt.Axis(values=sorted(values), format="") if numeric else alt.Axis(labelAngle=0)
+    number = numeric(values)
+    ticks = alt.Axis(values=sorted(values), format="") if number else alt.Axis(labelAngle=0)
     x = (
         alt.X("x:Q", title=axis, scale=alt.Scale(zero=False, padding=12), axis=ticks)
-        if numeric
+        if number
         else alt.X("x:O", title=axis, sort=None, axis=ticks)
     )
-    width = min(340 if numeric else 60 + 80 * len(values), WIDE // min(len(panels), ABREAST) - 90)
+    width = min(340 if number else 60 + 80 * len(values), WIDE // min(len(panels), ABREAST) - 90)
     drawn = []
     for measure, points in panels:
         base = alt.Chart(alt.Data(values=points))
@@ -246,7 +246,7 @@ def _asked(run: Run, rows: pd.DataFrame, axis: str) -> list[str]:
 
 
 def _trend(run: Run, measure: str, points: Sequence[Mapping[str, Any]], values: Sequence[Any]) -> str:
-    levels = sorted(values) if all(isinstance(value, int | float) for value in values) else values
+    levels = sorted(values) if numeric(values) else values
     medians = [
         f"{value}: {statistics.median(found):.3g}"
         for value in levels

@@ -120,6 +120,8 @@ def read_films(folder: Path, key: str) -> list[Film]:
     path = folder / "videos.npz"
     if not path.exists():
         return []
+    if not zipfile.is_zipfile(path):
+        raise ValueError("videos.npz is no whole .npz file")
     with np.load(path, allow_pickle=False) as file:
         videos = file["videos"]
         seams = tuple(int(seam) for seam in file["seams"]) if "seams" in file else None

@@ -1,7 +1,7 @@
 """Numbers and strings to text, nothing else."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 MISSING = "–"
 BETTER = {"lower": "lower is better", "higher": "higher is better", "real": "best where real video's is"}
@@ -22,6 +22,11 @@ def number(value: float, unit: str, half: float | None = None) -> str:
 def half_width(value: float, low: float | None, high: float | None) -> float | None:
     """Half the 95 % interval, its longer side; None without one."""
     return None if low is None or high is None else max(value - low, high - value)
+
+
+def numeric(values: Iterable[object]) -> bool:
+    """Whether all are numbers, which have an order and a distance; True and False are none."""
+    return all(isinstance(value, int | float) and not isinstance(value, bool) for value in values)
 
 
 def plain_list(items: Sequence[str]) -> str:

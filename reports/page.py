@@ -8,7 +8,7 @@ import base64
 import hashlib
 import json
 import shlex
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,26 +16,22 @@ import jinja2
 import pandas as pd
 from markupsafe import Markup
 
-from reports import films
-from reports.answer import answer
-from reports.drawing import COLOURS, Chart
-from reports.films import Film, Scene, Shown
+from reports.answer import sentences
+from reports.drawing import Chart
+from reports.films import Shown
 from reports.format import BETTER, printable
 from reports.markdown import MARKED, cell, definitions, notes
+from reports.players import Place, colour_of, players
 from reports.published import published_table
 from reports.standing import marks
-from reports.table import Run, headlines
+from reports.table import Run
 
 TEMPLATE = Path(__file__).parent / "template"
 WITH_BARS = 200  # rows up to which numbers have a bar of their interval
 SELECTED = 12  # values up to which an axis gets a list to choose from
-FILM_BYTES = 9 * 2**20  # films that a page holds; further ones need a folder beside it
-PICKED = 6  # rows of a scene that are shown before one asks for more
 ARROWS = {"lower": "↓", "higher": "↑", "real": "≈"}
 SHOWN_KEYS = {"schema", "suite", "question", "hash", "workload", "axes", "fixed", "group", "measures", "machine",
               "software", "revision", "basis", "written", "cells", "published"}  # fmt: skip
-
-Place = Callable[[str, bytes], str]  # file name and bytes of a film -> address in the page
 
 
 def page(
@@ -52,7 +48,7 @@ def page(
         drawn: charts of the run.
         shown: videos of the run.
         command: words that make this page again.
-        place: puts a film beside the page; None keeps films inside it, as many as `FILM_BYTES` hold.
+        place: puts a film beside the page; None keeps films inside it, as many as `PICTURE_BYTES` hold.
     """
     script = (TEMPLATE / "page.js").read_text(encoding="utf-8")
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
@@ -64,7 +60,7 @@ def page(
         lstrip_blocks=True,
     )
     records = rows.to_dict("records")
-    scenes, films_out = _scenes(run, rows, records, shown, place)
+    played = players(run, rows, records, shown, place)
     return environment.get_template("page.html").render(
         css=Markup((TEMPLATE / "page.css").read_text(encoding="utf-8")),
         script=Markup(script),
@@ -72,7 +68,7 @@ def page(
         suite=run.manifest["suite"],
         question=printable(run.manifest["question"]),
         badges=_badges(run, rows),
-        answer=printable(answer(run, rows)),
+        answer=[(printable(lead), printable(rest)) for lead, rest in sentences(run, rows)],
         marked=MARKED,
         only_within=f"Values compare within one {run.group} only." if rows[run.group].nunique() > 1 else "",
         **_table(run, rows, records),
@@ -81,8 +77,8 @@ def page(
         ],
         definitions=definitions(run, rows),
         charts=[{**chart._asdict(), "svg": Markup(chart.svg)} for chart in drawn],
-        scenes=scenes,
-        film_note=_film_note(shown, films_out),
+        scenes=played.scenes,
+        film_note=played.note,
         published=published_table(run, records),
         cards=_cards(run, command),
         records=_behind(run, records),
@@ -93,13 +89,6 @@ def _badges(run: Run, rows: pd.DataFrame) -> list[str]:
     counts = rows["status"].value_counts()
     return [str(run.manifest["workload"]), *(f"{count} {status}" for status, count in counts.items()),
             f"revision {run.manifest['revision'][:8]}", str(run.manifest["written"])[:10]]  # fmt: skip
-
-
-def _colour(run: Run, row: Mapping[Any, Any]) -> str:
-    if row["reference"] or not run.axes:
-        return "var(--muted)"
-    values = list(run.manifest["axes"][run.axes[0]])
-    return COLOURS[values.index(row[run.axes[0]]) % len(COLOURS)] if row[run.axes[0]] in values else "var(--muted)"
 
 
 def _table(run: Run, rows: pd.DataFrame, records: Sequence[Mapping[Any, Any]]) -> dict[str, Any]:
@@ -137,7 +126,7 @@ def _table(run: Run, rows: pd.DataFrame, records: Sequence[Mapping[Any, Any]]) -
         body.append({
             "id": row["id"], "reference": row["reference"], "first": row[run.group] != before, "name_at": 0,
             "status": row["status"], "reason": printable(row["reason"]), "heads": texts,
-            "colour": _colour(run, row), "cells": cells,
+            "colour": colour_of(run, row), "cells": cells,
         })  # fmt: skip
         before = row[run.group]
     choices = [(axis, list(dict.fromkeys(str(row[axis]) for row in records if row[axis] != ""))) for axis in heads]
@@ -167,93 +156,6 @@ def _bar(row: Mapping[Any, Any], name: str, ends: tuple[float, float], real: flo
         return ""
     places = {"a": low, "b": high, **({} if real is None or row["reference"] else {"r": real})}
     return ";".join(f"--{key}:{(value - ends[0]) / (ends[1] - ends[0]):.3f}" for key, value in places.items())
-
-
-def _scenes(
-    run: Run, rows: pd.DataFrame, records: Sequence[Mapping[Any, Any]], shown: Shown, place: Place | None
-) -> tuple[list[dict[str, Any]], int]:
-    """Scenes for the template, and how many films did not fit into the page."""
-    by_id = {row["id"]: row for row in records}
-    told = headlines(run, rows)
-    left, skipped = FILM_BYTES, 0
-    found = []
-    for scene in shown.scenes:
-        longest = max(film.frames for film in scene.films)
-        changes = [films.change(film) for film in scene.films]
-        tallest = max((value for pair in changes for part in pair for value in part), default=0.0) or 1.0
-        picked = _picked(run, [by_id[film.id] for film in scene.films])
-        entries = []
-        for film, (first, second) in zip(scene.films, changes, strict=True):
-            sheet = films.sheet(film)
-            if place is not None:
-                address = place(f"{film.id}-{scene.prompt}.webp", sheet)
-            elif len(sheet) <= left:
-                address, left = _inline(sheet), left - len(sheet)
-            else:
-                address, skipped = "", skipped + 1
-            entries.append(_film(run, by_id[film.id], film, scene, address, longest, told) | {
-                "pick": film.id in picked,
-                "change": _points([(t + 1.0, value / tallest) for t, value in enumerate(first)]),
-                "second": _points([(t + 1.5, value / tallest) for t, value in enumerate(second)]),
-                "curve_said": f"Change from frame to frame, {_level(first)} in the mean and at most "
-                              f"{max(first, default=0.0):.3g}; second difference {_level(second)}",
-            })  # fmt: skip
-        found.append({
-            "title": f"{run.group} = {scene.group} · prompt {scene.prompt + 1}", "caption": printable(scene.caption),
-            "frames": longest, "films": entries,
-        })  # fmt: skip
-    return found, skipped
-
-
-def _film(
-    run: Run, row: Mapping[Any, Any], film: Film, scene: Scene, address: str, longest: int, told: Sequence[str]
-) -> dict[str, Any]:
-    width, height = film.size
-    numbers = [f"{run.title(name)} {cell(run, row, name)}" for name in told if row[name] is not None]
-    seams = film.seams or ()
-    return {
-        "frames": film.frames, "columns": film.columns, "width": width, "height": height, "seams": list(seams),
-        "fps": film.fps, "sheet": address, "colour": _colour(run, row), "name": run.name(row),
-        "numbers": " · ".join(numbers), "small": max(film.pixels.shape[1:3]) <= films.EXACT_SIDE,
-        "poster": _inline(films.poster(film)), "strip": _inline(films.strip(film)),
-        "slice": _inline(films.slice_picture(film, scene.row)), "span": f"{film.frames / longest:.4f}",
-        "places": [f"{100 * seam / film.frames:.3f}" for seam in seams],
-        "seams_said": f"seams at frames {', '.join(str(seam + 1) for seam in seams)}" if seams else
-                      "no seams" if film.seams is not None else "its seams were not recorded",
-    }  # fmt: skip
-
-
-def _picked(run: Run, rows: Sequence[Mapping[Any, Any]]) -> set[str]:
-    """Rows to show first: the reference and the first row of every series, then others, `PICKED` in all."""
-    series = {str(row[run.axes[0]]) if run.axes else "": row["id"] for row in reversed(rows)}
-    order = [*(row["id"] for row in rows if row["id"] in series.values()), *(row["id"] for row in rows)]
-    return set(list(dict.fromkeys(order))[:PICKED])
-
-
-def _level(values: Sequence[float]) -> str:
-    return f"{sum(values) / len(values):.3g}" if values else "none"
-
-
-def _points(points: Sequence[tuple[float, float]]) -> str:
-    return " ".join(f"{x:g},{1 - 0.94 * y - 0.03:.3f}" for x, y in points)
-
-
-def _inline(picture: bytes) -> str:
-    return f"data:image/webp;base64,{base64.b64encode(picture).decode()}"
-
-
-def _film_note(shown: Shown, skipped: int) -> str:
-    said = []
-    if shown.left_out:
-        said.append(f"{shown.left_out} more videos are kept with the run and not shown; --videos N shows more.")
-    if skipped:
-        said.append(
-            f"The films of {skipped} videos exceed the {FILM_BYTES // 2**20} MiB that a page holds: they have pictures "
-            "only; --folder puts films beside the page, without limit."
-        )
-    if shown.unreadable:
-        said.append(f"Not readable: {'; '.join(map(printable, shown.unreadable))}.")
-    return " ".join(said)
 
 
 def _cards(run: Run, command: Sequence[str]) -> list[dict[str, Any]]:

@@ -93,7 +93,8 @@ function place(box) {
   hover.style.top = `${above > 8 ? above : Math.min(box.bottom + 8, innerHeight - size.height - 8)}px`;
 }
 const line = (text) => make("div", { textContent: text });
-const short = (values) => values.map((value) => Number(value.toPrecision(5))).join("  ");
+const digits = (value) => String(Number(value.toPrecision(5)));
+const short = (values) => values.map(digits).join(" ");
 
 function explain(cell) {
   const row = cell.closest("tr"), record = records.cells[row.dataset.id];
@@ -102,8 +103,8 @@ function explain(cell) {
   const found = record.numbers[measure];
   hover.replaceChildren(make("b", { textContent: `${record.name}: ${records.titles[measure]}` }));
   if (found) {
-    const ends = found.low === undefined ? "no interval: too few samples" : `95 % interval ${found.low} to ${found.high}`;
-    hover.append(line(`${found.value}${found.unit ? ` ${found.unit}` : ""}, n = ${found.n}`), line(ends));
+    const ends = found.low === undefined ? "no interval: too few samples" : `95 % interval ${digits(found.low)} to ${digits(found.high)}`;
+    hover.append(line(`${digits(found.value)}${found.unit ? ` ${found.unit}` : ""}, n = ${found.n}`), line(ends));
     const raw = record.samples[measure];
     if (raw) hover.append(line(`samples: ${short(raw.slice(0, 40))}${raw.length > 40 ? " …" : ""}`));
     else if (records.kinds[measure] === "cost") {

@@ -28,7 +28,7 @@ class Pipe:
         self.unet = Net()
 
     def decode(self, latents, clip=None):
-        return (latents.detach().clamp(0, 1) * 255).round().to(torch.uint8).numpy()[..., None].repeat(3, -1)
+        return ((latents.detach() - 0.5).clamp(0, 1) * 255).round().to(torch.uint8).numpy()[..., None].repeat(3, -1)
 
 
 class Generator:

@@ -1,5 +1,6 @@
 import sys
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -110,9 +111,9 @@ def test_an_arm_that_hangs_or_dies_is_said_to(tmp_path):
 def test_blocks_alternate_and_begin_by_lot():
     order = []
 
-    class Fake:
+    class Fake(Arm):
         def __init__(self, name):
-            self.side = Side(name, "", None, None)
+            self.side = Side(name, "", Path(), Path())
 
         def ask(self, do):
             order.append(self.side.name[0])

@@ -84,9 +84,9 @@ def test_no_drift_lies_within_its_interval():
 
 
 class Mean:
-    min_frames = 1
+    name, min_frames = "mean", 1
 
-    def __call__(self, clips):
+    def embed(self, videos):
         raise NotImplementedError
 
 

@@ -116,3 +116,22 @@ def test_every_inception_score_protocol_from_films_to_its_number(name, run, fold
     p = softmax(logits.astype(np.float64), axis=1)
     expected = score_of_probabilities(p, splits=2, epsilon=row.epsilon, shuffle=row.shuffle).value
     assert score["value"] == pytest.approx(expected, rel=1e-5)
+
+
+def test_published_protocols_refuse_too_few_videos_before_any_work(run, folders, i3d_file, c3d_file, capsys):
+    words = (folders / "real", folders / "fake", "--weights", i3d_file)
+    for more, message in (
+        (
+            ("--protocol", "styleganv"),
+            "styleganv takes 2048 real clips, 4 came: give more, another --n, or --allow-small",
+        ),
+        (("--protocol", "styleganv", "--n", 4), "4 real clips are too few: the score needs at least 800"),
+        (("--protocol", "google"), "4 real clips are too few: the score needs at least 800"),
+    ):
+        with pytest.raises(SystemExit) as stop:
+            run("fvd", *words, *more)
+        assert stop.value.code == 3
+        assert message in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        run("is", folders / "real", "--protocol", "tgan2", "--weights", c3d_file, "--n", 4)
+    assert "4 fake clips are too few: the score needs at least 202" in capsys.readouterr().err

@@ -43,7 +43,7 @@ def test_values_agree_with_the_written_formulas_and_with_vbench(name):
     video = VIDEOS[name]
     if vbench := golden("vbench_flicker.json").get(name):
         assert int(video.sum()) == vbench["checksum"]
-        np.testing.assert_allclose(255 * differences(video[0]), vbench["mae_seq"], rtol=1e-12)
+        np.testing.assert_allclose(255 * differences(video[0]), vbench["mae_seq"], rtol=1e-7)  # there in float32
         assert temporal_flickering(video).value == pytest.approx(vbench["cal_score"], rel=1e-14)
     assert flicker(video).value == pytest.approx(expected["flicker"], rel=1e-12)
     assert jitter(video).value == pytest.approx(expected["jitter"], abs=1e-9)
@@ -80,10 +80,10 @@ def test_jitter_knows_fade_noise_and_alternation():
     assert jitter(VIDEOS["shuffle"]).value > 4 * jitter(VIDEOS["translate2"]).value
 
 
-def test_temporal_flickering_turns_the_interval_of_flicker_round():
-    videos = np.concatenate([VIDEOS[name] for name in ("static", "translate1", "translate2")])
+def test_temporal_flickering_is_flicker_turned_round():
+    videos = np.concatenate([VIDEOS[name] for name in ("static", "translate1", "shuffle")])
     score, plain = temporal_flickering(videos), flicker(videos)
-    assert score == pytest.approx((1 - plain.value, 3, 1 - plain.high, 1 - plain.low), rel=1e-12)
+    assert score == pytest.approx((1 - plain.value, 3, 1 - plain.high, 1 - plain.low), rel=1e-6)
 
 
 def test_saturation_drift_sees_colour_that_grows_and_not_light():

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from metrics.flow import Farneback, load_raft, luma
+from metrics.flow import Farneback, Flow, luma
 from metrics.jitter import seam_phase, seam_ratio
 from metrics.jitter_of_sets import jitter_scores
 from metrics.motion import (
@@ -17,6 +17,7 @@ from metrics.motion import (
     turn_of,
     warp_error,
 )
+from metrics.raft import load_raft
 from tests.metrics.goldens import chunked_videos, golden, jitter_videos, textured
 
 VIDEOS = jitter_videos()
@@ -85,8 +86,8 @@ def test_warp_error_sees_light_that_motion_does_not_explain():
 
 
 def test_speed_is_in_pixels_a_frame():
-    assert SEEN["translate1"].speed == pytest.approx(np.full(15, 1), rel=0.02)
-    assert SEEN["translate2"].speed == pytest.approx(np.full(15, 2), rel=0.02)
+    assert SEEN["translate1"].speed == pytest.approx(np.full(15, 1), rel=0.05)
+    assert SEEN["translate2"].speed == pytest.approx(np.full(15, 2), rel=0.05)
 
 
 def test_a_boomerang_is_told_from_motion_that_goes_on_and_from_a_cut_elsewhere():
@@ -127,6 +128,7 @@ def test_all_of_a_set_is_what_its_videos_score_one_by_one():
 
 
 def test_flow_is_named_with_its_settings():
+    assert isinstance(Farneback(), Flow)
     assert Farneback().name.startswith("farneback(0.5,3,15,3,5,1.2) opencv ")
     assert luma(np.full((1, 1, 1, 3), 77, dtype=np.uint8)).tolist() == [[[77]]]
 

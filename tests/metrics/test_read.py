@@ -94,7 +94,7 @@ def test_b_frames_in_an_avi_come_in_the_order_in_which_they_are_shown(tmp_path):
     write_xvid(tmp_path / "b.avi", video)
     with av.open(str(tmp_path / "b.avi")) as container:
         stamps = [frame.pts for frame in container.decode(video=0)]
-    assert any(stamp is None for stamp in stamps) or stamps != sorted(stamps)  # else this would prove nothing
+    assert stamps != list(range(50))  # time stamps lead to other frames; else this would prove nothing
     film = the_video(tmp_path / "b.avi")
     assert film.probe().frames == 50
     levels = film.read().mean(axis=(1, 2, 3))

@@ -223,11 +223,11 @@ def test_an_iterator_of_videos_or_batches_is_a_set_too(tmp_path):
 
 
 def test_progress_says_how_long_it_will_take(capsys, monkeypatch):
-    progress = Progress(done=30, total=90, kept=10, seconds=40)
+    progress = Progress(done=30, total=90, kept=10, seconds=40.0)
     assert progress.per_second == 0.5
     assert progress.left == 120
-    assert Progress(0, 90, 0, 0).left is None
-    assert Progress(5, None, 0, 2).left is None
+    assert Progress(0, 90, 0, 0.0).left is None
+    assert Progress(5, None, 0, 2.0).left is None
     clock = [0.0]
     monkeypatch.setattr(time, "monotonic", lambda: clock[0])
     tell = Teller()
@@ -235,7 +235,7 @@ def test_progress_says_how_long_it_will_take(capsys, monkeypatch):
     clock[0] = 11
     tell("real", progress)
     clock[0] = 12
-    tell("real", Progress(done=90, total=90, kept=10, seconds=160))
+    tell("real", Progress(done=90, total=90, kept=10, seconds=160.0))
     lines = capsys.readouterr().err.splitlines()
     assert lines == [
         "real: 30/90 videos or clips, 0.50/s, 10 from the cache, 2:00 left",

@@ -42,10 +42,10 @@ def test_without_intervals_nothing_is_claimed(plain):
 
 def test_an_axis_is_read_from_pairs_that_differ_in_it_alone(plain):
     assert (
-        "All else equal, precision bf16 against fp32: s/frame is better in 12 of 12 pairs (0.60 times, the median); "
+        "precision bf16 against fp32, all else equal: s/frame is better in 12 of 12 pairs (0.60 times, the median); "
         "FVD and action cannot be told apart." in plain
     )
-    assert "All else equal, overlap 4 against 2: s/frame is worse in 12 of 12 pairs (1.20 times, the median)" in plain
+    assert "overlap 4 against 2, all else equal: s/frame is worse in 12 of 12 pairs (1.20 times, the median)" in plain
 
 
 def test_one_cell_and_no_records(tmp_path):

@@ -23,7 +23,7 @@ def test_picture_and_table_stand_between_the_marks(tmp_path, readme):
     text = readme.read_text()
     assert text.startswith(f"# Title\n\n{BEGIN}\n![")
     assert text.endswith(f"{END}\n\nrest \\1\n")
-    assert "old" not in text
+    assert "\nold\n" not in text
     assert "frames = 32" in text
     lines = [line for line in text.splitlines() if line.startswith("| ")]
     assert [line.split("|")[1].strip() for line in lines] == [

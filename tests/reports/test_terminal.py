@@ -22,14 +22,14 @@ def test_the_same_table_with_sparklines(made_run):
     assert "toy: quality at frames = 16" in text
     assert "12.00 ±0.72" in text
     assert "seconds, call by call" in text
-    assert "▄█▁" in text  # 0.38, 0.40, 0.37 s
+    assert "▃█▁" in text  # 0.38, 0.40, 0.37 s
     assert "oom: why it is oom" in text
     assert "\x1b[2J" not in text
 
 
 def test_marks_are_styled_and_markup_is_text(made_run):
     text = shown(made_run, force_terminal=True, color_system="standard")
-    assert "\x1b[1;32m12.0 ±1.2" in text
+    assert "\x1b[1;32m12.00 ±0.72\x1b[0m" in text
     assert "<i>evil</i>" in text
     assert "\x1b[2J" not in text
 

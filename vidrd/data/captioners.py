@@ -40,8 +40,10 @@ class Blip2:
             given = self.processor(images=frame, text=f"Question: {prompt} Answer:", return_tensors="pt")
             given = given.to(self.model.device, self.model.dtype)
             made = self.model.generate(**given, max_new_tokens=self.max_new_tokens, do_sample=False)
-            text = self.processor.batch_decode(made, skip_special_tokens=True)[0]
-            answers.append(text.rsplit("Answer:", 1)[-1].strip())
+            asked = given["input_ids"]
+            if torch.equal(made[:, : asked.shape[1]], asked):  # a decoder repeats the question, an encoder-decoder not
+                made = made[:, asked.shape[1] :]
+            answers.append(self.processor.batch_decode(made, skip_special_tokens=True)[0].strip())
         return " ".join(answers)
 
 

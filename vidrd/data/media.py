@@ -117,7 +117,7 @@ def to_yuv(frame: UInt8[ndarray, "H W 3"]) -> av.VideoFrame:
     return av.VideoFrame.from_ndarray(np.ascontiguousarray(frame), format="rgb24").reformat(format="yuv420p")
 
 
-def encode_mp4(frames: Sequence[av.VideoFrame], fps: float, encoder: Encoder = Encoder()) -> bytes:
+def encode_mp4(frames: Sequence[av.VideoFrame], fps: float | int, encoder: Encoder = Encoder()) -> bytes:
     """An H.264 file of these 4:2:0 frames, without B-frames, frame i shown at i / fps."""
     file = io.BytesIO()
     rate = Fraction(fps).limit_denominator(1001)

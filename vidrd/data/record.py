@@ -25,13 +25,13 @@ Media = Literal["video", "image"]
 class Pixels:
     """Frames of a clip as they will be stored, with small copies for whoever only glances."""
 
-    def __init__(self, frames: Sequence[VideoFrame], fps: float, thumbs: UInt8[ndarray, "T h w 3"] | None = None):
-        self.frames, self.fps = list(frames), fps
+    def __init__(self, frames: Sequence[VideoFrame], fps: float | int, thumbs: UInt8[ndarray, "T h w 3"] | None = None):
+        self.frames, self.fps = list(frames), float(fps)
         if thumbs is not None:
             self.__dict__["thumbs"] = thumbs
 
     @classmethod
-    def of_rgb(cls, frames: UInt8[ndarray, "T H W 3"], fps: float) -> "Pixels":
+    def of_rgb(cls, frames: UInt8[ndarray, "T H W 3"], fps: float | int) -> "Pixels":
         """From RGB frames of even height and width."""
         return cls([to_yuv(frame) for frame in frames], fps)
 

@@ -56,7 +56,7 @@ class RunLog:
         if self.events:
             self.events.close()
 
-    def write(self, step: int, means: Mapping[str, float], **about: float) -> None:
+    def write(self, step: int, means: Mapping[str, float], **about: int) -> None:
         """Log the means since the last line, at `step` finished steps."""
         if not self.writes or self.bar is None:
             return

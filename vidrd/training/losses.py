@@ -1,8 +1,7 @@
 """What each training stage minimises; each a function of tensors, with its randomness handed in."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Protocol, runtime_checkable
 
 import torch
 import torch.nn.functional as F
@@ -124,13 +123,8 @@ def decoded_clip_loss(
     return error + change + weight * fool + judge, {"l1": error, "change": change, "fool": fool, "judge": judge}
 
 
-@runtime_checkable
-class PerceptualLoss(Protocol):
-    """Distance of frames as a network sees them; plugs into `DecoderLoss`."""
-
-    def __call__(self, fake: Float[Tensor, "N 3 H W"], real: Float[Tensor, "N 3 H W"]) -> Float[Tensor, ""]:
-        """0 for equal frames, in [-1, 1]."""
-        ...
+# Distance of frames (N 3 H W in [-1, 1]) as a network sees them: 0 for equal ones.
+PerceptualLoss = Callable[[Tensor, Tensor], Tensor]
 
 
 class FeatureDistance(nn.Module):

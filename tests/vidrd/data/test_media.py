@@ -89,7 +89,7 @@ def test_a_file_cut_short_gives_what_it_has(tmp_path, stored):
     whole = (tmp_path / "b.avi").read_bytes()
     frames = []
     try:
-        for frame in decode(whole[: len(whole) // 2]):
+        for frame in decode(whole[: len(whole) * 4 // 5]):
             frames.append(number_of(to_rgb(frame)))
     except UnreadableError:
         pass

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import torch
 
 from vidrd.denoiser import Denoiser
-from vidrd.noise import KeyedNoise, Noise
+from vidrd.noise import KeyedNoise, Noise, video_noise
 from vidrd.sampling import Announce, OnEvent, Origin, Plan, Request, Result, check_fits
 from vidrd.schedule import Schedule
 
@@ -16,13 +16,14 @@ class Options:
 
 
 def plan(request: Request, steps: int, options: Options) -> Plan:
-    """One window of N frames; the request's clip length plays no part."""
+    """One window of N frames; the clip's length only says how the initial noise is drawn."""
     return Plan(
         calls=steps,
         fe=steps * request.frames,
         windows=((0, request.frames),),
         seams=(),
         frames=tuple(Origin(0, frame) for frame in range(request.frames)),
+        drawn=tuple((first, first + request.clip) for first in range(0, request.frames, request.clip)),
     )
 
 
@@ -51,7 +52,7 @@ def sample(
     shape = (C, request.frames, H, W)
     timesteps = torch.tensor(schedule.timesteps, device=device)
 
-    x = noise("initial", 0, shape).to(device, dtype)
+    x = video_noise(noise, request.frames, request.clip, request.shape).to(device, dtype)
     for step in range(schedule.steps):
         prediction = denoise(x, timesteps[step])
         announce("call", 0, step, prediction)

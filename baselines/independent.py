@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from vidrd.denoiser import Denoiser
+from vidrd.denoiser import Denoiser, answers
 from vidrd.noise import KeyedNoise, Noise
 from vidrd.sampling import Announce, OnEvent, Origin, Plan, Request, Result, Seam, check_fits
 from vidrd.schedule import Schedule
@@ -28,7 +28,7 @@ def plan(request: Request, steps: int, options: Options) -> Plan:
     clips = math.ceil(request.frames / clip)
     starts = [number * clip for number in range(clips)]
     return Plan(
-        calls=clips * steps,
+        calls=math.ceil(clips / request.together) * steps,
         fe=clips * steps * clip,
         windows=tuple((start, start + clip) for start in starts),
         seams=tuple(Seam(start, "hard") for start in starts[1:]),
@@ -63,16 +63,19 @@ def sample(
     shared = noise("initial", 0, shape) if options.shared_noise else None
 
     video: list[Tensor] = []
-    for clip, (start, _) in enumerate(todo.windows):
-        initial = noise("initial", clip, shape) if shared is None else shared
-        x = initial.to(device, dtype)
+    clips = range(len(todo.windows))
+    for first in clips[:: request.together]:
+        joined = clips[first : first + request.together]  # clips that share the network's calls
+        states = [(noise("initial", clip, shape) if shared is None else shared).to(device, dtype) for clip in joined]
         for step in range(schedule.steps):
-            prediction = denoise(x, timesteps[step])
-            announce("call", clip, step, prediction)
-            fresh = noise("step", clip, shape, step) if request.eta > 0 else None
-            x = schedule.step(x, prediction, step, request.eta, fresh)
-            announce("step", clip, step, x)
-        announce("clip", clip, schedule.steps - 1, x)
-        video.append(x[:, :, : request.frames - start])
-        announce("frames", clip, schedule.steps - 1, video[-1])
+            (predictions,) = answers(denoise, states, [timesteps[step]] * len(states), request.together)
+            announce("call", first, step, predictions[-1])
+            for place, (clip, prediction) in enumerate(zip(joined, predictions, strict=True)):
+                fresh = noise("step", clip, shape, step) if request.eta > 0 else None
+                states[place] = schedule.step(states[place], prediction, step, request.eta, fresh)
+            announce("step", first, step, states[-1])
+        for clip, x in zip(joined, states, strict=True):
+            announce("clip", clip, schedule.steps - 1, x)
+            video.append(x[:, :, : request.frames - clip * request.clip])
+            announce("frames", clip, schedule.steps - 1, video[-1])
     return Result(torch.cat(video, dim=2), todo)

@@ -1,14 +1,22 @@
-"""`python -m bench list | run | show`: see `--help` of each."""
+"""`python -m bench list | run | show | compare | gate | doctor`: see `--help` of each."""
 
 import json
 import subprocess
 import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
 
 import tyro
 from tabulate import tabulate
 
+from bench.abba.command import gate, show_verdict
+from bench.compare import compare, load
+from bench.doctor import doctor
+from bench.gates import EXIT_CODES, overall
+from bench.measure.threads import pin
+from bench.options import axes_to_set
 from bench.progress import time_left
 from bench.record import FINAL, Journal, Record, read, write_atomic
 from bench.run import done_before, identify, pace, run
@@ -21,10 +29,11 @@ STOPPED = 130  # by Ctrl-C, as shells count it
 
 def main() -> int:
     """Parse, do, and turn a user's mistake into one line and exit code 3."""
+    words = sys.argv[1:]
     try:
-        return tyro.extras.subcommand_cli_from_dict(
-            {"list": list_, "run": run_, "show": show}, prog="python -m bench", description=__doc__
-        )
+        if words and words[0] in ("run", "gate"):
+            words[1:] = axes_to_set(words[1:], COMMANDS[words[0]])
+        return tyro.extras.subcommand_cli_from_dict(COMMANDS, prog="python -m bench", description=__doc__, args=words)
     except ValueError as error:
         print(f"bench: {error}", file=sys.stderr)
         return USAGE
@@ -71,10 +80,14 @@ def run_(
     out: Path | None = None,
     max_minutes: float | None = None,
     timeout: float = 600.0,
+    threads: int | None = None,
+    profile: str | None = None,
     dry_run: bool = False,
     json_: Annotated[Path | None, tyro.conf.arg(name="json")] = None,
 ) -> int:
     """Measure a suite: each cell in a process of its own. The same command again does what is missing.
+
+    Axes are options too: --frames 16 32 --overlap 0 4 is --set frames=16,32 --set overlap=0,4.
 
     Exit codes: 0 all cells have their row, 2 a cell crashed, ran out of time or is invalid, 3 usage, 4 time was up.
 
@@ -86,9 +99,13 @@ def run_(
         out: The run's folder; runs/SUITE if not given.
         max_minutes: Start no cell after so many minutes.
         timeout: Seconds that one cell may take.
-        dry_run: Print the cells and do nothing.
+        threads: Pin every cell to so many cores, with as many threads; all cores, unpinned, if not given.
+        profile: Measure nothing; profile one batch of this cell (its id or first digits) into RUN/profile/ID.
+        dry_run: Print the cells with their predicted bound and memory, and do nothing.
         json_: Also write manifest and records into this file.
     """
+    if threads is not None:
+        pin(threads)
     from bench.suites import SUITES  # noqa: PLC0415  (loads torch, which --help need not)
 
     if suite not in SUITES:
@@ -103,6 +120,8 @@ def run_(
     if dry_run:
         print(_describe(chosen, sweep, folder))
         return 0
+    if profile is not None:
+        return _profile(profile, chosen, folder)
     if all(item.skip is not None for item in chosen if not item.reference):
         raise ValueError(f"no cell can run: {next(item.skip for item in chosen if item.skip is not None)}")
     _say(f"{suite}: {len(chosen)} cells, {len(done_before(folder, chosen))} of them done before; folder {folder}")
@@ -116,6 +135,54 @@ def run_(
         + (f"; {outcome.left} not tried: time was up" if outcome.left else "")
     )
     return outcome.exit_code or (CRASHED if report else 0)
+
+
+def compare_(
+    base: Annotated[Path, tyro.conf.Positional],
+    head: Annotated[Path, tyro.conf.Positional],
+    margin: float = 0.07,
+    quality_margin: float = 0.10,
+    out: Path | None = None,
+    junit: Path | None = None,
+    json_: Annotated[Path | None, tyro.conf.arg(name="json")] = None,
+) -> int:
+    """What changed between two finished runs. Speeds of two runs prove nothing alone: `gate` measures both in one.
+
+    Exit codes: 0 PASS, 1 FAIL, 2 INVALID, 3 usage, 4 INCONCLUSIVE or CALIBRATION_NEEDED.
+
+    Args:
+        base: Folder of a run, for example runs/pocket.
+        head: Folder of the run that is judged.
+        margin: A slow-down up to this share is passed over.
+        quality_margin: What quality may lose, as a share of the base's value.
+        out: Folder of verdict.json and verdict.md; the head's run if not given.
+        junit: Also write the verdict as JUnit XML.
+        json_: Also write it as JSON.
+    """
+    before, after = load(base), load(head)
+    for name, file in (("--out", out), ("--junit", junit), ("--json", json_)):
+        if file is not None and not file.absolute().parent.is_dir():
+            raise ValueError(f"{name} {file}: the folder {file.parent} does not exist, make it first")
+    began = time.monotonic()
+    findings = compare(before, after, margin=margin, quality_margin=quality_margin)
+    content = {
+        "verdict": overall(findings),
+        "suite": after.manifest["suite"],
+        "base": before.manifest["revision"],
+        "head": after.manifest["revision"],
+        "findings": [finding.to_dict() for finding in findings],
+        "machine": after.manifest["machine"],
+        "settings": {"base": str(base), "head": str(head)},
+        "seconds": round(time.monotonic() - began, 1),
+        "written": after.manifest["written"],
+    }
+    place = out or head
+    place.mkdir(exist_ok=True)
+    for file in (place / "verdict.json", json_):
+        if file is not None:
+            write_atomic(file, json.dumps(content, indent=1, allow_nan=False, ensure_ascii=False))
+    shown = show_verdict(place / "verdict.json", junit)
+    return EXIT_CODES[overall(findings)] if shown == 0 else shown
 
 
 def show(run_folder: Annotated[Path, tyro.conf.Positional], cell: str | None = None) -> int:
@@ -151,14 +218,40 @@ def _describe(chosen: list[Planned], suite: Suite, folder: Path) -> str:
         state: str = record.attempt.status if record else "skipped" if item.skip else "to do"
         state += ", to do again" if record and record.attempt.status not in FINAL else ""
         rows.append(
-            (item.cell.id, label(item.cell.values, list(suite.axes)), f"{item.cost:.0f}", state, item.skip or "")
+            (item.cell.id, label(item.cell.values, list(suite.axes)), *_foreseen(suite, item), state, item.skip or "")
         )
-    table = tabulate(rows, headers=("id", "cell", "cost", "state", "reason"), disable_numparse=True)
+    headers = ("id", "cell", "cost", "TFLOP", "bound", "tensors", "state", "reason")
+    table = tabulate(rows, headers=headers, disable_numparse=True)
     done = done_before(folder, chosen)
     ahead = sum(item.cost for item in chosen if item.cell.id not in done and item.skip is None)
     left = time_left(ahead, pace(folder, suite))
     left = f", {left} by the cells measured here" if left else ""
     return f"{table}\n{len(chosen)} cells, {len(chosen) - len(done)} to do{left}; folder {folder}"
+
+
+def _foreseen(suite: Suite, item: Planned) -> tuple[str, str, str, str]:
+    """Cost, FLOPs, least seconds and memory of a cell, as far as they can be known before it runs."""
+    found = None if item.reference or item.skip else suite.predict(item.cell.values)
+    if found is None:
+        return f"{item.cost:.0f}", "", "", ""
+    seconds = "no peaks yet" if found.seconds is None else f"{found.seconds:.2g} s"
+    return f"{item.cost:.0f}", f"{found.flops / 1e12:.3g}", seconds, f"{found.peak_bytes / 2**20:.0f} MiB"
+
+
+def _profile(wanted: str, chosen: list[Planned], folder: Path) -> int:
+    """Profile the one cell whose id begins so."""
+    from bench.tracing import trace  # noqa: PLC0415  (loads the pipeline)
+
+    found = [item for item in chosen if item.cell.id.startswith(wanted) and not item.reference]
+    if len(found) != 1:
+        what = "no cell" if not found else f"{len(found)} cells"
+        raise ValueError(f"--profile takes one cell; {wanted!r} fits {what} of the plan: see --dry-run for the ids")
+    if found[0].skip is not None:
+        raise ValueError(f"this cell cannot run: {found[0].skip}")
+    place = folder / "profile" / found[0].cell.id
+    print(trace(found[0].cell, place))
+    _say(f"written: {place / 'trace.json.gz'} (open it in Perfetto or chrome://tracing), {place / 'kernels.md'}")
+    return 0
 
 
 def _as_json(folder: Path) -> str:
@@ -177,6 +270,10 @@ def _report(folder: Path, *options: str) -> int:
 def _say(line: str) -> None:
     print(line, file=sys.stderr, flush=True)
 
+
+COMMANDS: dict[str, Callable[..., int]] = {
+    "list": list_, "run": run_, "show": show, "compare": compare_, "gate": gate, "doctor": doctor,
+}  # fmt: skip
 
 if __name__ == "__main__":
     sys.exit(main())

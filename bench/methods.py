@@ -1,11 +1,18 @@
 """The samplers that the bench compares. A new one is a file in baselines/ and a line here."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any, NamedTuple
 
+import baselines.codenoise
 import baselines.direct
+import baselines.fifo
+import baselines.freenoise
 import baselines.independent
+import baselines.replace
 import vidrd.sampling
+from baselines.priors import PRIORS, FreeInit, Tied, again, again_plan
+from vidrd.noise import KeyedNoise
 from vidrd.sampling import Plan, Result
 
 
@@ -53,4 +60,111 @@ METHODS: dict[str, Method] = {
         paper="null model",
         summary="all frames in one window, beyond the length that the network was trained on",
     ),
+    "codenoise": Method(
+        plan=baselines.codenoise.plan,
+        sample=baselines.codenoise.sample,
+        options=lambda overlap: baselines.codenoise.Options(overlap=overlap),
+        takes_overlap=True,
+        paper="Wang et al. 2023, Gen-L-Video, arXiv 2305.18264; Bar-Tal et al. 2023, MultiDiffusion, arXiv 2302.08113",
+        summary="overlapping windows denoised together, the mean of their predictions at every step",
+    ),
+    "codenoise-cut": Method(
+        plan=baselines.codenoise.plan,
+        sample=baselines.codenoise.sample,
+        options=lambda overlap: baselines.codenoise.Options(overlap=overlap, blend="cut"),
+        takes_overlap=True,
+        paper="Henschel et al. 2024, StreamingT2V's randomised blending, arXiv 2403.14773",
+        summary="the same with a random hard cut in each overlap and step instead of a mean",
+    ),
+    "codenoise-rescheduled": Method(
+        plan=baselines.codenoise.plan,
+        sample=baselines.codenoise.sample,
+        options=lambda overlap: baselines.codenoise.Options(overlap=overlap, noise="rescheduled"),
+        takes_overlap=True,
+        paper="Qiu et al. 2023, FreeNoise, arXiv 2310.15169, without its hook",
+        summary="the same from shuffled repeats of the first clip's noise",
+    ),
+    "freenoise": Method(
+        plan=baselines.freenoise.plan,
+        sample=baselines.freenoise.sample,
+        options=lambda overlap: baselines.freenoise.Options(),
+        takes_overlap=False,
+        paper="Qiu et al. 2023, FreeNoise, arXiv 2310.15169",
+        summary="one pass over all frames from shuffled repeats of noise, temporal attention in windows",
+    ),
+    "replace": Method(
+        plan=baselines.replace.plan,
+        sample=baselines.replace.sample,
+        options=lambda overlap: baselines.replace.Options(overlap=overlap),
+        takes_overlap=True,
+        paper="Ho et al. 2022, Video Diffusion Models, arXiv 2204.03458",
+        summary="clip after clip, its first frames replaced by the last one's end, freshly noised, before every call",
+    ),
+    "replace-resampled": Method(
+        plan=baselines.replace.plan,
+        sample=baselines.replace.sample,
+        options=lambda overlap: baselines.replace.Options(overlap=overlap, resample=5),
+        takes_overlap=True,
+        paper="Lugmayr et al. 2022, RePaint, arXiv 2201.09865",
+        summary="the same with every step of a later clip done five times, renoised in between",
+    ),
+    "replace-trajectory": Method(
+        plan=baselines.replace.plan,
+        sample=baselines.replace.sample,
+        options=lambda overlap: baselines.replace.Options(overlap=overlap, known="trajectory"),
+        takes_overlap=True,
+        paper="an ablation between replacement and VidRD",
+        summary="the same with the last clip's own states instead of its end noised again",
+    ),
+    "fifo": Method(
+        plan=baselines.fifo.plan,
+        sample=baselines.fifo.sample,
+        options=lambda overlap: baselines.fifo.Options(),
+        takes_overlap=False,
+        paper="Kim et al. 2024, FIFO-Diffusion, arXiv 2405.11473",
+        summary="frames in a queue, each a step cleaner than the next; windows see cleaner frames ahead",
+    ),
+    "fifo-plain": Method(
+        plan=baselines.fifo.plan,
+        sample=baselines.fifo.sample,
+        options=lambda overlap: baselines.fifo.Options(lookahead=False),
+        takes_overlap=False,
+        paper="Kim et al. 2024, FIFO-Diffusion, arXiv 2405.11473, algorithm 1",
+        summary="the same without looking ahead, at half the cost",
+    ),
 }
+
+VARIED = ("alpha", "beta", "join", "reverse", "stages", "guide")  # options of VidRD that a suite may name as axes
+NOISE = (*PRIORS, "freeinit")  # priors over the initial noise that any method takes
+
+
+def options_of(values: Mapping[str, Any]) -> Any:
+    """The options of a cell's method: by its overlap, and by name where the suite varies them."""
+    options = METHODS[str(values["method"])].options(int(values["overlap"]))
+    return replace(options, **{name: values[name] for name in VARIED if name in values})
+
+
+def with_noise(method: Method, name: str) -> Method:
+    """The method on noise of that prior; FreeInit runs it several times, which its plan counts.
+
+    Raises:
+        ValueError: there is no such prior.
+    """
+    if name not in NOISE:
+        raise ValueError(f"noise is one of {', '.join(NOISE)}: got {name!r}")
+    if name == "freeinit":
+        return method._replace(
+            plan=lambda request, steps, options: again_plan(method.plan(request, steps, options), FreeInit()),
+            sample=lambda denoise, schedule, request, options, **more: again(
+                method.sample, denoise, schedule, request, options, **more
+            ),
+        )
+    tie = PRIORS[name]
+    if tie is None:
+        return method
+
+    def sample(denoise: Any, schedule: Any, request: Any, options: Any, **more: Any) -> Result:
+        noise = more.pop("noise", None) or KeyedNoise(request.seeds)
+        return method.sample(denoise, schedule, request, options, noise=Tied(noise, tie()), **more)
+
+    return method._replace(sample=sample)

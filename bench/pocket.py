@@ -4,35 +4,43 @@ The same work serves speed and quality: every batch is one repeat of the timing,
 that the judges see. Prompt i and the noise of video i are the same in every cell of a seed, whatever the method.
 """
 
+import copy
 import hashlib
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
+from time import perf_counter
 from typing import NamedTuple
 
 import numpy as np
 import torch
 from jaxtyping import Float, Int, UInt8
 
+from bench.asked import STAGES, Asked, shares
+from bench.fair import most_steps, seconds_line
 from bench.measure.clock import Stopwatch
 from bench.measure.machine import ROOT
-from bench.measure.memory import allocator_peaks, driver_reading, process_peak
-from bench.methods import METHODS
+from bench.measure.memory import allocator_peaks, process_peak
+from bench.measure.warmup import until_flat
+from bench.methods import METHODS, options_of, with_noise
+from bench.passes import Around, gpu_passes
+from bench.places import Real, by_place
 from bench.record import Number, Value
 from bench.stats import median_number
-from bench.suites import MEASURES
+from bench.suites import MEASURES, steps_of
 from bench.worker import InvalidError, Job, Measured
 from metrics.features import extract
 from metrics.frames import windows
 from metrics.fvd import frechet_score, matched_frechet_score
 from metrics.inception_score import score_of_logits
 from metrics.jitter import cycling, duplicates, flicker, jitter, motion, seam_ratio
-from metrics.pocket import load_judge
+from metrics.pocket import MIN_FRAMES, load_judge
 from metrics.score import Score
 from metrics.statistics import mean_score
 from vidrd.checkpoints import load_pipeline
 from vidrd.data.shapes import ATTRIBUTES, TEST_SEEDS, Scene, caption, draw_scene, labels, render
-from vidrd.denoiser import Denoiser
-from vidrd.sampling import Request
+from vidrd.denoiser import Denoiser, GuidedDenoiser, WindowedDenoiser
+from vidrd.sampling import Event, Request, Seam
 from vidrd.video import write_video
 
 JUDGES = ROOT / "weights" / "pocket-judges"
@@ -40,6 +48,7 @@ REFERENCE = "real.npz"  # what a reference cell leaves for the others
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 KEPT = 4  # videos of a cell that stay on the disk
 WARM_UP_STEPS = 2
+WARM_UP = {"least": 2, "window": 2, "spread": 0.2, "most": 6}  # of calls so short that little noise shows much
 
 
 def run(job: Job) -> Measured:
@@ -49,19 +58,21 @@ def run(job: Job) -> Measured:
 
 
 class Counted:
-    """A denoiser that counts what is asked of it."""
+    """A denoiser that counts what is asked of it; its attention can be cut in windows where the other's can."""
 
-    def __init__(self, denoise: Denoiser) -> None:
-        self._denoise = denoise
+    def __init__(self, denoise: Denoiser, videos: int) -> None:
+        self._denoise, self._videos = denoise, videos
         self.clip, self.longest, self.branches = denoise.clip, denoise.longest, denoise.branches
         self.calls = self.fe = 0
+        if isinstance(denoise, WindowedDenoiser):
+            self.attend_in = denoise.attend_in
 
     def __call__(
         self, latents: Float[torch.Tensor, "B C T H W"], timesteps: Int[torch.Tensor, "*T"]
     ) -> Float[torch.Tensor, "B C T H W"]:
         """Pass the call on."""
         self.calls += 1
-        self.fe += latents.shape[2]
+        self.fe += latents.shape[2] * latents.shape[0] // self._videos
         return self._denoise(latents, timesteps)
 
 
@@ -70,7 +81,7 @@ class Cost(NamedTuple):
 
     seconds: dict[str, float]
     fe_per_frame: float
-    seams: list[int]
+    seams: tuple[Seam, ...]
 
 
 def _real(job: Job) -> Measured:
@@ -82,8 +93,12 @@ def _real(job: Job) -> Measured:
     compared = _compared(scenes, int(job.values["real_videos"]), str(job.values["real_captions"]))
     cut, source = windows(render(compared, frames), int(job.values["window"]))
     judge = load_judge(JUDGES / "i3d.safetensors", device=str(job.values["device"]))
-    np.savez(job.folder / REFERENCE, embedding=extract(judge, cut).embedding, source=source)
     clip = int(job.values["clip"])
+    clips: dict[str, np.ndarray] = {}
+    if clip >= MIN_FRAMES:
+        short, clips["clip_source"] = windows(render(compared, max(frames, clip)), clip)
+        clips["clip_embedding"] = extract(judge, short).embedding
+    np.savez(job.folder / REFERENCE, embedding=extract(judge, cut).embedding, source=source, **clips)
     seams = list(range(clip, frames, clip))
     numbers, absent = _judged(shown, scenes, seams, "these videos are no longer than a clip", job, job.folder)
     return Measured(
@@ -118,17 +133,23 @@ def _reference(job: Job) -> Path:
 
 
 class Generator:
-    """Makes batches of videos as a cell's values say, and times their stages."""
+    """Makes batches of videos as a cell's values say, and times their stages.
 
-    def __init__(self, values: Mapping[str, Value]) -> None:
-        self.method = METHODS[str(values["method"])]
-        self.options = self.method.options(int(values["overlap"]))
+    The gate runs the generators of two revisions side by side (bench/abba/arm.py): keep `make` callable as it is, and
+    `pipe` the pipeline that does the work.
+    """
+
+    def __init__(self, values: Mapping[str, Value], *, ranges: bool = False) -> None:
+        self.method = with_noise(METHODS[str(values["method"])], str(values["noise"]))
+        self.options = options_of(values)
+        self.budget = int(values["budget"])
         self.device, self.dtype = str(values["device"]), DTYPES[str(values["precision"])]
         self.frames, self.clip, self.batch = (int(values[name]) for name in ("frames", "clip", "batch"))
         self.guidance = float(values["guidance"])
         self.first_seed = int(values["seed"]) * 10**6
         self.pipe = load_pipeline("pocket", dtype=self.dtype, device=self.device)
-        self.stopwatch = Stopwatch(self.device)
+        self.stopwatch = Stopwatch(self.device, ranges=ranges)
+        self.asked = Asked(self.pipe)
 
     def make(self, prompts: list[str], first: int, steps: int) -> tuple[UInt8[np.ndarray, "B T H W C"], Cost]:
         """A batch: the videos `first`, `first` + 1, ... of the cell.
@@ -136,13 +157,17 @@ class Generator:
         Raises:
             InvalidError: the calls were not those of the plan, or the latents are not finite.
         """
-        seeds = tuple(range(self.first_seed + first, self.first_seed + first + len(prompts)))
-        request = Request(frames=self.frames, clip=self.clip, shape=self.pipe.latent_shape, seeds=seeds)
         schedule = self.pipe.schedule(steps)
         with self.stopwatch.stage("text"):
-            denoise = Counted(self.pipe.denoiser(prompts, guidance=self.guidance))
+            bound = self.pipe.denoiser(prompts, guidance=self.guidance)
+        if self.budget and isinstance(bound, GuidedDenoiser):
+            bound = replace(bound, budget=self.budget)
+        denoise = Counted(bound, len(prompts))
+        request = self.request(first, len(prompts), denoise.branches)
         with self.stopwatch.stage("denoise"):
-            result = self.method.sample(denoise, schedule, request, self.options, device=self.device, dtype=self.dtype)
+            result = self.method.sample(
+                denoise, schedule, request, self.options, on_event=self._lap, device=self.device, dtype=self.dtype
+            )
         plan = result.plan
         if (denoise.calls, denoise.fe) != (plan.calls, plan.fe):
             made = f"{denoise.calls} calls over {denoise.fe} frames"
@@ -153,67 +178,135 @@ class Generator:
             except ValueError as error:
                 bad = int((~torch.isfinite(result.latents)).sum())
                 raise InvalidError(f"{bad} latents are NaN or infinite") if bad else error from error
-        cost = Cost(
-            self.stopwatch.read(), plan.fe * denoise.branches / self.frames, [seam.frame for seam in plan.seams]
+        return videos, Cost(self.stopwatch.read(), plan.fe * denoise.branches / self.frames, plan.seams)
+
+    def request(self, first: int, videos: int, branches: int) -> Request:
+        """The videos `first`, `first` + 1, ... of the cell."""
+        seeds = tuple(range(self.first_seed + first, self.first_seed + first + videos))
+        budget = max(1, self.budget // branches) if self.budget else None
+        return Request(self.frames, self.clip, self.pipe.latent_shape, seeds, budget=budget)
+
+    def with_method(self, name: str) -> "Generator":
+        """The same with another method and its defaults."""
+        other = copy.copy(self)
+        other.method, other.options = METHODS[name], METHODS[name].options(0)
+        return other
+
+    def seconds(self, prompts: list[str]) -> Callable[[int], float]:
+        """Seconds of a batch by steps, from short runs; one more goes ahead to warm up."""
+        self.make(prompts, 0, WARM_UP_STEPS)
+        request = self.request(0, len(prompts), 1)
+        return seconds_line(
+            self.method.plan, request, self.options, lambda steps: self.make(prompts, 0, steps)[1].seconds["total"]
         )
-        return videos, cost
+
+    def steps_as_long_as(self, method: str, steps: int, prompts: list[str]) -> int:
+        """How many steps fit the time that another method takes for `steps`."""
+        allowed = self.with_method(method).seconds(prompts)(steps)
+        return most_steps(self.seconds(prompts), allowed, "seconds")
+
+    def _lap(self, event: Event) -> None:
+        if event.kind == "step":
+            self.stopwatch.lap()
 
 
 def _generated(job: Job) -> Measured:
     values, reference = job.values, _reference(job)
-    videos, steps = int(values["videos"]), int(values["steps"])
+    videos, steps = int(values["videos"]), steps_of(values)
     print("load", flush=True)
+    began = perf_counter()
     generator = Generator(values)
+    load_seconds = perf_counter() - began
     batch, device = generator.batch, generator.device
     scenes = _scenes(videos)
     prompts = [caption(scene) for scene in scenes]
 
+    if values["equal"] == "seconds":
+        print("find out how many steps fit", flush=True)
+        steps = generator.steps_as_long_as("independent", steps, prompts[:batch])
     print("warm up", flush=True)
-    _, warm_up = generator.make(prompts[:batch], 0, min(WARM_UP_STEPS, steps))
+    fewer = min(WARM_UP_STEPS, steps)
+    warm_up = until_flat(lambda: generator.make(prompts[:batch], 0, fewer)[1].seconds["total"], **WARM_UP)
     if device == "cuda":
         torch.cuda.reset_peak_memory_stats()
-    parts, costs, readings = [], [], []
-    for first in range(0, videos, batch):
-        print(f"videos {first} to {first + batch - 1}", flush=True)
-        part, cost = generator.make(prompts[first : first + batch], first, steps)
-        parts.append(part)
-        costs.append(cost)
-        readings.append(driver_reading(device))
+    generator.asked.clear()
+    with Around(device) as around:
+        made, costs, laps = _made(generator, prompts, steps, around)
     allocated, reserved = allocator_peaks(device)
-    memory = {
-        "process_peak": process_peak(),
-        "allocated_peak": allocated,
-        "reserved_peak": reserved,
-        "driver_peak": max(readings, key=lambda reading: reading.bytes or 0),
-    }
-    made = np.concatenate(parts)
+    memory = {"process_peak": process_peak(), "allocated_peak": allocated, "reserved_peak": reserved}
     if made.shape[:2] != (videos, generator.frames):
         raise InvalidError(f"{made.shape[:2]} videos and frames came where {(videos, generator.frames)} were asked for")
 
     print("judge", flush=True)
-    _keep(job, made, costs[0].seams)
+    seams = costs[0].seams
+    places = [seam.frame for seam in seams]
+    _keep(job, made, places)
     no_seams = f"{values['method']} has no seams, it makes the whole video in one window"
-    numbers, absent = _judged(made, scenes, costs[0].seams, no_seams, job, reference)
-    samples = {f"{stage}_seconds": tuple(cost.seconds[stage] for cost in costs) for stage in costs[0].seconds}
-    numbers["seconds_per_frame"] = median_number(samples["total_seconds"], "s", "lower", per=batch * generator.frames)
-    for name in ("text_seconds", "denoise_seconds", "decode_seconds"):
-        numbers[name] = median_number(samples[name], "s", "lower")
+    numbers, absent = _judged(made, scenes, places, no_seams, job, reference)
+    samples, times = _times(costs, batch * generator.frames)
+    numbers |= times
+    numbers["steps"] = Number(float(steps))
+    numbers["step_seconds"] = median_number(laps, "s", "lower")
+    numbers["load_seconds"] = Number(load_seconds, "s", "lower")
+    numbers["cold_seconds"] = Number(warm_up.seconds[0], "s", "lower")
     numbers["fe_per_frame"] = Number(costs[0].fe_per_frame, "1/frame", "lower", n=videos)
     for name, reading in memory.items():
         if reading.bytes is None:
             absent[name] = reading.source
         else:
             numbers[name] = Number(float(reading.bytes), "bytes", "lower")
+    bounded, uncounted = _shares(generator, costs)
+    extra = gpu_passes(lambda: generator.make(prompts[:batch], 0, steps), device=device, videos=batch)
     return Measured(
-        numbers=numbers,
-        samples=samples | {f"warm_up_{stage}_seconds": (seconds,) for stage, seconds in warm_up.seconds.items()},
-        absent=absent,
+        numbers=numbers | bounded | extra.numbers,
+        samples={**samples, "step_seconds": tuple(laps), "warm_up_seconds": warm_up.seconds, **around.samples()},
+        absent=absent | uncounted | extra.absent,
         facts={
             "output_sha256": hashlib.sha256(made.tobytes()).hexdigest(),
             "threads": str(torch.get_num_threads()),
+            "seams": ", ".join(f"{seam.kind} at {seam.frame}" for seam in seams),
+            "warm_up": "flat" if warm_up.flat else "not flat when the patience was out",
             **{f"{name}_by": reading.source for name, reading in memory.items() if reading.bytes is not None},
+            **around.facts(),
+            **extra.facts,
         },
     )
+
+
+def _made(
+    generator: Generator, prompts: list[str], steps: int, around: Around
+) -> tuple[UInt8[np.ndarray, "N T H W C"], list[Cost], list[float]]:
+    """All videos of a cell, what each batch cost, and the seconds of every step."""
+    parts, costs, laps = [], [], list[float]()
+    for first in range(0, len(prompts), generator.batch):
+        print(f"videos {first} to {first + generator.batch - 1}", flush=True)
+        around.look()
+        part, cost = generator.make(prompts[first : first + generator.batch], first, steps)
+        parts.append(part)
+        costs.append(cost)
+        laps += generator.stopwatch.laps.get("denoise", ())
+    around.look()
+    return np.concatenate(parts), costs, laps
+
+
+def _times(costs: list[Cost], frames: int) -> tuple[dict[str, tuple[float, ...]], dict[str, Number]]:
+    """Raw seconds of every stage of every batch of `frames` frames in all, and their medians."""
+    samples = {f"{stage}_seconds": tuple(cost.seconds[stage] for cost in costs) for stage in costs[0].seconds}
+    samples["residual_seconds"] = tuple(2 * cost.seconds["total"] - sum(cost.seconds.values()) for cost in costs)
+    stages = ("text_seconds", "denoise_seconds", "decode_seconds", "residual_seconds")
+    numbers = {name: median_number(samples[name], "s", "lower") for name in stages}
+    numbers["seconds_per_frame"] = median_number(samples["total_seconds"], "s", "lower", per=frames)
+    return samples, numbers
+
+
+def _shares(generator: Generator, costs: list[Cost]) -> tuple[dict[str, Number], dict[str, str]]:
+    """Of each stage the share of its time that the machine at its peaks would take."""
+    seconds = {stage: sum(cost.seconds[stage] for cost in costs) for stage in STAGES}
+    dtype = str(generator.dtype).removeprefix("torch.")
+    found = shares(generator.asked.work(), seconds, device=generator.device, dtype=dtype)
+    numbers = {f"{stage}_share": Number(100 * share, "%", "higher", n=len(costs)) for stage, share in found.items()}
+    why = "the stage does no product, convolution or attention that could be counted"
+    return numbers, {f"{stage}_share": why for stage in STAGES if stage not in found}
 
 
 def _scenes(count: int) -> list[Scene]:
@@ -233,11 +326,12 @@ def _judged(
     cut, source = windows(videos, int(job.values["window"]))
     seen = extract(load_judge(JUDGES / "i3d.safetensors", device=device), cut)
     logits = extract(load_judge(JUDGES / "c3d.safetensors", device=device), cut).logits["action"]
-    with np.load(reference / REFERENCE, allow_pickle=False) as real:
-        if job.values["real_captions"] == "same":
-            fvd = matched_frechet_score(real["embedding"], seen.embedding, real["source"] % len(scenes), source)
-        else:
-            fvd = frechet_score(real["embedding"], seen.embedding, real["source"], source)
+    same = job.values["real_captions"] == "same"
+    distance = matched_frechet_score if same else frechet_score
+    with np.load(reference / REFERENCE, allow_pickle=False) as file:
+        groups = {name: file[name] % len(scenes) if same else file[name] for name in file if name.endswith("source")}
+        fvd = distance(file["embedding"], seen.embedding, groups["source"], source)
+        real = Real(file["clip_embedding"], groups["clip_source"], distance) if "clip_source" in groups else None
     scores: dict[str, Score | str] = {
         "fvd": fvd,
         "is": score_of_logits(logits, source),
@@ -250,10 +344,12 @@ def _judged(
         "flicker": flicker(videos),
         "jitter": jitter(videos),
         "motion": motion(videos),
+        **_placed(videos, seams, why_no_seams, job, real),
     }
     at_seams: dict[str, Callable[[], Score]] = {
         "seam_d": lambda: seam_ratio(videos, seams, signal="D"),
         "seam_a": lambda: seam_ratio(videos, seams, signal="A"),
+        "seam_off": lambda: seam_ratio(videos, seams, signal="D", absolute=True),
         "duplicates": lambda: duplicates(videos, seams),
         "mirror": lambda: cycling(videos, seams, kind="mirror"),
         "repeat": lambda: cycling(videos, seams, kind="repeat"),
@@ -265,6 +361,19 @@ def _judged(
             scores[name] = str(error)
     numbers = {name: _number(name, score) for name, score in scores.items() if isinstance(score, Score)}
     return numbers, {name: score for name, score in scores.items() if isinstance(score, str)}
+
+
+def _placed(
+    videos: UInt8[np.ndarray, "N T H W C"], seams: list[int], why_no_seams: str, job: Job, real: Real | None
+) -> dict[str, Score | str]:
+    """FVD by place, or why there is none."""
+    clip = int(job.values["clip"])
+    names = ("fvd_inside", "fvd_across", "drift")
+    if real is None or videos.shape[1] < clip:
+        return dict.fromkeys(names, f"the judge sees no clips of {min(clip, videos.shape[1])} frames")
+    judge = load_judge(JUDGES / "i3d.safetensors", device=str(job.values["device"]))
+    scores = by_place(videos, seams, clip, lambda cut: extract(judge, cut).embedding, real)
+    return {name: why_no_seams if score == "no seams" else score for name, score in scores.items()}
 
 
 def _recognised(

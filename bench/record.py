@@ -53,6 +53,10 @@ class Cell:
         return digest({"workload": self.workload, "values": dict(self.values), "basis": dict(self.basis)})
 
 
+class NotFiniteError(ValueError):
+    """A number that is NaN or infinite was to be recorded."""
+
+
 @dataclass(frozen=True)
 class Number:
     """A measured number that describes itself, so that a report needs no list of measures.
@@ -77,7 +81,7 @@ class Number:
         for name in ("value", "low", "high"):
             number = getattr(self, name)
             if number is not None and not math.isfinite(number):
-                raise ValueError(
+                raise NotFiniteError(
                     f"a number in a record is finite; {name} is {number}: leave it out and say why in `absent`"
                 )
         if (self.low is None) != (self.high is None):

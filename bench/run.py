@@ -42,6 +42,12 @@ from bench.record import (
 from bench.suite import Planned, Suite, label, plan
 from bench.worker import WORKLOADS, Workload, child
 
+# In the reason of a failed attempt. A kill for want of memory is told apart before (`oom`).
+INFRASTRUCTURE = (
+    "killed by SIGKILL", "killed by SIGTERM", "killed by SIGHUP", "killed by SIGBUS", "uncorrectable ECC", "Xid",
+    "GPU is lost", "fallen off the bus", "CUDA-capable device(s) is/are busy or unavailable",
+)  # fmt: skip
+
 
 class Identity(NamedTuple):
     """Where and with what a run measures; `basis` is the part that goes into every cell's id."""
@@ -130,7 +136,7 @@ def run(
     """
     folder.mkdir(parents=True, exist_ok=True)
     records = folder / "records.jsonl"
-    with _locked(folder):
+    with locked(folder):
         _check_owner(folder, name)
         torn = repair(records)
         if torn:
@@ -154,9 +160,21 @@ def run(
                 progress.start(label(item.cell.values, axes))
                 record = _attempt(item, suite, identity, folder, timeout, workloads, context)
                 append(records, record)
+                if infrastructure(record.attempt):
+                    say(f"{label(item.cell.values, axes)}: {record.attempt.reason}; once more")
+                    record = _attempt(item, suite, identity, folder, timeout, workloads, context)
+                    append(records, record)
                 counts[record.attempt.status] += 1
                 progress.end(record.attempt, 0.0 if item.skip else item.cost)
     return Outcome(counts, len(before), 0)
+
+
+def infrastructure(attempt: Attempt) -> bool:
+    """Whether the machine failed and not the work: a process killed from outside, a GPU that was lost or broke.
+
+    Only then is a cell tried again at once. What the work did itself, want of memory and wrong numbers, it does again.
+    """
+    return attempt.status == "failed" and any(sign in attempt.reason for sign in INFRASTRUCTURE)
 
 
 def start_method(todo: Sequence[Planned], workload: Workload) -> ForkServerContext | SpawnContext:
@@ -279,7 +297,7 @@ def _memory_kills() -> int:
 
 
 @contextmanager
-def _locked(folder: Path) -> Iterator[None]:
+def locked(folder: Path) -> Iterator[None]:
     """One run a folder at a time. The system drops the lock when its process ends, however it ends."""
     with (folder / ".lock").open("a") as file:
         try:

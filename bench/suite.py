@@ -36,6 +36,20 @@ class Planned(NamedTuple):
     cost: float
 
 
+class Prediction(NamedTuple):
+    """What is known of a cell before it runs.
+
+    Args:
+        flops: of all its videos.
+        peak_bytes: of weights and tensors at one time; libraries come on top.
+        seconds: the least that this machine takes, at the peaks measured on it; None: none were measured yet.
+    """
+
+    flops: float
+    peak_bytes: float
+    seconds: float | None
+
+
 def _keep(values: dict[str, Value]) -> dict[str, Value]:
     return values
 
@@ -50,6 +64,10 @@ def _never(_: Values) -> str | None:
 
 def _equal_cost(_: Values) -> float:
     return 1.0
+
+
+def _no_prediction(_: Values) -> Prediction | None:
+    return None
 
 
 @dataclass(frozen=True)
@@ -71,6 +89,7 @@ class Suite:
         reference: the values of the cell that these values are compared with, or None. It becomes a cell too.
         skip: why a cell cannot run, or None. The cell is then a row with this reason.
         cost: how long a cell takes, in any unit; only ratios matter.
+        predict: what a cell will ask for, or None.
     """
 
     question: str
@@ -86,6 +105,7 @@ class Suite:
     reference: Callable[[Values], dict[str, Value] | None] = _no_reference
     skip: Callable[[Values], str | None] = _never
     cost: Callable[[Values], float] = _equal_cost
+    predict: Callable[[Values], Prediction | None] = _no_prediction
 
     @property
     def hash(self) -> str:

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
-from bench.record import Number, Status, Value, write_atomic
+from bench.record import NotFiniteError, Number, Status, Value, write_atomic
 
 
 class Job(NamedTuple):
@@ -66,8 +66,15 @@ def _pocket(job: Job) -> Measured:
     return run(job)
 
 
+def _kernel(job: Job) -> Measured:
+    from bench.kernels.cell import run  # noqa: PLC0415
+
+    return run(job)
+
+
 WORKLOADS: dict[str, Workload] = {
     "pocket": Workload(_pocket, preload=("bench.pocket", "bench.suites", "tyro", "rich.progress")),
+    "kernel": Workload(_kernel, preload=("bench.kernels.cell", "bench.suites", "tyro", "rich.progress")),
 }
 
 
@@ -114,7 +121,7 @@ def _result(status: Status, reason: str, measured: Measured) -> str:
 
 def _verdict(error: Exception) -> tuple[Status, str]:
     line = next((line.strip() for line in str(error).splitlines() if line.strip()), "no message")
-    if isinstance(error, InvalidError):
+    if isinstance(error, InvalidError | NotFiniteError):
         return "invalid", line
     reason = f"{type(error).__name__}: {line}"
     # PyTorch's own class on a GPU; a plain RuntimeError with one of these texts from its allocator on a CPU

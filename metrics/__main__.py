@@ -1,141 +1,398 @@
-"""Metrics of folders of videos. A folder (or one file) holds .npy or .npz arrays (uint8, N T H W C) or video files."""
+"""Metrics of folders of videos: films, arrays (uint8, N T H W C) or folders of frames.
+
+A generated set is compared with a real one under a named protocol. Numbers stand beside their n, their interval and,
+in --json, the manifest that says what they were made of; scores of unequal manifests are not compared.
+"""
 
 import json
 import os
 import sys
-from dataclasses import dataclass
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
-import numpy as np
 import tyro
-from jaxtyping import UInt8
 
-from metrics.fvd import fvd, fvd_floor
-from metrics.inception_score import inception_score
-from metrics.jitter import cycling, duplicates, flicker, jitter, light_jitter, motion, seam_phase, seam_ratio
-from metrics.read import read_videos
+from metrics import METRICS
+from metrics.cache import FeatureCache, default_path
+from metrics.clips import read_clips, write_clips
+from metrics.features import FeatureNetwork
+from metrics.flow import Flow
+from metrics.jitter_of_sets import Reading, jitter_scores
+from metrics.motion import CLASSICAL
+from metrics.progress import Teller
+from metrics.read import DECODER
+from metrics.result import Result, compare, same_videos, versions
 from metrics.score import Score
+from metrics.sets import POCKET, Recipe, Setting, Side, digest, embed_set, load_side, recipe_manifest, save_side
 
-WEIGHTS = Path(__file__).parents[1] / "weights" / "pocket-judges"
+JUDGES = Path(__file__).parents[1] / "weights" / "pocket-judges"
+WEIGHTS = "VIDRD_METRICS_WEIGHTS"  # environment variable: a folder of weights
 USER_ERROR = 3
 
 
 @dataclass(frozen=True)
 class Common:
-    """What every verb takes."""
+    """How sets are read and networks are run."""
 
+    protocol: str = POCKET
+    """A published way to compute the score (`fvd`, `kvd`: clean, google, styleganv, styleganv-fixed, videogpt, tats,
+    cdfvd, common; `is`: tgan, tgan2, styleganv), or pocket: this project's own judges, for its own pocket world."""
+    weights: Path | None = None
+    """File or folder of the network's weights (default: the pocket judges, or what VIDRD_METRICS_WEIGHTS names)."""
+    mean: Path | None = None
+    """C3D's mean clip (default: mean2.npz beside its weights)."""
     n: int | None = None
-    """Videos to read of each set, the first by name (default: all)."""
+    """Clips of each set (default: as the protocol says, or all)."""
     frames: int | None = None
-    """Frames to read of each video (default: all, equally many)."""
+    """Frames of each clip (default: as the protocol says, or whole videos)."""
+    stride: int | None = None
+    """Frames from one frame of a clip to its next (default: as the protocol says)."""
+    window: int | None = None
+    """Cut each video into all the windows of so many frames that fit, instead of drawing clips."""
+    seed: int = 0
+    """Of the clips that are drawn."""
+    real_list: Path | None = None
+    """Use only these videos of the real set: names, one a line, as UCF-101's trainlist01.txt has them."""
+    real_clips: Path | None = None
+    """Use these clips of the real set: JSON lines of video, start, frames, stride."""
+    fake_clips: Path | None = None
+    """Use these clips of the generated set."""
+    save_clips: Path | None = None
+    """Write the clips that were used into this folder, as real.jsonl and fake.jsonl."""
+    save_stats: Path | None = None
+    """Write the real set's statistics to this .npz, which may then stand in the real set's place."""
+    stored: bool = False
+    """The real videos are already as the protocol's loader stores them."""
+    allow_small: bool = False
+    """Score sets that are too small for the score to mean much."""
+    allow_gaps: bool = False
+    """Score without the videos that cannot be read."""
+    cache: Path | None = None
+    """File that keeps features, so that a killed run goes on (default: in the user's cache folder)."""
+    fresh: bool = False
+    """Neither use nor keep features in that file."""
+    batch: int = 8
+    """Clips that the network sees at a time."""
+    device: str = "cpu"
+    """Where the network runs."""
+    precision: Literal["float32", "bfloat16", "float16"] = "float32"
+    """Of I3D; a reduced one changes FVD and stands in the network's name."""
+    compiled: bool = False
+    """Let torch.compile make I3D faster, which takes a minute at first."""
+    run_program: bool = False
+    """The weights are StyleGAN-V's TorchScript program: run it, if it is the known one, do not read its tensors."""
+    trust_program: bool = False
+    """Run it whatever it is."""
     json: Path | None = None
-    """Also write the numbers, with what they were made of, to this file."""
+    """Also write the numbers, with their manifest, to this file."""
 
 
 @dataclass(frozen=True)
 class Fvd:
-    """Fréchet video distance between two sets of videos."""
+    """Fréchet video distance between two sets of videos, with its floor: what real is from real at that n."""
 
     real: tyro.conf.Positional[Path]
     fake: tyro.conf.Positional[Path]
-    weights: Path = WEIGHTS / "i3d.safetensors"
-    """The feature network's weights."""
-    window: int | None = None
-    """Cut longer videos into windows of this many frames (default: whole videos)."""
-    floor: bool = False
-    """Also print what two halves of the real set are apart."""
+    infinity: bool = False
+    """Also estimate FVD without the bias of few videos, by a line in 1/n."""
+    common: tyro.conf.OmitArgPrefixes[Common] = Common()
+
+
+@dataclass(frozen=True)
+class Kvd:
+    """Kernel distance, precision, recall, density and coverage, of the same features as FVD."""
+
+    real: tyro.conf.Positional[Path]
+    fake: tyro.conf.Positional[Path]
+    neighbours: int = 3
+    """Neighbours of precision and recall; density and coverage take two more."""
     common: tyro.conf.OmitArgPrefixes[Common] = Common()
 
 
 @dataclass(frozen=True)
 class InceptionScore:
-    """Inception Score of a set of videos."""
+    """Inception Score of one set, with its ceiling; of two, the first is real video, scored beside the second."""
 
-    videos: tyro.conf.Positional[Path]
-    weights: Path = WEIGHTS / "c3d.safetensors"
-    """The classifier's weights."""
-    head: str = "action"
-    """Which of the classifier's attributes to score."""
-    window: int | None = None
-    """Cut longer videos into windows of this many frames (default: whole videos)."""
-    splits: int = 1
-    """Cut the set in so many parts and take the mean of their scores."""
+    videos: tyro.conf.Positional[tuple[Path, ...]]
+    head: str | None = None
+    """Which of the classifier's attributes to score (default: action, or the only one)."""
+    splits: int | None = None
+    """Cut the set in so many parts and take the mean of their scores (default: as the protocol says, or 1)."""
     common: tyro.conf.OmitArgPrefixes[Common] = Common()
 
 
 @dataclass(frozen=True)
 class Jitter:
-    """Flicker, jitter, light, motion and held frames of a set of videos; with --seams also what happens at them."""
+    """How a set changes from frame to frame; of two, the first is real video, measured beside the second."""
 
-    videos: tyro.conf.Positional[Path]
+    videos: tyro.conf.Positional[tuple[Path, ...]]
     seams: tuple[int, ...] = ()
     """First frame of each new clip, in every video."""
     dropped: int = 0
     """Frames each new clip lost at its start before it was joined."""
-    common: tyro.conf.OmitArgPrefixes[Common] = Common()
+    n: int | None = None
+    """Videos of each set, the first by name (default: all)."""
+    frames: int | None = None
+    """Frames of each video, the first (default: all)."""
+    raft: Path | None = None
+    """torchvision's weights of RAFT, for finer flow than the classical one."""
+    flow: bool = True
+    """Also what needs optical flow, which takes most of the time."""
+    allow_gaps: bool = False
+    """Measure without the videos that cannot be read."""
+    json: Path | None = None
+    """Also write the numbers, with their manifest, to this file."""
+
+
+@dataclass(frozen=True)
+class Compare:
+    """Second less first of two files that --json wrote, with an interval; refused where their manifests differ."""
+
+    first: tyro.conf.Positional[Path]
+    second: tyro.conf.Positional[Path]
+    force: bool = False
+    """Compare scores that were made differently all the same."""
+    json: Path | None = None
+    """Also write the differences to this file."""
+
+
+@dataclass(frozen=True)
+class Verify:
+    """Which network a file of weights holds, whether each tensor is as published, and whether it behaves so.
+
+    Exit code 0: right. 2: wrong. 4: nothing published says. 3: no file of weights.
+    """
+
+    weights: Path
+    """The file, or the folder it lies in under its published name."""
+    all_lengths: bool = False
+    """Try constant clips of all 21 published lengths, not of four."""
+    export: Path | None = None
+    """Also write the tensors to this safetensors file."""
+    device: str = "cpu"
+    """Where the network runs."""
+    json: Path | None = None
+    """Also write the findings to this file."""
 
 
 Verb = (
     Annotated[Fvd, tyro.conf.subcommand("fvd")]
+    | Annotated[Kvd, tyro.conf.subcommand("kvd")]
     | Annotated[InceptionScore, tyro.conf.subcommand("is")]
     | Annotated[Jitter, tyro.conf.subcommand("jitter")]
+    | Annotated[Compare, tyro.conf.subcommand("compare")]
+    | Annotated[Verify, tyro.conf.subcommand("verify")]
 )
 
 
-def measure(verb: Fvd | InceptionScore | Jitter) -> tuple[dict[str, Score], dict[str, object]]:
-    """The numbers of one verb, and what else must be known to compare them."""
-    n, frames = verb.common.n, verb.common.frames
-    if isinstance(verb, Jitter):
-        videos = read_videos(verb.videos, n=n, frames=frames)
-        return jitter_scores(videos, verb.seams, verb.dropped), {"videos": str(verb.videos), "seams": verb.seams}
+def measure(verb: Fvd | Kvd | InceptionScore) -> Result:
+    """The scores of one verb that needs a network."""
+    # torch is slow to import, and not every verb needs it
+    from metrics.scoring import score_fvd, score_is, score_kvd  # noqa: PLC0415
 
-    from metrics.pocket import load_judge  # noqa: PLC0415 - torch is slow to import, and not every verb needs it
+    common = verb.common
+    metric = {InceptionScore: "is", Kvd: "kvd", Fvd: "fvd"}[type(verb)]
+    if common.window is not None and common.frames is not None:
+        raise ValueError("--window and --frames both say how long clips are: give one")
+    recipe = Recipe.of(metric, common.protocol, frames=common.window or common.frames, stride=common.stride)
+    recipe = recipe.tile() if common.window is not None else recipe
+    network = _network(metric, common)
+    with ExitStack() as stack:
+        cache = None if common.fresh else stack.enter_context(FeatureCache(common.cache or default_path()))
+        setting = Setting(
+            n=common.n,
+            seed=common.seed,
+            allow_small=common.allow_small,
+            allow_gaps=common.allow_gaps,
+            stored=common.stored,
+            batch_size=common.batch,
+            cache=cache,
+            report=Teller(),
+        )
+        if isinstance(verb, InceptionScore):
+            sides = _last_two(verb.videos)
+            real, fake = (side and _side(side, name, recipe, network, setting, common) for side, name in sides)
+            return score_is(fake, recipe, network, setting, head=verb.head, splits=verb.splits, real=real)
+        real = _side(verb.real, "real", recipe, network, setting, common)
+        fake = _side(verb.fake, "fake", recipe, network, setting, common)
+        if isinstance(verb, Kvd):
+            return score_kvd(real, fake, recipe, network, k=verb.neighbours)
+        return score_fvd(real, fake, recipe, network, setting, infinity=verb.infinity)
 
-    judge = load_judge(verb.weights)
-    made_with = {"network": judge.name, "sha256": judge.sha256, "window": verb.window}
-    if isinstance(verb, InceptionScore):
-        videos = read_videos(verb.videos, n=n, frames=frames)
-        score = inception_score(videos, network=judge, head=verb.head, window=verb.window, splits=verb.splits)
-        return {"is": score}, {**made_with, "videos": str(verb.videos), "head": verb.head, "splits": verb.splits}
-    real, fake = (read_videos(folder, n=n, frames=frames) for folder in (verb.real, verb.fake))
-    scores = {"fvd": fvd(real, fake, network=judge, window=verb.window)}
-    if verb.floor:
-        scores["fvd_floor"] = fvd_floor(real, len(real) // 2, network=judge, window=verb.window)
-    return scores, {**made_with, "real": str(verb.real), "fake": str(verb.fake)}
+
+def _network(metric: str, common: Common) -> FeatureNetwork:
+    if common.protocol == POCKET:
+        from metrics.pocket import load_judge  # noqa: PLC0415
+
+        file = JUDGES / ("c3d.safetensors" if metric == "is" else "i3d.safetensors")
+        return load_judge(common.weights or file, device=common.device)
+    path = common.weights or (Path(os.environ[WEIGHTS]) if os.environ.get(WEIGHTS) else None)
+    if path is None:
+        raise ValueError(
+            f"the protocol {common.protocol} needs the weights it was published with: give --weights FILE, or set "
+            f"{WEIGHTS} to their folder (`python -m metrics verify` says which file is right)"
+        )
+    if common.run_program or common.trust_program:
+        from metrics.scripted import load_script  # noqa: PLC0415
+
+        kind = "c3d" if metric == "is" else "i3d"
+        return load_script(path, kind, trust=common.trust_program, device=common.device, batch=common.batch)
+    if metric == "is":
+        from metrics.c3d import load_c3d  # noqa: PLC0415
+
+        return load_c3d(path, common.protocol, mean=common.mean, device=common.device, batch=common.batch)
+    from metrics.i3d import load_i3d  # noqa: PLC0415
+
+    return load_i3d(
+        path,
+        common.protocol,
+        device=common.device,
+        precision=common.precision,
+        batch=common.batch,
+        compiled=common.compiled,
+    )
 
 
-def jitter_scores(videos: UInt8[np.ndarray, "N T H W C"], seams: tuple[int, ...], dropped: int = 0) -> dict[str, Score]:
-    """All of `metrics.jitter`: what concerns seams only where there are some, and long enough clips to see it."""
-    scores = {each.__name__: each(videos) for each in (flicker, jitter, light_jitter, motion, duplicates)}
-    if not seams:
-        return scores
-    for signal in ("D", "A"):
-        scores[f"seam_ratio:{signal}"] = seam_ratio(videos, seams, signal=signal)
-        scores[f"seam_phase:{signal}"] = seam_phase(videos, seams, signal=signal)
-    scores["duplicates:seams"] = duplicates(videos, seams)
-    scores["cycling:mirror"] = cycling(videos, seams, dropped=dropped)
-    return scores
+def _side(source: Path, side: str, recipe: Recipe, network: FeatureNetwork, setting: Setting, common: Common) -> Side:
+    made_by = recipe_manifest(recipe, network)
+    if side == "real" and source.suffix == ".npz" and _is_statistics(source):
+        return load_side(source, made_by)
+    given = common.real_clips if side == "real" else common.fake_clips
+    listed = common.real_list if side == "real" else None
+    found, clips = embed_set(
+        source,
+        side,
+        recipe,
+        network,
+        setting,
+        clips=None if given is None else read_clips(given),
+        listed=None if listed is None else _names(listed),
+    )
+    if common.save_clips is not None:
+        common.save_clips.mkdir(parents=True, exist_ok=True)
+        write_clips(common.save_clips / f"{side}.jsonl", clips)
+    if side == "real" and common.save_stats is not None:
+        save_side(common.save_stats, found, made_by)
+    return found
+
+
+def _is_statistics(source: Path) -> bool:
+    import numpy as np  # noqa: PLC0415
+
+    try:
+        with np.load(source, allow_pickle=False) as file:
+            return "scatter" in file.files
+    except (OSError, ValueError):
+        return False
+
+
+def _names(path: Path) -> list[str]:
+    """The first word of every line, a class number after it left out."""
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path} cannot be read as a list of videos: {error}") from error
+    return [line.split()[0] for line in lines if line.strip()]
+
+
+def _last_two(videos: tuple[Path, ...]) -> list[tuple[Path | None, str]]:
+    if not 1 <= len(videos) <= 2:
+        raise ValueError(f"give one set of videos, or the real one and then the generated one; {len(videos)} came")
+    return [(videos[0] if len(videos) == 2 else None, "real"), (videos[-1], "fake")]
+
+
+def measure_jitter(verb: Jitter) -> Result:
+    """The scores of `jitter`."""
+    flow: Flow | None = CLASSICAL if verb.flow else None
+    if verb.raft is not None:
+        from metrics.raft import load_raft  # noqa: PLC0415 - torch is slow to import
+
+        flow = load_raft(verb.raft)
+    scores: dict[str, Score] = {}
+    values: dict[str, list[float]] = {}
+    made = versions()
+    for source, side in _last_two(verb.videos):
+        if source is None:
+            continue
+        reading = Reading(source, side, n=verb.n, frames=verb.frames, allow_gaps=verb.allow_gaps, report=Teller())
+        found, each = jitter_scores(reading, seams=verb.seams, dropped=verb.dropped, flow=flow)
+        ending = "" if side == "fake" else "_real"
+        scores |= {name + ending: score for name, score in found.items()}
+        values |= {name + ending: value for name, value in each.items()}
+        made[side] = {"names_sha256": digest(reading.names), "videos": len(reading.names), "gap_reasons": reading.gaps}
+    manifest: dict[str, object] = {
+        "protocol": "jitter",
+        "flow": None if flow is None else flow.name,
+        "seams": list(verb.seams),
+        "dropped": verb.dropped,
+        "frames": verb.frames,
+        "decoder": DECODER,
+    }
+    notes = [] if flow is None else [f"optical flow by {flow.name}"]
+    return Result(scores, manifest, made, {}, values, notes)
+
+
+def show(result: Result) -> None:
+    """Print scores and what must be read beside them."""
+    for name, score in result.scores.items():
+        interval = "" if score.low is None else f"  95 % [{score.low:.4g}, {score.high:.4g}]"
+        print(f"{name:20} {score.value:10.4f}{interval}  n = {score.n}")
+    for note in result.notes:
+        print(f"  {note}")
+    for name in dict.fromkeys(name.removesuffix("_real").split(":")[0] for name in result.scores):
+        if name in METRICS:
+            print(f"  {name} is blind to {METRICS[name].blind}")
+
+
+def verify_weights(verb: Verify) -> int:
+    """Print what there is to say of a file of weights; the exit code."""
+    from metrics.verify import CONSTANT_CLIPS, SOME_LENGTHS, describe, verify  # noqa: PLC0415 - torch is slow to import
+
+    lengths = tuple(CONSTANT_CLIPS) if verb.all_lengths else SOME_LENGTHS
+    found = verify(verb.weights, lengths=lengths, device=verb.device, export_to=verb.export)
+    print(describe(found))
+    if verb.json is not None:
+        _write(verb.json, json.dumps(asdict(found), indent=1, allow_nan=False) + "\n")
+    return {"right": 0, "wrong": 2, "unrecognised": 4}[found.verdict]
+
+
+def run(verb: Fvd | Kvd | InceptionScore | Jitter | Compare | Verify) -> int:
+    """Do what a verb says; the exit code.
+
+    Raises:
+        ValueError: what a user can mend.
+    """
+    target = verb.common.json if isinstance(verb, Fvd | Kvd | InceptionScore) else verb.json
+    if target is not None and not target.parent.is_dir():
+        raise ValueError(f"{target} cannot be written: {target.parent} is no folder, make it first")
+    if isinstance(verb, Verify):
+        return verify_weights(verb)
+    if isinstance(verb, Compare):
+        first, second = (Result.from_json(path) for path in (verb.first, verb.second))
+        found = compare(first, second, force=verb.force)
+        notes = ["the same videos on both sides: paired" if same_videos(first, second) else "other videos: not paired"]
+        result = Result(found, first.manifest, second.made_with, {}, {}, notes)
+    else:
+        result = measure_jitter(verb) if isinstance(verb, Jitter) else measure(verb)
+    show(result)
+    if target is not None:
+        _write(target, result.to_json())
+    return 0
 
 
 def main() -> None:
-    """Parse, measure, print."""
-    verb: Fvd | InceptionScore | Jitter = tyro.cli(Verb, prog="python -m metrics", description=__doc__)
+    """Parse, run, print."""
+    verb: Fvd | Kvd | InceptionScore | Jitter | Compare | Verify
+    verb = tyro.cli(Verb, prog="python -m metrics", description=__doc__)
     try:
-        if verb.common.json is not None and not verb.common.json.parent.is_dir():
-            raise ValueError(
-                f"{verb.common.json} cannot be written: {verb.common.json.parent} is no folder, make it first"
-            )
-        scores, made_with = measure(verb)
-        for name, score in scores.items():
-            interval = "" if score.low is None else f"  95 % [{score.low:.4g}, {score.high:.4g}]"
-            print(f"{name:14} {score.value:10.4f}{interval}  n = {score.n}")
-        if verb.common.json is not None:
-            record = {"scores": {name: score._asdict() for name, score in scores.items()}, **made_with}
-            _write(verb.common.json, json.dumps(record, indent=1, allow_nan=False) + "\n")
+        code = run(verb)
     except (ValueError, OSError) as error:
-        print(error, file=sys.stderr)
-        sys.exit(USER_ERROR)
+        print(" ".join(str(error).split()), file=sys.stderr)
+        code = USER_ERROR
+    if code:
+        sys.exit(code)
 
 
 def _write(path: Path, text: str) -> None:

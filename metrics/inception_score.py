@@ -1,4 +1,9 @@
-"""Inception Score: are single videos recognised with certainty, and are all classes there?"""
+"""Inception Score: are single videos recognised with certainty, and are all classes there?
+
+Blind to variety within a class (one video of each class, repeated, is perfect), to motion that the classifier does not
+need, to how real the frames look as long as they are recognised; it never sees real video, and may exceed the score
+of it. It depends on n and on the number of splits: see `ceiling`.
+"""
 
 import numpy as np
 from jaxtyping import Float, Float64, Int, UInt8
@@ -6,7 +11,7 @@ from scipy.special import log_softmax, xlogy
 
 from metrics.features import FeatureNetwork, extract
 from metrics.frames import check_videos, windows
-from metrics.score import Score
+from metrics.score import Replicated, Score
 from metrics.statistics import deal, jackknife_interval
 
 
@@ -42,9 +47,12 @@ def score_of_logits(
     source: Int[np.ndarray, " N"] | None = None,  # the video each row comes from; None = each from its own
     *,
     splits: int = 1,
+    epsilon: float = 0.0,
+    shuffle: int | None = None,
 ) -> Score:
-    """Inception Score from a classifier's logits: softmax in float64, no epsilon anywhere."""
-    return score_of_probabilities(np.exp(log_softmax(logits.astype(np.float64), axis=1)), source, splits=splits)
+    """Inception Score from a classifier's logits: softmax in float64; the rest as `score_of_probabilities`."""
+    probabilities = np.exp(log_softmax(logits.astype(np.float64), axis=1))
+    return score_of_probabilities(probabilities, source, splits=splits, epsilon=epsilon, shuffle=shuffle)
 
 
 def score_of_probabilities(
@@ -52,11 +60,25 @@ def score_of_probabilities(
     source: Int[np.ndarray, " N"] | None = None,  # the video each row comes from; None = each from its own
     *,
     splits: int = 1,
+    epsilon: float = 0.0,  # added to both probabilities inside the logarithms, as some published code does
+    shuffle: int | None = None,  # seed of the legacy numpy generator that shuffles the rows first; None = as they come
 ) -> Score:
+    """Inception Score from class probabilities: `probability_replicates` without what its interval was made of."""
+    return probability_replicates(probabilities, source, splits=splits, epsilon=epsilon, shuffle=shuffle).score
+
+
+def probability_replicates(
+    probabilities: Float[np.ndarray, "N K"],
+    source: Int[np.ndarray, " N"] | None = None,  # the video each row comes from; None = each from its own
+    *,
+    splits: int = 1,
+    epsilon: float = 0.0,  # added to both probabilities inside the logarithms, as some published code does
+    shuffle: int | None = None,  # seed of the legacy numpy generator that shuffles the rows first; None = as they come
+) -> Replicated:
     """Inception Score from class probabilities: the mean over splits of exp(mean_i KL(p_i || mean of the split)).
 
-    Natural logarithms in float64, 0 log 0 = 0, no epsilon. Split s holds the rows [s*N//splits, (s+1)*N//splits) in the
-    order given: shuffle first if the order has a meaning. The interval comes of a delete-a-group jackknife over videos
+    Natural logarithms in float64, 0 log 0 = 0. Split s holds the rows [s*N//splits, (s+1)*N//splits) in the order
+    given, or shuffled: shuffle if the order has a meaning. The interval comes of a delete-a-group jackknife over videos
     (20 random groups), is cut to [1, K], and is None for fewer than 3 videos.
 
     Raises:
@@ -68,27 +90,35 @@ def score_of_probabilities(
     wide = probabilities.astype(np.float64)
     if not np.isfinite(wide).all() or (wide < 0).any() or not np.allclose(wide.sum(axis=1), 1, rtol=0, atol=1e-3):
         raise ValueError("every row of probabilities must be finite, at least 0 and sum to 1; some do not")
-    value = _mean_over_splits(wide, splits)
     hands = deal(np.arange(n) if source is None else source)
+    if shuffle is not None:
+        order = np.arange(n)
+        np.random.RandomState(shuffle).shuffle(order)  # the published score's own
+        wide, hands = wide[order], hands[order]
+    value = _mean_over_splits(wide, splits, epsilon)
     left_out = [wide[hands != hand] for hand in range(hands.max() + 1)]
     if len(left_out) < 3 or min(len(rest) for rest in left_out) < splits:
-        return Score(value, n)
-    low, high = jackknife_interval(value, [[_mean_over_splits(rest, splits) for rest in left_out]])
-    return Score(value, n, max(1.0, low), min(float(classes), high))
+        return Replicated(Score(value, n), ([],))
+    values = [_mean_over_splits(rest, splits, epsilon) for rest in left_out]
+    low, high = jackknife_interval(value, [values])
+    return Replicated(Score(value, n, max(1.0, low), min(float(classes), high)), (values,))
 
 
-def _mean_over_splits(probabilities: Float64[np.ndarray, "N K"], splits: int) -> float:
+def _mean_over_splits(probabilities: Float64[np.ndarray, "N K"], splits: int, epsilon: float) -> float:
     n = len(probabilities)
     scores = []
     for split in range(splits):
         p = probabilities[split * n // splits : (split + 1) * n // splits]
         mean = p.mean(axis=0)
-        scores.append(np.exp((xlogy(p, p).sum() - len(p) * xlogy(mean, mean).sum()) / len(p)))
+        scores.append(np.exp((xlogy(p, p + epsilon).sum() - len(p) * xlogy(mean, mean + epsilon).sum()) / len(p)))
     return float(np.mean(scores))
 
 
 def ceiling(classes: int, n: int, *, splits: int = 1, draws: int = 200, seed: int = 0) -> float:
-    """The score of a perfect classifier on n videos of uniformly random classes: below K, and far below with splits."""
+    """The score of a perfect classifier on n videos of uniformly random classes: below K, and far below with splits.
+
+    A set whose classes are dealt out evenly, rather than drawn, may reach K.
+    """
     random = np.random.default_rng(seed)
     sizes = [(split + 1) * n // splits - split * n // splits for split in range(splits)]
     scores = []

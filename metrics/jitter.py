@@ -1,4 +1,4 @@
-"""How a video moves from frame to frame: flicker, jitter, light, seams, motion, held frames, content that cycles.
+"""How a video changes from frame to frame: flicker, jitter, light, seams, held frames, cycling content, drift.
 
 All are plain arithmetic on grey levels in [0, 1], counted in integers up to the last division, so a still video scores
 exactly 0. D_t = mean |x_{t+1} - x_t| and A_t = mean |x_{t+1} - 2 x_t + x_{t-1}| are means over pixels and channels.
@@ -9,14 +9,19 @@ ratio. Read them beside real video's own values and beside each other.
 
 `seams` are the indices of the first frames of each new clip, as the sampler reports them: never guessed from the
 frames.
+
+What each is blind to stands in its own lines; `metrics.motion` holds what optical flow adds.
 """
 
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 from typing import Literal
 
 import numpy as np
 from jaxtyping import Float64, Int, UInt8
 
+from metrics import motion as flows
+from metrics.flow import Flow
 from metrics.frames import check_videos, to_unit
 from metrics.score import Score
 from metrics.statistics import mean_score
@@ -24,9 +29,16 @@ from metrics.statistics import mean_score
 Videos = UInt8[np.ndarray, "N T H W C"]
 Video = UInt8[np.ndarray, "T H W C"]
 Seams = Sequence[int] | Int[np.ndarray, " _"]
+Signal = Literal["D", "A", "W", "dF"]
 
 LUMA = np.array([0.299, 0.587, 0.114])
-PIXEL = 1 / 255  # one grey level: what a difference must exceed to count as one
+SLACK = {
+    "D": 1 / 255,
+    "A": 1 / 255,
+    "W": 1 / 255,
+    "dF": 0.05,
+}  # what a signal must exceed to count: a grey level, or px
+CENTRED = {"A", "dF"}  # signals whose entry i belongs to the frame i + 1; those of the others to the step i -> i + 1
 
 
 def differences(video: Video, lag: int = 1) -> Float64[np.ndarray, " _"]:
@@ -46,15 +58,32 @@ def _mean_abs(levels: Int[np.ndarray, "T H W C"]) -> Float64[np.ndarray, " T"]:
 
 
 def flicker(videos: Videos) -> Score:
-    """Mean D_t: 0 for a still video. 1 - flicker is VBench's temporal flickering. Motion raises it as flicker does."""
+    """Mean D_t: 0 for a still video. Blind to the cause: motion, cuts and noise raise it as flicker does."""
     return _over_videos(videos, 2, lambda video: float(differences(video).mean()))
+
+
+def temporal_flickering(videos: Videos) -> Score:
+    """VBench's temporal flickering, (255 - mean absolute difference of neighbours in grey levels) / 255: 1 is still.
+
+    1 - flicker, but in VBench's own arithmetic: float32, blue first. Blind as flicker is: VBench takes it of videos
+    only whose flow is small, and a frozen video is perfect.
+
+    Source: Huang et al. 2023, arXiv:2311.17982, temporal flickering.
+    """
+
+    def one(video: Video) -> float:
+        swapped = np.ascontiguousarray(video[..., ::-1])
+        steps = [np.mean(np.abs(a.astype(np.float32) - b.astype(np.float32))) for a, b in pairwise(swapped)]
+        return (255.0 - float(np.mean(np.array(steps)))) / 255.0
+
+    return _over_videos(videos, 2, one)
 
 
 def jitter(videos: Videos) -> Score:
     """J = sum A_t / sum (D_{t-1} + D_t), in [0, 1]: how much of the change from frame to frame is taken back.
 
     0 for a still video and for a linear fade, sqrt(3)/2 = 0.866 for white noise, 1 for strict alternation. Rises with
-    speed times fineness of texture, so compare like content.
+    speed times fineness of texture, so compare like content. Blind to slow drift and to shake slower than three frames.
     """
 
     def one(video: Video) -> float:
@@ -66,7 +95,10 @@ def jitter(videos: Videos) -> Score:
 
 
 def light_jitter(videos: Videos) -> Score:
-    """Mean |second difference| of a frame's mean luma: 2 a for light that alternates by a, 0 for a steady fade."""
+    """Mean |second difference| of a frame's mean luma: 2 a for light that alternates by a, 0 for a steady fade.
+
+    Blind to flicker that leaves the frame's mean alone, and raised by bright objects that enter or leave.
+    """
 
     def one(video: Video) -> float:
         luma = video.mean(axis=(1, 2), dtype=np.float64) @ LUMA / 255
@@ -97,53 +129,75 @@ def _box3(video: Float64[np.ndarray, "T H W C"]) -> Float64[np.ndarray, "T _ _ C
     return (rows[:, :, 2:] + rows[:, :, 1:-1] + rows[:, :, :-2]) / 9
 
 
-def seam_ratio(videos: Videos, seams: Seams, *, signal: Literal["D", "A"] = "D") -> Score:
+def seam_ratio(
+    videos: Videos,
+    seams: Seams,
+    *,
+    signal: Signal = "D",
+    flow: Flow = flows.CLASSICAL,
+    absolute: bool = False,  # of each video the distance from 0, so that held frames and cuts do not cancel
+) -> Score:
     """log2 of how much larger a signal is at the seams than elsewhere: 0 = no seam to be seen, 1 = twice as large.
 
-    Per video: (mean over seams of the largest signal touching one + 1/255) / (median of the others + 1/255). D touches
-    the seam k at the transition k-1 -> k; A at the frames k-1 and k. Below 0: the seam is stiller than the rest (a held
-    or mirrored frame): see `duplicates` and `cycling`, and signal A, which also sees motion turn round.
+    Per video: (mean over seams of the largest signal touching one + e) / (median of the others + e), e one grey level,
+    or 0.05 pixels for dF. The signals: D; A; W, the warp error of `metrics.motion`; dF, the mean change of flow. D and
+    W touch the seam k at the step k-1 -> k, A and dF at the frames k-1 and k. Below 0: the seam is stiller than the
+    rest (a held or mirrored frame): see `duplicates` and `cycling`.
+
+    Blind, D to motion that turns round and to steps of light in moving video, A to little in fast motion, W to jumps in
+    noise, dF to light; so read all four.
 
     Raises:
         ValueError: seams outside 1 .. T-1, none, or so many that no frame is left to compare with.
     """
     check_videos(videos, frames=3)
     grid = _check_seams(seams, videos.shape[1])
-    ratios = _log_ratios(_signals(videos, signal), grid, signal)
-    return mean_score(ratios)
+    return ratio_of(_signals(videos, signal, flow), grid, signal, absolute=absolute)
 
 
-def seam_phase(videos: Videos, seams: Seams, *, signal: Literal["D", "A"] = "D") -> Score:
+def seam_phase(videos: Videos, seams: Seams, *, signal: Signal = "D", flow: Flow = flows.CLASSICAL) -> Score:
     """How rarely a wrong place for the seams looks as bad as the true one: small = the seams can be seen.
 
     The grid of seams is shifted by every offset short of a clip; the value is the share of all offsets (0 included)
     whose mean `seam_ratio` over the set is at least that of the true grid: a p-value by rank, 1/clip at best. Needs no
-    threshold. For signal A the two neighbours of the true grid, which look at one frame in common with it, are left
-    out.
+    threshold. For signals A and dF the two neighbours of the true grid, which look at one frame in common with it, are
+    left out. Blind to what `seam_ratio` is, and to seams that show once in a while: it ranks their mean.
 
     Raises:
         ValueError: as `seam_ratio`; or seams that are not evenly spaced.
     """
     check_videos(videos, frames=3)
-    frames = videos.shape[1]
-    grid = _check_seams(seams, frames)
+    return phase_of(_signals(videos, signal, flow), _check_seams(seams, videos.shape[1]), signal)
+
+
+def ratio_of(
+    signals: Float64[np.ndarray, "N S"], grid: Int[np.ndarray, " K"], signal: Signal, *, absolute: bool = False
+) -> Score:
+    """`seam_ratio` from the signal of every video."""
+    ratios = _log_ratios(signals, grid, signal)
+    return mean_score(np.abs(ratios) if absolute else ratios)
+
+
+def phase_of(signals: Float64[np.ndarray, "N S"], grid: Int[np.ndarray, " K"], signal: Signal) -> Score:
+    """`seam_phase` from the signal of every video."""
+    frames = signals.shape[1] + (2 if signal in CENTRED else 1)
     spacing = np.diff(grid)
     if len(set(spacing)) > 1:
         raise ValueError(f"a phase test needs evenly spaced seams, {[int(seam) for seam in grid]} came")
     clip = int(spacing[0]) if len(spacing) else int(grid[0])
-    signals = _signals(videos, signal)
     levels = []
     for offset in range(clip):
         shifted = grid[grid + offset < frames] + offset
-        if len(shifted) and not (signal == "A" and offset in (1, clip - 1)):
+        if len(shifted) and not (signal in CENTRED and offset in (1, clip - 1)):
             levels.append(float(_log_ratios(signals, shifted, signal).mean()))
-    return Score(float(np.mean([level >= levels[0] - 1e-12 for level in levels])), len(videos))
+    return Score(float(np.mean([level >= levels[0] - 1e-12 for level in levels])), len(signals))
 
 
 def duplicates(videos: Videos, seams: Seams | None = None, *, still: float = 0.25) -> Score:
     """Share of transitions that hold the frame: D_t at most `still` times the video's median D away from its seams.
 
-    With `seams` only the transitions into a new clip are looked at; without, all of them. 1 for a still video.
+    With `seams` only the transitions into a new clip are looked at; without, all of them. 1 for a still video. Blind to
+    a frame that is held under fresh noise; real film that was sampled up to a higher rate holds frames too.
 
     Raises:
         ValueError: as `seam_ratio`.
@@ -197,6 +251,22 @@ def cycling(
     return _over_videos(videos, 3, one)
 
 
+def saturation_drift(videos: Videos) -> Score:
+    """How much more colourful the last quarter of a video is than its first, [-1, 1]; below 0 it turns grey.
+
+    Colour is the largest less the smallest of a pixel's R, G and B, in [0, 1], averaged over the frame. Long videos
+    that are made from their own last frames drift up until they burn out; 0 for a still video. Blind to drifts of hue
+    and light, and to drift that turns back; content that changes drifts too, so read it beside real video.
+    """
+
+    def one(video: Video) -> float:
+        colour = (video.max(axis=-1) - video.min(axis=-1)).mean(axis=(1, 2), dtype=np.float64) / 255
+        part = max(1, len(colour) // 4)
+        return float(colour[-part:].mean() - colour[:part].mean())
+
+    return _over_videos(videos, 2, one)
+
+
 def _cycle_pairs(
     frames: int, grid: Int[np.ndarray, " S"], kind: str, dropped: int
 ) -> list[tuple[Int[np.ndarray, "P 2"], Int[np.ndarray, "Q 2"]]]:
@@ -239,24 +309,31 @@ def _check_seams(seams: Seams, frames: int) -> Int[np.ndarray, " S"]:
     return grid
 
 
-def _signals(videos: Videos, signal: Literal["D", "A"]) -> Float64[np.ndarray, "N _"]:
-    measure = {"D": differences, "A": accelerations}[signal]
-    return np.stack([measure(video) for video in videos])
+def _signals(videos: Videos, signal: Signal, flow: Flow) -> Float64[np.ndarray, "N _"]:
+    match signal:
+        case "D":
+            return np.stack([differences(video) for video in videos])
+        case "A":
+            return np.stack([accelerations(video) for video in videos])
+        case "W":
+            return np.stack([flows.measure(video, flow).warp for video in videos])
+        case "dF":
+            return np.stack([flows.measure(video, flow).change for video in videos])
 
 
 def _log_ratios(
-    signals: Float64[np.ndarray, "N S"], grid: Int[np.ndarray, " K"], signal: Literal["D", "A"]
+    signals: Float64[np.ndarray, "N S"], grid: Int[np.ndarray, " K"], signal: Signal
 ) -> Float64[np.ndarray, " N"]:
     """log2 of the seam ratio of each video; entry i of D is the transition i -> i+1, of A the frame i + 1."""
-    count = signals.shape[1]
-    reach = (1,) if signal == "D" else (2, 1)
+    count, slack = signals.shape[1], SLACK[signal]
+    reach = (2, 1) if signal in CENTRED else (1,)
     touching = [[seam - back for back in reach if 0 <= seam - back < count] for seam in grid]
     touching = [places for places in touching if places]
     others = np.setdiff1d(np.arange(count), [place for places in touching for place in places])
     if len(others) == 0 or not touching:
         raise ValueError(f"seams at {grid.tolist()} leave no frame to compare with: give longer clips")
     at_seams = np.mean([signals[:, places].max(axis=1) for places in touching], axis=0)
-    return np.log2((at_seams + PIXEL) / (np.median(signals[:, others], axis=1) + PIXEL))
+    return np.log2((at_seams + slack) / (np.median(signals[:, others], axis=1) + slack))
 
 
 def _over_videos(videos: Videos, frames: int, measure: Callable[[Video], float]) -> Score:

@@ -14,6 +14,17 @@ class Score(NamedTuple):
     high: float | None = None
 
 
+class Replicated(NamedTuple):
+    """A score and what it was jackknifed from: per side, the values with one group of that side's videos left out.
+
+    Two scores against the same real set, of videos of the same prompts and seeds, differ by less than their intervals
+    let fear; `metrics.paired.difference_of_replicates` takes the interval of their difference from here.
+    """
+
+    score: Score
+    left_out: tuple[list[float], ...]  # the real side before the generated; empty lists where too few videos came
+
+
 @dataclass(frozen=True)
 class Metric:
     """One row of `metrics.METRICS`."""
@@ -22,3 +33,4 @@ class Metric:
     unit: str  # "" for a bare number
     better: Literal["lower", "higher", "real"]  # "real": the nearer to real video's own value the better
     meaning: str  # one line
+    blind: str  # what it does not see, or takes for something else; one line

@@ -33,10 +33,7 @@ class Gaussian:
         Raises:
             ValueError: no features, or some that are not finite.
         """
-        if len(features) == 0:
-            raise ValueError("statistics need at least one row of features, none came")
-        if bad := int((~np.isfinite(features)).any(axis=1).sum()):
-            raise ValueError(f"features must be finite, {bad} of {len(features)} rows are not: look at those videos")
+        _check_rows(features)
         wide = features.astype(np.float64)
         mean = wide.mean(axis=0)
         wide -= mean
@@ -92,18 +89,58 @@ class Gaussian:
         return cls(n, mean.astype(np.float64), scatter.astype(np.float64))
 
 
-def frechet_distance(a: Gaussian, b: Gaussian, *, ddof: int = 1) -> float:
+@dataclass(frozen=True)
+class Spread:
+    """A Gaussian by its mean and a root of its covariance: `root @ root.T` is the covariance, of rank R at most."""
+
+    n: int
+    mean: Float64[np.ndarray, " F"]
+    root: Float64[np.ndarray, "F R"]
+
+    @classmethod
+    def of(cls, features: Float[np.ndarray, "N F"], *, ddof: int = 1) -> "Spread":
+        """The root at hand: the centred rows where they are fewer than the features, else by `of_gaussian`.
+
+        Either way the covariance is the same. Rows are exact and, when few, cheap: nothing of the size F x F is made.
+
+        Raises:
+            ValueError: as `Gaussian.of`; or fewer than 2 rows.
+        """
+        if len(features) > features.shape[1]:
+            return cls.of_gaussian(Gaussian.of(features), ddof=ddof)
+        _check_rows(features)
+        _check_count(len(features))
+        wide = features.astype(np.float64)
+        mean = wide.mean(axis=0)
+        return cls(len(wide), mean, (wide - mean).T / np.sqrt(len(wide) - ddof))
+
+    @classmethod
+    def of_gaussian(cls, gaussian: Gaussian, *, ddof: int = 1) -> "Spread":
+        """By the eigenvectors; n samples span n - 1 directions at most, what rounding puts into the others is left out.
+
+        Raises:
+            ValueError: fewer than 2 samples, or statistics that are not finite.
+        """
+        _check_count(gaussian.n)
+        if not (np.isfinite(gaussian.mean).all() and np.isfinite(gaussian.scatter).all()):
+            raise ValueError("statistics must be finite, these are not: look at the videos they were made of")
+        values, vectors = np.linalg.eigh(gaussian.covariance(ddof))
+        rank = min(len(values), gaussian.n - 1)
+        return cls(gaussian.n, gaussian.mean, vectors[:, -rank:] * np.sqrt(np.clip(values[-rank:], 0, None)))
+
+
+def frechet_distance(a: Gaussian | Spread, b: Gaussian | Spread, *, ddof: int = 1) -> float:
     """Fréchet (2-Wasserstein, squared) distance between two Gaussians: 0 for equal ones, lower is nearer.
 
         |mean_a - mean_b|^2 + tr(A) + tr(B) - 2 tr((A B)^(1/2))
 
-    The last trace is the sum of the roots of the eigenvalues of R B R, with R the symmetric root of A: real symmetric
-    matrices throughout, so no complex number or failed root can come of sets smaller than their features. Rounding may
-    leave equal sets at some 1e-12 of their variance; a result below 0 is returned as 0.
+    The last trace is the nuclear norm (sum of singular values) of P^T Q for any roots P P^T = A and Q Q^T = B: no
+    complex number or failed root can come of sets smaller than their features, and no square of a small number is
+    rooted. Rounding may leave equal sets at some 1e-12 of their variance; a result below 0 is returned as 0.
 
     Args:
-        a, b: the two sets' statistics.
-        ddof: the covariances are divided by n - ddof: 1 as the reference, 0 as some published code.
+        a, b: the two sets' statistics, or spreads, which cost less where one set meets many.
+        ddof: the covariances of statistics are divided by n - ddof: 1 as the reference, 0 as some published code.
 
     Raises:
         ValueError: a set of fewer than 2, statistics that are not finite, or sets of different numbers of features.
@@ -114,15 +151,22 @@ def frechet_distance(a: Gaussian, b: Gaussian, *, ddof: int = 1) -> float:
         raise ValueError(f"sets of {len(a.mean)} and of {len(b.mean)} features have no distance: use one network")
     if min(a.n, b.n) < 2:
         raise ValueError(f"a Fréchet distance needs at least 2 samples in each set, {a.n} and {b.n} came")
-    if not all(np.isfinite(x).all() for x in (a.mean, b.mean, a.scatter, b.scatter)):
-        raise ValueError("statistics must be finite, these are not: look at the videos they were made of")
-    A, B = a.covariance(ddof), b.covariance(ddof)
-    values, vectors = np.linalg.eigh(A)
-    root = (vectors * np.sqrt(np.clip(values, 0, None))) @ vectors.T
-    product = root @ B @ root
-    shared = np.sqrt(np.clip(np.linalg.eigvalsh((product + product.T) / 2), 0, None)).sum()
-    distance = ((a.mean - b.mean) ** 2).sum() + np.trace(A) + np.trace(B) - 2 * shared
+    p, q = (x if isinstance(x, Spread) else Spread.of_gaussian(x, ddof=ddof) for x in (a, b))
+    shared = np.linalg.svd(p.root.T @ q.root, compute_uv=False).sum()
+    distance = ((p.mean - q.mean) ** 2).sum() + (p.root**2).sum() + (q.root**2).sum() - 2 * shared
     return max(0.0, float(distance))
+
+
+def _check_rows(features: Float[np.ndarray, "N F"]) -> None:
+    if len(features) == 0:
+        raise ValueError("statistics need at least one row of features, none came")
+    if bad := int((~np.isfinite(features)).any(axis=1).sum()):
+        raise ValueError(f"features must be finite, {bad} of {len(features)} rows are not: look at those videos")
+
+
+def _check_count(n: int) -> None:
+    if n < 2:
+        raise ValueError(f"a covariance needs at least 2 samples, {n} came")
 
 
 def mean_score(values: Sequence[float] | Float[np.ndarray, " N"]) -> Score:
@@ -159,6 +203,21 @@ def jackknife_interval(value: float, replicates: Sequence[Sequence[float]]) -> t
     fewest = min(len(sample) for sample in replicates)
     reach = float(stdtrit(fewest - 1, 0.975)) * variance**0.5
     return value - reach, value + reach
+
+
+def subsample_interval(value: float, replicates: Sequence[float], share: float) -> tuple[float, float]:
+    """95 % interval of a smooth statistic from its values on random subsets, drawn without replacement.
+
+    Each replicate holds the statistic of a random `share` of the set, 0 < share < 1. Their spread about their own mean,
+    shrunk by (share / (1 - share))^(1/2), is the spread of the statistic of the whole set; what small subsets add to a
+    biased statistic leaves with their mean.
+
+    Source: Politis, Romano and Wolf 1999, Subsampling, chapter 2, with the correction for a finite population.
+    """
+    drawn = np.asarray(replicates, dtype=np.float64)
+    away = (drawn - drawn.mean()) * (share / (1 - share)) ** 0.5
+    low, high = np.percentile(away, [2.5, 97.5])
+    return value - float(high), value - float(low)
 
 
 def leave_one_out(parts: Sequence[Gaussian]) -> list[Gaussian]:

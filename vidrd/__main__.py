@@ -1,14 +1,17 @@
-"""The command line of the reference system: `python -m vidrd sample | train | convert | world --help`."""
+"""The command line of the reference system: `python -m vidrd sample | train | prepare | ... --help`."""
 
 import json
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Literal
 
 import tyro
+
+from vidrd.data.commands import Latents, Prepare, Watermark, latents, prepare, watermark
+from vidrd.training.settings import Settings, Stopped
 
 
 @dataclass(frozen=True)
@@ -35,6 +38,12 @@ class Sample:
     """What happens to the frame that is held at a seam."""
     compat: Literal["paper", "released"] = "paper"
     """The paper's equations, or the released code with its faults."""
+    reverse: bool = True
+    """No: a clip goes on forwards from the one before, against cycling content (with --join drop_duplicate)."""
+    stages: Literal["linear", "constant"] = "linear"
+    """Guided frames are let go one after another, or all at once."""
+    guide: Literal["hard", "blend"] = "hard"
+    """Guided frames are the old states, or pass from them to their own."""
     steps: int | None = None
     """Denoising steps; default: the preset's."""
     guidance: float | None = None
@@ -59,30 +68,49 @@ class Sample:
 
 @dataclass(frozen=True)
 class Train:
-    """Make a preset's networks from nothing; the same command again goes on where it was cut off."""
+    """Make a preset's networks from nothing, or (with --data) train a stage of a pipeline on a data set.
+
+    The same command again goes on where it was cut off. Several processes: accelerate launch -m vidrd train ...
+    """
 
     out: Path
-    """Folder of the finished pipeline."""
+    """Folder of the finished pipeline; with --data, of the run."""
     preset: Literal["pocket"] = "pocket"
-    """What to train."""
+    """What to train without --data."""
     work: Path = Path("runs/train-pocket")
     """Folder for logs and unfinished states."""
     steps_scale: float = 1.0
     """Share of the recipe's steps, for trying out."""
     threads: int | None = None
     """CPU threads; default: all cores."""
+    settings: Annotated[Settings, tyro.conf.arg(name="")] = field(default_factory=Settings)
 
 
 @dataclass(frozen=True)
 class Convert:
-    """Inflate a Stable Diffusion 1 or 2 folder (diffusers layout) to an untrained VidRD pipeline."""
+    """Make a VidRD pipeline of a Stable Diffusion 1 or 2 folder (diffusers layout) and the released files.
 
-    model: Path
-    """The image pipeline's folder."""
+    Without a checkpoint the image networks are inflated and the temporal layers left untrained.
+    """
+
+    model: str
+    """The image pipeline's folder; or the id of a repository on a model hub, with --revision."""
     out: Path
-    """Folder of the video pipeline."""
+    """New folder of the video pipeline."""
+    checkpoint: Path | None = None
+    """The released ModelT2V.pth, or its keys as .safetensors."""
+    vae: Path | None = None
+    """The released folder vae_finetuned/; only with --checkpoint."""
+    pins: Path | None = None
+    """JSON of the sha256 that source files must have, as in the card.json of an earlier conversion."""
+    revision: str | None = None
+    """Of the repository."""
+    fetch: bool = False
+    """Download the repository where it is not here; without it nothing goes to the network."""
     clip: int = 8
-    """Frames that the U-Net is to see at once."""
+    """Frames that the U-Net sees, or is to see, at once."""
+    size: int = 256
+    """Pixels that the checkpoint's U-Net was trained on; only with --checkpoint."""
     temp_embed: bool = True
     """Add the frame's sinusoid to the token stream, as the released network does."""
 
@@ -117,7 +145,9 @@ def sample(ask: Sample) -> None:
     from vidrd.sampling import Options  # noqa: PLC0415
     from vidrd.video import check_target, write_video  # noqa: PLC0415
 
-    options = Options(ask.overlap, ask.alpha, ask.beta, ask.join, ask.compat)
+    options = Options(
+        ask.overlap, ask.alpha, ask.beta, ask.join, ask.compat, reverse=ask.reverse, stages=ask.stages, guide=ask.guide
+    )
     check_target(ask.out)
     preset = PRESETS.get(ask.preset)
     dtype = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[ask.precision]
@@ -152,22 +182,46 @@ def sample(ask: Sample) -> None:
 
 
 def train(ask: Train) -> None:
-    """Train a preset."""
+    """Train a preset, or a stage on a data set."""
     import torch  # noqa: PLC0415
-
-    from vidrd.training.pocket import train_pocket  # noqa: PLC0415
 
     if ask.threads:
         torch.set_num_threads(ask.threads)
+    if ask.settings.data is not None or ask.settings.model:
+        from vidrd.training.full import train_on_data  # noqa: PLC0415
+
+        train_on_data(ask.settings, ask.out)
+        return
+    from vidrd.training.pocket import train_pocket  # noqa: PLC0415
+
     train_pocket(ask.out, ask.work, steps_scale=ask.steps_scale)
 
 
 def convert(ask: Convert) -> None:
-    """Inflate an image pipeline."""
-    from vidrd.checkpoints import inflate_folder  # noqa: PLC0415
+    """Convert released files, or inflate an image pipeline."""
+    from vidrd.checkpoints import inflate_folder, locate  # noqa: PLC0415
+    from vidrd.released import convert_released, read_pins  # noqa: PLC0415
 
-    inflate_folder(ask.model, ask.out, clip=ask.clip, add_temp_embed=ask.temp_embed)
-    print(f"{ask.out}: an untrained video pipeline; its temporal layers are the identity")
+    if ask.checkpoint is None and (ask.vae or ask.pins):
+        raise ValueError("--vae and --pins belong to a released checkpoint: name it by --checkpoint")
+    model = locate(ask.model, revision=ask.revision, fetch=ask.fetch)
+    if ask.checkpoint is None:
+        inflate_folder(model, ask.out, clip=ask.clip, add_temp_embed=ask.temp_embed)
+        print(f"{ask.out}: an untrained video pipeline; its temporal layers are the identity")
+        return
+    card = convert_released(
+        model,
+        ask.checkpoint,
+        ask.vae,
+        ask.out,
+        clip=ask.clip,
+        size=ask.size,
+        add_temp_embed=ask.temp_embed,
+        sources={"model": ask.model, "revision": ask.revision or "none: a folder"},
+        pins=read_pins(ask.pins) if ask.pins else None,
+    )
+    left = "".join(f"; left out {each['keys']} ({reason})" for reason, each in card["left_out"].items())
+    print(f"{ask.out}: loaded {', '.join(f'{n} keys of {name}' for name, n in card['keys'].items())}{left}")
 
 
 def world(ask: World) -> None:
@@ -189,7 +243,15 @@ def world(ask: World) -> None:
     print(f"{ask.out}: {ask.count} videos of {ask.frames} frames and captions.jsonl")
 
 
-VERBS: dict[type, Callable] = {Sample: sample, Train: train, Convert: convert, World: world}
+VERBS: dict[type, Callable] = {
+    Sample: sample,
+    Train: train,
+    Prepare: prepare,
+    Latents: latents,
+    Watermark: watermark,
+    Convert: convert,
+    World: world,
+}
 
 
 def main() -> int:
@@ -197,6 +259,9 @@ def main() -> int:
     verbs = (
         Annotated[Sample, tyro.conf.subcommand("sample")]
         | Annotated[Train, tyro.conf.subcommand("train")]
+        | Annotated[Prepare, tyro.conf.subcommand("prepare")]
+        | Annotated[Latents, tyro.conf.subcommand("latents")]
+        | Annotated[Watermark, tyro.conf.subcommand("watermark")]
         | Annotated[Convert, tyro.conf.subcommand("convert")]
         | Annotated[World, tyro.conf.subcommand("world")]
     )
@@ -206,6 +271,9 @@ def main() -> int:
     except (ValueError, OSError) as error:
         print(f"vidrd: {error}", file=sys.stderr)
         return 3
+    except Stopped as stop:
+        print(f"vidrd: {stop}", file=sys.stderr)
+        return 143
     except SystemExit as stop:
         return 3 if stop.code == 2 else int(stop.code or 0)
     except KeyboardInterrupt:

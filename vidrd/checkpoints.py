@@ -10,6 +10,7 @@ from pathlib import Path
 import torch
 from diffusers import DDIMScheduler, DiffusionPipeline
 from diffusers.utils import logging as diffusers_log
+from huggingface_hub import snapshot_download
 from transformers.utils import logging as transformers_log
 
 from vidrd.inflate import inflate_unet, inflate_vae
@@ -103,18 +104,50 @@ def verify(folder: Path) -> None:
     for name, expected in json.loads(card.read_text()).get("sha256", {}).items():
         path = folder / name
         if not path.is_file():
-            raise ValueError(f"{path} is missing: restore it, or make it again with `nox -s train -- --preset pocket`")
+            raise ValueError(f"{path} is missing: restore it, or make it again ({_maker(folder)})")
         if sha256(path) != expected:
             raise ValueError(
                 f"{path} is not the file that {card.name} describes (cut short or altered): restore it, or make it "
-                "again with `nox -s train -- --preset pocket`"
+                f"again ({_maker(folder)})"
             )
+
+
+def _maker(folder: Path) -> str:
+    card = json.loads((folder / "card.json").read_text())
+    return f"`{card.get('command') or card.get('made_by') or 'see its card.json'}`"
 
 
 def sha256(path: Path) -> str:
     """Hash of a file's bytes, hexadecimal."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def locate(name: str, *, revision: str | None = None, fetch: bool = False) -> Path:
+    """The folder of a model: a path, or the id of a repository on a model hub at a revision.
+
+    A repository is looked for among what was fetched before; only `fetch` goes to the network.
+
+    Raises:
+        ValueError: it is no folder and has no revision, or is not here.
+    """
+    if Path(name).is_dir():
+        return Path(name)
+    if revision is None:
+        raise ValueError(
+            f"{name} is no folder; the id of a repository needs a revision, since repositories move and vanish: "
+            "pass --revision, or the path of a copy"
+        )
+    try:
+        return Path(snapshot_download(name, revision=revision, local_files_only=not fetch, allow_patterns=_DIFFUSERS))
+    except (OSError, ValueError) as error:
+        reason = str(error).splitlines()[0]
+        raise ValueError(
+            f"{name} at revision {revision} is not here ({reason}): pass --fetch to download it, or the path of a copy"
+        ) from error
+
+
+_DIFFUSERS = ["*.json", "*.txt", "*/*.json", "*/*.txt", "*/*.safetensors"]
 
 
 def inflate_folder(source: Path, out: Path, *, clip: int, add_temp_embed: bool) -> None:
@@ -126,11 +159,20 @@ def inflate_folder(source: Path, out: Path, *, clip: int, add_temp_embed: bool) 
     if not (source / "model_index.json").is_file():
         raise ValueError(f"{source} is no diffusers pipeline: a folder with a model_index.json is needed")
     image = DiffusionPipeline.from_pretrained(str(source), local_files_only=True, safety_checker=None)
-    VidRDPipeline(
+    inflated(image, clip=clip, add_temp_embed=add_temp_embed).save_pretrained(str(out))
+
+
+def inflated(image: DiffusionPipeline, *, clip: int, add_temp_embed: bool) -> VidRDPipeline:
+    """A video pipeline around the networks of a Stable Diffusion pipeline; its temporal layers are the identity.
+
+    Raises:
+        ValueError: the networks are not Stable Diffusion 1's or 2's.
+    """
+    return VidRDPipeline(
         vae=inflate_vae(image.vae),
         text_encoder=image.text_encoder,
         tokenizer=image.tokenizer,
         unet=inflate_unet(image.unet, add_temp_embed=add_temp_embed),
         scheduler=DDIMScheduler.from_config(image.scheduler.config, clip_sample=False),
         clip=clip,
-    ).save_pretrained(str(out))
+    )

@@ -1,12 +1,15 @@
 """What a sampler may know of the network: a call, and how many frames it bears."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
+
+from vidrd.models.blocks import TimeWindows
 
 
 @runtime_checkable
@@ -29,20 +32,49 @@ class Denoiser(Protocol):
         ...
 
     def __call__(self, latents: Float[Tensor, "B C T H W"], timesteps: Int[Tensor, "*T"]) -> Float[Tensor, "B C T H W"]:
-        """`timesteps`: one for all frames (0-d), or one per frame (T); any videos of a batch share them."""
+        """`timesteps`: one for all frames (0-d), one per frame (T), or one per frame of each video (B T).
+
+        Several windows of the same videos may come joined along B, window by window, each with all the videos.
+        """
         ...
+
+
+@runtime_checkable
+class WindowedDenoiser(Denoiser, Protocol):
+    """A network with temporal attention, which can be cut in windows. One without has nothing to cut."""
+
+    def attend_in(self, windows: TimeWindows) -> AbstractContextManager[None]:
+        """While this is open, temporal attention sees one window at a time; nothing of it stays behind."""
+        ...
+
+
+def answers(
+    denoise: Denoiser,
+    windows: Sequence[Float[Tensor, "B C T H W"]],  # of the same videos and lengths
+    timesteps: Sequence[Int[Tensor, "*T"]],  # of each window; 0-d ones are equal
+    together: int = 1,  # windows a call
+) -> Iterator[list[Float[Tensor, "B C T H W"]]]:
+    """The network's answers to several windows, a list for each call; how many share a call changes none of them."""
+    for first in range(0, len(windows), together):
+        part, times = windows[first : first + together], timesteps[first : first + together]
+        if len(part) == 1:
+            yield [denoise(part[0], times[0])]
+            continue
+        videos = len(part[0])
+        of_all = times[0] if times[0].ndim == 0 else torch.stack(list(times)).repeat_interleave(videos, dim=0)
+        yield list(denoise(torch.cat(list(part)), of_all).split(videos))
 
 
 @dataclass(frozen=True)
 class GuidedDenoiser:
     """A U-Net, its text and classifier-free guidance (arXiv 2207.12598) as a `Denoiser`.
 
-    Both branches go through the network in one call. At guidance 1 the negative text has no weight and is never
-    evaluated.
+    Both branches go through the network in one call, unless `budget` forbids it. At guidance 1 the negative text has no
+    weight and is never evaluated.
 
     Raises:
-        ValueError: guidance other than 1 without `negative`, texts of different shapes, or, when called, another
-            number of videos than of texts.
+        ValueError: guidance other than 1 without `negative`, texts of different shapes, or, when called, a number of
+            videos that is no multiple of that of the texts.
     """
 
     unet: Callable[..., Any]  # unet(latents, timestep, encoder_hidden_states=context).sample
@@ -51,6 +83,7 @@ class GuidedDenoiser:
     guidance: float = 1.0  # weight of the text: answer = negative + guidance * (text - negative)
     clip: int = 8  # frames the network was trained on
     longest: int | None = None  # most frames it can take; None: no limit
+    budget: int | None = None  # most frames, of all videos and branches, that the network holds at once; None: no limit
 
     def __post_init__(self) -> None:
         if self.guidance != 1 and self.negative is None:
@@ -68,19 +101,43 @@ class GuidedDenoiser:
 
     def __call__(self, latents: Float[Tensor, "B C T H W"], timesteps: Int[Tensor, "*T"]) -> Float[Tensor, "B C T H W"]:
         """The guided answer of the network, in the dtype it answers in."""
-        if latents.shape[0] != self.context.shape[0]:
+        windows, left = divmod(latents.shape[0], self.context.shape[0])
+        if left:
             raise ValueError(
                 f"each video needs its text: got {latents.shape[0]} videos and {self.context.shape[0]} texts"
             )
+        context = self.context.repeat(windows, 1, 1)
         if self.branches == 1 or self.negative is None:
-            return self._evaluate(latents, timesteps, self.context)
-        both = self._evaluate(torch.cat([latents, latents]), timesteps, torch.cat([self.negative, self.context]))
+            return self._evaluate(latents, timesteps, context)
+        negative = self.negative.repeat(windows, 1, 1)
+        if timesteps.ndim == 2:
+            timesteps = timesteps.repeat(2, 1)
+        both = self._evaluate(torch.cat([latents, latents]), timesteps, torch.cat([negative, context]))
         away, towards = both.chunk(2)
         return away + self.guidance * (towards - away)
+
+    def attend_in(self, windows: TimeWindows) -> AbstractContextManager[None]:
+        """The U-Net's temporal attention in windows, while this is open.
+
+        Raises:
+            ValueError: a network that does not offer it.
+        """
+        if not hasattr(self.unet, "attend_in"):
+            raise ValueError(
+                f"the temporal attention of {type(self.unet).__name__} cannot be cut in windows: use this project's "
+                "U-Net, or a sampler that leaves attention as it is"
+            )
+        return self.unet.attend_in(windows)
 
     def _evaluate(
         self, latents: Float[Tensor, "B C T H W"], timesteps: Int[Tensor, "*T"], context: Float[Tensor, "B L D"]
     ) -> Float[Tensor, "B C T H W"]:
         if timesteps.ndim == 1:  # a single axis would read as one timestep per video
             timesteps = timesteps.expand(latents.shape[0], -1)
-        return self.unet(latents, timesteps, encoder_hidden_states=context).sample
+        rows = len(latents) if self.budget is None else max(1, self.budget // latents.shape[2])
+        parts = []
+        for first in range(0, len(latents), rows):
+            some = slice(first, first + rows)
+            times = timesteps[some] if timesteps.ndim else timesteps
+            parts.append(self.unet(latents[some], times, encoder_hidden_states=context[some]).sample)
+        return torch.cat(parts) if len(parts) > 1 else parts[0]

@@ -53,10 +53,7 @@ def inflate_unet(
     """
     config: Mapping[str, Any] = image_unet.config  # type: ignore[assignment]
     model = UNet3DConditionModel(
-        **{name: config[name] for name in _UNET_SETTINGS},
-        down_block_types=[name.replace("2D", "3D") for name in config["down_block_types"]],
-        add_temp_embed=add_temp_embed,
-        temp_conv_dropout=temp_conv_dropout,
+        **unet_settings(config), add_temp_embed=add_temp_embed, temp_conv_dropout=temp_conv_dropout
     )
     load_spatial(model, image_unet.state_dict())
     return model
@@ -69,9 +66,33 @@ def inflate_vae(image_vae: nn.Module, *, temp_conv_dropout: float = 0.1) -> Auto
         ValueError: the image network has a layer that VidRD's does not, or lacks one.
     """
     config: Mapping[str, Any] = image_vae.config  # type: ignore[assignment]
-    model = AutoencoderKLTemporal(**{name: config[name] for name in _VAE_SETTINGS}, temp_conv_dropout=temp_conv_dropout)
+    model = AutoencoderKLTemporal(**vae_settings(config), temp_conv_dropout=temp_conv_dropout)
     load_spatial(model, image_vae.state_dict())
     return model
+
+
+def unet_settings(image: Mapping[str, Any]) -> dict[str, Any]:
+    """Our U-Net's settings from the configuration of a diffusers UNet2DConditionModel.
+
+    Raises:
+        ValueError: the configuration lacks one that has no default there.
+    """
+    defaults = {"use_linear_projection": False, "norm_num_groups": 32, "layers_per_block": 2, "attention_head_dim": 8}
+    given = {**defaults, **image}
+    _need(given, (*_UNET_SETTINGS, "down_block_types"))
+    blocks = [name.replace("2D", "3D") for name in given["down_block_types"]]
+    return {name: given[name] for name in _UNET_SETTINGS} | {"down_block_types": blocks}
+
+
+def vae_settings(image: Mapping[str, Any]) -> dict[str, Any]:
+    """Our VAE's settings from the configuration of a diffusers AutoencoderKL, or of the released one.
+
+    Raises:
+        ValueError: the configuration lacks one that has no default there.
+    """
+    given = {"scaling_factor": 0.18215, "norm_num_groups": 32, "in_channels": 3, "out_channels": 3, **image}
+    _need(given, _VAE_SETTINGS)
+    return {name: given[name] for name in _VAE_SETTINGS}
 
 
 def load_spatial(model: nn.Module, state: Mapping[str, Tensor]) -> None:
@@ -83,7 +104,7 @@ def load_spatial(model: nn.Module, state: Mapping[str, Tensor]) -> None:
         ValueError: keys or shapes do not fit; the message names the first ones.
     """
     wanted = {key: value.shape for key, value in model.state_dict().items() if not is_temporal(key)}
-    given = {_renamed(key): value for key, value in state.items()}
+    given = {renamed_vae_key(key): value for key, value in state.items()}
     _refuse("lacks", wanted.keys() - given.keys())
     _refuse("has unknown", given.keys() - wanted.keys())
     for key, shape in wanted.items():
@@ -97,8 +118,15 @@ def load_spatial(model: nn.Module, state: Mapping[str, Tensor]) -> None:
     model.load_state_dict(given, strict=False)
 
 
-def _renamed(key: str) -> str:
+def renamed_vae_key(key: str) -> str:
+    """A key of the VAE's attention under its old name, which the released files carry; other keys as they are."""
     return _VAE_KEY.sub(lambda found: found[1] + _VAE_ATTENTION[found[2]] + found[3], key)
+
+
+def _need(config: Mapping[str, Any], names: Iterable[str]) -> None:
+    missing = [name for name in names if name not in config]
+    if missing:
+        raise ValueError(f"a network's configuration must name {', '.join(names)}; this one lacks {', '.join(missing)}")
 
 
 def _refuse(verb: str, keys: Iterable[str]) -> None:

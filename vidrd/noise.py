@@ -33,6 +33,21 @@ class Noise(Protocol):
         ...
 
 
+def video_noise(
+    noise: Noise,
+    frames: int,
+    clip: int,
+    shape: tuple[int, int, int],  # C H W
+) -> Float[Tensor, "B C T H W"]:
+    """The initial noise of a whole video: that of its clips one after the other, the last one cropped.
+
+    A sampler that denoises all frames together thus starts from the same noise as one that works clip by clip.
+    """
+    C, H, W = shape
+    clips = [noise("initial", number, (C, clip, H, W)) for number in range(math.ceil(frames / clip))]
+    return torch.cat(clips, dim=2)[:, :, :frames]
+
+
 class KeyedNoise:
     """One generator for each video and key.
 

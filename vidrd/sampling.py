@@ -25,7 +25,7 @@ class Request:
     """The videos that are wanted, whatever the sampler.
 
     Raises:
-        ValueError: no frames, clip, shape or seeds, or eta outside [0, 1].
+        ValueError: no frames, clip, shape or seeds, eta outside [0, 1], or a budget of no frame.
     """
 
     frames: int  # of each video
@@ -33,6 +33,7 @@ class Request:
     shape: tuple[int, int, int]  # C H W of the latents
     seeds: tuple[int, ...]  # one per video; the videos of a batch do not touch each other
     eta: float = 0.0  # of the DDIM step: 0 deterministic, 1 ancestral
+    budget: int | None = None  # frames, of all videos, that one call may hold; None: one window of every video
 
     def __post_init__(self) -> None:
         if self.frames < 1 or self.clip < 1 or min(self.shape) < 1:
@@ -44,6 +45,13 @@ class Request:
             raise ValueError("every video has its seed: got no seeds, pass one for each video")
         if not 0 <= self.eta <= 1:
             raise ValueError(f"eta lies between 0 (DDIM) and 1 (DDPM): got {self.eta}")
+        if self.budget is not None and self.budget < 1:
+            raise ValueError(f"a budget is a count of frames from 1 upwards, or None: got {self.budget}")
+
+    @property
+    def together(self) -> int:
+        """How many clips of all the videos share a network call, where a sampler can join them: at least one."""
+        return max(1, (self.budget or 0) // (self.clip * len(self.seeds)))
 
 
 @dataclass(frozen=True)
@@ -51,7 +59,7 @@ class Seam:
     """The joint of two clips."""
 
     frame: int  # first frame of the video after it
-    kind: Literal["hard", "soft", "mirror"]  # unrelated clips; blended ones; the later clip starts back in time
+    kind: Literal["hard", "soft", "mirror"]  # unrelated clips; ones with common frames; the later goes back in time
 
 
 @dataclass(frozen=True)
@@ -72,6 +80,7 @@ class Plan:
     windows: tuple[tuple[int, int], ...]  # [first, last) frame of each stretch denoised together, before the crop
     seams: tuple[Seam, ...]
     frames: tuple[Origin, ...]  # one per frame of the video
+    drawn: tuple[tuple[int, int], ...] | None = None  # frames that each piece of initial noise is for; None: windows
 
 
 @dataclass(frozen=True)
@@ -144,6 +153,10 @@ class Options:
     beta: float = 0.4  # [0, 1]: share of the steps in which the first overlapping frame follows the old clip
     join: Literal["keep", "drop_duplicate"] = "keep"  # the first frame of a later clip repeats the last one before it
     compat: Compat = "paper"  # "released": an overlap of the whole clip renews every frame, as the released code does
+    # Not in the paper, remedies for its cycling content:
+    reverse: bool = True  # False: a clip goes on forwards, its whole overlap repeats the end of the one before
+    stages: Literal["linear", "constant"] = "linear"  # guidance ends earlier away from the seam, or everywhere at once
+    guide: Literal["hard", "blend"] = "hard"  # guided frames are the old states, or pass from them to their own
 
     def __post_init__(self) -> None:
         if self.overlap < 0:
@@ -158,11 +171,30 @@ class Options:
             raise ValueError(f"compat is paper or released: got {self.compat!r}")
         if self.join == "drop_duplicate" and self.overlap == 0:
             raise ValueError("only an overlap holds a frame that could be dropped: overlap is 0, use join='keep'")
+        if self.stages not in ("linear", "constant"):
+            raise ValueError(f"stages is linear or constant: got {self.stages!r}")
+        if self.guide not in ("hard", "blend"):
+            raise ValueError(f"guide is hard or blend: got {self.guide!r}")
+
+    @property
+    def repeated(self) -> int:
+        """First frames of a later clip that repeat frames before them."""
+        return min(1, self.overlap) if self.reverse else self.overlap
+
+    @property
+    def dropped(self) -> int:
+        """First frames of a later clip that are left out of the video."""
+        return self.repeated if self.join == "drop_duplicate" else 0
 
 
 def reverse_noise(past: Float[Tensor, "B C T H W"]) -> Float[Tensor, "B C T H W"]:
     """Frame-level noise reversion (FNR, section 4.3): z_T[i+1, k] = z_T[i, N-1-k]."""
     return past.flip(2)
+
+
+def continue_noise(past: Float[Tensor, "B C T H W"], overlap: int) -> Float[Tensor, "B C T H W"]:
+    """In the place of `reverse_noise`: the overlap takes the last frames' noise in their order, the rest follows on."""
+    return past.roll(overlap, dims=2)
 
 
 def reuse_past(
@@ -192,32 +224,62 @@ def guide_by_stage(latents: Float[Tensor, "B C T H W"], past: Float[Tensor, "B C
     return torch.cat([past.flip(2), latents[:, :, past.shape[2] :]], dim=2)
 
 
+def guide_forwards(
+    latents: Float[Tensor, "B C T H W"], past: Float[Tensor, "B C G H W"], overlap: int
+) -> Float[Tensor, "B C T H W"]:
+    """The same without reversal: the last G frames of the overlap take the old clip's last G frames."""
+    return torch.cat([latents[:, :, : overlap - past.shape[2]], past, latents[:, :, overlap:]], dim=2)
+
+
+def held_frames(step: int, steps: int, options: Options) -> int:
+    """How many frames follow the old clip before `step`, by the options' stages."""
+    if options.stages == "linear":
+        return guided_frames(step, steps, options.overlap, options.beta)
+    return options.overlap * guided_frames(step, steps, 1, options.beta)
+
+
+def fading(step: int, steps: int, options: Options, clip: int) -> list[float]:
+    """Weight of the old states in each frame of a clip when guidance blends: from 1 down to 0 over its span."""
+    weights = [0.0] * clip
+    for distance in range(options.overlap):  # from the seam
+        share = 1.0 if options.stages == "constant" else 1 - distance / options.overlap
+        span = share * options.beta * steps
+        frame = distance if options.reverse else options.overlap - 1 - distance
+        weights[frame] = max(0.0, 1 - step / span) if span > 0 else 0.0
+    return weights
+
+
 def plan(request: Request, steps: int, options: Options) -> Plan:
-    """What `sample` will do: K = ceil(N / F) clips cropped to N, or one frame less each after the first when dropped.
+    """What `sample` will do: K = 1 + ceil((N - F) / (F - D)) clips cropped to N, all but the first without D frames.
 
     Raises:
-        ValueError: the overlap is longer than a clip, or clips of one frame would all be dropped.
+        ValueError: the overlap is longer than a clip, or whole clips would be dropped.
     """
-    clip, frames, dropped = request.clip, request.frames, int(options.join == "drop_duplicate")
+    clip, frames, dropped = request.clip, request.frames, options.dropped
     if options.overlap > clip:
         raise ValueError(
             f"an overlap is at most the clip: got {options.overlap} frames of clips of {clip}, try {clip // 2}"
         )
     if clip == dropped:
-        raise ValueError("dropping the held frame leaves nothing of clips of 1 frame: use join='keep'")
+        held = "held frame" if options.reverse else "overlap"
+        raise ValueError(
+            f"dropping the {held} leaves nothing of clips of {clip} frame{'s' * (clip > 1)}: use join='keep'"
+        )
     clips = 1 + max(0, math.ceil((frames - clip) / (clip - dropped)))
     origin: list[Origin] = []
     for number in range(clips):
+        first, repeated = len(origin), options.repeated if number else 0
         for index in range(dropped if number else 0, clip):
-            held = number > 0 and index == 0 and options.overlap > 0
-            origin.append(Origin(number, index, len(origin) - 1 if held else None))
+            origin.append(Origin(number, index, first - repeated + index if index < repeated else None))
     starts = [number * (clip - dropped) for number in range(clips)]
-    mirrored = options.overlap > 0 or options.alpha > 0
+    kind: Literal["hard", "soft", "mirror"] = "soft" if dropped else "hard"
+    if options.reverse:
+        kind = "mirror" if options.overlap > 0 or options.alpha > 0 else "hard"
     return Plan(
         calls=clips * steps,
         fe=clips * steps * clip,
         windows=tuple((start, start + clip) for start in starts),
-        seams=tuple(Seam(start + dropped, "mirror" if mirrored else "hard") for start in starts[1:]),
+        seams=tuple(Seam(start + dropped, kind) for start in starts[1:]),
         frames=tuple(origin[:frames]),
     )
 
@@ -246,7 +308,7 @@ def sample(
     C, H, W = request.shape
     shape = (C, request.clip, H, W)
     timesteps = torch.tensor(schedule.timesteps, device=device)
-    guided = [guided_frames(step, schedule.steps, options.overlap, options.beta) for step in range(schedule.steps)]
+    guided = [held_frames(step, schedule.steps, options) for step in range(schedule.steps)]
     kept = options.overlap
     if options.compat == "released" and options.overlap == request.clip and options.beta == 0:
         kept = 0  # the released slice [M - N:] is then the whole clip, and no guidance puts the frames back
@@ -257,12 +319,13 @@ def sample(
     for clip, (start, stop) in enumerate(todo.windows):
         last = stop >= request.frames
         if clip > 0:
-            initial = reuse_past(reverse_noise(initial), noise("initial", clip, shape), kept, options.alpha)
+            old = reverse_noise(initial) if options.reverse else continue_noise(initial, options.overlap)
+            initial = reuse_past(old, noise("initial", clip, shape), kept, options.alpha)
         x = initial.to(device, dtype)
         entered: list[Tensor] = []
         for step in range(schedule.steps):
             if clip > 0 and guided[step] > 0:
-                x = guide_by_stage(x, past[step])
+                x = _guided(x, past[step], step, schedule.steps, options)
             if guided[step] > 0 and not last:
                 entered.append(x[:, :, -guided[step] :].clone())
             prediction = denoise(x, timesteps[step])
@@ -272,6 +335,16 @@ def sample(
             announce("step", clip, step, x)
         past = entered
         announce("clip", clip, schedule.steps - 1, x)
-        video.append(x[:, :, int(clip > 0 and options.join == "drop_duplicate") : request.frames - start])
+        video.append(x[:, :, options.dropped * (clip > 0) : request.frames - start])
         announce("frames", clip, schedule.steps - 1, video[-1])
     return Result(torch.cat(video, dim=2), todo)
+
+
+def _guided(
+    x: Float[Tensor, "B C T H W"], past: Float[Tensor, "B C G H W"], step: int, steps: int, options: Options
+) -> Float[Tensor, "B C T H W"]:
+    followed = guide_by_stage(x, past) if options.reverse else guide_forwards(x, past, options.overlap)
+    if options.guide == "hard":
+        return followed
+    weights = torch.tensor(fading(step, steps, options, x.shape[2]), device=x.device, dtype=x.dtype)
+    return torch.lerp(x, followed, weights[:, None, None])

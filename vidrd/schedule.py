@@ -119,15 +119,15 @@ class Schedule:
         Raises:
             ValueError: a level outside the schedule or on another device, eta outside [0, 1], or noise is missing.
         """
+        dtype = torch.promote_types(x.dtype, torch.float32)
         if isinstance(level, Tensor):
             if level.device.type != "cpu":
                 raise ValueError(f"levels are read by the host, these are on {level.device}: keep them on the CPU")
             of_frames = [self.coefficients(index, eta) for index in level.tolist()]
-            table = torch.tensor(of_frames, dtype=torch.float32).to(x.device, non_blocking=True)
+            table = torch.tensor(of_frames, dtype=dtype).to(x.device, non_blocking=True)
             of_x, of_prediction, of_noise = table.T.reshape(3, -1, 1, 1)
         else:
             of_x, of_prediction, of_noise = self.coefficients(level, eta)
-        dtype = torch.promote_types(x.dtype, torch.float32)
         after = of_x * x.to(dtype) + of_prediction * prediction.to(dtype)
         if eta > 0:
             if noise is None:
@@ -143,14 +143,12 @@ class Schedule:
             raise ValueError(f"eta lies between 0 (DDIM) and 1 (DDPM): got {eta}")
         alpha, alpha_prev = self.alphas[level], self.alphas_prev[level]
         signal, noise = math.sqrt(alpha), math.sqrt(1 - alpha)
+        clean_of_x, clean_of_prediction = self.clean_coefficients(level)
         if self.prediction_type == "epsilon":
-            clean_of_x, clean_of_prediction = 1 / signal, -noise / signal
             noise_of_x, noise_of_prediction = 0.0, 1.0
         elif self.prediction_type == "sample":
-            clean_of_x, clean_of_prediction = 0.0, 1.0
             noise_of_x, noise_of_prediction = 1 / noise, -signal / noise
         else:
-            clean_of_x, clean_of_prediction = signal, -noise
             noise_of_x, noise_of_prediction = noise, signal
         fresh = 0.0
         if eta > 0 and alpha < 1:
@@ -161,6 +159,13 @@ class Schedule:
             prediction=math.sqrt(alpha_prev) * clean_of_prediction + old * noise_of_prediction,
             noise=fresh,
         )
+
+    def clean_coefficients(self, level: int) -> tuple[float, float]:
+        """The clean frames that the network sees at `level` are the first number * x + the second * its answer."""
+        signal, noise = math.sqrt(self.alphas[level]), math.sqrt(1 - self.alphas[level])
+        if self.prediction_type == "epsilon":
+            return 1 / signal, -noise / signal
+        return (0.0, 1.0) if self.prediction_type == "sample" else (signal, -noise)
 
 
 def _alphas(config: Mapping[str, Any]) -> tuple[float, ...]:

@@ -1,50 +1,94 @@
-"""Seconds of the stages of one call."""
+"""Seconds of the stages of one call, and of the laps within a stage."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from itertools import pairwise
 from time import perf_counter
+from typing import TypeAlias
 
 import torch
+
+Mark: TypeAlias = "float | torch.cuda.Event"
 
 
 class Stopwatch:
     """Times named stages that follow one another: with CUDA events on a GPU, with `perf_counter` on a CPU.
 
-    On a GPU a stage is bounded by two events in the current stream, so the host never waits between stages: `read`
+    On a GPU a stage or a lap is bounded by events in the current stream, so the host never waits in between: `read`
     waits once, at the end. Time in which the GPU idles because the host is late counts to the stage it falls into.
+
+    Args:
+        device: where the work is done.
+        ranges: also name stages and laps in profiles, PyTorch's and NVIDIA's alike.
     """
 
-    def __init__(self, device: str) -> None:
+    def __init__(self, device: str, *, ranges: bool = False) -> None:
         self._cuda = torch.device(device).type == "cuda"
-        self._marks: dict[str, tuple[float, float]] = {}
-        self._events: dict[str, tuple[torch.cuda.Event, torch.cuda.Event]] = {}
+        self._ranges = ranges
+        self._marks: dict[str, tuple[Mark, Mark]] = {}
+        self._lap_marks: dict[str, list[Mark]] = {}
+        self._running = ""  # stage
+        self._open = ExitStack()
+        self.laps: dict[str, tuple[float, ...]] = {}
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
         """Time the body under this name. Each name once per read."""
-        if name in self._marks or name in self._events:
+        if name in self._marks:
             raise ValueError(f"stage {name!r} was timed already: read the stopwatch first")
-        if self._cuda:
-            start, end = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
-            start.record()
+        with ExitStack() as stage:
+            self._name(stage, name)
+            self._running = name
+            start = self._now()
+            self._lap_marks[name] = [start]
+            self._name(self._open, f"{name} 0")
             yield
-            end.record()
-            self._events[name] = (start, end)
-        else:
-            began = perf_counter()
-            yield
-            self._marks[name] = (began, perf_counter())
+            self._marks[name] = (start, self._now())
+            self._open.close()
+
+    def lap(self) -> None:
+        """A part of the stage that is running ends here, and the next begins; without any, a stage has no laps."""
+        marks = self._lap_marks[self._running]
+        marks.append(self._now())
+        self._open.close()
+        self._name(self._open, f"{self._running} {len(marks) - 1}")
 
     def read(self) -> dict[str, float]:
-        """Seconds of each stage since the last read, and "total": from the first start to the last end."""
+        """Seconds of each stage since the last read, and "total": from the first start to the last end.
+
+        `laps` then holds the seconds of the laps of each stage that had any. What "total" has beyond the sum of the
+        stages lay between them.
+        """
         if self._cuda:
             torch.cuda.synchronize()
-            seconds = {name: start.elapsed_time(end) / 1e3 for name, (start, end) in self._events.items()}
-            events = list(self._events.values())
-            seconds["total"] = events[0][0].elapsed_time(events[-1][1]) / 1e3
-        else:
-            seconds = {name: end - start for name, (start, end) in self._marks.items()}
-            marks = list(self._marks.values())
-            seconds["total"] = marks[-1][1] - marks[0][0]
-        self._marks, self._events = {}, {}
+        seconds = {name: _between(*marks) for name, marks in self._marks.items()}
+        marks = list(self._marks.values())
+        seconds["total"] = _between(marks[0][0], marks[-1][1])
+        self.laps = {
+            name: tuple(_between(a, b) for a, b in pairwise(laps))
+            for name, laps in self._lap_marks.items()
+            if len(laps) > 1
+        }
+        self._marks, self._lap_marks = {}, {}
         return seconds
+
+    def _now(self) -> Mark:
+        if not self._cuda:
+            return perf_counter()
+        event = torch.cuda.Event(enable_timing=True)
+        event.record()
+        return event
+
+    def _name(self, until: ExitStack, name: str) -> None:
+        """Open a range that ends with `until`."""
+        if self._ranges:
+            until.enter_context(torch.profiler.record_function(name))
+            if self._cuda:
+                until.enter_context(torch.cuda.nvtx.range(name))
+
+
+def _between(start: Mark, end: Mark) -> float:
+    if isinstance(start, float) and isinstance(end, float):
+        return end - start
+    assert isinstance(start, torch.cuda.Event)
+    return start.elapsed_time(end) / 1e3

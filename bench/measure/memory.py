@@ -1,6 +1,5 @@
 """Peak bytes of this process. Every reading has its own name, for they answer different questions."""
 
-import os
 import resource
 import sys
 from pathlib import Path
@@ -40,27 +39,3 @@ def allocator_peaks(device: str) -> tuple[Reading, Reading]:
         Reading(torch.cuda.max_memory_allocated(device), "torch.cuda.max_memory_allocated"),
         Reading(torch.cuda.max_memory_reserved(device), "torch.cuda.max_memory_reserved"),
     )
-
-
-def driver_reading(device: str) -> Reading:
-    """Bytes of GPU memory that the driver counts for this process now: context and libraries included."""
-    import torch  # noqa: PLC0415
-
-    if torch.device(device).type != "cuda":
-        return Reading(None, f"no GPU memory is used on {device}")
-    try:
-        import pynvml  # noqa: PLC0415  (a machine without NVML must still run)
-
-        pynvml.nvmlInit()
-        try:
-            uuid = str(torch.cuda.get_device_properties(device).uuid)
-            handle = pynvml.nvmlDeviceGetHandleByUUID(uuid if uuid.startswith(("GPU-", "MIG-")) else f"GPU-{uuid}")
-            processes = pynvml.nvmlDeviceGetComputeRunningProcesses(handle)
-        finally:
-            pynvml.nvmlShutdown()
-    except (ImportError, AttributeError, pynvml.NVMLError) as error:
-        return Reading(None, f"NVML: {error}")
-    for process in processes:
-        if process.pid == os.getpid() and process.usedGpuMemory is not None:
-            return Reading(int(process.usedGpuMemory), "NVML")
-    return Reading(None, "NVML does not show this process (in a container it counts the host's process numbers)")

@@ -1,4 +1,4 @@
-"""A run to be killed: python killed_run.py FOLDER."""
+"""A run to be killed: python killed_run.py FOLDER [SIZES]."""
 
 import sys
 from pathlib import Path
@@ -9,7 +9,7 @@ from bench.run import identify, run
 from bench.suite import override, plan
 
 if __name__ == "__main__":
-    suite = override(SUITE, ["how=fine", "size=1,2,3,4"])
+    suite = override(SUITE, ["how=fine", f"size={sys.argv[2] if len(sys.argv) > 2 else '1,2,3,4'}"])
     identity = identify(suite)
     outcome = run("toy", suite, identity, plan(suite, identity.basis), Path(sys.argv[1]), workloads=TOYS)
     print(outcome.counts["ok"], outcome.reused)

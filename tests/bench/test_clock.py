@@ -1,6 +1,7 @@
 import time
 
 import pytest
+import torch
 
 from bench.measure.clock import Stopwatch
 
@@ -29,10 +30,37 @@ def test_a_stage_is_timed_once_a_read():
         pass
 
 
+def test_laps_are_parts_of_their_stage():
+    watch = Stopwatch("cpu")
+    with watch.stage("text"):
+        pass
+    with watch.stage("denoise"):
+        for _ in range(3):
+            time.sleep(0.01)
+            watch.lap()
+    seconds = watch.read()
+    assert set(watch.laps) == {"denoise"}
+    assert len(watch.laps["denoise"]) == 3
+    assert 0.03 <= sum(watch.laps["denoise"]) <= seconds["denoise"]
+    with watch.stage("denoise"):
+        pass
+    watch.read()
+    assert watch.laps == {}
+
+
+def test_ranges_name_stages_and_laps_in_a_profile():
+    watch = Stopwatch("cpu", ranges=True)
+    with torch.profiler.profile() as profile, watch.stage("denoise"):
+        torch.ones(4) + 1
+        watch.lap()
+        torch.ones(4) + 1
+        watch.lap()
+    names = {event.name for event in profile.events()}
+    assert {"denoise", "denoise 0", "denoise 1"} <= names
+
+
 @pytest.mark.gpu
 def test_on_a_gpu_the_kernels_are_timed_and_not_their_launch():
-    import torch
-
     a = torch.randn(8192, 8192, device="cuda")
     watch = Stopwatch("cuda")
     for _ in range(2):

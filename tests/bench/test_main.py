@@ -37,10 +37,35 @@ def test_a_users_mistake_is_one_line_and_exit_code_3(bench, tmp_path, arguments,
 
 
 def test_an_unknown_option_is_a_usage_error_too(bench):
-    code, _, error = bench("run", "--frames", "8")
+    for words in (("run", "--framse", "8"), ("run", "--suite", "smoke", "--framse=8"), ("gate", "--framse", "8")):
+        assert bench(*words) == (3, "", "bench: there is no option --framse: did you mean '--frames'?\n")
+    code, _, error = bench("show", "--cel", "1")
     assert code == 3
-    assert "--frames" in error
     assert "Traceback" not in error
+
+
+def test_an_axis_is_an_option(bench):
+    by_set = bench("run", "--suite", "smoke", "--set", "frames=16,24", "--set", "overlap=0,4", "--dry-run")
+    by_axis = bench("run", "--suite", "smoke", "--frames", "16", "24", "--overlap=0", "4", "--dry-run")
+    assert by_axis == by_set
+    assert by_axis[0] == 0
+    assert bench("run", "--frames", "--dry-run")[2] == "bench: --frames needs values: try --frames 16 24 32\n"
+
+
+def test_a_dry_run_foretells_work_and_memory_and_does_nothing(bench, tmp_path):
+    code, out, _ = bench("run", "--suite", "smoke", "--method", "vidrd", "--dry-run")
+    assert code == 0
+    line = next(line for line in out.splitlines() if " vidrd " in line)
+    assert "MiB" in line
+    assert "TFLOP" in out
+    assert "to do" in line
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_profile_wants_one_cell(bench):
+    code, _, error = bench("run", "--suite", "smoke", "--profile", "zzz")
+    assert code == 3
+    assert "'zzz' fits no cell of the plan" in error
 
 
 def test_help_is_no_error(bench):

@@ -2,6 +2,7 @@ import dataclasses
 import fcntl
 import json
 import os
+import random
 import signal
 import subprocess
 import sys
@@ -12,8 +13,8 @@ import pytest
 from toy_suite import SUITE, TOYS
 
 from bench.progress import time_left
-from bench.record import read
-from bench.run import done_before, identify, pace, run
+from bench.record import Attempt, read
+from bench.run import done_before, identify, infrastructure, pace, run
 from bench.suite import override, plan, select
 
 IDENTITY = identify(SUITE)
@@ -53,18 +54,32 @@ def test_every_way_to_end_is_a_row_with_its_reason(tmp_path):
         "exit": ("failed", "the process ended with exit code 5 and no result; last line of its log: begun exit"),
         "invalid": ("invalid", "3 calls where the plan says 4"),
         "nan": (
-            "failed",
-            "ValueError: a number in a record is finite; value is nan: leave it out and say why in `absent`",
+            "invalid",
+            "a number in a record is finite; value is nan: leave it out and say why in `absent`",
         ),
     }
     skipped = {record.attempt.reason for (_, size), record in found.items() if size == 13}
     assert skipped == {"13 brings bad luck"}
-    assert outcome.counts == {"ok": 2, "oom": 2, "failed": 4, "invalid": 1, "skipped": 8}
+    assert outcome.counts == {"ok": 2, "oom": 2, "failed": 3, "invalid": 2, "skipped": 8}
     assert found["fine", 1].facts == {"reference": "7"}
     assert found["fine", 1].machine["cores"] >= 1
     assert "ValueError: a | b" in (tmp_path / "cells" / found["raise", 1].cell.id / "log.txt").read_text()
-    assert len(said) == 17
+    assert len(said) == 18
     assert any("left" in line for line in said)
+    again = [record.cell.values["how"] for record in read(tmp_path / "records.jsonl").records]
+    assert {how for how in again if again.count(how) > 2} == {"kill"}  # sizes 1 and 13, and only this one once more
+
+
+def test_only_the_machines_faults_are_tried_again():
+    def attempt(reason, status="failed"):
+        return infrastructure(Attempt(status, reason))
+
+    assert attempt("the process was killed by SIGKILL")
+    assert attempt("RuntimeError: CUDA error: uncorrectable ECC error encountered")
+    assert not attempt("killed by the system for want of memory (SIGKILL)", "oom")
+    assert not attempt("the process was killed by SIGSEGV")
+    assert not attempt("not done after 600 s, killed", "timeout")
+    assert not attempt("ValueError: nothing")
 
 
 def test_a_cell_that_takes_too_long_is_killed_and_tried_again(tmp_path):
@@ -152,6 +167,36 @@ def test_killed_with_kill_9_the_same_command_finishes_the_missing_cells_only(tmp
     assert done.stdout.splitlines()[-1] == "5 2"
     assert [record.attempt.status for record in read(tmp_path / "records.jsonl").records] == ["ok"] * 5
     assert begun.read_text().split("\n")[3:] == ["fine 2", "fine 3", "fine 4", ""]
+
+
+def test_twenty_kills_at_random_lose_nothing_and_double_nothing(tmp_path):
+    sizes = [size for size in range(1, 80) if size not in (2, 13)]
+    command = [sys.executable, str(Path(__file__).with_name("killed_run.py")), str(tmp_path), ",".join(map(str, sizes))]
+    records = tmp_path / "records.jsonl"
+    lot = random.Random(7)
+    kills = 0
+    for _ in range(20):
+        lines = records.read_bytes().count(b"\n") if records.exists() else 0
+        with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+            more = lot.randint(0, 3)
+            wait_until(
+                lambda before=lines, more=more, process=process: (
+                    process.poll() is not None
+                    or (records.exists() and records.read_bytes().count(b"\n") > before + more)
+                )
+            )
+            time.sleep(lot.uniform(0, 0.05))
+            kills += process.poll() is None
+            process.kill()
+        journal = read(records)
+        assert len({record.cell.id for record in journal.records}) == len(journal.records)
+    assert kills >= 15
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1].split()[0] == str(len(sizes) + 1)
+    journal = read(records)
+    assert journal.torn == b""
+    assert [record.attempt.status for record in journal.records] == ["ok"] * (len(sizes) + 1)
+    assert len(journal.latest()) == len(sizes) + 1
 
 
 def wait_until(holds):

@@ -2,18 +2,23 @@ import pytest
 
 from bench.methods import METHODS
 from bench.suite import override, plan
-from bench.suites import MEASURES, POCKET, SUITES, settle
+from bench.suites import MEASURES, POCKET, SUITES, plan_of, settle, steps_of
 from bench.worker import WORKLOADS
 
 
 @pytest.mark.parametrize("name", SUITES)
-def test_every_suite_has_a_plan_that_can_run(name):
+def test_every_suite_belongs_to_a_workload_and_splits_its_tables_by_an_axis(name):
+    suite = SUITES[name]
+    assert suite.workload in WORKLOADS
+    assert suite.group in {*suite.axes, *suite.fixed}
+    assert all(item.cost > 0 for item in plan(suite, {}))
+
+
+@pytest.mark.parametrize("name", [name for name, suite in SUITES.items() if suite.workload == "pocket"])
+def test_every_suite_of_videos_has_a_plan_that_can_run(name):
     suite = SUITES[name]
     planned = plan(suite, {})
     assert [item.skip for item in planned] == [None] * len(planned)
-    assert all(item.cost > 0 for item in planned)
-    assert suite.workload in WORKLOADS
-    assert suite.group in {*suite.axes, *suite.fixed}
     assert planned[0].reference
     assert "pocket world" in suite.question
 
@@ -30,6 +35,31 @@ def test_the_pocket_suite_is_the_grid_it_promises():
                 assert (method, frames, 0, precision) in points
     references = [item.cell.values for item in plan(POCKET, {}) if item.reference]
     assert [(v["method"], v["frames"]) for v in references] == [("real", 16), ("real", 24), ("real", 32)]
+
+
+def test_the_main_table_is_at_equal_fe_and_holds_every_method():
+    planned = [item.cell.values for item in plan(SUITES["samplers"], {}) if not item.reference]
+    assert [values["method"] for values in planned] == list(METHODS)
+    assert {values["equal"] for values in planned} == {"fe"}
+    assert all(plan_of(values).fe / values["frames"] <= values["steps"] for values in planned)
+    for name in ("steps", "seconds"):
+        suite = SUITES[f"samplers-{name}"]
+        assert suite.group == "equal"
+        assert {item.cell.values["equal"] for item in plan(suite, {})} == {name}
+    at_equal_steps = [item.cell.values for item in plan(SUITES["samplers-steps"], {}) if not item.reference]
+    assert {steps_of(values) for values in at_equal_steps} == {SUITES["samplers"].fixed["steps"]}
+
+
+def test_the_ablation_crosses_all_of_vidrds_ideas_and_leaves_out_what_means_nothing():
+    planned = [item.cell.values for item in plan(SUITES["ablation"], {}) if not item.reference]
+    axes = ("reverse", "overlap", "alpha", "beta", "join")
+    points = {tuple(values[axis] for axis in axes) for values in planned}
+    assert len(points) == len(planned) == 2 * 3 * 2 * 2 + 2 * 3 * 2
+    assert not any(not reverse and join == "keep" for reverse, *_, join in points)
+    at_zero = override(SUITES["ablation"], ["overlap=0"])
+    assert {(item.cell.values["join"], item.cell.values["beta"]) for item in plan(at_zero, {})} == {("keep", 0.0)}
+    remedies = override(SUITES["ablation"], ["stages=constant", "guide=blend", "reverse=False"])
+    assert {item.skip for item in plan(remedies, {})} == {None}
 
 
 def test_an_overlap_means_something_to_methods_that_take_one_and_to_no_other():

@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 from toy_suite import TOYS, toy
 
-from bench.measure.memory import allocator_peaks, driver_reading, process_peak
+from bench.measure.memory import allocator_peaks, process_peak
+from bench.passes import gpu_passes
 from bench.record import Cell, canonical
 from bench.worker import WORKLOADS, attend
 
@@ -45,7 +46,7 @@ def test_a_run_and_its_worker_load_no_torch_of_their_own():
 
 
 def test_workloads_are_callable_and_named_by_their_cells():
-    assert set(WORKLOADS) == {"pocket"}
+    assert set(WORKLOADS) == {"pocket", "kernel"}
     assert Cell("toy", {}).workload in TOYS
 
 
@@ -60,7 +61,6 @@ def test_the_peak_of_a_process_is_its_own_and_not_its_parents():
 
 def test_without_a_gpu_its_readings_say_why_they_are_absent():
     assert [reading.bytes for reading in allocator_peaks("cpu")] == [None, None]
-    assert driver_reading("cpu") == (None, "no GPU memory is used on cpu")
 
 
 @pytest.mark.gpu
@@ -71,5 +71,7 @@ def test_on_a_gpu_the_driver_counts_more_than_the_allocator():
     allocated, reserved = allocator_peaks("cuda")
     assert allocated.bytes >= 2**28
     assert reserved.bytes >= allocated.bytes
-    driver = driver_reading("cuda")
-    assert driver.bytes is None or driver.bytes > reserved.bytes
+    found = gpu_passes(lambda: torch.ones(2**20, device="cuda").sum(), device="cuda", videos=1)
+    assert set(found.numbers) | set(found.absent) == {"driver_peak", "joules_per_video"}
+    assert "driver_peak" not in found.numbers or found.numbers["driver_peak"].value > reserved.bytes
+    assert "joules_per_video" not in found.numbers or found.numbers["joules_per_video"].value > 0

@@ -5,8 +5,20 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 
+from metrics.accumulate import FvdAccumulator
 from metrics.features import FeatureNetwork, Features, extract
-from metrics.fvd import frechet_score, fvd, fvd_floor, matched_frechet_score
+from metrics.fvd import (
+    frechet_floor,
+    frechet_infinity,
+    frechet_of_parts,
+    frechet_replicates,
+    frechet_score,
+    fvd,
+    fvd_floor,
+    fvd_infinity,
+    matched_frechet_score,
+)
+from metrics.statistics import Gaussian, deal
 
 
 @dataclass(frozen=True)
@@ -137,3 +149,85 @@ def test_the_order_of_rows_does_not_matter_to_matched_captions():
     whole = matched_frechet_score(real, fake, said, asked)
     assert shuffled.value == pytest.approx(whole.value, rel=1e-9)
     assert shuffled.high == pytest.approx(whole.high, rel=1e-6)
+
+
+def test_rows_fewer_than_features_have_an_interval_too():
+    random = np.random.default_rng(0)
+    x, y = random.standard_normal((30, 50)), random.standard_normal((35, 50)) + 1
+    score = frechet_score(x, y)
+    assert 0 < score.low < score.value < score.high
+    wide = np.concatenate([x, np.zeros((30, 5))], axis=1), np.concatenate([y, np.zeros((35, 5))], axis=1)
+    assert frechet_score(*wide) == pytest.approx(score, rel=1e-9)  # features that are always 0 say nothing
+    by_parts = [
+        [Gaussian.of(rows[hands == hand]) for hand in range(20)]
+        for rows, hands in ((rows, deal(np.arange(len(rows)))) for rows in (x, y))
+    ]
+    assert frechet_of_parts(*by_parts).score == pytest.approx(score, rel=1e-8)
+
+
+def test_endless_sets_of_one_distribution_are_0_apart():
+    random = np.random.default_rng(0)
+    trials = [
+        frechet_infinity(random.standard_normal((300, 8)), random.standard_normal((300, 8)), permutations=2)
+        for _ in range(12)
+    ]
+    points = [frechet_score(random.standard_normal((300, 8)), random.standard_normal((300, 8))).value for _ in range(4)]
+    assert abs(np.mean([trial.value for trial in trials])) < 0.3 * np.mean(points)
+    assert np.mean([trial.low <= 0 <= trial.high for trial in trials]) >= 0.7
+    step = frechet_infinity(random.standard_normal((300, 8)), random.standard_normal((300, 8)) + 1)
+    assert step.value == pytest.approx(8, rel=0.1)
+    assert step.low < 8 < step.high
+    few = random.standard_normal((20, 3))
+    assert frechet_infinity(few, few).low is None
+
+
+def test_fvd_of_endless_sets_takes_videos_and_needs_some():
+    real, fake = drawn(60), drawn(60, seed=1)
+    score = fvd_infinity(real, fake, network=NETWORK)
+    assert score.value < fvd(real, fake, network=NETWORK).value
+    with pytest.raises(ValueError, match=r"8 sizes from 0\.25 of 4 rows came: give more videos"):
+        frechet_infinity(np.eye(4), np.eye(4))
+
+
+def test_a_floor_of_rows_is_that_of_their_videos():
+    random = np.random.default_rng(0)
+    rows = np.repeat(random.standard_normal((40, 3)), 3, axis=0)
+    source = np.repeat(np.arange(40), 3)
+    assert frechet_floor(rows, 20, source).n == 60
+    assert frechet_floor(rows, 20, source).value == pytest.approx(frechet_floor(rows[::3], 20, ddof=0).value, rel=0.05)
+    with pytest.raises(ValueError, match="40 came: ask for n up to 20"):
+        frechet_floor(rows, 21, source)
+
+
+def test_pieces_and_workers_make_the_same_fvd_as_all_at_once():
+    real, fake = drawn(90), drawn(70, seed=1)
+    one = FvdAccumulator(NETWORK)
+    one.update(real=real, fake=fake)
+    first, second = FvdAccumulator(NETWORK), FvdAccumulator(NETWORK)
+    for start in range(0, 40, 7):
+        first.update(real=real[start : min(start + 7, 40)])
+    first.update(fake=fake[:50])
+    second.update(real=real[40:], fake=fake[50:])
+    first.merge(second)
+    whole = frechet_score(*(NETWORK.embed(videos).embedding for videos in (real, fake)))
+    for accumulator in (one, first):
+        score = accumulator.compute()
+        assert score.value == pytest.approx(whole.value, rel=1e-9)
+        assert score.n == 70
+        assert score.high - score.low == pytest.approx(whole.high - whole.low, rel=0.6)
+    first.reset()
+    with pytest.raises(ValueError, match="at least 2 samples in each set, 0 and 0 came"):
+        first.compute()
+    with pytest.raises(ValueError, match="only equal accumulators merge"):
+        first.merge(FvdAccumulator(NETWORK, ddof=0))
+
+
+def test_replicates_are_the_distances_with_one_group_left_out():
+    random = np.random.default_rng(0)
+    x, y = random.standard_normal((60, 3)), random.standard_normal((60, 3)) + 1
+    found = frechet_replicates(x, y)
+    hands = deal(np.arange(60))
+    left_out = found.left_out[1][4]
+    assert left_out == pytest.approx(frechet_score(x, y[hands != 4]).value, rel=1e-9)
+    assert [len(side) for side in found.left_out] == [20, 20]
+    assert frechet_replicates(x[:2], y[:2]).left_out == ([], [])

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from scipy.special import softmax
 
+from metrics.accumulate import IsAccumulator
 from metrics.inception_score import ceiling, inception_score, score_of_logits, score_of_probabilities
 from tests.metrics.goldens import class_logits, golden
 from tests.metrics.test_fvd import NETWORK, drawn
@@ -35,7 +36,15 @@ def test_score_agrees_with_published_implementations(n):
     tgan2 = values["tgan2.inception_score(logits,splits=10)"][f"N{n}"][0]
     assert score_of_probabilities(probabilities, splits=10).value == pytest.approx(tgan2, rel=1e-6)
     tgan = values["tgan.calc_inception(probs float64)"][f"N{n}"]
-    assert score_of_probabilities(probabilities).value == pytest.approx(tgan, rel=1e-5)  # its epsilons
+    assert score_of_probabilities(probabilities, epsilon=1e-7).value == pytest.approx(tgan, rel=1e-9)
+    for splits in (1, 10):
+        shuffled = values[f"stylegan-v.compute_isv(num_gen=N,splits={splits})"][f"N{n}"][0]
+        assert score_of_probabilities(probabilities, splits=splits, shuffle=42).value == pytest.approx(
+            shuffled, rel=1e-6
+        )
+        epsilon = values[f"tgan2.inception_score(logits,splits={splits})"][f"N{n}"][0]
+        found = score_of_probabilities(probabilities, splits=splits, epsilon=1e-20).value
+        assert found == pytest.approx(epsilon, rel=1e-6)
 
 
 def test_ceiling_is_below_the_number_of_classes_and_sinks_with_splits():
@@ -45,6 +54,8 @@ def test_ceiling_is_below_the_number_of_classes_and_sinks_with_splits():
     ]
     assert ceiling(101, 2048) == pytest.approx(reference["N2048_splits1"][0], abs=0.15)
     assert ceiling(101, 2048, splits=10) == pytest.approx(reference["N2048_splits10"][0], abs=0.4)
+    assert ceiling(101, 10000) == pytest.approx(reference["N10000_splits1"][0], abs=0.05)
+    assert ceiling(101, 10000, splits=20) == pytest.approx(reference["N10000_splits20"][0], abs=0.1)
     assert ceiling(12, 10**6) == pytest.approx(12, rel=1e-3)
 
 
@@ -77,3 +88,27 @@ def test_what_is_no_probability_is_refused():
         with pytest.raises(ValueError, match=f"1 to 4 splits, splits={splits} came"):
             score_of_probabilities(onehot(4, 2), splits=splits)
     assert score_of_probabilities(onehot(2, 2)).low is None
+
+
+def test_zero_probabilities_score_where_published_code_has_none():
+    assert score_of_probabilities(onehot(1000, 101), splits=1, shuffle=42).value == pytest.approx(100.95, abs=0.01)
+
+
+def test_pieces_and_workers_make_the_same_score_as_all_at_once():
+    videos = drawn(50)
+    whole = inception_score(videos, network=NETWORK, head="light")
+    first, second = IsAccumulator(NETWORK, head="light"), IsAccumulator(NETWORK, head="light")
+    first.update(videos[:13])
+    first.update(videos[13:30])
+    second.update(videos[30:])
+    first.merge(second)
+    score = first.compute()
+    assert score.value == pytest.approx(whole.value, rel=1e-9)
+    assert score.n == 50
+    assert score.low < score.value < score.high
+    with pytest.raises(ValueError, match="needs at least one video, none came"):
+        IsAccumulator(NETWORK, head="light").compute()
+    with pytest.raises(ValueError, match="has no head 'action'"):
+        IsAccumulator(NETWORK).update(videos)
+    with pytest.raises(ValueError, match="only equal accumulators merge"):
+        first.merge(IsAccumulator(NETWORK, head="dark"))

@@ -3,7 +3,19 @@
 import numpy as np
 import pytest
 
-from metrics.jitter import cycling, duplicates, flicker, jitter, light_jitter, motion, seam_phase, seam_ratio
+from metrics.jitter import (
+    cycling,
+    differences,
+    duplicates,
+    flicker,
+    jitter,
+    light_jitter,
+    motion,
+    saturation_drift,
+    seam_phase,
+    seam_ratio,
+    temporal_flickering,
+)
 from tests.metrics.goldens import chunked_videos, golden, jitter_videos, textured
 
 VIDEOS = jitter_videos()
@@ -31,7 +43,8 @@ def test_values_agree_with_the_written_formulas_and_with_vbench(name):
     video = VIDEOS[name]
     if vbench := golden("vbench_flicker.json").get(name):
         assert int(video.sum()) == vbench["checksum"]
-        assert 1 - flicker(video).value == pytest.approx(vbench["cal_score"], abs=1e-6)
+        np.testing.assert_allclose(255 * differences(video[0]), vbench["mae_seq"], rtol=1e-7)  # there in float32
+        assert temporal_flickering(video).value == pytest.approx(vbench["cal_score"], rel=1e-14)
     assert flicker(video).value == pytest.approx(expected["flicker"], rel=1e-12)
     assert jitter(video).value == pytest.approx(expected["jitter"], abs=1e-9)
     assert light_jitter(video).value == pytest.approx(expected["light_jitter"], abs=1e-9)
@@ -65,6 +78,22 @@ def test_jitter_knows_fade_noise_and_alternation():
     assert jitter(VIDEOS["noise8"]).value == pytest.approx(3**0.5 / 2, abs=0.02)
     assert light_jitter(VIDEOS["flicker10"]).value == pytest.approx(20 / 255, rel=1e-12)
     assert jitter(VIDEOS["shuffle"]).value > 4 * jitter(VIDEOS["translate2"]).value
+
+
+def test_temporal_flickering_is_flicker_turned_round():
+    videos = np.concatenate([VIDEOS[name] for name in ("static", "translate1", "shuffle")])
+    score, plain = temporal_flickering(videos), flicker(videos)
+    assert score == pytest.approx((1 - plain.value, 3, 1 - plain.high, 1 - plain.low), rel=1e-6)
+
+
+def test_saturation_drift_sees_colour_that_grows_and_not_light():
+    share = np.linspace(0, 1, 16)[:, None, None, None]
+    grey, colour = np.full((16, 4, 4, 3), 100.0), np.array([180.0, 100.0, 80.0])
+    burnt = (grey + share * (colour - 100)).astype(np.uint8)[None]
+    assert saturation_drift(burnt).value == pytest.approx(0.8 * 100 / 255, abs=0.01)  # quarters lie 12/15 apart
+    assert saturation_drift(burnt[:, ::-1]).value == -saturation_drift(burnt).value
+    assert saturation_drift(VIDEOS["brightness_ramp"]).value == 0
+    assert saturation_drift(VIDEOS["static"]).value == 0
 
 
 @pytest.mark.parametrize("measure", [flicker, jitter, light_jitter, motion])

@@ -6,7 +6,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.linalg import sqrtm
 
-from metrics.statistics import Gaussian, deal, frechet_distance, jackknife_interval, leave_one_out, mean_score
+from metrics.statistics import (
+    Gaussian,
+    Spread,
+    deal,
+    frechet_distance,
+    jackknife_interval,
+    leave_one_out,
+    mean_score,
+    subsample_interval,
+)
 from tests.metrics.goldens import feature_sets, golden
 
 
@@ -181,3 +190,80 @@ def test_leaving_one_out_is_merging_the_others():
     assert same(rest[2], parts[0].merge(parts[1]).merge(parts[3]))
     assert same(rest[3], parts[0].merge(parts[1]).merge(parts[2]))
     assert leave_one_out(parts[:2]) == [parts[1], parts[0]]
+
+
+@pytest.mark.parametrize(("n", "m", "features"), [(20, 30, 64), (20, 300, 64), (64, 65, 64), (200, 300, 8)])
+def test_rows_and_eigenvectors_make_the_same_distance(n, m, features):
+    x, y = cloud(n, features), cloud(m, features, seed=1) * 1.1
+    by_moments = frechet_distance(Gaussian.of(x), Gaussian.of(y))
+    assert frechet_distance(Spread.of(x), Spread.of(y)) == pytest.approx(by_moments, rel=1e-9)
+    assert frechet_distance(Spread.of(x), Gaussian.of(y)) == pytest.approx(by_moments, rel=1e-9)
+    zero = frechet_distance(Spread.of(x, ddof=0), Spread.of(y, ddof=0))
+    assert zero == pytest.approx(frechet_distance(Gaussian.of(x), Gaussian.of(y), ddof=0), rel=1e-9)
+    assert Spread.of(x).root.shape[1] == (n if n <= features else features)
+
+
+def test_few_samples_agree_with_the_nuclear_norm_of_a_published_check():
+    values = golden("frechet.json")["frechet"]["closed form nuclear norm of A B^T, ddof=1 float64 (not a peer)"]
+    x, y = feature_sets()["B_n50_d400_rankdef"]
+    for route in (Spread.of, lambda rows: Spread.of_gaussian(Gaussian.of(rows))):
+        assert frechet_distance(route(x), route(y)) == pytest.approx(values["B_n50_d400_rankdef"], rel=1e-10)
+
+
+def test_the_order_of_merging_changes_nothing_beyond_the_twelfth_digit():
+    random = np.random.default_rng(0)
+    rows = cloud(400, 12) * np.geomspace(1e-3, 1e3, 12) + 1e5
+    parts = [Gaussian.of(part) for part in np.array_split(rows, 37)]
+    whole = Gaussian.of(rows)
+    for _ in range(5):
+        pile = [parts[i] for i in random.permutation(len(parts))]
+        while len(pile) > 1:  # merge any two, as workers that finish at odd times do
+            i, j = sorted(random.choice(len(pile), 2, replace=False))
+            pile.append(pile.pop(j).merge(pile.pop(i)))
+        assert np.abs(pile[0].mean - whole.mean).max() <= 1e-12 * np.abs(whole.mean).max()
+        scale = np.sqrt(np.outer(np.diag(whole.scatter), np.diag(whole.scatter)))
+        assert (np.abs(pile[0].scatter - whole.scatter) / scale).max() <= 1e-12 * (
+            np.abs(rows) / rows.std(axis=0)
+        ).max()
+
+
+def test_the_naive_bootstrap_doubles_the_bias_and_left_out_groups_do_not():
+    random = np.random.default_rng(0)
+    n, features = 200, 16
+
+    def distance(a, b):
+        return frechet_distance(Spread.of(a), Spread.of(b))
+
+    points, resampled, halved = [], [], []
+    for _ in range(10):
+        x, y = random.standard_normal((n, features)), random.standard_normal((n, features))  # truly 0 apart
+        points.append(distance(x, y))
+        resampled += [distance(x[random.integers(n, size=n)], y[random.integers(n, size=n)]) for _ in range(6)]
+        low, high = subsample_interval(
+            points[-1],
+            [distance(x[random.permutation(n)[:100]], y[random.permutation(n)[:100]]) for _ in range(20)],
+            share=0.5,
+        )
+        halved.append((low + high) / 2)
+    assert np.mean(points) > 0.5  # all of it bias
+    assert np.mean(resampled) == pytest.approx(2 * np.mean(points), rel=0.12)
+    assert np.mean(halved) == pytest.approx(np.mean(points), rel=0.12)
+
+
+def test_subsampling_has_the_width_of_the_mean_s_own_interval():
+    random = np.random.default_rng(0)
+    values = random.standard_normal(400)
+    for share in (0.25, 0.5):
+        drawn = [values[random.permutation(400)[: int(400 * share)]].mean() for _ in range(4000)]
+        low, high = subsample_interval(values.mean(), drawn, share)
+        assert high - low == pytest.approx(2 * 1.96 * values.std() / 20, rel=0.06)
+        assert (low + high) / 2 == pytest.approx(values.mean(), abs=0.01)
+
+
+def test_spreads_of_one_sample_or_of_none_are_refused():
+    with pytest.raises(ValueError, match="at least 2 samples, 1 came"):
+        Spread.of(cloud(1, 3))
+    with pytest.raises(ValueError, match="none came"):
+        Spread.of(np.zeros((0, 3)))
+    with pytest.raises(ValueError, match="1 of 2 rows are not"):
+        Spread.of(np.array([[1.0, 2.0, 3.0], [1.0, np.nan, 3.0]]))

@@ -13,12 +13,12 @@ so no layer transposes or copies. Parameters carry the key names of the released
 """
 
 import math
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float, Num
+from jaxtyping import Float, Int, Num
 from torch import Tensor, nn
 
 Frames = Float[Tensor, "BT C H W"]
@@ -209,16 +209,50 @@ class FeedForward(nn.Module):
         return self.net[2](self.net[0](x))
 
 
+class TimeWindows(NamedTuple):
+    """Windows in which temporal attention sees a video that is longer than a clip (FreeNoise, arXiv 2310.15169)."""
+
+    index: Int[Tensor, "W F"]  # frames of each window
+    share: Float[Tensor, "W F"]  # weight of a window's answer for each of its frames; those of a frame add up to 1
+    frames: int  # of the whole video
+
+
+def in_windows(
+    layer: Callable[[Float[Tensor, "BF S D"], int], Float[Tensor, "BF S D"]],  # (tokens, frames) -> tokens
+    x: Float[Tensor, "BT S D"],
+    windows: TimeWindows,
+) -> Float[Tensor, "BT S D"]:
+    """Apply a layer over time to every window by itself; a frame's answers are averaged, in float32 at least.
+
+    Raises:
+        ValueError: the windows are those of a longer or shorter video.
+    """
+    if len(x) % windows.frames:
+        raise ValueError(
+            f"these windows are of {windows.frames} frames, {len(x)} frames came: open them for the video's own length"
+        )
+    exact = torch.promote_types(x.dtype, torch.float32)
+    index, share = windows.index.to(x.device), windows.share.to(x.device, exact)
+    count, frames = index.shape
+    cut = x.unflatten(0, (-1, windows.frames))[:, index]  # B W F S D
+    answers = layer(cut.flatten(0, 2), frames).unflatten(0, (-1, count, frames))
+    whole = torch.zeros(len(cut), windows.frames, *x.shape[1:], dtype=exact, device=x.device)
+    whole.index_add_(1, index.flatten(), (answers.to(exact) * share[..., None, None]).flatten(1, 2))
+    return whole.flatten(0, 1).to(x.dtype)
+
+
 class TransformerBlock(nn.Module):
     """Self-attention, cross-attention, temporal attention, feed-forward: the order of VidRD's architecture figure.
 
     `embed` adds the sinusoid of the frame index to the token stream itself, also for a single frame: so the released
-    weights were trained (their code adds it in place to a view of the stream).
+    weights were trained (their code adds it in place to a view of the stream). With `windows` set, positions and
+    temporal attention are those of each window, which begins at position 0.
     """
 
     def __init__(self, width: int, heads: int, context_width: int, *, embed: bool):
         super().__init__()
         self.embed = embed
+        self.windows: TimeWindows | None = None
         self.attn1 = Attention(width, heads)
         self.norm1 = nn.LayerNorm(width)
         self.attn2 = Attention(width, heads, context_width)
@@ -233,12 +267,16 @@ class TransformerBlock(nn.Module):
         """Tokens of frames in, tokens of frames out."""
         x = x + self.attn1.spatial(self.norm1(x))
         x = x + self.attn2.cross(self.norm2(x), context)
+        x = self._over_time(x, frames) if self.windows is None else in_windows(self._over_time, x, self.windows)
+        return x + self.ff(self.norm3(x))
+
+    def _over_time(self, x: Float[Tensor, "BT S D"], frames: int) -> Float[Tensor, "BT S D"]:
         if self.embed:
             position = frame_positions(frames, x.shape[-1], x)
             x = (x.unflatten(0, (-1, frames)) + position[:, None]).flatten(0, 1)
         if frames > 1:
             x = x + self.temp_attn.temporal(self.temp_norm(x), frames)
-        return x + self.ff(self.norm3(x))
+        return x
 
 
 class Transformer(nn.Module):

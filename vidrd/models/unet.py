@@ -1,6 +1,7 @@
 """VidRD's U-Net: Stable Diffusion's, with temporal layers between the spatial ones."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,7 +21,9 @@ from vidrd.models.blocks import (
     ResnetBlock,
     TemporalConv,
     TimestepEmbedding,
+    TimeWindows,
     Transformer,
+    TransformerBlock,
     Upsample,
     frames_of,
     group_norm,
@@ -251,6 +254,22 @@ class UNet3DConditionModel(ModelMixin, ConfigMixin):
 
         prediction = x.reshape(B, T, -1, H, W).transpose(1, 2)
         return UNetOutput(sample=prediction) if return_dict else (prediction,)
+
+    @contextmanager
+    def attend_in(self, windows: TimeWindows) -> Iterator[None]:
+        """While this is open, positions and temporal attention run window by window; the other layers see all frames.
+
+        However it ends, the network is as before.
+        """
+        blocks = [module for module in self.modules() if isinstance(module, TransformerBlock)]
+        before = [block.windows for block in blocks]
+        try:
+            for block in blocks:
+                block.windows = windows
+            yield
+        finally:
+            for block, were in zip(blocks, before, strict=True):
+                block.windows = were
 
     def _embed_time(self, timestep: Num[Tensor, "..."], batch: int, dtype: torch.dtype) -> Float[Tensor, "B t D"]:
         """One embedding a sample (t = 1) or one a frame."""

@@ -11,6 +11,7 @@ from diffusers.models.modeling_outputs import AutoencoderKLOutput
 from diffusers.models.modeling_utils import ModelMixin
 from jaxtyping import Float
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from vidrd.models.blocks import (
     Downsample,
@@ -136,12 +137,16 @@ class Decoder(nn.Module):
         )
         self.conv_norm_out = nn.GroupNorm(groups, down[-1], 1e-6)
         self.conv_out = nn.Conv2d(down[-1], out_channels, 3, padding=1)
+        self.gradient_checkpointing = False
 
     def forward(self, x: Frames, frames: int) -> OtherFrames:
         """Latents in, frames out."""
         x = self.mid_block(self.conv_in(x))
         for stage in self.up_blocks:
-            x = stage(x, frames)
+            if self.gradient_checkpointing and torch.is_grad_enabled():
+                x = checkpoint(stage, x, frames, use_reentrant=False)
+            else:
+                x = stage(x, frames)
         return self.conv_out(F.silu(normalise(x, self.conv_norm_out)))
 
 
@@ -154,7 +159,7 @@ class AutoencoderKLTemporal(ModelMixin, ConfigMixin):
     Source: arXiv 2309.03549 (abstract: temporal layers injected into the decoder); key names of the release.
     """
 
-    _supports_gradient_checkpointing = False
+    _supports_gradient_checkpointing = True
 
     @register_to_config
     def __init__(

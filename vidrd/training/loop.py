@@ -1,24 +1,29 @@
 """One training loop for every stage.
 
 What happens in a step depends on the recipe's seed and the step's number alone (batch, noise, dropout), so a run that
-was cut off and resumed is, bit for bit on one machine, the run that was not.
+was cut off and resumed is, bit for bit on one machine, the run that was not. Under `accelerate launch` every process
+runs it on its part of each batch.
 """
 
 import hashlib
 import json
 import os
-import time
-from collections.abc import Callable, Mapping
+import signal
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
-from accelerate import Accelerator
+from accelerate import Accelerator, DistributedType
 from diffusers.optimization import get_cosine_schedule_with_warmup
 from diffusers.training_utils import EMAModel
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import Tensor, nn
+
+from vidrd.training.log import RunLog, peak_bytes
+from vidrd.training.settings import Stopped
 
 StepLoss = Callable[[int, torch.Generator], tuple[Tensor, dict[str, Tensor]]]  # step -> loss, what to log
 
@@ -39,6 +44,29 @@ class Recipe:
     save_every: int = 250  # steps
 
 
+_KINDS = (DistributedType.NO, DistributedType.MULTI_GPU, DistributedType.MULTI_CPU)
+
+
+class Show(NamedTuple):
+    """What to draw now and then, with the averaged weights in place."""
+
+    every: int  # steps
+    draw: Callable[[int], None]  # of the number of finished steps
+
+
+class Objective(nn.Module):
+    """The networks of a stage with what they minimise: one module, whose forward pass DDP can watch."""
+
+    def __init__(self, networks: Mapping[str, nn.Module], loss: StepLoss):
+        super().__init__()
+        self.networks = nn.ModuleDict(networks)
+        self._loss = loss
+
+    def forward(self, step: int, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
+        """The loss of a step."""
+        return self._loss(step, generator)
+
+
 def fit(
     modules: Mapping[str, nn.Module],
     loss: StepLoss,
@@ -46,60 +74,80 @@ def fit(
     folder: Path,
     *,
     log_every: int = 20,  # steps
+    show: Show | None = None,
+    tensorboard: bool = False,
 ) -> None:
     """Train the parameters of `modules` that require a gradient; leave the averaged weights in them.
 
-    Writes `log.jsonl` (one line every `log_every` steps) and `state.pt` into `folder`; finds them there to resume.
+    Writes `log.jsonl` (one line every `log_every` steps), TensorBoard events if asked, and `state.pt` into `folder`;
+    finds them there to resume. Where several processes run it, the gradients are the mean of theirs, so `loss` should
+    be the mean over this process's part of the batch.
 
     Raises:
-        ValueError: `folder` holds a run of another recipe, or the loss is no longer finite.
+        ValueError: `folder` holds a run of another recipe, the loss is no longer finite, or accelerate is set to
+            something else than DDP.
+        Stopped: on SIGTERM, once the step is finished and the state saved.
     """
     folder.mkdir(parents=True, exist_ok=True)
     accelerator = Accelerator(mixed_precision=recipe.precision)
+    if accelerator.distributed_type not in _KINDS:
+        raise ValueError(
+            f"several processes train by DDP, accelerate is set to {accelerator.distributed_type.value}: launch with "
+            "--multi_gpu, or without --config_file"
+        )
+    objective: nn.Module = Objective(modules, loss).to(accelerator.device)
     parameters = {
         f"{name}.{key}": p for name, m in modules.items() for key, p in m.named_parameters() if p.requires_grad
     }
-    optimizer = torch.optim.AdamW(
-        list(parameters.values()), recipe.learning_rate, betas=(0.9, 0.99), weight_decay=recipe.weight_decay
-    )
+    trained = list(parameters.values())
+    optimizer = torch.optim.AdamW(trained, recipe.learning_rate, betas=(0.9, 0.99), weight_decay=recipe.weight_decay)
     schedule = get_cosine_schedule_with_warmup(optimizer, recipe.warmup, recipe.steps)
-    ema = EMAModel(list(parameters.values()), decay=recipe.ema)
-    first = _resume(folder, recipe, parameters, optimizer, schedule, ema)
+    ema = EMAModel(trained, decay=recipe.ema)
+    state = _State(folder / "state.pt", recipe, parameters, optimizer, schedule, ema, accelerator.scaler)
+    first = state.load()
     optimizer = accelerator.prepare(optimizer)
+    if accelerator.num_processes > 1:
+        objective = accelerator.prepare_model(objective)
     for module in modules.values():
         module.train()
 
-    started, sums, counted = time.perf_counter(), dict[str, Tensor](), 0
-    with (folder / "log.jsonl").open("a") as log, _progress(folder.name, recipe.steps, first) as advance:
+    sums, counted = dict[str, Tensor](), 0
+    log = RunLog(folder, recipe.steps, first, writes=accelerator.is_main_process, tensorboard=tensorboard)
+    with log, _stop_requests() as stop_requested:
         for step in range(first, recipe.steps):
             generator = keyed_generator(recipe.seed, step)
-            torch.manual_seed(generator.initial_seed())  # dropout reads the global generator
+            torch.manual_seed(generator.initial_seed() + accelerator.process_index)  # dropout reads the global one
             with accelerator.autocast():
-                value, parts = loss(step, generator)
+                value, parts = objective(step, generator)
             accelerator.backward(value)
-            accelerator.clip_grad_norm_(list(parameters.values()), recipe.clip_norm)
+            accelerator.clip_grad_norm_(trained, recipe.clip_norm)
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
             schedule.step()
-            ema.step(list(parameters.values()))
+            ema.step(trained)
 
-            counted += 1
+            done, counted = step + 1, counted + 1
             for key, part in {"loss": value, **parts}.items():
                 sums[key] = sums.get(key, torch.zeros((), device=part.device)) + part.detach().float()
-            if (step + 1) % log_every == 0 or step + 1 == recipe.steps:
-                means = {key: round(float(total) / counted, 6) for key, total in sums.items()}
-                seconds = round((time.perf_counter() - started) / (step + 1 - first), 4)
+            stop = _any(stop_requested(), accelerator)
+            if done % log_every == 0 or done == recipe.steps or stop:
+                means = {key: round(float(accelerator.reduce(s, "mean")) / counted, 6) for key, s in sums.items()}
                 if not all(abs(mean) < float("inf") for mean in means.values()):
                     raise ValueError(f"the loss must stay finite; after step {step} it is {means}: lower learning_rate")
-                log.write(json.dumps({"step": step + 1, **means, "seconds_per_step": seconds}, allow_nan=False) + "\n")
-                log.flush()
-                advance(step + 1, means["loss"])
+                log.write(done, means, peak_bytes=peak_bytes())
                 sums, counted = {}, 0
-            if (step + 1) % recipe.save_every == 0 or step + 1 == recipe.steps:
-                _save(folder, recipe, step + 1, parameters, optimizer, schedule, ema)
-    ema.copy_to(list(parameters.values()))
+            if (done % recipe.save_every == 0 or done == recipe.steps or stop) and accelerator.is_main_process:
+                state.save(done)
+            if stop and done < recipe.steps:
+                accelerator.wait_for_everyone()
+                raise Stopped(f"stopped after step {done} of {recipe.steps}; the same command goes on from there")
+            if show and accelerator.is_main_process and (done % show.every == 0 or done == recipe.steps):
+                with _averaged(ema, trained, modules):
+                    show.draw(done)
+    ema.copy_to(trained)
     for module in modules.values():
         module.eval()
+    accelerator.wait_for_everyone()
 
 
 def keyed_generator(*key: int | str) -> torch.Generator:
@@ -108,69 +156,92 @@ def keyed_generator(*key: int | str) -> torch.Generator:
     return torch.Generator().manual_seed(int.from_bytes(digest, "big") >> 1)
 
 
-def _save(
-    folder: Path, recipe: Recipe, step: int, parameters: Mapping[str, Tensor], optimizer: Any, schedule: Any, ema: Any
-) -> None:
-    state = {
-        "recipe": json.dumps(asdict(recipe)),
-        "step": step,
-        "parameters": {key: p.detach() for key, p in parameters.items()},
-        "optimizer": optimizer.state_dict(),
-        "schedule": schedule.state_dict(),
-        "ema": ema.state_dict(),
-    }
-    beside = folder / "state.pt.part"
-    torch.save(state, beside)
-    os.replace(beside, folder / "state.pt")
+class _State(NamedTuple):
+    """All that a resumed run needs, as one file."""
 
+    path: Path
+    recipe: Recipe
+    parameters: Mapping[str, Tensor]
+    optimizer: Any
+    schedule: Any
+    ema: Any
+    scaler: Any  # of fp16's losses; None otherwise
 
-def _resume(
-    folder: Path, recipe: Recipe, parameters: Mapping[str, Tensor], optimizer: Any, schedule: Any, ema: Any
-) -> int:
-    """Load the state of an earlier run of the same recipe; the step to go on with."""
-    path = folder / "state.pt"
-    if not path.exists():
-        return 0
-    state = torch.load(path, weights_only=True)
-    if json.loads(state["recipe"]) != asdict(recipe):
-        raise ValueError(
-            f"{folder} holds a run of another recipe ({state['recipe']}): name another folder, or delete it to restart"
+    def save(self, step: int) -> None:
+        """Write beside, then rename."""
+        beside = self.path.with_suffix(".pt.part")
+        torch.save(
+            {
+                "recipe": json.dumps(asdict(self.recipe)),
+                "step": step,
+                "parameters": {key: p.detach() for key, p in self.parameters.items()},
+                "optimizer": self.optimizer.state_dict(),
+                "schedule": self.schedule.state_dict(),
+                "ema": self.ema.state_dict(),
+                "scaler": self.scaler.state_dict() if self.scaler else None,
+            },
+            beside,
         )
-    with torch.no_grad():
-        for key, p in parameters.items():
-            p.copy_(state["parameters"][key])
-    optimizer.load_state_dict(state["optimizer"])
-    schedule.load_state_dict(state["schedule"])
-    ema.load_state_dict(state["ema"])
-    return int(state["step"])
+        os.replace(beside, self.path)
+
+    def load(self) -> int:
+        """Put an earlier run's state into place, if there is one of the same recipe; the step to go on with."""
+        if not self.path.exists():
+            return 0
+        state = torch.load(self.path, weights_only=True, map_location="cpu")
+        # How often it saves changes nothing of what it learns.
+        if {**json.loads(state["recipe"]), "save_every": 0} != {**asdict(self.recipe), "save_every": 0}:
+            raise ValueError(
+                f"{self.path.parent} holds a run of another recipe ({state['recipe']}): name another folder, or delete "
+                "it to restart"
+            )
+        if state["parameters"].keys() != self.parameters.keys():
+            raise ValueError(
+                f"{self.path.parent} holds a run that trained other layers: name another folder, or delete it"
+            )
+        with torch.no_grad():
+            for key, p in self.parameters.items():
+                p.copy_(state["parameters"][key])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.schedule.load_state_dict(state["schedule"])
+        self.ema.load_state_dict(state["ema"])
+        self.ema.to(device=next(iter(self.parameters.values())).device)
+        if self.scaler and state.get("scaler"):
+            self.scaler.load_state_dict(state["scaler"])
+        return int(state["step"])
 
 
-class _progress:  # noqa: N801 - used as a function
-    """A bar with an estimate on a terminal; a line now and then elsewhere."""
+@contextmanager
+def _averaged(ema: EMAModel, trained: list[nn.Parameter], modules: Mapping[str, nn.Module]) -> Iterator[None]:
+    """The averaged weights and evaluation mode; then as before."""
+    ema.store(trained)
+    ema.copy_to(trained)
+    for module in modules.values():
+        module.eval()
+    try:
+        yield
+    finally:
+        ema.restore(trained)
+        for module in modules.values():
+            module.train()
 
-    def __init__(self, name: str, steps: int, first: int):
-        self.bar = Progress(
-            TextColumn("{task.description}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TextColumn("loss {task.fields[loss]:.4f}"),
-            TimeRemainingColumn(),
-        )
-        self.task = self.bar.add_task(name, total=steps, completed=first, loss=float("nan"))
-        self.name, self.steps, self.first = name, steps, first
-        self.started = self.said = time.perf_counter()
 
-    def __enter__(self) -> Callable[[int, float], None]:
-        self.bar.start()
-        return self.advance
+@contextmanager
+def _stop_requests() -> Iterator[Callable[[], bool]]:
+    """Note SIGTERM instead of dying of it; only a main thread can."""
+    asked = threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        yield asked.is_set
+        return
+    before = signal.signal(signal.SIGTERM, lambda number, frame: asked.set())
+    try:
+        yield asked.is_set
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
-    def __exit__(self, *exc: object) -> None:
-        self.bar.stop()
 
-    def advance(self, step: int, loss: float) -> None:
-        self.bar.update(self.task, completed=step, loss=loss)
-        now = time.perf_counter()
-        if not self.bar.console.is_terminal and now - self.said > 30:
-            left = (now - self.started) / (step - self.first) * (self.steps - step)
-            print(f"{self.name}: step {step} of {self.steps}, loss {loss:.4f}, {left / 60:.1f} min left", flush=True)
-            self.said = now
+def _any(flag: bool, accelerator: Accelerator) -> bool:
+    """Whether any process says so."""
+    if accelerator.num_processes == 1:
+        return flag
+    return bool(accelerator.reduce(torch.tensor(float(flag), device=accelerator.device), "sum") > 0)

@@ -1,5 +1,8 @@
 """What each training stage minimises; each a function of tensors, with its randomness handed in."""
 
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int
@@ -19,6 +22,31 @@ def diffusion_target(
     signal, sigma = (a.view(-1, 1, 1, 1, 1) for a in (alphas.sqrt(), (1 - alphas).sqrt()))
     noisy = signal * latents + sigma * noise
     return noisy, noise if prediction_type == "epsilon" else signal * noise - sigma * latents
+
+
+def snr_weights(
+    alphas: Float[Tensor, " B"],  # cumulative product of 1 - beta at each sample's timestep
+    gamma: float,
+    prediction_type: str,  # epsilon | v_prediction
+) -> Float[Tensor, " B"]:
+    """Weights min(SNR, gamma) / SNR for epsilon and min(SNR, gamma) / (SNR + 1) for v: levels that conflict less.
+
+    Source: Hang et al. 2023, arXiv 2303.09556, section 3.4; at zero signal the weight of v is its limit, 0.
+    """
+    snr = alphas / (1 - alphas).clamp(min=1e-12)
+    floor = snr.clamp(max=gamma)
+    return floor / (snr + 1) if prediction_type == "v_prediction" else floor / snr.clamp(min=1e-12)
+
+
+def denoising_error(
+    prediction: Float[Tensor, "B C T H W"],
+    target: Float[Tensor, "B C T H W"],
+    weights: Float[Tensor, " B"] | None = None,  # of the samples; None: all 1
+) -> Float[Tensor, ""]:
+    """Mean squared error, in float32."""
+    if weights is None:
+        return F.mse_loss(prediction.float(), target)
+    return (F.mse_loss(prediction.float(), target, reduction="none").mean(dim=(1, 2, 3, 4)) * weights).mean()
 
 
 def draw_timesteps(count: int, timesteps: int, generator: torch.Generator) -> Int[Tensor, " B"]:
@@ -93,3 +121,87 @@ def decoded_clip_loss(
     change = (fake.diff(dim=2) - clips.diff(dim=2)).abs().mean()
     fool, judge = adversarial(discriminator, clips, fake)
     return error + change + weight * fool + judge, {"l1": error, "change": change, "fool": fool, "judge": judge}
+
+
+# Distance of frames (N 3 H W in [-1, 1]) as a network sees them: 0 for equal ones.
+PerceptualLoss = Callable[[Tensor, Tensor], Tensor]
+
+
+class FeatureDistance(nn.Module):
+    """Mean squared distance between unit-length features of VGG16's five stages.
+
+    The learned weights of LPIPS are not here: every channel counts the same, as in its baseline.
+    Source: Zhang et al. 2018, arXiv 1801.03924, equation 1 with w = 1.
+    """
+
+    STAGES = (3, 8, 15, 22, 29)  # last activation before each pooling of VGG16
+
+    def __init__(self, features: nn.Sequential):
+        super().__init__()
+        self.features = features.eval().requires_grad_(False)
+        self.register_buffer("mean", torch.tensor([0.485, 0.456, 0.406]).view(1, 3, 1, 1), persistent=False)
+        self.register_buffer("spread", torch.tensor([0.229, 0.224, 0.225]).view(1, 3, 1, 1), persistent=False)
+
+    def forward(self, fake: Float[Tensor, "N 3 H W"], real: Float[Tensor, "N 3 H W"]) -> Float[Tensor, ""]:
+        """Mean over frames, stages and places."""
+        x = ((torch.cat([fake, real]) + 1) / 2 - self.mean) / self.spread
+        total = x.new_zeros(())
+        for index, layer in enumerate(self.features):
+            x = layer(x)
+            if index in self.STAGES:
+                a, b = F.normalize(x, dim=1).chunk(2)
+                total = total + ((a - b) ** 2).sum(1).mean()
+            if index == self.STAGES[-1]:
+                break
+        return total / len(self.STAGES)
+
+
+@dataclass(frozen=True)
+class DecoderLoss:
+    """What a decoder stage minimises: a weighted sum, whose parts can be left out by the weight 0.
+
+    Source: Esser et al. 2021 (VQGAN), section 3.1: reconstruction, perception, a patch discriminator that sets in late
+    and whose weight is balanced by the gradients at the decoder's last layer; Video LDM (arXiv 2304.08818), section
+    3.1.1: the discriminator sees clips.
+    """
+
+    weights: Mapping[str, float] = field(default_factory=lambda: {"l1": 1.0, "change": 1.0, "adversarial": 0.02})
+    perceptual: PerceptualLoss | None = None
+    starts: int = 0  # step from which on the discriminator is trained and counts
+    balanced: bool = False  # scale the adversarial term to the gradient of all others at the decoder's last layer
+
+    def __post_init__(self) -> None:
+        known = {"l1", "change", "perceptual", "adversarial"}
+        if not set(self.weights) <= known:
+            raise ValueError(f"a decoder's loss is made of {', '.join(sorted(known))}: got {', '.join(self.weights)}")
+        if self.weights.get("perceptual") and self.perceptual is None:
+            raise ValueError("the perceptual loss needs a network: pass the weights of VGG16, or give it the weight 0")
+
+    def __call__(
+        self,
+        decoded: Float[Tensor, "N C H W"],
+        clips: Float[Tensor, "B C T H W"],
+        discriminator: nn.Module,
+        step: int,
+        at: Tensor,  # where `balanced` compares gradients: the decoder's last weight, or where frozen its output
+    ) -> tuple[Float[Tensor, ""], dict[str, Float[Tensor, ""]]]:
+        """The loss and its parts, each unweighted."""
+        B, C, T, H, W = clips.shape
+        frames = clips.transpose(1, 2).reshape(B * T, C, H, W)
+        fake = decoded.reshape(B, T, C, H, W).transpose(1, 2)
+        parts = {
+            "l1": (fake - clips).abs().mean(),
+            "change": (fake.diff(dim=2) - clips.diff(dim=2)).abs().mean() if T > 1 else clips.new_zeros(()),
+        }
+        if self.perceptual is not None:
+            parts["perceptual"] = self.perceptual(decoded, frames)
+        error = sum((self.weights.get(name, 0.0) * part for name, part in parts.items()), clips.new_zeros(()))
+        weight = self.weights.get("adversarial", 0.0)
+        if not weight:
+            return error, parts
+        fool, judge = adversarial(discriminator, clips, fake)
+        on = float(step >= self.starts)
+        if self.balanced and on:
+            of_error, of_fool = (torch.autograd.grad(x, at, retain_graph=True)[0].norm() for x in (error, fool))
+            weight = weight * (of_error / (of_fool + 1e-4)).clamp(max=1e4).detach()
+        return error + on * (weight * fool + judge), {**parts, "fool": fool, "judge": judge}

@@ -24,6 +24,7 @@ from vidrd.training.loop import Recipe, fit
 from vidrd.training.losses import (
     Discriminator,
     decoded_clip_loss,
+    denoising_error,
     diffusion_target,
     draw_timesteps,
     kl,
@@ -31,7 +32,7 @@ from vidrd.training.losses import (
 )
 
 # The CPU's fused kernel is slow backwards in bf16 (a third of a step of the pocket network); on a GPU all may serve.
-_ATTENTION = [SDPBackend.MATH] if not torch.cuda.is_available() else [*SDPBackend.__members__.values()]
+ATTENTION_KERNELS = [SDPBackend.MATH] if not torch.cuda.is_available() else [*SDPBackend.__members__.values()]
 
 
 class Labelled(NamedTuple):
@@ -57,10 +58,10 @@ def train_vae(
     """Learn encoder and decoder from single frames; the temporal layers stay the identity."""
 
     def loss(step: int, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
-        frames = frames_of(pixels(recipe.batch, 1, generator).clips)
+        frames = frames_of(pixels(recipe.batch, 1, generator).clips.to(vae.device))
         posterior = vae.encode(frames).latent_dist
         mean, logvar = posterior.mean.float(), posterior.logvar.float()
-        latents = mean + (0.5 * logvar).exp() * torch.randn(mean.shape, generator=generator)
+        latents = mean + (0.5 * logvar).exp() * torch.randn(mean.shape, generator=generator).to(mean.device)
         rebuilt = vae.decode(latents).sample.float()
         error, spread = reconstruction(rebuilt, frames), kl(mean, logvar)
         return error + kl_weight * spread, {"mse": F.mse_loss(rebuilt, frames), "kl": spread}
@@ -87,9 +88,13 @@ def train_text_encoder(
 
     def loss(step: int, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
         captions, labels = sentences(recipe.batch, generator)
-        logits = heads(encode(captions, tokenizer, text_encoder).mean(1)).float().split([*classes.values()], dim=1)
-        wrong = {name: F.cross_entropy(part, labels[name]) for name, part in zip(classes, logits, strict=True)}
-        return sum(wrong.values(), torch.zeros(())), wrong
+        device = heads.weight.device
+        context = encode(captions, tokenizer, text_encoder, device)
+        logits = heads(context.mean(1)).float().split([*classes.values()], dim=1)
+        wrong = {
+            name: F.cross_entropy(part, labels[name].to(device)) for name, part in zip(classes, logits, strict=True)
+        }
+        return sum(wrong.values(), torch.zeros((), device=device)), wrong
 
     fit({"text_encoder": text_encoder, "heads": heads}, loss, recipe, folder)
 
@@ -113,20 +118,26 @@ def train_denoiser(
     network = torch.compile(unet) if compiled else unet
 
     def loss(step: int, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
+        device = next(unet.parameters()).device
+        text_encoder.to(device)
         clips, captions = latents(recipe.batch, frames, generator)
         drop = (torch.rand(len(captions), generator=generator) < caption_drop).tolist()
         with torch.no_grad():
-            context = encode(["" if d else c for c, d in zip(captions, drop, strict=True)], tokenizer, text_encoder)
+            said = ["" if d else c for c, d in zip(captions, drop, strict=True)]
+            context = encode(said, tokenizer, text_encoder, device)
         timesteps = draw_timesteps(len(clips), len(alphas), generator)
         noise = torch.randn(clips.shape, generator=generator)
-        noisy, target = diffusion_target(clips, noise, alphas[timesteps], prediction_type)
+        noisy, target = diffusion_target(
+            clips.to(device), noise.to(device), alphas[timesteps].to(device), prediction_type
+        )
+        timesteps = timesteps.to(device)
         if isinstance(unet, UNet3DConditionModel):
             prediction = network(noisy, timesteps, context).sample
         else:
             prediction = network(channels_last(noisy[:, :, 0]), timesteps, context).sample[:, :, None]
-        return F.mse_loss(prediction.float(), target), {}
+        return denoising_error(prediction, target), {}
 
-    with sdpa_kernel(_ATTENTION):
+    with sdpa_kernel(ATTENTION_KERNELS):
         fit({"unet": unet}, loss, recipe, folder)
 
 
@@ -144,10 +155,11 @@ def train_decoder(
     discriminator = Discriminator()
 
     def loss(step: int, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
-        clips = pixels(recipe.batch, frames, generator).clips
+        clips = pixels(recipe.batch, frames, generator).clips.to(vae.device)
         with torch.no_grad():
             latents = vae.encode(frames_of(clips)).latent_dist.mode().float()
-            noise = torch.randn(latents.shape, generator=generator) * latent_noise / vae.config.scaling_factor
+            noise = torch.randn(latents.shape, generator=generator).to(vae.device)
+            noise = noise * latent_noise / vae.config.scaling_factor
         decoded = vae.decode(latents + noise, num_frames=frames).sample.float()
         return decoded_clip_loss(decoded, clips, discriminator, adversarial_weight)
 
@@ -174,7 +186,8 @@ def encode_clips(
 ) -> Float[Tensor, "B D T h w"]:
     """Unscaled latents (the distributions' means) of videos, `chunk` frames at a time."""
     B, _, T, _, _ = videos.shape
-    latents = torch.cat([vae.encode(part).latent_dist.mode().float() for part in frames_of(videos).split(chunk)])
+    parts = frames_of(videos).split(chunk)
+    latents = torch.cat([vae.encode(part.to(vae.device)).latent_dist.mode().float().to(part.device) for part in parts])
     return latents.unflatten(0, (B, T)).transpose(1, 2)
 
 

@@ -1,0 +1,153 @@
+"""FreeNoise (arXiv 2310.15169): one pass over all frames, from shuffled repeats of one clip's noise.
+
+The network sees the whole video, but its temporal attention sees it in overlapping windows of the length that it was
+trained on; all other layers run once.
+"""
+
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+import torch
+
+from baselines.priors import Tied, reschedule
+from baselines.windows import WEIGHTS, Weights, cover, floor_cover, places, profile, shares
+from vidrd.denoiser import Denoiser, WindowedDenoiser
+from vidrd.models.blocks import TimeWindows
+from vidrd.noise import KeyedNoise, Noise, video_noise
+from vidrd.sampling import Announce, OnEvent, Origin, Plan, Request, Result, check_fits
+from vidrd.schedule import Schedule
+
+Compat = Literal["paper", "official", "diffusers"]
+
+
+@dataclass(frozen=True)
+class Options:
+    """What may vary; the defaults are the paper's.
+
+    Raises:
+        ValueError: a parameter out of its range.
+    """
+
+    stride: int | None = None  # frames from window to window, and a chunk of the shuffle; None: a quarter of a clip
+    weights: Weights = "pyramid"  # of a window's frames in the mean of the windows
+    noise: Literal["rescheduled", "iid"] = "rescheduled"
+    attention: Literal["windows", "full"] = "windows"
+    compat: Compat = "paper"  # "official": one noise for all videos; "diffusers": its mixin's last window
+
+    def __post_init__(self) -> None:
+        if self.stride is not None and self.stride < 1:
+            raise ValueError(f"windows move on by at least 1 frame: got a stride of {self.stride}")
+        for name, allowed in (
+            ("weights", WEIGHTS),
+            ("noise", ("rescheduled", "iid")),
+            ("attention", ("windows", "full")),
+            ("compat", get_args(Compat)),
+        ):
+            if getattr(self, name) not in allowed:
+                raise ValueError(f"{name} is one of {', '.join(allowed)}: got {getattr(self, name)!r}")
+
+
+def stride_of(clip: int, options: Options) -> int:
+    """The stride for clips of so many frames.
+
+    Raises:
+        ValueError: it is longer than a clip, and would leave frames out.
+    """
+    stride = max(1, clip // 4) if options.stride is None else options.stride
+    if stride > clip:
+        raise ValueError(f"windows of {clip} frames move on by at most that: got {stride}, try {max(1, clip // 4)}")
+    return stride
+
+
+def plan(request: Request, steps: int, options: Options) -> Plan:
+    """One window of all N frames (of a clip at least): fe per frame = steps; windowed attention is not counted.
+
+    Raises:
+        ValueError: the stride is longer than a clip, or `compat` cannot make that length.
+    """
+    clip, frames = request.clip, request.frames
+    stride = stride_of(clip, options)
+    if options.compat != "paper":
+        floor_cover(frames, clip, stride)  # says so if the video is shorter than a clip
+    if options.compat == "official" and (frames - clip) % stride:
+        raise ValueError(
+            f"the official code needs {clip} frames and whole strides of {stride}: got {frames}, "
+            f"try {frames - (frames - clip) % stride}"
+        )
+    length = max(frames, clip)
+    return Plan(
+        calls=steps,
+        fe=steps * length,
+        windows=((0, length),),
+        seams=(),
+        frames=tuple(Origin(0, frame) for frame in range(frames)),
+        drawn=tuple((first, first + clip) for first in range(0, frames, clip)),
+    )
+
+
+def attention_windows(frames: int, clip: int, options: Options) -> TimeWindows:
+    """Windows that see every frame, the last one shifted back; the shares of each frame add up to 1.
+
+    compat="diffusers": where the last window is shifted back, that mixin counts it for the last frames alone, and
+    divides these by the weight of one of them, so that the very last ones are scaled down.
+    """
+    stride = stride_of(clip, options)
+    starts = cover(frames, clip, stride)
+    index, weights = places(starts, clip), profile(options.weights, clip, clip - stride)
+    share = shares(index, weights, frames)
+    tail = (frames - clip) % stride
+    if options.compat == "diffusers" and tail:
+        share[:-1] = shares(index[:-1], weights, frames)
+        share[-1] = 0
+        share[-1, -tail:] = weights[-tail:] / weights[-tail]
+    return TimeWindows(index, share, frames)
+
+
+@torch.no_grad()
+def sample(
+    denoise: Denoiser,
+    schedule: Schedule,
+    request: Request,
+    options: Options = Options(),
+    *,
+    noise: Noise | None = None,  # None: KeyedNoise(request.seeds)
+    on_event: OnEvent | None = None,  # told of every call and step; may raise Cancelled
+    device: torch.device | str | None = None,  # of the latents, where the network is; None: the CPU
+    dtype: torch.dtype | None = None,  # of the latents; None: float32
+) -> Result:
+    """Plain DDIM on rescheduled noise, temporal attention in windows (section 4.2 of the paper).
+
+    A `WindowedDenoiser` is asked to cut its attention; one that is none has no temporal attention to cut.
+
+    Raises:
+        ValueError: the video is too long for the network, its attention cannot be cut, or the stride does not fit.
+    """
+    todo = plan(request, schedule.steps, options)
+    length = todo.windows[0][1]
+    check_fits(denoise, length)
+    announce = Announce(on_event, todo.calls)
+    noise = KeyedNoise(request.seeds) if noise is None else noise
+    C, H, W = request.shape
+    timesteps = torch.tensor(schedule.timesteps, device=device)
+
+    if options.noise == "rescheduled":
+        noise = Tied(noise, reschedule(stride_of(request.clip, options)))
+    x = video_noise(noise, length, request.clip, request.shape)
+    if options.compat == "official":
+        x = x[:1].expand_as(x)
+    x = x.to(device, dtype)
+    windowed: AbstractContextManager[None] = nullcontext()
+    if options.attention == "windows" and isinstance(denoise, WindowedDenoiser):
+        windowed = denoise.attend_in(attention_windows(length, request.clip, options))
+    with windowed:
+        for step in range(schedule.steps):
+            prediction = denoise(x, timesteps[step])
+            announce("call", 0, step, prediction)
+            fresh = noise("step", 0, (C, length, H, W), step) if request.eta > 0 else None
+            x = schedule.step(x, prediction, step, request.eta, fresh)
+            announce("step", 0, step, x)
+    announce("clip", 0, schedule.steps - 1, x)
+    x = x[:, :, : request.frames]
+    announce("frames", 0, schedule.steps - 1, x)
+    return Result(x, todo)

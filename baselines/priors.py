@@ -1,0 +1,193 @@
+"""Initial noise whose frames or clips know of each other: a prior for any sampler, which does not notice.
+
+    sample(..., noise=Tied(KeyedNoise(seeds), progress(alpha=2.0)))
+
+ties the frames of a video by PYoCo's progressive prior, whatever the sampler. A tie is a function that makes each
+clip's noise out of the last one's; PRIORS names those that there are. FreeInit is no tie but more passes: it wraps a
+sampler (`again`).
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from vidrd.noise import Compat, KeyedNoise, Noise, mixed, progressive
+from vidrd.sampling import Event, OnEvent, Plan, Request, Result
+from vidrd.schedule import Schedule
+
+Shape = tuple[int, int, int, int]  # C T H W
+# (source, number of the clip, shape, tied noise of the clip before or None) -> tied noise of the clip
+Tie = Callable[[Noise, int, Shape, Tensor | None], Tensor]
+
+
+class Tied:
+    """Noise whose initial draws are tied, clip to clip and frame to frame; what steps add stays as it is.
+
+    It keeps the draws, since a clip's noise may depend on those of all before it.
+    """
+
+    def __init__(self, noise: Noise, tie: Tie):
+        self.noise, self.tie = noise, tie
+        self._drawn: list[Tensor] = []
+
+    def __call__(self, purpose: str, clip: int, shape: Shape, step: int = 0) -> Float[Tensor, "B C T H W"]:
+        """float32 on the CPU."""
+        if purpose != "initial":
+            return self.noise(purpose, clip, shape, step)
+        while len(self._drawn) <= clip:
+            before = self._drawn[-1] if self._drawn else None
+            self._drawn.append(self.tie(self.noise, len(self._drawn), shape, before))
+        return self._drawn[clip]
+
+
+def share() -> Tie:
+    """Every clip from the first one's noise."""
+    return lambda noise, clip, shape, before: noise("initial", 0, shape) if before is None else before
+
+
+def mix(alpha: float = 1.0, compat: Compat = "paper") -> Tie:
+    """PYoCo's mixed prior (arXiv 2305.10474) over the whole video: all its frames share alpha^2/(1+alpha^2)."""
+
+    def tie(noise: Noise, clip: int, shape: Shape, before: Tensor | None) -> Tensor:
+        C, _, H, W = shape
+        return mixed(noise("shared", 0, (C, 1, H, W)), noise("initial", clip, shape), alpha, compat)
+
+    return tie
+
+
+def progress(alpha: float = 2.0, compat: Compat = "paper") -> Tie:
+    """PYoCo's progressive prior (arXiv 2305.10474), over seams too: a frame takes alpha^2/(1+alpha^2) of the last."""
+
+    def tie(noise: Noise, clip: int, shape: Shape, before: Tensor | None) -> Tensor:
+        own = noise("initial", clip, shape)
+        if before is None:
+            return progressive(own, alpha, compat)
+        return progressive(torch.cat([before[:, :, -1:], own], dim=2), alpha, compat)[:, :, 1:]
+
+    return tie
+
+
+def reschedule(stride: int) -> Tie:
+    """FreeNoise's rescheduling (arXiv 2310.15169, section 4.1): the last clip's noise, shuffled in chunks of `stride`.
+
+    Every video has its own shuffle; the released code draws one noise for all prompts, which makes them alike.
+    """
+
+    def tie(noise: Noise, clip: int, shape: Shape, before: Tensor | None) -> Tensor:
+        if before is None:
+            return noise("initial", 0, shape)
+        order = []
+        for first in range(0, shape[1], stride):
+            length = min(stride, shape[1] - first)
+            rank = noise("shuffle", clip, (1, length, 1, 1), first).flatten(1).argsort(dim=1)
+            order.append(first + rank)
+        index = torch.cat(order, dim=1)[:, None, :, None, None]
+        return before.gather(2, index.expand_as(before))
+
+    return tie
+
+
+PRIORS: dict[str, Callable[[], Tie] | None] = {
+    "iid": None,  # as the noise comes
+    "shared": share,
+    "mixed": mix,
+    "progressive": progress,
+    "rescheduled": lambda: reschedule(2),
+}
+
+
+@dataclass(frozen=True)
+class FreeInit:
+    """What FreeInit (arXiv 2312.07537) keeps of the last pass; the defaults are the paper's.
+
+    Raises:
+        ValueError: fewer than one pass, or a cut-off frequency outside (0, 1].
+    """
+
+    passes: int = 3  # times the sampler runs; 1: once, as without
+    space: float = 0.25  # (0, 1]: cut-off frequency over height and width, of half a cycle a latent cell
+    time: float = 0.25  # (0, 1]: and over frames
+    order: int = 4  # of the Butterworth filter
+
+    def __post_init__(self) -> None:
+        if self.passes < 1:
+            raise ValueError(f"FreeInit runs the sampler at least once: got {self.passes} passes")
+        if not (0 < self.space <= 1 and 0 < self.time <= 1):
+            raise ValueError(
+                f"cut-off frequencies lie in (0, 1]: got {self.space} and {self.time}, the paper's are 0.25"
+            )
+
+
+def low_pass(frames: int, height: int, width: int, options: FreeInit) -> Float[Tensor, "T H W"]:
+    """Share of each frequency that is kept: 1 for the mean, falling to 0 (Butterworth, in torch.fft's order)."""
+    t, h, w = (2 * torch.fft.fftfreq(size) for size in (frames, height, width))
+    scaled = (t / options.time)[:, None, None] ** 2 + (h / options.space)[:, None] ** 2 + (w / options.space) ** 2
+    return 1 / (1 + scaled**options.order)
+
+
+def again_plan(todo: Plan, options: FreeInit) -> Plan:
+    """The plan of a sampler that runs so many times."""
+    return replace(todo, calls=todo.calls * options.passes, fe=todo.fe * options.passes)
+
+
+def again(
+    sample: Callable[..., Result],  # a sampler, as every file here has one
+    denoise: Any,
+    schedule: Schedule,
+    request: Request,
+    options: Any,
+    freeinit: FreeInit = FreeInit(),
+    *,
+    noise: Noise | None = None,
+    on_event: OnEvent | None = None,
+    **where: Any,
+) -> Result:
+    """FreeInit (arXiv 2312.07537) around a sampler: the next pass starts from the last one's low frequencies.
+
+    The finished video is noised back to the noisiest level with the noise that it came from; of that the low
+    frequencies stay, the high ones are drawn anew. Each piece of initial noise is filtered by itself, and takes the
+    frames of the video that it was for (frames beyond the video's end: its last one's).
+    """
+    source = KeyedNoise(request.seeds) if noise is None else noise
+    current = source
+    for number in range(freeinit.passes):
+        final = number == freeinit.passes - 1
+        tell = None if on_event is None else _part(on_event, number, freeinit.passes)
+        result = sample(denoise, schedule, request, options, noise=current, on_event=tell, **where)
+        if not final:
+            current = Tied(source, _low_frequencies_of(result, current, schedule.alphas[0], number, freeinit))
+    return replace(result, plan=again_plan(result.plan, freeinit))
+
+
+def _low_frequencies_of(result: Result, used: Noise, alpha: float, number: int, options: FreeInit) -> Tie:
+    pieces = result.plan.drawn or result.plan.windows
+    video = result.latents.cpu().float()
+
+    def tie(noise: Noise, clip: int, shape: Shape, before: Tensor | None) -> Tensor:
+        old = used("initial", clip, shape)
+        if clip >= len(pieces) or pieces[clip][0] >= video.shape[2]:
+            return old  # never became frames of this video
+        place = torch.arange(pieces[clip][0], pieces[clip][0] + shape[1]).clamp(max=video.shape[2] - 1)
+        noised = alpha**0.5 * video[:, :, place] + (1 - alpha) ** 0.5 * old
+        fresh = noise("freeinit", clip, shape, number)
+        keep = low_pass(*shape[1:], options)
+        over = (-3, -2, -1)
+        return torch.fft.ifftn(
+            torch.fft.fftn(noised, dim=over) * keep + torch.fft.fftn(fresh, dim=over) * (1 - keep), dim=over
+        ).real
+
+    return tie
+
+
+def _part(on_event: OnEvent, number: int, passes: int) -> OnEvent:
+    """Events of one pass, with the progress of all; frames are final in the last pass only."""
+
+    def tell(event: Event) -> None:
+        if event.kind != "frames" or number == passes - 1:
+            on_event(replace(event, progress=(number + event.progress) / passes))
+
+    return tell

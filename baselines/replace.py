@@ -1,0 +1,201 @@
+"""Autoregressive replacement: each clip is made to agree with the last frames of the one before while it is denoised.
+
+Replacement and reconstruction guidance are Ho et al. 2022 (arXiv 2204.03458, section 3.1), resampling is RePaint
+(arXiv 2201.09865, algorithm 1) in time. Known frames that follow the last clip's own states (`known="trajectory"`) are
+VidRD without the mirror.
+"""
+
+import math
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from vidrd.denoiser import Denoiser
+from vidrd.noise import KeyedNoise, Noise
+from vidrd.sampling import Announce, OnEvent, Origin, Plan, Request, Result, Seam, check_fits
+from vidrd.schedule import Schedule
+
+Known = Literal["fresh", "fixed", "trajectory"]
+
+
+@dataclass(frozen=True)
+class Options:
+    """What may vary.
+
+    Raises:
+        ValueError: a parameter out of its range.
+    """
+
+    overlap: int | None = None  # known frames of a later clip, below the clip length; None: half a clip
+    resample: int = 1  # times that each step of a later clip is done, renoised in between (RePaint's r); 1: once
+    known: Known = "fresh"  # their noise: new in each step, one of the clip, or the last clip's own states
+    floor: float = 0.0  # [0, 1): share of the steps, the last ones, in which known frames keep some noise
+    guidance: float = 0.0  # weight of the gradient that pulls new frames towards the known ones; 0: none is taken
+
+    def __post_init__(self) -> None:
+        if self.overlap is not None and self.overlap < 0:
+            raise ValueError(f"overlap is a count of frames from 0 to below the clip length: got {self.overlap}")
+        if self.resample < 1:
+            raise ValueError(f"each step is done at least once: got resample {self.resample}")
+        if self.known not in get_args(Known):
+            raise ValueError(f"known is one of {', '.join(get_args(Known))}: got {self.known!r}")
+        if not 0 <= self.floor < 1:
+            raise ValueError(f"floor is a share of the steps and lies in [0, 1): got {self.floor}")
+        if not 0 <= self.guidance < math.inf:
+            raise ValueError(f"guidance is a weight from 0 upwards: got {self.guidance}")
+
+
+def overlap_of(clip: int, options: Options) -> int:
+    """Known frames of clips of so many.
+
+    Raises:
+        ValueError: they leave nothing of a clip to make.
+    """
+    overlap = clip // 2 if options.overlap is None else options.overlap
+    if overlap >= clip:
+        raise ValueError(f"a clip of {clip} frames has fewer known ones: got {overlap}, try {clip // 2}")
+    return overlap
+
+
+def plan(request: Request, steps: int, options: Options) -> Plan:
+    """K = 1 + ceil((N - F) / (F - O)) clips, cropped to N; each step of a later one is done `resample` times."""
+    clip, overlap = request.clip, overlap_of(request.clip, options)
+    later = max(0, math.ceil((request.frames - clip) / (clip - overlap)))
+    calls = steps * (1 + later * (options.resample if overlap else 1))
+    starts = [number * (clip - overlap) for number in range(1 + later)]
+    made = [Origin(0, index) for index in range(clip)]
+    made += [Origin(number, index) for number in range(1, 1 + later) for index in range(overlap, clip)]
+    return Plan(
+        calls=calls,
+        fe=calls * clip,
+        windows=tuple((start, start + clip) for start in starts),
+        seams=tuple(Seam(start + overlap, "soft" if overlap else "hard") for start in starts[1:]),
+        frames=tuple(made[: request.frames]),
+    )
+
+
+def put_known(
+    x: Float[Tensor, "B C T H W"], clean: Float[Tensor, "B C O H W"], noise: Float[Tensor, "B C O H W"], alpha: float
+) -> Float[Tensor, "B C T H W"]:
+    """Replace the first frames by the known ones, noised to the level of that share of signal."""
+    exact = torch.promote_types(clean.dtype, torch.float32)
+    known = math.sqrt(alpha) * clean.to(exact) + math.sqrt(1 - alpha) * noise.to(exact)
+    return torch.cat([known.to(x.dtype), x[:, :, clean.shape[2] :]], dim=2)
+
+
+def renoise(
+    x: Float[Tensor, "B C T H W"], noise: Float[Tensor, "B C T H W"], alpha: float, alpha_prev: float
+) -> Float[Tensor, "B C T H W"]:
+    """Back from after a step to before it: the forward process between the two levels (RePaint, equation 8b)."""
+    kept = alpha / alpha_prev
+    exact = torch.promote_types(x.dtype, torch.float32)
+    return (math.sqrt(kept) * x.to(exact) + math.sqrt(1 - kept) * noise.to(exact)).to(x.dtype)
+
+
+def guided(
+    denoise: Denoiser,
+    schedule: Schedule,
+    x: Float[Tensor, "B C T H W"],
+    timesteps: Tensor,
+    level: int,
+    clean: Float[Tensor, "B C O H W"],
+    weight: float,
+) -> Float[Tensor, "B C T H W"]:
+    """The network's answer under reconstruction guidance (arXiv 2204.03458, equation 7).
+
+    The new frames' clean estimate moves by -weight sqrt(alpha) / 2 times the gradient, by the new frames, of the
+    squared distance between known frames and their estimate.
+
+    Raises:
+        ValueError: the network's answer has no gradient.
+    """
+    overlap = clean.shape[2]
+    of_x, of_prediction = schedule.clean_coefficients(level)
+    with torch.enable_grad():
+        new = x[:, :, overlap:].detach().requires_grad_()
+        whole = torch.cat([x[:, :, :overlap], new], dim=2)
+        prediction = denoise(whole, timesteps)
+        if not prediction.requires_grad:
+            raise ValueError("reconstruction guidance needs a differentiable network: use guidance 0, or one with grad")
+        estimate = of_x * whole[:, :, :overlap] + of_prediction * prediction[:, :, :overlap]
+        (gradient,) = torch.autograd.grad((clean.to(estimate) - estimate).square().sum(), new)
+    moved = -weight * math.sqrt(schedule.alphas[level]) / 2 * gradient / of_prediction
+    prediction = prediction.detach()
+    return torch.cat([prediction[:, :, :overlap], prediction[:, :, overlap:] + moved.to(prediction.dtype)], dim=2)
+
+
+@torch.no_grad()
+def sample(
+    denoise: Denoiser,
+    schedule: Schedule,
+    request: Request,
+    options: Options = Options(),
+    *,
+    noise: Noise | None = None,  # None: KeyedNoise(request.seeds)
+    on_event: OnEvent | None = None,  # told of every call, step and clip; may raise Cancelled
+    device: torch.device | str | None = None,  # of the latents, where the network is; None: the CPU
+    dtype: torch.dtype | None = None,  # of the latents; None: float32
+) -> Result:
+    """Sample clip by clip; before every call the first frames of a later clip are the noised end of the one before.
+
+    After the last step they are that end itself, so the video holds each frame once.
+
+    Raises:
+        ValueError: the overlap does not fit the clip, the clip is too long for the network, or guidance meets a network
+            without gradient.
+    """
+    todo = plan(request, schedule.steps, options)
+    check_fits(denoise, request.clip)
+    announce = Announce(on_event, todo.calls)
+    noise = KeyedNoise(request.seeds) if noise is None else noise
+    C, H, W = request.shape
+    shape, overlap = (C, request.clip, H, W), overlap_of(request.clip, options)
+    known_shape = (C, overlap, H, W)
+    timesteps = torch.tensor(schedule.timesteps, device=device)
+    noisiest_end = schedule.steps - 1 - math.floor(options.floor * schedule.steps)  # known frames get no cleaner level
+
+    past: list[Tensor] = []  # the last clip's last frames as they entered each step
+    video: list[Tensor] = []
+    clean: Tensor | None = None  # and as they ended; None in the first clip, and where nothing is known
+    for clip, (start, _) in enumerate(todo.windows):
+        initial = noise("initial", clip, shape)
+        x = initial.to(device, dtype)
+        entered: list[Tensor] = []
+        for step in range(schedule.steps):
+            level = min(step, noisiest_end)
+            times = timesteps[step]
+            if clean is not None and level < step:
+                times = torch.cat([timesteps[level].expand(overlap), times.expand(request.clip - overlap)])
+            repeats = 1 if clean is None else options.resample
+            for repeat in range(repeats):
+                key = step * repeats + repeat
+                if clean is not None and options.known == "trajectory":
+                    x = torch.cat([past[level], x[:, :, overlap:]], dim=2)
+                elif clean is not None:
+                    fixed = initial[:, :, :overlap] if options.known == "fixed" else None
+                    drawn = noise("known", clip, known_shape, key) if fixed is None else fixed
+                    x = put_known(x, clean, drawn.to(device), schedule.alphas[level])
+                if repeat == 0:
+                    entered.append(x[:, :, request.clip - overlap :].clone())
+                if clean is not None and options.guidance > 0:
+                    prediction = guided(denoise, schedule, x, times, step, clean, options.guidance)
+                else:
+                    prediction = denoise(x, times)
+                announce("call", clip, step, prediction)
+                fresh = noise("step", clip, shape, key) if request.eta > 0 else None
+                x = schedule.step(x, prediction, step, request.eta, fresh)
+                if repeat + 1 < repeats:
+                    again = noise("resample", clip, shape, key).to(device)
+                    x = renoise(x, again, schedule.alphas[step], schedule.alphas_prev[step])
+            announce("step", clip, step, x)
+        if clean is not None:
+            x = torch.cat([clean, x[:, :, overlap:]], dim=2)
+        past = entered
+        announce("clip", clip, schedule.steps - 1, x)
+        video.append(x[:, :, overlap if clip > 0 else 0 : request.frames - start])
+        clean = x[:, :, request.clip - overlap :].clone() if overlap else None
+        announce("frames", clip, schedule.steps - 1, video[-1])
+    return Result(torch.cat(video, dim=2), todo)

@@ -1,0 +1,62 @@
+"""What measuring costs: the same batch with and without the harness around it, alternately, in one process.
+
+python -m bench.abba.overhead --blocks 15
+"""
+
+import random
+import time
+
+import tyro
+
+from bench.gates import Pair, speed
+from bench.methods import METHODS
+from bench.pocket import Generator
+from bench.suites import SUITES, settle
+from vidrd.checkpoints import load_pipeline
+from vidrd.data.shapes import TEST_SEEDS, caption, draw_scene
+from vidrd.sampling import Request
+
+
+def main(blocks: int = 15, batch: int = 2, steps: int = 4, seed: int = 0) -> None:
+    """Print how much longer a batch takes with stages and steps timed, calls noted and counted.
+
+    Args:
+        blocks: Of A B B A.
+        batch: Videos.
+        steps: Denoising steps.
+        seed: Of the order.
+    """
+    suite = SUITES["gate"]
+    values = settle({**suite.fixed, "method": "vidrd", "precision": "fp32", "batch": batch, "steps": steps})
+    prompts = [caption(draw_scene(TEST_SEEDS[i])) for i in range(batch)]
+    generator, pipe = Generator(values), load_pipeline("pocket")
+    method, options = METHODS["vidrd"], METHODS["vidrd"].options(int(values["overlap"]))
+    request = Request(generator.frames, generator.clip, pipe.latent_shape, tuple(range(batch)))
+
+    def bare() -> None:
+        denoise = pipe.denoiser(prompts, guidance=generator.guidance)
+        result = method.sample(denoise, pipe.schedule(steps), request, options, device="cpu", dtype=generator.dtype)
+        pipe.decode(result.latents, clip=generator.clip)
+
+    def measured() -> None:
+        generator.make(prompts, 0, steps)
+
+    lot = random.Random(seed)
+    pairs = []
+    for work in (bare, measured) * 3:
+        work()
+    for _ in range(blocks):
+        block = [bare, measured] if lot.random() < 0.5 else [measured, bare]
+        for order in (block, block[::-1]):
+            seconds = {}
+            for work in order:
+                began = time.perf_counter()
+                work()
+                seconds[work] = time.perf_counter() - began
+            pairs.append(Pair(seconds[bare], seconds[measured]))
+    found = speed("harness", pairs, margin=0.01)
+    print(f"{found.verdict}: {found.base:.3f} s bare, {found.reason}")
+
+
+if __name__ == "__main__":
+    tyro.cli(main)

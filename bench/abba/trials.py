@@ -1,0 +1,219 @@
+"""Does the gate find what it is there to find, and nothing else? Revisions with planted faults against this one.
+
+    python -m bench.abba.trials --out docs/gate-trials.md
+
+Every trial is a whole gate, confirmation included, on the machine as it is. Faults are planted in copies of the
+revision by replacing lines of the product, not of the bench.
+"""
+
+import os
+import shutil
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import tyro
+from tabulate import tabulate
+
+from bench.abba.duel import Settings, duel
+from bench.abba.trees import Side, checkout
+from bench.gates import Finding, overall
+from bench.measure.machine import machine
+from bench.record import write_atomic
+from bench.suite import label, override, plan
+from bench.suites import SUITES
+
+
+class Fault(NamedTuple):
+    """What is planted: file -> (text that stands there, text that replaces it). `expected`: verdicts that find it."""
+
+    name: str
+    changes: dict[str, tuple[tuple[str, str], ...]]
+    expected: tuple[str, ...]
+
+
+NONE = Fault("none: the revision against itself", {}, ("PASS", "INCONCLUSIVE"))
+PIPELINE = "vidrd/pipeline.py"
+DENOISER = "vidrd/denoiser.py"
+FAULTS = {
+    "slow": Fault(
+        "10 % slower: every video waits, busily, for a tenth of the time it took",
+        {
+            PIPELINE: (
+                ("import torch\n", "import time\n\nimport torch\n"),
+                (
+                    "        text = [*prompts, negative_prompt]",
+                    "        self.began = time.perf_counter()\n        text = [*prompts, negative_prompt]",
+                ),
+                (
+                    "        return to_uint8(torch.cat(videos, dim=2))",
+                    "        frames = to_uint8(torch.cat(videos, dim=2))\n"
+                    "        took = time.perf_counter() - self.began\n"
+                    "        while time.perf_counter() - self.began < 1.1 * took:\n            pass\n"
+                    "        return frames",
+                ),
+            )
+        },
+        ("FAIL", "INCONCLUSIVE"),
+    ),
+    "guidance": Fault(
+        "guidance one step late: the first step of every clip is not guided",
+        {
+            DENOISER: (
+                (
+                    "        return away + self.guidance * (towards - away)",
+                    "        first = int(timesteps.max()) >= {first}\n"
+                    "        return away + (1.0 if first else self.guidance) * (towards - away)",
+                ),
+            )
+        },
+        ("FAIL",),
+    ),
+    "memory": Fault(
+        "memory grows: the latents of every video are kept",
+        {
+            PIPELINE: (
+                (
+                    "        clip = clip or self.config.clip\n",
+                    "        clip = clip or self.config.clip\n"
+                    "        self.kept = [*getattr(self, 'kept', []), latents.clone()]\n",
+                ),
+            )
+        },
+        ("FAIL",),
+    ),
+    "recipe": Fault(
+        "the recipe changes silently: one denoising step less than asked for",
+        {
+            PIPELINE: (
+                (
+                    "return Schedule.ddim(self.scheduler.config, steps)",
+                    "return Schedule.ddim(self.scheduler.config, steps - 1)",
+                ),
+            )
+        },
+        ("INVALID",),
+    ),
+}
+
+
+def plant(fault: Fault, tree: Path, copy: Path, first: int) -> Path:
+    """A copy of the tree with the fault in it.
+
+    Args:
+        first: timestep of the first denoising step, which a fault may name.
+
+    Raises:
+        ValueError: a text that is to be replaced does not stand there exactly once.
+    """
+    shutil.rmtree(copy, ignore_errors=True)
+    shutil.copytree(tree, copy, ignore=shutil.ignore_patterns(".git", "__pycache__"))
+    for name, changes in fault.changes.items():
+        text = (copy / name).read_text(encoding="utf-8")
+        for before, after in changes:
+            if text.count(before) != 1:
+                raise ValueError(f"{name} has {before!r} {text.count(before)} times: mend the fault in {__file__}")
+            text = text.replace(before, after.replace("{first}", str(first)))
+        (copy / name).write_text(text, encoding="utf-8")
+    return copy
+
+
+def trials(
+    base: Side, folder: Path, settings: Settings, counts: dict[str, int], cells: list[tuple[str, dict[str, Any]]]
+) -> Iterator[dict[str, object]]:
+    """A row for each trial."""
+    first = _first_timestep(int(cells[0][1]["steps"]))
+    number = 0
+    for name, times in counts.items():
+        fault = FAULTS.get(name, NONE)
+        tree = plant(fault, base.tree, folder / name, first) if fault.changes else base.tree
+        head = base._replace(name="head", tree=tree)
+        for _ in range(times):
+            number += 1
+            began = time.monotonic()
+            findings, _ = duel(cells, base, head, replace(settings, seed=1000 * number), folder, lambda line: None)
+            verdict = overall(findings)
+            row = {
+                "planted": fault.name,
+                "verdict": verdict,
+                "as hoped": "yes" if verdict in fault.expected else "NO",
+                "by": _because(findings),
+                "speed": _speed(findings),
+                "s": round(time.monotonic() - began),
+            }
+            print(row, flush=True)
+            yield row
+
+
+def _because(findings: list[Finding]) -> str:
+    worst = overall(findings)
+    return "" if worst == "PASS" else ", ".join(dict.fromkeys(f.measure for f in findings if f.verdict == worst))
+
+
+def _speed(findings: list[Finding]) -> str:
+    found = [f for f in findings if f.measure == "speed" and f.change is not None]
+    return "; ".join(f"{f.change:+.1%} ({f.low:+.1%} to {f.high:+.1%})" for f in found)
+
+
+def _first_timestep(steps: int) -> int:
+    from vidrd.checkpoints import load_pipeline  # noqa: PLC0415
+
+    return int(max(load_pipeline("pocket").schedule(steps).timesteps))
+
+
+def main(
+    self_gates: int = 12,
+    slow: int = 6,
+    processes: int = 5,
+    pairs: int = 6,
+    revision: str = "HEAD",
+    folder: Path = Path("runs") / "trials",
+    out: Path | None = None,
+    only: tuple[str, ...] = ("self", "slow", "guidance", "memory", "recipe"),
+) -> None:
+    """Run the trials and print their table.
+
+    Args:
+        self_gates: Gates of the revision against itself.
+        slow: Gates against a revision that is 10 % slower.
+        processes: Pairs of processes of each gate.
+        pairs: Timed pairs in each.
+        revision: What is copied and measured.
+        folder: Of trees and logs.
+        out: Also append the table to this file.
+        only: Kinds of trials.
+    """
+    folder = folder.absolute()
+    folder.mkdir(parents=True, exist_ok=True)
+    commit, tree = checkout(revision, folder / "trees")
+    base = Side("base", commit, tree, Path(sys.executable))
+    suite = override(SUITES["gate"], ["method=vidrd", "precision=fp32"])
+    cells = [
+        (label(item.cell.values, list(suite.axes)), dict(item.cell.values))
+        for item in plan(suite, {})
+        if not item.reference
+    ]
+    settings = Settings(processes, pairs)
+    every = {"self": self_gates, "slow": slow, "guidance": 1, "memory": 1, "recipe": 1}
+    rows = list(trials(base, folder, settings, {name: every[name] for name in only}, cells))
+    table = tabulate(rows, headers="keys", tablefmt="pipe", disable_numparse=True)
+    print(table)
+    if out is not None:
+        here = machine()
+        load = f"{os.getloadavg()[2]:.1f}"
+        before = out.read_text(encoding="utf-8") + "\n" if out.exists() else "# Trials of the gate\n\n"
+        how = (
+            f"{datetime.now(UTC).date()}, revision {commit[:12]}, {here['cpu']}, {here['cores']} cores, shared with "
+            f"other work (load {load} over the last 15 minutes); cell {cells[0][0]}, {processes} pairs of processes, "
+            f"{pairs} timed pairs in each, one thread, margin {settings.margin:.0%}. speed: head against base with its "
+            "98 % interval."
+        )
+        write_atomic(out, f"{before}{how}\n\n{table}\n")
+
+
+if __name__ == "__main__":
+    tyro.cli(main)

@@ -1,0 +1,161 @@
+"""One cell of the kernels suite: a kernel on a backend, timed by pytest-benchmark, checked against the first one."""
+
+import copy
+import json
+import os
+from pathlib import Path
+from statistics import median
+from time import perf_counter
+from typing import Any
+
+import pytest
+import torch
+import torch._dynamo
+from torch import nn
+
+from bench.kernels.suite import DTYPES, MEASURES
+from bench.kernels.table import KERNELS, Inputs, Run
+from bench.measure.peaks import peaks
+from bench.measure.physics import Work, count
+from bench.record import Number
+from bench.stats import median_number
+from bench.worker import InvalidError, Job, Measured
+
+# Largest error against the first backend, as a share of its largest value, that rounding explains.
+TOLERANCES = {"fp32": 1e-4, "bf16": 5e-2, "fp16": 1e-2}
+UNCACHED = 2**27  # bytes that no cache holds
+TIMING = Path(__file__).with_name("timing.py")
+
+
+class Given:
+    """A pytest plug-in that hands the work to the timing function."""
+
+    def __init__(self, work: Run) -> None:
+        self._work = work
+
+    @pytest.fixture
+    def work(self) -> Run:
+        """What is to be timed, without arguments."""
+        return self._work
+
+
+def run(job: Job) -> Measured:
+    """Time, check and bound one kernel.
+
+    Raises:
+        InvalidError: the output is another than the first backend's, or faster than the machine can be.
+    """
+    values = job.values
+    device, precision = str(values["device"]), str(values["precision"])
+    kernel = KERNELS[str(values["kernel"])]
+    size, backend = str(values["size"]), str(values["backend"])
+    inputs = tuple(x.to(device, DTYPES[precision]) for x in kernel.inputs(size, torch.Generator().manual_seed(0)))
+    first = _built(kernel.backends[next(iter(kernel.backends))], size, device, precision)
+    function = _built(kernel.backends[backend], size, device, precision)
+    with torch.inference_mode():
+        began = perf_counter()
+        output = function(*inputs)
+        float(output.flatten()[0])  # waits for the GPU
+        cold = perf_counter() - began
+        error = _error(first(*inputs), output)
+        if not error <= TOLERANCES[precision]:
+            raise InvalidError(f"the output differs from that of the first backend by {error:.2g} of its largest value")
+        function(*inputs)
+        graphs = _graphs()
+        seconds = _timed(lambda: function(*inputs), job.folder, device)
+        if _graphs() != graphs:
+            raise InvalidError("torch.compile compiled again while the kernel was timed")
+    work = _work(first, inputs)
+    numbers = {
+        "call_seconds": median_number(seconds, "s", "lower"),
+        "cold_seconds": Number(cold, "s", "lower"),
+        "error": Number(error, "", "lower"),
+    }
+    if work is not None:
+        moved = sum(x.numel() * x.element_size() for x in (*inputs, output, *_weights(first)))
+        numbers |= _bounded(work, moved, seconds, device, precision)
+    why = "it does none that PyTorch counts" if work else "done by numpy: its work is not counted"
+    absent = {name: why for name in MEASURES if name not in numbers}
+    return Measured(
+        numbers=numbers,
+        samples={"call_seconds": tuple(seconds)},
+        absent=absent,
+        facts={"threads": str(torch.get_num_threads()), "inputs": ", ".join(str(tuple(x.shape)) for x in inputs)},
+    )
+
+
+def _graphs() -> int:
+    """How many graphs torch.compile has made in this process."""
+    return int(torch._dynamo.utils.counters["stats"]["unique_graphs"])
+
+
+def _built(build: Any, size: str, device: str, precision: str) -> Run:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        function: Run = build(size)
+    module = getattr(function, "_orig_mod", function)
+    if isinstance(module, nn.Module):
+        module.to(device, DTYPES[precision]).eval()
+    return function
+
+
+def _weights(function: Run) -> list[torch.Tensor]:
+    return list(function.parameters()) if isinstance(function, nn.Module) else []
+
+
+def _error(expected: torch.Tensor, found: torch.Tensor) -> float:
+    scale = float(expected.float().abs().max()) or 1.0
+    return float((expected.float() - found.float()).abs().max()) / scale
+
+
+def _timed(work: Run, folder: Path, device: str) -> list[float]:
+    """Seconds of a call in every round that pytest-benchmark chose to do."""
+    result = folder / "timing.json"
+    timer = "bench.kernels.timing.synchronised" if device == "cuda" else "time.perf_counter"
+    code = pytest.main(
+        [
+            str(TIMING), "-q", "-c", os.devnull, "--rootdir", str(folder), "-p", "no:cacheprovider",
+            "--benchmark-warmup=on", "--benchmark-warmup-iterations=3", "--benchmark-min-rounds=7",
+            "--benchmark-max-time=1.5", f"--benchmark-timer={timer}", f"--benchmark-json={result}",
+        ],
+        plugins=[Given(work)],
+    )  # fmt: skip
+    if code:
+        raise RuntimeError(f"pytest ended with {code}: see the log of this cell")
+    (found,) = json.loads(result.read_text(encoding="utf-8"))["benchmarks"]
+    rounds: list[float] = found["stats"]["data"]
+    return rounds
+
+
+def _work(function: Run, inputs: Inputs) -> Work | None:
+    """What the first backend asks for, counted on meta; None if it leaves torch."""
+    twin = copy.deepcopy(function).to("meta") if isinstance(function, nn.Module) else function
+    try:
+        return count(lambda: twin(*(x.to("meta") for x in inputs)))
+    except (NotImplementedError, RuntimeError):
+        return None
+
+
+def _bounded(work: Work, moved: int, seconds: list[float], device: str, precision: str) -> dict[str, Number]:
+    """Work, speed, and the share of the time that arithmetic or the bytes of inputs and outputs would take at least.
+
+    Raises:
+        InvalidError: a round was faster than that, also after the peaks were measured once more.
+    """
+    dtype = str(DTYPES[precision]).removeprefix("torch.")
+    for again in (False, True):
+        best = peaks(device, again=again)
+        least = max(work.flops / best.flops[dtype], moved / (best.memory if moved >= UNCACHED else best.cache))
+        if least <= min(seconds):
+            break
+    else:
+        raise InvalidError(f"a call took {min(seconds):.3g} s where this machine's peaks allow {least:.3g} s")
+    usual = median(seconds)
+    numbers = {
+        "share": Number(100 * least / usual, "%", "higher", n=len(seconds)),
+        "bandwidth": Number(moved / usual / 1e9, "GB/s", "higher", n=len(seconds)),
+    }
+    if work.flops:
+        numbers["gflop"] = Number(work.flops / 1e9, "GFLOP")
+        numbers["gflops"] = Number(work.flops / usual / 1e9, "GFLOP/s", "higher", n=len(seconds))
+    return numbers

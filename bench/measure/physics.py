@@ -1,0 +1,216 @@
+"""What a computation asks of a machine, counted on the meta device, and the least time that a machine needs for it.
+
+    work = count(lambda: unet(latents, timestep, context))      # nothing is computed, a full-size U-Net takes seconds
+    bound(work, peaks).ideal                                    # seconds that no implementation can beat
+
+FLOPs are PyTorch's own counts (two a multiply-add). Bytes of an operator are those of its distinct inputs and outputs.
+This file needs nothing but torch, so that a gate can use one version of it on two revisions.
+"""
+
+import gc
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+from torch.multiprocessing.reductions import StorageWeakRef
+from torch.overrides import TorchFunctionMode
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+from torch.utils.flop_counter import FlopCounterMode, flop_registry
+
+
+class Op(NamedTuple):
+    """One call of one operator. Its FLOPs are 0 unless it is a product, a convolution or an attention."""
+
+    name: str
+    flops: int
+    bytes: int
+
+
+@dataclass(frozen=True)
+class Work:
+    """What a computation asks for.
+
+    Args:
+        ops: every operator that computes or moves something, in order; views are none.
+        flops: their sum by PyTorch's FlopCounterMode.
+        peak_bytes: the most that tensors made by the computation held at one time; inputs and weights not counted.
+        held_bytes: what tensors made by it still hold when it is over and its result is dropped: a leak, or a cache.
+    """
+
+    ops: tuple[Op, ...]
+    flops: int
+    peak_bytes: int
+    held_bytes: int
+
+    @property
+    def heavy_bytes(self) -> int:
+        """Bytes of the operators that do FLOPs: what remains if all others are fused into them."""
+        return sum(op.bytes for op in self.ops if op.flops)
+
+    @property
+    def light_bytes(self) -> int:
+        """Bytes of the pointwise operators, norms and copies."""
+        return sum(op.bytes for op in self.ops if not op.flops)
+
+    def by_kind(self) -> dict[str, Op]:
+        """Operator -> its calls as one `Op`, most FLOPs first."""
+        flops, moved = Counter[str](), Counter[str]()
+        for op in self.ops:
+            flops[op.name] += op.flops
+            moved[op.name] += op.bytes
+        order = sorted(moved, key=lambda name: (-flops[name], -moved[name]))
+        return {name: Op(name, flops[name], moved[name]) for name in order}
+
+
+class Peaks(NamedTuple):
+    """The most that a machine was seen to do.
+
+    Args:
+        flops: floating-point operations a second of a large matrix product, by dtype ("float32", "bfloat16", ...).
+        memory: bytes a second of a copy far larger than any cache, reads and writes counted.
+        cache: bytes a second of the fastest copy of any size; at least `memory`.
+    """
+
+    flops: Mapping[str, float]
+    memory: float
+    cache: float
+
+
+class Bound(NamedTuple):
+    """Seconds that a computation takes at the peaks of a machine.
+
+    Args:
+        ideal: no implementation is faster: the operators with FLOPs one after another, each at the peak of arithmetic
+            or of the fastest copy, whichever takes longer; all others free, as if fused into them.
+        eager: operator by operator, everything read from and written to main memory. An implementation that fuses, or
+            whose tensors stay in a cache, may be faster.
+        arithmetic: FLOPs alone.
+    """
+
+    ideal: float
+    eager: float
+    arithmetic: float
+
+
+def count(function: Callable[[], Any]) -> Work:
+    """Run a function once and count what it asks for. On meta tensors nothing is computed.
+
+    Attention is counted as one operator that keeps its scores to itself, as the fused kernels do. What the function
+    returns is dropped.
+    """
+    ledger = _Ledger()
+    with torch.no_grad(), _FusedAttention(), FlopCounterMode(display=False) as counter, ledger:
+        function()
+    gc.collect()
+    return Work(tuple(ledger.ops), counter.get_total_flops(), ledger.peak, ledger.held())
+
+
+def bound(work: Work, peaks: Peaks, dtype: str) -> Bound:
+    """The least seconds for the work at these peaks.
+
+    Raises:
+        ValueError: the peak of this dtype was not measured.
+    """
+    if dtype not in peaks.flops:
+        raise ValueError(f"no peak was measured for {dtype}: there are {', '.join(peaks.flops)}")
+    speed = peaks.flops[dtype]
+    return Bound(
+        ideal=sum(max(op.flops / speed, op.bytes / peaks.cache) for op in work.ops if op.flops),
+        eager=sum(max(op.flops / speed, op.bytes / peaks.memory) for op in work.ops),
+        arithmetic=work.flops / speed,
+    )
+
+
+class _FusedAttention(TorchFunctionMode):
+    """On meta tensors attention would be taken apart into products and a softmax; keep it whole."""
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        if func is torch.nn.functional.scaled_dot_product_attention and args[0].is_meta:
+            query, key, value, *rest = args
+            mask = rest[0] if rest else kwargs.get("attn_mask")
+            whole = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
+            if value.shape[-1] == query.shape[-1] and not isinstance(mask, Tensor):
+                return whole(query, key, value)[0]
+        return func(*args, **kwargs)
+
+
+class _Ledger(TorchDispatchMode):
+    """Writes down every operator that computes or moves something."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.ops: list[Op] = []
+        self.peak = 0
+        self._live: dict[int, tuple[StorageWeakRef, int]] = {}
+        self._given: dict[int, StorageWeakRef] = {}  # a weak reference also keeps the address from being used again
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        if func not in flop_registry and func._overloadpacket not in flop_registry:
+            with self:
+                parts = func.decompose(*args, **kwargs)
+            if parts is not NotImplemented:
+                return parts
+        out = func(*args, **kwargs)
+        inputs = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)]
+        outputs = [leaf for leaf in tree_leaves(out) if isinstance(leaf, Tensor)]
+        if not _is_view(func):
+            self.ops.append(self._op(func, args, kwargs, out, inputs, outputs))
+        self._follow(inputs, outputs)
+        return out
+
+    def _op(
+        self,
+        func: Any,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        out: Any,
+        inputs: list[Tensor],
+        outputs: list[Tensor],
+    ) -> Op:
+        formula = flop_registry.get(func._overloadpacket)
+        flops = int(formula(*args, **kwargs, out_val=out)) if formula else 0
+        name = str(func._overloadpacket).removeprefix("aten.")
+        if name.startswith("empty"):
+            return Op(name, 0, 0)
+        tensors = {(tensor.data_ptr() if not tensor.is_meta else id(tensor), tensor.shape): tensor for tensor in inputs}
+        return Op(name, flops, sum(map(_size, tensors.values())) + sum(map(_size, outputs)))
+
+    def _follow(self, inputs: list[Tensor], outputs: list[Tensor]) -> None:
+        """Which storages that were made here are still held, and how much that is."""
+        for tensor in inputs:
+            storage = tensor.untyped_storage()
+            if storage._cdata not in self._live and storage._cdata not in self._given:
+                self._given[storage._cdata] = StorageWeakRef(storage)
+        for tensor in outputs:
+            storage = tensor.untyped_storage()
+            if storage._cdata not in self._given and storage._cdata not in self._live:
+                self._live[storage._cdata] = (StorageWeakRef(storage), storage.nbytes())
+        self.peak = max(self.peak, self.held())
+
+    def held(self) -> int:
+        """Bytes of the storages that were made here and are still there."""
+        self._live = {key: (weak, size) for key, (weak, size) in self._live.items() if not weak.expired()}
+        return sum(size for _, size in self._live.values())
+
+
+def _is_view(func: Any) -> bool:
+    """Whether the operator only looks at its input in another way."""
+    returns = func._schema.returns
+    if func._overloadpacket is torch.ops.aten._unsafe_view:  # a view that its schema does not call one
+        return True
+    return bool(returns) and all(r.alias_info is not None and not r.alias_info.is_write for r in returns)
+
+
+def _size(tensor: Tensor) -> int:
+    """Bytes that reading or writing the tensor moves: repeated values of an expanded one move once."""
+    return min(tensor.numel() * tensor.element_size(), tensor.untyped_storage().nbytes())

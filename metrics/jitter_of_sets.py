@@ -1,0 +1,140 @@
+"""All that `metrics.jitter` and `metrics.motion` say of a set, one video in memory at a time."""
+
+import time
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import UInt8
+
+from metrics import jitter, motion
+from metrics.flow import Flow
+from metrics.progress import Progress
+from metrics.read import list_videos
+from metrics.score import Score
+from metrics.statistics import mean_score
+
+Video = UInt8[np.ndarray, "T H W C"]
+
+PLAIN = (
+    jitter.flicker,
+    jitter.temporal_flickering,
+    jitter.jitter,
+    jitter.light_jitter,
+    jitter.motion,
+    jitter.duplicates,
+    jitter.saturation_drift,
+)
+FLOWING: dict[str, Callable[[motion.Motion], float]] = {
+    "motion_jitter": motion.jitter_of,
+    "warp_error": lambda seen: float(seen.warp.mean()),
+    "masked_share": lambda seen: float(seen.masked.mean()),
+    "dynamic_degree": motion.moves,
+}
+
+
+class Reading:
+    """The videos of a file or folder, read one by one; what cannot be read is counted, or refused.
+
+    `names` and `gaps` fill as it is gone through.
+    """
+
+    def __init__(
+        self,
+        source: Path | str,
+        side: str = "fake",  # what it is called when told of
+        *,
+        n: int | None = None,  # the first n videos by name; None = all
+        frames: int | None = None,  # the first frames of each; None = all
+        allow_gaps: bool = False,
+        report: Callable[[str, Progress], None] | None = None,
+    ) -> None:
+        self.names: list[str] = []
+        self.gaps: list[str] = []
+        self._videos, self._side, self._frames = list_videos(source)[:n], side, frames
+        self._allow_gaps, self._report = allow_gaps, report
+        if n is not None and len(self._videos) < n:
+            raise ValueError(f"{source} holds {len(self._videos)} videos, {n} were asked for: ask for fewer")
+
+    def __iter__(self) -> Iterator[Video]:
+        """Go through the videos.
+
+        Raises:
+            ValueError: a video that cannot be read, unless gaps are allowed.
+        """
+        started, total = time.monotonic(), len(self._videos)
+        for i, video in enumerate(self._videos):
+            try:
+                frames = video.read(0, self._frames)
+            except ValueError as error:
+                self.gaps.append(f"{video.name}: {error}")
+                if not self._allow_gaps:
+                    raise ValueError(f"{error}: mend or remove it, or --allow-gaps to measure without it") from error
+                continue
+            self.names.append(video.name)
+            yield frames
+            if self._report is not None:
+                self._report(self._side, Progress(i + 1, total, len(self.gaps), time.monotonic() - started))
+
+
+def jitter_scores(
+    videos: Iterable[Video],
+    *,
+    seams: tuple[int, ...] = (),  # first frame of each new clip, in every video
+    dropped: int = 0,  # frames each new clip lost at its start before it was joined
+    flow: Flow | None = motion.CLASSICAL,  # None = without what needs optical flow
+) -> tuple[dict[str, Score], dict[str, list[float]]]:
+    """Scores of a set, and the values of its videos; seams only where there are some, cycling where clips are long.
+
+    Raises:
+        ValueError: no video, fewer than 3 frames, videos of different lengths with seams, or senseless seams.
+    """
+    values: dict[str, list[float]] = {}
+    signals: dict[jitter.Signal, list[np.ndarray]] = {}
+    lengths: set[int] = set()
+    for video in videos:
+        one = video[None]
+        lengths.add(len(video))
+        if seams and len(lengths) > 1:
+            raise ValueError(
+                f"seams are those of every video, but these have {sorted(lengths)} frames: give one length"
+            )
+        found = {measure.__name__: measure(one).value for measure in PLAIN}
+        seen = None if flow is None else motion.measure(video, flow)
+        if seen is not None:
+            found |= {name: measure(seen) for name, measure in FLOWING.items()}
+        if seams:
+            found |= _at_seams(one, seams, dropped)
+            if seen is not None:
+                found["boomerang"] = motion.turn_of(seen, np.unique(np.asarray(seams, dtype=np.int64)))
+            for signal, series in _series(video, seen).items():
+                signals.setdefault(signal, []).append(series)
+        for name, value in found.items():
+            values.setdefault(name, []).append(value)
+    if not values:
+        raise ValueError("no video came: give at least one")
+    phases: dict[str, Score] = {}
+    if seams:
+        grid = np.unique(np.asarray(seams, dtype=np.int64))
+        for signal, series in signals.items():
+            together = np.stack(series)
+            values[f"seam_ratio:{signal}"] = [jitter.ratio_of(each[None], grid, signal).value for each in together]
+            if len(set(np.diff(grid))) <= 1:
+                phases[f"seam_phase:{signal}"] = jitter.phase_of(together, grid, signal)
+    return {name: mean_score(each) for name, each in values.items()} | phases, values
+
+
+def _at_seams(one: UInt8[np.ndarray, "1 T H W C"], seams: tuple[int, ...], dropped: int) -> dict[str, float]:
+    found = {
+        "duplicates:seams": jitter.duplicates(one, seams).value,
+        "cycling:mirror": jitter.cycling(one, seams, dropped=dropped).value,
+    }
+    grid = np.unique(seams)
+    if one.shape[1] > 2 * int(np.diff(grid, prepend=0)[-1]):
+        found["cycling:repeat"] = jitter.cycling(one, seams, kind="repeat").value
+    return found
+
+
+def _series(video: Video, seen: motion.Motion | None) -> dict[jitter.Signal, np.ndarray]:
+    found: dict[jitter.Signal, np.ndarray] = {"D": jitter.differences(video), "A": jitter.accelerations(video)}
+    return found if seen is None else found | {"W": seen.warp, "dF": seen.change}

@@ -1,0 +1,6 @@
+"""The toy networks are importable by name."""
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parent))

@@ -1,0 +1,144 @@
+"""Co-denoised windows: any windows and weights give plain DDIM where frames do not know of each other."""
+
+import pytest
+import torch
+from toys import CLIP, SCHEDULE, SEEDS, SHAPE, STEPS, Coupled, Separable, close, ddim, initial, request, run
+
+import baselines.independent
+from baselines import codenoise
+from baselines.codenoise import Options, cut_shares, fuse, plan
+from baselines.windows import cover, places, profile, shares
+from vidrd.noise import KeyedNoise
+
+
+@pytest.mark.parametrize("frames", [1, CLIP, CLIP + 1, 3 * CLIP - 1, 13])
+@pytest.mark.parametrize("overlap", [0, 1, 2, 3])
+@pytest.mark.parametrize(
+    "options",
+    [{"weights": "flat"}, {"weights": "pyramid"}, {"weights": "ramp"}, {"blend": "cut"}, {"windows": "moving"}],
+    ids=["flat", "pyramid", "ramp", "cut", "moving"],
+)
+def test_windows_of_a_separable_network_change_nothing(frames, overlap, options):
+    video = run(codenoise, frames, Separable(), overlap=overlap, **options)
+    assert close(video, ddim(initial(frames)))
+
+
+def test_without_overlap_it_is_independent_clips():
+    video = run(codenoise, 3 * CLIP, overlap=0)
+    assert torch.equal(video, run(baselines.independent, 3 * CLIP))
+    assert torch.equal(run(codenoise, 3 * CLIP, overlap=0, blend="cut"), video)
+
+
+def test_one_frame_more_than_a_clip_is_seen_by_two_windows():
+    todo = plan(request(CLIP + 1), STEPS, Options(overlap=0))
+    assert todo.windows == ((0, 4), (1, 5))
+    assert todo.fe == 2 * CLIP * STEPS
+
+
+def test_seams_stand_where_windows_hand_over_and_say_their_kind():
+    soft = plan(request(3 * CLIP), STEPS, Options())
+    assert [(seam.frame, seam.kind) for seam in soft.seams] == [(3, "soft"), (5, "soft"), (7, "soft"), (9, "soft")]
+    hard = plan(request(3 * CLIP), STEPS, Options(overlap=0))
+    assert [(seam.frame, seam.kind) for seam in hard.seams] == [(4, "hard"), (8, "hard")]
+    moving = plan(request(3 * CLIP), STEPS, Options(windows="moving"))
+    assert moving.seams == ()
+
+
+def test_fusing_answers_is_fusing_states():
+    """For DDIM without fresh noise the two are one: what Gen-L-Video does and what this does."""
+    starts = cover(10, CLIP, 2)
+    x = initial(10)
+    windows = [x[:, :, start : start + CLIP] for start in starts]
+    answers = [Coupled()(window, torch.tensor(500)) for window in windows]
+    share = shares(places(starts, CLIP), profile("pyramid", CLIP, 2), 10)
+    by_answer = SCHEDULE.step(x, fuse(answers, starts, share, 10), 3)
+    by_state = fuse([SCHEDULE.step(w, a, 3) for w, a in zip(windows, answers, strict=True)], starts, share, 10)
+    assert close(by_answer, by_state)
+
+
+def test_cuts_are_hard_random_and_each_videos_own():
+    noise, starts, frames = KeyedNoise(range(200)), cover(13, 8, 4), 13
+    share = cut_shares(starts, 8, frames, noise, 0)
+    assert share.shape == (3, 200, 8)
+    assert set(share.unique().tolist()) == {0.0, 1.0}
+    total = torch.zeros(200, frames, dtype=torch.float64)
+    for start, weight in zip(starts, share, strict=True):
+        total[:, start : start + 8] += weight
+    assert (total == 1).all()
+    first = share[0].sum(dim=1)  # where the first window ends: from 4, where the second begins, to 8
+    assert set(first.tolist()) == {4.0, 5.0, 6.0, 7.0, 8.0}
+    again = cut_shares(starts, 8, frames, noise, 1)
+    assert not torch.equal(again, share)
+    assert torch.equal(cut_shares(starts, 8, frames, KeyedNoise((5,)), 0)[:, 0], share[:, 5])
+
+
+def test_windows_in_one_call_change_nothing():
+    alone = run(codenoise, 13)
+    for budget in (8, 16, 24, 1000):
+        denoise = Coupled()
+        together = run(codenoise, 13, denoise, asked=request(13, budget=budget))
+        assert close(together, alone)
+        assert len(denoise.calls) == plan(request(13, budget=budget), STEPS, Options()).calls
+        assert max(len(latents) * latents.shape[2] for latents, _ in denoise.calls) <= max(budget, 2 * CLIP)
+
+
+class White(Separable):
+    """Exactly right about frames of white noise."""
+
+    def __call__(self, latents, timesteps):
+        return (1 - SCHEDULE.alphas[SCHEDULE.timesteps.index(int(timesteps))]) ** 0.5 * latents
+
+
+def test_the_mean_of_windows_keeps_the_noise_of_ancestral_steps():
+    """Windows stepped each by itself average their fresh noise away; one step of the fused answer does not."""
+    spread = {}
+    for compat in ("paper", "genl"):
+        asked = request(10, seeds=tuple(range(40)), eta=1.0)
+        video = run(codenoise, 10, White(), asked=asked, compat=compat, weights="flat")
+        spread[compat] = float(video[:, :, 3:7].std())
+    assert spread["genl"] < 0.85 * spread["paper"]
+
+
+def test_the_released_windows_blank_the_tail():
+    video = run(codenoise, 11, compat="genl")
+    assert (video[:, :, 10:] == 0).all()
+    assert (run(codenoise, 11)[:, :, 10:] != 0).all()
+    assert close(run(codenoise, 10, compat="genl"), run(codenoise, 10, weights="flat"))
+    with pytest.raises(ValueError, match=r"whole clip of 4 frames: got 3, use compat='paper'"):
+        run(codenoise, 3, compat="genl")
+
+
+def test_rescheduled_noise_is_made_of_the_first_clips_frames():
+    first = KeyedNoise(SEEDS)("initial", 0, (SHAPE[0], CLIP, *SHAPE[1:])).double()
+    denoise = Separable()
+    chosen = Options(overlap=2, noise="rescheduled")
+    codenoise.sample(denoise, SCHEDULE, request(3 * CLIP), chosen, dtype=torch.float64)
+    for latents, _ in denoise.calls[: len(cover(3 * CLIP, CLIP, 2))]:
+        for frame in latents.unbind(dim=2):
+            assert any(torch.equal(frame[0], other[0]) for other in first.unbind(dim=2))
+
+
+def test_overlaps_out_of_range_are_refused():
+    with pytest.raises(ValueError, match=r"overlap is a count of frames .* got -1"):
+        Options(overlap=-1)
+    with pytest.raises(ValueError, match="overlap by less than that: got 4, try 2"):
+        plan(request(9), STEPS, Options(overlap=4))
+
+
+def late_window(starts):
+    return tuple(start + (1 if 0 < start < starts[-1] else 0) for start in starts)
+
+
+@pytest.mark.parametrize(
+    ("name", "fault"),
+    [
+        ("fuse", lambda parts, starts, share, frames: fuse(parts, late_window(starts), share, frames)),
+        ("shares", lambda index, weights, frames: weights.expand(len(index), -1) / 2),
+        ("cover", lambda frames, clip, stride: tuple(range(0, frames - clip + 1, stride))),
+    ],
+    ids=["off by one", "shares of one half", "tail unseen"],
+)
+def test_planted_faults_are_seen(monkeypatch, name, fault):
+    monkeypatch.setattr(codenoise, name, fault)
+    with pytest.raises(AssertionError):
+        test_windows_of_a_separable_network_change_nothing(13, 2, {"weights": "pyramid"})

@@ -1,0 +1,221 @@
+"""FreeNoise: shuffled repeats of noise, temporal attention in windows, and nothing left behind in the network."""
+
+import pytest
+import torch
+from toys import CLIP, SCHEDULE, SEEDS, SHAPE, STEPS, close, initial, request, run
+
+import baselines.direct
+from baselines import freenoise
+from baselines.freenoise import Options, attention_windows, plan
+from vidrd.denoiser import GuidedDenoiser, WindowedDenoiser
+from vidrd.models.blocks import TransformerBlock, in_windows
+from vidrd.models.unet import UNet3DConditionModel
+from vidrd.noise import KeyedNoise
+from vidrd.sampling import Cancelled
+
+
+@pytest.fixture(scope="module")
+def unet():
+    torch.manual_seed(0)
+    network = UNet3DConditionModel(
+        sample_size=3,
+        in_channels=2,
+        out_channels=2,
+        block_out_channels=(8,),
+        down_block_types=("CrossAttnDownBlock3D",),
+        layers_per_block=1,
+        attention_head_dim=2,
+        cross_attention_dim=4,
+        norm_num_groups=2,
+    )
+    for parameter in network.parameters():
+        if not parameter.any():
+            torch.nn.init.normal_(parameter, std=0.3)  # temporal layers start as the identity
+    return network.eval().double()
+
+
+def denoiser(unet, guidance=2.0):
+    text = torch.randn(len(SEEDS), 3, 4, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    return GuidedDenoiser(unet, text, torch.zeros_like(text), guidance, clip=CLIP)
+
+
+def is_closed(unet):
+    return all(block.windows is None for block in unet.modules() if isinstance(block, TransformerBlock))
+
+
+def test_the_denoiser_offers_its_attention(unet):
+    assert isinstance(denoiser(unet), WindowedDenoiser)
+    with pytest.raises(ValueError, match="attention of function cannot be cut in windows"):
+        GuidedDenoiser(lambda: None, torch.zeros(1, 2, 3)).attend_in(attention_windows(8, 4, Options()))
+
+
+def test_a_clip_is_what_it_would_be_without(unet):
+    assert torch.equal(run(freenoise, CLIP, denoiser(unet)), run(baselines.direct, CLIP, denoiser(unet)))
+
+
+def test_without_its_two_ideas_it_is_one_long_window(unet):
+    plain = run(baselines.direct, 9, denoiser(unet))
+    video = freenoise.sample(
+        denoiser(unet), SCHEDULE, request(9), Options(noise="iid", attention="full"), dtype=torch.float64
+    ).latents
+    assert torch.equal(video, plain)
+    windowed = freenoise.sample(denoiser(unet), SCHEDULE, request(9), Options(noise="iid"), dtype=torch.float64).latents
+    assert not close(windowed, plain, 1e-3)
+
+
+def test_one_window_is_full_attention_and_many_are_not(unet):
+    x, text = initial(CLIP), torch.ones(len(SEEDS), 3, 4, dtype=torch.float64)
+    with torch.no_grad():
+        full = unet(x, 500, text).sample
+        with unet.attend_in(attention_windows(CLIP, CLIP, Options())):
+            assert torch.equal(unet(x, 500, text).sample, full)
+        with unet.attend_in(attention_windows(CLIP, 3, Options())):
+            assert not close(unet(x, 500, text).sample, full, 1e-3)
+    assert is_closed(unet)
+
+
+@pytest.mark.parametrize("frames", range(CLIP, 4 * CLIP))
+@pytest.mark.parametrize("stride", [1, 2, 3, 4])
+def test_constant_features_pass_unchanged_at_every_length(frames, stride):
+    """What windows say of a frame adds up to one weight, also at the tail."""
+    windows = attention_windows(frames, CLIP, Options(stride=stride))
+    x = torch.full((2 * frames, 3, 5), 1.7, dtype=torch.float64)
+    assert close(in_windows(lambda tokens, _: tokens, x, windows), x)
+
+
+def test_windows_are_attended_each_by_itself():
+    """The fused answer of a layer that knows places and neighbours, done by hand."""
+    frames, options = 7, Options(stride=2)
+    windows = attention_windows(frames, CLIP, options)
+    x = torch.randn(2 * frames, 3, 5, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+
+    def layer(tokens, count):
+        clips = tokens.unflatten(0, (-1, count))
+        place = torch.arange(count, dtype=torch.float64)[:, None, None]
+        return (clips.cumsum(dim=1) * (1 + place)).flatten(0, 1)
+
+    want, weight = torch.zeros(2, frames, 3, 5, dtype=torch.float64), torch.zeros(frames, dtype=torch.float64)
+    pyramid = torch.tensor([1.0, 2.0, 2.0, 1.0], dtype=torch.float64)
+    for start in (0, 2, 3):
+        part = layer(x.unflatten(0, (2, frames))[:, start : start + CLIP].flatten(0, 1), CLIP).unflatten(0, (2, CLIP))
+        want[:, start : start + CLIP] += part * pyramid[:, None, None]
+        weight[start : start + CLIP] += pyramid
+    want /= weight[:, None, None]
+    assert close(in_windows(layer, x, windows), want.flatten(0, 1))
+
+
+def test_windows_of_another_length_are_refused(unet):
+    with (
+        unet.attend_in(attention_windows(6, CLIP, Options())),
+        pytest.raises(ValueError, match="windows are of 6 frames, 10 frames came"),
+    ):
+        unet(initial(5), 500, torch.ones(2, 3, 4, dtype=torch.float64))
+    assert is_closed(unet)
+
+
+def test_a_cancelled_run_leaves_no_hook_behind(unet):
+    open_while_running = []
+
+    def stop(event):
+        open_while_running.append(not is_closed(unet))
+        if event.kind == "step" and event.step == 1:
+            raise Cancelled
+
+    with pytest.raises(Cancelled):
+        freenoise.sample(denoiser(unet), SCHEDULE, request(9), dtype=torch.float64, on_event=stop)
+    assert all(open_while_running)
+    assert is_closed(unet)
+
+
+def test_windows_may_be_opened_within_others(unet):
+    outer, inner = attention_windows(8, CLIP, Options()), attention_windows(8, CLIP, Options(stride=2))
+    blocks = [block for block in unet.modules() if isinstance(block, TransformerBlock)]
+    with unet.attend_in(outer):
+        with unet.attend_in(inner):
+            assert all(block.windows is inner for block in blocks)
+        assert all(block.windows is outer for block in blocks)
+    assert is_closed(unet)
+
+
+def test_each_chunk_of_noise_is_a_shuffle_of_the_chunk_a_clip_before():
+    drawn = []
+
+    class Keep:
+        clip, longest, branches = CLIP, None, 1
+
+        def __call__(self, latents, timesteps):
+            drawn.append(latents.clone())
+            return latents * 0
+
+    freenoise.sample(Keep(), SCHEDULE, request(3 * CLIP), Options(stride=2))
+    (x,) = drawn[:1]
+    assert torch.equal(x[:, :, :CLIP], KeyedNoise(SEEDS)("initial", 0, (SHAPE[0], CLIP, *SHAPE[1:])))
+    for start in range(CLIP, 3 * CLIP, 2):
+        for video in x:
+            old = video[:, start - CLIP : start - CLIP + 2]
+            new = video[:, start : start + 2]
+            assert torch.equal(new, old) or torch.equal(new, old.flip(1))
+
+
+def test_videos_have_their_own_noise_unless_the_official_code_is_asked_for():
+    noises = {}
+
+    class Keep:
+        clip, longest, branches = CLIP, None, 1
+
+        def __call__(self, latents, timesteps):
+            noises.setdefault(compat, latents.clone())
+            return latents * 0
+
+    for compat in ("paper", "official"):
+        freenoise.sample(Keep(), SCHEDULE, request(8), Options(compat=compat))
+    assert not torch.equal(noises["paper"][0], noises["paper"][1])
+    assert torch.equal(noises["official"][0], noises["official"][1])
+    assert torch.equal(noises["official"][0], noises["paper"][0])
+
+
+@pytest.mark.parametrize(("frames", "scales"), [(18, [1, 0.5]), (19, [1, 2 / 3, 1 / 3]), (20, [1] * 4), (17, [1])])
+def test_the_mixin_of_diffusers_scales_the_tail(frames, scales):
+    """Recorded from its FreeNoise block: 18 frames end in half a feature, 19 in 2/3 and 1/3, whole strides in one."""
+    windows = attention_windows(frames, 16, Options(stride=4, compat="diffusers"))
+    x = torch.ones(frames, 1, 1, dtype=torch.float64)
+    passed = in_windows(lambda tokens, _: tokens, x, windows).flatten().tolist()
+    assert passed == pytest.approx([1.0] * (frames - len(scales)) + scales)
+
+
+def test_the_plan_is_one_window_without_seams():
+    todo = plan(request(11), STEPS, Options())
+    assert (todo.calls, todo.fe, todo.windows, todo.seams) == (STEPS, 11 * STEPS, ((0, 11),), ())
+    assert plan(request(2), STEPS, Options()).windows == ((0, CLIP),)
+
+
+def test_what_does_not_fit_the_request_is_refused():
+    with pytest.raises(ValueError, match="move on by at least 1 frame: got a stride of 0"):
+        Options(stride=0)
+    with pytest.raises(ValueError, match="move on by at most that: got 5, try 1"):
+        plan(request(9), STEPS, Options(stride=5))
+    with pytest.raises(ValueError, match="whole strides of 3: got 9, try 7"):
+        plan(request(9), STEPS, Options(stride=3, compat="official"))
+    with pytest.raises(ValueError, match="whole clip of 4 frames: got 3"):
+        plan(request(3), STEPS, Options(compat="diffusers"))
+
+
+def off_by_one(frames, clip, options):
+    windows = freenoise.attention_windows(frames, clip, options)
+    return windows._replace(index=(windows.index + 1).clamp(max=frames - 1))
+
+
+def tail_of_the_mixin(frames, clip, options):
+    return freenoise.attention_windows(frames, clip, Options(stride=options.stride, compat="diffusers"))
+
+
+@pytest.mark.parametrize("fault", [off_by_one, tail_of_the_mixin])
+def test_planted_faults_are_seen(monkeypatch, fault):
+    monkeypatch.setitem(globals(), "attention_windows", fault)
+
+    def invariants():
+        test_constant_features_pass_unchanged_at_every_length(4 * CLIP - 2, 4)
+        test_windows_are_attended_each_by_itself()
+
+    with pytest.raises(AssertionError):
+        invariants()

@@ -1,0 +1,172 @@
+"""Ties of noise: variance one, the correlation that is promised, over seams too, with any sampler; FreeInit."""
+
+import pytest
+import torch
+from toys import CLIP, SCHEDULE, SEEDS, SHAPE, STEPS, Coupled, Separable, close, ddim, initial, request
+
+import baselines.independent
+from baselines.priors import PRIORS, FreeInit, Tied, again, low_pass, mix, progress, reschedule, share
+from bench.methods import METHODS
+from vidrd.noise import KeyedNoise, video_noise
+from vidrd.sampling import Cancelled, Plan
+
+MANY = range(3000)
+
+
+def frames_of(tie, frames=3 * CLIP, seeds=MANY):
+    """N T: one value a frame."""
+    return video_noise(Tied(KeyedNoise(seeds), tie), frames, CLIP, (1, 1, 1))[:, 0, :, 0, 0].double()
+
+
+@pytest.mark.parametrize("name", [name for name, tie in PRIORS.items() if tie])
+def test_every_frame_keeps_variance_one(name):
+    tied = frames_of(PRIORS[name]())
+    assert tied.var(dim=0).tolist() == pytest.approx([1] * (3 * CLIP), abs=0.1)
+    assert tied.mean(dim=0).tolist() == pytest.approx([0] * (3 * CLIP), abs=0.08)
+
+
+@pytest.mark.parametrize("alpha", [1.0, 2.0])
+def test_mixed_frames_share_and_progressive_frames_follow_across_seams(alpha):
+    shared = alpha**2 / (1 + alpha**2)
+    of_mixed, of_progressive = (torch.corrcoef(frames_of(tie(alpha)).T) for tie in (mix, progress))
+    for a, b in ((0, 1), (CLIP - 1, CLIP), (1, 2 * CLIP)):
+        assert float(of_mixed[a, b]) == pytest.approx(shared, abs=0.06)
+        assert float(of_progressive[a, b]) == pytest.approx(shared ** (0.5 * (b - a)), abs=0.06)
+
+
+def test_the_released_variances_lose_noise():
+    spread = frames_of(progress(2.0, "released")).std(dim=0)
+    assert float(spread[-1]) < 0.6
+    assert float(frames_of(mix(1.0, "released")).std()) == pytest.approx(0.71, abs=0.02)
+
+
+def test_shared_clips_and_shuffled_chunks():
+    assert torch.equal(frames_of(share())[:, CLIP:], frames_of(share())[:, :-CLIP])
+    shuffled = frames_of(reschedule(2))
+    old, new = shuffled[:, :-CLIP].unflatten(1, (-1, 2)), shuffled[:, CLIP:].unflatten(1, (-1, 2))
+    assert torch.equal(old.sort(dim=2).values, new.sort(dim=2).values)
+    moved = (old != new).any(dim=2)
+    assert 0.4 < float(moved.double().mean()) < 0.6  # of two, half the shuffles turn them round
+    assert not (moved == moved[:1]).all()
+
+
+def test_a_tie_leaves_other_draws_and_draws_in_any_order_alone():
+    noise, tied = KeyedNoise(SEEDS), Tied(KeyedNoise(SEEDS), progress())
+    shape = (SHAPE[0], CLIP, *SHAPE[1:])
+    assert torch.equal(tied("step", 1, shape, 3), noise("step", 1, shape, 3))
+    third = Tied(KeyedNoise(SEEDS), progress())("initial", 2, shape)
+    first = [tied("initial", clip, shape) for clip in range(3)]
+    assert torch.equal(first[2], third)
+    assert torch.equal(Tied(KeyedNoise(SEEDS[1:]), progress())("initial", 2, shape), third[1:])
+
+
+@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize("prior", PRIORS)
+def test_any_sampler_takes_any_prior(name, prior):
+    method, tie = METHODS[name], PRIORS[prior]
+    noise = Tied(KeyedNoise(SEEDS), tie()) if tie else KeyedNoise(SEEDS)
+    result = method.sample(Coupled(), SCHEDULE, request(CLIP + 2), method.options(2), noise=noise)
+    assert result.latents.isfinite().all()
+    first = KeyedNoise(SEEDS) if not tie else Tied(KeyedNoise(SEEDS), tie())
+    clip = method.sample(Coupled(), SCHEDULE, request(CLIP), method.options(2), noise=first).latents
+    assert close(clip, ddim(video_noise(first, CLIP, CLIP, SHAPE), Coupled()), 1e-5)
+
+
+def test_independent_clips_with_shared_noise_are_its_own_option():
+    shared = baselines.independent.sample(
+        Coupled(), SCHEDULE, request(3 * CLIP), noise=Tied(KeyedNoise(SEEDS), share())
+    )
+    option = baselines.independent.Options(shared_noise=True)
+    assert torch.equal(
+        shared.latents, baselines.independent.sample(Coupled(), SCHEDULE, request(3 * CLIP), option).latents
+    )
+
+
+def test_the_low_pass_keeps_the_mean_and_half_at_its_cut_off():
+    keep = low_pass(16, 8, 8, FreeInit())
+    assert float(keep[0, 0, 0]) == 1
+    assert float(keep[2, 0, 0]) == pytest.approx(0.5)  # 2 cycles in 16 frames are a quarter of the highest, 8
+    assert float(keep[0, 1, 0]) == pytest.approx(0.5)
+    assert float(keep[8, 0, 0]) < 1e-4
+    assert torch.equal(keep[1], keep[-1])
+
+
+def test_one_pass_is_the_sampler_itself():
+    method = METHODS["vidrd"]
+    plain = method.sample(Coupled(), SCHEDULE, request(9), method.options(2))
+    once = again(method.sample, Coupled(), SCHEDULE, request(9), method.options(2), FreeInit(passes=1))
+    assert torch.equal(once.latents, plain.latents)
+    assert once.plan == plain.plan
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_free_init_keeps_low_frequencies_and_renews_the_others(name):
+    """Any sampler; where frames do not couple, the second pass is DDIM of the first video's filtered noise."""
+    method, events = METHODS[name], []
+    denoise = Separable()
+    result = again(
+        method.sample,
+        denoise,
+        SCHEDULE,
+        request(2 * CLIP),
+        method.options(0),
+        FreeInit(passes=2),
+        on_event=events.append,
+    )
+    once = method.plan(request(2 * CLIP), STEPS, method.options(0))
+    assert isinstance(result.plan, Plan)
+    assert (result.plan.calls, result.plan.fe) == (2 * once.calls, 2 * once.fe)
+    assert len(denoise.calls) == result.plan.calls
+    progress_seen = [event.progress for event in events]
+    assert progress_seen == sorted(progress_seen)
+    assert progress_seen[-1] == 1
+    assert result.latents.shape[2] == 2 * CLIP
+    assert torch.equal(torch.cat([event.latents for event in events if event.kind == "frames"], 2), result.latents)
+
+
+def test_the_second_pass_starts_from_the_filtered_video():
+    options, passes = baselines.independent.Options(), FreeInit(passes=2)
+    denoise = Separable()
+    again(baselines.independent.sample, denoise, SCHEDULE, request(2 * CLIP), options, passes)
+    alpha = SCHEDULE.alphas[0]
+    first = initial(2 * CLIP)
+    video = ddim(first)
+    for clip in range(2):
+        part = slice(clip * CLIP, (clip + 1) * CLIP)
+        noised = alpha**0.5 * video[:, :, part] + (1 - alpha) ** 0.5 * first[:, :, part]
+        fresh = KeyedNoise(SEEDS)("freeinit", clip, (SHAPE[0], CLIP, *SHAPE[1:]), 0).double()
+        keep, over = low_pass(CLIP, *SHAPE[1:], passes).double(), (-3, -2, -1)
+        want = torch.fft.ifftn(
+            torch.fft.fftn(noised, dim=over) * keep + torch.fft.fftn(fresh, dim=over) * (1 - keep), dim=over
+        )
+        entered = denoise.calls[(2 + clip) * STEPS][0]
+        assert close(entered.double(), want.real, 1e-5)
+
+
+def test_a_cancelled_pass_comes_out():
+    def stop(event):
+        if event.progress > 0.6:
+            raise Cancelled
+
+    with pytest.raises(Cancelled):
+        again(
+            baselines.independent.sample,
+            Coupled(),
+            SCHEDULE,
+            request(4),
+            baselines.independent.Options(),
+            on_event=stop,
+        )
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"passes": 0}, "at least once: got 0 passes"),
+        ({"space": 0.0}, "cut-off frequencies lie in"),
+        ({"time": 1.1}, "lie in"),
+    ],
+)
+def test_options_out_of_range_are_refused(wrong, message):
+    with pytest.raises(ValueError, match=message):
+        FreeInit(**wrong)

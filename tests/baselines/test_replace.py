@@ -1,0 +1,206 @@
+"""Replacement: the old frames stay bit for bit, the new ones are what the options say, guidance is a gradient."""
+
+import pytest
+import torch
+from toys import CLIP, SCHEDULE, SEEDS, SHAPE, STEPS, Coupled, Separable, close, ddim, initial, request, run
+
+import baselines.independent
+from baselines import replace
+from baselines.replace import Options, guided, plan, put_known, renoise
+from vidrd.noise import KeyedNoise
+from vidrd.schedule import Schedule
+
+WHOLE = (SHAPE[0], CLIP, *SHAPE[1:])
+
+
+def clip_noise(clip):
+    return KeyedNoise(SEEDS)("initial", clip, WHOLE).double()
+
+
+def test_without_overlap_it_is_independent_clips():
+    want = run(baselines.independent, 3 * CLIP - 1)
+    assert torch.equal(run(replace, 3 * CLIP - 1, overlap=0), want)
+    assert torch.equal(run(replace, 3 * CLIP - 1, overlap=0, resample=4), want)
+
+
+@pytest.mark.parametrize("overlap", [0, 1, 3])
+@pytest.mark.parametrize("known", ["fresh", "fixed", "trajectory"])
+def test_new_frames_of_a_separable_network_are_plain_ddim_of_their_noise(overlap, known):
+    video = run(replace, 3 * CLIP, Separable(), overlap=overlap, known=known)
+    starts = [start for start, _ in plan(request(3 * CLIP), STEPS, Options(overlap=overlap)).windows]
+    want = [ddim(clip_noise(clip))[:, :, overlap if clip else 0 :] for clip in range(len(starts))]
+    assert close(video, torch.cat(want, dim=2)[:, :, : 3 * CLIP])
+
+
+@pytest.mark.parametrize("overlap", [1, 2, 3])
+def test_known_frames_enter_every_call_as_the_equation_says(overlap):
+    denoise = Coupled()
+    video = run(replace, 2 * CLIP, denoise, overlap=overlap)
+    clean, noise = video[:, :, CLIP - overlap : CLIP], KeyedNoise(SEEDS)
+    for step in range(STEPS):
+        entered, timestep = denoise.calls[STEPS + step]
+        fresh = noise("known", 1, (SHAPE[0], overlap, *SHAPE[1:]), step).double()
+        alpha = SCHEDULE.alphas[step]
+        assert int(timestep) == SCHEDULE.timesteps[step]
+        assert close(entered[:, :, :overlap], alpha**0.5 * clean + (1 - alpha) ** 0.5 * fresh)
+
+
+def test_fixed_noise_is_that_of_the_clip_and_a_trajectory_is_the_old_clips():
+    fixed, followed = Coupled(), Coupled()
+    clean = run(replace, 2 * CLIP, fixed, known="fixed")[:, :, 2:4]
+    run(replace, 2 * CLIP, followed, known="trajectory")
+    for step in range(STEPS):
+        alpha = SCHEDULE.alphas[step]
+        want = alpha**0.5 * clean + (1 - alpha) ** 0.5 * clip_noise(1)[:, :, :2]
+        assert close(fixed.calls[STEPS + step][0][:, :, :2], want)
+        assert torch.equal(followed.calls[STEPS + step][0][:, :, :2], followed.calls[step][0][:, :, 2:])
+
+
+@pytest.mark.parametrize(
+    ("frames", "overlap", "clips"), [(1, 2, 1), (4, 2, 1), (5, 2, 2), (6, 2, 2), (7, 2, 3), (11, 3, 8)]
+)
+def test_as_many_clips_as_the_formula_says(frames, overlap, clips):
+    denoise = Coupled()
+    assert run(replace, frames, denoise, overlap=overlap).shape[2] == frames
+    assert len(denoise.calls) == clips * STEPS == plan(request(frames), STEPS, Options(overlap=overlap)).calls
+    again = plan(request(frames), STEPS, Options(overlap=overlap, resample=3))
+    assert again.calls == STEPS * (1 + 3 * (clips - 1))
+    assert again.fe == again.calls * CLIP
+
+
+def test_seams_stand_before_the_first_new_frames():
+    todo = plan(request(9), STEPS, Options(overlap=1))
+    assert todo.windows == ((0, 4), (3, 7), (6, 10))
+    assert [(seam.frame, seam.kind) for seam in todo.seams] == [(4, "soft"), (7, "soft")]
+    assert [(origin.clip, origin.index) for origin in todo.frames[3:8]] == [(0, 3), (1, 1), (1, 2), (1, 3), (2, 1)]
+
+
+def test_resampling_once_is_no_resampling():
+    assert torch.equal(run(replace, 9, resample=1), run(replace, 9))
+    assert not close(run(replace, 9, resample=2), run(replace, 9), 1e-3)
+
+
+def test_renoising_keeps_the_forward_process():
+    """A clean frame brought to a level, then renoised from the level after it, has that level's signal and variance."""
+    noise = KeyedNoise(range(4000))
+    level = 3
+    alpha, after = SCHEDULE.alphas[level], SCHEDULE.alphas_prev[level]
+    at_after = after**0.5 * 2 + (1 - after) ** 0.5 * noise("a", 0, (1, 1, 1, 1)).double()
+    back = renoise(at_after, noise("b", 0, (1, 1, 1, 1)), alpha, after)
+    assert float(back.mean()) == pytest.approx(2 * alpha**0.5, abs=0.05)
+    assert float(back.var()) == pytest.approx(1 - alpha, abs=0.05)
+
+
+def test_conditioning_noise_is_kept_to_the_end_and_the_network_is_told():
+    denoise = Coupled()
+    run(replace, 2 * CLIP, denoise, floor=0.5, known="fixed")
+    kept = STEPS - 1 - STEPS // 2
+    for step in range(STEPS):
+        entered, told = denoise.calls[STEPS + step]
+        level = min(step, kept)
+        if level == step:
+            assert told.ndim == 0
+        else:
+            assert told.tolist() == [SCHEDULE.timesteps[level]] * 2 + [SCHEDULE.timesteps[step]] * 2
+        if step > kept:
+            assert torch.equal(entered[:, :, :2], denoise.calls[STEPS + kept][0][:, :, :2])
+
+
+@pytest.mark.parametrize("prediction_type", ["epsilon", "v_prediction", "sample"])
+def test_guidance_moves_the_clean_estimate_along_the_gradient(prediction_type):
+    config = {"beta_schedule": "scaled_linear", "clip_sample": False, "steps_offset": 1}
+    schedule = Schedule.ddim(config | {"prediction_type": prediction_type}, STEPS)
+    level, weight, overlap = 5, 3.0, 2
+    alpha = schedule.alphas[level]
+    mixing = torch.randn(CLIP, CLIP, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+
+    class Linear(Separable):
+        def __call__(self, latents, timesteps):
+            return torch.einsum("st,bcthw->bcshw", mixing, latents)
+
+    linear = Linear()
+    x, clean = initial(CLIP), initial(3 * CLIP)[:, :, -overlap:]
+    answer = guided(linear, schedule, x, torch.tensor(3), level, clean, weight)
+    of_x, of_answer = schedule.clean_coefficients(level)
+    estimate = (of_x * x + of_answer * linear(x, None))[:, :, :overlap]
+    # d/dx_new |clean - estimate|^2 = -2 (d estimate / d x_new)^T (clean - estimate), estimate linear in x_new
+    slope = of_answer * mixing[:overlap, overlap:]
+    gradient = -2 * torch.einsum("st,bcshw->bcthw", slope, clean - estimate)
+    moved = of_x * x + of_answer * answer
+    want = (of_x * x + of_answer * linear(x, None))[:, :, overlap:] - weight * alpha**0.5 / 2 * gradient
+    assert close(moved[:, :, overlap:], want, 1e-10)
+    assert close(answer[:, :, :overlap], linear(x, None)[:, :, :overlap])
+
+
+def test_guidance_brings_the_known_estimate_nearer_to_the_known_frames():
+    """The network takes frames for alike, so new frames that are pulled along fit the old ones better."""
+
+    class Alike(Separable):
+        def __call__(self, latents, timesteps):
+            return latents - 0.7 * latents.mean(dim=2, keepdim=True)
+
+    plain, pulled = (
+        replace.sample(Alike(), SCHEDULE, request(2 * CLIP), Options(overlap=2, guidance=weight)).latents
+        for weight in (0.0, 2.0)
+    )
+    assert not pulled.requires_grad
+    gaps = [
+        (video[:, :, CLIP:].mean(dim=2) - video[:, :, 2:CLIP].mean(dim=2)).abs().mean() for video in (plain, pulled)
+    ]
+    assert gaps[1] < 0.9 * gaps[0]
+
+
+def test_a_network_without_gradient_cannot_be_guided():
+    class Blind(Coupled):
+        @torch.no_grad()
+        def __call__(self, latents, timesteps):
+            return super().__call__(latents.detach(), timesteps)
+
+    with pytest.raises(ValueError, match="needs a differentiable network: use guidance 0"):
+        run(replace, 2 * CLIP, Blind(), guidance=1.0)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"overlap": -1}, "overlap is a count of frames .* got -1"),
+        ({"resample": 0}, "at least once: got resample 0"),
+        ({"floor": 1.0}, r"floor is a share .* got 1\.0"),
+        ({"guidance": -1.0}, r"guidance is a weight .* got -1\.0"),
+    ],
+)
+def test_options_out_of_range_are_refused(wrong, message):
+    with pytest.raises(ValueError, match=message):
+        Options(**wrong)
+
+
+def test_an_overlap_of_a_whole_clip_is_refused():
+    with pytest.raises(ValueError, match="has fewer known ones: got 4, try 2"):
+        plan(request(9), STEPS, Options(overlap=4))
+
+
+@pytest.mark.parametrize(
+    ("name", "fault"),
+    [
+        ("put_known", lambda x, clean, noise, alpha: put_known(x, clean.flip(2), noise, alpha)),
+        ("put_known", lambda x, clean, noise, alpha: put_known(x, clean, noise, alpha**2)),
+        ("put_known", lambda x, clean, noise, alpha: x),
+        ("put_known", lambda x, clean, noise, alpha: put_known(x.roll(1, 2), clean, noise, alpha)),
+    ],
+    ids=["wrong order", "wrong alpha", "not replaced", "off by one"],
+)
+def test_planted_faults_are_seen(monkeypatch, name, fault):
+    monkeypatch.setattr(replace, name, fault)
+
+    def invariants():
+        test_known_frames_enter_every_call_as_the_equation_says(2)
+        test_new_frames_of_a_separable_network_are_plain_ddim_of_their_noise(3, "fresh")
+
+    with pytest.raises(AssertionError):
+        invariants()
+
+
+def test_a_planted_fault_in_renoising_is_seen(monkeypatch):
+    monkeypatch.setitem(globals(), "renoise", lambda x, noise, alpha, after: x + (1 - alpha / after) ** 0.5 * noise)
+    with pytest.raises(AssertionError):
+        test_renoising_keeps_the_forward_process()

@@ -1,0 +1,85 @@
+"""Source trees that a gate can measure in seconds: a few matrix products for a network, faults planted on demand."""
+
+from pathlib import Path
+
+POCKET = """
+import time
+import numpy as np
+import torch
+
+HELD = []
+STEPS, SPIN, LEAK, BIAS, CRASH, HANG, NAN, EXTRA = {faults}
+
+
+class Net(torch.nn.Module):
+    config = {{"width": 64}}
+
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        self.layer = torch.nn.Linear(64, 64)
+
+    def forward(self, x, timestep, encoder_hidden_states=None):
+        return self.layer(x) + timestep
+
+
+class Pipe:
+    def __init__(self):
+        self.unet = Net()
+
+    def decode(self, latents, clip=None):
+        return ((latents.detach() - 0.5).clamp(0, 1) * 255).round().to(torch.uint8).numpy()[..., None].repeat(3, -1)
+
+
+class Generator:
+    def __init__(self, values):
+        if CRASH:
+            raise KeyError(values["method"])
+        self.pipe = Pipe()
+
+    def make(self, prompts, first, steps):
+        began = time.perf_counter()
+        if HANG:
+            time.sleep(60)
+        x = torch.full((len(prompts), 4, 64, 64), 0.5)
+        with torch.no_grad():
+            for step in range(steps + STEPS):
+                x = torch.tanh(self.pipe.unet(x, torch.tensor(step))) + BIAS
+                for _ in range(EXTRA):
+                    x = x @ torch.eye(64)
+        if LEAK:
+            HELD.append(torch.zeros(1 << 18))
+        if NAN:
+            x = x * float("nan")
+        videos = self.pipe.decode(x, clip=4)
+        took = time.perf_counter() - began
+        while time.perf_counter() - began < (1 + SPIN) * took:
+            pass
+        return videos, None
+"""
+
+SHAPES = """
+TEST_SEEDS = range(100)
+
+
+def draw_scene(seed):
+    return seed
+
+
+def caption(scene):
+    return f"scene {scene}"
+"""
+
+
+def plant(
+    folder: Path, *, steps=0, spin=0.0, leak=False, bias=0.0, crash=False, hang=False, nan=False, extra=0
+) -> Path:
+    """A tree whose work is as told; spin: share of its time that it wastes."""
+    (folder / "bench").mkdir(parents=True)
+    (folder / "vidrd" / "data").mkdir(parents=True)
+    for package in ("bench", "vidrd", "vidrd/data"):
+        (folder / package / "__init__.py").touch()
+    faults = (steps, spin, leak, bias, crash, hang, nan, extra)
+    (folder / "bench" / "pocket.py").write_text(POCKET.format(faults=faults))
+    (folder / "vidrd" / "data" / "shapes.py").write_text(SHAPES)
+    return folder

@@ -1,0 +1,285 @@
+"""The command line: every verb on small sets, its JSON, and one line for every fault of a user."""
+
+import json
+import sys
+
+import numpy as np
+import pytest
+from safetensors.torch import save_file
+
+from metrics import METRICS, __main__
+from metrics.clips import read_clips
+from metrics.fvd import fvd
+from metrics.inception_score import inception_score
+from metrics.jitter import flicker
+from metrics.paired import paired_difference
+from metrics.pocket import NETWORKS, describe, load_judge
+from metrics.result import Result, compare
+from metrics.statistics import Gaussian, Spread, frechet_distance
+from tests.metrics.films import some_videos, write_film
+
+
+@pytest.fixture(autouse=True)
+def own_cache(monkeypatch, tmp_path_factory):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+    monkeypatch.delenv("VIDRD_METRICS_WEIGHTS", raising=False)
+
+
+@pytest.fixture
+def run(monkeypatch, capsys):
+    def run(*words, code=0):
+        monkeypatch.setattr(sys, "argv", ["metrics", *map(str, words)])
+        try:
+            __main__.main()
+            came = 0
+        except SystemExit as stop:
+            came = stop.code
+        out, err = capsys.readouterr()
+        assert came == code, err
+        if code:
+            told = [line for line in err.splitlines() if "videos or clips" not in line]  # the rest is progress
+            assert len(told) == 1  # one line, no traceback
+            return told[0]
+        return out
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def judge(tmp_path_factory):
+    path = tmp_path_factory.mktemp("judge") / "judge.safetensors"
+    network = NETWORKS["pocket-c3d"]({"action": 3})
+    save_file(network.state_dict(), path, describe("pocket-c3d", {"action": ("a", "b", "c")}))
+    return path
+
+
+@pytest.fixture
+def sets(tmp_path):
+    """A real and two generated sets; the second is a little brighter than the first."""
+    real, one = some_videos(14, frames=16), some_videos(12, frames=16, seed=1) // 2
+    np.save(tmp_path / "real.npy", real)
+    np.save(tmp_path / "one.npy", one)
+    (tmp_path / "other").mkdir()
+    np.save(tmp_path / "other" / "one.npy", one + np.uint8(20))
+    return real, one, tmp_path
+
+
+def test_fvd_stands_beside_its_floor_its_interval_and_its_manifest(run, judge, sets):
+    real, one, folder = sets
+    record = folder / "fvd.json"
+    words = ("fvd", folder / "real.npy", folder / "one.npy", "--weights", judge, "--json", record)
+    out = run(*words, "--window", 8, "--allow-small", "--infinity")
+    network = load_judge(judge)
+    expected = fvd(real, one, network=network, window=8)
+    result = json.loads(record.read_text())
+    assert result["scores"]["fvd"] == pytest.approx(expected._asdict(), rel=1e-6)
+    assert {"fvd", "fvd_floor", "fvd_infinity"} == result["scores"].keys()
+    manifest = result["manifest"]
+    assert (manifest["protocol"], manifest["weights"], manifest["frames"]) == ("pocket", network.sha256, 8)
+    assert (manifest["real"]["clips"], manifest["real"]["videos"], manifest["fake"]["clips"]) == (28, 14, 24)
+    assert manifest["real"]["gaps"] == manifest["fake"]["gaps"] == 0
+    assert len(manifest["real"]["clips_sha256"]) == len(result["made_with"]["fake"]["content_sha256"]) == 64
+    assert result["made_with"]["torch"]
+    assert "too few clips" in out
+    assert "fvd_infinity" in out
+    assert f"fvd is blind to {METRICS['fvd'].blind}" in out
+
+
+def test_sets_that_are_too_small_are_refused_before_a_number_is_shown(run, judge, sets):
+    _, _, folder = sets
+    err = run("fvd", folder / "real.npy", folder / "one.npy", "--weights", judge, code=3)
+    assert "FVD with 64 dimensions needs at least 128 clips a side, 14 real and 12 fake came" in err
+    assert "--allow-small" in err
+    np.save(folder / "few.npy", some_videos(3, frames=16))
+    assert "needs at least 6 clips a side, 3 fake came" in run("is", folder / "few.npy", "--weights", judge, code=3)
+
+
+def test_saved_statistics_stand_for_the_real_set_if_they_were_made_alike(run, judge, sets):
+    _, _, folder = sets
+    common = ("--weights", judge, "--allow-small", "--window", 8)
+    run(
+        "fvd",
+        folder / "real.npy",
+        folder / "one.npy",
+        *common,
+        "--save-stats",
+        folder / "real.npz",
+        "--json",
+        folder / "a",
+    )
+    run("fvd", folder / "real.npz", folder / "one.npy", *common, "--json", folder / "b")
+    a, b = (json.loads((folder / name).read_text()) for name in "ab")
+    assert a["scores"] == b["scores"]
+    assert a["manifest"] == b["manifest"]
+    assert Gaussian.load(folder / "real.npz").n == 28
+    err = run(
+        "fvd", folder / "real.npz", folder / "one.npy", "--weights", judge, "--allow-small", "--window", 4, code=3
+    )
+    assert "real.npz was made otherwise: frames: 8, 4" in err
+    Gaussian.of(np.eye(3)).save(folder / "bare.npz")
+    assert "without their manifest" in run("fvd", folder / "bare.npz", folder / "one.npy", *common, code=3)
+
+
+def test_kvd_and_is_and_what_they_hold(run, judge, sets):
+    _, one, folder = sets
+    record = folder / "out.json"
+    run("kvd", folder / "real.npy", folder / "one.npy", "--weights", judge, "--json", record)
+    scores = json.loads(record.read_text())["scores"]
+    assert scores.keys() == {"kvd", "precision", "recall", "density", "coverage"}
+    run(
+        "is",
+        folder / "real.npy",
+        folder / "one.npy",
+        "--weights",
+        judge,
+        "--allow-small",
+        "--json",
+        record,
+        "--splits",
+        2,
+    )
+    scores = json.loads(record.read_text())["scores"]
+    assert scores["is"]["value"] == pytest.approx(inception_score(one, network=load_judge(judge), splits=2).value)
+    assert scores["is_real"]["n"] == 14
+    assert scores["is"]["value"] < scores["is_ceiling"]["value"] < 3
+    err = run("is", folder / "one.npy", "--weights", judge, "--head", "shape", "--allow-small", code=3)
+    assert "has no head 'shape': it tells apart action" in err
+
+
+def test_two_results_compare_paired_and_only_if_they_were_made_alike(run, judge, sets):
+    real, one, folder = sets
+    words = ("--weights", judge, "--allow-small")
+    for name, fake in (("one", folder / "one.npy"), ("other", folder / "other" / "one.npy")):
+        run("fvd", folder / "real.npy", fake, *words, "--json", folder / f"{name}.json")
+    out = run("compare", folder / "one.json", folder / "other.json", "--json", folder / "difference.json")
+    assert "the same videos on both sides: paired" in out
+    found = json.loads((folder / "difference.json").read_text())["scores"]["fvd"]
+    network = load_judge(judge)
+    rows = [network.embed(videos).embedding for videos in (real, one, one + np.uint8(20))]
+    live = paired_difference(lambda a, b: frechet_distance(Spread.of(a), Spread.of(b)), rows[1], rows[2], real=rows[0])
+    assert found["value"] == pytest.approx(live.value, rel=1e-4, abs=1e-6)
+    assert found["high"] - found["low"] == pytest.approx(live.high - live.low, rel=1e-3, abs=1e-6)
+    run("fvd", folder / "real.npy", folder / "one.npy", *words, "--frames", 8, "--json", folder / "short.json")
+    err = run("compare", folder / "one.json", folder / "short.json", code=3)
+    assert "do not compare, they differ in frames: None, 8" in err
+    run("compare", folder / "one.json", folder / "short.json", "--force")
+    (folder / "notes.json").write_text('{"schema": 2}')
+    for name in ("notes.json", "absent.json"):
+        assert "holds no scores" in run("compare", folder / "one.json", folder / name, code=3)
+
+
+def test_scores_of_other_videos_are_not_paired():
+    made: list[dict] = [{"fake": {"names_sha256": name}} for name in ("a", "a", "b")]
+    values = {"fvd": [1.0, 2.0, 3.0, 4.5]}, {"fvd": [1.1, 2.1, 3.2, 4.5]}
+    scores = {"fvd": flicker(some_videos(2))}
+    first = Result(scores, {}, made[0], {}, values[0])
+    same, other = (Result(scores, {}, each, {}, values[1]) for each in made[1:])
+    paired, apart = compare(first, same)["fvd"], compare(first, other)["fvd"]
+    assert paired.value == pytest.approx(apart.value, rel=1e-12)
+    assert paired.high - paired.low < 0.2 * (apart.high - apart.low)
+    with pytest.raises(ValueError, match="no score in common"):
+        compare(first, Result({"is": scores["fvd"]}, {}, made[0]))
+
+
+def test_a_broken_video_is_named_counted_and_refused_unless_allowed(run, judge, tmp_path):
+    for side in ("real", "fake"):
+        (tmp_path / side).mkdir()
+        for i, video in enumerate(some_videos(6, seed=len(side))):
+            write_film(tmp_path / side / f"{i}.mkv", video)
+    content = (tmp_path / "fake" / "4.mkv").read_bytes()
+    (tmp_path / "fake" / "4.mkv").write_bytes(content[:300])
+    words = ("fvd", tmp_path / "real", tmp_path / "fake", "--weights", judge, "--allow-small", "--json", tmp_path / "o")
+    err = run(*words, code=3)
+    assert "1 of 6 fake videos cannot be read (4.mkv: " in err
+    assert "--allow-gaps" in err
+    assert not (tmp_path / "o").exists()
+    out = run(*words, "--allow-gaps")
+    record = json.loads((tmp_path / "o").read_text())
+    assert record["scores"]["fvd"]["n"] == 5
+    assert record["manifest"]["fake"]["gaps"] == 1
+    assert record["made_with"]["fake"]["gap_reasons"][0].startswith("4.mkv: ")
+    assert "1 fake videos could not be read and are left out" in out
+    assert "--allow-gaps to measure without it" in run("jitter", tmp_path / "fake", code=3)
+    assert "n = 5" in run("jitter", tmp_path / "fake", "--allow-gaps")
+
+
+def test_clips_are_written_and_used_again_and_lists_choose_videos(run, judge, sets, tmp_path):
+    _, _, folder = sets
+    words = ("fvd", folder / "real.npy", folder / "one.npy", "--weights", judge, "--allow-small")
+    run(*words, "--n", 5, "--frames", 8, "--save-clips", tmp_path / "lists", "--json", tmp_path / "a")
+    clips = read_clips(tmp_path / "lists" / "real.jsonl")
+    assert [clip.video for clip in clips] == [f"real.npy#{i}" for i in range(5)]
+    given = ("--real-clips", tmp_path / "lists" / "real.jsonl", "--fake-clips", tmp_path / "lists" / "fake.jsonl")
+    run(*words, *given, "--json", tmp_path / "b")
+    a, b = (json.loads((tmp_path / name).read_text()) for name in "ab")
+    assert a["scores"] == b["scores"]
+    (tmp_path / "names.txt").write_bytes(b"real.npy#3 1\r\nreal.npy#1 1\r\nreal.npy#2 2\r\n")  # as UCF-101's lists
+    run(*words, "--real-list", tmp_path / "names.txt", "--json", tmp_path / "c")
+    assert json.loads((tmp_path / "c").read_text())["manifest"]["real"]["clips"] == 3
+    (tmp_path / "names.txt").write_text("absent.avi\n")
+    err = run(*words, "--real-list", tmp_path / "names.txt", code=3)
+    assert "1 of 1 listed videos are not there, the first is absent.avi" in err
+
+
+def test_features_are_kept_from_verb_to_verb(run, judge, sets, monkeypatch):
+    _, _, folder = sets
+    words = (folder / "real.npy", folder / "one.npy", "--weights", judge, "--allow-small", "--cache", folder / "kept")
+    run("fvd", *words)
+    calls = []
+    monkeypatch.setattr("metrics.pocket.PocketJudge.embed", lambda self, videos: calls.append(len(videos)))
+    run("kvd", *words)
+    assert calls == []
+    with pytest.raises(Exception, match="None"):  # what the network now returns
+        run("kvd", *words, "--fresh")
+    assert calls
+
+
+def test_jitter_is_measured_and_written_with_what_it_is_blind_to(run, tmp_path):
+    videos = some_videos(3, frames=16)
+    np.save(tmp_path / "set.npy", videos)
+    record = tmp_path / "out.json"
+    out = run("jitter", tmp_path / "set.npy", "--seams", 4, 8, 12, "--json", record)
+    result = json.loads(record.read_text())
+    scores = result["scores"]
+    assert scores["flicker"]["value"] == flicker(videos).value
+    assert scores["flicker"]["n"] == 3
+    assert {"seam_ratio:D", "seam_ratio:W", "seam_phase:dF", "duplicates:seams", "cycling:repeat", "boomerang"} < set(
+        scores
+    )
+    assert all(name in out for name in scores)
+    assert result["manifest"]["flow"].startswith("farneback(")
+    assert "optical flow by farneback(" in out
+    for name in {name.split(":")[0] for name in scores} - {"fvd"}:
+        assert f"{name} is blind to {METRICS[name].blind}" in out
+    assert "seam" not in run("jitter", tmp_path / "set.npy")
+    np.save(tmp_path / "real.npy", some_videos(2, frames=16, seed=5))
+    out = run("jitter", tmp_path / "real.npy", tmp_path / "set.npy", "--no-flow")
+    assert "flicker_real" in out
+    assert "motion_jitter" not in out
+    assert "give one set of videos" in run("jitter", *[tmp_path / "set.npy"] * 3, code=3)
+    assert "holds 3 videos, 4 were asked for" in run("jitter", tmp_path / "set.npy", "--n", 4, code=3)
+    assert "cannot be read as weights" in run("jitter", tmp_path / "set.npy", "--raft", tmp_path / "no.pth", code=3)
+
+
+def test_what_a_user_can_mend_is_told_in_one_line(run, judge, sets):
+    _, _, folder = sets
+    words = ("fvd", folder / "real.npy", folder / "one.npy", "--allow-small")
+    assert "give --weights" in run(*words, "--weights", folder / "none.safetensors", code=3)
+    assert "is no folder, make it first" in run(*words, "--json", folder / "absent" / "out.json", code=3)
+    assert "the protocol styleganv needs the weights" in run(*words, "--protocol", "styleganv", code=3)
+    assert "fvd has no protocol 'best': it is one of clean, google" in run(*words, "--protocol", "best", code=3)
+    assert "is has no protocol 'google': it is one of tgan" in run(
+        "is", folder / "one.npy", "--protocol", "google", code=3
+    )
+    assert "give one" in run(*words, "--window", 8, "--frames", 8, code=3)
+    assert "holds no videos" in run("fvd", folder / "absent", folder / "one.npy", code=3)
+    assert "has 16 frames, a clip spans 20" in run(*words, "--frames", 20, code=3)
+
+
+def test_the_table_describes_every_metric_in_one_line():
+    for name, metric in METRICS.items():
+        assert callable(metric.function), name
+        assert metric.better in {"lower", "higher", "real"}
+        for line in (metric.meaning, metric.blind):
+            assert line
+            assert "\n" not in line

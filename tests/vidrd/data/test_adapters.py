@@ -1,0 +1,190 @@
+"""Each known layout becomes records: paths, classes, captions, licence and source."""
+
+import io
+import json
+import tarfile
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from PIL import Image
+
+from vidrd.data.adapters import ADAPTERS, Where, records
+from vidrd.data.media import fetch, read_image
+
+
+def touch(root, *names):
+    for name in names:
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_bytes(b"")
+
+
+def rows(name, root, **where):
+    return list(records(name, Where(root, **where)))
+
+
+def test_kinetics_names_files_by_id_and_time(tmp_path):
+    touch(tmp_path, "train/petting cat (indoor)/abc-_1_000010_000020.mp4", "xyz.mp4")
+    (tmp_path / "train.csv").write_text(
+        'label,youtube_id,time_start,time_end,split\n"petting cat (indoor)",abc-_1,10,20,train\n'
+        '"doing ""x"", well",xyz,0,10,train\nyoga,gone,5,15,train\nyoga,other,5,15,val\n'
+    )
+    a, b, c = rows("kinetics700", tmp_path, split="train")
+    assert a.uri.endswith("abc-_1_000010_000020.mp4")
+    assert a.labels == ("petting cat (indoor)",)
+    assert b.uri.endswith("xyz.mp4")
+    assert b.labels == ('doing "x", well',)
+    assert c.uri.endswith("gone_000005_000015.mp4")  # found missing when it is read
+    assert [r.key for r in (a, b, c)] == [
+        "00000000_abc-_1_000010_000020", "00000001_xyz_000000_000010", "00000002_gone_000005_000015"
+    ]  # fmt: skip
+    assert all(r.source == "kinetics" and "CC BY" in r.licence for r in (a, b, c))
+
+
+def test_kinetics_without_its_columns_is_refused(tmp_path):
+    (tmp_path / "train.csv").write_text("a,b\n1,2\n")
+    with pytest.raises(ValueError, match="must have columns label, youtube_id"):
+        rows("kinetics700", tmp_path)
+
+
+def test_moments_has_no_header_and_the_class_is_the_folder(tmp_path):
+    touch(tmp_path, "training/adult+female+singing/a.mp4")
+    (tmp_path / "trainingSet.csv").write_text("adult+female+singing/a.mp4,3,0\nbowling/b.mp4,2,1\n")
+    a, b = rows("moments", tmp_path)
+    assert a.labels == ("adult female singing",)
+    assert a.uri.endswith("training/adult+female+singing/a.mp4")
+    assert b.labels == ("bowling",)
+    assert a.split == "training"
+
+
+def test_videolt_has_many_labels(tmp_path):
+    touch(tmp_path, "videos/id1.mp4")
+    (tmp_path / "train.lst").write_text("id1 3,17\nid2\t4\n")
+    (tmp_path / "labels.txt").write_text("\n".join(f"class {i}" for i in range(20)))
+    a, b = rows("videolt", tmp_path, split="train")
+    assert a.labels == ("class 3", "class 17")
+    assert a.uri.endswith("videos/id1.mp4")
+    assert b.labels == ("class 4",)
+    (tmp_path / "labels.txt").unlink()
+    assert rows("videolt", tmp_path)[0].labels == ("3", "17")
+
+
+def test_webvid_captions_and_pages(tmp_path):
+    touch(tmp_path, "videos/012_050/7.mp4")
+    (tmp_path / "train.csv").write_text(
+        'videoid,contentUrl,duration,page_dir,name\n7,http://x,PT10S,012_050,"A dog,  running."\n8,u,PT1S,000_001,Sea\n'
+    )
+    a, b = rows("webvid", tmp_path)
+    assert a.captions == ("A dog, running.",)
+    assert a.uri.endswith("videos/012_050/7.mp4")
+    assert b.uri.endswith("videos/000_001/8.mp4")
+
+
+def test_tgif_gathers_the_sentences_of_a_gif(tmp_path):
+    touch(tmp_path, "gifs/tumblr_a.gif")
+    lines = ["https://x/tumblr_a.gif\ta man waves", "https://x/tumblr_b.gif\ta cat", "https://x/tumblr_a.gif\twaving"]
+    (tmp_path / "tgif-v1.0.tsv").write_text("\n".join(lines))
+    a, b = rows("tgif", tmp_path)
+    assert a.captions == ("a man waves", "waving")
+    assert a.uri.endswith("gifs/tumblr_a.gif")
+    assert b.captions == ("a cat",)
+
+
+def test_vatex_keeps_english_and_finds_whole_videos(tmp_path):
+    touch(tmp_path, "a_-b_000010_000020.mp4", "ccc.mp4")
+    said = [
+        {"videoID": "a_-b_000010_000020", "enCap": ["one", "two"], "chCap": ["一"]},
+        {"videoID": "ccc_000000_000010", "enCap": ["three"]},
+    ]
+    (tmp_path / "vatex_training_v1.0.json").write_text(json.dumps(said))
+    a, b = rows("vatex", tmp_path)
+    assert a.captions == ("one", "two")
+    assert b.uri.endswith("ccc.mp4")
+
+
+def test_ucf101_follows_the_official_lists(tmp_path, real_clips):
+    whole = rows("ucf101", real_clips)
+    assert len(whole) == len(list((real_clips / "UCF-101").glob("*/*.avi")))
+    assert all(record.labels[0] in record.uri for record in whole)
+    train = rows("ucf101", real_clips, split="trainlist01")
+    test = rows("ucf101", real_clips, split="testlist01")
+    assert (len(train), len(test)) == (9537, 3783)
+    assert not any("\r" in record.uri for record in train + test)  # the lists end their lines with CRLF
+    assert any("HandstandPushups/v_HandStandPushups_" in record.uri for record in train)
+
+
+def picture():
+    file = io.BytesIO()
+    Image.fromarray(np.random.default_rng(0).integers(0, 255, (40, 60, 3), dtype=np.uint8)).save(file, "PNG")
+    return file.getvalue()
+
+
+def test_a_folder_with_captions_beside_in_a_list_or_none(tmp_path):
+    touch(tmp_path, "a.mp4", "ApplyMakeup/b.mp4", "c.png", "d.mp4", "notes.md")
+    (tmp_path / "a.txt").write_text("first\n\nsecond\n")
+    (tmp_path / "captions.jsonl").write_text('{"file": "c.png", "caption": "a picture"}\n')
+    by = {record.uri.rsplit("/", 1)[-1]: record for record in rows("folder", tmp_path)}
+    assert set(by) == {"a.mp4", "b.mp4", "c.png", "d.mp4"}
+    assert by["a.mp4"].captions == ("first", "second")
+    assert by["b.mp4"].labels == ("ApplyMakeup",)
+    assert by["c.png"].captions == ("a picture",)
+    assert by["c.png"].media == "image"
+    assert by["d.mp4"].labels == by["d.mp4"].captions == ()
+
+
+def test_image_tars_are_read_in_place(tmp_path):
+    data = picture()
+    with tarfile.open(tmp_path / "00000.tar", "w") as tar:
+        for name, held in (("x.png", data), ("x.txt", b"a field\n"), ("y.json", b'{"caption": "b"}'), ("y.png", data)):
+            info = tarfile.TarInfo(name)
+            info.size = len(held)
+            tar.addfile(info, io.BytesIO(held))
+    a, b = rows("webdataset", tmp_path)
+    assert (a.captions, b.captions) == (("a field",), ("b",))
+    assert a.media == "image"
+    assert fetch(a.uri) == data
+    assert read_image(fetch(b.uri)).shape == (40, 60, 3)
+
+
+def test_parquet_with_bytes_or_paths(tmp_path):
+    data = picture()
+    (tmp_path / "p.png").write_bytes(data)
+    with_bytes = pa.table({"image": [{"bytes": data, "path": None}] * 3, "caption": ["a", "b", "c"]})
+    pq.write_table(with_bytes, tmp_path / "a.parquet", row_group_size=2)
+    pq.write_table(pa.table({"file": ["p.png"], "text": ["d"]}), tmp_path / "b.parquet")
+    found = rows("parquet", tmp_path)
+    assert [record.captions[0] for record in found] == ["a", "b", "c", "d"]
+    assert fetch(found[2].uri) == data
+    assert read_image(fetch(found[3].uri)).shape == (40, 60, 3)
+    pq.write_table(pa.table({"x": [1]}), tmp_path / "c.parquet")
+    with pytest.raises(ValueError, match="must have a column caption or text"):
+        rows("parquet", tmp_path)
+
+
+@pytest.mark.parametrize("name", sorted(set(ADAPTERS) - {"folder", "webdataset", "parquet", "ucf101"}))
+def test_a_missing_list_is_one_line(name, tmp_path):
+    with pytest.raises(ValueError, match=r"annotation file is missing.*--annotations"):
+        rows(name, tmp_path)
+
+
+def test_unknown_formats_and_folders_are_refused(tmp_path):
+    with pytest.raises(ValueError, match="format is one of kinetics700"):
+        rows("imagenet", tmp_path)
+    with pytest.raises(ValueError, match="does not exist"):
+        rows("folder", tmp_path / "none")
+
+
+def test_the_document_and_the_command_know_every_format():
+    from typing import get_args, get_type_hints
+
+    from vidrd.data.captioners import CAPTIONERS
+    from vidrd.data.commands import Prepare
+
+    hints = get_type_hints(Prepare)
+    assert set(get_args(hints["format"])) == set(ADAPTERS)
+    assert set(get_args(hints["captioner"])) == set(CAPTIONERS)
+    document = (Path(__file__).parents[3] / "docs" / "data.md").read_text()
+    named = {line.split("`")[1] for line in document.splitlines() if line.startswith("| `")}
+    assert set(ADAPTERS) | set(CAPTIONERS) <= named

@@ -1,0 +1,341 @@
+"""Captions: asked of key frames, fused in order, filtered; servers and models are real ones, small or local."""
+
+import base64
+import io
+import json
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tests.vidrd.data.clips import scenes
+from vidrd.data.captioners import Blip2, ChatModel, Endpoint, new_captioner
+from vidrd.data.captions import (
+    Asking,
+    Captioner,
+    Template,
+    caption_stage,
+    complaint,
+    describe,
+    filter_captions,
+    mentions,
+    plain_label,
+    tidy,
+)
+from vidrd.data.record import Drop, Pixels, Record
+from vidrd.data.shapes import render
+
+
+class Scripted:
+    """Says what it was told to, and notes what it was asked."""
+
+    name = "scripted"
+
+    def __init__(self, *answers):
+        self.answers, self.asked = list(answers), []
+
+    def ask(self, frames, prompt):
+        self.asked.append((len(frames), prompt))
+        return self.answers.pop(0)
+
+
+def record(**changes):
+    parts = np.concatenate([render([scene], 8, size=64)[0] for scene in scenes(9)[::4]])
+    parts[8:16] = 255 - parts[8:16]
+    return Record("k", "u", "s", "l", labels=("HighJump",), pixels=Pixels.of_rgb(parts, 8), **changes)
+
+
+def test_frames_are_asked_one_by_one_with_the_class_as_a_doubtful_hint_and_then_fused():
+    model = Scripted("A runner on a track.", "A runner leaps.", "A runner on a mat.", "A runner leaps over a bar.")
+    made = caption_stage(model, Asking(frames=3), record())
+    assert [count for count, _ in model.asked] == [1, 1, 1, 0]
+    assert all("'high jump'" in prompt and "may be wrong" in prompt for _, prompt in model.asked)
+    fuse = model.asked[-1][1]
+    assert fuse.index("on a track") < fuse.index("A runner leaps.") < fuse.index("on a mat")
+    assert made.caption_by == "scripted"
+    assert made.captions[0].endswith("A runner leaps over a bar.")
+    assert len(made.facts["key_frames"]) == 3
+
+
+def test_the_class_survives_or_is_put_back():
+    kept = caption_stage(Scripted("A man jumping.", "A man jumping.", "A man jumping."), Asking(), record())
+    assert kept.captions == ("A man jumping.",)
+    lost = caption_stage(Scripted("A red wall.", "A red wall.", "A red wall."), Asking(), record())
+    assert "high jump" in lost.captions[0].lower()
+    assert lost.captions[0].endswith("A red wall.")
+
+
+def test_equal_answers_need_no_fusing_and_a_refusal_falls_back():
+    image = Image.new("RGB", (8, 8))
+    model = Scripted("Same thing here.", "Same thing here.")
+    assert describe(model, [image, image])[0] == "Same thing here."
+    model = Scripted("First view of it.", "Second view of it.", "Third view of it.", "As an AI I cannot do this.")
+    assert describe(model, [image] * 3)[0] == "Second view of it."
+
+
+def test_captions_that_came_are_kept_unless_all_are_asked_for():
+    given = record(captions=("a man jumps over a bar",))
+    assert caption_stage(Scripted(), Asking(), given) is given
+    again = caption_stage(Scripted("He jumps.", "He jumps.", "He jumps."), Asking(when="always"), given)
+    assert again.captions == ("He jumps.",)
+
+
+def test_a_black_clip_is_dropped_unasked():
+    black = Record("k", "u", "s", "l", pixels=Pixels.of_rgb(np.zeros((8, 64, 64, 3), np.uint8), 8))
+    assert caption_stage(Scripted(), Asking(), black).reason == "shows nothing"
+
+
+def test_templates_need_no_model_and_no_pixels():
+    bare = Record("k", "u", "s", "l", labels=("Archery", "outdoor_sport"))
+    made = caption_stage(Template(), Asking(), bare)
+    assert "archery and outdoor sport" in made.captions[0].lower()
+    assert made == caption_stage(Template(), Asking(), bare)
+    assert len({Template().caption(Record(str(i), "", "", "", labels=("x",))) for i in range(50)}) > 2
+    assert caption_stage(Template(), Asking(), Record("k", "u", "s", "l")).reason == "no caption"
+    assert isinstance(Scripted(), Captioner)
+
+
+@pytest.mark.parametrize(
+    ("label", "words"),
+    [
+        ("ApplyEyeMakeup", "apply eye makeup"), ("petting cat (indoor)", "petting cat (indoor)"),
+        ("adult_female_singing", "adult female singing"), ("YoYo", "yo yo"), ("TVShow", "tv show"),
+    ],
+)  # fmt: skip
+def test_class_names_become_words(label, words):
+    assert plain_label(label) == words
+
+
+def test_a_class_is_mentioned_whatever_its_ending():
+    assert mentions("A woman applies makeup.", ["ApplyEyeMakeup"])
+    assert mentions("Two men swimming", ["Swim"])
+    assert mentions("He skis downhill", ["Skiing"])
+    assert not mentions("A red wall", ["HighJump"])
+
+
+@pytest.mark.parametrize(
+    ("caption", "fault"),
+    [
+        ("A dog runs along the beach", ""),
+        ("A dog", "too short"),
+        ("word " * 61, "too long"),
+        ("As an AI language model I see things", "refusal"),
+        ("I'm sorry, I cannot see it", "refusal"),
+        ("Buy at www.shop.example now please", "address or markup"),
+        ("<b>A dog</b> runs on the beach", "address or markup"),
+        ("一只狗 在 沙滩 上 跑 着", "not in Latin letters"),
+        ("a dog a dog a dog a dog a dog", "repeats itself"),
+        ("A dog runs with a watermark", "blocked word"),
+        ("Un café très élégant à Paris", ""),
+    ],
+)
+def test_filters_name_the_fault(caption, fault):
+    assert complaint(caption, blocked=("watermark",)) == fault
+
+
+def test_good_captions_stay_once_and_records_without_any_go():
+    some = Record("k", "u", "s", "l", captions=("too short", "A dog runs on the beach", "A dog runs on the beach"))
+    assert filter_captions(some).captions == ("A dog runs on the beach",)
+    gone = filter_captions(Record("k", "u", "s", "l", captions=("too short",)))
+    assert isinstance(gone, Drop)
+    assert gone.reason == "caption too short"
+
+
+@pytest.mark.parametrize(
+    ("answer", "tidied"),
+    [
+        ('"The image shows a dog\n running."', "A dog running."),
+        ("Sure! Here is it: nothing", "Here is it: nothing"),
+        ("Here is the sentence: A cat sleeps.", "A cat sleeps."),
+        ("this video clip is fine", "This video clip is fine"),
+    ],
+)
+def test_chatter_around_an_answer_goes(answer, tidied):
+    assert tidy(answer) == tidied
+
+
+class Server:
+    """A real HTTP server that speaks OpenAI's dialect and can be told to fail."""
+
+    def __init__(self):
+        outer = self
+        self.requests, self.failures = [], []
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_POST(self):
+                body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+                outer.requests.append((self.path, dict(self.headers), body))
+                code = outer.failures.pop(0) if outer.failures else 200
+                if code == 200:
+                    parts = body["messages"][0]["content"]
+                    images = [p for p in parts if p["type"] == "image_url"]
+                    text = f"{len(images)} pictures seen clearly"
+                    data = json.dumps({"choices": [{"message": {"role": "assistant", "content": text}}]}).encode()
+                else:
+                    data = b'{"odd": true}' if code == 299 else b"no"
+                self.send_response(200 if code == 299 else code)
+                self.send_header("Content-Length", str(len(data)))
+                self.end_headers()
+                self.wfile.write(data)
+
+            def log_message(self, *args):
+                pass
+
+        self.http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.url = f"http://127.0.0.1:{self.http.server_port}/v1"
+        threading.Thread(target=self.http.serve_forever, daemon=True).start()
+
+
+@pytest.fixture
+def server():
+    made = Server()
+    yield made
+    made.http.shutdown()
+    made.http.server_close()
+
+
+def test_an_openai_compatible_server_is_asked_with_pictures(server):
+    model = Endpoint(server.url, "minigpt4", key="secret", longer_side=32)
+    frames = [Image.fromarray(render(scenes(1), 1, size=64)[0, 0])] * 2
+    assert model.ask(frames, "What?") == "2 pictures seen clearly"
+    path, headers, body = server.requests[0]
+    assert path == "/v1/chat/completions"
+    assert headers["Authorization"] == "Bearer secret"
+    assert body["model"] == "minigpt4"
+    assert body["temperature"] == 0
+    url = body["messages"][0]["content"][0]["image_url"]["url"]
+    sent = Image.open(io.BytesIO(base64.b64decode(url.split(",")[1])))
+    assert max(sent.size) == 32
+    assert body["messages"][0]["content"][-1] == {"type": "text", "text": "What?"}
+
+
+def test_a_whole_record_goes_through_the_server(server):
+    made = caption_stage(Endpoint(server.url, "m"), Asking(), record())
+    assert "1 pictures seen clearly" in made.captions[0]
+    assert made.caption_by == "http:m"
+
+
+def test_a_busy_server_is_asked_again_and_a_refusing_one_is_not(server):
+    model = Endpoint(server.url, "m", wait=0.01, tries=3)
+    server.failures = [503, 429]
+    assert model.ask([], "x") == "0 pictures seen clearly"
+    assert len(server.requests) == 3
+    server.failures = [401, 401]
+    with pytest.raises(ValueError, match=r"gives no caption \(401: no\)"):
+        model.ask([], "x")
+    assert len(server.requests) == 4
+    server.failures = [500] * 3
+    with pytest.raises(ValueError, match="500"):
+        model.ask([], "x")
+    server.failures = [299]
+    with pytest.raises(ValueError, match="does not answer as an OpenAI-compatible server"):
+        model.ask([], "x")
+
+
+def test_no_server_is_one_line():
+    with pytest.raises(ValueError, match="gives no caption"):
+        Endpoint("http://127.0.0.1:9", "m", tries=1).ask([], "x")
+    with pytest.raises(ValueError, match="begins with http"):
+        Endpoint("localhost", "m")
+
+
+def test_captioners_are_named_and_their_models_must_be_here(tmp_path):
+    assert isinstance(new_captioner("template"), Template)
+    with pytest.raises(ValueError, match="is one of template, blip2"):
+        new_captioner("gpt")
+    with pytest.raises(ValueError, match="needs a model"):
+        new_captioner("chat")
+    with pytest.raises(ValueError, match="is not here"):
+        new_captioner("blip2", str(tmp_path / "none"))
+
+
+WORDS = ["<pad>", "<s>", "</s>", "<unk>", "<image>", "Question", "Answer", ":", "describe", "frame", "."]
+
+
+def word_tokenizer(folder, extra=()):
+    from tokenizers import Tokenizer, models, pre_tokenizers
+    from transformers import PreTrainedTokenizerFast
+
+    core = Tokenizer(models.WordLevel({word: i for i, word in enumerate([*WORDS, *extra])}, unk_token="<unk>"))
+    core.pre_tokenizer = pre_tokenizers.Whitespace()
+    return PreTrainedTokenizerFast(
+        tokenizer_object=core, pad_token="<pad>", bos_token="<s>", eos_token="</s>", unk_token="<unk>",
+        additional_special_tokens=["<image>", *extra],
+    )  # fmt: skip
+
+
+def test_a_tiny_random_blip2_answers(tmp_path):
+    import torch
+    from transformers import (
+        Blip2Config,
+        Blip2ForConditionalGeneration,
+        Blip2Processor,
+        Blip2QFormerConfig,
+        Blip2VisionConfig,
+        BlipImageProcessor,
+        OPTConfig,
+    )  # fmt: skip
+
+    torch.manual_seed(0)
+    tokenizer = word_tokenizer(tmp_path)
+    width = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
+    config = Blip2Config(
+        vision_config=Blip2VisionConfig(**width, image_size=16, patch_size=8).to_dict(),
+        qformer_config=Blip2QFormerConfig(**width, vocab_size=11, encoder_hidden_size=16).to_dict(),
+        text_config=OPTConfig(
+            vocab_size=11, hidden_size=16, ffn_dim=16, num_hidden_layers=1, num_attention_heads=2,
+            word_embed_proj_dim=16, max_position_embeddings=64, pad_token_id=0, bos_token_id=1, eos_token_id=2,
+        ).to_dict(),
+        num_query_tokens=3, image_token_index=4,
+    )  # fmt: skip
+    model = Blip2ForConditionalGeneration(config).eval()
+    processor = Blip2Processor(BlipImageProcessor(size={"height": 16, "width": 16}), tokenizer, num_query_tokens=3)
+    model.save_pretrained(tmp_path)
+    processor.save_pretrained(tmp_path)
+    captioner = Blip2(str(tmp_path), max_new_tokens=4)
+    frames = [Image.fromarray(frame) for frame in render(scenes(1), 2, size=32)[0]]
+    answer = captioner.ask(frames, "describe frame .")
+    assert isinstance(answer, str)
+    assert "Question" not in answer
+    assert captioner.ask([], "fuse") == ""
+    assert captioner.ask(frames, "describe frame .") == answer
+
+
+def test_a_tiny_random_chat_model_answers(tmp_path):
+    import torch
+    from transformers import (
+        CLIPImageProcessor,
+        CLIPVisionConfig,
+        LlamaConfig,
+        LlavaConfig,
+        LlavaForConditionalGeneration,
+        LlavaProcessor,
+    )  # fmt: skip
+
+    torch.manual_seed(0)
+    tokenizer = word_tokenizer(tmp_path)
+    width = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2}
+    config = LlavaConfig(
+        vision_config=CLIPVisionConfig(**width, image_size=16, patch_size=8, projection_dim=16).to_dict(),
+        text_config=LlamaConfig(**width, vocab_size=11, pad_token_id=0, bos_token_id=1, eos_token_id=2).to_dict(),
+        image_token_index=4,
+    )  # fmt: skip
+    LlavaForConditionalGeneration(config).eval().save_pretrained(tmp_path)
+    template = (
+        "{% for m in messages %}{% for c in m['content'] %}{% if c['type'] == 'image' %}<image> {% else %}"
+        "{{ c['text'] }}{% endif %}{% endfor %}{% endfor %} Answer :"
+    )
+    LlavaProcessor(
+        CLIPImageProcessor(size={"shortest_edge": 16}, crop_size={"height": 16, "width": 16}), tokenizer,
+        patch_size=8, vision_feature_select_strategy="default", chat_template=template, image_token="<image>",
+        num_additional_image_tokens=1,
+    ).save_pretrained(tmp_path)  # fmt: skip
+    captioner = ChatModel(str(tmp_path), max_new_tokens=4)
+    frames = [Image.fromarray(frame) for frame in render(scenes(1), 3, size=32)[0]]
+    answer = captioner.ask(frames, "describe frame .")
+    assert isinstance(answer, str)
+    assert "Answer" not in answer.split()[:1]
+    assert captioner.ask(frames, "describe frame .") == answer
+    assert isinstance(captioner.ask([], "describe"), str)

@@ -1,0 +1,351 @@
+"""A data set is built from files to index: nothing is lost or made up, killed runs go on, readers find every frame."""
+
+import contextlib
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+import warnings
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+from PIL import Image
+
+from tests.vidrd.data.clips import number_of, numbered, scenes
+from vidrd.data.adapters import Where
+from vidrd.data.commands import Prepare
+from vidrd.data.commands import prepare as command
+from vidrd.data.media import Encoder, decode, encode_mp4, to_rgb, to_yuv
+from vidrd.data.prepare import describe, prepare
+from vidrd.data.scenes import Cutting
+from vidrd.data.shapes import caption, render
+from vidrd.data.shards import ShardSet
+from vidrd.data.units import Panning, Plan
+from vidrd.video import write_video
+
+ROOT = Path(__file__).parents[3]
+
+
+def plan(root, **changes):
+    return Plan(**{"format": "folder", "where": Where(root), "cutting": Cutting(64, min_frames=8), "unit": 4} | changes)
+
+
+def quietly(*args, **options):
+    return prepare(*args, say=lambda line: None, **options)
+
+
+def content(folder):
+    """All of a data set that must not depend on how it was made."""
+    table = pq.read_table(folder / "index.parquet").to_pylist()
+    shards = {path.name: path.read_bytes() for path in sorted((folder / "shards").glob("*.tar"))}
+    return table, shards, (folder / "drops.jsonl").read_text()
+
+
+@pytest.fixture(scope="module")
+def built(pocket_folder, tmp_path_factory):
+    out = tmp_path_factory.mktemp("built")
+    return out, quietly(plan(pocket_folder), out)
+
+
+def test_every_record_is_in_the_index_or_dropped_with_a_reason(built, pocket_folder):
+    out, summary = built
+    sources = len(list(pocket_folder.glob("*.mp4")))
+    assert summary.tally.came["read"] == sources == 12
+    assert summary.tally.dropped["read"] == {"unreadable": 1}
+    assert summary.tally.dropped["duplicates"] == {"duplicate": 1}
+    assert summary.clips == 10
+    for step, came in summary.tally.came.items():
+        assert came == summary.tally.went[step] + sum(summary.tally.dropped.get(step, {}).values())
+    drops = [json.loads(line) for line in (out / "drops.jsonl").read_text().splitlines()]
+    assert {drop["reason"] for drop in drops} == {"unreadable", "duplicate"}
+    assert "1 unreadable" in describe(summary)
+    assert json.loads((out / "summary.json").read_text())["clips"] == 10
+
+
+def test_rows_know_where_they_come_from(built):
+    row = ShardSet(built[0]).row(0)
+    assert row["source"] == "folder"
+    assert row["licence"] == "the owner's"
+    assert row["captions"][0].startswith("a ")
+    assert row["stages"].startswith("decode@1 cut@1")
+    assert "hash@1" in row["stages"]
+    assert (row["start"], row["end"], row["frames"]) == (0, 20, 20)
+
+
+def test_stored_frames_are_the_sources_frame_by_frame(built):
+    shards = ShardSet(built[0])
+    for row in range(len(shards)):
+        about = shards.row(row)
+        source = np.stack([to_rgb(frame) for frame in decode(Path(about["uri"]), 64)])[about["start"] : about["end"]]
+        stored = shards.read(row)
+        assert stored.shape == source.shape
+        error = ((stored[:, None].astype(float) - source[None]) ** 2).mean(axis=(2, 3, 4))
+        assert (error.argmin(axis=1) == np.arange(len(source))).mean() > 0.9  # periodic motions repeat frames
+        assert 10 * np.log10(255**2 / np.diag(error).mean()) > 33
+        assert np.array_equal(shards.read(row, [3, 7, 11]), stored[[3, 7, 11]])
+
+
+def test_webdataset_reads_the_tars(built):
+    wds = pytest.importorskip("webdataset")
+    out, _ = built
+    urls = [str(path) for path in sorted((out / "shards").glob("*.tar"))]
+    with warnings.catch_warnings(action="ignore"):
+        samples = list(wds.WebDataset(urls, shardshuffle=False, empty_check=False))
+    index = {row["key"]: row for row in pq.read_table(out / "index.parquet").to_pylist()}
+    assert len(samples) == 11  # the duplicate is in a tar, the index leaves it out
+    shards = ShardSet(out)
+    by_key = {shards.row(row)["key"]: shards.data(row) for row in range(len(shards))}
+    for sample in samples:
+        if sample["__key__"] in index:
+            assert sample["mp4"] == by_key[sample["__key__"]]
+            assert json.loads(sample["json"])["caption"] == index[sample["__key__"]]["captions"][0]
+
+
+def test_a_second_run_does_nothing_and_another_plan_is_refused(built, pocket_folder):
+    out, _ = built
+    before = content(out)
+    stamps = {path: path.stat().st_mtime_ns for path in (out / "shards").glob("*.tar")}
+    again = quietly(plan(pocket_folder), out)
+    assert again.done_before == 3
+    assert content(out) == before
+    assert {path: path.stat().st_mtime_ns for path in (out / "shards").glob("*.tar")} == stamps
+    with pytest.raises(ValueError, match="holds the data set of another plan"):
+        quietly(plan(pocket_folder, unit=5), out)
+
+
+def test_a_unit_whose_source_changed_is_done_again(pocket_folder, tmp_path):
+    root, out = tmp_path / "root", tmp_path / "out"
+    shutil.copytree(pocket_folder, root)
+    quietly(plan(root), out)
+    (root / "00.txt").write_text("another caption for this clip\n")
+    again = quietly(plan(root), out)
+    assert again.done_before == 2
+    assert ShardSet(out).row(0)["captions"] == ["another caption for this clip"]
+
+
+def test_processes_make_what_one_process_makes(built, pocket_folder, tmp_path):
+    quietly(plan(pocket_folder), tmp_path / "out", workers=2)
+    ours, theirs = content(tmp_path / "out"), content(built[0])
+    assert ours == theirs
+
+
+KILLED = """
+import os, signal, sys, time
+from pathlib import Path
+import vidrd.data.units as units
+from tests.vidrd.data.test_prepare import plan, quietly
+original = units.write_rows
+def slow(path, rows):
+    original(path, rows)
+    if path.parent.name == "units" and "000001" in path.name:
+        Path(sys.argv[3]).touch()
+        time.sleep(60)
+units.write_rows = slow
+quietly(plan(Path(sys.argv[1])), Path(sys.argv[2]))
+"""
+
+
+def test_a_killed_run_goes_on_without_loss(built, pocket_folder, tmp_path):
+    out, flag = tmp_path / "out", tmp_path / "flag"
+    words = [sys.executable, "-c", KILLED, str(pocket_folder), str(out), str(flag)]
+    process = subprocess.Popen(words, cwd=ROOT, env=os.environ | {"PYTHONPATH": str(ROOT)})
+    for _ in range(2400):
+        if flag.exists() or process.poll() is not None:
+            break
+        time.sleep(0.05)
+    assert process.poll() is None, "it ended before it could be killed"
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert not (out / "index.parquet").exists()
+    assert not (out / "units" / "000001.json").exists()
+    summary = quietly(plan(pocket_folder), out)
+    assert summary.done_before == 1
+    assert content(out) == content(built[0])
+    assert not [path for path in out.rglob(".*") if path.is_file()]
+
+
+@pytest.fixture(scope="module")
+def slow(tmp_path_factory):
+    """A plan whose units take a while, and what it makes in one process."""
+    root = tmp_path_factory.mktemp("slow")
+    (root / "in").mkdir()
+    some = scenes(16)
+    for index, (scene, video) in enumerate(zip(some, render(some, 64, size=32), strict=True)):
+        write_video(root / "in" / f"{index:02d}.mp4", video, fps=8, scale=4)
+        (root / "in" / f"{index:02d}.txt").write_text(caption(scene))
+    asked = plan(root / "in", unit=1, encoder=Encoder(preset="placebo"), cutting=Cutting(256, min_frames=8))
+    quietly(asked, root / "local")
+    return asked, content(root / "local")
+
+
+def test_a_worker_that_is_killed_is_replaced(slow, tmp_path, monkeypatch):
+    asked, wanted = slow
+    said, root = [], tmp_path / "out"
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    killer = subprocess.Popen(
+        [sys.executable, "-c", WATCHER, str(os.getpid()), str(root / "units")], stdout=subprocess.PIPE, text=True
+    )
+    prepare(asked, root, workers=2, say=said.append)
+    killer.kill()
+    assert "killed" in killer.communicate()[0]
+    assert any("a worker died" in line for line in said), said
+    assert content(root) == wanted
+
+
+WATCHER = """
+import os, sys, time, signal
+from pathlib import Path
+parent, units = int(sys.argv[1]), Path(sys.argv[2])
+for _ in range(6000):
+    time.sleep(0.02)
+    if units.is_dir() and list(units.glob("*.json")):
+        for status in Path("/proc").glob("[0-9]*/status"):
+            try:
+                text, line = status.read_text(), (status.parent / "cmdline").read_bytes()
+            except OSError:
+                continue
+            if f"PPid:\\t{parent}\\n" in text and b"spawn_main" in line:
+                os.kill(int(status.parent.name), signal.SIGKILL)
+                print("killed", status.parent.name, flush=True)
+                sys.exit()
+"""
+
+
+def test_pictures_become_clips_that_say_what_the_camera_does(tmp_path):
+    (tmp_path / "in").mkdir()
+    from tests.vidrd.data.test_zoompan import picture
+
+    for index in range(6):
+        Image.fromarray(picture(160, 200, index)).save(tmp_path / "in" / f"{index}.png")
+        (tmp_path / "in" / f"{index}.txt").write_text("A picture of coloured clouds.")
+    Image.fromarray(picture(20, 20)).save(tmp_path / "in" / "small.png")
+    (tmp_path / "in" / "small.txt").write_text("A picture of coloured clouds.")
+    panning = Panning(frames=10, size=64)
+    summary = quietly(plan(tmp_path / "in", panning=panning, duplicates=-1), tmp_path / "out")
+    assert summary.tally.dropped["pan"] == {"picture too small": 1}
+    shards = ShardSet(tmp_path / "out")
+    assert len(shards) == 6
+    assert shards.read(0).shape == (10, 64, 64, 3)
+    rows = [shards.row(row) for row in range(6)]
+    assert all(json.loads(row["facts"])["moved_still"] for row in rows)
+    assert any("the camera" in row["captions"][0] for row in rows)
+    stills = quietly(plan(tmp_path / "in", panning=None, duplicates=-1), tmp_path / "stills")
+    assert stills.clips == 7
+    still = ShardSet(tmp_path / "stills")
+    assert still.row(0)["media"] == "image"
+    assert still.read(0).shape == (1, 160, 200, 3)
+
+
+def test_clips_of_a_test_set_and_still_ones_are_left_out(tmp_path):
+    (tmp_path / "in").mkdir()
+    (tmp_path / "test").mkdir()
+    videos = render(scenes(3), 40, size=64)
+    for index, video in enumerate(videos):
+        write_video(tmp_path / "in" / f"{index}.mp4", video, fps=8)
+        (tmp_path / "in" / f"{index}.txt").write_text("a shape moves over a plain ground")
+    write_video(tmp_path / "test" / "x.avi", np.concatenate([videos[2][-4:], videos[2]]), fps=8)
+    write_video(tmp_path / "in" / "still.mp4", np.repeat(videos[0][:1], 20, axis=0), fps=8)
+    (tmp_path / "in" / "still.txt").write_text("a shape rests on a plain ground")
+    summary = quietly(
+        plan(tmp_path / "in", against=(tmp_path / "test",), least_motion=0.2, duplicates=-1), tmp_path / "out"
+    )
+    assert summary.tally.dropped == {
+        "motion": {"stands still": 1}, "duplicates": {"in a test set": 1}
+    }  # fmt: skip
+    assert summary.clips == 2
+
+
+def test_long_scenes_of_one_source_come_in_order(tmp_path):
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "v.mp4").write_bytes(encode_mp4([to_yuv(frame) for frame in numbered(100)], 25))
+    (tmp_path / "in" / "v.txt").write_text("blocks of light count the frames")
+    cutting = Cutting(None, "none", min_frames=8, max_frames=30)
+    quietly(plan(tmp_path / "in", cutting=cutting, duplicates=-1), tmp_path / "out")
+    shards = ShardSet(tmp_path / "out")
+    numbers = [number_of(frame) for row in range(len(shards)) for frame in shards.read(row)]
+    assert numbers == list(range(100))
+
+
+def test_the_command_prints_and_writes_its_counts(pocket_folder, tmp_path, capsys):
+    command(
+        Prepare("folder", pocket_folder, tmp_path / "out", size=0, min_frames=8, json=tmp_path / "counts.json", unit=50)
+    )
+    assert "10 clips in the index" in capsys.readouterr().out
+    assert json.loads((tmp_path / "counts.json").read_text())["clips"] == 10
+
+
+def test_empty_sources_and_impossible_plans_are_one_line(tmp_path, pocket_folder):
+    (tmp_path / "none").mkdir()
+    with pytest.raises(ValueError, match="holds no folder records"):
+        quietly(plan(tmp_path / "none"), tmp_path / "out")
+    with pytest.raises(ValueError, match="at least one record"):
+        plan(tmp_path, unit=0)
+    with pytest.raises(ValueError, match="only if it is known"):
+        plan(tmp_path, watermark="invert")
+    with pytest.raises(ValueError, match="is no data set"):
+        ShardSet(tmp_path)
+
+
+def test_a_shard_that_is_cut_short_says_so(built, tmp_path):
+    shutil.copytree(built[0], tmp_path / "cut")
+    shard = tmp_path / "cut" / "shards" / "000002.tar"
+    shard.write_bytes(shard.read_bytes()[:1500])
+    shards = ShardSet(tmp_path / "cut")
+    with pytest.raises(ValueError, match="is cut short"):
+        shards.data(len(shards) - 1)
+
+
+def kill_a_ray_worker(units, killed):
+    """Once two units are done, kill one of the processes that carry them out."""
+    for _ in range(12_000):
+        time.sleep(0.01)
+        if len(list(units.glob("*.json"))) < 2:
+            continue
+        for process in Path("/proc").glob("[0-9]*/cmdline"):
+            with contextlib.suppress(OSError):
+                line = process.read_bytes()
+                if line.startswith(b"ray::") and b"RayWorker" in line:
+                    os.kill(int(process.parent.name), signal.SIGKILL)
+                    killed.append(line.decode(errors="replace"))
+                    return
+
+
+def test_ray_makes_what_processes_make_though_a_worker_is_killed(slow, tmp_path):
+    ray = pytest.importorskip("ray", reason="Ray is an extra: pip install -e '.[ray]'")
+    asked, wanted = slow
+    said, killed = [], []
+    (tmp_path / "units").mkdir(parents=True)
+    killer = threading.Thread(target=kill_a_ray_worker, args=(tmp_path / "units", killed), daemon=True)
+    with warnings.catch_warnings(action="ignore"):
+        ray.init(num_cpus=2, log_to_driver=False, runtime_env={"env_vars": {"PYTHONPATH": str(ROOT)}})
+        try:
+            killer.start()
+            prepare(asked, tmp_path, workers=2, engine="ray", say=said.append)
+        finally:
+            ray.shutdown()
+    assert killed
+    assert content(tmp_path) == wanted
+
+
+def test_without_ray_the_engine_says_what_to_install(pocket_folder, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "ray", None)
+    with pytest.raises(ValueError, match="engine ray needs Ray Data: pip install"):
+        quietly(plan(pocket_folder), tmp_path / "out", engine="ray")
+
+
+def test_the_plan_decides_and_its_tuning_of_the_end_does_not_redo_units(pocket_folder):
+    from vidrd.data.adapters import records
+    from vidrd.data.prepare import units_of
+    from vidrd.data.units import unit_hash
+
+    unit = next(units_of(records("folder", Where(pocket_folder)), 4))
+    whole = plan(pocket_folder)
+    assert unit_hash(whole, unit) == unit_hash(replace(whole, duplicates=3, device="cuda"), unit)
+    assert unit_hash(whole, unit) != unit_hash(replace(whole, seed=1), unit)

@@ -1,0 +1,259 @@
+"""Released files become one folder: every key is accounted for, and nothing in a file is executed."""
+
+import json
+import pickle
+import shutil
+from collections import OrderedDict
+from pathlib import Path
+
+import pytest
+import torch
+from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
+from safetensors.torch import save_file
+from transformers import CLIPTextConfig, CLIPTextModel
+
+from vidrd.__main__ import Convert, convert
+from vidrd.checkpoints import load_pipeline, locate, quiet, sha256
+from vidrd.inflate import unet_settings, vae_settings
+from vidrd.models.unet import UNet3DConditionModel
+from vidrd.models.vae import AutoencoderKLTemporal
+from vidrd.released import convert_released, load_exactly, read_state, split_keys
+
+FULL = Path(__file__).parents[3] / "shared" / "golden" / "vidrd" / "full_size_keys.json"
+UNET = {
+    "sample_size": 8,
+    "block_out_channels": (8, 16),
+    "down_block_types": ("CrossAttnDownBlock2D", "DownBlock2D"),
+    "up_block_types": ("UpBlock2D", "CrossAttnUpBlock2D"),
+    "layers_per_block": 1,
+    "attention_head_dim": (1, 2),
+    "cross_attention_dim": 16,
+    "use_linear_projection": True,
+    "norm_num_groups": 4,
+}
+VAE = {
+    "block_out_channels": (8, 8),
+    "down_block_types": ("DownEncoderBlock2D",) * 2,
+    "up_block_types": ("UpDecoderBlock2D",) * 2,
+    "layers_per_block": 1,
+    "sample_size": 16,
+    "norm_num_groups": 4,
+}
+
+
+def scrambled(network):
+    """Weights that are nowhere zero, so that a layer left out would show."""
+    for p in network.parameters():
+        torch.nn.init.normal_(p, std=0.1)
+    return network
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory):
+    """An SD 2.1-like folder, ModelT2V.pth and vae_finetuned/, in the released formats and small."""
+    root = tmp_path_factory.mktemp("released")
+    torch.manual_seed(0)
+    sd = root / "sd"
+    with quiet():
+        UNet2DConditionModel(**UNET).save_pretrained(sd / "unet")
+        AutoencoderKL(**VAE).save_pretrained(sd / "vae")
+        text = CLIPTextModel(
+            CLIPTextConfig(
+                vocab_size=6, hidden_size=16, intermediate_size=32, num_hidden_layers=1, num_attention_heads=2,
+                max_position_embeddings=8, bos_token_id=4, eos_token_id=5, pad_token_id=5,
+            )
+        )  # fmt: skip
+        text.save_pretrained(sd / "text_encoder")
+        DDIMScheduler(prediction_type="epsilon", steps_offset=1).save_pretrained(sd / "scheduler")
+    (sd / "tokenizer").mkdir()
+    words = {"a": 0, "a</w>": 1, "b": 2, "b</w>": 3, "<|startoftext|>": 4, "<|endoftext|>": 5}
+    (sd / "tokenizer" / "vocab.json").write_text(json.dumps(words))
+    (sd / "tokenizer" / "merges.txt").write_text("#version: 0.2\n")
+    (sd / "tokenizer" / "tokenizer_config.json").write_text(
+        '{"model_max_length": 8, "tokenizer_class": "CLIPTokenizer"}'
+    )
+
+    unet = scrambled(UNet3DConditionModel(**unet_settings(json.loads((sd / "unet" / "config.json").read_text()))))
+    vae = scrambled(AutoencoderKLTemporal(**vae_settings(VAE | {"latent_channels": 4})))
+    text = scrambled(text)
+    state = OrderedDict({f"unet.{key}": value for key, value in unet.state_dict().items()})
+    state |= {f"text_encoder.text_model.{key}": value for key, value in text.state_dict().items()}
+    state["text_encoder.text_model.embeddings.position_ids"] = torch.arange(8)[None]
+    state["clip.logit_scale"] = torch.zeros(())
+    torch.save({"state_dict": state, "epoch": 3, "hyper_parameters": {"resolution": 256}}, root / "ModelT2V.pth")
+    (root / "vae_finetuned").mkdir()
+    config = {"_class_name": "TemporalAutoencoderKL", "add_temp_conv": True, "latent_channels": 4, **VAE}
+    (root / "vae_finetuned" / "config.json").write_text(json.dumps(config))
+    torch.save(vae.state_dict(), root / "vae_finetuned" / "diffusion_pytorch_model.bin")
+    return root, {"unet": unet, "vae": vae, "text_encoder": text}
+
+
+def run(root, out, **changes):
+    asked = {"checkpoint": root / "ModelT2V.pth", "vae": root / "vae_finetuned", "size": 16} | changes
+    convert(Convert(model=str(root / "sd"), out=out, **asked))
+
+
+def test_the_folder_loads_and_holds_the_released_weights(files, tmp_path, capsys):
+    root, made = files
+    run(root, tmp_path / "out")
+    assert "left out 1 (CLIP of the released evaluator" in capsys.readouterr().out
+    pipeline = load_pipeline(tmp_path / "out")
+    for name, network in made.items():
+        loaded = getattr(pipeline, name).state_dict()
+        assert loaded.keys() == network.state_dict().keys()
+        assert all(torch.equal(loaded[key], value) for key, value in network.state_dict().items()), name
+    assert pipeline.unet.config.sample_size == 8
+    assert pipeline("a b", num_frames=4, num_inference_steps=2, guidance_scale=2.0).frames.shape == (1, 4, 16, 16, 3)
+    assert not list((tmp_path / "out").rglob("*.bin"))
+
+
+def test_the_card_accounts_for_every_key_and_pins_every_source(files, tmp_path):
+    root, _ = files
+    run(root, tmp_path / "out")
+    card = json.loads((tmp_path / "out" / "card.json").read_text())
+    held = len(read_state(root / "ModelT2V.pth")) + len(read_state(root / "vae_finetuned/diffusion_pytorch_model.bin"))
+    left = sum(each["keys"] for each in card["left_out"].values())
+    assert left == 2
+    vae_keys = len(read_state(root / "vae_finetuned/diffusion_pytorch_model.bin"))
+    assert sum(card["keys"].values()) + left + vae_keys == held
+    assert card["sources"]["sha256"]["checkpoint"] == sha256(root / "ModelT2V.pth")
+    assert "model/unet/config.json" in card["sources"]["sha256"]
+    run(root, tmp_path / "again", pins=tmp_path / "out" / "card.json")
+    pins = {"checkpoint": "0" * 64}
+    (tmp_path / "pins.json").write_text(json.dumps(pins))
+    with pytest.raises(ValueError, match="checkpoint must have sha256 000"):
+        run(root, tmp_path / "third", pins=tmp_path / "pins.json")
+    assert not (tmp_path / "third").exists()
+
+
+def test_an_altered_folder_does_not_load(files, tmp_path):
+    root, _ = files
+    run(root, tmp_path / "out")
+    with (tmp_path / "out" / "vae" / "config.json").open("a") as file:
+        file.write(" ")
+    with pytest.raises(ValueError, match=r"is not the file .* again \(`python -m vidrd convert`\)"):
+        load_pipeline(tmp_path / "out")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda s: s.pop("unet.conv_in.weight"), "U-Net lacks conv_in.weight"),
+        (lambda s: s.update({"unet.extra.bias": torch.zeros(1)}), "U-Net has unknown extra.bias"),
+        (lambda s: s.update({"optimizer.x": torch.zeros(1)}), "must begin with unet.*unknown: optimizer.x"),
+        (lambda s: s.update({"unet.conv_in.bias": torch.zeros(3)}), r"conv_in.bias of shape \(3,\).* asks for \(8,\)"),
+    ],
+)
+def test_keys_that_do_not_fit_are_named(files, tmp_path, change, message):
+    root, _ = files
+    state = read_state(root / "ModelT2V.pth")
+    change(state)
+    torch.save({"state_dict": state}, tmp_path / "bad.pth")
+    with pytest.raises(ValueError, match=message):
+        run(root, tmp_path / "out", checkpoint=tmp_path / "bad.pth")
+    assert not (tmp_path / "out").exists()
+
+
+def test_without_a_fine_tuned_vae_the_checkpoints_or_the_folders_serves(files, tmp_path):
+    root, _ = files
+    run(root, tmp_path / "folder", vae=None)
+    with quiet():
+        image = AutoencoderKL.from_pretrained(root / "sd" / "vae")
+    frames = torch.rand(2, 3, 16, 16)
+    with torch.no_grad():
+        want = image.encode(frames).latent_dist.mean
+        torch.testing.assert_close(load_pipeline(tmp_path / "folder").vae.encode(frames).latent_dist.mean, want)
+    state = read_state(root / "ModelT2V.pth")
+    state |= {f"vae.{key}": value + 1 for key, value in image.state_dict().items()}
+    torch.save({"state_dict": state}, tmp_path / "with_vae.pth")
+    run(root, tmp_path / "checkpoint", vae=None, checkpoint=tmp_path / "with_vae.pth")
+    bias = load_pipeline(tmp_path / "checkpoint").vae.encoder.conv_in.bias
+    assert torch.equal(bias, image.encoder.conv_in.bias + 1)
+
+
+def test_safetensors_serve_as_a_checkpoint(files, tmp_path):
+    root, _ = files
+    state = {key: value.contiguous() for key, value in read_state(root / "ModelT2V.pth").items()}
+    save_file(state, tmp_path / "m.safetensors")
+    run(root, tmp_path / "out", checkpoint=tmp_path / "m.safetensors")
+    load_pipeline(tmp_path / "out")
+
+
+class Planted:
+    """A pickle that would create a file."""
+
+    def __init__(self, target):
+        self.target = target
+
+    def __reduce__(self):
+        return (Path.touch, (self.target,))
+
+
+@pytest.mark.parametrize("old_format", [False, True])
+def test_a_pickle_with_code_is_refused_and_not_run(tmp_path, old_format):
+    flag = tmp_path / "executed"
+    torch.save(
+        {"state_dict": {"unet.x": torch.zeros(1)}, "callbacks": Planted(flag)},
+        tmp_path / "bad.pth",
+        _use_new_zipfile_serialization=not old_format,
+    )
+    with pytest.raises(ValueError, match="is refused: it holds objects or code"):
+        read_state(tmp_path / "bad.pth")
+    (tmp_path / "bare.pth").write_bytes(pickle.dumps(Planted(flag)))
+    with pytest.raises(ValueError, match=r"refused|cannot be read"):
+        read_state(tmp_path / "bare.pth")
+    assert not flag.exists()
+
+
+def test_a_broken_or_strange_file_is_one_line(tmp_path):
+    (tmp_path / "short.pth").write_bytes(b"PK\x03\x04 no more")
+    with pytest.raises(ValueError, match="cannot be read as a checkpoint"):
+        read_state(tmp_path / "short.pth")
+    torch.save({"state_dict": {"unet.x": 3}}, tmp_path / "numbers.pth")
+    with pytest.raises(ValueError, match="holds other things"):
+        read_state(tmp_path / "numbers.pth")
+    with pytest.raises(ValueError, match="is missing"):
+        read_state(tmp_path / "none.pth")
+
+
+def test_the_full_size_key_list_loads_exactly_on_the_meta_device():
+    if not FULL.is_file():
+        pytest.skip("the full key list lies beside the project, in ../shared/golden")
+    full = json.loads(FULL.read_text())
+    state = {}
+    for key, shape in full["unet"]["state_dict"].items():
+        state[f"unet.{key}"] = torch.empty(shape, device="meta")
+    for key, shape in full["vae"]["state_dict"].items():
+        state[f"vae.{key}"] = torch.empty(shape, device="meta")
+    state["text_encoder.text_model.embeddings.position_ids"] = torch.empty(1, 77, device="meta")
+    parts, left_out = split_keys(state, keep_vae=True)
+    assert sum(map(len, parts.values())) + sum(each["keys"] for each in left_out.values()) == len(state)
+    image = {**full["unet"]["config"], "down_block_types": ["CrossAttnDownBlock2D"] * 3 + ["DownBlock2D"]}
+    with torch.device("meta"):
+        unet = UNet3DConditionModel(**unet_settings(image))
+        vae = AutoencoderKLTemporal(**vae_settings(full["vae"]["config"]))
+    load_exactly("U-Net", unet, parts["unet"])
+    load_exactly("VAE", vae, parts["vae"])
+    parts["unet"].pop("mid_block.temp_convs.1.convs.15.weight")
+    with pytest.raises(ValueError, match=r"lacks mid_block\.temp_convs\.1\.convs\.15\.weight"):
+        load_exactly("U-Net", unet, parts["unet"])
+
+
+def test_a_repository_needs_a_revision_and_is_never_fetched_unasked(tmp_path, monkeypatch):
+    assert locate(str(tmp_path)) == tmp_path
+    with pytest.raises(ValueError, match="needs a revision"):
+        locate("someone/stable-diffusion-2-1-base")
+    with pytest.raises(ValueError, match=r"at revision abc is not here .* --fetch"):
+        locate("someone/stable-diffusion-2-1-base-that-is-nowhere", revision="abc")
+
+
+def test_what_exists_is_not_overwritten(files, tmp_path):
+    root, _ = files
+    (tmp_path / "out").mkdir()
+    with pytest.raises(ValueError, match=r"exists: name a new folder"):
+        run(root, tmp_path / "out")
+    with pytest.raises(ValueError, match="belong to a released checkpoint"):
+        convert(Convert(model=str(root / "sd"), out=tmp_path / "o", vae=root / "vae_finetuned"))
+    shutil.rmtree(tmp_path / "out")
+    with pytest.raises(ValueError, match="lacks text_encoder/"):
+        convert_released(tmp_path, root / "ModelT2V.pth", None, tmp_path / "o")

@@ -1,0 +1,165 @@
+"""Models that caption: BLIP-2 and chat models through transformers, and whatever speaks OpenAI's HTTP dialect.
+
+Models are loaded from folders, or by an id that was fetched before; nothing here downloads.
+"""
+
+import base64
+import io
+import json
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from PIL import Image
+
+from vidrd.data.captions import Captioner, Template
+
+
+class Blip2:
+    """BLIP-2: sees one picture at a time and answers a question; several pictures are asked about one by one.
+
+    It cannot answer without a picture, so fusing falls to the caption of the middle frame.
+    """
+
+    def __init__(self, folder: str, *, device: str = "cpu", max_new_tokens: int = 60):
+        from transformers import Blip2ForConditionalGeneration, Blip2Processor  # noqa: PLC0415 - seconds
+
+        self.model = Blip2ForConditionalGeneration.from_pretrained(folder, local_files_only=True).to(device).eval()
+        self.processor = Blip2Processor.from_pretrained(folder, local_files_only=True)
+        self.name, self.max_new_tokens = f"blip2:{Path(folder).name}", max_new_tokens
+
+    @torch.no_grad()
+    def ask(self, frames: Sequence[Image.Image], prompt: str) -> str:
+        """Answers for the frames in order, one sentence each; empty without frames."""
+        answers = []
+        for frame in frames:
+            given = self.processor(images=frame, text=f"Question: {prompt} Answer:", return_tensors="pt")
+            given = given.to(self.model.device, self.model.dtype)
+            made = self.model.generate(**given, max_new_tokens=self.max_new_tokens, do_sample=False)
+            asked = given["input_ids"]
+            if torch.equal(made[:, : asked.shape[1]], asked):  # a decoder repeats the question, an encoder-decoder not
+                made = made[:, asked.shape[1] :]
+            answers.append(self.processor.batch_decode(made, skip_special_tokens=True)[0].strip())
+        return " ".join(answers)
+
+
+class ChatModel:
+    """Any image-text chat model of transformers (SmolVLM2, Qwen-VL, LLaVA-OneVision, InternVL, ...)."""
+
+    def __init__(self, folder: str, *, device: str = "cpu", max_new_tokens: int = 96):
+        from transformers import AutoModelForImageTextToText, AutoProcessor  # noqa: PLC0415 - seconds
+
+        self.model = AutoModelForImageTextToText.from_pretrained(folder, local_files_only=True).to(device).eval()
+        self.processor = AutoProcessor.from_pretrained(folder, local_files_only=True)
+        self.name, self.max_new_tokens = f"chat:{Path(folder).name}", max_new_tokens
+
+    @torch.no_grad()
+    def ask(self, frames: Sequence[Image.Image], prompt: str) -> str:
+        """The model's answer, without the question."""
+        content: list[dict[str, Any]] = [{"type": "image", "image": frame} for frame in frames]
+        talk = [{"role": "user", "content": [*content, {"type": "text", "text": prompt}]}]
+        given = self.processor.apply_chat_template(
+            talk, add_generation_prompt=True, tokenize=True, return_dict=True, return_tensors="pt"
+        ).to(self.model.device)
+        if "pixel_values" in given:
+            given["pixel_values"] = given["pixel_values"].to(self.model.dtype)
+        made = self.model.generate(**given, max_new_tokens=self.max_new_tokens, do_sample=False)
+        answer = made[:, given["input_ids"].shape[1] :]
+        return self.processor.batch_decode(answer, skip_special_tokens=True)[0].strip()
+
+
+class Endpoint:
+    """An OpenAI-compatible server: vLLM, SGLang, llama.cpp, or MiniGPT-4 and others behind such a door.
+
+    A busy or failing server (429, 5xx, no connection) is asked again, ever more slowly.
+    """
+
+    def __init__(
+        self,
+        url: str,  # up to and without /chat/completions, as in http://localhost:8000/v1
+        model: str,
+        *,
+        key: str | None = None,
+        timeout: float = 120.0,  # seconds
+        tries: int = 4,
+        wait: float = 1.0,  # seconds before the second try; doubles
+        longer_side: int = 768,  # pixels to which frames are reduced before they are sent
+    ):
+        if not url.startswith(("http://", "https://")):
+            raise ValueError(f"an endpoint's address begins with http:// or https://: got {url}")
+        self.url, self.model, self.key = url.rstrip("/"), model, key
+        self.timeout, self.tries, self.wait, self.longer_side = timeout, tries, wait, longer_side
+        self.name = f"http:{model}"
+
+    def ask(self, frames: Sequence[Image.Image], prompt: str) -> str:
+        """The model's answer.
+
+        Raises:
+            ValueError: the server refuses, stays silent, or answers with something else.
+        """
+        content = [{"type": "image_url", "image_url": {"url": self._as_url(frame)}} for frame in frames]
+        body = {
+            "model": self.model,
+            "messages": [{"role": "user", "content": [*content, {"type": "text", "text": prompt}]}],
+            "temperature": 0,
+            "max_tokens": 128,
+        }
+        headers = {"Content-Type": "application/json"} | ({"Authorization": f"Bearer {self.key}"} if self.key else {})
+        request = urllib.request.Request(f"{self.url}/chat/completions", json.dumps(body).encode(), headers)
+        fault = ""
+        for attempt in range(self.tries):
+            if attempt:
+                time.sleep(self.wait * 2 ** (attempt - 1))
+            try:
+                with urllib.request.urlopen(request, timeout=self.timeout) as reply:
+                    return self._read(reply.read())
+            except urllib.error.HTTPError as error:
+                fault = f"{error.code}: {error.read(300).decode(errors='replace')}"
+                if error.code != 429 and error.code < 500:
+                    break
+            except (urllib.error.URLError, TimeoutError, ConnectionError) as error:
+                fault = str(error)
+        raise ValueError(f"{self.url} gives no caption ({fault}): check address, model and key")
+
+    def _read(self, data: bytes) -> str:
+        try:
+            answer = json.loads(data)["choices"][0]["message"]["content"]
+        except (ValueError, KeyError, IndexError, TypeError) as error:
+            raise ValueError(f"{self.url} does not answer as an OpenAI-compatible server: {data[:200]!r}") from error
+        parts = answer if isinstance(answer, list) else [{"text": answer or ""}]
+        return " ".join(part.get("text", "") for part in parts).strip()
+
+    def _as_url(self, frame: Image.Image) -> str:
+        small = frame.convert("RGB")
+        small.thumbnail((self.longer_side, self.longer_side))
+        file = io.BytesIO()
+        small.save(file, "JPEG", quality=90)
+        return f"data:image/jpeg;base64,{base64.b64encode(file.getvalue()).decode()}"
+
+
+CAPTIONERS = {
+    "template": lambda model, **options: Template(),
+    "blip2": lambda model, *, device="cpu", **options: Blip2(model, device=device),
+    "chat": lambda model, *, device="cpu", **options: ChatModel(model, device=device),
+    "http": lambda model, *, endpoint="", key=None, **options: Endpoint(endpoint, model, key=key),
+}
+
+
+def new_captioner(kind: str, model: str = "", **options: Any) -> Captioner | Template:
+    """A captioner by name.
+
+    Raises:
+        ValueError: no such kind, or its model is not here.
+    """
+    if kind not in CAPTIONERS:
+        raise ValueError(f"a captioner is one of {', '.join(CAPTIONERS)}: got {kind}")
+    if kind != "template" and not model:
+        raise ValueError(f"captioner {kind} needs a model: a folder, or the name that the server knows it by")
+    try:
+        return CAPTIONERS[kind](model, **options)
+    except OSError as error:
+        raise ValueError(f"the captioner {model} is not here: {str(error).splitlines()[0]}") from error

@@ -1,0 +1,189 @@
+"""The command line's verbs for data: `python -m vidrd prepare | latents | watermark`."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+
+@dataclass(frozen=True)
+class Prepare:
+    """Build a data set of captioned clips in shards; the same command again goes on where it was cut off."""
+
+    format: Literal[
+        "kinetics700", "moments", "videolt", "webvid", "tgif", "vatex", "ucf101", "folder", "webdataset", "parquet"
+    ]
+    """Layout of the source."""
+    root: Path
+    """Folder of its media."""
+    out: Path
+    """Folder of the data set."""
+    annotations: Path | None = None
+    """The source's own list, where it does not lie in the usual place."""
+    split: str = ""
+    """Part of the source; none: all."""
+    size: int = 256
+    """Pixels of the shorter side of stored videos; 0: as the source."""
+    cut: Literal["content", "adaptive", "none"] = "content"
+    """PySceneDetect's detector of scene changes."""
+    threshold: float | None = None
+    """Of the detector; default: PySceneDetect's."""
+    min_frames: int = 16
+    """Shorter clips are dropped."""
+    max_frames: int = 300
+    """Longer ones are split."""
+    stills: Literal["clips", "stills"] = "clips"
+    """Pictures become clips by pan and zoom, or stay pictures."""
+    still_frames: int = 16
+    """Frames of such a clip."""
+    name_motion: bool = True
+    """Say in a picture's caption what the camera does."""
+    least_motion: float = 0.0
+    """Clips with less are dropped: mean change from frame to frame, grey levels."""
+    watermark: Literal["none", "score", "drop", "crop", "invert", "inpaint"] = "none"
+    """What to do with clips that carry a mark."""
+    overlay: Path | None = None
+    """A mark that all videos carry, as `watermark` estimates it."""
+    captioner: Literal["template", "blip2", "chat", "http"] = "template"
+    """Who describes clips that have only a class."""
+    caption_model: str = ""
+    """The captioner's folder, or the name that the server knows it by."""
+    endpoint: str = ""
+    """Address of an OpenAI-compatible server, as http://localhost:8000/v1; its key in CAPTION_API_KEY."""
+    recaption: bool = False
+    """Describe also clips that came with captions."""
+    key_frames: int = 3
+    """Frames of a clip that the captioner sees."""
+    choose: Literal["uniform", "shots", "distinct"] = "distinct"
+    """How they are chosen."""
+    blocked: tuple[str, ...] = ()
+    """Words that no caption may have."""
+    duplicates: int = 11
+    """Bits of 192 within which two clips are one; -1: do not look."""
+    against: tuple[Path, ...] = ()
+    """Folders of videos that must not be in the set, as UCF-101 before a zero-shot test on it."""
+    crf: int = 17
+    """x264's quality of stored clips."""
+    x264: str = "veryfast"
+    """Its preset."""
+    unit: int = 64
+    """Records a shard is made of."""
+    seed: int = 0
+    """Names everything drawn."""
+    device: str = "cpu"
+    """Where the captioner runs."""
+    workers: int = 1
+    """Processes."""
+    engine: Literal["local", "ray"] = "local"
+    """Processes of this machine, or a Ray cluster."""
+    json: Path | None = None
+    """Also write the counts and seconds into this file."""
+
+
+@dataclass(frozen=True)
+class Latents:
+    """Encode a data set once, for `train --data`."""
+
+    data: Path
+    """Folder that `prepare` wrote."""
+    model: str
+    """Folder or preset of the pipeline whose VAE encodes; or of Stable Diffusion."""
+    out: Path
+    """Folder of the latents."""
+    size: int = 256
+    """Pixels."""
+    device: str = "cpu"
+    """Where the VAE runs."""
+
+
+@dataclass(frozen=True)
+class Watermark:
+    """Estimate the mark that all videos of a folder carry, for `prepare --watermark invert --overlay`."""
+
+    root: Path
+    """Folder of videos of one source and size."""
+    out: Path
+    """File for the overlay (.npz)."""
+    size: int = 256
+    """Pixels of the shorter side, as `prepare` will store them; 0: as the source."""
+    frames: int = 4
+    """Frames taken of each video."""
+    most: int = 400
+    """Videos looked at."""
+
+
+def prepare(ask: Prepare) -> None:
+    """Build a data set and print what became of its records."""
+    from vidrd.data.adapters import Where  # noqa: PLC0415 - so that --help does not wait for it
+    from vidrd.data.captions import Asking  # noqa: PLC0415
+    from vidrd.data.media import Encoder  # noqa: PLC0415
+    from vidrd.data.prepare import describe  # noqa: PLC0415
+    from vidrd.data.prepare import prepare as build  # noqa: PLC0415
+    from vidrd.data.scenes import Cutting  # noqa: PLC0415
+    from vidrd.data.units import Panning, Plan  # noqa: PLC0415
+
+    plan = Plan(
+        format=ask.format,
+        where=Where(ask.root, ask.annotations, ask.split),
+        cutting=Cutting(ask.size or None, ask.cut, ask.threshold, ask.min_frames, ask.max_frames),
+        panning=Panning(ask.still_frames, ask.size or 256, name_motion=ask.name_motion)
+        if ask.stills == "clips"
+        else None,
+        watermark="score" if ask.watermark == "none" else ask.watermark,
+        look_for_marks=ask.watermark != "none",
+        overlay=ask.overlay,
+        least_motion=ask.least_motion,
+        captioner=ask.captioner,
+        caption_model=ask.caption_model,
+        endpoint=ask.endpoint,
+        device=ask.device,
+        asking=Asking(ask.key_frames, ask.choose, "always" if ask.recaption else "missing"),
+        blocked=ask.blocked,
+        encoder=Encoder(ask.crf, ask.x264),
+        duplicates=ask.duplicates,
+        against=ask.against,
+        unit=ask.unit,
+        seed=ask.seed,
+    )
+    summary = build(plan, ask.out, workers=ask.workers, engine=ask.engine)
+    print(describe(summary))
+    if ask.json:
+        about = {"clips": summary.clips, "seconds": summary.seconds, **vars(summary.tally)}
+        ask.json.write_text(json.dumps(about, indent=1) + "\n")
+
+
+def latents(ask: Latents) -> None:
+    """Cache a data set's latents."""
+    from vidrd.data.latents import cache_latents  # noqa: PLC0415
+    from vidrd.training.full import load_any  # noqa: PLC0415
+
+    cache_latents(ask.data, load_any(ask.model).vae.to(ask.device), ask.out, size=ask.size)
+
+
+def watermark(ask: Watermark) -> None:
+    """Estimate a common mark."""
+    import numpy as np  # noqa: PLC0415
+
+    from vidrd.data.adapters import Where, records  # noqa: PLC0415
+    from vidrd.data.media import UnreadableError, decode, to_rgb  # noqa: PLC0415
+    from vidrd.data.watermarks import estimate, find_common  # noqa: PLC0415
+
+    found = []
+    for record, _ in zip(records("folder", Where(ask.root)), range(ask.most), strict=False):
+        if record.media == "video":
+            try:
+                frames = list(decode(Path(record.uri), ask.size or None))
+            except UnreadableError:
+                continue
+            places = np.linspace(0, len(frames) - 1, min(ask.frames, len(frames))).astype(int)
+            found += [to_rgb(frames[place]) for place in places]
+    sizes = {frame.shape for frame in found}
+    if len(sizes) != 1:
+        raise ValueError(f"a common mark needs videos of one size: {ask.root} has {len(sizes)} ({sorted(sizes)[:4]})")
+    stack = np.stack(found)
+    mask = find_common(stack)
+    if not mask.any():
+        raise ValueError(f"no edges are common to all {len(stack)} frames: these videos carry no mark in one place")
+    overlay = estimate(stack, mask)
+    overlay.save(ask.out)
+    print(f"{ask.out}: a mark over {overlay.mask.mean():.1%} of the frame, covering up to {overlay.alpha.max():.0%}")

@@ -1,0 +1,263 @@
+"""Video files frame by frame: decode in order, store as H.264 that every reader numbers alike, read back at random.
+
+Frames are counted as they decode; time stamps of foreign files are never believed (AVI has none, and B-frames make them
+lie). Files that `encode_mp4` wrote have no B-frames and a key frame every few frames, so there a seek is exact.
+"""
+
+import io
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from functools import lru_cache
+from pathlib import Path
+from urllib.parse import parse_qs
+
+import av
+import numpy as np
+from av.video.reformatter import ColorRange
+from jaxtyping import UInt8
+from numpy import ndarray
+from PIL import Image, ImageOps
+
+THUMB = 64  # pixels of the shorter side of small copies
+KEY_FRAMES = 16  # frames from one key frame of a stored clip to the next
+
+
+@dataclass(frozen=True)
+class VideoInfo:
+    """What a file's header says."""
+
+    frames: int  # 0 where it does not say; often wrong by a few
+    fps: float
+    width: int  # pixels as stored
+    height: int
+    pixel_aspect: float  # width of a pixel over its height
+    codec: str
+
+
+@dataclass(frozen=True)
+class Encoder:
+    """How clips are stored."""
+
+    crf: int = 17  # x264's quality, 0 (lossless) to 51
+    preset: str = "veryfast"
+    threads: int = 1  # one: the pool's processes share the cores, and the same bytes come out everywhere
+
+
+@dataclass(frozen=True)
+class Fit:
+    """How large pictures are stored: large enough to be zoomed into later."""
+
+    shorter: int = 512  # pixels; smaller pictures stay as they are
+    longest: int = 2048  # pixels of the longer side; what is longer is cropped
+
+
+class UnreadableError(ValueError):
+    """A file is broken, or no video."""
+
+
+def probe(source: Path | bytes) -> VideoInfo:
+    """Read a video file's header.
+
+    Raises:
+        UnreadableError: it is broken, or holds no video.
+    """
+    with _open(source) as container:
+        return _info(_best(container))
+
+
+def decode(source: Path | bytes, shorter: int | None = None) -> Iterator[av.VideoFrame]:
+    """All frames in decode order as 8-bit 4:2:0, `shorter` pixels high or wide (None: as large as they are).
+
+    Pixels that are not square are made so; height and width come out even.
+
+    Raises:
+        UnreadableError: the file is broken from its start, or holds no video.
+    """
+    with _open(source) as container:
+        stream = _best(container)
+        stream.codec_context.thread_count = 1
+        info = _info(stream)
+        width, height = display_size(info, shorter)
+        try:
+            for frame in container.decode(stream):
+                if (frame.width, frame.height, frame.format.name) != (width, height, "yuv420p"):
+                    small = frame.reformat(
+                        width, height, "yuv420p", interpolation="AREA" if width < frame.width else "BICUBIC",
+                        dst_color_range=ColorRange.MPEG,
+                    )  # fmt: skip
+                    small.colorspace = frame.colorspace
+                    frame = small  # noqa: PLW2901
+                yield frame
+        except av.FFmpegError as error:
+            raise UnreadableError(f"it stops decoding: {error}") from error
+
+
+def display_size(info: VideoInfo, shorter: int | None) -> tuple[int, int]:
+    """Width and height, even, of a video shown with square pixels."""
+    width, height = info.width * info.pixel_aspect, float(info.height)
+    if not 1 / 4 < info.pixel_aspect < 4:
+        width = float(info.width)  # a header that claims more is broken
+    scale = 1.0 if shorter is None else shorter / min(width, height)
+    return max(2, 2 * round(width * scale / 2)), max(2, 2 * round(height * scale / 2))
+
+
+def to_rgb(frame: av.VideoFrame, shorter: int | None = None) -> UInt8[ndarray, "H W 3"]:
+    """A frame's pixels, smaller if asked."""
+    if shorter is None or shorter >= min(frame.width, frame.height):
+        return frame.to_ndarray(format="rgb24")
+    scale = shorter / min(frame.width, frame.height)
+    width, height = round(frame.width * scale), round(frame.height * scale)
+    return frame.reformat(width, height, "rgb24", interpolation="FAST_BILINEAR").to_ndarray()
+
+
+def to_yuv(frame: UInt8[ndarray, "H W 3"]) -> av.VideoFrame:
+    """Pixels as they are stored; height and width must be even."""
+    return av.VideoFrame.from_ndarray(np.ascontiguousarray(frame), format="rgb24").reformat(format="yuv420p")
+
+
+def encode_mp4(frames: Sequence[av.VideoFrame], fps: float | int, encoder: Encoder = Encoder()) -> bytes:
+    """An H.264 file of these 4:2:0 frames, without B-frames, frame i shown at i / fps."""
+    file = io.BytesIO()
+    rate = Fraction(fps).limit_denominator(1001)
+    with av.open(file, "w", format="mp4") as container:
+        stream = container.add_stream(
+            "libx264", rate=rate, options={"crf": str(encoder.crf), "preset": encoder.preset, "bf": "0"}
+        )
+        context = stream.codec_context
+        context.width, context.height, context.pix_fmt = frames[0].width, frames[0].height, "yuv420p"
+        context.gop_size, context.thread_count, context.time_base = KEY_FRAMES, encoder.threads, 1 / rate
+        context.colorspace = frames[0].colorspace
+        for index, frame in enumerate(frames):
+            frame.pts, frame.time_base, frame.pict_type = index, 1 / rate, 0
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+    return file.getvalue()
+
+
+def read_mp4(data: bytes, indices: Iterable[int] | None = None) -> UInt8[ndarray, "T H W 3"]:
+    """Frames of a file that `encode_mp4` wrote; of a run of indices only what is needed is decoded.
+
+    Raises:
+        IndexError: a frame lies beyond the file's end.
+    """
+    wanted = None if indices is None else list(indices)
+    with av.open(io.BytesIO(data)) as container:
+        stream = container.streams.video[0]
+        stream.codec_context.thread_count = 1
+        tick = float(stream.time_base * stream.average_rate)  # frames a tick
+        if wanted is None:
+            return np.stack([frame.to_ndarray(format="rgb24") for frame in container.decode(stream)])
+        found: dict[int, ndarray] = {}
+        if min(wanted) >= KEY_FRAMES:
+            container.seek(round(min(wanted) / tick), stream=stream)
+        for frame in container.decode(stream):
+            index = round(frame.pts * tick)
+            if index in wanted:
+                found[index] = frame.to_ndarray(format="rgb24")
+            if index >= max(wanted):
+                break
+    if len(found) < len(set(wanted)):
+        raise IndexError(f"frames {min(wanted)} to {max(wanted)} are wanted, the clip ends before")
+    return np.stack([found[index] for index in wanted])
+
+
+def read_image(source: Path | bytes) -> UInt8[ndarray, "H W 3"]:
+    """A picture's pixels, turned as its tag says.
+
+    Raises:
+        UnreadableError: it is broken, or no picture.
+    """
+    try:
+        with Image.open(io.BytesIO(source) if isinstance(source, bytes) else source) as image:
+            return np.asarray(ImageOps.exif_transpose(image).convert("RGB"))
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise UnreadableError(f"it is no picture that can be read: {error}") from error
+
+
+def fit_image(picture: UInt8[ndarray, "H W 3"], fit: Fit) -> UInt8[ndarray, "h w 3"]:
+    """Reduce a picture to its stored size, of even sides."""
+    height, width = picture.shape[:2]
+    scale = min(1.0, fit.shorter / min(height, width))
+    image = Image.fromarray(picture)
+    if scale < 1:
+        image = image.resize((round(width * scale), round(height * scale)), Image.Resampling.LANCZOS)
+    wide, high = min(image.width, fit.longest) // 2 * 2, min(image.height, fit.longest) // 2 * 2
+    left, top = (image.width - wide) // 2, (image.height - high) // 2
+    return np.asarray(image.crop((left, top, left + max(2, wide), top + max(2, high))))
+
+
+def fetch(uri: str) -> Path | bytes:
+    """What a record's uri names: a file, or bytes out of an archive.
+
+    Raises:
+        FileNotFoundError: no such file.
+        UnreadableError: the archive does not hold that.
+    """
+    name, _, query = uri.partition("?") if re.search(r"\.(tar|parquet)\?", uri) else (uri, "", "")
+    path = Path(name)
+    if not path.is_file():
+        raise FileNotFoundError(name)
+    if not query:
+        return path
+    asked = {key: values[0] for key, values in parse_qs(query).items()}
+    if path.suffix == ".tar":
+        with path.open("rb") as file:
+            file.seek(int(asked["offset"]))
+            data = file.read(int(asked["length"]))
+        if len(data) != int(asked["length"]):
+            raise UnreadableError(f"{path} ends before its member does")
+        return data
+    group, row = _row_group(str(path), int(asked["row"]))
+    value = _column(str(path), group, asked["column"])[row]
+    held = value.get("bytes") if isinstance(value, dict) else value
+    if not isinstance(held, bytes):
+        raise UnreadableError(f"{path} holds no bytes in column {asked['column']}")
+    return held
+
+
+@lru_cache(maxsize=4)
+def _column(path: str, group: int, column: str) -> list:
+    import pyarrow.parquet as pq  # noqa: PLC0415 - only some data sets need it
+
+    return pq.ParquetFile(path).read_row_group(group, columns=[column]).column(0).to_pylist()
+
+
+def _row_group(path: str, row: int) -> tuple[int, int]:
+    import pyarrow.parquet as pq  # noqa: PLC0415
+
+    metadata = pq.read_metadata(path)
+    for group in range(metadata.num_row_groups):
+        rows = metadata.row_group(group).num_rows
+        if row < rows:
+            return group, row
+        row -= rows
+    raise UnreadableError(f"{path} has no such row")
+
+
+def _open(source: Path | bytes) -> av.container.InputContainer:
+    file = io.BytesIO(source) if isinstance(source, bytes) else str(source.absolute())
+    try:
+        # Titles in old files are not always UTF-8.
+        return av.open(file, metadata_errors="replace")
+    except (av.FFmpegError, OSError) as error:
+        raise UnreadableError(f"it cannot be opened: {error}") from error
+
+
+def _best(container: av.container.InputContainer) -> av.VideoStream:
+    stream = container.streams.best("video")
+    if stream is None:
+        raise UnreadableError("it holds no video")
+    return stream
+
+
+def _info(stream: av.VideoStream) -> VideoInfo:
+    context = stream.codec_context
+    aspect = stream.sample_aspect_ratio or context.sample_aspect_ratio
+    rate = stream.average_rate or stream.guessed_rate or stream.base_rate or Fraction(25)
+    if context.width < 1 or context.height < 1:
+        raise UnreadableError("its header names no size")
+    return VideoInfo(
+        stream.frames, float(rate), context.width, context.height, float(aspect) if aspect else 1.0, context.name
+    )

@@ -1,0 +1,166 @@
+"""Build a data set: records of a known format through decoding, cutting, captioning and filters into shards.
+
+The work is cut into units of some records (vidrd/data/units.py), which an engine carries out (vidrd/data/engines.py).
+What comes out depends on the plan alone: not on workers, their number, or who was killed.
+"""
+
+import json
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict
+from itertools import islice
+from pathlib import Path
+from time import perf_counter, thread_time
+from typing import Literal, NamedTuple
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from vidrd.data.adapters import Where, records
+from vidrd.data.duplicates import Reference, near_duplicates
+from vidrd.data.engines import ENGINES
+from vidrd.data.media import THUMB, UnreadableError, decode, to_rgb
+from vidrd.data.record import Drop, Record, Tally
+from vidrd.data.shards import INDEX, SCHEMA, write_table
+from vidrd.data.units import Plan, Unit, is_done, write_text
+
+EVERY = 8  # frames of a reference clip from one hash to the next
+
+
+class Summary(NamedTuple):
+    """What a run made."""
+
+    tally: Tally
+    clips: int  # in the index
+    seconds: float  # of this call
+    done_before: int  # units
+
+
+def prepare(
+    plan: Plan,
+    out: Path,
+    *,
+    workers: int = 1,
+    engine: Literal["local", "ray"] = "local",
+    say: Callable[[str], None] = print,
+) -> Summary:
+    """Build the data set in `out`, or finish building it.
+
+    Raises:
+        ValueError: the plan cannot be carried out, or `out` holds the data set of another plan.
+    """
+    began = perf_counter()
+    (out / "units").mkdir(parents=True, exist_ok=True)
+    (out / "shards").mkdir(exist_ok=True)
+    _claim(out, plan)
+    waiting, numbers, before = [], [], 0
+    for unit in units_of(records(plan.format, plan.where), plan.unit):
+        numbers.append(unit.number)
+        if is_done(plan, out, unit):
+            before += 1
+        else:
+            waiting.append(unit)
+    if not numbers:
+        raise ValueError(f"{plan.where.root} holds no {plan.format} records: check --root, --annotations and --split")
+    say(f"{len(numbers)} units of up to {plan.unit} records, {before} of them done before")
+    ENGINES[engine](plan, out, waiting, workers, say)
+    summary = finish(plan, out, numbers)
+    return Summary(summary.tally, summary.clips, perf_counter() - began, before)
+
+
+def units_of(found: Iterable[Record], size: int) -> Iterator[Unit]:
+    """Records in groups of `size`, the last one smaller."""
+    coming = iter(found)
+    number = 0
+    while some := tuple(islice(coming, size)):
+        yield Unit(number, some)
+        number += 1
+
+
+def finish(plan: Plan, out: Path, numbers: Sequence[int]) -> Summary:
+    """Put the units' rows together, without clips that are there twice or in a set named by `against`."""
+    tally, drops, tables = Tally(), list[Mapping[str, str]](), list[pa.Table]()
+    for number in numbers:
+        done = json.loads((out / "units" / f"{number:06d}.json").read_text())
+        tally.add(Tally(**done["tally"]))
+        drops += done["drops"]
+        tables.append(pq.read_table(out / "units" / f"{number:06d}.parquet", schema=SCHEMA))
+    began = thread_time()
+    table = pa.concat_tables(tables)
+    keys = table.column("key").to_pylist()
+    repeats = _repeats(plan, keys, table.column("sha256").to_pylist(), table.column("hashes").to_pylist())
+    for key in keys:
+        tally.enter("duplicates")
+        outcome = repeats.get(key, Record(key, "", "", ""))
+        tally.leave("duplicates", outcome)
+        if isinstance(outcome, Drop):
+            drops.append(asdict(outcome))
+    tally.spend("duplicates", thread_time() - began)
+    tally.check()
+    write_table(out / INDEX, table.filter(pa.array([key not in repeats for key in keys], pa.bool_())))
+    write_text(out / "drops.jsonl", "".join(json.dumps(drop) + "\n" for drop in drops))
+    clips = len(keys) - len(repeats)
+    write_text(out / "summary.json", json.dumps({"clips": clips, **asdict(tally)}, indent=1) + "\n")
+    return Summary(tally, clips, 0.0, 0)
+
+
+def _repeats(
+    plan: Plan, keys: Sequence[str], bytes_of: Sequence[str], hashes_of: Sequence[Sequence[int] | None]
+) -> dict[str, Drop]:
+    """The clips that must go, by key."""
+    found: dict[str, Drop] = {}
+    by_bytes: dict[str, str] = {}
+    hashes = {key: values for key, values in zip(keys, hashes_of, strict=True) if values}
+    for key, sha256 in zip(keys, bytes_of, strict=True):
+        first = by_bytes.setdefault(sha256, key)
+        if first != key:
+            found[key] = Drop(key, "duplicate", f"same bytes as {first}")
+    if plan.duplicates >= 0:
+        for key, earlier in near_duplicates(hashes, most=plan.duplicates).items():
+            found.setdefault(key, Drop(key, "duplicate", f"looks like {earlier}"))
+    if plan.against:
+        reference = read_reference(plan.against)
+        for key, values in hashes.items():
+            held = reference.find(values)
+            if held:
+                found.setdefault(key, Drop(key, "in a test set", held))
+    return found
+
+
+def read_reference(folders: Sequence[Path]) -> Reference:
+    """Frame hashes of all videos in some folders."""
+    reference = Reference()
+    for folder in folders:
+        for record in records("folder", Where(folder)):
+            try:
+                frames = islice(decode(Path(record.uri)), None, None, EVERY)
+                reference.add(record.uri, (to_rgb(frame, THUMB) for frame in frames))
+            except UnreadableError:
+                continue  # what cannot be read cannot be recognised; the count of hashes tells
+    if not len(reference):
+        raise ValueError(f"no video in {', '.join(map(str, folders))} can be read: nothing to hold the set against")
+    return reference
+
+
+def _claim(out: Path, plan: Plan) -> None:
+    """Write the plan down, or see that it is the one that is there; leave nothing of broken workers."""
+    written = json.dumps(asdict(plan), indent=1, default=str) + "\n"
+    path = out / "plan.json"
+    if path.exists() and path.read_text() != written:
+        raise ValueError(f"{out} holds the data set of another plan (see its plan.json): name a new folder")
+    write_text(path, written)
+    for leftover in [*out.glob("shards/.*.part"), *out.glob("units/.*.part")]:
+        leftover.unlink(missing_ok=True)
+
+
+def describe(summary: Summary) -> str:
+    """A table of what became of records at each step, and what it cost."""
+    tally = summary.tally
+    steps = list(dict.fromkeys(["read", "decode", "cut", *tally.came, *tally.cpu_seconds]))
+    lines = [f"{'step':<11}{'came':>8}{'went on':>9}{'CPU s':>9}  dropped"]
+    for step in steps:
+        reasons = ", ".join(f"{count} {reason}" for reason, count in tally.dropped.get(step, {}).items())
+        counts = f"{tally.came[step]:>8}{tally.went.get(step, 0):>9}" if step in tally.came else " " * 17
+        lines.append(f"{step:<11}{counts}{tally.cpu_seconds.get(step, 0.0):>9.2f}  {reasons}")
+    rate = summary.clips / summary.seconds if summary.seconds else 0.0
+    lines.append(f"{summary.clips} clips in the index; {summary.seconds:.1f} s, {rate:.2f} clips/s")
+    return "\n".join(lines)

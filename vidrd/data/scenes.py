@@ -1,0 +1,203 @@
+"""Cut videos at their scene changes while they decode, and choose the frames that stand for a clip."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import pairwise
+from time import thread_time
+from typing import Literal
+
+import av
+import cv2
+import numpy as np
+from jaxtyping import Float, UInt8
+from numpy import ndarray
+from scenedetect import FrameTimecode, SceneDetector
+from scenedetect.detector import FlashFilter
+from scenedetect.detectors import AdaptiveDetector, ContentDetector
+
+from vidrd.data.media import THUMB, Fit, UnreadableError, decode, fetch, fit_image, probe, read_image, to_rgb
+from vidrd.data.record import Drop, Pixels, Record, Tally
+
+BLACK = 12.0  # mean brightness, of 255, below which a frame shows nothing
+BLANK = 4.0  # standard deviation of brightness below which it shows nothing either
+
+
+@dataclass(frozen=True)
+class Cutting:
+    """How videos become clips."""
+
+    shorter: int | None = 256  # pixels of the shorter side as stored; None: as the source
+    detector: Literal["content", "adaptive", "none"] = "content"
+    threshold: float | None = None  # of the detector; None: PySceneDetect's default
+    min_frames: int = 16  # shorter clips are dropped
+    max_frames: int = 300  # longer ones are split
+    trim: int = 0  # frames left out at both sides of a cut, where dissolves smear it
+
+
+def read_clips(record: Record, cutting: Cutting, fit: Fit, tally: Tally) -> Iterator[Record | Drop]:
+    """Decode a record once, and let go of each clip as soon as its end is known: long videos need no more memory.
+
+    A picture becomes a clip of one frame. What cannot be read is dropped with its reason; clips before a break count.
+    """
+    began = thread_time()
+    try:
+        source = fetch(record.uri)
+        if record.media == "image":
+            image = fit_image(read_image(source), fit)
+            pixels = Pixels.of_rgb(image[None], fps=1.0)
+            tally.spend("decode", thread_time() - began)
+            yield replace(record, key=f"{record.key}_000", end=1, pixels=pixels)
+            return
+        frames = decode(source, cutting.shorter)
+        fps = probe(source).fps
+    except FileNotFoundError:
+        yield Drop(record.key, "missing", record.uri)
+        return
+    except UnreadableError as error:
+        yield Drop(record.key, "unreadable", str(error))
+        return
+    tally.spend("decode", thread_time() - began)
+    yield from _cut(record, frames, fps, cutting, tally)
+
+
+def _cut(
+    record: Record, frames: Iterator[av.VideoFrame], fps: float, cutting: Cutting, tally: Tally
+) -> Iterator[Record | Drop]:
+    detector = new_detector(cutting)
+    held: list[av.VideoFrame] = []
+    thumbs: list[ndarray] = []
+    first, made, broken = record.start, 0, ""  # the frame of the source that held[0] is; clips; why it ended early
+
+    def clip(count: int, *, cut: bool) -> Record | Drop:
+        nonlocal first, made
+        start = first + (cutting.trim if first > record.start else 0)
+        end = first + count - (cutting.trim if cut else 0)
+        key, some = f"{record.key}_{made:03d}", slice(start - first, end - first)
+        pixels = Pixels(held[some], fps, np.stack(thumbs[some])) if end > start else None
+        del held[:count], thumbs[:count]
+        first, made = first + count, made + 1
+        if pixels is None or end - start < cutting.min_frames:
+            return Drop(key, "short", f"{max(0, end - start)} frames")
+        return replace(record, key=key, start=start, end=end, pixels=pixels)
+
+    index = -1
+    while True:
+        began = thread_time()
+        try:
+            frame = next(frames, None)
+            small = None if frame is None else to_rgb(frame, THUMB)
+        except UnreadableError as error:
+            frame, small, broken = None, None, str(error)
+        tally.spend("decode", thread_time() - began)
+        if frame is None or small is None:
+            break
+        index += 1
+        if index < record.start:
+            continue
+        if record.end is not None and index >= record.end:
+            break
+        held.append(frame)
+        thumbs.append(small)
+        began = thread_time()
+        # The detectors want BGR, and a rate: any will do, since frames are counted.
+        cuts = [] if detector is None else detector.process_frame(FrameTimecode(index, 25.0), small[..., ::-1])
+        tally.spend("cut", thread_time() - began)
+        for cut in cuts:
+            if cut.frame_num > first:
+                yield clip(cut.frame_num - first, cut=True)
+        # A clip is split when it is full and enough has come for the next one not to be too short.
+        if len(held) >= cutting.max_frames + cutting.min_frames:
+            yield clip(cutting.max_frames, cut=False)
+    if broken and not held and not made:
+        yield Drop(record.key, "unreadable", broken)
+        return
+    if not held and not made:
+        yield Drop(record.key, "unreadable", "no frame decodes in the wanted range")
+        return
+    if len(held) > cutting.max_frames:
+        yield clip(cutting.max_frames, cut=False)
+    if held:
+        yield clip(len(held), cut=False)
+
+
+def new_detector(cutting: Cutting) -> SceneDetector | None:
+    """PySceneDetect's detector, or none. It suppresses cuts that come too soon, so that none is known late."""
+    options = {} if cutting.threshold is None else {"threshold": cutting.threshold}
+    if cutting.detector == "content":
+        return ContentDetector(**options, min_scene_len=cutting.min_frames, filter_mode=FlashFilter.Mode.SUPPRESS)
+    if cutting.detector == "adaptive":
+        return AdaptiveDetector(
+            min_scene_len=cutting.min_frames,
+            **({"adaptive_threshold": cutting.threshold} if cutting.threshold is not None else {}),
+        )
+    return None
+
+
+def detect_cuts(thumbs: UInt8[ndarray, "T h w 3"], cutting: Cutting = Cutting()) -> list[int]:
+    """Frames with which a new scene begins."""
+    detector = new_detector(cutting)
+    if detector is None:
+        return []
+    return [
+        cut.frame_num
+        for index, small in enumerate(thumbs)
+        for cut in detector.process_frame(FrameTimecode(index, 25.0), np.ascontiguousarray(small[..., ::-1]))
+    ]
+
+
+def shows_something(thumbs: UInt8[ndarray, "T h w 3"]) -> ndarray:
+    """Of each frame, whether it is neither near black nor of one colour."""
+    grey = thumbs.astype(np.float32).mean(axis=-1)
+    return (grey.mean(axis=(1, 2)) >= BLACK) & (grey.std(axis=(1, 2)) >= BLANK)
+
+
+def sharpness(frame: UInt8[ndarray, "H W 3"]) -> float:
+    """Variance of the Laplacian of brightness: larger is sharper, among frames of one video."""
+    return float(cv2.Laplacian(cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY), cv2.CV_32F).var())
+
+
+def motion(thumbs: UInt8[ndarray, "T h w 3"]) -> float:
+    """Mean change of green, which is most of brightness, from frame to frame, in levels of 255; 0 for a still."""
+    if len(thumbs) < 2:
+        return 0.0
+    return float(np.abs(np.diff(thumbs[..., 1].astype(np.int16), axis=0)).mean())
+
+
+def key_frames(pixels: Pixels, count: int, how: Literal["uniform", "shots", "distinct"] = "distinct") -> list[int]:
+    """Frames that stand for a clip, in order; fewer than `count` where fewer differ. None that shows nothing.
+
+    uniform: the middles of equal parts. shots: the middle of each scene, the longest ones first. distinct: the
+    sharpest frame, then ever the one that is least like all those chosen (greedy max-min over colour histograms).
+    """
+    fine = np.flatnonzero(shows_something(pixels.thumbs))
+    if not len(fine):
+        return []
+    if how == "uniform":
+        wanted = [(2 * i + 1) * len(pixels.thumbs) // (2 * count) for i in range(count)]
+        return sorted({int(fine[np.abs(fine - index).argmin()]) for index in wanted})
+    if how == "shots":
+        bounds = [0, *detect_cuts(pixels.thumbs), len(pixels.thumbs)]
+        shots = sorted(pairwise(bounds), key=lambda shot: shot[0] - shot[1])[:count]
+        return sorted({int(fine[np.abs(fine - (a + b) // 2).argmin()]) for a, b in shots})
+    step = max(1, len(fine) // 32)
+    candidates = fine[step // 2 :: step]
+    looks = np.stack([_look(pixels.thumbs[index]) for index in candidates])
+    chosen = [int(np.argmax([sharpness(pixels.thumbs[index]) for index in candidates]))]
+    while len(chosen) < count:
+        nearest = np.abs(looks[:, None] - looks[None, chosen]).sum(axis=-1).min(axis=1)
+        if nearest.max() < 0.02:  # of a histogram's mass of 2: what is left are duplicates
+            break
+        chosen.append(int(nearest.argmax()))
+    return sorted(int(candidates[index]) for index in chosen)
+
+
+def _look(thumb: UInt8[ndarray, "h w 3"]) -> Float[ndarray, " F"]:
+    """Colour histograms of the four quarters, of mass 1 together."""
+    middle_y, middle_x = thumb.shape[0] // 2, thumb.shape[1] // 2
+    parts: Sequence[ndarray] = [
+        (thumb[y, x] >> 6).astype(np.int64) @ np.array([16, 4, 1])
+        for y in (slice(middle_y), slice(middle_y, None))
+        for x in (slice(middle_x), slice(middle_x, None))
+    ]
+    counts = np.concatenate([np.bincount(part.ravel(), minlength=64) for part in parts])
+    return counts / counts.sum()

@@ -1,0 +1,164 @@
+"""Data sets on disk: tars of `{key}.mp4` (or .jpg) and `{key}.json`, and one Parquet index that knows where each lies.
+
+Any reader of webdataset tars can stream the tars; this project reads single clips through the index, in any order.
+"""
+
+import io
+import json
+import os
+import tarfile
+from collections.abc import Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from jaxtyping import UInt8
+from numpy import ndarray
+
+from vidrd.data.media import read_image, read_mp4
+from vidrd.data.record import Record
+
+INDEX = "index.parquet"
+SCHEMA = pa.schema(
+    [
+        ("key", pa.string()),
+        ("shard", pa.string()),  # path of the tar, from the data set's folder
+        ("offset", pa.int64()),  # of the clip's first byte in the tar
+        ("length", pa.int64()),  # bytes
+        ("media", pa.string()),  # video | image
+        ("frames", pa.int32()),
+        ("fps", pa.float64()),
+        ("width", pa.int32()),
+        ("height", pa.int32()),
+        ("captions", pa.list_(pa.string())),
+        ("caption_by", pa.string()),
+        ("labels", pa.list_(pa.string())),
+        ("source", pa.string()),
+        ("licence", pa.string()),
+        ("split", pa.string()),
+        ("uri", pa.string()),
+        ("start", pa.int32()),  # frames of the source, in decode order
+        ("end", pa.int32()),
+        ("hashes", pa.list_(pa.uint64())),  # of three frames; none for flat ones
+        ("motion", pa.float32()),  # mean change from frame to frame, grey levels
+        ("watermark", pa.float32()),  # share of the frame that a mark covers; none where it was not looked for
+        ("facts", pa.string()),  # JSON of everything else
+        ("sha256", pa.string()),  # of the clip's bytes
+        ("stages", pa.string()),  # name@version of all that it went through
+    ]
+)
+_COLUMNS = ("hashes", "motion", "watermark")
+
+
+class ShardWriter:
+    """Writes one tar; the same records give the same bytes."""
+
+    def __init__(self, path: Path, name: str):
+        self.path, self.name = path, name  # where to write, and what the index calls it
+        self.rows: list[dict[str, Any]] = []
+        self._tar = tarfile.open(path, "w", format=tarfile.USTAR_FORMAT)  # noqa: SIM115 - closed by `close`
+
+    def add(self, record: Record, data: bytes, sha256: str, stages: str) -> None:
+        """Put a clip and what is known of it at the end."""
+        pixels = record.seen()
+        about = {name: value for name, value in record.to_json().items() if name not in ("facts", "pixels", "media")}
+        facts = {name: value for name, value in record.facts.items() if name not in _COLUMNS}
+        row = {
+            **about,
+            **{name: record.facts.get(name) for name in _COLUMNS},
+            "captions": list(record.captions),
+            "labels": list(record.labels),
+            "end": record.start + len(pixels.frames) if record.end is None else record.end,
+            "media": record.media,
+            "frames": len(pixels.frames),
+            "fps": pixels.fps,
+            "width": pixels.frames[0].width,
+            "height": pixels.frames[0].height,
+            "facts": json.dumps(facts),
+            "sha256": sha256,
+            "stages": stages,
+        }
+        ending = "mp4" if record.media == "video" else "jpg"
+        offset = self._put(f"{record.key}.{ending}", data)
+        beside = {**row, "facts": facts, "caption": record.captions[0] if record.captions else ""}
+        self._put(f"{record.key}.json", json.dumps(beside, default=str).encode())
+        self.rows.append(row | {"shard": self.name, "offset": offset, "length": len(data)})
+
+    def close(self) -> None:
+        """Finish the tar and see it on the disk."""
+        self._tar.close()
+        with self.path.open("rb") as file:
+            os.fsync(file.fileno())
+
+    def _put(self, name: str, data: bytes) -> int:
+        info = tarfile.TarInfo(name)
+        info.size = len(data)
+        self._tar.addfile(info, io.BytesIO(data))
+        return self._tar.offset - -(-len(data) // tarfile.BLOCKSIZE) * tarfile.BLOCKSIZE
+
+
+def write_rows(path: Path, rows: Sequence[dict[str, Any]]) -> None:
+    """Write index rows beside, then rename."""
+    write_table(path, pa.Table.from_pylist(list(rows), schema=SCHEMA))
+
+
+def write_table(path: Path, table: pa.Table) -> None:
+    """Write a table beside, then rename."""
+    beside = path.with_name(f".{path.name}.part")
+    pq.write_table(table, beside)
+    os.replace(beside, path)
+
+
+class ShardSet:
+    """A data set that `prepare` wrote; rows are read on their own, in any order, by any process."""
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+        if not (folder / INDEX).is_file():
+            raise ValueError(f"{folder} is no data set: it has no {INDEX}; make it with `python -m vidrd prepare`")
+        self._table = pq.read_table(folder / INDEX)
+        self._files: dict[str, int] = {}
+
+    def __len__(self) -> int:
+        return self._table.num_rows
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_files": {}}  # open files do not travel to workers
+
+    @cached_property
+    def frames(self) -> ndarray:
+        """Frames of each row."""
+        return self._table.column("frames").to_numpy()
+
+    def captions(self, row: int) -> list[str]:
+        """All captions of a row."""
+        return self._table.column("captions")[row].as_py()
+
+    def columns(self, *names: str) -> list[list[Any]]:
+        """Whole columns of the index."""
+        return [self._table.column(name).to_pylist() for name in names]
+
+    def row(self, row: int) -> dict[str, Any]:
+        """Everything the index says of a row."""
+        return self._table.slice(row, 1).to_pylist()[0]
+
+    def data(self, row: int) -> bytes:
+        """The clip's file."""
+        shard = self._table.column("shard")[row].as_py()
+        if shard not in self._files:
+            self._files[shard] = os.open(self.folder / shard, os.O_RDONLY)
+        offset, length = self._table.column("offset")[row].as_py(), self._table.column("length")[row].as_py()
+        data = os.pread(self._files[shard], length, offset)
+        if len(data) != length:
+            raise ValueError(f"{self.folder / shard} is cut short: restore it, or prepare its unit again")
+        return data
+
+    def read(self, row: int, indices: Sequence[int] | None = None) -> UInt8[ndarray, "T H W 3"]:
+        """Some frames of a row, or all."""
+        data = self.data(row)
+        if self._table.column("media")[row].as_py() == "image":
+            return np.stack([read_image(data)] * (1 if indices is None else len(indices)))
+        return read_mp4(data, indices)

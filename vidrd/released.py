@@ -1,0 +1,269 @@
+"""From the released files to one folder: ModelT2V.pth, vae_finetuned/ and Stable Diffusion 2.1-base become a pipeline.
+
+The released checkpoint is a Lightning file, {"state_dict": {"unet...": ..., "text_encoder...": ...}}, and may also
+carry the image VAE and the CLIP that its evaluator used. Every key of it is loaded, or left out for a reason that the
+card gives; any other key is an error. Nothing in a file is ever executed.
+"""
+
+import json
+import pickle
+import shutil
+import warnings
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from diffusers import AutoencoderKL, DDIMScheduler
+from safetensors.torch import load_file
+from torch import Tensor, nn
+from transformers import CLIPTextModel, CLIPTokenizerFast
+
+from vidrd.checkpoints import quiet, sha256
+from vidrd.inflate import inflate_vae, load_spatial, renamed_vae_key, unet_settings, vae_settings
+from vidrd.models.unet import UNet3DConditionModel
+from vidrd.models.vae import AutoencoderKLTemporal
+from vidrd.pipeline import VidRDPipeline
+
+LEFT_OUT = {
+    "clip.": "CLIP of the released evaluator: no part of the pipeline",
+    "vae.": "image VAE of the checkpoint: the fine-tuned VAE takes its place",
+    "position_ids": "a constant that the text encoder makes itself",
+}
+
+
+def convert_released(
+    model: Path,  # Stable Diffusion folder, diffusers layout: configurations, text encoder, tokenizer, scheduler
+    checkpoint: Path,  # ModelT2V.pth, or the same keys as .safetensors
+    vae: Path | None,  # vae_finetuned/; None: the checkpoint's image VAE, or else the folder's, inflated
+    out: Path,
+    *,
+    clip: int = 8,  # frames that the U-Net was trained on
+    size: int = 256,  # pixels that it was trained on
+    add_temp_embed: bool = True,  # as the released network was trained
+    sources: Mapping[str, str] | None = None,  # what the card says of where the files came from
+    pins: Mapping[str, str] | None = None,  # wanted sha256 of source files, as a card's "sources" names them
+) -> dict[str, Any]:
+    """Write one diffusers-style folder of safetensors that `VidRDPipeline.from_pretrained` loads; returns its card.
+
+    Raises:
+        ValueError: a file is missing, unreadable, holds code, has another hash than pinned, lacks a key, or has one
+            that is unknown; or `out` exists.
+    """
+    if out.exists():
+        raise ValueError(f"{out} exists: name a new folder, or delete it")
+    hashes = _hash_sources(model, checkpoint, vae)
+    check_pins(hashes, pins or {})
+    settings = unet_settings(_read_json(model / "unet" / "config.json"))
+    state = read_state(checkpoint)
+    parts, left_out = split_keys(state, keep_vae=vae is None)
+
+    with quiet():
+        networks: dict[str, nn.Module] = {
+            "text_encoder": CLIPTextModel.from_pretrained(str(model / "text_encoder"), local_files_only=True),
+        }
+        tokenizer = CLIPTokenizerFast.from_pretrained(str(model / "tokenizer"), local_files_only=True)
+        scheduler = DDIMScheduler.from_pretrained(str(model / "scheduler"), local_files_only=True, clip_sample=False)
+    networks["vae"] = _vae(model, vae, parts.pop("vae", {}))
+    if "text_encoder" in parts:
+        load_exactly("text encoder", networks["text_encoder"], _bare(parts["text_encoder"], networks["text_encoder"]))
+    cell = networks["vae"].downscale  # type: ignore[union-attr]
+    settings |= {"sample_size": size // int(cell), "add_temp_embed": add_temp_embed}
+    with torch.device("meta"):
+        networks["unet"] = UNet3DConditionModel(**settings)
+    if "unet" not in parts:
+        raise ValueError(f"{checkpoint} has no key that begins with 'unet.': it is no checkpoint of VidRD's U-Net")
+    load_exactly("U-Net", networks["unet"], parts["unet"])
+
+    card = {
+        "made_by": "python -m vidrd convert",
+        "sources": {"named": dict(sources or {}), "sha256": hashes},
+        "keys": {name: len(part) for name, part in parts.items()},
+        "left_out": left_out,
+    }
+    pipeline = VidRDPipeline(**networks, tokenizer=tokenizer, scheduler=scheduler, clip=clip)  # type: ignore[arg-type]
+    return save_with_card(pipeline, out, card)
+
+
+def save_with_card(pipeline: VidRDPipeline, out: Path, card: Mapping[str, Any]) -> dict[str, Any]:
+    """Write a pipeline's folder, whole or not at all, with a card that adds every file's hash; returns the card."""
+    beside = out.with_name(f".{out.name}.part")
+    shutil.rmtree(beside, ignore_errors=True)
+    with quiet():
+        pipeline.save_pretrained(str(beside), safe_serialization=True)
+    files = sorted(path for path in beside.rglob("*") if path.is_file())
+    whole = {**card, "sha256": {path.relative_to(beside).as_posix(): sha256(path) for path in files}}
+    (beside / "card.json").write_text(json.dumps(whole, indent=1, allow_nan=False) + "\n")
+    beside.rename(out)
+    return whole
+
+
+def read_state(path: Path) -> dict[str, Tensor]:
+    """The tensors of a checkpoint by key, without executing anything that the file may hold.
+
+    Raises:
+        ValueError: no such file, it is broken, it holds objects beside tensors, or no tensors.
+    """
+    if not path.is_file():
+        raise ValueError(f"{path} is missing: name the checkpoint's file")
+    if path.suffix == ".safetensors":
+        return load_file(path)
+    try:
+        with path.open("rb") as file:
+            zipped = file.read(4) == b"PK\x03\x04"
+        with warnings.catch_warnings(action="ignore"):  # of unusual pickles, which are refused if they hold more
+            loaded = torch.load(path, map_location="cpu", weights_only=True, mmap=zipped or None)
+    except pickle.UnpicklingError as error:
+        reason = next((line.strip() for line in str(error).splitlines() if "GLOBAL" in line or "global" in line), "")
+        raise ValueError(
+            f"{path} is refused: it holds objects or code beside tensors, which loading would run ({reason[:160]}); "
+            "save the tensors alone as .safetensors where the file is trusted"
+        ) from error
+    except Exception as error:  # whatever a reader of broken files may raise
+        reason = (str(error) or type(error).__name__).splitlines()[0]
+        raise ValueError(f"{path} cannot be read as a checkpoint: {reason}") from error
+    state = loaded.get("state_dict", loaded) if isinstance(loaded, dict) else {}
+    tensors = {key: value for key, value in state.items() if isinstance(value, Tensor)}
+    if not tensors or len(tensors) != len(state):
+        raise ValueError(
+            f'{path} must hold {{"state_dict": {{key: tensor}}}} or {{key: tensor}}, and holds other things'
+        )
+    return tensors
+
+
+def split_keys(
+    state: Mapping[str, Tensor], *, keep_vae: bool
+) -> tuple[dict[str, dict[str, Tensor]], dict[str, dict[str, Any]]]:
+    """The checkpoint's tensors by network, without the network's name; and what is left out, by reason.
+
+    Raises:
+        ValueError: a key belongs to none of the released model's parts.
+    """
+    parts: dict[str, dict[str, Tensor]] = {}
+    left_out: dict[str, list[str]] = {}
+    unknown = []
+    for key, tensor in state.items():
+        owner, _, rest = key.partition(".")
+        if owner == "clip":
+            left_out.setdefault(LEFT_OUT["clip."], []).append(key)
+        elif owner == "vae" and not keep_vae:
+            left_out.setdefault(LEFT_OUT["vae."], []).append(key)
+        elif owner == "text_encoder" and key.endswith(".position_ids"):
+            left_out.setdefault(LEFT_OUT["position_ids"], []).append(key)
+        elif owner in ("unet", "text_encoder", "vae"):
+            parts.setdefault(owner, {})[rest] = tensor
+        else:
+            unknown.append(key)
+    if unknown:
+        raise ValueError(
+            "the checkpoint's keys must begin with unet., text_encoder., vae. or clip.; unknown: " + _some(unknown)
+        )
+    return parts, {reason: {"keys": len(keys), "first": keys[0]} for reason, keys in left_out.items()}
+
+
+def load_exactly(name: str, model: nn.Module, state: Mapping[str, Tensor]) -> None:
+    """Load a state dict whose keys and shapes are the model's, without copying (the model may be on `meta`).
+
+    Raises:
+        ValueError: keys are missing or unknown, or shapes differ; the message names them.
+    """
+    wanted = model.state_dict()
+    missing, unknown = wanted.keys() - state.keys(), state.keys() - wanted.keys()
+    if missing or unknown:
+        lacks = f"lacks {_some(missing)}" if missing else ""
+        extra = f"has unknown {_some(unknown)}" if unknown else ""
+        raise ValueError(f"the checkpoint's {name} {' and '.join(filter(None, (lacks, extra)))}")
+    for key, value in wanted.items():
+        if value.shape != state[key].shape:
+            raise ValueError(
+                f"the checkpoint's {name} has {key} of shape {tuple(state[key].shape)}, the configuration asks for "
+                f"{tuple(value.shape)}: it belongs to another Stable Diffusion folder"
+            )
+    model.load_state_dict(state, strict=True, assign=True)
+
+
+def check_pins(hashes: Mapping[str, str], pins: Mapping[str, str]) -> None:
+    """Compare source files with the hashes that are wanted of them.
+
+    Raises:
+        ValueError: a pinned file is not among the sources, or differs.
+    """
+    for name, wanted in pins.items():
+        if name not in hashes:
+            raise ValueError(f"{name} is pinned to a hash but is not among the sources: {_some(hashes)}")
+        if hashes[name] != wanted:
+            raise ValueError(f"{name} must have sha256 {wanted}, it has {hashes[name]}: another revision, or altered")
+
+
+def read_pins(path: Path) -> dict[str, str]:
+    """Hashes of source files: a card that `convert` wrote, or {name: sha256}.
+
+    Raises:
+        ValueError: the file is no such JSON.
+    """
+    read = _read_json(path)
+    pins = read.get("sources", {}).get("sha256", read) if isinstance(read.get("sources", {}), dict) else read
+    if not all(isinstance(value, str) and len(value) == 64 for value in pins.values()):
+        raise ValueError(f'{path} must hold {{"name": "sha256 of 64 digits"}}, or be a card that convert wrote')
+    return pins
+
+
+def _vae(model: Path, finetuned: Path | None, of_checkpoint: Mapping[str, Tensor]) -> AutoencoderKLTemporal:
+    if finetuned is None:
+        with quiet():
+            image = AutoencoderKL.from_pretrained(str(model / "vae"), local_files_only=True)
+        video = inflate_vae(image)
+        if of_checkpoint:
+            load_spatial(video, of_checkpoint)
+        return video
+    with torch.device("meta"):
+        video = AutoencoderKLTemporal(**vae_settings(_read_json(finetuned / "config.json")))
+    state = {renamed_vae_key(key): tensor for key, tensor in read_state(_weights(finetuned)).items()}
+    load_exactly("fine-tuned VAE", video, state)
+    return video
+
+
+def _weights(folder: Path) -> Path:
+    names = ("diffusion_pytorch_model.safetensors", "diffusion_pytorch_model.bin")
+    found = [folder / name for name in names if (folder / name).is_file()]
+    if not found:
+        raise ValueError(f"{folder} must hold {' or '.join(names)}: neither is there")
+    return found[0]
+
+
+def _bare(state: Mapping[str, Tensor], text_encoder: nn.Module) -> dict[str, Tensor]:
+    """Keys as this version of transformers names them: older ones put "text_model." before all."""
+    if any(key.startswith("text_model.") for key in text_encoder.state_dict()):
+        return dict(state)
+    return {key.removeprefix("text_model."): tensor for key, tensor in state.items()}
+
+
+def _hash_sources(model: Path, checkpoint: Path, vae: Path | None) -> dict[str, str]:
+    """sha256 of every file that is read, by "model/...", "checkpoint" and "vae/..."."""
+    wanted = [model / "unet" / "config.json"]
+    for name in ("text_encoder", "tokenizer", "scheduler", *(() if vae else ("vae",))):
+        if not (model / name).is_dir():
+            raise ValueError(f"{model} is no Stable Diffusion folder in diffusers layout: it lacks {name}/")
+        wanted += sorted(path for path in (model / name).iterdir() if path.is_file())
+    named = {f"model/{path.relative_to(model).as_posix()}": path for path in wanted} | {"checkpoint": checkpoint}
+    if vae is not None:
+        named |= {f"vae/{path.name}": path for path in (vae / "config.json", _weights(vae))}
+    for path in named.values():
+        if not path.is_file():
+            raise ValueError(f"{path} is missing")
+    return {name: sha256(path) for name, path in named.items()}
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        read = json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise ValueError(f"{path} cannot be read as JSON: {error}") from error
+    if not isinstance(read, dict):
+        raise ValueError(f"{path} must hold a JSON object")
+    return read
+
+
+def _some(keys: Iterable[str]) -> str:
+    names = sorted(keys)
+    return ", ".join(names[:4]) + (f" and {len(names) - 4} more" if len(names) > 4 else "")

@@ -1,0 +1,85 @@
+"""What a training run says of itself: lines of JSON, TensorBoard events, and a bar or lines for who watches."""
+
+import json
+import resource
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import torch
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+
+class RunLog:
+    """`log.jsonl` and, where asked for, TensorBoard events in a run's folder; only the writing process touches files.
+
+    A resumed run drops the lines of steps that it will do again.
+    """
+
+    def __init__(self, folder: Path, steps: int, first: int, *, writes: bool, tensorboard: bool):
+        self.name, self.steps, self.first, self.writes = folder.name, steps, first, writes
+        self.path = folder / "log.jsonl"
+        self.started = self.said = time.perf_counter()
+        self.events: Any = None
+        self.bar: Progress | None = None
+        if not writes:
+            return
+        if self.path.exists():
+            kept = [line for line in self.path.read_text().splitlines() if json.loads(line)["step"] <= first]
+            self.path.write_text("".join(f"{line}\n" for line in kept))
+        if tensorboard:
+            from torch.utils.tensorboard import SummaryWriter  # noqa: PLC0415 - takes seconds, and many runs want none
+
+            self.events = SummaryWriter(str(folder / "tensorboard"), purge_step=first)
+        self.bar = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("loss {task.fields[loss]:.4f}"),
+            TimeRemainingColumn(),
+        )
+        self.task = self.bar.add_task(self.name, total=steps, completed=first, loss=float("nan"))
+
+    def __enter__(self) -> "RunLog":
+        if self.bar:
+            self.bar.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self.bar:
+            self.bar.stop()
+        if self.events:
+            self.events.close()
+
+    def write(self, step: int, means: Mapping[str, float], **about: int) -> None:
+        """Log the means since the last line, at `step` finished steps."""
+        if not self.writes or self.bar is None:
+            return
+        seconds = round((time.perf_counter() - self.started) / max(1, step - self.first), 4)
+        line = {"step": step, **means, "seconds_per_step": seconds, **about}
+        with self.path.open("a") as log:
+            log.write(json.dumps(line, allow_nan=False) + "\n")
+        if self.events:
+            for name, value in line.items():
+                self.events.add_scalar(name, value, step)
+        self.bar.update(self.task, completed=step, loss=means["loss"])
+        now = time.perf_counter()
+        if not self.bar.console.is_terminal and now - self.said > 30:
+            left = (now - self.started) / max(1, step - self.first) * (self.steps - step) / 60
+            print(
+                f"{self.name}: step {step} of {self.steps}, loss {means['loss']:.4f}, {left:.1f} min left", flush=True
+            )
+            self.said = now
+
+
+def peak_bytes() -> int:
+    """The most memory that was held so far: of the GPU where there is one, else of this process."""
+    if torch.cuda.is_available():
+        return torch.cuda.max_memory_allocated()
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit

@@ -340,6 +340,7 @@ def _write_manifest(folder: Path, name: str, suite: Suite, identity: Identity) -
         "axes": {axis: list(values) for axis, values in suite.axes.items()},
         "fixed": dict(suite.fixed),
         "group": suite.group,
+        "apart": list(suite.apart),
         "measures": {key: measure._asdict() for key, measure in suite.measures.items()},
         "machine": identity.machine,
         "software": identity.software,

@@ -81,6 +81,7 @@ class Suite:
         fixed: name -> the one value that all cells share. An override may turn it into an axis.
         measures: name -> what the report says of it. A cell that is ok has each as a number or says why not.
         group: the axis by which the report splits its tables.
+        apart: axes whose values do other work, so that a report compares nothing across them.
         files: files and folders, from the root of the project, on whose content the results depend (weights).
         allowed: name -> the only values it may have. Other names take any value of the type of their first one.
         least: name -> smallest number it may have (0 if not named).
@@ -98,6 +99,7 @@ class Suite:
     fixed: Mapping[str, Value]
     measures: Mapping[str, Measure]
     group: str
+    apart: tuple[str, ...] = ()
     files: tuple[str, ...] = ()
     allowed: Mapping[str, Sequence[Value]] = field(default_factory=dict)
     least: Mapping[str, float | int] = field(default_factory=dict)

@@ -4,12 +4,13 @@ A generated set is compared with a real one under a named protocol. Numbers stan
 in --json, the manifest that says what they were made of; scores of unequal manifests are not compared.
 """
 
+import json
 import os
 import sys
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import tyro
 
@@ -76,6 +77,14 @@ class Common:
     """Clips that the network sees at a time."""
     device: str = "cpu"
     """Where the network runs."""
+    precision: Literal["float32", "bfloat16", "float16"] = "float32"
+    """Of I3D; a reduced one changes FVD and stands in the network's name."""
+    compiled: bool = False
+    """Let torch.compile make I3D faster, which takes a minute at first."""
+    run_program: bool = False
+    """The weights are StyleGAN-V's TorchScript program: run it, if it is the known one, do not read its tensors."""
+    trust_program: bool = False
+    """Run it whatever it is."""
     json: Path | None = None
     """Also write the numbers, with their manifest, to this file."""
 
@@ -149,12 +158,32 @@ class Compare:
     """Also write the differences to this file."""
 
 
+@dataclass(frozen=True)
+class Verify:
+    """Which network a file of weights holds, whether each tensor is as published, and whether it behaves so.
+
+    Exit code 0: right. 2: wrong. 4: nothing published says. 3: no file of weights.
+    """
+
+    weights: Path
+    """The file, or the folder it lies in under its published name."""
+    all_lengths: bool = False
+    """Try constant clips of all 21 published lengths, not of four."""
+    export: Path | None = None
+    """Also write the tensors to this safetensors file."""
+    device: str = "cpu"
+    """Where the network runs."""
+    json: Path | None = None
+    """Also write the findings to this file."""
+
+
 Verb = (
     Annotated[Fvd, tyro.conf.subcommand("fvd")]
     | Annotated[Kvd, tyro.conf.subcommand("kvd")]
     | Annotated[InceptionScore, tyro.conf.subcommand("is")]
     | Annotated[Jitter, tyro.conf.subcommand("jitter")]
     | Annotated[Compare, tyro.conf.subcommand("compare")]
+    | Annotated[Verify, tyro.conf.subcommand("verify")]
 )
 
 
@@ -205,13 +234,25 @@ def _network(metric: str, common: Common) -> FeatureNetwork:
             f"the protocol {common.protocol} needs the weights it was published with: give --weights FILE, or set "
             f"{WEIGHTS} to their folder (`python -m metrics verify` says which file is right)"
         )
+    if common.run_program or common.trust_program:
+        from metrics.scripted import load_script  # noqa: PLC0415
+
+        kind = "c3d" if metric == "is" else "i3d"
+        return load_script(path, kind, trust=common.trust_program, device=common.device, batch=common.batch)
     if metric == "is":
         from metrics.c3d import load_c3d  # noqa: PLC0415
 
         return load_c3d(path, common.protocol, mean=common.mean, device=common.device, batch=common.batch)
     from metrics.i3d import load_i3d  # noqa: PLC0415
 
-    return load_i3d(path, common.protocol, device=common.device, batch=common.batch)
+    return load_i3d(
+        path,
+        common.protocol,
+        device=common.device,
+        precision=common.precision,
+        batch=common.batch,
+        compiled=common.compiled,
+    )
 
 
 def _side(source: Path, side: str, recipe: Recipe, network: FeatureNetwork, setting: Setting, common: Common) -> Side:
@@ -305,8 +346,20 @@ def show(result: Result) -> None:
             print(f"  {name} is blind to {METRICS[name].blind}")
 
 
-def run(verb: Fvd | Kvd | InceptionScore | Jitter | Compare) -> None:
-    """Do what a verb says.
+def verify_weights(verb: Verify) -> int:
+    """Print what there is to say of a file of weights; the exit code."""
+    from metrics.verify import CONSTANT_CLIPS, SOME_LENGTHS, describe, verify  # noqa: PLC0415 - torch is slow to import
+
+    lengths = tuple(CONSTANT_CLIPS) if verb.all_lengths else SOME_LENGTHS
+    found = verify(verb.weights, lengths=lengths, device=verb.device, export_to=verb.export)
+    print(describe(found))
+    if verb.json is not None:
+        _write(verb.json, json.dumps(asdict(found), indent=1, allow_nan=False) + "\n")
+    return {"right": 0, "wrong": 2, "unrecognised": 4}[found.verdict]
+
+
+def run(verb: Fvd | Kvd | InceptionScore | Jitter | Compare | Verify) -> int:
+    """Do what a verb says; the exit code.
 
     Raises:
         ValueError: what a user can mend.
@@ -314,6 +367,8 @@ def run(verb: Fvd | Kvd | InceptionScore | Jitter | Compare) -> None:
     target = verb.common.json if isinstance(verb, Fvd | Kvd | InceptionScore) else verb.json
     if target is not None and not target.parent.is_dir():
         raise ValueError(f"{target} cannot be written: {target.parent} is no folder, make it first")
+    if isinstance(verb, Verify):
+        return verify_weights(verb)
     if isinstance(verb, Compare):
         first, second = (Result.from_json(path) for path in (verb.first, verb.second))
         found = compare(first, second, force=verb.force)
@@ -324,16 +379,20 @@ def run(verb: Fvd | Kvd | InceptionScore | Jitter | Compare) -> None:
     show(result)
     if target is not None:
         _write(target, result.to_json())
+    return 0
 
 
 def main() -> None:
     """Parse, run, print."""
-    verb: Fvd | Kvd | InceptionScore | Jitter | Compare = tyro.cli(Verb, prog="python -m metrics", description=__doc__)
+    verb: Fvd | Kvd | InceptionScore | Jitter | Compare | Verify
+    verb = tyro.cli(Verb, prog="python -m metrics", description=__doc__)
     try:
-        run(verb)
+        code = run(verb)
     except (ValueError, OSError) as error:
         print(" ".join(str(error).split()), file=sys.stderr)
-        sys.exit(USER_ERROR)
+        code = USER_ERROR
+    if code:
+        sys.exit(code)
 
 
 def _write(path: Path, text: str) -> None:

@@ -6,6 +6,7 @@ so; to read its tensors without running it, use `metrics.i3d.load_i3d` and `metr
 
 import hashlib
 import io
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -106,7 +107,9 @@ def load_script(
             "say trust=True (--trust-program) to run it all the same, or read its tensors only",
         )
     try:
-        program = torch.jit.load(io.BytesIO(content), map_location=torch.device(device))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)  # of torch, which would rather have other programs
+            program = torch.jit.load(io.BytesIO(content), map_location=torch.device(device))
     except (RuntimeError, ValueError) as error:
         reason = str(error).strip().splitlines()[0]
         raise refused(path, f"it is no TorchScript program ({reason})", TRUNCATED) from error

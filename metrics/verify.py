@@ -8,7 +8,7 @@ import torch
 
 from metrics.c3d import c3d_shapes
 from metrics.i3d import build_i3d, constant_clips, i3d_shapes
-from metrics.weights import Loaded, load
+from metrics.weights import Loaded, export, load
 from metrics.weights.known import FILES, SOURCES, hashes, identify
 
 # Squared distance between the logits of an all-black and an all-white clip by their number of frames, from the README
@@ -75,7 +75,11 @@ class Verification:
 
 
 def verify(
-    path: Path | str, *, lengths: tuple[int, ...] = SOME_LENGTHS, device: torch.device | str = "cpu"
+    path: Path | str,
+    *,
+    lengths: tuple[int, ...] = SOME_LENGTHS,
+    device: torch.device | str = "cpu",
+    export_to: Path | str | None = None,
 ) -> Verification:
     """Read a file of weights and hold it against everything that is published about it.
 
@@ -83,6 +87,7 @@ def verify(
         path: a file or a folder, see `metrics.weights.load`.
         lengths: frames of the constant clips that are tried, of those in `CONSTANT_CLIPS`; none = none.
         device: where the network runs.
+        export_to: a safetensors file to write the tensors to, whatever the verdict.
 
     Raises:
         WeightsError: the file cannot be read as I3D or C3D at all.
@@ -91,6 +96,8 @@ def verify(
     if unknown := set(lengths) - CONSTANT_CLIPS.keys():
         raise ValueError(f"constant clips are published for 10 to 30 frames, {sorted(unknown)} came")
     loaded = load(path, {"i3d": i3d_shapes(), "c3d": c3d_shapes()})
+    if export_to is not None:
+        export(loaded, export_to)
     files = tuple(_facts(file) for file in loaded.files)
     common = (loaded.network, loaded.format, loaded.names)
     if loaded.network == "c3d":

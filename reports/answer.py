@@ -12,7 +12,7 @@ from typing import NamedTuple
 import pandas as pd
 
 from reports.format import half_width, number, numeric, plain_list
-from reports.standing import Value, beyond_noise, ranked, real_value, turned
+from reports.standing import Value, beside, beyond_noise, real_value, standing, turned
 from reports.table import Run, headlines
 
 ENDS = {
@@ -23,6 +23,7 @@ ENDS = {
     "skipped": "skipped",
     "not run": "not run yet",
 }
+GROUPS = 4  # sets of rows that a sentence goes through
 NAMED = 2  # rows that a sentence names; more are counted
 
 
@@ -56,36 +57,36 @@ def _counts(rows: pd.DataFrame) -> str:
 
 
 def _best(run: Run, rows: pd.DataFrame, measure: str) -> str:
-    """Who is best in each group."""
-    several = rows[run.group].nunique() > 1
-    parts = [
-        f"at {run.group} = {value} {said}" if several else said
-        for value, part in rows.groupby(run.group, sort=False)
-        if (said := _best_of_group(run, part, measure))
-    ]
-    word = {"lower": "lowest", "higher": "highest"}[run.measures[measure]["better"]]
-    return f" is {word} {'; '.join(parts)}." if parts else ""
+    """Who is best among the rows that compare; of many such sets the first and the last."""
+    named = [axis for axis in run.apart if rows[axis].nunique() > 1]
+    parts = []
+    for values, part, group in beside(run, rows):
+        if said := _best_of(run, part, measure, real_value(group, measure)):
+            at = " and ".join(f"{axis} = {value}" for axis, value in values.items() if axis in named)
+            parts.append(f"at {at} {said}" if at else said)
+    if len(parts) > GROUPS:
+        parts = [parts[0], parts[-1], f"the table marks it for the other {len(parts) - 2}"]
+    direction = run.measures[measure]["better"]
+    return f" is {'lowest' if direction == 'lower' else 'highest'} {'; '.join(parts)}." if parts else ""
 
 
-def _best_of_group(run: Run, part: pd.DataFrame, measure: str) -> str:
-    real = real_value(part, measure)
-    beside = "" if real is None else f", where real video itself has {number(real, run.measures[measure]['unit'])}"
-    found = ranked(run, part, measure)
-    if found is None:
-        made = part[~part["reference"].astype(bool)]
-        known = [(v.value, i) for i, v in enumerate(turned(run, made, measure, None)) if v is not None]
+def _best_of(run: Run, part: pd.DataFrame, measure: str, real: float | None) -> str:
+    own = "" if real is None else f", where real video itself has {number(real, run.measures[measure]['unit'])}"
+    column = turned(run, part, measure, real)
+    order = standing(column)
+    if order is None:
+        known = [(value.value, i) for i, value in enumerate(column) if value is not None]
         if not known:
             return ""
-        said = f"for {_named_number(run, made.iloc[min(known)[1]], measure)}{beside}"
+        said = f"for {_named_number(run, part.iloc[min(known)[1]], measure)}{own}"
         others = _others(len(known) - 1)
         return said if len(known) == 1 else f"{said}, from too few samples to tell it apart from {others}"
-    made, order = found
-    said = f"for {_named_number(run, made.iloc[order.best], measure)}{beside}"
+    said = f"for {_named_number(run, part.iloc[order.best], measure)}{own}"
     if not order.tied:
         return f"{said}, beyond noise of {_others(len(order.worse))}"
     if not order.worse:
         return f"{said}, but it cannot be told apart from {_others(len(order.tied))}"
-    tied = [run.name(made.iloc[position]) for position in order.tied]
+    tied = [run.name(part.iloc[position]) for position in order.tied]
     among = plain_list(tied) if len(tied) <= NAMED else f"{len(tied)} others"
     verb = "is" if len(order.worse) == 1 else "are"
     return f"{said}; it cannot be told apart from {among}, and {len(order.worse)} {verb} worse beyond noise"

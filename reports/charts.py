@@ -197,7 +197,7 @@ def _along(run: Run, rows: pd.DataFrame, done: list[dict[Any, Any]], axis: str) 
     if not panels:
         return
     number = numeric(values)
-    ticks = alt.Axis(values=sorted(values), format="") if number else alt.Axis(labelAngle=0)
+    ticks = alt.Axis(values=sorted(values), labelExpr="datum.value") if number else alt.Axis(labelAngle=0)
     x = (
         alt.X("x:Q", title=axis, scale=alt.Scale(zero=False, padding=12), axis=ticks)
         if number

@@ -19,7 +19,7 @@ from markupsafe import Markup
 from reports.answer import sentences
 from reports.drawing import Chart
 from reports.films import Shown
-from reports.format import BETTER, printable
+from reports.format import BETTER, plain_list, printable
 from reports.markdown import MARKED, cell, definitions, notes
 from reports.players import Place, colour_of, players
 from reports.published import published_table
@@ -70,7 +70,7 @@ def page(
         badges=_badges(run, rows),
         answer=[(printable(lead), printable(rest)) for lead, rest in sentences(run, rows)],
         marked=MARKED,
-        only_within=f"Values compare within one {run.group} only." if rows[run.group].nunique() > 1 else "",
+        only_within=_only_within(run, rows),
         **_table(run, rows, records),
         notes=[
             printable(note) for note in notes(run, records, list(run.measures), group=rows[run.group].nunique() > 1)
@@ -83,6 +83,11 @@ def page(
         cards=_cards(run, command),
         records=_behind(run, records),
     )
+
+
+def _only_within(run: Run, rows: pd.DataFrame) -> str:
+    names = [axis for axis in run.apart if rows[axis].nunique() > 1]
+    return f"Values compare within one {plain_list(names)} only." if names else ""
 
 
 def _badges(run: Run, rows: pd.DataFrame) -> list[str]:
@@ -99,12 +104,7 @@ def _table(run: Run, rows: pd.DataFrame, records: Sequence[Mapping[Any, Any]]) -
     kinds = [{"name": kind, "columns": sum(run.measures[m]["table"] == kind for m in measures)} for kind in names]
     bars = len(records) <= WITH_BARS
     status = any(row["status"] != "ok" for row in records)
-    best = {
-        (name, key)
-        for _, part in rows.groupby(run.group, sort=False)
-        for name in measures
-        for key in marks(run, part, name)
-    }
+    best = {(name, key) for name in measures for key in marks(run, rows, name)}
     ranges = {name: _range(rows, name) for name in measures}
     real = {
         (row[run.group], name): row[name]

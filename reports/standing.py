@@ -7,9 +7,9 @@ best is itself chance, so the best one is compared with the others as if all pai
 widened to leave 5 % for all of them together (Bonferroni, by the normal law).
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from statistics import NormalDist
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pandas as pd
 
@@ -118,17 +118,22 @@ def real_value(part: pd.DataFrame, measure: str) -> float | None:
     return float(known.iloc[0]) if len(known) else None
 
 
-def ranked(run: Run, part: pd.DataFrame, measure: str) -> tuple[pd.DataFrame, Standing] | None:
-    """The rows of a group that can be compared (the reference cannot), and how they stand; None if they do not."""
-    made = part[~part["reference"].astype(bool)]
-    found = standing(turned(run, made, measure, real_value(part, measure)))
-    return None if found is None else (made, found)
+def beside(run: Run, rows: pd.DataFrame) -> Iterator[tuple[dict[str, Any], pd.DataFrame, pd.DataFrame]]:
+    """Rows that compare with each other: what they have in common, they, and their whole group with its reference."""
+    for _, group in rows.groupby(run.group, sort=False):
+        made = group[~group["reference"].astype(bool)]
+        for values, part in made.groupby(run.apart, sort=False):
+            yield dict(zip(run.apart, values, strict=True)), part, group
 
 
-def marks(run: Run, part: pd.DataFrame, measure: str) -> set[str]:
-    """Ids of the cells to mark as best: no row of the group is better beyond noise, and some are worse.
+def marks(run: Run, rows: pd.DataFrame, measure: str) -> set[str]:
+    """Ids of the cells to mark as best: no row beside them is better beyond noise, and some are worse.
 
     Where none is worse a mark would mean nothing, and there is none.
     """
-    found = ranked(run, part, measure)
-    return set() if found is None else {str(found[0]["id"].iloc[position]) for position in found[1].marked}
+    found: set[str] = set()
+    for _, part, group in beside(run, rows):
+        order = standing(turned(run, part, measure, real_value(group, measure)))
+        if order is not None:
+            found |= {str(part["id"].iloc[position]) for position in order.marked}
+    return found

@@ -41,6 +41,11 @@ class Run(NamedTuple):
         return [axis for axis in self.manifest["axes"] if axis != self.group]
 
     @property
+    def apart(self) -> list[str]:
+        """The axes across which nothing is compared: the group, and those whose values do other work."""
+        return [self.group, *(axis for axis in self.manifest.get("apart", ()) if axis in self.axes)]
+
+    @property
     def measures(self) -> Mapping[str, Mapping[str, Any]]:
         """Measure -> what the plan says of it: title, unit, better, table, definition."""
         measures: Mapping[str, Mapping[str, Any]] = self.manifest["measures"]

@@ -68,6 +68,7 @@ KERNEL_SUITE = Suite(
     fixed={"device": "auto"},
     measures=MEASURES,
     group="size",
+    apart=("kernel",),
     allowed={
         "kernel": tuple(KERNELS),
         "size": tuple(SIZES),

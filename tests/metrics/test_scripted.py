@@ -1,6 +1,6 @@
 """Programs run only when they are known or trusted."""
 
-import warnings
+import dataclasses
 
 import numpy as np
 import pytest
@@ -10,6 +10,7 @@ from torch import nn
 from metrics.features import FeatureNetwork
 from metrics.scripted import CALLS, load_script
 from metrics.weights import WeightsError
+from tests.metrics.weight_files import save_script
 
 
 class Flags(nn.Module):
@@ -27,15 +28,8 @@ class Classes(nn.Module):
         return torch.tensor([[0.25, 0.75, 0.0]]).expand(x.shape[0], 3)
 
 
-def scripted(path, module):
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        torch.jit.save(torch.jit.script(module), path)
-    return path
-
-
 def test_a_program_nobody_knows_does_not_run(tmp_path):
-    path = scripted(tmp_path / "i3d_torchscript.pt", Flags())
+    path = save_script(tmp_path / "i3d_torchscript.pt", Flags())
     with pytest.raises(WeightsError, match=r"its sha256 [0-9a-f]{64} is not the published one's; say trust=True"):
         load_script(path, "i3d")
     with pytest.raises(WeightsError, match="is not known to anybody"):
@@ -48,7 +42,7 @@ def test_a_program_nobody_knows_does_not_run(tmp_path):
 
 
 def test_a_trusted_program_is_called_as_its_authors_call_it(tmp_path):
-    network = load_script(scripted(tmp_path / "i3d.pt", Flags()), "i3d", trust=True, batch=2)
+    network = load_script(save_script(tmp_path / "i3d.pt", Flags()), "i3d", trust=True, batch=2)
     assert isinstance(network, FeatureNetwork)
     assert network.name == f"script:i3d:{network.sha256[:8]}"
     videos = np.random.default_rng(0).integers(0, 256, (3, 9, 4, 6, 3), dtype=np.uint8)
@@ -59,15 +53,13 @@ def test_a_trusted_program_is_called_as_its_authors_call_it(tmp_path):
 
 
 def test_a_known_program_runs(tmp_path, monkeypatch):
-    path = scripted(tmp_path / "i3d.pt", Flags())
+    path = save_script(tmp_path / "i3d.pt", Flags())
     sha256 = load_script(path, "i3d", trust=True).sha256
-    import dataclasses
-
     monkeypatch.setitem(CALLS, "i3d", dataclasses.replace(CALLS["i3d"], sha256=sha256))
     assert load_script(path, "i3d").sha256 == sha256
 
 
 def test_probabilities_become_logits(tmp_path):
-    network = load_script(scripted(tmp_path / "c3d.pt", Classes()), "c3d", trust=True)
+    network = load_script(save_script(tmp_path / "c3d.pt", Classes()), "c3d", trust=True)
     rows = network.embed(np.zeros((1, 16, 4, 4, 3), np.uint8)).logits["ucf101"]
     np.testing.assert_allclose(np.exp(rows), [[0.25, 0.75, 0]], rtol=1e-6)

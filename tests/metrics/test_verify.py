@@ -8,6 +8,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from metrics.__main__ import main
 from metrics.c3d import c3d_shapes
 from metrics.verify import CONSTANT_CLIPS, describe, verify
 from metrics.weights import WeightsError
@@ -74,6 +75,25 @@ def test_c3d_is_at_best_unrecognised(tmp_path, monkeypatch):
     found = verify(write_npz(tmp_path / "conv3d_deepnetA_ucf.npz", tensors))
     assert (found.verdict, found.network, found.clips) == ("unrecognised", "c3d", {})
     assert "no checksum of C3D's values was ever published" in describe(found)
+
+
+def test_the_command_line(checkpoint, tmp_path, monkeypatch, capsys):
+    index, _ = checkpoint
+    monkeypatch.setattr("metrics.verify.SOME_LENGTHS", (10,))
+
+    def code(*words) -> int:
+        monkeypatch.setattr("sys.argv", ["metrics", "verify", *map(str, words)])
+        with pytest.raises(SystemExit) as caught:
+            main()
+        return caught.value.code
+
+    facts, exported = tmp_path / "facts.json", tmp_path / "i3d.safetensors"
+    assert code("--weights", index, "--json", facts, "--export", exported) == 4
+    assert "unrecognised: i3d" in capsys.readouterr().out
+    assert json.loads(facts.read_text())["network"] == "i3d"
+    assert verify(exported, lengths=()).digest == json.loads(facts.read_text())["digest"]
+    assert code("--weights", tmp_path / "none") == 3
+    assert capsys.readouterr().err.count("\n") == 1
 
 
 def test_what_cannot_be_read_is_refused(tmp_path):

@@ -100,3 +100,15 @@ def test_rows_that_are_not_ok_are_not_compared(made_run):
     for measure in run.measures:
         for _, part in table.groupby(run.group, sort=False):
             assert not bad & marks(run, part, measure)
+
+
+def test_nothing_is_compared_across_axes_that_are_held_apart(tmp_path):
+    from runs import grid, write
+
+    run = load(write(tmp_path / "run", grid(frames=(16,)), apart=["method"]))
+    table = rows(run)
+    assert marks(run, table, "fvd") == set()  # within each method all rows are alike
+    found = marks(run, table, "seconds_per_frame")
+    marked = [(row["method"], row["precision"]) for row in table.to_dict("records") if row["id"] in found]
+    assert {method for method, _ in marked} == {"ours", "theirs", "<i>evil</i>"}
+    assert {precision for _, precision in marked} == {"bf16"}

@@ -123,7 +123,7 @@ def move_by_pil(
 ) -> UInt8[ndarray, "T size size 3"]:
     """The same by Pillow, box after box: the slow reference that `move` is tested against.
 
-    Its bilinear kernel is stretched with the reduction, and then reaches twice as far as a pixel: it blurs a little more.
+    Its bilinear kernel is stretched with the reduction, and then reaches twice as far as a pixel: it blurs more.
     """
     image = Image.fromarray(picture)
     frames = []

@@ -67,7 +67,7 @@ def convert_released(
     networks["vae"] = _vae(model, vae, parts.pop("vae", {}))
     if "text_encoder" in parts:
         load_exactly("text encoder", networks["text_encoder"], _bare(parts["text_encoder"], networks["text_encoder"]))
-    cell = networks["vae"].downscale  # type: ignore[union-attr]
+    cell = networks["vae"].downscale
     settings |= {"sample_size": size // int(cell), "add_temp_embed": add_temp_embed}
     with torch.device("meta"):
         networks["unet"] = UNet3DConditionModel(**settings)

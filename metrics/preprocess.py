@@ -6,6 +6,8 @@ nothing. Frames stay channels-last in memory from the decoder to the network's f
 
 import io
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Literal
 
 import numpy as np
@@ -24,11 +26,25 @@ C3D_SIZE = 112  # pixels that C3D reads
 def i3d_input(
     videos: UInt8[np.ndarray, "N T H W C"], resample: Resample, *, dtype: torch.dtype = torch.float32
 ) -> Float[Tensor, "N 3 T S S"]:
-    """Frames in [-1, 1] at the network's size; channels-last in memory."""
+    """Frames in [-1, 1] at the network's size; channels-last in memory.
+
+    Resized on one thread: PyTorch's kernel for several differs by up to 1e-5, and a number should not depend on them.
+    """
     n, frames = videos.shape[:2]
-    sized = resize(_frames(videos, dtype), resample)
+    with _one_thread():
+        sized = resize(_frames(videos, dtype), resample)
     signed = 2 * sized / 255 - 1
     return signed.unflatten(0, (n, frames)).transpose(1, 2)
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def c3d_input(

@@ -34,13 +34,15 @@ class Teller:
 
     def __init__(self) -> None:
         self._told = time.monotonic()
+        self._last: tuple[str, int] | None = None
 
     def __call__(self, side: str, progress: Progress) -> None:
         """Tell, if it is time to."""
         terminal, now, ended = sys.stderr.isatty(), time.monotonic(), progress.done == progress.total
-        if now - self._told < (0.2 if terminal else EVERY) and not (ended and progress.seconds > 1):
+        early = now - self._told < (0.2 if terminal else EVERY) and not (ended and progress.seconds > 1)
+        if early or self._last == (side, progress.done):
             return
-        self._told = now
+        self._told, self._last = now, (side, progress.done)
         left = "" if progress.left is None or ended else f", {_clock(progress.left)} left"
         kept = f", {progress.kept} from the cache" if progress.kept else ""
         text = f"{side}: {progress.done}/{progress.total} videos or clips, {progress.per_second:.2f}/s{kept}{left}"

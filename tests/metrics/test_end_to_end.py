@@ -5,10 +5,17 @@ the same features by hand make the same number, and that rows differ where they 
 """
 
 import json
+import os
+import sqlite3
+import subprocess
 import sys
+import time
+from contextlib import suppress
+from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from safetensors.torch import save_file
 from scipy.special import softmax
 
@@ -23,7 +30,7 @@ from metrics.read import list_videos
 from metrics.statistics import Gaussian, frechet_distance
 from tests.metrics.films import real_clips
 from tests.metrics.recipes import c3d_mean
-from tests.metrics.weight_files import c3d_weights, i3d_weights
+from tests.metrics.weight_files import c3d_weights, i3d_weights, state_dict, write_checkpoint, write_program
 
 FRAMES = 10  # the fewest that all rows allow
 
@@ -135,3 +142,74 @@ def test_published_protocols_refuse_too_few_videos_before_any_work(run, folders,
     with pytest.raises(SystemExit):
         run("is", folders / "real", "--protocol", "tgan2", "--weights", c3d_file, "--n", 4)
     assert "4 fake clips are too few: the score needs at least 202" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["safetensors", "torch", "torchscript", "tensorflow"])
+def test_every_format_of_the_weights_makes_the_same_number(kind, run, folders, i3d_file, tmp_path):
+    tensors = i3d_weights(unit_scales=True)  # TensorFlow stores no scales
+    words = ("fvd", folders / "real", folders / "fake", "--protocol", "styleganv", "--frames", FRAMES, "--n", 3)
+    words = (*words, "--allow-small", "--fresh")
+    save_file(tensors, tmp_path / "i3d.safetensors")
+    expected = run(*words, "--weights", tmp_path / "i3d.safetensors")
+    path = {
+        "safetensors": lambda: tmp_path / "i3d.safetensors",
+        "torch": lambda: torch.save(state_dict(tensors), tmp_path / "i3d_pretrained_400.pt"),
+        "torchscript": lambda: write_program(tmp_path / "i3d_torchscript.pt", tensors),
+        "tensorflow": lambda: write_checkpoint(tmp_path / "model.ckpt", tensors),
+    }[kind]()
+    found = run(*words, "--weights", path or tmp_path / "i3d_pretrained_400.pt")
+    assert found["scores"] == expected["scores"]
+    assert found["manifest"] == expected["manifest"]
+
+
+@pytest.mark.slow
+def test_a_killed_command_goes_on_and_a_corrupt_film_stops_the_score(folders, i3d_file, tmp_path):
+    words = [sys.executable, "-m", "metrics", "fvd", folders / "real", folders / "fake", "--protocol", "google"]
+    words += [
+        "--weights",
+        i3d_file,
+        "--allow-small",
+        "--batch",
+        "1",
+        "--frames",
+        str(FRAMES),
+        "--cache",
+        tmp_path / "kept",
+    ]
+    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])}
+    first = subprocess.Popen(
+        [*map(str, words), "--json", str(tmp_path / "a")], env=environment, stderr=subprocess.DEVNULL
+    )
+    while first.poll() is None:
+        if (tmp_path / "kept").exists():
+            with sqlite3.connect(tmp_path / "kept", timeout=60) as file, suppress(sqlite3.OperationalError):
+                if file.execute("SELECT count(*) FROM features").fetchone()[0] >= 2:
+                    break
+        time.sleep(0.02)
+    first.kill()
+    assert first.wait() == -9
+    assert not (tmp_path / "a").exists()
+
+    def again(*more, code=0):
+        done = subprocess.run(
+            [*map(str, words), *map(str, more)], env=environment, capture_output=True, text=True, check=False
+        )
+        assert done.returncode == code, done.stderr
+        return done
+
+    again("--json", tmp_path / "b")
+    again("--json", tmp_path / "c", "--fresh")
+    b, c = (json.loads((tmp_path / name).read_text()) for name in "bc")
+    assert b["scores"]["fvd"]["value"] == pytest.approx(c["scores"]["fvd"]["value"], rel=1e-6)
+    film = next(path for path in (folders / "fake").rglob("*.avi"))
+    content = film.read_bytes()
+    film.unlink()
+    film.write_bytes(content[: len(content) // 3])
+    told = again(code=3).stderr.splitlines()[-1]
+    assert told.startswith("1 of 3 fake videos cannot be read (")
+    assert "is cut off: it announces" in told
+    again("--allow-gaps", "--json", tmp_path / "d")
+    record = json.loads((tmp_path / "d").read_text())
+    assert record["manifest"]["fake"]["gaps"] == 1
+    assert record["scores"]["fvd"]["n"] == 2

@@ -57,6 +57,16 @@ def test_frames_reach_the_network_as_in_published_code(peer, row, atol, size):
     agree(i3d_input(frames(size), FVD[row].resample).numpy(), f"{peer}/{size}", atol)
 
 
+@pytest.fixture
+def two_threads():
+    """As loaders run: on one thread PyTorch's kernel has other last bits, of which truncation makes levels."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.mark.usefixtures("two_threads")
 @pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize(("peer", "storage"), LOADERS)
 def test_loaders_lose_what_theirs_lose(peer, storage, size):
@@ -149,7 +159,7 @@ def test_channels_last_memory_changes_nothing(shape):
     plain = torch.from_numpy(video).flatten(0, 1).permute(0, 3, 1, 2).contiguous().float()
     want = F.interpolate(plain, (224, 224), mode="bilinear", align_corners=False) / 127.5 - 1
     got = i3d_input(video, FVD["cdfvd"].resample).transpose(1, 2).flatten(0, 1)
-    torch.testing.assert_close(got, want, rtol=0, atol=2e-6)
+    torch.testing.assert_close(got, want, rtol=0, atol=1e-5)
 
 
 def test_one_frame_s_bytes_do_not_depend_on_the_others():

@@ -13,7 +13,7 @@ import pandas as pd
 
 from reports.format import half_width, number, numeric, plain_list
 from reports.standing import Value, beside, beyond_noise, real_value, standing, turned
-from reports.table import Run, headlines
+from reports.table import Row, Run, headlines
 
 ENDS = {
     "oom": "ran out of memory",
@@ -96,7 +96,7 @@ def _others(count: int) -> str:
     return "the other one" if count == 1 else f"the other {count}"
 
 
-def _named_number(run: Run, row: "pd.Series[object]", measure: str) -> str:
+def _named_number(run: Run, row: Row, measure: str) -> str:
     value, low, high = (row[name] for name in (measure, f"{measure}_low", f"{measure}_high"))
     return f"{run.name(row)} ({number(value, run.measures[measure]['unit'], half_width(value, low, high))})"
 

@@ -67,9 +67,9 @@ def _trade_off(run: Run, rows: pd.DataFrame, done: list[dict[Any, Any]]) -> Iter
             point["shape"] = str(row[run.axes[-1]])
         shapes = alt.Scale(domain=variants, range=SHAPES[: len(variants)])
         dots = dots.encode(shape=alt.Shape("shape:N", legend=alt.Legend(title=run.axes[-1]), scale=shapes))
-    dashed = {"color": "var(--muted)", "strokeDash": [4, 3], "interpolate": "step-after", "strokeWidth": 1.2}
+    dashed: dict[str, Any] = {"color": "var(--muted)", "strokeDash": [4, 3], "strokeWidth": 1.2}
     layers = [
-        base.transform_filter("datum.front").mark_line(**dashed).encode(x, y),
+        base.transform_filter("datum.front").mark_line(interpolate="step-after", **dashed).encode(x, y),
         base.transform_filter("datum.real").mark_rule(color="var(--muted)", strokeWidth=1).encode(
             y=alt.Y("y:Q"), description="said:N"),
         base.transform_filter("!datum.front && !datum.real").mark_rule(opacity=0.45).encode(

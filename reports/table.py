@@ -3,13 +3,14 @@
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import pandas as pd
 
 from bench.record import Record, read
 
 REFERENCE = "real video"
+Row: TypeAlias = Mapping[Any, Any] | pd.Series  # of a table: axes, status, reason, values
 
 
 class Run(NamedTuple):
@@ -56,7 +57,7 @@ class Run(NamedTuple):
         said = self.measures[measure]
         return f"{said['title']} MiB" if said["unit"] == "bytes" else str(said["title"])
 
-    def name(self, row: Mapping[str, Any], *, group: bool = False) -> str:
+    def name(self, row: Row, *, group: bool = False) -> str:
         """What tells a row from its neighbours: "vidrd overlap=4 bf16"; with `group` also "at frames = 16"."""
         values = [(axis, row[axis]) for axis in self.axes if row[axis] != ""]
         said = " ".join(value if isinstance(value, str) else f"{axis}={value}" for axis, value in values)

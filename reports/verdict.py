@@ -17,7 +17,7 @@ from tabulate import tabulate
 
 from bench.gates import WORST, Finding
 from bench.record import write_atomic
-from reports.markdown import MISSING, escape, number, printable
+from reports.format import MISSING, escape, number, printable
 
 MARKS = {"PASS": "✅", "FAIL": "❌", "INVALID": "⛔", "INCONCLUSIVE": "❔", "CALIBRATION_NEEDED": "📏"}
 COLUMNS = ("cell", "measure", "verdict", "base", "head", "change", "margin", "would see", "n", "why")

@@ -163,6 +163,7 @@ def duel(
         the findings, and what else was seen: software of either side, set-up times, raw pairs.
     """
     began = time.monotonic()
+    folder = folder.absolute()  # the arms work in their own trees
     first = [Cell(label, values) for label, values in cells]
     software = _session(first, base, head, settings, folder, say, began, facts=True)
     speeds = _speeds(first, settings)

@@ -1,0 +1,164 @@
+"""What the command line takes: a typed record a verb."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal
+
+import tyro
+
+from metrics.sets import POCKET
+
+
+@dataclass(frozen=True)
+class Common:
+    """How sets are read and networks are run."""
+
+    protocol: str = POCKET
+    """A published way to compute the score (`fvd`, `kvd`: clean, google, styleganv, styleganv-fixed, videogpt, tats,
+    cdfvd, common; `is`: tgan, tgan2, styleganv), or pocket: this project's own judges, for its own pocket world."""
+    weights: Path | None = None
+    """File or folder of the network's weights (default: the pocket judges, or what VIDRD_METRICS_WEIGHTS names)."""
+    mean: Path | None = None
+    """C3D's mean clip (default: mean2.npz beside its weights)."""
+    n: int | None = None
+    """Clips of each set (default: as the protocol says, or all)."""
+    frames: int | None = None
+    """Frames of each clip (default: as the protocol says, or whole videos)."""
+    stride: int | None = None
+    """Frames from one frame of a clip to its next (default: as the protocol says)."""
+    window: int | None = None
+    """Cut each video into all the windows of so many frames that fit, instead of drawing clips."""
+    seed: int = 0
+    """Of the clips that are drawn."""
+    real_list: Path | None = None
+    """Use only these videos of the real set: names, one a line, as UCF-101's trainlist01.txt has them."""
+    real_clips: Path | None = None
+    """Use these clips of the real set: JSON lines of video, start, frames, stride."""
+    fake_clips: Path | None = None
+    """Use these clips of the generated set."""
+    save_clips: Path | None = None
+    """Write the clips that were used into this folder, as real.jsonl and fake.jsonl."""
+    save_stats: Path | None = None
+    """Write the real set's statistics to this .npz, which may then stand in the real set's place."""
+    stored: bool = False
+    """The real videos are already as the protocol's loader stores them."""
+    allow_small: bool = False
+    """Score sets that are too small for the score to mean much."""
+    allow_gaps: bool = False
+    """Score without the videos that cannot be read."""
+    cache: Path | None = None
+    """File that keeps features, so that a killed run goes on (default: in the user's cache folder)."""
+    fresh: bool = False
+    """Neither use nor keep features in that file."""
+    batch: int = 8
+    """Clips that the network sees at a time."""
+    device: str = "cpu"
+    """Where the network runs."""
+    precision: Literal["float32", "bfloat16", "float16"] = "float32"
+    """Of I3D; a reduced one changes FVD and stands in the network's name."""
+    compiled: bool = False
+    """Let torch.compile make I3D faster, which takes a minute at first."""
+    run_program: bool = False
+    """The weights are StyleGAN-V's TorchScript program: run it, if it is the known one, do not read its tensors."""
+    trust_program: bool = False
+    """Run it whatever it is."""
+    json: Path | None = None
+    """Also write the numbers, with their manifest, to this file."""
+
+
+@dataclass(frozen=True)
+class Fvd:
+    """Fréchet video distance between two sets of videos, with its floor: what real is from real at that n."""
+
+    real: tyro.conf.Positional[Path]
+    fake: tyro.conf.Positional[Path]
+    infinity: bool = False
+    """Also estimate FVD without the bias of few videos, by a line in 1/n."""
+    common: tyro.conf.OmitArgPrefixes[Common] = Common()
+
+
+@dataclass(frozen=True)
+class Kvd:
+    """Kernel distance, precision, recall, density and coverage, of the same features as FVD."""
+
+    real: tyro.conf.Positional[Path]
+    fake: tyro.conf.Positional[Path]
+    neighbours: int = 3
+    """Neighbours of precision and recall; density and coverage take two more."""
+    common: tyro.conf.OmitArgPrefixes[Common] = Common()
+
+
+@dataclass(frozen=True)
+class InceptionScore:
+    """Inception Score of one set, with its ceiling; of two, the first is real video, scored beside the second."""
+
+    videos: tyro.conf.Positional[tuple[Path, ...]]
+    head: str | None = None
+    """Which of the classifier's attributes to score (default: action, or the only one)."""
+    splits: int | None = None
+    """Cut the set in so many parts and take the mean of their scores (default: as the protocol says, or 1)."""
+    common: tyro.conf.OmitArgPrefixes[Common] = Common()
+
+
+@dataclass(frozen=True)
+class Jitter:
+    """How a set changes from frame to frame; of two, the first is real video, measured beside the second."""
+
+    videos: tyro.conf.Positional[tuple[Path, ...]]
+    seams: tuple[int, ...] = ()
+    """First frame of each new clip, in every video."""
+    dropped: int = 0
+    """Frames each new clip lost at its start before it was joined."""
+    n: int | None = None
+    """Videos of each set, the first by name (default: all)."""
+    frames: int | None = None
+    """Frames of each video, the first (default: all)."""
+    raft: Path | None = None
+    """torchvision's weights of RAFT, for finer flow than the classical one."""
+    flow: bool = True
+    """Also what needs optical flow, which takes most of the time."""
+    allow_gaps: bool = False
+    """Measure without the videos that cannot be read."""
+    json: Path | None = None
+    """Also write the numbers, with their manifest, to this file."""
+
+
+@dataclass(frozen=True)
+class Compare:
+    """Second less first of two files that --json wrote, with an interval; refused where their manifests differ."""
+
+    first: tyro.conf.Positional[Path]
+    second: tyro.conf.Positional[Path]
+    force: bool = False
+    """Compare scores that were made differently all the same."""
+    json: Path | None = None
+    """Also write the differences to this file."""
+
+
+@dataclass(frozen=True)
+class Verify:
+    """Which network a file of weights holds, whether each tensor is as published, and whether it behaves so.
+
+    Exit code 0: right. 2: wrong. 4: nothing published says. 3: no file of weights.
+    """
+
+    weights: Path
+    """The file, or the folder it lies in under its published name."""
+    all_lengths: bool = False
+    """Try constant clips of all 21 published lengths, not of four."""
+    export: Path | None = None
+    """Also write the tensors to this safetensors file."""
+    device: str = "cpu"
+    """Where the network runs."""
+    json: Path | None = None
+    """Also write the findings to this file."""
+
+
+Verb = (
+    Annotated[Fvd, tyro.conf.subcommand("fvd")]
+    | Annotated[Kvd, tyro.conf.subcommand("kvd")]
+    | Annotated[InceptionScore, tyro.conf.subcommand("is")]
+    | Annotated[Jitter, tyro.conf.subcommand("jitter")]
+    | Annotated[Compare, tyro.conf.subcommand("compare")]
+    | Annotated[Verify, tyro.conf.subcommand("verify")]
+)

@@ -11,6 +11,6 @@ sys.path.insert(0, str(Path(__file__).parent))
 @pytest.fixture(scope="session")
 def made_run(tmp_path_factory):
     """A run with every status, missing measures, hostile strings and videos."""
-    from runs import every_status
+    from made_runs import every_status
 
     return every_status(tmp_path_factory.mktemp("made") / "run")

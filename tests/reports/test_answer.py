@@ -1,5 +1,5 @@
 import pytest
-from runs import METHODS, grid, many_cells, one_cell, write
+from made_runs import METHODS, grid, many_cells, one_cell, write
 
 from reports.answer import answer
 from reports.table import load, rows

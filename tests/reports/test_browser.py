@@ -4,7 +4,7 @@ import json
 import shutil
 
 import pytest
-from runs import every_status
+from made_runs import every_status
 
 playwright = pytest.importorskip("playwright.sync_api", reason="Playwright's Python package is not installed")
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
@@ -157,7 +157,7 @@ def test_one_scrubber_moves_all_players_to_the_same_frame(visit, films):
     tab = visit(films)
     scene = tab.locator("#scene-1")
     scene.locator("canvas").first.wait_for()
-    tab.wait_for_function("document.querySelectorAll('#scene-1 .film:not([hidden]) canvas').length >= 4")
+    playwright.expect(scene.locator(".film:not([hidden]) canvas")).to_have_count(6)
     slider = scene.locator("input[type=range]")
     slider.focus()
     for _ in range(3):
@@ -228,7 +228,7 @@ def test_copy_buttons_copy(visit):
     tab = visit(permissions=["clipboard-read", "clipboard-write"])
     button = tab.get_by_role("button", name="Copy: Machine")
     button.click()
-    tab.wait_for_function("document.querySelector('[aria-label=\"Copy: Machine\"]').textContent === 'copied'")
+    playwright.expect(button).to_have_text("copied")
     assert "cpu: a cpu" in tab.evaluate("navigator.clipboard.readText()")
 
 

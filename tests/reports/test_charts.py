@@ -4,7 +4,7 @@ import xml.etree.ElementTree as ET
 
 import altair as alt
 import pytest
-from runs import MEASURES, METHODS, cells_of, every_status, grid, numbers_of, one_cell, record_of, write
+from made_runs import MEASURES, METHODS, cells_of, every_status, grid, numbers_of, one_cell, record_of, write
 
 from bench.record import Number, Record, append
 from reports.charts import charts

@@ -3,8 +3,8 @@ import re
 
 import numpy as np
 import pytest
+from made_runs import EVIL, grid, moving_square, write, write_videos
 from PIL import Image
-from runs import EVIL, grid, moving_square, write, write_videos
 
 from reports import films
 from reports.strip import strip_picture

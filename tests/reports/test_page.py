@@ -7,7 +7,7 @@ import time
 
 import numpy as np
 import pytest
-from runs import MEASURES, every_status, grid, many_cells, one_cell, write
+from made_runs import MEASURES, every_status, grid, many_cells, one_cell, write
 
 from reports.charts import charts
 from reports.films import scenes

@@ -1,5 +1,5 @@
 import pytest
-from runs import MEASURES, grid, write
+from made_runs import MEASURES, grid, write
 
 from reports.published import published_rows, published_table
 from reports.table import load, rows

@@ -2,8 +2,8 @@ import io
 
 import numpy as np
 import pytest
+from made_runs import grid, write
 from PIL import Image
-from runs import grid, write
 
 from reports.readme import BEGIN, END, write_readme
 from reports.table import load, rows

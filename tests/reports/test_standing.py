@@ -103,7 +103,7 @@ def test_rows_that_are_not_ok_are_not_compared(made_run):
 
 
 def test_nothing_is_compared_across_axes_that_are_held_apart(tmp_path):
-    from runs import grid, write
+    from made_runs import grid, write
 
     run = load(write(tmp_path / "run", grid(frames=(16,)), apart=["method"]))
     table = rows(run)

@@ -1,8 +1,8 @@
 import io
 
 import pytest
+from made_runs import every_status, many_cells, one_cell
 from rich.console import Console
-from runs import every_status, many_cells, one_cell
 
 from reports.table import load, rows
 from reports.terminal import show, sparkline

@@ -33,8 +33,8 @@ def run_locally(plan: Plan, out: Path, units: Sequence[Unit], workers: int, say:
                     del left[number]
             return
         except BrokenProcessPool:
-            say(f"a worker died; {len(left)} units go on in a new pool")
             left = {number: unit for number, unit in left.items() if not is_done(plan, out, unit)}
+            say(f"a worker died; {len(left)} units are left for a new pool")
     raise ValueError(
         f"workers died {RESTARTS} times; not done: units {', '.join(map(str, list(left)[:8]))}: take fewer workers "
         "if memory runs out, or look at these units' files"

@@ -8,7 +8,7 @@ from jaxtyping import Float, UInt8
 
 from bench.gates import Finding, not_worse
 from bench.measure.machine import ROOT
-from bench.stats import Estimate, trimmed_mean
+from bench.stats import Estimate, jackknifed, trimmed_mean
 from metrics.features import extract
 from metrics.frames import windows
 from metrics.pocket import load_judge
@@ -75,12 +75,10 @@ def paired_fvd(
     whole = [Gaussian.of(rows) for rows in (real, base.embedding, head.embedding)]
     level = frechet_distance(whole[0], whole[1])
     difference = frechet_distance(whole[0], whole[2]) - level
-    replicates = np.array(
-        [frechet_distance(r, h) - frechet_distance(r, b) for r, b, h in zip(*map(leave_one_out, parts), strict=True)]
-    )
-    groups = len(replicates)
-    variance = (groups - 1) / groups * float(((replicates - replicates.mean()) ** 2).sum())
-    return Estimate(difference, variance**0.5, groups - 1, count), level
+    replicates = [
+        frechet_distance(r, h) - frechet_distance(r, b) for r, b, h in zip(*map(leave_one_out, parts), strict=True)
+    ]
+    return jackknifed(difference, [replicates], count), level
 
 
 def _see(judge: object, videos: UInt8[np.ndarray, "N T H W C"], window: int, wanted: Sequence[dict[str, int]]) -> Seen:

@@ -212,7 +212,7 @@ class FeedForward(nn.Module):
 class TimeWindows(NamedTuple):
     """Windows in which temporal attention sees a video that is longer than a clip (FreeNoise, arXiv 2310.15169)."""
 
-    index: Int[Tensor, "W F"]  # frames of each window
+    seen: Int[Tensor, "W F"]  # frames of each window
     share: Float[Tensor, "W F"]  # weight of a window's answer for each of its frames; those of a frame add up to 1
     frames: int  # of the whole video
 
@@ -232,7 +232,7 @@ def in_windows(
             f"these windows are of {windows.frames} frames, {len(x)} frames came: open them for the video's own length"
         )
     exact = torch.promote_types(x.dtype, torch.float32)
-    index, share = windows.index.to(x.device), windows.share.to(x.device, exact)
+    index, share = windows.seen.to(x.device), windows.share.to(x.device, exact)
     count, frames = index.shape
     cut = x.unflatten(0, (-1, windows.frames))[:, index]  # B W F S D
     answers = layer(cut.flatten(0, 2), frames).unflatten(0, (-1, count, frames))

@@ -237,11 +237,11 @@ def repair(path: Path) -> bytes:
     return torn
 
 
-def write_atomic(path: Path, text: str) -> None:
-    """Write a file whole or not at all: beside, synced, renamed."""
+def write_atomic(path: Path, content: str | bytes) -> None:
+    """Write a file whole or not at all: beside, synced, renamed. Text becomes UTF-8."""
     beside = path.with_name(f"{path.name}.{os.getpid()}.part")
-    with beside.open("w", encoding="utf-8") as file:
-        file.write(text)
+    with beside.open("wb") as file:
+        file.write(content.encode() if isinstance(content, str) else content)
         file.flush()
         os.fsync(file.fileno())
     beside.replace(path)

@@ -159,12 +159,12 @@ def order(prompts: PromptSet, chosen: Sequence[tuple[str, int]], run: int) -> tu
     for prompt_id, index in chosen:
         prompt = prompts.by_id[prompt_id]
         items.append(Item(prompt_id, prompt.class_name or "", prompt.text, index, seed_of(run, prompt_id, index)))
-    return tuple(sorted(items, key=lambda item: _hash("order", run, item.prompt_id, item.index)))
+    return tuple(sorted(items, key=lambda item: key_of("order", run, item.prompt_id, item.index)))
 
 
 def seed_of(run: int, prompt_id: str, index: int) -> int:
     """63 bits that say which noise an item gets: the same for every method, machine and rank."""
-    return int.from_bytes(_hash("seed", run, prompt_id, index)[:8], "big") >> 1
+    return int.from_bytes(key_of("seed", run, prompt_id, index)[:8], "big") >> 1
 
 
 def keep(path: Path, content: Mapping[str, object], what: str) -> None:
@@ -218,5 +218,6 @@ def _words(value: object) -> str:
     return ", ".join(map(str, value)) if isinstance(value, tuple) else str(value)
 
 
-def _hash(*parts: object) -> bytes:
+def key_of(*parts: object) -> bytes:
+    """Hash of some words."""
     return hashlib.sha256("\x1f".join(map(str, parts)).encode()).digest()

@@ -21,6 +21,7 @@ from bench.progress import time_left
 from bench.record import FINAL, Journal, Record, read, write_atomic
 from bench.run import done_before, identify, pace, run
 from bench.suite import Planned, Suite, did_you_mean, label, override, plan, select
+from bench.ucf101.command import ucf101
 
 CRASHED = 2
 USAGE = 3  # what the caller wrote cannot be done
@@ -272,7 +273,7 @@ def _say(line: str) -> None:
 
 
 COMMANDS: dict[str, Callable[..., int]] = {
-    "list": list_, "run": run_, "show": show, "compare": compare_, "gate": gate, "doctor": doctor,
+    "list": list_, "run": run_, "show": show, "compare": compare_, "gate": gate, "doctor": doctor, "ucf101": ucf101,
 }  # fmt: skip
 
 if __name__ == "__main__":

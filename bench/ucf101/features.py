@@ -87,7 +87,7 @@ class Embedding:
     judge: Judge
     storage: Storage | None  # what is done to decoded frames first
     out: Path
-    recipe: str  # hash of network, storage, decoder, threads and device: other recipes are other files
+    recipe: str  # hash of network, storage, decoder, threads, device and clips: other recipes are other files
 
     @property
     def blocks(self) -> int:

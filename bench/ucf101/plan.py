@@ -92,10 +92,7 @@ class Plan:
 
 
 def changed(name: str, changes: Mapping[str, object]) -> tuple[Protocol, tuple[str, ...]]:
-    """A protocol with other settings where they are not None, and what that changed, a line each.
-
-    A smaller or larger `size` is that of the real videos' storage too.
-    """
+    """A protocol with other settings where they are not None, and what that changed, a line each."""
     row = protocol(name)
     told = [
         f"{setting}: {_words(value)}, the protocol's is {_words(getattr(row, setting))}"
@@ -181,7 +178,9 @@ def keep(path: Path, content: Mapping[str, object], what: str) -> None:
         now = json.loads(json.dumps(content))
         other = [key for key in now if before.get(key) != now[key]]
         if other:
-            raise ValueError(f"{path.parent} was begun for {what} of other {', '.join(other)}: give --out another folder")
+            raise ValueError(
+                f"{path.parent} was begun for {what} of other {', '.join(other)}: give --out another folder"
+            )
         return
     path.parent.mkdir(parents=True, exist_ok=True)
     write_atomic(path, json.dumps(content, indent=1, ensure_ascii=False) + "\n")

@@ -52,7 +52,7 @@ SAMPLER = {
     "overlap": f"{RELEASED}: half a clip, so 16 frames are two clips of 8",
     "seed": "none is published",
 }
-OTHER_MODEL = {name: "the published row is another model's: here as in vidrd-10k" for name in SAMPLER}
+OTHER_MODEL = dict.fromkeys(SAMPLER, "the published row is another model's: here as in vidrd-10k")
 SPLITS = "10 shuffled splits of all videos, C3D's input by TGANv2's rule: " + PRIOR
 
 PROTOCOLS: dict[str, Protocol] = {

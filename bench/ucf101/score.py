@@ -42,17 +42,19 @@ def real_sources(archive: Archive, settings: Protocol) -> tuple[Source, ...]:
     return tuple(Source(clip, paths[clip.video], None, sizes[clip.video]) for clip in sampled.clips)
 
 
-def made_sources(made: Generation, lines: Sequence[Mapping[str, object]], settings: Protocol) -> tuple[Source, ...]:
-    """The clips of videos that were made here: the first frames of each, in the order of the plan."""
-    return tuple(
-        Source(
-            Clip(str(line["file"]), 0, settings.frames, 1),
-            made.out / VIDEOS / str(line["file"]),
-            str(line["sha256"]),
-            int(str(line["bytes"])),
-        )
-        for line in lines
-    )
+def made_sources(made: Generation, blocks: Sequence[int] | None = None) -> tuple[Source, ...]:
+    """The clips of videos that are made here: the first frames of each, in the order of the plan.
+
+    `blocks`: those whose files are looked at and vouched for; None for all.
+    """
+    chosen = range(made.plan.blocks) if blocks is None else blocks
+    lines = {line["file"]: line for block in chosen for line in made.lines(block) or ()}
+    found = []
+    for item in made.plan.items:
+        line = lines.get(item.file, {"sha256": None, "bytes": 0})
+        clip = Clip(item.file, 0, made.plan.settings.frames, 1)
+        found.append(Source(clip, made.out / VIDEOS / item.file, line["sha256"], line["bytes"]))
+    return tuple(found)
 
 
 def given_sources(folder: Path, settings: Protocol, wanted: int, *, allow_small: bool) -> tuple[Source, ...]:
@@ -88,12 +90,19 @@ def _sampled(videos: Sequence[Video], rule: Sampling, settings: Protocol) -> Sam
 
 
 def embedding(
-    sources: tuple[Source, ...], side: str, judge: Judge, network: FeatureNetwork, settings: Protocol, crew: Crew, out: Path
+    sources: tuple[Source, ...],
+    side: str,
+    judge: Judge,
+    network: FeatureNetwork,
+    settings: Protocol,
+    crew: Crew,
+    out: Path,
 ) -> Embedding:
     """The job that makes the features of one side."""
     storage = (settings.real if side == "real" else settings.fake).storage
     key = recipe(judge, network, storage, crew.devices[0], crew.threads)
-    return Embedding(sources, judge, storage, out, key)
+    clips = hash_clips([source.clip for source in sources])
+    return Embedding(sources, judge, storage, out, key_of(key, clips).hex())
 
 
 def recipe_of(judge: Judge, settings: Protocol) -> Recipe:
@@ -128,7 +137,7 @@ def cached_real(job: Embedding, judge: Judge, network: FeatureNetwork, settings:
 
 def real_file(job: Embedding) -> Path:
     """Where the statistics of a real side are kept."""
-    return job.out / f"{job.recipe[:16]}-{hash_clips([source.clip for source in job.sources])[:16]}.npz"
+    return job.out / f"{job.recipe[:16]}.npz"
 
 
 def score(
@@ -157,7 +166,9 @@ def score(
     return replace(found, manifest={**found.manifest, "ucf101": dict(about)})
 
 
-def standing(archive: Archive, networks: Mapping[str, FeatureNetwork], videos: int, wanted: int, world: str) -> list[str]:
+def standing(
+    archive: Archive, networks: Mapping[str, FeatureNetwork], videos: int, wanted: int, world: str
+) -> list[str]:
     """Why scores may not stand beside published ones; [] if they may."""
     found = []
     if world:

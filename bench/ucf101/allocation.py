@@ -48,7 +48,7 @@ PATTERN = re.compile(r"(?P<n>[1-9]\d*)-(?P<how>a-class|by-train|by-all|equally)"
 
 
 def rule(name: str | Path) -> Rule:
-    """A rule by name, of the forms N-a-class, N-by-train, N-by-all, N-equally, or from a .json {class or prompt: count}.
+    """A rule by name, as N-a-class, N-by-train, N-by-all or N-equally, or from a .json {class or prompt: count}.
 
     Raises:
         ValueError: no such rule, or a file that is none.
@@ -64,8 +64,8 @@ def rule(name: str | Path) -> Rule:
     if path.suffix == ".json" and path.is_file():
         return _from_file(path)
     raise ValueError(
-        f"there is no allocation {str(name)!r}: take {', '.join(RULES)}, N-a-class, N-by-train, N-by-all, N-equally, or "
-        'a .json of {"class or prompt": count}'
+        f"there is no allocation {str(name)!r}: take {', '.join(RULES)}, N-a-class, N-by-train, N-by-all, N-equally "
+        'or a .json of {"class or prompt": count}'
     )
 
 

@@ -23,8 +23,8 @@ SHOWN = 3  # names in a message; the error carries them all
 FILMS = {".avi", ".mp4", ".mkv", ".webm", ".mov", ".m4v", ".mpg", ".mpeg"}
 PICTURES = {".jpg", ".jpeg", ".png"}
 UNPACK = (
-    "UCF101.rar (6.5 GB) comes from https://www.crcv.ucf.edu/data/UCF101.php and unpacks, by `unrar x` or `bsdtar -xf`, "
-    f"to {VIDEOS}/<Class>/v_<Class>_gGG_cCC.avi"
+    "UCF101.rar (6.5 GB) comes from https://www.crcv.ucf.edu/data/UCF101.php and unpacks, by `unrar x` or "
+    f"`bsdtar -xf`, to {VIDEOS}/<Class>/v_<Class>_gGG_cCC.avi"
 )
 
 

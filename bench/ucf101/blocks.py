@@ -114,7 +114,7 @@ def _in_processes(job: Job, blocks: Sequence[int], crew: Crew, say: Callable[[st
     """A worker that dies (killed, out of memory) takes the pool with it: a new one does what was not done."""
     context = get_context("spawn")
     left = list(blocks)
-    with _importable():
+    with _Importable():
         for _ in range(RESTARTS):
             devices = context.SimpleQueue()
             for number in range(crew.workers):
@@ -123,8 +123,7 @@ def _in_processes(job: Job, blocks: Sequence[int], crew: Crew, say: Callable[[st
                 with ProcessPoolExecutor(
                     min(crew.workers, len(left)), context, initializer=_begin, initargs=(job, devices, crew.threads)
                 ) as pool:
-                    for done in _finished(pool, left, crew.workers):
-                        yield done
+                    yield from _finished(pool, left, crew.workers)
                 return
             except BrokenProcessPool:
                 left = [block for block in left if not job.is_done(block)]
@@ -204,7 +203,7 @@ class _RayWorker:
         return {name: [getattr(each, name) for each in done] for name in Done._fields}
 
 
-class _importable:
+class _Importable:
     """While this is open, processes that are begun find this project, wherever they begin."""
 
     def __enter__(self) -> None:

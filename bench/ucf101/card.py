@@ -1,4 +1,4 @@
-"""The reproduction card: everything that another lab needs to get the same numbers, as data. reports/ucf101.py prints it."""
+"""The reproduction card: all that another lab needs to get the same numbers, as data; reports/ucf101.py prints it."""
 
 import json
 import sys

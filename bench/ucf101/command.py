@@ -59,7 +59,8 @@ def ucf101(
     """Zero-shot FVD and Inception Score on UCF-101 under a named protocol, beside the published rows.
 
     Makes the videos, embeds them and the real ones, scores, and writes table.md, card.md and ucf101.json. The same
-    command again does only what is missing or damaged. Nothing is downloaded: `python -m bench weights` lists the files.
+    command again does only what is missing or damaged. Nothing is downloaded: `python -m bench weights` lists the
+    files.
 
     Args:
         model: Folder of a VidRD pipeline (`python -m vidrd convert` makes one), or a preset.

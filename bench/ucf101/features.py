@@ -129,8 +129,8 @@ class Embedding:
         if missing:
             clips = [source.clip.video for source in self.block(missing[0])]
             raise ValueError(
-                f"features of {len(missing)} of {self.blocks} blocks are missing, the first are those of {clips[0]}: the "
-                "same command without --shard makes them"
+                f"features of {len(missing)} of {self.blocks} blocks are missing, the first are those of {clips[0]}: "
+                "the same command without --shard makes them"
             )
         parts = [each for each in found if each is not None]
         contents = [content for _, hashes in parts for content in hashes]

@@ -76,8 +76,8 @@ class Generation:
         if gone:
             some = ", ".join(gone[:5]) + (f" and {len(gone) - 5} more" if len(gone) > 5 else "")
             raise ValueError(
-                f"{len(gone)} of {len(self.plan.items)} videos of {self.method} are missing or damaged ({some}): there is "
-                f"no score without them; the same command without --shard makes them"
+                f"{len(gone)} of {len(self.plan.items)} videos of {self.method} are missing or damaged ({some}): "
+                f"there is no score without them; the same command without --shard makes them"
             )
         lines = [line for block in range(self.plan.blocks) for line in self.lines(block) or ()]
         write_atomic(self.out / MANIFEST, "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines))

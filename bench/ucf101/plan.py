@@ -1,4 +1,4 @@
-"""What a run will make, all of it known before anything runs: a video's seed, file and batch follow from the plan alone.
+"""What a run will make, known before anything runs: a video's seed, file and batch follow from the plan alone.
 
 No part of it depends on who does the work, on how many do it, or on what was done before.
 """

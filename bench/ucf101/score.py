@@ -1,4 +1,4 @@
-"""Sides to scores under a UCF-101 protocol: which clips are real, which are not, and what must stand beside the number."""
+"""Sides to scores under a UCF-101 protocol: which clips are real, which made, and what must stand beside the number."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
@@ -66,8 +66,8 @@ def given_sources(folder: Path, settings: Protocol, wanted: int, *, allow_small:
     videos = list_videos(folder)
     if len(videos) < wanted and not allow_small:
         raise ValueError(
-            f"{folder} holds {len(videos)} videos, the protocol takes {wanted}: add the missing, or --allow-small for a "
-            "number that does not compare"
+            f"{folder} holds {len(videos)} videos, the protocol takes {wanted}: add the missing, or --allow-small for "
+            "a number that does not compare"
         )
     mixed = sorted(videos, key=lambda video: key_of("order", settings.seed, video.name))[:wanted]
     rule = Sampling("given", "given", settings.fake.start, None)

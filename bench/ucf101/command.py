@@ -1,6 +1,7 @@
 """`python -m bench ucf101`: plan, make, embed, score, and leave a table and a reproduction card."""
 
 import json
+import shutil
 import subprocess
 import sys
 import time
@@ -23,6 +24,8 @@ if TYPE_CHECKING:  # --help need not load torch
     from metrics.sets import Side
 
 ESTIMATE = "estimate.json"
+STANDIN = {"size": 16, "steps": 4, "fvd": ("styleganv",), "inception": ("styleganv",)}  # unless asked otherwise
+STANDIN_FILES = ("i3d_torchscript.pt", "conv3d_deepnetA_ucf.npz", "mean2.npz")  # one for each network is enough
 
 
 def ucf101(
@@ -96,14 +99,13 @@ def ucf101(
     from bench.ucf101.blocks import Crew  # noqa: PLC0415 - loads torch
 
     if standin:
-        model, ucf101, weights = _standin(out, model, ucf101, weights)
-        from bench.ucf101.standin import SETTINGS  # noqa: PLC0415
+        model, ucf101, weights = _standin(out, model if videos is None else None, ucf101, weights, videos)
     asked = {
         "prompts": prompts, "size": size, "steps": steps, "guidance": guidance, "overlap": overlap, "seed": seed,
         "fvd": _words(fvd), "inception": _words(inception),
     }  # fmt: skip
     if standin:
-        asked = {**asked, **{name: value for name, value in SETTINGS.items() if asked.get(name) is None}}
+        asked = {**asked, **{name: value for name, value in STANDIN.items() if asked.get(name) is None}}
         per_class, allow_small, allow_partial = per_class or 2, True, True
     if ucf101 is None:
         raise ValueError("real videos are needed: give --ucf101 FOLDER, the unpacked archive, or try --standin")
@@ -415,20 +417,28 @@ def _archive(path: Path, *, partial: bool) -> "Archive":
     return read_archive(path, allow_partial=partial)
 
 
-def _standin(out: Path, model: str | None, ucf101: Path | None, weights: Path | None) -> tuple[str, Path, Path]:
+def _standin(
+    out: Path, model: str | None, ucf101: Path | None, weights: Path | None, videos: Path | None
+) -> tuple[str | None, Path, Path]:
     """Tiny stand-ins for what was not given, made once, below the run's folder."""
     from bench.ucf101.standin import make_archive, make_model, make_weights  # noqa: PLC0415
 
     folder = out / "stand-ins"
     folder.mkdir(parents=True, exist_ok=True)
-    archive, files = folder / "UCF101", folder / "weights"
-    if ucf101 is None and not archive.is_dir():
-        make_archive(archive, per_class=2)
-    if not files.is_dir():
-        make_weights(files)
-    if model is None and not (folder / "model").is_dir():
-        make_model(files, folder / "model")
-    return model or str(folder / "model"), ucf101 or archive, weights or files
+
+    def once(name: str, make: Callable[[Path], object]) -> Path:
+        if not (folder / name).is_dir():
+            beside = folder / f".{name}.part"
+            shutil.rmtree(beside, ignore_errors=True)
+            make(beside)
+            beside.rename(folder / name)
+        return folder / name
+
+    archive = ucf101 or once("UCF101", make_archive)
+    files = once("weights", lambda path: make_weights(path, only=STANDIN_FILES))
+    if model is None and videos is None:
+        model = str(once("model", lambda path: make_model(files, path)))
+    return model, archive, weights or files
 
 
 def _cache(given: Path | None, out: Path, *, standin: bool) -> Path:

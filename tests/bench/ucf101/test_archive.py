@@ -171,7 +171,7 @@ def test_a_missing_list_file_is_named(archive):
     (archive / "ucfTrainTestlist" / "testlist02.txt").unlink()
     with pytest.raises(ValueError, match=r"lacks testlist02\.txt"):
         read_archive(archive)
-    with pytest.raises(ValueError, match="it has no classInd.txt"):
+    with pytest.raises(ValueError, match=r"it has no classInd\.txt"):
         read_archive(archive, splits=archive / "UCF-101")
 
 

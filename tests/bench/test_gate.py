@@ -87,7 +87,8 @@ def test_mistakes_are_one_line_and_exit_code_3(gate, words, line):
     assert error.count("\n") == 1
 
 
-def test_stored_baselines_are_found_by_recipe_hardware_and_software(tmp_path):
+def test_stored_baselines_are_found_by_recipe_hardware_and_software(tmp_path, monkeypatch):
+    monkeypatch.delenv("CI", raising=False)
     file = tmp_path / "baselines.json"
     assert judge("cell", KEY, load(file), FACTS)[0].verdict == "CALIBRATION_NEEDED"
     calibrate(file, {str(KEY): {"cell": "cell", **FACTS}})

@@ -119,6 +119,13 @@ def test_timesteps_cover_the_schedule_evenly():
     assert sorted((t // 100).tolist()) == list(range(10))
 
 
+def test_shifted_timesteps_are_the_noisy_ones_at_the_stated_rate():
+    t = draw_timesteps(10_000, 1000, torch.Generator().manual_seed(0), shift=4.0)
+    u = 0.7 / (4 - 3 * 0.7)  # the inverse of the shift: the share of draws below timestep 700
+    assert float((t < 700).float().mean()) == pytest.approx(u, abs=2e-3)
+    assert 0 <= int(t.min()) <= int(t.max()) == 999
+
+
 def test_kl_of_a_standard_normal_is_zero_and_grows():
     zeros = torch.zeros(1, 2, 3, 3)
     assert float(kl(zeros, zeros)) == 0

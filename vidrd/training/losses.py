@@ -49,9 +49,18 @@ def denoising_error(
     return (F.mse_loss(prediction.float(), target, reduction="none").mean(dim=(1, 2, 3, 4)) * weights).mean()
 
 
-def draw_timesteps(count: int, timesteps: int, generator: torch.Generator) -> Int[Tensor, " B"]:
-    """Stratified uniform timesteps: each B-th of the schedule is met once, which steadies the loss."""
+def draw_timesteps(
+    count: int,
+    timesteps: int,  # of the schedule
+    generator: torch.Generator,
+    shift: float = 1.0,  # 1: every timestep equally often; above: the noisy ones more often
+) -> Int[Tensor, " B"]:
+    """Stratified timesteps: each B-th of the schedule, by probability, is met once, which steadies the loss.
+
+    Source of the shift: Esser et al. 2024, arXiv 2403.03206, equation 23, here of the schedule's timesteps.
+    """
     place = (torch.arange(count) + torch.rand(count, generator=generator)) / count
+    place = shift * place / (1 + (shift - 1) * place)
     return (place * timesteps).long().clamp(max=timesteps - 1)[torch.randperm(count, generator=generator)]
 
 

@@ -110,6 +110,7 @@ def train_denoiser(
     *,
     frames: int,  # of a clip
     caption_drop: float = 0.1,  # share of captions left empty, for guidance
+    shift: float = 1.0,  # of the timesteps towards noise, as in `draw_timesteps`
     compiled: bool = False,  # by torch.compile: worth its minutes after some thousand steps
 ) -> None:
     """Learn what is trainable in the U-Net to denoise latents; the text encoder is frozen."""
@@ -125,7 +126,7 @@ def train_denoiser(
         with torch.no_grad():
             said = ["" if d else c for c, d in zip(captions, drop, strict=True)]
             context = encode(said, tokenizer, text_encoder, device)
-        timesteps = draw_timesteps(len(clips), len(alphas), generator)
+        timesteps = draw_timesteps(len(clips), len(alphas), generator, shift)
         noise = torch.randn(clips.shape, generator=generator)
         noisy, target = diffusion_target(
             clips.to(device), noise.to(device), alphas[timesteps].to(device), prediction_type

@@ -85,6 +85,13 @@ def train(session: nox.Session) -> None:
 
 
 @nox.session
+def ucf101(session: nox.Session) -> None:
+    """The UCF-101 table: nox -s ucf101 -- --model FOLDER --ucf101 PATH --weights DIR (default: with tiny stand-ins)"""
+    install(session)
+    session.run("python", "-m", "bench", "ucf101", *(session.posargs or ["--standin"]))
+
+
+@nox.session
 def gpu(session: nox.Session) -> None:
     """Everything that needs a CUDA device, in one call: the gpu tests, then the smoke suite in fp16 and bf16."""
     install(session, "test")

@@ -1,4 +1,4 @@
-"""`python -m bench list | run | show | compare | gate | doctor`: see `--help` of each."""
+"""`python -m bench list | run | show | compare | gate | doctor | ucf101 | weights`: see `--help` of each."""
 
 import json
 import subprocess
@@ -21,6 +21,8 @@ from bench.progress import time_left
 from bench.record import FINAL, Journal, Record, read, write_atomic
 from bench.run import done_before, identify, pace, run
 from bench.suite import Planned, Suite, did_you_mean, label, override, plan, select
+from bench.ucf101.command import ucf101
+from bench.weights_needed import weights
 
 CRASHED = 2
 USAGE = 3  # what the caller wrote cannot be done
@@ -273,6 +275,7 @@ def _say(line: str) -> None:
 
 COMMANDS: dict[str, Callable[..., int]] = {
     "list": list_, "run": run_, "show": show, "compare": compare_, "gate": gate, "doctor": doctor,
+    "ucf101": ucf101, "weights": weights,
 }  # fmt: skip
 
 if __name__ == "__main__":

@@ -173,6 +173,8 @@ def _lengths(
 def _start(rule: Sampling, room: int, seed: int, name: str, turn: int) -> int:
     if rule.start == "first" and turn == 0:
         return 0
+    if rule.start == "centre" and turn == 0:
+        return (room - 1) // 2
     return int(_generator(seed, "start", name, turn).integers(room))
 
 

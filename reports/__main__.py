@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 import tyro
 
 from bench.record import write_atomic
+from reports import ucf101
 from reports.charts import charts
 from reports.command import obey
 from reports.drawing import png, printed
@@ -39,6 +40,9 @@ def report(
     """
     if videos < 0:
         raise ValueError(f"--videos is a count; {videos} came: try 60")
+    if ucf101.is_run(run_folder):
+        print("\nwritten: " + ", ".join(map(str, ucf101.report(run_folder, out))))
+        return 0
     run = load(run_folder)
     table = rows(run)
     if readme is not None:

@@ -56,6 +56,7 @@ class Encoding:
     options: dict[str, str] = field(default_factory=dict)
     tag: str = ""  # the codec's four letters in the file, where the default will not do
     even: bool = False  # colour is stored at half the size, so height and width must be even
+    exact: bool = False  # what is read is what was written, and equal frames are equal files
 
 
 # Without B-frames, frame numbers mean the same to every reader.
@@ -63,6 +64,7 @@ ENCODINGS: Final[dict[str, Encoding]] = {
     ".mp4": Encoding("mp4", "libx264", "yuv420p", {"crf": "10", "bf": "0"}, even=True),
     ".avi": Encoding("avi", "mpeg4", "yuv420p", {"qmin": "2", "qmax": "2", "bf": "0"}, tag="XVID", even=True),
     ".gif": Encoding("gif", "gif", "pal8"),
+    ".mkv": Encoding("matroska", "ffv1", "bgr0", exact=True),
 }
 
 
@@ -73,11 +75,12 @@ def write_video(
     fps: float | int | Fraction = 8,  # frames per second; a folder of PNGs keeps none
     scale: int = 1,  # pixels become squares of scale x scale
 ) -> None:
-    """Write RGB frames as .mp4 (H.264), .avi (MPEG-4 part 2) or .gif, or as PNGs into a folder (no suffix, or "name/").
+    """Write RGB frames as .mp4 (H.264), .avi (MPEG-4 part 2), .gif or .mkv (FFV1), or as PNGs into a folder (no suffix,
+    or "name/").
 
-    PNGs are exact; the others are as good as they get with colour at half the size (.mp4, .avi: a larger scale spares
-    small videos the blur) or 256 colours (.gif, which also rounds times to 1/100 s). The file appears complete or not
-    at all, and replaces one of that name; a folder must be new or empty.
+    PNGs and .mkv are exact; the others are as good as they get with colour at half the size (.mp4, .avi: a larger scale
+    spares small videos the blur) or 256 colours (.gif, which also rounds times to 1/100 s). The file appears complete
+    or not at all, and replaces one of that name; a folder must be new or empty.
 
     Raises:
         ValueError: the suffix is unknown, the parent folder is missing, the folder is not empty, the frames cannot be
@@ -149,6 +152,9 @@ def _write_pngs(folder: Path, pictures: UInt8[ndarray, "T H W 3"]) -> None:
 def _encode(path: Path, encoding: Encoding, pictures: UInt8[ndarray, "T H W 3"], rate: Fraction) -> None:
     with av.open(str(path.absolute()), "w", format=encoding.container) as container:
         stream = container.add_stream(encoding.codec, rate=rate, options=encoding.options)
+        if encoding.exact:
+            container.flags |= av.container.Flags.bitexact.value  # no random identifier, no name of the library
+            stream.codec_context.thread_count = 1  # as many slices on every machine
         stream.height, stream.width = pictures.shape[1:3]
         stream.pix_fmt = encoding.pixels
         if encoding.tag:

@@ -36,6 +36,13 @@ def test_a_video_s_random_clip_hangs_on_seed_and_name_alone(videos):
     assert set(starts) == set(range(18))
 
 
+def test_central_clips_leave_as_much_before_as_behind(videos):
+    clips = sample_clips(videos, Sampling("given", "name", "centre", None), frames=4, stride=2).clips
+    for i, clip in enumerate(clips):
+        before, behind = clip.start, 10 + i - (clip.start + 7)
+        assert behind - before in (0, 1)
+
+
 def test_shuffling_mixes_names_and_takes_n_of_them(videos):
     order = [clip.video for clip in sample_clips(videos, RANDOM, frames=4, n=12).clips]
     assert sorted(order) == [video.name for video in videos]

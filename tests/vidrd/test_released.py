@@ -3,15 +3,14 @@
 import json
 import pickle
 import shutil
-from collections import OrderedDict
 from pathlib import Path
 
 import pytest
 import torch
-from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
+from diffusers import AutoencoderKL
 from safetensors.torch import save_file
-from transformers import CLIPTextConfig, CLIPTextModel
 
+from bench.ucf101.standin import SD_FOLDER, make_released
 from vidrd.__main__ import Convert, convert
 from vidrd.checkpoints import load_pipeline, locate, quiet, sha256
 from vidrd.inflate import unet_settings, vae_settings
@@ -20,77 +19,18 @@ from vidrd.models.vae import AutoencoderKLTemporal
 from vidrd.released import convert_released, load_exactly, read_state, split_keys
 
 FULL = Path(__file__).parents[3] / "shared" / "golden" / "vidrd" / "full_size_keys.json"
-UNET = {
-    "sample_size": 8,
-    "block_out_channels": (8, 16),
-    "down_block_types": ("CrossAttnDownBlock2D", "DownBlock2D"),
-    "up_block_types": ("UpBlock2D", "CrossAttnUpBlock2D"),
-    "layers_per_block": 1,
-    "attention_head_dim": (1, 2),
-    "cross_attention_dim": 16,
-    "use_linear_projection": True,
-    "norm_num_groups": 4,
-}
-VAE = {
-    "block_out_channels": (8, 8),
-    "down_block_types": ("DownEncoderBlock2D",) * 2,
-    "up_block_types": ("UpDecoderBlock2D",) * 2,
-    "layers_per_block": 1,
-    "sample_size": 16,
-    "norm_num_groups": 4,
-}
-
-
-def scrambled(network):
-    """Weights that are nowhere zero, so that a layer left out would show."""
-    for p in network.parameters():
-        torch.nn.init.normal_(p, std=0.1)
-    return network
 
 
 @pytest.fixture(scope="module")
 def files(tmp_path_factory):
     """An SD 2.1-like folder, ModelT2V.pth and vae_finetuned/, in the released formats and small."""
     root = tmp_path_factory.mktemp("released")
-    torch.manual_seed(0)
-    sd = root / "sd"
-    with quiet():
-        UNet2DConditionModel(**UNET).save_pretrained(sd / "unet")
-        AutoencoderKL(**VAE).save_pretrained(sd / "vae")
-        text = CLIPTextModel(
-            CLIPTextConfig(
-                vocab_size=6, hidden_size=16, intermediate_size=32, num_hidden_layers=1, num_attention_heads=2,
-                max_position_embeddings=8, bos_token_id=4, eos_token_id=5, pad_token_id=5,
-            )
-        )  # fmt: skip
-        text.save_pretrained(sd / "text_encoder")
-        DDIMScheduler(prediction_type="epsilon", steps_offset=1).save_pretrained(sd / "scheduler")
-    (sd / "tokenizer").mkdir()
-    words = {"a": 0, "a</w>": 1, "b": 2, "b</w>": 3, "<|startoftext|>": 4, "<|endoftext|>": 5}
-    (sd / "tokenizer" / "vocab.json").write_text(json.dumps(words))
-    (sd / "tokenizer" / "merges.txt").write_text("#version: 0.2\n")
-    (sd / "tokenizer" / "tokenizer_config.json").write_text(
-        '{"model_max_length": 8, "tokenizer_class": "CLIPTokenizer"}'
-    )
-
-    unet = scrambled(UNet3DConditionModel(**unet_settings(json.loads((sd / "unet" / "config.json").read_text()))))
-    vae = scrambled(AutoencoderKLTemporal(**vae_settings(VAE | {"latent_channels": 4})))
-    text = scrambled(text)
-    state = OrderedDict({f"unet.{key}": value for key, value in unet.state_dict().items()})
-    state |= {f"text_encoder.text_model.{key}": value for key, value in text.state_dict().items()}
-    state["text_encoder.text_model.embeddings.position_ids"] = torch.arange(8)[None]
-    state["clip.logit_scale"] = torch.zeros(())
-    torch.save({"state_dict": state, "epoch": 3, "hyper_parameters": {"resolution": 256}}, root / "ModelT2V.pth")
-    (root / "vae_finetuned").mkdir()
-    config = {"_class_name": "TemporalAutoencoderKL", "add_temp_conv": True, "latent_channels": 4, **VAE}
-    (root / "vae_finetuned" / "config.json").write_text(json.dumps(config))
-    torch.save(vae.state_dict(), root / "vae_finetuned" / "diffusion_pytorch_model.bin")
-    return root, {"unet": unet, "vae": vae, "text_encoder": text}
+    return root, make_released(root)
 
 
 def run(root, out, **changes):
     asked = {"checkpoint": root / "ModelT2V.pth", "vae": root / "vae_finetuned", "size": 16} | changes
-    convert(Convert(model=str(root / "sd"), out=out, **asked))
+    convert(Convert(model=str(root / SD_FOLDER), out=out, **asked))
 
 
 def test_the_folder_loads_and_holds_the_released_weights(files, tmp_path, capsys):
@@ -158,7 +98,7 @@ def test_without_a_fine_tuned_vae_the_checkpoints_or_the_folders_serves(files, t
     root, _ = files
     run(root, tmp_path / "folder", vae=None)
     with quiet():
-        image = AutoencoderKL.from_pretrained(root / "sd" / "vae")
+        image = AutoencoderKL.from_pretrained(root / SD_FOLDER / "vae")
     frames = torch.rand(2, 3, 16, 16)
     with torch.no_grad():
         want = image.encode(frames).latent_dist.mean
@@ -253,7 +193,7 @@ def test_what_exists_is_not_overwritten(files, tmp_path):
     with pytest.raises(ValueError, match=r"exists: name a new folder"):
         run(root, tmp_path / "out")
     with pytest.raises(ValueError, match="belong to a released checkpoint"):
-        convert(Convert(model=str(root / "sd"), out=tmp_path / "o", vae=root / "vae_finetuned"))
+        convert(Convert(model=str(root / SD_FOLDER), out=tmp_path / "o", vae=root / "vae_finetuned"))
     shutil.rmtree(tmp_path / "out")
     with pytest.raises(ValueError, match="lacks text_encoder/"):
         convert_released(tmp_path, root / "ModelT2V.pth", None, tmp_path / "o")

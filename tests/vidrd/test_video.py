@@ -91,6 +91,17 @@ def test_files_keep_every_frame(tmp_path, video, suffix, decibels):
     assert [path.name for path in tmp_path.iterdir()] == [file.name]
 
 
+def test_mkv_is_exact_and_equal_frames_make_equal_files(tmp_path, video):
+    """Odd sizes too: a score must not depend on how its videos lay on the disk."""
+    noisy = np.random.default_rng(0).integers(0, 256, (16, 31, 17, 3), dtype=np.uint8)
+    for number, frames in enumerate((video, noisy)):
+        first, second = tmp_path / f"{number}.mkv", tmp_path / f"again{number}.mkv"
+        write_video(first, frames)
+        write_video(second, frames)
+        assert np.array_equal(read_video(first), frames)
+        assert first.read_bytes() == second.read_bytes()
+
+
 @pytest.mark.parametrize("suffix", ENCODINGS)
 def test_files_play_at_the_rate_asked_for(tmp_path, video, suffix):
     for fps in (8, 12.5, 30000 / 1001):
@@ -128,7 +139,7 @@ def test_a_file_is_replaced_whole_or_not_at_all(tmp_path, video, monkeypatch):
 @pytest.mark.parametrize(
     ("name", "options", "message"),
     [
-        ("video.webm", {}, "unknown suffix '.webm'; take .mp4, .avi, .gif, or none for PNGs"),
+        ("video.webm", {}, "unknown suffix '.webm'; take .mp4, .avi, .gif, .mkv, or none for PNGs"),
         ("missing/video.mp4", {}, "the folder .*missing does not exist; make it first"),
         ("taken", {}, "it exists and is no empty folder"),
         (".", {}, "it exists and is no empty folder"),

@@ -1,0 +1,100 @@
+"""The reproduction card: all that another lab needs to get the same numbers, as data; reports/ucf101.py prints it."""
+
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from bench.measure.machine import machine, revision, software
+from bench.record import write_atomic
+from bench.ucf101.plan import Plan, told
+from bench.ucf101.protocols import PROTOCOLS, SETTINGS
+from metrics.result import Result
+from metrics.score import Score
+
+FILE = "ucf101.json"
+SCHEMA = 1
+
+
+def write_card(
+    out: Path,
+    plan: Plan,
+    results: Mapping[str, Mapping[str, Result]],  # method, or name of given videos -> score's name -> result
+    *,
+    archive: Mapping[str, object],
+    apart: Sequence[str],  # why these numbers may not stand beside published ones; () if they may
+    world: str,  # "" or what the numbers are called instead: "stand-in", "partial"
+    made: Mapping[str, Mapping[str, object]],  # method -> options, fe, devices, hash of the lines, seconds
+    seconds: Mapping[str, float],  # of the stages of this command
+    estimate: Mapping[str, object] | None,
+) -> Path:
+    """Write table and card as one file of data, whole or not at all."""
+    content = {
+        "schema": SCHEMA,
+        "world": world,
+        "apart": list(apart),
+        "rows": [_row(name, found, plan) for name, found in results.items()],
+        "card": {
+            "plan": told(plan),
+            "stated": stated(plan),
+            "prompts": prompts_of(plan),
+            "archive": dict(archive),
+            "made": {name: dict(each) for name, each in made.items()},
+            "scores": {name: {key: each.manifest for key, each in found.items()} for name, found in results.items()},
+            "seconds": dict(seconds),
+            "estimate": estimate,
+            "machine": machine(),
+            "software": software(),
+            "revision": str(revision()),
+            "command": ["python", "-m", "bench", *sys.argv[1:]],
+        },
+    }
+    write_atomic(out / FILE, json.dumps(content, indent=1, allow_nan=False, ensure_ascii=False) + "\n")
+    return out / FILE
+
+
+def stated(plan: Plan) -> list[dict[str, str]]:
+    """Every setting of the protocol: its value, whether its source says it, and else why it is so."""
+    row, kept = PROTOCOLS[plan.protocol], told(plan)["settings"]
+    assert isinstance(kept, dict)
+    changes = dict(change.split(": ", 1) for change in plan.changes)
+    return [
+        {
+            "setting": name,
+            "value": json.dumps(kept[name], ensure_ascii=False),
+            "by": "changed" if name in changes else "unstated" if name in row.unstated else "source",
+            "why": changes.get(name) or row.unstated.get(name, ""),
+        }
+        for name in SETTINGS
+    ]
+
+
+def prompts_of(plan: Plan) -> list[dict[str, object]]:
+    """Every prompt with how many videos are made of it, in the order of their ids."""
+    found: dict[str, dict[str, object]] = {}
+    counts: dict[str, int] = {}
+    for item in plan.items:
+        counts[item.prompt_id] = counts.get(item.prompt_id, 0) + 1
+        found[item.prompt_id] = {"id": item.prompt_id, "class": item.class_name, "prompt": item.prompt}
+    return [{**found[key], "videos": counts[key]} for key in sorted(found)]
+
+
+def _row(name: str, found: Mapping[str, Result], plan: Plan) -> dict[str, object]:
+    scores = {key: _score(result.scores[key.partition(":")[0]]) for key, result in found.items()}
+    floors = {key: _score(r.scores["fvd_floor"]) for key, r in found.items() if "fvd_floor" in r.scores}
+    ceilings = {key: _score(r.scores["is_ceiling"]) for key, r in found.items() if "is_ceiling" in r.scores}
+    real = {key: r.manifest["real"] for key, r in found.items() if isinstance(r.manifest.get("real"), Mapping)}
+    return {
+        "name": name,
+        "protocol": plan.protocol,
+        "changes": list(plan.changes),
+        "scores": scores,
+        "floors": floors,
+        "ceilings": ceilings,
+        "n_real": {key: each["clips"] for key, each in real.items() if isinstance(each, Mapping)},
+        "notes": {key: result.notes for key, result in found.items()},
+    }
+
+
+def _score(score: Score) -> dict[str, float | int]:
+    return {item: value for item, value in score._asdict().items() if value is not None}

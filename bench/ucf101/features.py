@@ -1,0 +1,215 @@
+"""Features of clips in fixed batches, a file a batch: real films and generated videos alike, for any number of workers.
+
+The batch that a clip is embedded in follows from the list of clips alone, so the features of a resumed or shared run
+are those of an undisturbed one, bit for bit.
+"""
+
+import hashlib
+import io
+import json
+import os
+import zipfile
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+import numpy as np
+
+from bench.measure.machine import ROOT
+from bench.record import canonical
+from metrics.clips import Clip, hash_clips
+from metrics.features import FeatureNetwork, Features
+from metrics.preprocess import store
+from metrics.protocols import Storage
+from metrics.read import DECODER, Video
+from metrics.sets import POCKET, Side, digest, weights_digest
+from vidrd.checkpoints import sha256
+
+JUDGES = ROOT / "weights" / "pocket-judges"
+
+
+@dataclass(frozen=True)
+class Judge:
+    """A network that scores, under one of its protocols."""
+
+    metric: Literal["fvd", "is"]
+    protocol: str  # a row of metrics.protocols.FVD or IS, or "pocket"
+    weights: Path | None = None  # folder or file; None for the pocket judges alone
+    batch: int = 8  # clips it sees at a time
+
+    def load(self, device: str = "cpu") -> FeatureNetwork:
+        """The network, ready.
+
+        Raises:
+            ValueError: weights that are missing, damaged or of another network.
+        """
+        # Each of them brings its network's code with it.
+        if self.protocol == POCKET:
+            from metrics.pocket import load_judge  # noqa: PLC0415
+
+            return load_judge(JUDGES / ("c3d.safetensors" if self.metric == "is" else "i3d.safetensors"), device=device)
+        if self.weights is None:
+            raise ValueError(
+                f"{self.metric}:{self.protocol} needs the network it was published with: give --weights FOLDER "
+                "(`python -m bench weights` lists the files)"
+            )
+        if self.metric == "is":
+            from metrics.c3d import load_c3d  # noqa: PLC0415
+
+            return load_c3d(self.weights, self.protocol, device=device, batch=self.batch)
+        from metrics.i3d import load_i3d  # noqa: PLC0415
+
+        return load_i3d(self.weights, self.protocol, device=device, batch=self.batch)
+
+    @property
+    def name(self) -> str:
+        """As scores are called: fvd:styleganv."""
+        return f"{self.metric}:{self.protocol}"
+
+
+class Source(NamedTuple):
+    """A clip, and what its file must be."""
+
+    clip: Clip
+    path: Path
+    sha256: str | None  # of the file, if it must have that; None: whatever it holds
+    bytes: int = 0  # of the file, where that is known
+    kind: Literal["film", "array", "frames"] = "film"
+    index: int | None = None
+
+
+@dataclass(frozen=True)
+class Embedding:
+    """The job of one network on one set."""
+
+    sources: tuple[Source, ...]
+    judge: Judge
+    storage: Storage | None  # what is done to decoded frames first
+    out: Path
+    recipe: str  # hash of network, storage, decoder, threads, device and clips: other recipes are other files
+
+    @property
+    def blocks(self) -> int:
+        """Batches of clips."""
+        return -(-len(self.sources) // self.judge.batch)
+
+    def block(self, number: int) -> tuple[Source, ...]:
+        """The clips of one batch."""
+        return self.sources[number * self.judge.batch : (number + 1) * self.judge.batch]
+
+    def open(self, device: str) -> Callable[[int], None]:
+        """Load the network."""
+        network = self.judge.load(device)
+        return lambda block: self._embed(network, block)
+
+    def is_done(self, block: int) -> bool:
+        """Whether the block's features are there, of these clips by this recipe."""
+        return self.read(block) is not None
+
+    def read(self, block: int) -> tuple[Features, list[str]] | None:
+        """Features and file hashes of a block; None where they are not there, not whole or of another recipe."""
+        try:
+            with np.load(io.BytesIO(self._path(block).read_bytes()), allow_pickle=False) as file:
+                if str(file["key"]) != self._key(block):
+                    return None
+                contents = [str(each) for each in file["contents"]]
+                return Features(file["rows"], {str(file["head"]): file["logits"]}), contents
+        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+            return None
+
+    def side(self, manifest: dict[str, object]) -> Side:
+        """All features in the order of the clips, as scores take them.
+
+        Raises:
+            ValueError: blocks are missing.
+        """
+        found = [self.read(block) for block in range(self.blocks)]
+        missing = [number for number, each in enumerate(found) if each is None]
+        if missing:
+            clips = [source.clip.video for source in self.block(missing[0])]
+            raise ValueError(
+                f"features of {len(missing)} of {self.blocks} blocks are missing, the first are those of {clips[0]}: "
+                "the same command without --shard makes them"
+            )
+        parts = [each for each in found if each is not None]
+        contents = [content for _, hashes in parts for content in hashes]
+        head = next(iter(parts[0][0].logits))
+        features = Features(
+            np.concatenate([part.embedding for part, _ in parts]),
+            {head: np.concatenate([part.logits[head] for part, _ in parts])},
+        )
+        clips = [source.clip for source in self.sources]
+        names = [clip.video for clip in clips]
+        told: dict[str, object] = {
+            "clips": len(clips),
+            "videos": len(set(names)),
+            "clips_sha256": hash_clips(clips),
+            "names_sha256": digest(names),
+            "content_sha256": digest(contents),
+            "short": 0,
+            "gaps": 0,
+            "gap_reasons": [],
+            "stored": False,
+            **manifest,
+        }
+        return Side(features, np.arange(len(clips)), told)
+
+    def _embed(self, network: FeatureNetwork, block: int) -> None:
+        frames, contents = [], []
+        for source in self.block(block):
+            video = Video(source.clip.video, source.path, source.kind, source.index)
+            if source.sha256 is not None and sha256(source.path) != source.sha256:
+                raise ValueError(f"{source.path} changed since it was made: the same command makes it again")
+            read = video.read(source.clip.start, source.clip.frames, source.clip.stride)
+            contents.append(video.fingerprint() or hashlib.sha256(read.tobytes()).hexdigest())
+            frames.append(read if self.storage is None else store(read[None], self.storage)[0])
+        parts = [network.embed(np.stack(part)) for part in _alike(frames)]
+        head = "action" if "action" in parts[0].logits else next(iter(parts[0].logits))
+        content = io.BytesIO()
+        np.savez(
+            content,
+            key=np.array(self._key(block)),
+            contents=np.array(contents),
+            head=np.array(head),
+            rows=np.concatenate([part.embedding for part in parts]),
+            logits=np.concatenate([part.logits[head] for part in parts]),
+        )
+        path = self._path(block)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        beside = path.with_name(f".{path.name}.{os.uname().nodename}.{os.getpid()}.part")
+        beside.write_bytes(content.getvalue())
+        beside.replace(path)
+
+    def _path(self, block: int) -> Path:
+        return self.out / self.recipe[:16] / f"{block:06}.npz"
+
+    def _key(self, block: int) -> str:
+        clips = [[asdict(source.clip), source.sha256, source.bytes] for source in self.block(block)]
+        return hashlib.sha256(json.dumps([self.recipe, clips], sort_keys=True).encode()).hexdigest()
+
+
+def recipe(judge: Judge, network: FeatureNetwork, storage: Storage | None, device: str, threads: int) -> str:
+    """Hash of all that features depend on but the clips."""
+    told = {
+        "judge": judge.name,
+        "batch": judge.batch,
+        "network": network.name,
+        "weights": weights_digest(network),
+        "storage": None if storage is None else asdict(storage),
+        "decoder": DECODER,
+        "device": device.partition(":")[0],
+        "threads": threads,
+    }
+    return hashlib.sha256(canonical(told).encode()).hexdigest()
+
+
+def _alike(frames: Sequence[np.ndarray]) -> list[list[np.ndarray]]:
+    """Neighbours of one size together: a network takes no others in one batch."""
+    parts: list[list[np.ndarray]] = []
+    for each in frames:
+        if parts and parts[-1][0].shape == each.shape:
+            parts[-1].append(each)
+        else:
+            parts.append([each])
+    return parts

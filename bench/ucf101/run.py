@@ -1,0 +1,290 @@
+"""A run of a UCF-101 protocol from its plan to its card: make, embed, score, or foretell what that will take."""
+
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from bench.methods import METHODS
+from bench.record import write_atomic
+from bench.suite import did_you_mean
+from bench.ucf101 import estimate
+from bench.ucf101.archive import Archive
+from bench.ucf101.blocks import Crew, Done, Job, run_blocks
+from bench.ucf101.card import write_card
+from bench.ucf101.features import Embedding, Judge, Source
+from bench.ucf101.generate import MANIFEST, Generation
+from bench.ucf101.plan import Plan, keep, told
+from bench.ucf101.score import (
+    cached_real,
+    embedding,
+    given_sources,
+    judges,
+    made_sources,
+    real_file,
+    real_sources,
+    score,
+    standing,
+)
+from metrics.features import FeatureNetwork
+from metrics.progress import Progress, Teller
+from metrics.result import Result
+from metrics.sets import Side
+from vidrd.checkpoints import sha256
+
+ESTIMATE = "estimate.json"
+MAKING = ("frames", "size", "steps", "guidance", "overlap", "fps", "seed")  # settings that videos depend on
+
+
+@dataclass(frozen=True)
+class Run:
+    """All that a run needs, checked."""
+
+    plan: Plan
+    crew: Crew
+    archive: Archive
+    weights: Path | None
+    out: Path
+    cache: Path
+    model: str | None
+    methods: tuple[str, ...]
+    videos: Path | None
+    world: str
+    allow_small: bool
+
+    def do(self, shard: str | None) -> int:
+        """Make, embed and score what is not done; or only a share of it, unscored."""
+        networks = self.networks()
+        made = self.generations()
+        clock = _Clock()
+        say(self.title())
+        for each in made:
+            self.begin(each)
+            self.work(f"videos of {each.method}", each, each.plan.blocks, each.plan.batch, shard)
+            clock.lap(f"videos of {each.method}")
+        real = self.real_jobs(networks)
+        for judge, job in real.items():
+            self.work(f"real, {judge.name}", job, job.blocks, judge.batch, shard)
+            clock.lap(f"real, {judge.name}")
+        results: dict[str, dict[str, Result]] = {}
+        about: dict[str, dict[str, object]] = {}
+        sides = {} if shard else self.real_sides(real, networks)
+        for name, each in [(each.method, each) for each in made] or [(self.name(), None)]:
+            if each is not None and shard:
+                sources = made_sources(each, share(shard, each.plan.blocks))
+            elif each is not None:
+                about[name] = self.account(each, each.collect())
+                sources = made_sources(each)
+            else:
+                sources = self.given()
+                about[name] = {"videos": str(self.videos), "n": len(sources)}
+            for judge, network in networks.items():
+                job = self.job(sources, "fake", judge, network, self.out / name / "features")
+                self.work(f"{name}, {judge.name}", job, job.blocks, judge.batch, shard)
+                clock.lap(f"{name}, {judge.name}")
+                if not shard:
+                    fake = job.side({"seed": self.plan.settings.seed, "listed": None})
+                    results.setdefault(name, {})[judge.name] = self.score(judge, network, sides.get(judge), fake)
+                    clock.lap("scores")
+        if shard:
+            say(f"shard {shard} is done; the same command without --shard scores when all are")
+            return 0
+        for name, found in results.items():
+            for key, result in found.items():
+                write_atomic(self.out / name / f"{key.replace(':', '-')}.json", result.to_json())
+        return self.tell(results, about, networks, clock.laps)
+
+    def foretell(self) -> int:
+        """Measure a few blocks of every stage and print what the whole will take."""
+        networks, stages = self.networks(), list[estimate.Stage]()
+        with estimate.scratch_folder() as folder:
+            scratch = Path(folder)
+            say(f"{self.title()}\nmeasuring a few blocks of each stage")
+            trials = {}
+            for each in self.generations():
+                stage, trials[each.method] = estimate.generation(each, self.crew, say, scratch)
+                stages.append(stage)
+            for judge, job in self.real_jobs(networks).items():
+                stages.append(estimate.features(f"real, {judge.name}", job, self.crew, say, scratch))
+            for name, sources in (trials or {self.name(): None}).items():
+                for judge, network in networks.items():
+                    whole = self.given() if sources is None else tuple(sources)
+                    job = self.job(whole, "fake", judge, network, self.out / name / "features")
+                    stage = estimate.features(f"{name}, {judge.name}", job, self.crew, say, scratch)
+                    if sources is not None:
+                        stage = estimate.scaled(stage, len(self.plan.items), self.crew, judge.batch)
+                    stages.append(stage)
+        found = estimate.as_dict(stages, self.crew)
+        self.out.mkdir(parents=True, exist_ok=True)
+        write_atomic(self.out / ESTIMATE, json.dumps(found, indent=1) + "\n")
+        print(estimate.as_text(stages, self.crew))
+        return 0
+
+    def title(self) -> str:
+        """One line that says what will be done."""
+        words = f"{len(self.plan.items)} videos by {', '.join(self.methods)}" if self.methods else f"{self.videos}"
+        changes = f"; changed: {'; '.join(self.plan.changes)}" if self.plan.changes else ""
+        return f"{self.plan.protocol}: {words}{changes}"
+
+    def name(self) -> str:
+        """Of videos that somebody else made: their folder's."""
+        return self.videos.resolve().name if self.videos else ""
+
+    def generations(self) -> list[Generation]:
+        """The jobs that make videos, their samplers' plans checked."""
+        found = []
+        for method in self.methods:
+            if method not in METHODS:
+                raise ValueError(f"there is no method {method!r}{did_you_mean(method, list(METHODS))}")
+            self.plan.fe(method)
+            found.append(Generation(self.plan, method, str(self.model), self.out / method, self.plan.identity(method)))
+        return found
+
+    def begin(self, made: Generation) -> None:
+        """Note in a method's folder what it is for.
+
+        Raises:
+            ValueError: it was begun for something else.
+        """
+        content = {**told(self.plan), "method": made.method, "identity": made.identity}
+        names = ("prompts", "allocation", "videos", "clip", "precision", "batch", "method", "model", "identity")
+        settings = {name: getattr(self.plan.settings, name) for name in MAKING}
+        keep(made.out / "plan.json", {**settings, **{name: content[name] for name in names}}, "videos")
+
+    def networks(self) -> dict[Judge, FeatureNetwork]:
+        """Every scoring network, loaded once here: what is wrong with a file shows before hours of work."""
+        return {judge: judge.load() for judge in judges(self.plan.settings, self.weights, self.plan.batch)}
+
+    def job(
+        self, sources: tuple[Source, ...], side: str, judge: Judge, network: FeatureNetwork, out: Path
+    ) -> Embedding:
+        """The job of one network on one side."""
+        return embedding(sources, side, judge, network, self.plan.settings, self.crew, out)
+
+    def given(self) -> tuple[Source, ...]:
+        """Clips of the videos that somebody else made."""
+        assert self.videos is not None
+        wanted = len(self.plan.items)
+        return given_sources(self.videos, self.plan.settings, wanted, allow_small=self.allow_small)
+
+    def real_jobs(self, networks: Mapping[Judge, FeatureNetwork]) -> dict[Judge, Embedding]:
+        """The real side's jobs; the Inception Score has none."""
+        sources = real_sources(self.archive, self.plan.settings)
+        found = {}
+        for judge, network in networks.items():
+            if judge.metric == "fvd":
+                found[judge] = job = self.job(sources, "real", judge, network, self.cache)
+                if real_file(job).is_file():
+                    say(f"real, {judge.name}: statistics from {real_file(job)}")
+        return found
+
+    def real_sides(
+        self, jobs: Mapping[Judge, Embedding], networks: Mapping[Judge, FeatureNetwork]
+    ) -> dict[Judge, Side]:
+        """The real sides, kept with their manifests."""
+        settings = self.plan.settings
+        return {judge: cached_real(job, judge, networks[judge], settings, self.archive) for judge, job in jobs.items()}
+
+    def score(self, judge: Judge, network: FeatureNetwork, real: Side | None, fake: Side) -> Result:
+        """One score, with what must be equal for another to compare."""
+        about = {
+            "protocol": self.plan.protocol,
+            "changes": list(self.plan.changes),
+            "prompts": dict(self.plan.prompts) if self.methods else None,
+            "allocation": dict(self.plan.allocation) if self.methods else None,
+            "archive": self.archive.manifest(),
+        }
+        return score(judge, network, real, fake, self.plan.settings, about, allow_small=self.allow_small)
+
+    def account(self, made: Generation, lines: Sequence[Mapping[str, Any]]) -> dict[str, object]:
+        """How a method's videos came about, for the card."""
+        seconds = [float(line["seconds"]) for line in lines]
+        devices: dict[str, int] = {}
+        for line in lines:
+            devices[line["device"]] = devices.get(line["device"], 0) + 1
+        return {
+            "options": repr(self.plan.options(made.method)),
+            "fe_per_video": self.plan.fe(made.method),
+            "identity": made.identity,
+            "manifest_sha256": sha256(made.out / MANIFEST),
+            "devices": devices,
+            "seconds": sum(seconds),
+            "bytes": sum(int(line["bytes"]) for line in lines),
+            "shape": lines[0]["shape"],
+        }
+
+    def work(self, name: str, job: Job, blocks: int, batch: int, shard: str | None) -> None:
+        """Do the blocks of a job that are not done, and tell how far it is."""
+        mine = share(shard, blocks)
+        todo = [block for block in mine if not job.is_done(block)]
+        teller, began, count = Teller(), time.monotonic(), [len(mine) - len(todo)]
+
+        def tell(_: Done) -> None:
+            count[0] += 1
+            kept = len(mine) - len(todo)
+            teller(name, Progress(count[0] * batch, len(mine) * batch, kept * batch, time.monotonic() - began))
+
+        if todo:
+            run_blocks(job, todo, self.crew, say, tell)
+
+    def tell(
+        self,
+        results: Mapping[str, Mapping[str, Result]],
+        about: Mapping[str, Mapping[str, object]],
+        networks: Mapping[Judge, FeatureNetwork],
+        seconds: Mapping[str, float],
+    ) -> int:
+        """Write table and card; `reports` prints them, in a process of its own that loads no torch."""
+        count = min(result.scores[key.partition(":")[0]].n for each in results.values() for key, result in each.items())
+        used = {judge.name: network for judge, network in networks.items()}
+        apart = standing(self.archive, used, count, self.plan.wanted, self.world)
+        before = self.out / ESTIMATE
+        write_card(
+            self.out,
+            self.plan,
+            results,
+            archive=self.archive.manifest(),
+            apart=apart,
+            world=self.world or ("partial" if apart else ""),
+            made=about,
+            seconds=seconds,
+            estimate=json.loads(before.read_text()) if before.is_file() else None,
+        )
+        command = [sys.executable, "-m", "reports", str(self.out), "--out", str(self.out)]
+        return subprocess.run(command, check=False).returncode
+
+
+class _Clock:
+    """Seconds of the stages, one after the other."""
+
+    def __init__(self) -> None:
+        self.laps: dict[str, float] = {}
+        self._last = time.perf_counter()
+
+    def lap(self, name: str) -> None:
+        now = time.perf_counter()
+        self.laps[name] = round(self.laps.get(name, 0.0) + now - self._last, 3)
+        self._last = now
+
+
+def share(shard: str | None, blocks: int) -> range:
+    """The blocks of a shard "I/N", I from 0.
+
+    Raises:
+        ValueError: it is not of that form.
+    """
+    if shard is None:
+        return range(blocks)
+    first, slash, count = shard.partition("/")
+    if not (slash and first.isdigit() and count.isdigit() and int(first) < int(count)):
+        raise ValueError(f"--shard is I/N with I from 0 to N - 1, as in 0/8: {shard!r} came")
+    return range(int(first), blocks, int(count))
+
+
+def say(line: str) -> None:
+    """A line for people, on stderr."""
+    print(line, file=sys.stderr, flush=True)

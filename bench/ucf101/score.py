@@ -1,0 +1,189 @@
+"""Sides to scores under a UCF-101 protocol: which clips are real, which made, and what must stand beside the number."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+
+from bench.ucf101.archive import Archive
+from bench.ucf101.blocks import Crew
+from bench.ucf101.classes import CLASSES
+from bench.ucf101.features import Embedding, Judge, Source, recipe
+from bench.ucf101.generate import VIDEOS, Generation
+from bench.ucf101.plan import key_of
+from bench.ucf101.protocols import Protocol
+from metrics.clips import Clip, Sampled, hash_clips, sample_clips
+from metrics.features import FeatureNetwork
+from metrics.protocols import Sampling
+from metrics.read import Video, list_videos
+from metrics.result import Result
+from metrics.scoring import score_fvd, score_is
+from metrics.sets import Recipe, Setting, Side, load_side, recipe_manifest, save_side
+
+
+def judges(settings: Protocol, weights: Path | None, batch: int) -> list[Judge]:
+    """The networks of a protocol: those of FVD, then those of the Inception Score."""
+    return [Judge("fvd", name, weights, batch) for name in settings.fvd] + [
+        Judge("is", name, weights, batch) for name in settings.inception
+    ]
+
+
+def real_sources(archive: Archive, settings: Protocol) -> tuple[Source, ...]:
+    """The real clips, drawn by the protocol's rule; every video's draw is keyed by the seed and its name.
+
+    Raises:
+        ValueError: films that cannot be read, or none.
+    """
+    films = archive.films(settings.split, settings.half)
+    sampled = _sampled(films, settings.real, settings)
+    if not sampled.clips:
+        raise ValueError(f"{archive.root} has no videos of split {settings.split}, {settings.half}, to compare with")
+    sizes = {video.path: video.size for video in archive.videos}
+    paths = {film.name: film.path for film in films}
+    return tuple(Source(clip, paths[clip.video], None, sizes[clip.video]) for clip in sampled.clips)
+
+
+def made_sources(made: Generation, blocks: Sequence[int] | None = None) -> tuple[Source, ...]:
+    """The clips of videos that are made here: the first frames of each, in the order of the plan.
+
+    `blocks`: those whose files are looked at and vouched for; None for all.
+    """
+    chosen = range(made.plan.blocks) if blocks is None else blocks
+    lines = {line["file"]: line for block in chosen for line in made.lines(block) or ()}
+    found = []
+    for item in made.plan.items:
+        line = lines.get(item.file, {"sha256": None, "bytes": 0})
+        clip = Clip(item.file, 0, made.plan.settings.frames, 1)
+        found.append(Source(clip, made.out / VIDEOS / item.file, line["sha256"], line["bytes"]))
+    return tuple(found)
+
+
+def given_sources(folder: Path, settings: Protocol, wanted: int, *, allow_small: bool) -> tuple[Source, ...]:
+    """The clips of videos that somebody else made, shuffled by their names, at most as many as the protocol takes.
+
+    Raises:
+        ValueError: fewer videos than the protocol takes, films that cannot be read, or shorter ones than a clip.
+    """
+    videos = list_videos(folder)
+    if len(videos) < wanted and not allow_small:
+        raise ValueError(
+            f"{folder} holds {len(videos)} videos, the protocol takes {wanted}: add the missing, or --allow-small for "
+            "a number that does not compare"
+        )
+    mixed = sorted(videos, key=lambda video: key_of("order", settings.seed, video.name))[:wanted]
+    rule = Sampling("given", "given", settings.fake.start, None)
+    by_name = {video.name: video for video in mixed}
+    sampled = _sampled(mixed, rule, settings)
+    found = [(clip, by_name[clip.video]) for clip in sampled.clips]
+    return tuple(
+        Source(clip, video.path, None, video.path.stat().st_size, video.kind, video.index) for clip, video in found
+    )
+
+
+def _sampled(videos: Sequence[Video], rule: Sampling, settings: Protocol) -> Sampled:
+    sampled = sample_clips(videos, rule, frames=settings.frames, stride=settings.stride, seed=settings.seed)
+    if sampled.faults:
+        first = sampled.faults[0]
+        raise ValueError(
+            f"{len(sampled.faults)} of {len(videos)} videos cannot be read ({first.video}: {first.reason}): mend them"
+        )
+    return sampled
+
+
+def embedding(
+    sources: tuple[Source, ...],
+    side: str,
+    judge: Judge,
+    network: FeatureNetwork,
+    settings: Protocol,
+    crew: Crew,
+    out: Path,
+) -> Embedding:
+    """The job that makes the features of one side."""
+    storage = (settings.real if side == "real" else settings.fake).storage
+    key = recipe(judge, network, storage, crew.devices[0], crew.threads)
+    clips = hash_clips([source.clip for source in sources])
+    return Embedding(sources, judge, storage, out, key_of(key, clips).hex())
+
+
+def recipe_of(judge: Judge, settings: Protocol) -> Recipe:
+    """The metric's row with the clip rules of the UCF-101 protocol in the place of its own."""
+    found = Recipe.of(judge.metric, judge.protocol, frames=settings.frames, stride=settings.stride)
+    real, fake = replace(settings.real, split="given"), replace(settings.fake, split="given")
+    row = {**found.row, "real": asdict(settings.real), "fake": asdict(settings.fake)} if found.row else {}
+    return replace(found, real=real, fake=fake, row=row)
+
+
+def cached_real(job: Embedding, judge: Judge, network: FeatureNetwork, settings: Protocol, archive: Archive) -> Side:
+    """The real side: from the file that keeps it if that was made so, else from its blocks, and then kept.
+
+    The file is what `python -m metrics ... --save-stats` writes, so it serves there too.
+    """
+    made_by = {
+        **recipe_manifest(recipe_of(judge, settings), network),
+        "archive": archive.manifest(),
+        "clips_sha256": hash_clips([source.clip for source in job.sources]),
+        "recipe": job.recipe,
+    }
+    path = real_file(job)
+    if path.is_file():
+        try:
+            return load_side(path, made_by)
+        except ValueError:
+            path.unlink()  # of another archive or rule, or broken: it is only a cache
+    side = job.side({"seed": settings.seed, "listed": len(job.sources), "archive": archive.manifest()})
+    save_side(path, side, made_by)
+    return side
+
+
+def real_file(job: Embedding) -> Path:
+    """Where the statistics of a real side are kept."""
+    return job.out / f"{job.recipe[:16]}.npz"
+
+
+def score(
+    judge: Judge,
+    network: FeatureNetwork,
+    real: Side | None,
+    fake: Side,
+    settings: Protocol,
+    about: Mapping[str, object],  # what must be equal, beyond the metric's own, for two scores to compare
+    *,
+    allow_small: bool,
+) -> Result:
+    """FVD with its floor, or the Inception Score with its ceiling.
+
+    Raises:
+        ValueError: too few clips, unless allowed.
+    """
+    setting = Setting(seed=settings.seed, allow_small=allow_small)
+    rule = recipe_of(judge, settings)
+    if judge.metric == "is":
+        splits = min(rule.splits, fake.n) if allow_small else None
+        found = score_is(fake, rule, network, setting, splits=splits)
+    else:
+        assert real is not None
+        found = score_fvd(real, fake, rule, network, setting)
+    return replace(found, manifest={**found.manifest, "ucf101": dict(about)})
+
+
+def standing(
+    archive: Archive, networks: Mapping[str, FeatureNetwork], videos: int, wanted: int, world: str
+) -> list[str]:
+    """Why scores may not stand beside published ones; [] if they may."""
+    found = []
+    if world:
+        found.append(f"{world}: these numbers say nothing about a model")
+    found += [
+        f"the weights of {name} are none that were published ({network.name})"
+        for name, network in networks.items()
+        if "unrecognised" in network.name or network.name.startswith("pocket")
+    ]
+    if not archive.official:
+        found.append("the real videos are not UCF-101's")
+    elif not archive.whole:
+        found.append(f"the archive is partial: {len(archive.videos)} of {archive.listed} videos")
+    if len(archive.class_names) != CLASSES:
+        found.append(f"the archive has {len(archive.class_names)} classes, not {CLASSES}")
+    if videos < wanted:
+        found.append(f"{videos} videos where the protocol takes {wanted}")
+    return found

@@ -1,0 +1,242 @@
+"""Whoever does the work, however often it was cut off: the same files and the same score, bit for bit."""
+
+import json
+import multiprocessing
+import os
+import signal
+import sys
+import threading
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from bench.ucf101.blocks import Crew, run_blocks
+from bench.ucf101.features import Embedding, Judge
+from bench.ucf101.generate import MANIFEST, VIDEOS, Generation
+from bench.ucf101.plan import make_plan
+from bench.ucf101.score import embedding, made_sources, score
+from metrics.read import list_videos
+from metrics.sets import Side
+from vidrd.checkpoints import sha256
+from vidrd.data.shapes import draw_scene, render
+from vidrd.video import read_video
+
+MODEL = {"folder": "pocket", "sha256": "0" * 64}
+ONE = Crew()
+CHANGES = {"size": 32, "steps": 2, "fvd": ("pocket",), "inception": ("pocket",)}
+
+
+def generation(out, *, limit=7, batch=2, **more):
+    plan = make_plan(
+        "vidrd-10k", CHANGES, model=MODEL, clip=8, precision="fp32", batch=batch, per_class=1, limit=limit, **more
+    )
+    return Generation(plan, "vidrd", "pocket", out, plan.identity("vidrd"))
+
+
+def make(job, crew=ONE, said=None):
+    return run_blocks(job, range(job.blocks if isinstance(job, Embedding) else job.plan.blocks), crew,
+                      (said if said is not None else []).append)  # fmt: skip
+
+
+def features(made, judge, crew=ONE, said=None):
+    made.collect()
+    job = embedding(made_sources(made), "fake", judge, judge.load(), made.plan.settings, crew, made.out / "features")
+    make(job, crew, said)
+    return job
+
+
+def scores(made, real, crew=ONE, said=None):
+    """Both scores of a run, every bit of them."""
+    found = {}
+    for judge in (Judge("fvd", "pocket", batch=2), Judge("is", "pocket", batch=2)):
+        job = features(made, judge, crew, said)
+        result = score(judge, judge.load(), real, job.side({"seed": 0}), made.plan.settings, {}, allow_small=True)
+        found |= {name: [float(x).hex() for x in value if x is not None] for name, value in result.scores.items()}
+    return found
+
+
+@pytest.fixture(scope="module")
+def real():
+    """Real scenes as the pocket judge sees them."""
+    network = Judge("fvd", "pocket").load()
+    found = network.embed(render([draw_scene(seed) for seed in range(24)], 16))
+    return Side(found, np.arange(24), {"gaps": 0, "names_sha256": "", "clips": 24})
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory, real):
+    made = generation(tmp_path_factory.mktemp("one"))
+    make(made)
+    return made, scores(made, real)
+
+
+def files(made):
+    return {item.file: (made.out / VIDEOS / item.file).read_bytes() for item in made.plan.items}
+
+
+def test_every_video_has_a_line_that_says_how_it_came_about(undisturbed):
+    made, _ = undisturbed
+    lines = [json.loads(line) for line in (made.out / MANIFEST).read_text().splitlines()]
+    assert [line["file"] for line in lines] == [item.file for item in made.plan.items]
+    for line, item in zip(lines, made.plan.items, strict=True):
+        assert line["sha256"] == sha256(made.out / VIDEOS / item.file)
+        assert (line["seed"], line["prompt_id"], line["index"]) == (item.seed, item.prompt_id, item.index)
+        assert line["seconds"] > 0
+        assert line["device"] == "cpu"
+        assert line["shape"] == [16, 32, 32, 3]
+
+
+def test_the_videos_are_the_pipeline_s_own(undisturbed):
+    from vidrd.checkpoints import load_pipeline
+
+    made, _ = undisturbed
+    items = made.plan.block(1)
+    out = load_pipeline("pocket")(
+        [item.prompt for item in items], num_frames=16, num_inference_steps=2, guidance_scale=10.0,
+        seed=[item.seed for item in items],
+    )  # fmt: skip
+    for item, frames in zip(items, out.frames, strict=True):
+        assert np.array_equal(read_video(made.out / VIDEOS / item.file), frames)
+
+
+def test_missing_and_damaged_files_are_made_again_as_they_were(undisturbed, real, tmp_path):
+    made, wanted = undisturbed
+    again = replace(made, out=tmp_path)
+    make(again)
+    before = files(again)
+    assert before == files(made)
+    paths = [again.out / VIDEOS / item.file for item in again.plan.items]
+    paths[0].unlink()
+    damaged = bytearray(paths[3].read_bytes())
+    damaged[-20] ^= 1
+    paths[3].write_bytes(damaged)
+    (again.out / "lines" / "000002.jsonl").write_text('{"file": ')
+    kept = paths[1].stat().st_mtime_ns
+    assert again.missing() == [again.plan.items[number].file for number in (0, 3, 4, 5)]
+    assert {done.block for done in make(again)} == {0, 1, 2}
+    assert files(again) == before
+    assert paths[1].stat().st_mtime_ns == kept, "a whole file stays"
+    assert make(again) == []
+    assert scores(again, real) == wanted
+
+
+def test_without_a_video_there_is_no_score(tmp_path):
+    made = generation(tmp_path, limit=3)
+    make(made)
+    features(made, Judge("fvd", "pocket", batch=2))
+    (made.out / VIDEOS / made.plan.items[1].file).unlink()
+    with pytest.raises(
+        ValueError, match=rf"1 of 3 videos of vidrd are missing or damaged \({made.plan.items[1].file}\)"
+    ):
+        made.collect()
+    assert made_sources(made)[1].sha256 is None
+
+
+def test_features_of_a_file_that_changed_are_not_taken(tmp_path):
+    made = generation(tmp_path, limit=2)
+    make(made)
+    judge = Judge("fvd", "pocket", batch=2)
+    sources = made_sources(made)
+    path = sources[0].path
+    path.write_bytes(path.read_bytes() + b"x")
+    job = embedding(sources, "fake", judge, judge.load(), made.plan.settings, Crew(), tmp_path / "features")
+    with pytest.raises(ValueError, match="changed since it was made"):
+        make(job)
+    with pytest.raises(ValueError, match="features of 1 of 1 blocks are missing"):
+        job.side({})
+
+
+def kill_a_child(folder, killed):
+    """Once a block is done, kill one of the processes that do them."""
+    for _ in range(30_000):
+        time.sleep(0.01)
+        if list(folder.glob("*.jsonl")) and multiprocessing.active_children():
+            child = multiprocessing.active_children()[0]
+            os.kill(child.pid, signal.SIGKILL)
+            killed.append(child.pid)
+            return
+
+
+def test_one_two_and_three_workers_make_one_score_though_one_is_killed(undisturbed, real, tmp_path):
+    made, wanted = undisturbed
+    for workers in (2, 3):
+        other = replace(made, out=tmp_path / str(workers))
+        said, killed = [], []
+        (other.out / "lines").mkdir(parents=True)
+        killer = threading.Thread(target=kill_a_child, args=(other.out / "lines", killed), daemon=True)
+        if workers == 3:
+            killer.start()
+        make(other, Crew(workers), said)
+        if workers == 3:
+            killer.join()
+            assert killed
+            assert any("a worker died" in line for line in said), said
+        assert files(other) == files(made)
+        assert scores(other, real, Crew(workers) if workers == 2 else Crew()) == wanted
+
+
+def kill_a_ray_worker(folder, killed):
+    for _ in range(3000):
+        time.sleep(0.02)
+        if not list(folder.glob("*.jsonl")):
+            continue
+        for process in Path("/proc").glob("[0-9]*"):
+            try:
+                line = (process / "cmdline").read_bytes()
+            except OSError:
+                continue
+            if line.startswith(b"ray::") and b"RayWorker" in line:
+                os.kill(int(process.name), signal.SIGKILL)
+                killed.append(int(process.name))
+                return
+
+
+@pytest.mark.slow
+def test_ray_makes_the_same_score_though_an_actor_is_killed(undisturbed, real, tmp_path):
+    ray = pytest.importorskip("ray", reason="Ray is an extra: pip install -e '.[ray]'")
+    made, wanted = undisturbed
+    root = str(Path(__file__).parents[3])
+    path = os.pathsep.join([root, os.environ.get("PYTHONPATH", "")])
+    ray.init(num_cpus=3, log_to_driver=False, runtime_env={"env_vars": {"PYTHONPATH": path}})
+    try:
+        for workers in (1, 2, 3):
+            other = replace(made, out=tmp_path / str(workers))
+            (other.out / "lines").mkdir(parents=True)
+            killed = []
+            killer = threading.Thread(target=kill_a_ray_worker, args=(other.out / "lines", killed), daemon=True)
+            if workers == 2:
+                killer.start()
+            make(other, Crew(workers, ray=True))
+            if workers == 2:
+                killer.join()
+                assert killed
+            assert files(other) == files(made)
+            assert scores(other, real, Crew(workers, ray=True)) == wanted
+    finally:
+        ray.shutdown()
+
+
+def test_without_ray_it_says_what_to_install(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "ray", None)
+    with pytest.raises(ValueError, match=r"--ray needs Ray Data: pip install 'vidrd-bench\[ray\]'"):
+        make(generation(tmp_path), Crew(2, ray=True))
+
+
+def test_what_a_worker_cannot_load_is_said(tmp_path):
+    broken = replace(generation(tmp_path), model=str(tmp_path / "nothing"))
+    for crew in (Crew(1), Crew(2)):
+        with pytest.raises(ValueError, match="is neither a preset"):
+            make(broken, crew)
+
+
+def test_a_crew_of_none_is_refused():
+    with pytest.raises(ValueError, match="at least one worker on one thread"):
+        Crew(0)
+
+
+def test_the_read_set_is_the_made_set(undisturbed):
+    made, _ = undisturbed
+    assert {video.name for video in list_videos(made.out / VIDEOS)} == {item.file for item in made.plan.items}

@@ -73,7 +73,8 @@ class Run:
         results: dict[str, dict[str, Result]] = {}
         about: dict[str, dict[str, object]] = {}
         sides = {} if shard else self.real_sides(real, networks)
-        for name, each in [(each.method, each) for each in made] or [(self.name(), None)]:
+        sets: dict[str, Generation | None] = {each.method: each for each in made}
+        for name, each in (sets or {self.name(): None}).items():
             if each is not None and shard:
                 sources = made_sources(each, share(shard, each.plan.blocks))
             elif each is not None:
@@ -104,7 +105,7 @@ class Run:
         with estimate.scratch_folder() as folder:
             scratch = Path(folder)
             say(f"{self.title()}\nmeasuring a few blocks of each stage")
-            trials = {}
+            trials: dict[str, list[Source] | None] = {}
             for each in self.generations():
                 stage, trials[each.method] = estimate.generation(each, self.crew, say, scratch)
                 stages.append(stage)

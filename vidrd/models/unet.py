@@ -237,19 +237,18 @@ class UNet3DConditionModel(ModelMixin, ConfigMixin):
         """
         B, _, T, H, W = sample.shape
         time = self._embed_time(torch.as_tensor(timestep, device=sample.device), B, sample.dtype)
-        context = encoder_hidden_states.repeat_interleave(T, dim=0)
         x = self.conv_in(frames_of(sample))
         skips = [x]
         for down in self.down_blocks:
-            states = self._run(down, x, time, context, T)
+            states = self._run(down, x, time, encoder_hidden_states, T)
             skips += states
             x = states[-1]
-        x = self._run(self.mid_block, x, time, context, T)
+        x = self._run(self.mid_block, x, time, encoder_hidden_states, T)
         count = self.config.layers_per_block + 1
         for up in self.up_blocks:
             taken, skips = skips[-count:], skips[:-count]
             size = (skips[-1].shape[2], skips[-1].shape[3]) if skips else None
-            x = self._run(up, x, taken, size, time, context, T)
+            x = self._run(up, x, taken, size, time, encoder_hidden_states, T)
         x = self.conv_out(F.silu(group_norm(x, self.conv_norm_out, T)))
 
         prediction = x.reshape(B, T, -1, H, W).transpose(1, 2)

@@ -1,4 +1,4 @@
-"""Compiles a small U-Net and says what torch.compile did: a process of its own, since tests check shapes at run time."""
+"""Compiles a small U-Net and says what torch.compile did: in its own process, since tests check shapes at run time."""
 
 import json
 import sys

@@ -196,7 +196,7 @@ def test_frames_that_come_in_pieces_are_decoded_as_whole_clips(pipe):
         ({"options": Options(overlap=5)}, "an overlap is at most the clip: got 5 frames of clips of 4"),
         ({"num_frames": 0}, "at least 1 frame"),
         ({"batch_clips": 0}, "batch_clips is a count of clips from 1 upwards: got 0"),
-        ({"reuse_every": 0}, "run every 1, 2, ... calls: got 0"),
+        ({"reuse_every": 0}, r"run every 1, 2, \.\.\. calls: got 0"),
         ({"solver": "euler"}, "solver is one of ddim"),
         ({"solver": "unipc", "eta": 1.0}, "unipc is deterministic: eta is 1"),
     ],

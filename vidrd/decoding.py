@@ -27,7 +27,7 @@ class ClipDecoder:
         self._vae, self._clip, self._chunk = vae, clip, chunk
         self._stream = torch.cuda.Stream(vae.device) if aside and vae.device.type == "cuda" else None
         self._waiting: list[Tensor] = []  # frames that do not fill a clip yet
-        self._pixels: list[Tensor] = []  # B C T H W, as they come out of the VAE
+        self._pixels: list[Tensor] = []  # B C T h w, as they come out of the VAE
 
     @torch.no_grad()
     def add(self, latents: Float[Tensor, "B C T H W"]) -> None:
@@ -60,7 +60,7 @@ class ClipDecoder:
             self._pixels.append(self._pixels_of(latents, frames))
         latents.record_stream(self._stream)  # its memory is not given away while it is read there
 
-    def _pixels_of(self, latents: Float[Tensor, "B C T H W"], frames: int) -> Float[Tensor, "B C T h w"]:
+    def _pixels_of(self, latents: Float[Tensor, "B C T H W"], frames: int) -> Float[Tensor, "B 3 T h w"]:
         z = frames_of(latents.to(self._vae.dtype) / self._vae.config.scaling_factor)
         pieces = z.split(max(1, self._chunk // frames) * frames)
         pixels = torch.cat([self._vae.decode(piece, num_frames=frames).sample.float() for piece in pieces])

@@ -29,7 +29,6 @@ from vidrd.models.vae import AutoencoderKLTemporal
 from vidrd.noise import StreamNoise
 from vidrd.sampling import Event, Options, Request, Result, plan, sample
 from vidrd.schedule import Schedule
-from vidrd.solvers import SolverName
 from vidrd.solvers import schedule as schedule_of
 from vidrd.text import embed
 
@@ -97,7 +96,7 @@ class VidRDPipeline(DiffusionPipeline):
         batch_clips: int = 1,  # clips of a video that go through their steps side by side; takes so much more memory
         decode_aside: bool = True,  # on CUDA clips are decoded in a stream of their own while the next are denoised
         # Approximations, other videos:
-        solver: SolverName = "ddim",  # "dpmsolver++", "unipc": fewer steps will do, some 20
+        solver: str = "ddim",  # "dpmsolver++", "unipc": fewer steps will do, some 20
         reuse_every: int = 1,  # all stages of the U-Net run every so many steps only; 1 is exact
     ) -> VideoOutput:
         """Make one video for each prompt.
@@ -192,7 +191,7 @@ class VidRDPipeline(DiffusionPipeline):
             self._compiled = (weights, compiled(self.unet))
         return self._compiled[1]
 
-    def schedule(self, steps: int, solver: SolverName = "ddim") -> Schedule:
+    def schedule(self, steps: int, solver: str = "ddim") -> Schedule:
         """The levels of `steps` steps of a solver, over the noise of this pipeline's scheduler."""
         return schedule_of(solver, self.scheduler.config, steps)
 

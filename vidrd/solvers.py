@@ -3,9 +3,10 @@
 Their videos are others than DDIM's at any number of steps, so their numbers never stand beside exact ones unnamed.
 """
 
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from diffusers import DPMSolverMultistepScheduler, UniPCMultistepScheduler
@@ -14,7 +15,6 @@ from torch import Tensor
 
 from vidrd.schedule import Schedule, Solver
 
-SolverName = Literal["ddim", "dpmsolver++", "unipc"]
 MULTISTEP: dict[str, tuple[Any, dict[str, Any]]] = {
     "dpmsolver++": (DPMSolverMultistepScheduler, {"algorithm_type": "dpmsolver++", "solver_order": 2}),  # 2211.01095
     "unipc": (UniPCMultistepScheduler, {"solver_type": "bh2", "solver_order": 2}),  # arXiv 2302.04867
@@ -76,7 +76,7 @@ class _Running:
         return self._scheduler.step(prediction.to(dtype), timestep, x.to(dtype), return_dict=False)[0].to(x.dtype)
 
 
-def schedule(name: SolverName, config: Mapping[str, Any], steps: int) -> Schedule:
+def schedule(name: str, config: Mapping[str, Any], steps: int) -> Schedule:
     """The levels of `steps` steps of a solver over the noise that a scheduler's configuration describes.
 
     Raises:
@@ -99,6 +99,8 @@ def _scheduler(name: str, config: Mapping[str, Any], steps: int) -> Any:
     kind, more = MULTISTEP[name]
     known = {key: value for key, value in config.items() if not key.startswith("_")}
     scheduler = kind.from_config({**known, **more})
-    scheduler.set_timesteps(steps)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # diffusers hands tensors to numpy in an outdated way
+        scheduler.set_timesteps(steps)
     scheduler.set_begin_index(0)
     return scheduler

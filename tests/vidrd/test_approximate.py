@@ -91,6 +91,7 @@ def test_eight_bits_hold_a_row_to_a_sixteenth():
     assert (back[4] == 0).all()
 
 
+@torch.no_grad()
 def test_an_8_bit_layer_multiplies_what_it_holds(monkeypatch):
     layer = torch.nn.Linear(32, 48).bfloat16()
     fast = Fp8Linear(layer)

@@ -38,6 +38,7 @@ def made(name, steps, frames=CLIP, **changes):
     return sample(Exact(levels), levels, request(frames, **changes), Options(overlap=2)).latents
 
 
+@pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # of diffusers' own loop
 @pytest.mark.parametrize(
     ("name", "scheduler"),
     [
@@ -65,10 +66,10 @@ def test_every_clip_has_a_memory_of_its_own(name):
 
 
 @every_solver
-def test_few_steps_come_nearer_to_the_truth_than_ddims(name):
-    truth = made("ddim", 500)
-    distance = {each: float((made(each, 8) - truth).square().mean().sqrt()) for each in ("ddim", name)}
-    assert distance[name] < distance["ddim"] / 2, distance
+def test_twenty_steps_come_nearer_to_the_truth_than_thirty_of_ddim(name):
+    truth = SPREAD * KeyedNoise((0, 1))("initial", 0, (2, CLIP, 3, 3))  # noise of variance 1 flows to clean frames
+    distance = {each: float((made(each, steps) - truth).norm()) for each, steps in (("ddim", 30), (name, 20))}
+    assert distance[name] < distance["ddim"], distance
 
 
 @every_solver
@@ -93,7 +94,7 @@ def test_what_a_multistep_solver_cannot_do_is_said(name):
     levels = schedule(name, CONFIG, 5)
     x = torch.zeros(1, 1, 1, 1, 1)
     with pytest.raises(ValueError, match="is deterministic: eta is 1"):
-        levels.fresh().step(x, x, 0, eta=1)
+        levels.fresh().step(x, x, 0, eta=1.0)
     with pytest.raises(ValueError, match="in order: got 2, next is 0"):
         levels.fresh().step(x, x, 2)
     with pytest.raises(ValueError, match="remembers the steps of one clip"):

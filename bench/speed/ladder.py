@@ -196,13 +196,12 @@ def _take_turns(
         if done >= rounds.least and perf_counter() - began > rounds.seconds:
             break
         say(f"round {done}")
-        turns: list[str] = [*ready, *rates]
+        turns: list[tuple[str, Runner | Product]] = [*ready.items(), *rates.items()]
         draw.shuffle(turns)
-        for name in turns:
-            if name in rates:
-                rates[name].time()
+        for name, runner in turns:
+            if isinstance(runner, Product):
+                runner.time()
             elif results[name].status == "ok":
-                runner = ready[name]
                 try:
                     seconds = _timed(runner.step, runner.calls, device)
                     runner.seconds.append(seconds / runner.rung.clips)

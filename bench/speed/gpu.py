@@ -187,9 +187,7 @@ def _kernels(folder: Path, model: str, device: str, precision: str) -> str:
             if cuda:
                 torch.cuda.synchronize()
     table = kernels(found, cuda=cuda, ranges=())
-    said = (
-        f"# Kernels of one guided step\n\n{model}, {precision}, {device}, not compiled, slowed by the profiler.\n"
-    )
+    said = f"# Kernels of one guided step\n\n{model}, {precision}, {device}, not compiled, slowed by the profiler.\n"
     write_atomic(folder / "kernels.md", f"{said}\n{table}\n")
     return f"{len(table.splitlines()) - 2} rows"
 

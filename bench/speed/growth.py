@@ -28,7 +28,10 @@ from vidrd.models.unet import UNet3DConditionModel
 from vidrd.sampling import Request
 from vidrd.schedule import Schedule
 
-SCHEDULER = {"num_train_timesteps": 1000, "beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear"}
+SCHEDULER = {  # Stable Diffusion's
+    "num_train_timesteps": 1000, "beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear",
+    "clip_sample": False, "set_alpha_to_one": False, "steps_offset": 1,
+}  # fmt: skip
 BRANCHES = 2  # of guidance
 ENDS = 2  # copies of the finished latents: as they came, and joined
 

@@ -28,7 +28,9 @@ from bench.worker import InvalidError
 
 LEAST = 0.05  # seconds of a sample: shorter steps are repeated until they last so long
 WARM = 2  # samples before the first that counts
-TOLERANCES = {"fp32": 1e-4, "bf16": 1e-1}  # largest error of an output, of the reference's largest value
+# Largest error of an output, of the reference's largest value: float32's rounding, and what is no rounding any more
+# (guidance multiplies the difference of two answers, and its error, by 10).
+TOLERANCES = {"fp32": 1e-4, "bf16": 0.3}
 ATTENTION = ("_scaled_dot_product", "bmm", "baddbmm")  # operators whose FLOPs are attention's own
 
 

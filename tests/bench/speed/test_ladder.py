@@ -1,11 +1,13 @@
 import math
+import subprocess
+import sys
 import time
 
 import pytest
 import torch
 from torch import nn
 
-from bench.record import Number
+from bench.measure.machine import ROOT
 from bench.speed import ladder
 from bench.speed.ladder import Product, Rounds, climb, errors, ratio
 from bench.speed.memory import allocations
@@ -155,7 +157,8 @@ def test_a_ladder_without_its_lower_rungs_does_not_stand():
 def test_what_two_have_in_common_leaves_with_the_ratio():
     noise = [1.0, 3.0, 1.5, 9.0, 1.2, 2.0]
     found = ratio([2 * x for x in noise], noise)
-    assert found == Number(pytest.approx(2), "x", "higher", 6, pytest.approx(2), pytest.approx(2))
+    assert (found.unit, found.better, found.n) == ("x", "higher", 6)
+    assert [found.value, found.low, found.high] == pytest.approx([2, 2, 2])
 
 
 def test_the_interval_of_a_ratio_holds_it():
@@ -196,14 +199,21 @@ def test_of_the_106_million_configuration_the_size_and_the_work_are_the_stated_o
     assert outside / 1e12 == pytest.approx(0.327, abs=1e-3)
 
 
+COMPILED = """
+from bench.speed.ladder import Rounds, climb
+from bench.speed.models import MODELS
+
+names = ["reference", "sdpa", "layout", "guidance", "compile", "modelscope-compile", "animatediff-compile"]
+results = climb(MODELS["tiny"], "cpu", names, Rounds(2, 1, 2), say=lambda line: None)
+assert {each.status for each in results.values()} == {"ok"}, results
+assert results["compile"].numbers["error"].value < 1e-5
+"""
+
+
 @pytest.mark.slow
 def test_compiled_rungs_are_equal_too_and_compile_once():
-    names = [REFERENCE, "sdpa", "layout", "guidance", "compile", "modelscope-compile", "animatediff-compile"]
-    results = climb(MODELS["tiny"], "cpu", names, QUICK, say=lambda line: None)
-    assert {name: (result.status, result.reason) for name, result in results.items()} == dict.fromkeys(
-        names, ("ok", "")
-    )
-    assert results["compile"].numbers["error"].value < 1e-5
+    """In a process whose shapes nobody checks: the checks would break the graph."""
+    subprocess.run([sys.executable, "-c", COMPILED], check=True, cwd=ROOT)
 
 
 @pytest.mark.gpu

@@ -3,6 +3,7 @@
 from typing import NamedTuple
 
 from bench.suite import Measure, Suite, Values
+from vidrd.solvers import SolverName
 
 EXACT = "exact"
 
@@ -13,20 +14,32 @@ class Approximation(NamedTuple):
     Args:
         says: what it does, one line.
         steps: share of the exact way's steps.
+        solver: of `vidrd.solvers`.
+        reuse_every: all stages of the U-Net run every so many steps only.
         precision: of weights and activations.
+        fp8: linear layers multiply 8-bit floats.
     """
 
     says: str
     steps: float = 1.0
+    solver: SolverName = "ddim"
+    reuse_every: int = 1
     precision: str = "fp32"
+    fp8: bool = False
 
 
 APPROXIMATIONS: dict[str, Approximation] = {
     EXACT: Approximation("the exact way against itself: what no difference looks like"),
     "half-steps": Approximation("DDIM, half of the steps", steps=0.5),
     "fifth-steps": Approximation("DDIM, a fifth of the steps", steps=0.2),
-    "tenth-steps": Approximation("DDIM, a tenth of the steps", steps=0.1),
+    "dpmsolver-2/5": Approximation("DPM-Solver++ of second order, 2/5 of the steps", steps=0.4, solver="dpmsolver++"),
+    "dpmsolver-1/5": Approximation("DPM-Solver++ of second order, 1/5 of the steps", steps=0.2, solver="dpmsolver++"),
+    "unipc-2/5": Approximation("UniPC of second order, 2/5 of the steps", steps=0.4, solver="unipc"),
+    "unipc-1/5": Approximation("UniPC of second order, 1/5 of the steps", steps=0.2, solver="unipc"),
+    "reuse-2": Approximation("the lower stages of the U-Net at every second step", reuse_every=2),
+    "reuse-5": Approximation("the lower stages of the U-Net at every fifth step", reuse_every=5),
     "bf16": Approximation("weights and activations in bfloat16", precision="bf16"),
+    "fp8": Approximation("bfloat16, linear layers in 8 bits: on CUDA alone", precision="bf16", fp8=True),
 }
 
 MEASURES: dict[str, Measure] = {
@@ -59,6 +72,8 @@ def skip(values: Values) -> str | None:
     videos, batch = int(values["videos"]), int(values["batch"])
     if videos % batch:
         return f"{videos} videos do not come in batches of {batch}, and only like batches can be timed together"
+    if values["device"] == "cpu" and APPROXIMATIONS[str(values["approximation"])].fp8:
+        return "8-bit products need a CUDA device of compute capability 8.9 or more"
     return None
 
 
@@ -79,8 +94,8 @@ APPROXIMATION_SUITE = Suite(
         "window": 16,
         "steps": 50,  # of the exact way
         "guidance": 2.0,
-        "videos": 48,
-        "batch": 8,
+        "videos": 24,
+        "batch": 4,
         "seed": 0,
         "device": "cpu",
     },

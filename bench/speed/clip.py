@@ -13,8 +13,8 @@ from bench.measure.peaks import nominal, peaks
 from bench.measure.physics import count
 from bench.speed.growth import SCHEDULER
 from bench.speed.models import DTYPES, MODELS, network
-from bench.speed.rungs import RUNGS, Bench
 from vidrd.denoiser import GuidedDenoiser
+from vidrd.fast import compiled as compile_unet
 from vidrd.models.blocks import frames_of
 from vidrd.models.vae import AutoencoderKLTemporal
 from vidrd.sampling import Options, Request, sample
@@ -55,11 +55,10 @@ def clip_time(
 ) -> ClipTime:
     """Time clips of a model: all steps of DDIM with guidance, nothing kept or left out, then all frames decoded."""
     model, dtype = MODELS[name], DTYPES[precision]
-    unet, given = Bench(model, device).unet(precision), model.inputs(device, clips).to(dtype)
+    unet, given = model.unet(device, dtype), model.inputs(device, clips).to(dtype)
     vae = _vae(name, device).to(dtype)
-    call = RUNGS["guidance"]._replace(compiled=compiled)
     denoise = GuidedDenoiser(
-        _compiled(unet, device) if call.compiled else unet, given.context, given.negative, model.guidance, model.frames
+        compile_unet(unet) if compiled else unet, given.context, given.negative, model.guidance, model.frames
     )
     shape = tuple(given.latents.shape)
     request = Request(model.frames, model.frames, (shape[1], shape[3], shape[4]), seeds=tuple(range(clips)))
@@ -115,10 +114,6 @@ def _guided(unet: Any, given: Any, guidance: float) -> Tensor:
 
 def _flops(work: Callable[[], Any]) -> int:
     return count(work).flops
-
-
-def _compiled(unet: Any, device: str) -> Any:
-    return torch.compile(unet, dynamic=False, fullgraph=True, mode="reduce-overhead" if device == "cuda" else None)
 
 
 def _vae(name: str, device: str) -> Any:

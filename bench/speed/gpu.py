@@ -157,7 +157,7 @@ def _suite(folder: Path, name: str, file: str, settings: Sequence[str], left: fl
 
 def _clips(folder: Path, model: str, device: str, precision: str, steps: int, left: float) -> str:
     """Whole clips, the ways in their order as long as there is time."""
-    began, found = time.monotonic(), []
+    began, found = time.monotonic(), list[dict[str, Any]]()
     for compiled, clips in WAYS:
         if found and time.monotonic() - began > left / 3:
             break
@@ -176,7 +176,7 @@ def _kernels(folder: Path, model: str, device: str, precision: str) -> str:
     """One step of our network, not compiled, under the profiler: the kernels by time."""
     cuda = device == "cuda"
     rung = RUNGS["guidance"]._replace(precision=precision)
-    with torch.inference_mode():
+    with torch.no_grad():
         made = rung.make(Bench(MODELS[model], device), rung)
         for _ in range(3):
             made.step()

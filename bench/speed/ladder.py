@@ -86,18 +86,17 @@ def climb(
     Raises:
         ValueError: the reference is not among them, or a rung stands after one that is not.
     """
-    missing = [rungs[name].after for name in names if rungs[name].after not in (None, *names)]
-    if REFERENCE not in names or missing:
-        raise ValueError(
-            f"a ladder has the rungs that its own stand on: add {', '.join({REFERENCE, *missing} - {None})}"
-        )
+    needed = {REFERENCE} | {after for name in names if (after := rungs[name].after) is not None}
+    missing = sorted(needed - {*names})
+    if missing:
+        raise ValueError(f"a ladder has the rungs that its own stand on: add {', '.join(missing)}")
     torch.backends.cudnn.allow_tf32 = False  # float32 means float32: its products are those of the yardstick
     torch.backends.cuda.matmul.allow_tf32 = False
     bench = Bench(model, device)
     results = {name: Result() for name in names}
     ready: dict[str, Runner] = {}
     expected: Tensor | None = None
-    with torch.inference_mode():
+    with torch.no_grad():
         for name in names:
             say(f"make {name}")
             try:
@@ -158,7 +157,9 @@ def prepare(bench: Bench, rung: Rung, expected: Tensor | None) -> tuple[Runner, 
         activations = max(0, grown - (made.weights if rung.peer else 0))
     else:
         activations = allocations(made.step)
-    flops, layers = _work(made.step)
+    # A compiled network of ours is counted as it was written: what replays a graph shows no operators.
+    written = rung.make(bench, rung._replace(compiled=False)).step if rung.compiled and not rung.peer else made.step
+    flops, layers = _work(written)
     calls = max(1, math.ceil(LEAST / usual))
     return Runner(rung, made.step, calls, flops, layers, cold, error, made.weights, activations), first
 
@@ -172,7 +173,7 @@ def errors(found: Tensor, expected: Tensor) -> tuple[float, float]:
 
 
 def _work(step: Step) -> tuple[int, int]:
-    """FLOPs of a step, and those outside attention's own products; compiled parts are counted as they were written."""
+    """FLOPs of a step, and those outside attention's own products; what torch.compile made is counted as written."""
     with torch.compiler.set_stance("force_eager"):
         work = count(step)
 
@@ -318,7 +319,7 @@ def ratio(slow: Sequence[float], fast: Sequence[float], factor: float | int = 1)
 
 
 def _per(amount: float, seconds: Number, unit: str) -> Number:
-    ends = (None, None)
+    ends: tuple[float, float] | tuple[None, None] = (None, None)
     if seconds.low is not None and seconds.high is not None:
         ends = (amount / seconds.high, amount / seconds.low)
     return Number(amount / seconds.value, unit, "higher", seconds.n, *ends)

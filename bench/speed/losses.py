@@ -4,7 +4,8 @@ Both are made in one process, batch by batch in turns: exactly (DDIM, float32, a
 are compared within each pair of batches, the videos as pairs of one prompt and one noise.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 from jaxtyping import UInt8
@@ -16,14 +17,29 @@ from bench.speed.approximations import APPROXIMATIONS, EXACT
 from bench.speed.ladder import ratio
 from bench.stats import Estimate, median_number
 from bench.worker import InvalidError, Job, Measured
+from vidrd.approximate import Reusing, fp8_linears
 from vidrd.data.shapes import TEST_SEEDS, caption, draw_scene
+from vidrd.denoiser import GuidedDenoiser
 
 
 def generator(name: str, values: Mapping[str, Value]) -> tuple[Generator, int]:
     """What makes videos in that way, and in how many steps."""
     chosen = APPROXIMATIONS[name]
     settings: dict[str, Value] = {**values, "precision": chosen.precision, "noise": "iid", "budget": 0}
-    return Generator(settings), max(1, round(chosen.steps * int(values["steps"])))
+    made, steps = Generator(settings), max(1, round(chosen.steps * int(values["steps"])))
+    pipe, plain, bind = made.pipe, made.pipe.schedule, made.pipe.denoiser
+    if chosen.fp8:
+        fp8_linears(pipe.unet)
+    if chosen.solver != "ddim":
+        pipe.schedule = lambda count: plain(count, chosen.solver)  # type: ignore[method-assign,misc,assignment]
+    if chosen.reuse_every > 1:
+
+        def reusing(prompts: Sequence[str], *, guidance: float) -> GuidedDenoiser:
+            bound = bind(prompts, guidance=guidance)
+            return replace(bound, unet=Reusing(bound.unet, chosen.reuse_every, steps))
+
+        pipe.denoiser = reusing  # type: ignore[method-assign,assignment]
+    return made, steps
 
 
 def run(job: Job) -> Measured:

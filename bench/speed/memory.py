@@ -30,7 +30,8 @@ def allocations(work: Callable[[], Any]) -> int:
 
 def _memory_events(found: profile) -> list[tuple[int, int]]:
     """(address, bytes) of each allocation, negative for what was freed, in order of time."""
-    tree = found.profiler.kineto_results.experimental_event_tree()
+    profiler: Any = found.profiler
+    tree = profiler.kineto_results.experimental_event_tree()
     events: list[tuple[int, int, int]] = []
     waiting = list(tree)
     while waiting:

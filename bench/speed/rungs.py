@@ -17,6 +17,7 @@ from bench.speed.models import DTYPES, Model
 from bench.speed.peers import peer
 from bench.speed.reference import Attend, plain, textbook
 from vidrd.denoiser import GuidedDenoiser
+from vidrd.fast import compiled
 
 Step = Callable[[], Tensor]  # one guided step of every clip: B C T H W
 
@@ -109,7 +110,7 @@ def _guided(bench: Bench, rung: Rung) -> Made:
     """Our network as the samplers call it."""
     unet = bench.unet(rung.precision)
     given = bench.model.inputs(bench.device, rung.clips).to(DTYPES[rung.precision])
-    call = torch.compile(unet, dynamic=False, fullgraph=True, mode=_mode(bench)) if rung.compiled else unet
+    call = compiled(unet) if rung.compiled else unet
     denoise = GuidedDenoiser(call, given.context, given.negative, bench.model.guidance, bench.model.frames)
     return Made(lambda: denoise(given.latents, given.timestep), bytes_of(unet))
 
@@ -131,10 +132,14 @@ RUNGS: dict[str, Rung] = {
     "sdpa": Rung(
         "attention by scaled_dot_product_attention", partial(_plain, F.scaled_dot_product_attention), after=REFERENCE
     ),
-    "layout": Rung("frames that never move in memory: our network, a call a branch", _branches, after="sdpa"),
+    "layout": Rung(
+        "our network: frames never move in memory, a clip's text is read once, short attention is written out; a call "
+        "for each branch", _branches, after="sdpa",
+    ),
     "guidance": Rung("both branches of guidance in one call", _guided, after="layout"),
     "compile": Rung(
-        "torch.compile, on a GPU with CUDA graphs", _guided, after="guidance", compiled=True,
+        "torch.compile: the whole network with its weights frozen in on a CPU, its blocks and a CUDA graph around the "
+        "step on a GPU", _guided, after="guidance", compiled=True,
     ),
     "bf16": Rung("weights and activations in bfloat16, not compiled", _guided, after="guidance", precision="bf16"),
     "bf16-compile": Rung("bfloat16, compiled", _guided, after="bf16", precision="bf16", compiled=True),

@@ -32,7 +32,8 @@ def run(job: Job) -> Measured:
             raise ValueError("a rung is timed with its whole ladder, and this job names none")
         return _believed(load(job.reference / LADDER)[str(values["rung"])])
     device = str(values["device"])
-    names = [name for name, rung in RUNGS.items() if cannot(rung, device) is None]
+    compiled = bool(values["compiled"])
+    names = [name for name, rung in RUNGS.items() if cannot(rung, device, compiled=compiled) is None]
     rounds = Rounds(int(values["rounds"]), float(values["seconds"]))
     results = climb(MODELS[str(values["model"])], device, names, rounds, seed=int(values["seed"]))
     save(job.folder / LADDER, results)

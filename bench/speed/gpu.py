@@ -102,11 +102,14 @@ def _parts(folder: Path, model: str, device: str, steps: int, rounds: int, frame
 
     lengths = ",".join(map(str, frames))
     precision = "fp32" if quick else "bf16"
-    on = f"device={device}"
+    on, compiled = f"device={device}", f"compiled={not quick}"
     return [
         Part(
             "speed", 0 if quick else 150,
-            suite("speed", "speed.json", f"model={model}", on, f"rounds={rounds}", f"seconds={5 if quick else 60}"),
+            suite(
+                "speed", "speed.json", f"model={model}", on, compiled, f"rounds={rounds}",
+                f"seconds={5 if quick else 60}",
+            ),
         ),
         Part("clips", 0 if quick else 60, lambda left: _clips(folder, model, device, precision, steps, left)),
         Part("kernels", 0 if quick else 20, lambda left: _kernels(folder, model, device, precision)),
@@ -119,7 +122,7 @@ def _parts(folder: Path, model: str, device: str, steps: int, rounds: int, frame
         ),
         Part(
             "pocket", 0 if quick else 60,
-            suite("speed", "speed-pocket.json", "model=pocket", on, f"rounds={rounds}", "seconds=20"),
+            suite("speed", "speed-pocket.json", "model=pocket", on, compiled, f"rounds={rounds}", "seconds=20"),
         ),
     ]  # fmt: skip
 

@@ -17,7 +17,7 @@ from bench.speed.models import DTYPES, Model
 from bench.speed.peers import peer
 from bench.speed.reference import Attend, plain, textbook
 from vidrd.denoiser import GuidedDenoiser
-from vidrd.fast import compiled
+from vidrd.fast import compiled as compile_unet
 
 Step = Callable[[], Tensor]  # one guided step of every clip: B C T H W
 
@@ -110,7 +110,7 @@ def _guided(bench: Bench, rung: Rung) -> Made:
     """Our network as the samplers call it."""
     unet = bench.unet(rung.precision)
     given = bench.model.inputs(bench.device, rung.clips).to(DTYPES[rung.precision])
-    call = compiled(unet) if rung.compiled else unet
+    call = compile_unet(unet) if rung.compiled else unet
     denoise = GuidedDenoiser(call, given.context, given.negative, bench.model.guidance, bench.model.frames)
     return Made(lambda: denoise(given.latents, given.timestep), bytes_of(unet))
 
@@ -162,10 +162,12 @@ RUNGS: dict[str, Rung] = {
 }  # fmt: skip
 
 
-def cannot(rung: Rung, device: str) -> str | None:
-    """Why the rung does not exist on the device, or None."""
+def cannot(rung: Rung, device: str, *, compiled: bool = True) -> str | None:
+    """Why the rung is not measured on the device, or None; without `compiled` nothing is compiled."""
     if device not in rung.on:
         return f"it is meant for {' and '.join(rung.on)}"
+    if rung.compiled and not compiled:
+        return "nothing is compiled here: compiled=True does"
     if rung.compiled and device == "cpu" and not any(map(shutil.which, ("c++", "g++", "clang++"))):
         return "no C++ compiler was found, which torch.compile needs on a CPU"
     return None

@@ -77,7 +77,7 @@ def skip(values: Values) -> str | None:
         return "no CUDA device was found"
     if values["model"] == "full" and device == "cpu":
         return "7.6 TFLOP a step are minutes on a CPU, and its ladder some hours: take a GPU, or model=sd-106m"
-    return cannot(RUNGS[str(values["rung"])], device)
+    return cannot(RUNGS[str(values["rung"])], device, compiled=bool(values["compiled"]))
 
 
 def cost(values: Values) -> float:
@@ -92,6 +92,7 @@ SPEED_SUITE = Suite(
     axes={"model": ("pocket", "sd-106m", "full"), "rung": tuple(RUNGS)},
     fixed={
         "device": "auto",
+        "compiled": True,  # False leaves the rungs out that take a compiler, and its minutes
         "rounds": 12,  # at most; every rung has its turn in each
         "seconds": 200,  # after which no round begins, once there were 6
         "seed": 0,  # of the order of turns
@@ -99,7 +100,12 @@ SPEED_SUITE = Suite(
     measures=MEASURES,
     group="model",
     files=("weights/pocket/unet",),
-    allowed={"model": tuple(MODELS), "rung": tuple(RUNGS), "device": ("auto", "cpu", "cuda")},
+    allowed={
+        "model": tuple(MODELS),
+        "rung": tuple(RUNGS),
+        "device": ("auto", "cpu", "cuda"),
+        "compiled": (True, False),
+    },
     least={"rounds": 2, "seconds": 1},
     settle=settle,
     reference=reference,

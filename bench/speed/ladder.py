@@ -27,7 +27,7 @@ from bench.stats import Estimate, median_number, trimmed_mean
 from bench.worker import InvalidError
 
 LEAST = 0.05  # seconds of a sample: shorter steps are repeated until they last so long
-WARM = 2  # samples before the first that counts
+SHORT = 1.0  # seconds: a step below is run more often before it counts
 # Largest error of an output, of the reference's largest value: float32's rounding, and what is no rounding any more
 # (guidance multiplies the difference of two answers, and its error, by 10).
 TOLERANCES = {"fp32": 1e-4, "bf16": 0.3}
@@ -138,8 +138,6 @@ def prepare(bench: Bench, rung: Rung, expected: Tensor | None) -> tuple[Runner, 
     output = made.step()
     _wait(device)
     cold = perf_counter() - began
-    if not rung.compiled and not rung.peer:  # a first call is no measure of the others
-        made.step()
     error = None
     first = output[:1].float().clone()
     if not rung.peer:
@@ -151,7 +149,9 @@ def prepare(bench: Bench, rung: Rung, expected: Tensor | None) -> tuple[Runner, 
             )
     elif not bool(torch.isfinite(first).all()):
         raise InvalidError("its output is not finite")
-    usual = min(_timed(made.step, 1, device) for _ in range(WARM))
+    usual = _timed(made.step, 1, device)
+    if usual < SHORT:
+        usual = min(usual, *(_timed(made.step, 1, device) for _ in range(2)))
     if device == "cuda":
         grown = torch.cuda.max_memory_allocated() - before
         activations = max(0, grown - (made.weights if rung.peer else 0))

@@ -31,7 +31,7 @@ def generator(name: str, values: Mapping[str, Value]) -> tuple[Generator, int]:
     if chosen.fp8:
         fp8_linears(pipe.unet)
     if chosen.solver != "ddim":
-        pipe.schedule = lambda count: plain(count, chosen.solver)  # type: ignore[method-assign,misc,assignment]
+        pipe.schedule = lambda count: plain(count, chosen.solver)  # type: ignore[method-assign,assignment]
     if chosen.reuse_every > 1:
 
         def reusing(prompts: Sequence[str], *, guidance: float) -> GuidedDenoiser:

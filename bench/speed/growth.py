@@ -25,7 +25,7 @@ from bench.suite import Measure, Values
 from bench.worker import Job, Measured
 from vidrd.denoiser import GuidedDenoiser
 from vidrd.models.unet import UNet3DConditionModel
-from vidrd.sampling import Request
+from vidrd.sampling import Plan, Request
 from vidrd.schedule import Schedule
 
 SCHEDULER = {  # Stable Diffusion's
@@ -97,16 +97,22 @@ def request_of(values: Values) -> Request:
     return Request(int(values["frames"]), model.frames, (channels, model.side, model.side), seeds=(0,))
 
 
-def planned(values: Values) -> tuple[float, float]:
-    """Bytes that the plan of the cell foretells, and those that the network's call for one clip holds.
-
-    The first is the call for the longest stretch that is denoised together, and the video's latents twice.
+def plan_of(values: Values) -> Plan:
+    """What the cell's method will do.
 
     Raises:
         ValueError: the method cannot make such a video.
     """
-    method, request = METHODS[str(values["method"])], request_of(values)
-    plan = method.plan(request, int(values["steps"]), method.options(int(values["overlap"])))
+    method = METHODS[str(values["method"])]
+    return method.plan(request_of(values), int(values["steps"]), method.options(int(values["overlap"])))
+
+
+def planned(values: Values) -> tuple[float, float]:
+    """Bytes that the plan of the cell foretells, and those that the network's call for one clip holds.
+
+    The first is the call for the longest stretch that is denoised together, and the video's latents twice.
+    """
+    plan, request = plan_of(values), request_of(values)
     longest = max(stop - start for start, stop in plan.windows)
     name, precision = str(values["model"]), str(values["precision"])
     return (

@@ -6,7 +6,7 @@ import torch
 
 from bench.methods import METHODS
 from bench.record import Value
-from bench.speed.growth import GROWTH_MEASURES, planned
+from bench.speed.growth import GROWTH_MEASURES, plan_of
 from bench.speed.models import DTYPES, MODELS
 from bench.speed.rungs import REFERENCE, RUNGS, cannot
 from bench.suite import Measure, Suite, Values
@@ -128,7 +128,7 @@ def skip_growth(values: Values) -> str | None:
     if values["model"] in ("full", "sd-106m") and device == "cpu":
         return "hundreds of TFLOP are hours on a CPU: take a GPU, or model=pocket"
     try:
-        planned(values)
+        plan_of(values)
     except ValueError as error:
         return str(error)
     return None

@@ -93,8 +93,9 @@ def ucf101(session: nox.Session) -> None:
 
 @nox.session
 def gpu(session: nox.Session) -> None:
-    """Everything that needs a CUDA device, in one call: the gpu tests, then the smoke suite in fp16 and bf16."""
+    """Everything that needs a CUDA device, in one call: the gpu tests, the smoke suite in fp16 and bf16, all speeds."""
     install(session, "test")
     session.run("pytest", "-m", "gpu", *session.posargs)
     settings = ["--set", "device=cuda", "--set", "precision=fp16,bf16"]
     session.run("python", "-m", "bench", "run", "--suite", "smoke", *settings)
+    session.run("python", "-m", "bench.speed.gpu")

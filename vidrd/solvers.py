@@ -6,7 +6,7 @@ Their videos are others than DDIM's at any number of steps, so their numbers nev
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from diffusers import DPMSolverMultistepScheduler, UniPCMultistepScheduler
@@ -15,6 +15,7 @@ from torch import Tensor
 
 from vidrd.schedule import Schedule, Solver
 
+SolverName = Literal["ddim", "dpmsolver++", "unipc"]
 MULTISTEP: dict[str, tuple[Any, dict[str, Any]]] = {
     "dpmsolver++": (DPMSolverMultistepScheduler, {"algorithm_type": "dpmsolver++", "solver_order": 2}),  # 2211.01095
     "unipc": (UniPCMultistepScheduler, {"solver_type": "bh2", "solver_order": 2}),  # arXiv 2302.04867

@@ -74,12 +74,12 @@ class Run:
         about: dict[str, dict[str, object]] = {}
         sides = {} if shard else self.real_sides(real, networks)
         sets: dict[str, Generation | None] = {each.method: each for each in made}
-        for name, each in (sets or {self.name(): None}).items():
-            if each is not None and shard:
-                sources = made_sources(each, share(shard, each.plan.blocks))
-            elif each is not None:
-                about[name] = self.account(each, each.collect())
-                sources = made_sources(each)
+        for name, of in (sets or {self.name(): None}).items():
+            if of is not None and shard:
+                sources = made_sources(of, share(shard, of.plan.blocks))
+            elif of is not None:
+                about[name] = self.account(of, of.collect())
+                sources = made_sources(of)
             else:
                 sources = self.given()
                 about[name] = {"videos": str(self.videos), "n": len(sources)}

@@ -5,7 +5,7 @@ import shutil
 import sys
 import urllib.error
 import urllib.request
-from collections.abc import Mapping
+from email.message import Message
 from http.client import HTTPException, HTTPResponse
 from pathlib import Path
 from typing import BinaryIO
@@ -122,7 +122,7 @@ def _check_room(folder: Path, ahead: int) -> None:
         raise ValueError(f"{ahead / 1e9:.1f} GB are to come and {folder} has {free / 1e9:.1f} GB free: make room")
 
 
-def _of(headers: Mapping[str, str]) -> str:
+def _of(headers: Message) -> str:
     """What tells this version of the file from others: a strong ETag, else its date."""
     tag = headers.get("ETag") or ""
     return tag if tag and not tag.startswith("W/") else headers.get("Last-Modified") or ""

@@ -142,10 +142,10 @@ def weights(
     """
     if json_ is not None and not json_.absolute().parent.is_dir():
         raise ValueError(f"--json {json_}: the folder {json_.parent} does not exist, make it first")
-    for needed in named(fetch_):
+    for needed in named(fetch_, NEEDED):
         found = fetch(needed, weights)
         print(f"{weights / needed.file}: {found.state}, {_bytes(found.size)}", flush=True)
-    every = [*examine(weights), examine_data_set(ucf101)]
+    every = [*examine(weights, NEEDED), examine_data_set(ucf101)]
     shown = [
         (each.needed.file, each.state, _bytes(each.size or each.needed.size), each.needed.serves, each.remark)
         for each in every
@@ -180,7 +180,7 @@ class Found:
     size: int | None = None  # bytes there
 
 
-def examine(folder: Path, needed: Iterable[Needed] = NEEDED) -> list[Found]:
+def examine(folder: Path, needed: Iterable[Needed]) -> list[Found]:
     """Look for every file and compare its size and checksum, hashing what is there."""
     remembered = _remembered(folder)
     return [_examine(folder / each.file, each, remembered.get(each.file)) for each in needed]
@@ -242,7 +242,7 @@ def fault_of(path: Path, needed: Needed) -> str:
     return told
 
 
-def named(names: Iterable[str], needed: tuple[Needed, ...] = NEEDED) -> list[Needed]:
+def named(names: Iterable[str], needed: tuple[Needed, ...]) -> list[Needed]:
     """Files by name, by folder ("vae_finetuned"), or "all" that can be fetched.
 
     Raises:

@@ -43,9 +43,7 @@ class Sampling:
 
     split: Literal["given", "train", "test", "train+test"]  # of UCF-101; "given" = whatever the user passes
     order: Literal["given", "name", "shuffled"]  # the first n videos (or clips, for start "every") in this order
-    start: Literal[
-        "first", "centre", "random", "every"
-    ]  # of a clip in its video; "every" = each window is one clip
+    start: Literal["first", "centre", "random", "every"]  # of a clip in its video; "every" = each window is one clip
     n: int | None  # clips; None = all
     short: Literal["refuse", "discard"] = "refuse"  # videos shorter than frames * stride
     repeat: bool = False  # go through the set again until n clips are there

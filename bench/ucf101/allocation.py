@@ -19,7 +19,7 @@ class Item(NamedTuple):
     """One video to be made. All randomness of it is a function of the run and these two."""
 
     prompt: str  # id
-    index: int  # which sample of that prompt, from 0
+    sample: int  # which one of that prompt, from 0
 
 
 @dataclass(frozen=True)
@@ -91,7 +91,7 @@ def allocate(
 def manifest(chosen: Rule, items: Sequence[Item]) -> dict[str, object]:
     """What says how many videos of which prompt there are, with a hash of the whole list."""
     told = {name: value for name, value in asdict(chosen).items() if value not in (None, (), "")}
-    lines = "".join(f"{item.prompt}\t{item.index}\n" for item in items)
+    lines = "".join(f"{item.prompt}\t{item.sample}\n" for item in items)
     return {**told, "items": len(items), "items_sha256": hashlib.sha256(lines.encode()).hexdigest()}
 
 

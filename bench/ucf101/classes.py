@@ -6,9 +6,10 @@ its test half, so a table of 101 x 25 counts holds the seven official list files
 
 import csv
 from collections.abc import Mapping
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Final, Literal, NamedTuple
+from typing import Final, Literal
 
 Half = Literal["train", "test", "all"]
 
@@ -29,7 +30,8 @@ LIST_SHA256: Final = {
 }
 
 
-class Class(NamedTuple):
+@dataclass(frozen=True)
+class Class:
     """One of the 101 actions."""
 
     index: int  # 0 to 100; the lists count from 1

@@ -133,8 +133,8 @@ def _of_classes(rows: Sequence[tuple[str | None, str]]) -> tuple[list[Prompt], s
             prompts.append(Prompt(f"{name}-{turn[name]}" if name in several else name, name, said))
         return prompts, ""
     if len(rows) == len(order):
-        pairs = zip(order, rows, strict=True)
-        return [Prompt(name, name, said) for name, (_, said) in pairs], ", its 101 lines in the order of classInd.txt"
+        in_order = [Prompt(name, name, said) for name, (_, said) in zip(order, rows, strict=True)]
+        return in_order, ", its 101 lines in the order of classInd.txt"
     return [Prompt(f"p{number:05d}", None, said) for number, (_, said) in enumerate(rows)], ", without classes"
 
 

@@ -232,6 +232,8 @@ def _write_tokenizer(folder: Path) -> int:
     (folder / "merges.txt").write_text(f"#version: 0.2\n{pairs}", encoding="utf-8")
     about = {"model_max_length": LENGTH, "tokenizer_class": "CLIPTokenizer", "pad_token": END}
     (folder / "tokenizer_config.json").write_text(json.dumps(about))
+    special = {"bos_token": START, "eos_token": END, "unk_token": END, "pad_token": END}
+    (folder / "special_tokens_map.json").write_text(json.dumps(special))
     return len(vocabulary)
 
 

@@ -32,7 +32,10 @@ def state_dict(tensors: Mapping[str, Tensor]) -> "OrderedDict[str, Tensor]":
 def write_npz(path: Path, tensors: Mapping[str, Tensor], *, compressed: bool = False) -> Path:
     """As Chainer's serializer writes C3D."""
     arrays = {C3D_CHAINER[name]: tensor.numpy() for name, tensor in tensors.items()}
-    (np.savez_compressed if compressed else np.savez)(path, **arrays)
+    if compressed:
+        np.savez_compressed(path, allow_pickle=False, **arrays)
+    else:
+        np.savez(path, allow_pickle=False, **arrays)
     return path
 
 
@@ -54,7 +57,7 @@ def write_program(path: Path, tensors: Mapping[str, Tensor]) -> Path:
     root = Program()
     for name, tensor in tensors.items():
         *modules, last = I3D_HASSONY2[name].split(".")
-        node = root
+        node: nn.Module = root
         for module in modules:
             if module not in dict(node.named_children()):
                 node.add_module(module, Branch())

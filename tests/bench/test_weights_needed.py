@@ -1,4 +1,4 @@
-"""Files of the full run are listed, fetched over http, continued, verified and never overwritten; no network is used."""
+"""Files of the full run are listed, fetched, continued, verified and never overwritten; no network is used."""
 
 import hashlib
 import json
@@ -123,7 +123,11 @@ def test_a_file_that_changed_meanwhile_is_begun_again(server, tmp_path):
 
 
 @pytest.mark.parametrize("path", ["/file", "/whole"])
-@pytest.mark.parametrize(("part", "tag"), [(CONTENT, '"v1"'), (CONTENT + b"more", '"v1"'), (CONTENT[:99], "")])
+@pytest.mark.parametrize(
+    ("part", "tag"),
+    [(CONTENT, '"v1"'), (CONTENT + b"more", '"v1"'), (CONTENT[:99], "")],
+    ids=["whole", "longer", "of nobody"],
+)
 def test_parts_of_every_length_end_as_the_whole_file(server, tmp_path, path, part, tag):
     server.tag = tag
     target = tmp_path / "file.bin"
@@ -169,7 +173,7 @@ def test_a_file_without_a_checksum_is_held_to_what_was_first_fetched(server, tmp
         file.write(b"x")
     found = examine(tmp_path, [one])[0]
     assert (found.state, found.remark) == ("wrong", "its bytes are not those that were first fetched")
-    with pytest.raises(ValueError, match="is there but its bytes .*: move it away"):
+    with pytest.raises(ValueError, match=r"is there but its bytes .*: move it away"):
         fetch(one, tmp_path)
     (tmp_path / "fetched.json").unlink()
     assert examine(tmp_path, [one])[0].state == "here"
@@ -195,17 +199,17 @@ def test_what_is_here_is_compared(tmp_path, content, more, state, remark):
 
 
 def test_names_are_files_folders_or_all():
-    assert [each.file for each in named(["rgb_scratch"])] == [
+    assert [each.file for each in named(["rgb_scratch"], NEEDED)] == [
         "rgb_scratch/model.ckpt.index", "rgb_scratch/model.ckpt.data-00000-of-00001",
     ]  # fmt: skip
-    assert named(["mean2.npz", "mean2.npz"]) == [each for each in NEEDED if each.file == "mean2.npz"]
-    assert all(each.urls for each in named(["all"]))
+    assert named(["mean2.npz", "mean2.npz"], NEEDED) == [each for each in NEEDED if each.file == "mean2.npz"]
+    assert all(each.urls for each in named(["all"], NEEDED))
     with pytest.raises(ValueError, match=r"no file 'mean.npz' is needed: did you mean 'mean2.npz'"):
-        named(["mean.npz"])
+        named(["mean.npz"], NEEDED)
     with pytest.raises(ValueError, match=r"vae_finetuned/config\.json cannot be fetched: .*drive\.google"):
-        named(["vae_finetuned"])
+        named(["vae_finetuned"], NEEDED)
     with pytest.raises(ValueError, match=r"UCF-101 is not fetched here: .*unrar"):
-        named(["UCF-101"])
+        named(["UCF-101"], NEEDED)
 
 
 def test_the_list_is_whole_and_unambiguous():
@@ -230,9 +234,8 @@ def bench(monkeypatch, tmp_path, capsys):
 
 
 def test_the_command_lists_fetches_and_tells_what_is_wrong(bench, server, tmp_path, monkeypatch):
-    changed = tuple(
-        replace(each, urls=(f"{server.url}/file",)) if each.file == "mean2.npz" else each for each in NEEDED
-    )
+    here = (f"{server.url}/file",)
+    changed = tuple(replace(each, urls=here) if each.file == "mean2.npz" else each for each in NEEDED)
     monkeypatch.setattr(weights_needed, "NEEDED", changed)
     code, out, _ = bench("--fetch", "mean2.npz", "--json", "list.json")
     assert code == 0

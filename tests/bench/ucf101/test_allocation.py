@@ -46,7 +46,7 @@ def test_vidrd_10k_follows_the_training_videos():
     assert (min(found.values()), max(found.values())) == (75, 127)
     official = class_counts(1, "train")
     assert all(abs(found[name] - 10_000 * videos / 9537) < 1 for name, videos in official.items())
-    assert [index for name, index in items if name == "YoYo"] == list(range(found["YoYo"]))
+    assert [sample for prompt, sample in items if prompt == "YoYo"] == list(range(found["YoYo"]))
     assert len(set(items)) == 10_000
 
 

@@ -18,7 +18,9 @@ from bench.ucf101.standin import (
     make_metric_weights,
     make_model,
     make_released,
+    make_weights,
 )
+from bench.weights_needed import NEEDED, examine
 from metrics.c3d import load_c3d, read_mean
 from metrics.i3d import load_i3d
 from vidrd.checkpoints import load_pipeline
@@ -105,8 +107,8 @@ def test_released_files_become_a_pipeline_that_reads_our_prompts_whole(tmp_path,
     assert not caplog.records
 
 
-def test_every_file_of_i3d_holds_the_same_tensors(tmp_path):
-    files = [name for name, network in METRIC_FILES.items() if network == "i3d"]
+def test_both_files_of_i3d_hold_the_same_tensors(tmp_path):
+    files = ["i3d_torchscript.pt", "i3d_pretrained_400.pt"]
     make_metric_weights(tmp_path, only=files)
     assert len({load_i3d(tmp_path / name, "styleganv").digest for name in files}) == 1
     with pytest.raises(ValueError, match=r"c3d\.pickle is none of the metrics' files"):
@@ -114,7 +116,14 @@ def test_every_file_of_i3d_holds_the_same_tensors(tmp_path):
 
 
 @pytest.mark.slow
-def test_c3d_and_its_mean_clip_load(tmp_path):
-    make_metric_weights(tmp_path, only=["conv3d_deepnetA_ucf.npz", "mean2.npz"])
+def test_every_file_that_the_full_run_needs_is_made_and_loads(tmp_path):
+    make_weights(tmp_path)
+    states = {each.needed.file: each.state for each in examine(tmp_path, NEEDED) if each.state != "here"}
+    # Of the files with published checksums the stand-ins differ; what no score needs is not made.
+    assert states == dict.fromkeys(
+        ["i3d_torchscript.pt", "i3d_pretrained_400.pt", "rgb_scratch/model.ckpt.data-00000-of-00001"], "wrong"
+    ) | dict.fromkeys(["c3d_ucf101.pt"], "missing")
+    files = [name for name, network in METRIC_FILES.items() if network == "i3d"]
+    assert len({load_i3d(tmp_path / name, "styleganv").digest for name in files}) == 1
     assert read_mean(tmp_path / "mean2.npz").shape == (3, 16, 128, 171)
     assert load_c3d(tmp_path, "styleganv").digest

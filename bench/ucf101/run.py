@@ -73,13 +73,13 @@ class Run:
         results: dict[str, dict[str, Result]] = {}
         about: dict[str, dict[str, object]] = {}
         sides = {} if shard else self.real_sides(real, networks)
-        sets: dict[str, Generation | None] = {each.method: each for each in made}
-        for name, of in (sets or {self.name(): None}).items():
-            if of is not None and shard:
-                sources = made_sources(of, share(shard, of.plan.blocks))
-            elif of is not None:
-                about[name] = self.account(of, of.collect())
-                sources = made_sources(of)
+        sets: dict[str, Generation | None] = {job.method: job for job in made}
+        for name, own in (sets or {self.name(): None}).items():
+            if own is not None and shard:
+                sources = made_sources(own, share(shard, own.plan.blocks))
+            elif own is not None:
+                about[name] = self.account(own, own.collect())
+                sources = made_sources(own)
             else:
                 sources = self.given()
                 about[name] = {"videos": str(self.videos), "n": len(sources)}

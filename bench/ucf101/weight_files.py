@@ -93,8 +93,8 @@ def write_checkpoint(
         shard = number % shards
         entries[name] = entry(array.shape, shard, len(data[shard]), octets)
         data[shard] += octets
-    for shard, octets in enumerate(data):
-        Path(f"{prefix}.data-{shard:05d}-of-{shards:05d}").write_bytes(octets)
+    for shard, content in enumerate(data):
+        Path(f"{prefix}.data-{shard:05d}-of-{shards:05d}").write_bytes(content)
     header = field(1, shards) + field(3, field(1, 1))
     index = Path(f"{prefix}.index")
     index.write_bytes(table({"": header, **entries}))

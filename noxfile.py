@@ -5,6 +5,7 @@ torch, `nox --no-venv -s bench` uses the Python that runs nox and installs nothi
 """
 
 import json
+import os
 from pathlib import Path
 
 import nox
@@ -25,9 +26,10 @@ def install(session: nox.Session, *groups: str) -> None:
 
 @nox.session
 def tests(session: nox.Session) -> None:
-    """The CPU tests, shapes checked at run time: nox -s tests -- tests/metrics -k jitter"""
+    """The CPU tests, shapes checked at run time: nox -s tests -- tests/metrics -k jitter; a debugger needs -n 0."""
     install(session, "test")
-    session.run("pytest", *session.posargs)
+    threads = {"OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", "1")}  # a process per core, so a thread per process
+    session.run("pytest", "-n", "auto", "--maxprocesses", "8", *session.posargs, env=threads)
 
 
 @nox.session
@@ -91,8 +93,9 @@ def ucf101(session: nox.Session) -> None:
 
 @nox.session
 def gpu(session: nox.Session) -> None:
-    """Everything that needs a CUDA device, in one call: the gpu tests, then the smoke suite in fp16 and bf16."""
+    """Everything that needs a CUDA device, in one call: the gpu tests, the smoke suite in fp16 and bf16, all speeds."""
     install(session, "test")
     session.run("pytest", "-m", "gpu", *session.posargs)
     settings = ["--set", "device=cuda", "--set", "precision=fp16,bf16"]
     session.run("python", "-m", "bench", "run", "--suite", "smoke", *settings)
+    session.run("python", "-m", "bench.speed.gpu")

@@ -12,6 +12,7 @@ Every verdict says its margin and the smallest effect that it could have seen.
 import math
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from typing import Any, Literal, NamedTuple, TypeAlias
 
 from bench.record import Better
@@ -177,6 +178,7 @@ def count(
         side = "base and head" if base is None and head is None else "the base" if base is None else "the head"
         return Finding(cell, measure, "INVALID", f"{side} gave no number", unit, base, head, margin=tolerance)
     change = head / base - 1 if base else float(head > 0)
+    verdict: Verdict
     if head > base * (1 + tolerance):
         verdict, reason = "FAIL", f"{head:,g} after {base:,g}, at most {base * (1 + tolerance):,g} is allowed"
     else:
@@ -193,16 +195,14 @@ def equal_output(cell: str, error: float | None, *, tolerance: float, may_change
     """
     if error is None:
         return Finding(cell, "output", "INVALID", "base and head gave outputs of different shapes", margin=tolerance)
-    given = {"head": error, "margin": tolerance, "detectable": tolerance}
+    compared = partial(Finding, cell, "output", head=error, margin=tolerance, detectable=tolerance)
     if math.isnan(error):
         return Finding(cell, "output", "FAIL", "an output is not finite", margin=tolerance)
     if error <= tolerance:
-        return Finding(cell, "output", "PASS", "equal bits" if error == 0 else "equal within rounding", **given)
+        return compared(verdict="PASS", reason="equal bits" if error == 0 else "equal within rounding")
     if may_change:
-        return Finding(cell, "output", "PASS", f"changed by {error:.2g}, as announced: quality decides", **given)
-    return Finding(
-        cell, "output", "FAIL", f"changed by {error:.2g}: if that is meant, say so (--outputs may-change)", **given
-    )
+        return compared(verdict="PASS", reason=f"changed by {error:.2g}, as announced: quality decides")
+    return compared(verdict="FAIL", reason=f"changed by {error:.2g}: if that is meant, say so (--outputs may-change)")
 
 
 def not_worse(
@@ -239,10 +239,10 @@ def not_worse(
         "INCONCLUSIVE": f"worse by {low:.3g} to {high:.3g}, {margin:.3g} is allowed: "
         f"some {samples_needed(n, difference.error, margin, alpha=alpha)} videos would tell, {n} were made",
     }
-    ends = sorted((sign * low, sign * high))
+    lower, upper = sorted((sign * low, sign * high))
     return Finding(
         cell, measure, verdict, told[verdict], unit, base, None if base is None else base + difference.mean,
-        difference.mean, *ends, margin, minimum_detectable(margin, difference.error, alpha=alpha), None, n,
+        difference.mean, lower, upper, margin, minimum_detectable(margin, difference.error, alpha=alpha), None, n,
     )  # fmt: skip
 
 

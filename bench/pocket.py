@@ -6,8 +6,9 @@ that the judges see. Prompt i and the noise of video i are the same in every cel
 
 import copy
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from time import perf_counter
 from typing import NamedTuple
@@ -18,37 +19,29 @@ from jaxtyping import Float, Int, UInt8
 
 from bench.asked import STAGES, Asked, shares
 from bench.fair import most_steps, seconds_line
+from bench.judged import REFERENCE, judge, judged
 from bench.measure.clock import Stopwatch
-from bench.measure.machine import ROOT
 from bench.measure.memory import allocator_peaks, process_peak
 from bench.measure.warmup import until_flat
 from bench.methods import METHODS, options_of, with_noise
 from bench.passes import Around, gpu_passes
-from bench.places import Real, by_place
 from bench.record import Number, Value
 from bench.stats import median_number
 from bench.suites import MEASURES, steps_of
 from bench.worker import InvalidError, Job, Measured
 from metrics.features import extract
 from metrics.frames import windows
-from metrics.fvd import frechet_score, matched_frechet_score
-from metrics.inception_score import score_of_logits
-from metrics.jitter import cycling, duplicates, flicker, jitter, motion, seam_ratio
-from metrics.pocket import MIN_FRAMES, load_judge
-from metrics.score import Score
-from metrics.statistics import mean_score
+from metrics.pocket import MIN_FRAMES
 from vidrd.checkpoints import load_pipeline
-from vidrd.data.shapes import ATTRIBUTES, TEST_SEEDS, Scene, caption, draw_scene, labels, render
+from vidrd.data.shapes import ATTRIBUTES, TEST_SEEDS, Scene, caption, draw_scene, render
 from vidrd.denoiser import Denoiser, GuidedDenoiser, WindowedDenoiser
 from vidrd.sampling import Event, Request, Seam
 from vidrd.video import write_video
 
-JUDGES = ROOT / "weights" / "pocket-judges"
-REFERENCE = "real.npz"  # what a reference cell leaves for the others
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 KEPT = 4  # videos of a cell that stay on the disk
 WARM_UP_STEPS = 2
-WARM_UP = {"least": 2, "window": 2, "spread": 0.2, "most": 6}  # of calls so short that little noise shows much
+warmed_up = partial(until_flat, least=2, window=2, spread=0.2, most=6)  # calls so short that little noise shows much
 
 
 def run(job: Job) -> Measured:
@@ -89,21 +82,23 @@ def _real(job: Job) -> Measured:
     frames, videos = int(job.values["frames"]), int(job.values["videos"])
     scenes = _scenes(videos)
     shown = render(scenes, frames)
-    _keep(job, shown, [])
+    _keep(job, shown, ())
     compared = _compared(scenes, int(job.values["real_videos"]), str(job.values["real_captions"]))
     cut, source = windows(render(compared, frames), int(job.values["window"]))
-    judge = load_judge(JUDGES / "i3d.safetensors", device=str(job.values["device"]))
+    seeing = judge("i3d", job)
     clip = int(job.values["clip"])
     clips: dict[str, np.ndarray] = {}
     if clip >= MIN_FRAMES:
         short, clips["clip_source"] = windows(render(compared, max(frames, clip)), clip)
-        clips["clip_embedding"] = extract(judge, short).embedding
-    np.savez(job.folder / REFERENCE, embedding=extract(judge, cut).embedding, source=source, **clips)
+        clips["clip_embedding"] = extract(seeing, short).embedding
+    embedding = extract(seeing, cut).embedding
+    np.savez(job.folder / REFERENCE, allow_pickle=False, embedding=embedding, source=source, **clips)
     seams = list(range(clip, frames, clip))
-    numbers, absent = _judged(shown, scenes, seams, "these videos are no longer than a clip", job, job.folder)
+    found = judged(shown, scenes, seams, "these videos are no longer than a clip", job, job.folder)
     return Measured(
-        numbers=numbers,
-        absent=absent | dict.fromkeys(_costs(), "real video is not generated"),
+        numbers=found.numbers,
+        samples=found.samples,
+        absent=found.absent | dict.fromkeys(_costs(), "real video is not generated"),
         facts={"prompts": "\n".join(map(caption, scenes))},
     )
 
@@ -121,9 +116,10 @@ def _still(job: Job) -> Measured:
     """Real video whose first frame is held: what a model that paints but does not move would reach."""
     scenes = _scenes(int(job.values["videos"]))
     shown = render(scenes, int(job.values["frames"]), step=0)
-    _keep(job, shown, [])
-    numbers, absent = _judged(shown, scenes, [], "still video is one clip", job, _reference(job))
-    return Measured(numbers=numbers, absent=absent | dict.fromkeys(_costs(), "still video is not generated"))
+    _keep(job, shown, ())
+    found = judged(shown, scenes, [], "still video is one clip", job, _reference(job))
+    absent = found.absent | dict.fromkeys(_costs(), "still video is not generated")
+    return Measured(numbers=found.numbers, samples=found.samples, absent=absent)
 
 
 def _reference(job: Job) -> Path:
@@ -226,7 +222,7 @@ def _generated(job: Job) -> Measured:
         steps = generator.steps_as_long_as("independent", steps, prompts[:batch])
     print("warm up", flush=True)
     fewer = min(WARM_UP_STEPS, steps)
-    warm_up = until_flat(lambda: generator.make(prompts[:batch], 0, fewer)[1].seconds["total"], **WARM_UP)
+    warm_up = warmed_up(lambda: generator.make(prompts[:batch], 0, fewer)[1].seconds["total"])
     if device == "cuda":
         torch.cuda.reset_peak_memory_stats()
     generator.asked.clear()
@@ -239,10 +235,10 @@ def _generated(job: Job) -> Measured:
 
     print("judge", flush=True)
     seams = costs[0].seams
-    places = [seam.frame for seam in seams]
-    _keep(job, made, places)
+    _keep(job, made, seams)
     no_seams = f"{values['method']} has no seams, it makes the whole video in one window"
-    numbers, absent = _judged(made, scenes, places, no_seams, job, reference)
+    found = judged(made, scenes, [seam.frame for seam in seams], no_seams, job, reference)
+    numbers, absent = dict(found.numbers), dict(found.absent)
     samples, times = _times(costs, batch * generator.frames)
     numbers |= times
     numbers["steps"] = Number(float(steps))
@@ -258,11 +254,18 @@ def _generated(job: Job) -> Measured:
     bounded, uncounted = _shares(generator, costs)
     extra = gpu_passes(lambda: generator.make(prompts[:batch], 0, steps), device=device, videos=batch)
     return Measured(
-        numbers=numbers | bounded | extra.numbers,
-        samples={**samples, "step_seconds": tuple(laps), "warm_up_seconds": warm_up.seconds, **around.samples()},
-        absent=absent | uncounted | extra.absent,
+        numbers={**numbers, **bounded, **extra.numbers},
+        samples={
+            **found.samples,
+            **samples,
+            "step_seconds": tuple(laps),
+            "warm_up_seconds": warm_up.seconds,
+            **around.samples(),
+        },
+        absent={**absent, **uncounted, **extra.absent},
         facts={
             "output_sha256": hashlib.sha256(made.tobytes()).hexdigest(),
+            "pairs": f"prompts 1 to {videos}, noise of the seeds from {generator.first_seed} on",
             "threads": str(torch.get_num_threads()),
             "seams": ", ".join(f"{seam.kind} at {seam.frame}" for seam in seams),
             "warm_up": "flat" if warm_up.flat else "not flat when the patience was out",
@@ -313,88 +316,14 @@ def _scenes(count: int) -> list[Scene]:
     return [draw_scene(TEST_SEEDS[i]) for i in range(count)]
 
 
-def _judged(
-    videos: UInt8[np.ndarray, "N T H W C"],
-    scenes: list[Scene],
-    seams: list[int],
-    why_no_seams: str,  # said of the measures of seams where there are none
-    job: Job,
-    reference: Path,
-) -> tuple[dict[str, Number], dict[str, str]]:
-    """Every measure of quality, as a number or with the reason why not."""
-    device = str(job.values["device"])
-    cut, source = windows(videos, int(job.values["window"]))
-    seen = extract(load_judge(JUDGES / "i3d.safetensors", device=device), cut)
-    logits = extract(load_judge(JUDGES / "c3d.safetensors", device=device), cut).logits["action"]
-    same = job.values["real_captions"] == "same"
-    distance = matched_frechet_score if same else frechet_score
-    with np.load(reference / REFERENCE, allow_pickle=False) as file:
-        groups = {name: file[name] % len(scenes) if same else file[name] for name in file if name.endswith("source")}
-        fvd = distance(file["embedding"], seen.embedding, groups["source"], source)
-        real = Real(file["clip_embedding"], groups["clip_source"], distance) if "clip_source" in groups else None
-    scores: dict[str, Score | str] = {
-        "fvd": fvd,
-        "is": score_of_logits(logits, source),
-        **{
-            name: _recognised(name, seen.logits[name], source, scenes)
-            if name in seen.logits
-            else f"the judge was not trained to tell the {name}"
-            for name in ATTRIBUTES
-        },
-        "flicker": flicker(videos),
-        "jitter": jitter(videos),
-        "motion": motion(videos),
-        **_placed(videos, seams, why_no_seams, job, real),
-    }
-    at_seams: dict[str, Callable[[], Score]] = {
-        "seam_d": lambda: seam_ratio(videos, seams, signal="D"),
-        "seam_a": lambda: seam_ratio(videos, seams, signal="A"),
-        "seam_off": lambda: seam_ratio(videos, seams, signal="D", absolute=True),
-        "duplicates": lambda: duplicates(videos, seams),
-        "mirror": lambda: cycling(videos, seams, kind="mirror"),
-        "repeat": lambda: cycling(videos, seams, kind="repeat"),
-    }
-    for name, measure in at_seams.items():
-        try:
-            scores[name] = measure() if seams else why_no_seams
-        except ValueError as error:  # too few frames around the seams: a property of the request
-            scores[name] = str(error)
-    numbers = {name: _number(name, score) for name, score in scores.items() if isinstance(score, Score)}
-    return numbers, {name: score for name, score in scores.items() if isinstance(score, str)}
-
-
-def _placed(
-    videos: UInt8[np.ndarray, "N T H W C"], seams: list[int], why_no_seams: str, job: Job, real: Real | None
-) -> dict[str, Score | str]:
-    """FVD by place, or why there is none."""
-    clip = int(job.values["clip"])
-    names = ("fvd_inside", "fvd_across", "drift")
-    if real is None or videos.shape[1] < clip:
-        return dict.fromkeys(names, f"the judge sees no clips of {min(clip, videos.shape[1])} frames")
-    judge = load_judge(JUDGES / "i3d.safetensors", device=str(job.values["device"]))
-    scores = by_place(videos, seams, clip, lambda cut: extract(judge, cut).embedding, real)
-    return {name: why_no_seams if score == "no seams" else score for name, score in scores.items()}
-
-
-def _recognised(
-    name: str, logits: Float[np.ndarray, "N K"], source: Int[np.ndarray, " N"], scenes: list[Scene]
-) -> Score:
-    """Share of windows whose attribute the judge sees as the caption names it, by video."""
-    right = logits.argmax(axis=1) == np.array([labels(scene)[name] for scene in scenes])[source]
-    return mean_score([float(right[source == i].mean()) for i in range(len(scenes))])
-
-
-def _number(name: str, score: Score) -> Number:
-    measure = MEASURES[name]
-    return Number(score.value, measure.unit, measure.better, score.n, score.low, score.high)
-
-
 def _costs() -> list[str]:
     return [name for name, measure in MEASURES.items() if measure.table == "cost"]
 
 
-def _keep(job: Job, videos: UInt8[np.ndarray, "N T H W C"], seams: list[int]) -> None:
-    """Leave a few videos to look at: exact, with their seams, and side by side as a film."""
+def _keep(job: Job, videos: UInt8[np.ndarray, "N T H W C"], seams: Sequence[Seam]) -> None:
+    """Leave a few videos to look at: exact, with their seams and the kind of each, and side by side as a film."""
     few = videos[:KEPT]
-    np.savez_compressed(job.folder / "videos.npz", videos=few, seams=np.array(seams, dtype=np.int64))
+    places = np.array([seam.frame for seam in seams], dtype=np.int64)
+    kinds = np.array([seam.kind for seam in seams], dtype=np.str_)
+    np.savez_compressed(job.folder / "videos.npz", allow_pickle=False, videos=few, seams=places, kinds=kinds)
     write_video(job.folder / "videos.mp4", np.concatenate(list(few), axis=2), scale=4)

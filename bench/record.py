@@ -16,6 +16,8 @@ from typing import Any, Literal, NamedTuple, TypeAlias, get_args
 
 # 1: first version
 SCHEMA = 1
+# Between a measure and the number of a side, in the name of samples that are the measure with a group left out.
+LEFT_OUT = ":left out:"
 
 Value: TypeAlias = str | int | float | bool
 Better: TypeAlias = Literal["lower", "higher", "real"]  # "real": the nearer to real video's own value the better
@@ -112,9 +114,12 @@ class Record:
 
     Args:
         numbers: measure -> number.
-        samples: name -> raw repeats, in the order they were taken; nothing is averaged away.
+        samples: name -> raw repeats, in the order they were taken; nothing is averaged away. Under the name of a
+            measure that is a mean over videos stands one value a video, and under "MEASURE:left out:SIDE" the measure
+            with one group of that side's videos left out at a time.
         absent: measure -> why it has no number.
-        facts: name -> text that is no number: hash of the output, kind of memory reading, ...
+        facts: name -> text that is no number: hash of the output, kind of memory reading, ...; records of equal `pairs`
+            made their videos from the same prompts and noise, one by one.
         machine: what the attempt ran on.
         revision: commit of the project; "+changes" is appended when the checkout differed from it.
     """
@@ -232,11 +237,11 @@ def repair(path: Path) -> bytes:
     return torn
 
 
-def write_atomic(path: Path, text: str) -> None:
-    """Write a file whole or not at all: beside, synced, renamed."""
+def write_atomic(path: Path, content: str | bytes) -> None:
+    """Write a file whole or not at all: beside, synced, renamed. Text becomes UTF-8."""
     beside = path.with_name(f"{path.name}.{os.getpid()}.part")
-    with beside.open("w", encoding="utf-8") as file:
-        file.write(text)
+    with beside.open("wb") as file:
+        file.write(content.encode() if isinstance(content, str) else content)
         file.flush()
         os.fsync(file.fileno())
     beside.replace(path)

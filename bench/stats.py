@@ -105,6 +105,22 @@ def trimmed_mean(values: Sequence[float], trim: float = TRIM) -> Estimate:
     return Estimate(statistics.fmean(kept), error, len(kept) - 1, n)
 
 
+def jackknifed(value: float, sides: Sequence[Sequence[float]], n: int) -> Estimate:
+    """A statistic with the error that the delete-a-group jackknife gives it.
+
+    Each of `sides` is one independent sample and holds the statistic with one of its G groups left out at a time; the
+    variance is the sum over samples of (G - 1)/G sum (replicate - their mean)^2.
+
+    Raises:
+        ValueError: no sample, or one of fewer than 3 groups.
+    """
+    fewest = min(map(len, sides), default=0)
+    if fewest < 3:
+        raise ValueError(f"a jackknife leaves out at least 3 groups of every sample in turn; of one it left {fewest}")
+    variance = sum((len(side) - 1) * statistics.pvariance(side) for side in sides)
+    return Estimate(value, math.sqrt(variance), fewest - 1, n)
+
+
 def clustered_mean(values: Sequence[float], groups: Sequence[Hashable], alpha: float = 0.05) -> Estimate:
     """The trimmed mean of values that come in groups (the pairs of one pair of processes).
 

@@ -28,7 +28,12 @@ class Measure(NamedTuple):
 
 
 class Planned(NamedTuple):
-    """A cell of the plan. `reference`: others are compared with it, so it runs first. `skip`: why it cannot run."""
+    """A cell of the plan.
+
+    Args:
+        reference: others are compared with it and it is no point of the grid, so a report shows it apart.
+        skip: why it cannot run, or None.
+    """
 
     cell: Cell
     reference: bool
@@ -87,7 +92,8 @@ class Suite:
         least: name -> smallest number it may have (0 if not named).
         settle: sets what has no meaning in a combination to its one neutral value (the overlap of a method whose clips
             do not overlap). Combinations that become equal are one cell.
-        reference: the values of the cell that these values are compared with, or None. It becomes a cell too.
+        reference: the values of the cell that these values are compared with, or None. It becomes a cell too, unless it
+            is a point of the grid, and runs before all others.
         skip: why a cell cannot run, or None. The cell is then a row with this reason.
         cost: how long a cell takes, in any unit; only ratios matter.
         predict: what a cell will ask for, or None.
@@ -159,7 +165,10 @@ def plan(suite: Suite, basis: Mapping[str, str]) -> list[Planned]:
             references[Cell(suite.workload, reference, basis)] = True
         grid[Cell(suite.workload, values, basis)] = False
     cells = references | {cell: False for cell in grid if cell not in references}
-    return [Planned(cell, first, suite.skip(cell.values), suite.cost(cell.values)) for cell, first in cells.items()]
+    return [
+        Planned(cell, first and cell not in grid, suite.skip(cell.values), suite.cost(cell.values))
+        for cell, first in cells.items()
+    ]
 
 
 def select(planned: Sequence[Planned], suite: Suite, only: Sequence[str], skip: Sequence[str]) -> list[Planned]:

@@ -10,6 +10,8 @@ from bench.fair import EQUAL, steps_at_equal_fe
 from bench.kernels.suite import KERNEL_SUITE
 from bench.methods import METHODS, NOISE, options_of, with_noise
 from bench.record import Value
+from bench.speed.approximations import APPROXIMATION_SUITE
+from bench.speed.suite import MEMORY_SUITE, SPEED_SUITE
 from bench.suite import Measure, Prediction, Suite
 from vidrd.sampling import Plan, Request
 
@@ -385,4 +387,7 @@ SUITES: dict[str, Suite] = {
         fixed={**POCKET.fixed, "frames": 16, "overlap": 4, "videos": 24, "batch": 2, "steps": 4},
     ),
     "kernels": KERNEL_SUITE,
+    "speed": SPEED_SUITE,
+    "approximations": APPROXIMATION_SUITE,
+    "memory": MEMORY_SUITE,
 }

@@ -61,7 +61,7 @@ def kernels(found: profile, *, cuda: bool, ranges: tuple[str, ...]) -> str:
     for event in found.key_averages():
         if event.key.split(" ")[0] in ranges:  # a range holds operators, it is none
             continue
-        on_gpu = event.device_type == torch.autograd.DeviceType.CUDA
+        on_gpu = event.device_type.name == "CUDA"
         if on_gpu != cuda:
             continue
         seconds = (event.self_device_time_total if cuda else event.self_cpu_time_total) / 1e6
@@ -75,7 +75,7 @@ def kernels(found: profile, *, cuda: bool, ranges: tuple[str, ...]) -> str:
     shown = [line(f"`{name[:100]}`", *row) for name, *row in rows[:MOST]]
     rest = rows[MOST:]
     if rest:
-        shown.append(line(f"{len(rest)} more", *(sum(row[i] for row in rest) for i in (1, 2, 3))))
+        shown.append(line(f"{len(rest)} more", *map(sum, list(zip(*rest, strict=True))[1:])))
     return tabulate(shown, headers=("kernel" if cuda else "operator", "calls", "ms", "share", "GFLOP"), tablefmt="pipe")
 
 

@@ -72,8 +72,29 @@ def _kernel(job: Job) -> Measured:
     return run(job)
 
 
+def _speed(job: Job) -> Measured:
+    from bench.speed.cell import run  # noqa: PLC0415
+
+    return run(job)
+
+
+def _growth(job: Job) -> Measured:
+    from bench.speed.growth import run  # noqa: PLC0415
+
+    return run(job)
+
+
+def _approximation(job: Job) -> Measured:
+    from bench.speed.losses import run  # noqa: PLC0415
+
+    return run(job)
+
+
 WORKLOADS: dict[str, Workload] = {
     "pocket": Workload(_pocket, preload=("bench.pocket", "bench.suites", "tyro", "rich.progress")),
+    "speed": Workload(_speed, preload=("bench.speed.cell", "bench.suites", "tyro", "rich.progress")),
+    "growth": Workload(_growth, preload=("bench.speed.growth", "bench.suites", "tyro", "rich.progress")),
+    "approximation": Workload(_approximation, preload=("bench.speed.losses", "bench.suites", "tyro", "rich.progress")),
     "kernel": Workload(_kernel, preload=("bench.kernels.cell", "bench.suites", "tyro", "rich.progress")),
 }
 

@@ -57,9 +57,10 @@ def measure(verb: Fvd | Kvd | InceptionScore) -> Result:
             report=Teller(),
         )
         if isinstance(verb, InceptionScore):
-            sides = _last_two(verb.videos)
-            real, fake = (side and _side(side, name, recipe, network, setting, common) for side, name in sides)
-            return score_is(fake, recipe, network, setting, head=verb.head, splits=verb.splits, real=real)
+            real_set, fake_set = _real_and_fake(verb.videos)
+            real_side = None if real_set is None else _side(real_set, "real", recipe, network, setting, common)
+            fake_side = _side(fake_set, "fake", recipe, network, setting, common)
+            return score_is(fake_side, recipe, network, setting, head=verb.head, splits=verb.splits, real=real_side)
         real = _side(verb.real, "real", recipe, network, setting, common)
         fake = _side(verb.fake, "fake", recipe, network, setting, common)
         if isinstance(verb, Kvd):
@@ -142,10 +143,10 @@ def _names(path: Path) -> list[str]:
     return [line.split()[0] for line in lines if line.strip()]
 
 
-def _last_two(videos: tuple[Path, ...]) -> list[tuple[Path | None, str]]:
+def _real_and_fake(videos: tuple[Path, ...]) -> tuple[Path | None, Path]:
     if not 1 <= len(videos) <= 2:
         raise ValueError(f"give one set of videos, or the real one and then the generated one; {len(videos)} came")
-    return [(videos[0] if len(videos) == 2 else None, "real"), (videos[-1], "fake")]
+    return videos[0] if len(videos) == 2 else None, videos[-1]
 
 
 def measure_jitter(verb: Jitter) -> Result:
@@ -158,7 +159,7 @@ def measure_jitter(verb: Jitter) -> Result:
     scores: dict[str, Score] = {}
     values: dict[str, list[float]] = {}
     made = versions()
-    for source, side in _last_two(verb.videos):
+    for side, source in zip(("real", "fake"), _real_and_fake(verb.videos), strict=True):
         if source is None:
             continue
         reading = Reading(source, side, n=verb.n, frames=verb.frames, allow_gaps=verb.allow_gaps, report=Teller())

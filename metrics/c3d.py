@@ -151,7 +151,7 @@ def load_c3d(
         raise ValueError(f"a batch holds at least one clip, batch={batch} came")
     loaded = load(path, {"c3d": c3d_shapes()})
     clip = read_mean(Path(mean) if mean is not None else loaded.files[0].with_name(MEAN_FILE))
-    network = build_c3d(loaded.tensors).to(torch.device(device), memory_format=torch.channels_last_3d)
+    network = build_c3d(loaded.tensors).to(torch.device(device)).to(memory_format=torch.channels_last_3d)
     return C3DFeatures(protocol, network, IS[protocol], clip, loaded.digest, torch.device(device), batch)
 
 

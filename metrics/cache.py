@@ -77,7 +77,7 @@ class FeatureCache:
         for i, key in enumerate(keys):
             buffer = io.BytesIO()
             logits = {f"logits/{head}": values[i : i + 1] for head, values in features.logits.items()}
-            np.savez(buffer, embedding=features.embedding[i : i + 1], **logits)
+            np.savez(buffer, allow_pickle=False, embedding=features.embedding[i : i + 1], **logits)
             rows.append((key, buffer.getvalue()))
         with self._turn, self._file:
             self._file.executemany("INSERT OR REPLACE INTO features VALUES (?, ?)", rows)

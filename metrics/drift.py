@@ -26,13 +26,11 @@ def fvd_drift(
         ValueError: an array that is no set of videos, fewer than 2 generated ones, or room for fewer than 2 windows.
     """
     check_videos(fake, what="generated videos", frames=2 * window)
-    rows, sources = [], []
-    for videos in (real, fake):
-        cut, source = windows(videos, window)
-        rows.append(extract(network, cut, batch_size=batch_size).embedding)
-        sources.append(source)
-    place = np.arange(len(rows[1])) % (fake.shape[1] // window)
-    return drift_score(*rows, place, *sources)
+    real_cut, real_source = windows(real, window)
+    fake_cut, fake_source = windows(fake, window)
+    real_rows, fake_rows = (extract(network, cut, batch_size=batch_size).embedding for cut in (real_cut, fake_cut))
+    place = np.arange(len(fake_rows)) % (fake.shape[1] // window)
+    return drift_score(real_rows, fake_rows, place, real_source, fake_source)
 
 
 def drift_score(

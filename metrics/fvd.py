@@ -139,6 +139,16 @@ def matched_frechet_score(
     real_caption: Int[np.ndarray, " N"],  # number of the caption of each row, from 0
     fake_caption: Int[np.ndarray, " M"],
 ) -> Score:
+    """`matched_frechet_replicates` without what its interval was made of."""
+    return matched_frechet_replicates(real, fake, real_caption, fake_caption).score
+
+
+def matched_frechet_replicates(
+    real: Float[np.ndarray, "N F"],
+    fake: Float[np.ndarray, "M G"],
+    real_caption: Int[np.ndarray, " N"],  # number of the caption of each row, from 0
+    fake_caption: Int[np.ndarray, " M"],
+) -> Replicated:
     """Fréchet distance between two sets of embeddings that show the same captions.
 
     What the captions name is then equal on both sides and adds neither bias nor noise, so that few videos tell more.
@@ -150,12 +160,12 @@ def matched_frechet_score(
     value = frechet_distance(Spread.of(real), Spread.of(fake))
     sides = ((real, hands[real_caption]), (fake, hands[fake_caption]))
     if hands.max() < 2:
-        return Score(value, len(fake))
+        return Replicated(Score(value, len(fake)), ([],))
     left_out = [
         frechet_distance(*(Spread.of(rows[hand != out]) for rows, hand in sides)) for out in range(int(hands.max()) + 1)
     ]
     low, high = jackknife_interval(value, [left_out])
-    return Score(value, len(fake), max(0.0, low), high)
+    return Replicated(Score(value, len(fake), max(0.0, low), high), (left_out,))
 
 
 def frechet_infinity(

@@ -5,7 +5,7 @@ results: norms folded into kernels, asymmetric padding without copies wherever t
 channels-last throughout.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -63,7 +63,7 @@ class Unit(nn.Module):
     def __init__(self, channels: int, out: int, kernel: int = 1, stride: int = 1, *, norm: bool = True):
         super().__init__()
         self.conv3d = nn.Conv3d(channels, out, kernel, stride, bias=not norm)
-        self.bn = nn.BatchNorm3d(out) if norm else None
+        self.bn: nn.Module | None = nn.BatchNorm3d(out) if norm else None
 
     def forward(self, x: Float[Tensor, "B C T H W"]) -> Float[Tensor, "B D U Y X"]:
         """Pad by a copy only where the two ends differ; the first layer alone has that, on three channels."""
@@ -81,8 +81,11 @@ class Unit(nn.Module):
         """Put the norm's running statistics into kernel and bias, in float64; for inference only."""
         assert isinstance(self.bn, nn.BatchNorm3d)
         wide = self.bn.double()
+        mean, variance = wide.running_mean, wide.running_var
+        assert mean is not None
+        assert variance is not None
         weight, bias = fuse_conv_bn_weights(
-            self.conv3d.weight.double(), None, wide.running_mean, wide.running_var, wide.eps, wide.weight, wide.bias
+            self.conv3d.weight.double(), None, mean, variance, wide.eps, wide.weight, wide.bias
         )
         dtype = self.conv3d.weight.dtype
         self.conv3d.weight, self.conv3d.bias = nn.Parameter(weight.to(dtype)), nn.Parameter(bias.to(dtype))
@@ -186,7 +189,7 @@ class I3DFeatures:
     """
 
     protocol: str  # a row of metrics.protocols.FVD
-    network: nn.Module
+    network: Callable[[Tensor], Tensor]
     row: FvdProtocol
     weights: str  # "rgb_scratch", or "unrecognised"
     digest: str  # sha256 of the tensors
@@ -254,13 +257,12 @@ def load_i3d(
     loaded = load(path, {"i3d": i3d_shapes()})
     identity = checked_identity(loaded)
     row = FVD[protocol]
-    network: nn.Module = build_i3d(loaded.tensors, epsilon=row.epsilon)
-    network.fold()
-    network.to(torch.device(device), PRECISIONS[precision], memory_format=torch.channels_last_3d)
-    if compiled:
-        network = torch.compile(network, dynamic=False)
     digest, where = loaded.digest, torch.device(device)
-    return I3DFeatures(protocol, network, row, identity.name, digest, where, precision, batch, compiled)
+    network = build_i3d(loaded.tensors, epsilon=row.epsilon)
+    network.fold()
+    network.to(where, PRECISIONS[precision]).to(memory_format=torch.channels_last_3d)
+    called = torch.compile(network, dynamic=False) if compiled else network
+    return I3DFeatures(protocol, called, row, identity.name, digest, where, precision, batch, compiled)
 
 
 def checked_identity(loaded: Loaded) -> Identity:

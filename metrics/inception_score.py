@@ -50,9 +50,21 @@ def score_of_logits(
     epsilon: float = 0.0,
     shuffle: int | None = None,
 ) -> Score:
-    """Inception Score from a classifier's logits: softmax in float64; the rest as `score_of_probabilities`."""
+    """Inception Score from a classifier's logits: `replicates_of_logits` without what its interval was made of."""
+    return replicates_of_logits(logits, source, splits=splits, epsilon=epsilon, shuffle=shuffle).score
+
+
+def replicates_of_logits(
+    logits: Float[np.ndarray, "N K"],
+    source: Int[np.ndarray, " N"] | None = None,  # the video each row comes from; None = each from its own
+    *,
+    splits: int = 1,
+    epsilon: float = 0.0,
+    shuffle: int | None = None,
+) -> Replicated:
+    """Inception Score from a classifier's logits: softmax in float64; the rest as `probability_replicates`."""
     probabilities = np.exp(log_softmax(logits.astype(np.float64), axis=1))
-    return score_of_probabilities(probabilities, source, splits=splits, epsilon=epsilon, shuffle=shuffle)
+    return probability_replicates(probabilities, source, splits=splits, epsilon=epsilon, shuffle=shuffle)
 
 
 def score_of_probabilities(

@@ -116,8 +116,8 @@ def jitter_scores(
     phases: dict[str, Score] = {}
     if seams:
         grid = np.unique(np.asarray(seams, dtype=np.int64))
-        for signal, series in signals.items():
-            together = np.stack(series)
+        for signal, of_videos in signals.items():
+            together = np.stack(of_videos)
             values[f"seam_ratio:{signal}"] = [jitter.ratio_of(each[None], grid, signal).value for each in together]
             if len(set(np.diff(grid))) <= 1:
                 phases[f"seam_phase:{signal}"] = jitter.phase_of(together, grid, signal)

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 
@@ -9,7 +10,8 @@ import torch
 @contextmanager
 def full_float32() -> Iterator[None]:
     """Within the block CUDA convolutions and matrix products keep all bits; the settings before come back after it."""
-    convolutions, products = torch.backends.cudnn.conv, torch.backends.cuda.matmul
+    cudnn: Any = torch.backends.cudnn  # its `conv` is there, its types do not say so
+    convolutions, products = cudnn.conv, torch.backends.cuda.matmul
     before = convolutions.fp32_precision, products.fp32_precision
     convolutions.fp32_precision = products.fp32_precision = "ieee"
     try:

@@ -159,6 +159,6 @@ def _tf1(frames: Float[Tensor, "M C H W"], size: int, *, axis: int) -> Float[Ten
 
 def _lanczos(frame: UInt8[np.ndarray, "H W C"], rule: Resample) -> UInt8[np.ndarray, "S S C"]:
     """Pillow's resize, to bytes, and the crop of torchvision's centre_crop."""
-    (height, width), (top, left) = crop_plan(*frame.shape[:2], rule)
+    (height, width), (top, left) = crop_plan(frame.shape[0], frame.shape[1], rule)
     sized = np.asarray(Image.fromarray(frame).resize((width, height), Image.Resampling.LANCZOS))
     return sized[top : top + rule.size, left : left + rule.size]

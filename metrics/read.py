@@ -64,8 +64,8 @@ class Video:
             pictures = _pictures(self.path)
             height, width = _picture(pictures[0]).shape[:2]
             return VideoInfo(len(pictures), height, width, None, pictures[0].suffix[1:], 1.0)
-        video = self._array()
-        return VideoInfo(*video.shape[:3], None, "array", 1.0)
+        count, height, width = self._array().shape[:3]
+        return VideoInfo(count, height, width, None, "array", 1.0)
 
     def read(self, start: int = 0, count: int | None = None, stride: int = 1) -> Video4:
         """The frames start, start + stride, ...: `count` of them, or all there are.

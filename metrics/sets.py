@@ -56,21 +56,23 @@ class Recipe:
         if protocol not in table:
             raise ValueError(f"{metric} has no protocol {protocol!r}: it is one of {', '.join([*table, POCKET])}")
         row = table[protocol]
-        common = {"frames": frames or row.frames, "stride": stride or row.stride, "row": asdict(row)}
+        frames, stride = frames or row.frames, stride or row.stride
         if isinstance(row, FvdProtocol):
             least = 0 if metric == "kvd" else ENOUGH["i3d"]
-            return cls(protocol, real=row.real, fake=row.fake, ddof=row.ddof, at_least=least, **common)
+            return cls(protocol, frames, stride, row.real, row.fake, asdict(row), ddof=row.ddof, at_least=least)
         rule = Sampling("given", "given", "first", row.n * row.repeats)
         return cls(
             protocol,
-            real=rule,
-            fake=rule,
+            frames,
+            stride,
+            rule,
+            rule,
+            asdict(row),
             splits=row.splits,
             shuffle=row.shuffle,
             epsilon=row.epsilon,
             repeats=row.repeats,
             at_least=ENOUGH["c3d"],
-            **common,
         )
 
     def tile(self) -> "Recipe":
@@ -263,6 +265,7 @@ def save_side(path: Path | str, side: Side, made_by: Mapping[str, object]) -> No
     with beside.open("wb") as file:
         np.savez(
             file,
+            allow_pickle=False,
             n=gaussian.n,
             mean=gaussian.mean,
             scatter=gaussian.scatter,

@@ -157,6 +157,6 @@ def _constant_clips(
 ) -> dict[int, tuple[float, float]]:
     network = build_i3d(loaded.tensors, epsilon=EPSILON)
     network.fold()
-    network.to(torch.device(device), memory_format=torch.channels_last_3d)
+    network.to(torch.device(device)).to(memory_format=torch.channels_last_3d)
     found = constant_clips(network, lengths)
     return {frames: (distance, CONSTANT_CLIPS[frames]) for frames, distance in found.items()}

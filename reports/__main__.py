@@ -9,6 +9,7 @@ import tyro
 from bench.record import write_atomic
 from reports import ucf101
 from reports.charts import charts
+from reports.command import obey
 from reports.drawing import png, printed
 from reports.films import scenes
 from reports.markdown import as_markdown, as_text
@@ -17,8 +18,6 @@ from reports.readme import write_readme
 from reports.strip import group_strips
 from reports.table import Run, load, rows
 from reports.terminal import show
-
-USAGE = 3
 
 
 def report(
@@ -74,16 +73,16 @@ def write_report(run: Run, out: Path, command: list[str], *, folder: bool = Fals
 
     def beside(name: str, film: bytes) -> str:
         (out / "films").mkdir(exist_ok=True)
-        write_bytes(out / "films" / name, film)
+        write_atomic(out / "films" / name, film)
         return f"films/{name}"
 
     write_atomic(out / "report.html", page(run, table, drawn, shown, command, beside if folder else None))
     pictures = group_strips(run, table, shown.scenes)
     for name, (picture, _) in pictures.items():
-        write_bytes(out / name, picture)
+        write_atomic(out / name, picture)
     for chart in drawn:
         write_atomic(out / f"{chart.name}.svg", printed(chart.svg))
-        write_bytes(out / f"{chart.name}.png", png(chart.svg))
+        write_atomic(out / f"{chart.name}.png", png(chart.svg))
     write_atomic(out / "cells.csv", table.to_csv(index=False))
     told = {name: said for name, (_, said) in pictures.items()} | {f"{c.name}.svg": c.title for c in drawn}
     write_atomic(out / "report.md", as_markdown(run, table, told))
@@ -91,22 +90,9 @@ def write_report(run: Run, out: Path, command: list[str], *, folder: bool = Fals
     return ["report.html", "report.md", "cells.csv", *told, *(f"{chart.name}.png" for chart in drawn), *films]
 
 
-def write_bytes(path: Path, content: bytes) -> None:
-    """Write a file whole or not at all."""
-    beside = path.with_name(f".{path.name}.part")
-    beside.write_bytes(content)
-    beside.replace(path)
-
-
 def main() -> int:
-    """Parse, do, and turn a user's mistake into one line and exit code 3."""
-    try:
-        return tyro.cli(report, prog="python -m reports", description=__doc__)
-    except ValueError as error:
-        print(f"reports: {error}", file=sys.stderr)
-        return USAGE
-    except SystemExit as stop:
-        return USAGE if stop.code == 2 else int(stop.code or 0)
+    """The command."""
+    return obey(report, "python -m reports", __doc__)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,8 @@
 """The videos that cells left, as pictures: a film of all frames, a strip, the x-t slice through it, its change in time.
 
 A cell leaves `cells/ID/videos.npz`: `videos` (N T H W C, uint8, RGB), and if it likes `seams` (first frames of new
-clips, in 1 .. T-1) and `fps`. Video i of every cell of a group belongs to the group's prompt i.
+clips, in 1 .. T-1), `kinds` (of each seam, text) and `fps`. Video i of every cell of a group belongs to the group's
+prompt i.
 """
 
 import io
@@ -34,12 +35,14 @@ class Film:
         pixels: T H W C, uint8, RGB.
         seams: the first frame of every clip but the first; None where the cell does not say.
         fps: frames per second.
+        kinds: of each seam, as the sampler calls it; empty where the cell does not say.
     """
 
     id: str
     pixels: Any
     seams: tuple[int, ...] | None
     fps: float
+    kinds: tuple[str, ...] = ()
 
     @property
     def frames(self) -> int:
@@ -125,10 +128,13 @@ def read_films(folder: Path, key: str) -> list[Film]:
     with np.load(path, allow_pickle=False) as file:
         videos = file["videos"]
         seams = tuple(int(seam) for seam in file["seams"]) if "seams" in file else None
+        kinds = tuple(map(str, file["kinds"])) if "kinds" in file else ()
         fps = float(file["fps"]) if "fps" in file else FPS
     if videos.ndim != 5 or videos.shape[-1] != 3 or videos.dtype != np.uint8 or 0 in videos.shape:
         raise ValueError(f"videos are N T H W 3 uint8; {videos.shape} {videos.dtype} came")
-    return [Film(key, video, seams, fps) for video in videos]
+    if kinds and len(kinds) != len(seams or ()):
+        raise ValueError(f"every seam has a kind, or none has; {len(kinds)} kinds of {len(seams or ())} seams came")
+    return [Film(key, video, seams, fps, kinds) for video in videos]
 
 
 def liveliest_row(films: Sequence[Film]) -> float:

@@ -1,6 +1,6 @@
 """Rows to text: tables for the terminal and for Markdown, with a note for every column. Needs no torch."""
 
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Container, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,6 +9,7 @@ from tabulate import tabulate
 
 from reports.answer import answer
 from reports.format import BETTER, MISSING, escape, half_width, number, printable
+from reports.paired import SAID, paired_tables
 from reports.standing import marks
 from reports.table import Run
 
@@ -156,6 +157,9 @@ def as_markdown(run: Run, rows: pd.DataFrame, pictures: Mapping[str, str] | None
     for table in tables(run, rows):
         lines += [f"## {escape(table.title)}", "", table_markdown(table), ""]
         lines += [f"- {escape(note)}" for note in table.notes] + [""] * bool(table.notes)
+    for pairs in paired_tables(run, rows):
+        lines += [f"## Paired differences at {escape(pairs.title)}", "", SAID, ""]
+        lines += [_pipes(pairs.columns, pairs.rows, pairs.marked), ""]
     lines += [f"{INTERVAL} **Bold**: {MARKED}. cells.csv has both ends of every interval.", ""]
     for name, shown in (pictures or {}).items():
         lines += [f"## {escape(shown)}", "", f"![{escape(shown)}]({name})", ""]
@@ -170,8 +174,12 @@ def as_markdown(run: Run, rows: pd.DataFrame, pictures: Mapping[str, str] | None
 
 def table_markdown(table: Table) -> str:
     """One table, marked values in bold."""
+    return _pipes(table.columns, table.rows, table.marked)
+
+
+def _pipes(columns: Sequence[str], rows: Sequence[Sequence[str]], marked: Container[tuple[int, int]]) -> str:
     body = [
-        [f"**{escape(text)}**" if (i, j) in table.marked else escape(text) for j, text in enumerate(line)]
-        for i, line in enumerate(table.rows)
+        [f"**{escape(text)}**" if (i, j) in marked else escape(text) for j, text in enumerate(line)]
+        for i, line in enumerate(rows)
     ]
-    return tabulate(body, headers=[escape(c) for c in table.columns], tablefmt="pipe", disable_numparse=True)
+    return tabulate(body, headers=[escape(c) for c in columns], tablefmt="pipe", disable_numparse=True)

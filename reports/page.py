@@ -16,11 +16,13 @@ import jinja2
 import pandas as pd
 from markupsafe import Markup
 
+from bench.record import LEFT_OUT
 from reports.answer import sentences
 from reports.drawing import Chart
 from reports.films import Shown
 from reports.format import BETTER, plain_list, printable
 from reports.markdown import MARKED, cell, definitions, notes
+from reports.paired import SAID, paired_tables
 from reports.players import Place, colour_of, players
 from reports.published import published_table
 from reports.standing import marks
@@ -28,6 +30,7 @@ from reports.table import Run
 
 TEMPLATE = Path(__file__).parent / "template"
 WITH_BARS = 200  # rows up to which numbers have a bar of their interval
+BEHIND = 256  # raw samples of a name that the page holds; the file of records holds all
 SELECTED = 12  # values up to which an axis gets a list to choose from
 ARROWS = {"lower": "↓", "higher": "↑", "real": "≈"}
 SHOWN_KEYS = {"schema", "suite", "question", "hash", "workload", "axes", "fixed", "group", "measures", "machine",
@@ -76,9 +79,12 @@ def page(
             printable(note) for note in notes(run, records, list(run.measures), group=rows[run.group].nunique() > 1)
         ],
         definitions=definitions(run, rows),
+        pairs=[{**table._asdict(), "title": printable(table.title)} for table in paired_tables(run, rows)],
+        pairs_said=SAID,
         charts=[{**chart._asdict(), "svg": Markup(chart.svg)} for chart in drawn],
         scenes=played.scenes,
         film_note=played.note,
+        seam_kinds=played.kinds,
         published=published_table(run, records),
         cards=_cards(run, command),
         records=_behind(run, records),
@@ -207,8 +213,8 @@ def _behind(run: Run, records: Sequence[Mapping[Any, Any]]) -> dict[str, Any]:
     for row in records:
         record = run.records.get(row["id"])
         planned: dict[str, Any] = {"name": run.name(row, group=True), "status": row["status"], "reason": row["reason"]}
-        empty: dict[str, Any] = {"numbers": {}, "samples": {}, "absent": {}, "facts": {}, "machine": {}, "values": {},
-                                 "started": "", "seconds": 0, "revision": ""}  # fmt: skip
+        empty: dict[str, Any] = {"numbers": {}, "samples": {}, "counts": {}, "absent": {}, "facts": {}, "machine": {},
+                                 "values": {}, "started": "", "seconds": 0, "revision": ""}  # fmt: skip
         if record is None:
             cells[row["id"]] = empty | planned
             continue
@@ -216,7 +222,8 @@ def _behind(run: Run, records: Sequence[Mapping[Any, Any]]) -> dict[str, Any]:
             "numbers": {name: {key: value for key, value in (("value", n.value), ("low", n.low), ("high", n.high),
                                                              ("n", n.n), ("unit", n.unit)) if value not in (None, "")}
                         for name, n in record.numbers.items()},
-            "samples": {name: list(values) for name, values in record.samples.items()},
+            "samples": {name: list(values[:BEHIND]) for name, values in record.samples.items() if LEFT_OUT not in name},
+            "counts": {name: len(values) for name, values in record.samples.items() if len(values) > BEHIND},
             "absent": dict(record.absent),
             "facts": {name: text for name, text in record.facts.items() if name != "prompts"},
             "machine": {k: v for k, v in record.machine.items() if run.manifest["machine"].get(k) != v},

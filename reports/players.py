@@ -20,11 +20,20 @@ PICKED = 6  # rows of a scene that are shown before one asks for more
 Place = Callable[[str, bytes], str]  # file name and bytes of a film -> address in the page
 
 
+# Kinds of seams that samplers report, and what they mean; another kind is shown by its name alone.
+KINDS = {
+    "hard": "unrelated clips",
+    "soft": "clips with common frames",
+    "mirror": "the later clip goes back in time",
+}
+
+
 class Players(NamedTuple):
-    """Scenes as the template wants them, and what is not shown and why."""
+    """Scenes as the template wants them, what is not shown and why, and the kinds of their seams."""
 
     scenes: list[dict[str, Any]]
     note: str
+    kinds: list[dict[str, str]]
 
 
 def players(
@@ -47,7 +56,9 @@ def players(
         else:
             entry["sheet"], skipped = "", skipped + 1
         entry |= {name: inline(entry[name]) for name in PICTURES}
-    return Players(found, _note(shown, skipped))
+    kinds = dict.fromkeys(kind for film, *_ in entries for kind in film.kinds)
+    told_kinds = [{"name": printable(kind), "style": _style(kind), "meaning": KINDS.get(kind, "")} for kind in kinds]
+    return Players(found, _note(shown, skipped), told_kinds)
 
 
 def colour_of(run: Run, row: Mapping[Any, Any]) -> str:
@@ -88,16 +99,23 @@ def _film(
     width, height = film.size
     numbers = [f"{run.title(name)} {cell(run, row, name)}" for name in told if row[name] is not None]
     seams = film.seams or ()
+    joints = list(zip(seams, film.kinds or ("",) * len(seams), strict=True))
     return {
         "frames": film.frames, "columns": film.columns, "width": width, "height": height, "seams": list(seams),
         "fps": film.fps, "colour": colour_of(run, row), "name": run.name(row),
         "numbers": " · ".join(numbers), "small": max(film.pixels.shape[1:3]) <= films.EXACT_SIDE,
         "poster": films.poster(film), "strip": films.strip(film),
         "slice": films.slice_picture(film, scene.row), "span": f"{film.frames / longest:.4f}",
-        "places": [f"{100 * seam / film.frames:.3f}" for seam in seams],
-        "seams_said": f"seams at frames {', '.join(str(seam + 1) for seam in seams)}" if seams else
+        "kinds": [printable(kind).replace(",", " ") for kind in film.kinds],
+        "marks": [{"place": f"{100 * seam / film.frames:.3f}", "style": _style(kind)} for seam, kind in joints],
+        "seams_said": f"seams at frames {', '.join(f'{s + 1} {k}'.strip() for s, k in joints)}" if seams else
                       "no seams" if film.seams is not None else "its seams were not recorded",
     }  # fmt: skip
+
+
+def _style(kind: str) -> str:
+    """The line that marks a seam of this kind, as a class of the style sheet."""
+    return kind if kind in KINDS else ""
 
 
 def _picked(run: Run, rows: Sequence[Mapping[Any, Any]]) -> set[str]:

@@ -37,6 +37,10 @@ CONFIDENCE = {
     "conflict": "printed differently in different places; the note says where",
     "unverified": "not checked against a text",
 }
+FINE_PRINT = (
+    "(assumed), (inferred): not stated where the row was read; what fits its numbers and the usual judges",
+    "an empty cell: not stated where the row was read",
+)
 
 
 @cache
@@ -68,7 +72,12 @@ def published_table(run: Run, rows: Sequence[Mapping[Any, Any]]) -> dict[str, An
             *({"kind": row["confidence"], "cells": [row[name] for name in COLUMNS]} for row in known),
         ],
         "notes": [
-            f"{word}: {meaning}" for word, meaning in CONFIDENCE.items() if any(r["confidence"] == word for r in known)
+            *(
+                f"{word}: {meaning}"
+                for word, meaning in CONFIDENCE.items()
+                if any(r["confidence"] == word for r in known)
+            ),
+            *FINE_PRINT,
         ],
     }
 

@@ -39,10 +39,8 @@ def write_readme(run: Run, rows: pd.DataFrame, readme: Path) -> list[Path]:
         raise ValueError(f"{run.folder} kept no videos at {run.group} = {rows[run.group].iloc[-1]}")
     picture = readme.parent / PICTURE
     picture.parent.mkdir(exist_ok=True)
-    beside = picture.with_name(f".{picture.name}.part")
     names = {row["id"]: run.name(row) for row in part.to_dict("records")}
-    beside.write_bytes(strip_picture(found[0], [names[film.id] for film in found[0].films]))
-    beside.replace(picture)
+    write_atomic(picture, strip_picture(found[0], [names[film.id] for film in found[0].films]))
     made = "\n".join([BEGIN, *_lines(run, rows, part, found[0]), END])
     write_atomic(readme, re.sub(f"{re.escape(BEGIN)}.*{re.escape(END)}", lambda _: made, text, flags=re.DOTALL))
     return [readme, picture]

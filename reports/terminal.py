@@ -78,7 +78,8 @@ def _sparklines(run: Run, kind: str, ids: Sequence[str]) -> dict[str, list[str]]
 def _seconds(run: Run, key: str) -> Sequence[float]:
     record = run.records.get(key)
     samples = {} if record is None else record.samples
-    return samples.get("total_seconds") or next((s for s in samples.values() if len(s) > 1), ())
+    timed = (values for name, values in samples.items() if name.endswith("_seconds") and len(values) > 1)
+    return samples.get("total_seconds") or next(timed, ())
 
 
 def _change(run: Run, key: str) -> Sequence[float]:

@@ -17,11 +17,11 @@ from tabulate import tabulate
 
 from bench.gates import WORST, Finding
 from bench.record import write_atomic
+from reports.command import obey
 from reports.format import MISSING, escape, number, printable
 
 MARKS = {"PASS": "✅", "FAIL": "❌", "INVALID": "⛔", "INCONCLUSIVE": "❔", "CALIBRATION_NEEDED": "📏"}
 COLUMNS = ("cell", "measure", "verdict", "base", "head", "change", "margin", "would see", "n", "why")
-USAGE = 3
 
 
 def report(
@@ -144,14 +144,8 @@ def _counted(findings: list[Finding]) -> str:
 
 
 def main() -> int:
-    """Parse, do, and turn a user's mistake into one line and exit code 3."""
-    try:
-        return tyro.cli(report, prog="python -m reports.verdict", description=__doc__)
-    except ValueError as error:
-        print(f"reports: {error}", file=sys.stderr)
-        return USAGE
-    except SystemExit as stop:
-        return USAGE if stop.code == 2 else int(stop.code or 0)
+    """The command."""
+    return obey(report, "python -m reports.verdict", __doc__)
 
 
 if __name__ == "__main__":

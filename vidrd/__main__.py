@@ -62,6 +62,14 @@ class Sample:
     """Of the networks."""
     device: str = "cpu"
     """Where they run: cpu, cuda, cuda:1, ..."""
+    compile: bool = False
+    """The U-Net through torch.compile: faster steps after a slow first one."""
+    batch_clips: int = 1
+    """Clips that go through their steps side by side: faster on a GPU, takes so much more memory."""
+    solver: Literal["ddim", "dpmsolver++", "unipc"] = "ddim"
+    """Other than ddim: an approximation, for which some 20 steps will do."""
+    reuse_every: int = 1
+    """Above 1: an approximation that runs the U-Net's lower stages every so many steps only."""
     json: Path | None = None
     """Also write what was asked, seams and seconds into this file."""
 
@@ -166,6 +174,10 @@ def sample(ask: Sample) -> None:
         options=options,
         eta=ask.eta,
         seed=ask.seed,
+        compile=ask.compile,
+        batch_clips=ask.batch_clips,
+        solver=ask.solver,
+        reuse_every=ask.reuse_every,
     )
     seconds = time.perf_counter() - started
     write_video(

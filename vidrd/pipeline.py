@@ -9,7 +9,7 @@ place of VidRD's: that is how the baselines and the bench use it.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import torch
@@ -20,15 +20,17 @@ from numpy import ndarray
 from PIL import Image
 from torch import Tensor
 
+from vidrd.approximate import Reusing
+from vidrd.decoding import ClipDecoder
 from vidrd.denoiser import GuidedDenoiser
-from vidrd.models.blocks import frames_of
+from vidrd.fast import Call, compiled, fingerprint
 from vidrd.models.unet import UNet3DConditionModel
 from vidrd.models.vae import AutoencoderKLTemporal
 from vidrd.noise import StreamNoise
 from vidrd.sampling import Event, Options, Request, Result, plan, sample
 from vidrd.schedule import Schedule
+from vidrd.solvers import schedule as schedule_of
 from vidrd.text import embed
-from vidrd.video import to_uint8
 
 # (pipeline, step, timestep, {"latents": B C T H W}): to look at, not to touch
 StepCallback = Callable[["VidRDPipeline", int, int, dict[str, Tensor]], Mapping[str, Tensor] | None]
@@ -69,6 +71,7 @@ class VidRDPipeline(DiffusionPipeline):
         super().__init__()
         self.register_modules(vae=vae, text_encoder=text_encoder, tokenizer=tokenizer, unet=unet, scheduler=scheduler)
         self.register_to_config(clip=clip)
+        self._compiled: tuple[Any, Call] | None = None  # fingerprint of the weights, and the function of them
 
     @torch.no_grad()
     def __call__(
@@ -87,6 +90,14 @@ class VidRDPipeline(DiffusionPipeline):
         width: int | None = None,
         output_type: Literal["np", "pil", "latent"] = "np",
         callback_on_step_end: StepCallback | None = None,  # gets {"latents": B C T H W} of the clip in the making
+        # Faster, and the same videos but for rounding:
+        dtype: torch.dtype | None = None,  # casts the networks for good; None: as they were loaded
+        compile: bool = False,  # noqa: A002  # the U-Net through torch.compile: slow first call of each shape
+        batch_clips: int = 1,  # clips of a video that go through their steps side by side; takes so much more memory
+        decode_aside: bool = True,  # on CUDA clips are decoded in a stream of their own while the next are denoised
+        # Approximations, other videos:
+        solver: str = "ddim",  # "dpmsolver++", "unipc": fewer steps will do, some 20
+        reuse_every: int = 1,  # all stages of the U-Net run every so many steps only; 1 is exact
     ) -> VideoOutput:
         """Make one video for each prompt.
 
@@ -100,24 +111,37 @@ class VidRDPipeline(DiffusionPipeline):
             raise ValueError(f"every video has a prompt and a seed: got {len(prompts)} prompts and {len(seeds)} seeds")
         if generator is not None and options.compat != "released":
             raise ValueError("a generator serves compat='released' alone: name each video's noise by `seed`")
-        request = Request(num_frames, self.config.clip, self.latent_shape_of(height, width), seeds, eta)
+        if batch_clips < 1:
+            raise ValueError(f"batch_clips is a count of clips from 1 upwards: got {batch_clips}")
+        if dtype is not None:
+            self.to(dtype)
+        clip = self.config.clip
+        budget = batch_clips * clip * len(prompts)
+        request = Request(num_frames, clip, self.latent_shape_of(height, width), seeds, eta, budget)
         calls = plan(request, num_inference_steps, options).calls
 
-        denoise = self.denoiser(prompts, negative_prompt=negative_prompt, guidance=guidance_scale)
-        schedule = self.schedule(num_inference_steps)
+        denoise = self.denoiser(prompts, negative_prompt=negative_prompt, guidance=guidance_scale, compile=compile)
+        if reuse_every != 1:
+            denoise = replace(denoise, unet=Reusing(denoise.unet, reuse_every, num_inference_steps))
+        schedule = self.schedule(num_inference_steps, solver)
         noise = None
         if options.compat == "released":
             noise = StreamNoise(generator or torch.Generator().manual_seed(seeds[0]), len(prompts))
+        decoder = None
+        if output_type != "latent" and not hasattr(self.vae, "_hf_hook"):
+            decoder = ClipDecoder(self.vae, clip=1 if options.compat == "released" else clip, aside=decode_aside)
         with self.progress_bar(total=calls) as bar:
 
             def on_event(event: Event) -> None:
-                if event.kind == "step":
+                if event.kind == "call":
                     bar.update()
-                    if callback_on_step_end is not None:
-                        timestep = schedule.timesteps[event.step]
-                        back = callback_on_step_end(self, event.step, timestep, {"latents": event.latents})
-                        if back and back.get("latents", event.latents) is not event.latents:
-                            raise ValueError("callback_on_step_end may look at the latents, not replace them")
+                if event.kind == "frames" and decoder is not None:
+                    decoder.add(event.latents)
+                if event.kind == "step" and callback_on_step_end is not None:
+                    timestep = schedule.timesteps[event.step]
+                    back = callback_on_step_end(self, event.step, timestep, {"latents": event.latents})
+                    if back and back.get("latents", event.latents) is not event.latents:
+                        raise ValueError("callback_on_step_end may look at the latents, not replace them")
 
             result = sample(
                 denoise,
@@ -131,23 +155,45 @@ class VidRDPipeline(DiffusionPipeline):
             )
         if output_type == "latent":
             return VideoOutput(frames=result.latents, result=result)
-        videos = self.decode(result.latents, clip=1 if options.compat == "released" else self.config.clip)
+        if decoder is None:  # offloaded: each network comes to the device once
+            videos = self.decode(result.latents, clip=1 if options.compat == "released" else clip)
+        else:
+            videos = decoder.finish()
         self.maybe_free_model_hooks()
         if output_type == "np":
             return VideoOutput(frames=videos, result=result)
         return VideoOutput(frames=[[Image.fromarray(frame) for frame in video] for video in videos], result=result)
 
-    def denoiser(self, prompts: Sequence[str], *, negative_prompt: str = "", guidance: float = 10.0) -> GuidedDenoiser:
+    def denoiser(
+        self,
+        prompts: Sequence[str],
+        *,
+        negative_prompt: str = "",
+        guidance: float = 10.0,
+        compile: bool = False,  # noqa: A002
+    ) -> GuidedDenoiser:
         """The U-Net with text and guidance bound in: all that a sampler may know of it."""
         text = [*prompts, negative_prompt] if guidance != 1 else list(prompts)
         embedded = embed(text, self.tokenizer, self.text_encoder, self._execution_device).to(self.unet.dtype)
         context = embedded[: len(prompts)]
         negative = embedded[-1:].expand_as(context) if guidance != 1 else None
-        return GuidedDenoiser(self.unet, context, negative, guidance, clip=self.config.clip)
+        unet = self.compiled_unet() if compile else self.unet
+        return GuidedDenoiser(unet, context, negative, guidance, clip=self.config.clip)
 
-    def schedule(self, steps: int) -> Schedule:
-        """The levels of `steps` DDIM steps of this pipeline's scheduler."""
-        return Schedule.ddim(self.scheduler.config, steps)
+    def compiled_unet(self) -> Call:
+        """The U-Net through torch.compile; compiled again after its weights were changed, moved or cast.
+
+        Raises:
+            ValueError: it cannot be, see `vidrd.fast.compiled`.
+        """
+        weights = fingerprint(self.unet)
+        if self._compiled is None or self._compiled[0] != weights:
+            self._compiled = (weights, compiled(self.unet))
+        return self._compiled[1]
+
+    def schedule(self, steps: int, solver: str = "ddim") -> Schedule:
+        """The levels of `steps` steps of a solver, over the noise of this pipeline's scheduler."""
+        return schedule_of(solver, self.scheduler.config, steps)
 
     @property
     def latent_shape(self) -> tuple[int, int, int]:
@@ -182,15 +228,6 @@ class VidRDPipeline(DiffusionPipeline):
 
         A last clip that was cropped is decoded as the shorter clip that it is.
         """
-        clip = clip or self.config.clip
-        latents = latents.to(self.vae.dtype) / self.vae.config.scaling_factor
-        whole = latents.shape[2] - latents.shape[2] % clip
-        parts = [(latents[:, :, :whole], clip), (latents[:, :, whole:], latents.shape[2] - whole)]
-        videos = []
-        for part, frames in parts:
-            if part.shape[2]:
-                z = frames_of(part)
-                pieces = z.split(max(1, chunk // frames) * frames)
-                pixels = torch.cat([self.vae.decode(piece, num_frames=frames).sample.float() for piece in pieces])
-                videos.append(pixels.unflatten(0, (len(latents), -1)).transpose(1, 2))
-        return to_uint8(torch.cat(videos, dim=2))
+        decoder = ClipDecoder(self.vae, clip=clip or self.config.clip, chunk=chunk)
+        decoder.add(latents)
+        return decoder.finish()

@@ -59,7 +59,7 @@ def convert_released(
     parts, left_out = split_keys(state, keep_vae=vae is None)
 
     with quiet():
-        networks: dict[str, nn.Module] = {
+        networks: dict[str, Any] = {
             "text_encoder": CLIPTextModel.from_pretrained(str(model / "text_encoder"), local_files_only=True),
         }
         tokenizer = CLIPTokenizerFast.from_pretrained(str(model / "tokenizer"), local_files_only=True)
@@ -81,7 +81,7 @@ def convert_released(
         "keys": {name: len(part) for name, part in parts.items()},
         "left_out": left_out,
     }
-    pipeline = VidRDPipeline(**networks, tokenizer=tokenizer, scheduler=scheduler, clip=clip)  # type: ignore[arg-type]
+    pipeline = VidRDPipeline(**networks, tokenizer=tokenizer, scheduler=scheduler, clip=clip)
     return save_with_card(pipeline, out, card)
 
 

@@ -15,7 +15,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from vidrd.denoiser import Denoiser
+from vidrd.denoiser import Denoiser, answers
 from vidrd.noise import Compat, KeyedNoise, Noise
 from vidrd.schedule import Schedule
 
@@ -249,6 +249,15 @@ def fading(step: int, steps: int, options: Options, clip: int) -> list[float]:
     return weights
 
 
+def clips_together(request: Request, options: Options) -> int:
+    """How many clips of a video go through their steps side by side, in one network call a step.
+
+    A clip needs of the one before its initial noise, which is drawn, and its states as they enter the same step: so
+    neighbours can keep step, and the video is the same. Only the released stream of noise is read clip by clip.
+    """
+    return 1 if options.compat == "released" and request.eta > 0 else request.together
+
+
 def plan(request: Request, steps: int, options: Options) -> Plan:
     """What `sample` will do: K = 1 + ceil((N - F) / (F - D)) clips cropped to N, all but the first without D frames.
 
@@ -276,7 +285,7 @@ def plan(request: Request, steps: int, options: Options) -> Plan:
     if options.reverse:
         kind = "mirror" if options.overlap > 0 or options.alpha > 0 else "hard"
     return Plan(
-        calls=clips * steps,
+        calls=math.ceil(clips / clips_together(request, options)) * steps,
         fe=clips * steps * clip,
         windows=tuple((start, start + clip) for start in starts),
         seams=tuple(Seam(start + dropped, kind) for start in starts[1:]),
@@ -314,29 +323,36 @@ def sample(
         kept = 0  # the released slice [M - N:] is then the whole clip, and no guidance puts the frames back
 
     initial = noise("initial", 0, shape)
-    past: list[Tensor] = []  # for each guided step, the last clip's frames that guide it, as they entered the step
+    past: list[Tensor] = []  # for each guided step, the frames of the clip before the group, as they entered the step
     video: list[Tensor] = []
-    for clip, (start, stop) in enumerate(todo.windows):
-        last = stop >= request.frames
-        if clip > 0:
-            old = reverse_noise(initial) if options.reverse else continue_noise(initial, options.overlap)
-            initial = reuse_past(old, noise("initial", clip, shape), kept, options.alpha)
-        x = initial.to(device, dtype)
+    together = clips_together(request, options)
+    for first in range(0, len(todo.windows), together):
+        group = range(first, min(first + together, len(todo.windows)))
+        states, solvers = [], [schedule.fresh() for _ in group]
+        for clip in group:
+            if clip > 0:
+                old = reverse_noise(initial) if options.reverse else continue_noise(initial, options.overlap)
+                initial = reuse_past(old, noise("initial", clip, shape), kept, options.alpha)
+            states.append(initial.to(device, dtype))
         entered: list[Tensor] = []
-        for step in range(schedule.steps):
-            if clip > 0 and guided[step] > 0:
-                x = _guided(x, past[step], step, schedule.steps, options)
-            if guided[step] > 0 and not last:
-                entered.append(x[:, :, -guided[step] :].clone())
-            prediction = denoise(x, timesteps[step])
-            announce("call", clip, step, prediction)
-            fresh = noise("step", clip, shape, step) if request.eta > 0 else None
-            x = schedule.step(x, prediction, step, request.eta, fresh)
-            announce("step", clip, step, x)
+        for step, held in enumerate(guided):
+            for place, clip in enumerate(group):  # in order: a clip follows the one before as that enters this step
+                if clip > 0 and held > 0:
+                    before = states[place - 1][:, :, -held:] if place else past[step]
+                    states[place] = _guided(states[place], before, step, schedule.steps, options)
+            if held > 0 and group.stop < len(todo.windows):
+                entered.append(states[-1][:, :, -held:].clone())
+            (predictions,) = answers(denoise, states, [timesteps[step]] * len(group), len(group))
+            announce("call", group.start, step, predictions[0])
+            for place, clip in enumerate(group):
+                fresh = noise("step", clip, shape, step) if request.eta > 0 else None
+                states[place] = solvers[place].step(states[place], predictions[place], step, request.eta, fresh)
+                announce("step", clip, step, states[place])
         past = entered
-        announce("clip", clip, schedule.steps - 1, x)
-        video.append(x[:, :, options.dropped * (clip > 0) : request.frames - start])
-        announce("frames", clip, schedule.steps - 1, video[-1])
+        for clip, x in zip(group, states, strict=True):
+            announce("clip", clip, schedule.steps - 1, x)
+            video.append(x[:, :, options.dropped * (clip > 0) : request.frames - todo.windows[clip][0]])
+            announce("frames", clip, schedule.steps - 1, video[-1])
     return Result(torch.cat(video, dim=2), todo)
 
 

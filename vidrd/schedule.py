@@ -7,7 +7,7 @@ after its step, so a step needs no state: it may be taken in any order, by any f
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple, cast, get_args
+from typing import Any, Literal, NamedTuple, Protocol, cast, get_args, runtime_checkable
 
 import torch
 from jaxtyping import Float, Int
@@ -37,6 +37,22 @@ class Coefficients(NamedTuple):
     latent: float
     prediction: float
     noise: float
+
+
+@runtime_checkable
+class Solver(Protocol):
+    """What takes the steps of one clip."""
+
+    def step(
+        self,
+        x: Float[Tensor, "B C T H W"],
+        prediction: Float[Tensor, "B C T H W"],
+        level: int | Int[Tensor, " T"],
+        eta: float = 0.0,
+        noise: Float[Tensor, "B C T H W"] | None = None,
+    ) -> Float[Tensor, "B C T H W"]:
+        """The latents after the step from `level`, given the network's answer."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -73,6 +89,10 @@ class Schedule:
     def steps(self) -> int:
         """Number of denoising steps."""
         return len(self.timesteps)
+
+    def fresh(self) -> Solver:
+        """A solver for one clip: this one, since a DDIM step needs no memory of the steps before."""
+        return self
 
     @classmethod
     def ddim(cls, config: Mapping[str, Any], steps: int) -> "Schedule":

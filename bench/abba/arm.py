@@ -69,7 +69,7 @@ class Bout:
         """Latents and videos of the first batch, and the recipe: what the network was really asked."""
         calls: list[tuple[Any, ...]] = []
         latents = []
-        pipe = self.generator.pipe
+        pipe: Any = self.generator.pipe  # its `decode` is another for a while
         decode = pipe.decode
 
         def note(network: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
@@ -227,7 +227,6 @@ def _graph_breaks(bout: Bout) -> int | str:
 def _on_the_gpu(make: Callable[[], object]) -> dict[str, float | int | str]:
     """Kernels started and the allocator's peak in one run."""
     import torch  # noqa: PLC0415
-    from torch.autograd import DeviceType  # noqa: PLC0415
 
     torch.cuda.synchronize()
     torch.cuda.reset_peak_memory_stats()
@@ -237,7 +236,7 @@ def _on_the_gpu(make: Callable[[], object]) -> dict[str, float | int | str]:
     with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CUDA]) as profile:
         make()
         torch.cuda.synchronize()
-    kernels = sum(event.device_type == DeviceType.CUDA for event in profile.events())
+    kernels = sum(event.device_type.name == "CUDA" for event in profile.events())
     return {"allocated_peak": peak, "kernels": kernels}
 
 

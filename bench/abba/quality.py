@@ -8,7 +8,7 @@ from jaxtyping import Float, UInt8
 
 from bench.gates import Finding, not_worse
 from bench.measure.machine import ROOT
-from bench.stats import Estimate, trimmed_mean
+from bench.stats import Estimate, jackknifed, trimmed_mean
 from metrics.features import extract
 from metrics.frames import windows
 from metrics.pocket import load_judge
@@ -29,6 +29,15 @@ class Seen(NamedTuple):
     named: Float[np.ndarray, " N"]  # of each video: mean probability of what its caption names
 
 
+class Differences(NamedTuple):
+    """How the videos of the head differ from those of the base, head - base, and where the base stands."""
+
+    fvd: Estimate
+    base_fvd: float
+    named: Estimate  # mean probability of what the captions name
+    base_named: float
+
+
 def compare_videos(
     cell: str,
     base: UInt8[np.ndarray, "N T H W C"],  # the videos of the prompts of the first N test seeds
@@ -37,6 +46,20 @@ def compare_videos(
     window: int,  # frames the judge sees
 ) -> list[Finding]:
     """Non-inferiority of the head in Fréchet distance and in what its videos show of their captions."""
+    fvd, level, named, base_named = differences(base, head, window=window)
+    return [
+        not_worse(cell, "fvd", fvd, margin=FVD_MARGIN * level, better="lower", base=level),
+        not_worse(cell, "caption", named, margin=CAPTION_MARGIN, better="higher", base=base_named),
+    ]
+
+
+def differences(
+    base: UInt8[np.ndarray, "N T H W C"],  # the videos of the prompts of the first N test seeds
+    head: UInt8[np.ndarray, "N T H W C"],
+    *,
+    window: int,  # frames the judge sees
+) -> Differences:
+    """Paired differences of quality, on the CPU's judge."""
     scenes = [draw_scene(TEST_SEEDS[i]) for i in range(len(base))]
     said = [{name: str(getattr(scene, name)) for name in ATTRIBUTES} for scene in scenes]
     reals = [draw_scene(TEST_SEEDS[-1 - i], **said[i % len(said)]) for i in range(REAL * len(said))]
@@ -47,10 +70,7 @@ def compare_videos(
     sides = [_see(judge, videos, window, wanted) for videos in (base, head)]
     distance, level = paired_fvd(real_rows, source % len(scenes), sides[0], sides[1])
     named = trimmed_mean((sides[1].named - sides[0].named).tolist(), trim=0.0)
-    return [
-        not_worse(cell, "fvd", distance, margin=FVD_MARGIN * level, better="lower", base=level),
-        not_worse(cell, "caption", named, margin=CAPTION_MARGIN, better="higher", base=float(sides[0].named.mean())),
-    ]
+    return Differences(distance, level, named, float(sides[0].named.mean()))
 
 
 def paired_fvd(
@@ -75,12 +95,10 @@ def paired_fvd(
     whole = [Gaussian.of(rows) for rows in (real, base.embedding, head.embedding)]
     level = frechet_distance(whole[0], whole[1])
     difference = frechet_distance(whole[0], whole[2]) - level
-    replicates = np.array(
-        [frechet_distance(r, h) - frechet_distance(r, b) for r, b, h in zip(*map(leave_one_out, parts), strict=True)]
-    )
-    groups = len(replicates)
-    variance = (groups - 1) / groups * float(((replicates - replicates.mean()) ** 2).sum())
-    return Estimate(difference, variance**0.5, groups - 1, count), level
+    replicates = [
+        frechet_distance(r, h) - frechet_distance(r, b) for r, b, h in zip(*map(leave_one_out, parts), strict=True)
+    ]
+    return jackknifed(difference, [replicates], count), level
 
 
 def _see(judge: object, videos: UInt8[np.ndarray, "N T H W C"], window: int, wanted: Sequence[dict[str, int]]) -> Seen:

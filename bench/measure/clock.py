@@ -91,4 +91,5 @@ def _between(start: Mark, end: Mark) -> float:
     if isinstance(start, float) and isinstance(end, float):
         return end - start
     assert isinstance(start, torch.cuda.Event)
+    assert isinstance(end, torch.cuda.Event)
     return start.elapsed_time(end) / 1e3

@@ -132,10 +132,11 @@ def card(uuid: str | None = None, api: Any = None) -> Iterator[Card | str]:
     """A card by its UUID (None: the first), or the reason why there is none."""
     if api is None:
         try:
-            import pynvml as api  # noqa: PLC0415  (a machine without NVML must still run)
+            import pynvml  # noqa: PLC0415  (a machine without NVML must still run)
         except ImportError:
             yield "nvidia-ml-py is not installed"
             return
+        api = pynvml
     try:
         api.nvmlInit()
     except api.NVMLError as error:

@@ -15,6 +15,8 @@ from multiprocessing import get_context
 from multiprocessing.queues import SimpleQueue
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
+import numpy as np
+
 from bench.measure.machine import ROOT
 
 RESTARTS = 8  # of the pool, after a worker died
@@ -200,7 +202,7 @@ class _RayWorker:
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
         done = [self.worker.do(int(block)) for block in batch["block"]]
-        return {name: [getattr(each, name) for each in done] for name in Done._fields}
+        return {name: np.array([getattr(each, name) for each in done]) for name in Done._fields}
 
 
 class _Importable:

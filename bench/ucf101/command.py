@@ -58,7 +58,7 @@ def ucf101(
         videos: Score the videos of this folder instead of making some; any model's, named in any way.
         out: The run's folder.
         standin: Without model, data and weights: tiny ones are made first, the rest is the same code.
-        dry_run: Measure a few blocks, print what the whole run will take, and leave nothing.
+        dry_run: Measure a few blocks in a temporary folder and print what the whole run will take.
         prompts: Other prompts: descriptive, class-name, class-name:TEMPLATE, or a .csv, .json or .txt.
         per_class: So many videos of each class, instead of the protocol's allocation.
         limit: Only the first so many videos of the plan's order.

@@ -12,7 +12,7 @@ import zipfile
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Literal
 
 import numpy as np
 
@@ -68,7 +68,8 @@ class Judge:
         return f"{self.metric}:{self.protocol}"
 
 
-class Source(NamedTuple):
+@dataclass(frozen=True)
+class Source:
     """A clip, and what its file must be."""
 
     clip: Clip
@@ -127,9 +128,9 @@ class Embedding:
         found = [self.read(block) for block in range(self.blocks)]
         missing = [number for number, each in enumerate(found) if each is None]
         if missing:
-            clips = [source.clip.video for source in self.block(missing[0])]
+            first = self.block(missing[0])[0].clip.video
             raise ValueError(
-                f"features of {len(missing)} of {self.blocks} blocks are missing, the first are those of {clips[0]}: "
+                f"features of {len(missing)} of {self.blocks} blocks are missing, the first are those of {first}: "
                 "the same command without --shard makes them"
             )
         parts = [each for each in found if each is not None]

@@ -8,7 +8,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from bench.methods import METHODS
 from bench.record import canonical, write_atomic
@@ -16,6 +16,7 @@ from bench.ucf101.allocation import allocate, manifest, rule
 from bench.ucf101.classes import class_counts
 from bench.ucf101.prompts import PromptSet, prompt_set
 from bench.ucf101.protocols import Protocol, protocol
+from metrics.protocols import Sampling
 from vidrd.sampling import Request
 
 Precision = Literal["fp32", "fp16", "bf16"]
@@ -92,15 +93,27 @@ class Plan:
 
 
 def changed(name: str, changes: Mapping[str, object]) -> tuple[Protocol, tuple[str, ...]]:
-    """A protocol with other settings where they are not None, and what that changed, a line each."""
+    """A protocol with other settings where they are not None, and what that changed, a line each.
+
+    Another `size` is also that of the square that both sides are stored as.
+    """
     row = protocol(name)
     told = [
         f"{setting}: {_words(value)}, the protocol's is {_words(getattr(row, setting))}"
         for setting, value in changes.items()
         if value is not None and value != getattr(row, setting)
     ]
-    settings = replace(row, **{setting: value for setting, value in changes.items() if value is not None})
-    return settings, tuple(told)
+    new: dict[str, Any] = {setting: value for setting, value in changes.items() if value is not None}
+    settings = replace(row, **new)
+    return replace(settings, real=_sized(settings.real, new), fake=_sized(settings.fake, new)), tuple(told)
+
+
+def _sized(rule: Sampling, changes: Mapping[str, Any]) -> Sampling:
+    """The rule, its storage of another size where that was changed."""
+    if rule.storage is None or "size" not in changes:
+        return rule
+    resample = replace(rule.storage.resample, size=changes["size"])
+    return replace(rule, storage=replace(rule.storage, resample=resample))
 
 
 def make_plan(

@@ -73,12 +73,13 @@ class Run:
         results: dict[str, dict[str, Result]] = {}
         about: dict[str, dict[str, object]] = {}
         sides = {} if shard else self.real_sides(real, networks)
-        for name, each in [(each.method, each) for each in made] or [(self.name(), None)]:
-            if each is not None and shard:
-                sources = made_sources(each, share(shard, each.plan.blocks))
-            elif each is not None:
-                about[name] = self.account(each, each.collect())
-                sources = made_sources(each)
+        sets: dict[str, Generation | None] = {job.method: job for job in made}
+        for name, own in (sets or {self.name(): None}).items():
+            if own is not None and shard:
+                sources = made_sources(own, share(shard, own.plan.blocks))
+            elif own is not None:
+                about[name] = self.account(own, own.collect())
+                sources = made_sources(own)
             else:
                 sources = self.given()
                 about[name] = {"videos": str(self.videos), "n": len(sources)}
@@ -104,7 +105,7 @@ class Run:
         with estimate.scratch_folder() as folder:
             scratch = Path(folder)
             say(f"{self.title()}\nmeasuring a few blocks of each stage")
-            trials = {}
+            trials: dict[str, list[Source] | None] = {}
             for each in self.generations():
                 stage, trials[each.method] = estimate.generation(each, self.crew, say, scratch)
                 stages.append(stage)

@@ -48,17 +48,17 @@ def open_npz(path: Path) -> Arrays:
         with zipfile.ZipFile(path) as file:
             for info in file.infolist():
                 if info.filename.endswith(".npy"):
-                    with file.open(info) as member:
-                        shapes[info.filename.removesuffix(".npy")] = _shape(path, info, member)
+                    shapes[info.filename.removesuffix(".npy")] = _shape(path, file, info)
     except FAULTS as error:
         raise refused(path, f"it is no whole .npz archive ({error})", TRUNCATED) from error
     return Arrays(path, shapes)
 
 
-def _shape(path: Path, info: zipfile.ZipInfo, member: object) -> tuple[int, ...]:
-    version = np.lib.format.read_magic(member)
-    read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-    shape, _, dtype = read(member, max_header_size=HEADER_BYTES)
+def _shape(path: Path, file: zipfile.ZipFile, info: zipfile.ZipInfo) -> tuple[int, ...]:
+    with file.open(info) as member:
+        version = np.lib.format.read_magic(member)
+        read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+        shape, _, dtype = read(member, max_header_size=HEADER_BYTES)
     if dtype.hasobject:
         raise refused(path, f"{info.filename} holds objects, that is a pickle", "do not open it with anything else")
     surplus = info.file_size - math.prod(shape) * dtype.itemsize

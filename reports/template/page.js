@@ -108,7 +108,8 @@ function explain(cell) {
     const raw = record.samples[measure];
     if (raw) hover.append(line(`samples: ${short(raw.slice(0, 40))}${raw.length > 40 ? " …" : ""}`));
     else if (records.kinds[measure] === "cost") {
-      for (const [name, values] of Object.entries(record.samples).slice(0, 6)) hover.append(line(`${name}: ${short(values.slice(0, 12))}${values.length > 12 ? " …" : ""}`));
+      const repeats = Object.entries(record.samples).filter(([name]) => !(name in records.titles) || records.kinds[name] === "cost");
+      for (const [name, values] of repeats.slice(0, 6)) hover.append(line(`${name}: ${short(values.slice(0, 12))}${values.length > 12 ? " …" : ""}`));
     }
   } else hover.append(line(record.absent[measure] ?? (record.reason || "no number, no reason given")));
   hover.append(line(`${record.started || "never started"} · ${record.revision || "no revision"}`));
@@ -169,7 +170,8 @@ function part(title, pairs) {
 function detail(id) {
   const record = records.cells[id];
   $("#detail-title").textContent = record.name;
-  const samples = Object.entries(record.samples).map(([name, values]) => [name, make("span", {}, ...(values.length > 1 ? [sparkline(values)] : []), short(values))]);
+  const samples = Object.entries(record.samples).map(([name, values]) => [records.titles[name] ?? name,
+    make("span", {}, ...(values.length > 1 ? [sparkline(values)] : []), short(values), name in record.counts ? ` … ${record.counts[name]} in all` : "")]);
   const numbers = Object.entries(record.numbers).map(([name, found]) => [records.titles[name] ?? name,
     `${found.value}${found.unit ? ` ${found.unit}` : ""}${found.low === undefined ? "" : `  [${found.low}, ${found.high}]`}, n = ${found.n}`]);
   $("#detail-body").replaceChildren(
@@ -196,9 +198,9 @@ for (const row of planned) {
 // ---- videos: one clock for all rows of a scene
 function scene(root) {
   const films = $$(".film", root).map((element) => {
-    const { frames, columns, width, height, seams, fps, film } = element.dataset;
+    const { frames, columns, width, height, seams, kinds, fps, film } = element.dataset;
     return { element, frames: Number(frames), columns: Number(columns), width: Number(width), height: Number(height), fps: Number(fps), source: film,
-      seams: seams ? seams.split(",").map(Number) : [], cursor: $(".cursor", element), time: $(".time", element) };
+      seams: seams ? seams.split(",").map(Number) : [], kinds: kinds ? kinds.split(",") : [], cursor: $(".cursor", element), time: $(".time", element) };
   });
   const longest = Math.max(...films.map((film) => film.frames));
   const transport = $(".transport", root), range = $("input[type=range]", transport), at = $(".at", transport), play = $(".play", transport);
@@ -207,8 +209,9 @@ function scene(root) {
 
   function draw() {
     range.value = frame;
-    const joint = films.some((film) => !film.element.hidden && film.seams.includes(frame));
-    at.textContent = `frame ${frame + 1} of ${longest}${joint ? " · seam" : ""}`;
+    const joined = films.filter((film) => !film.element.hidden && film.seams.includes(frame));
+    const kinds = [...new Set(joined.map((film) => film.kinds[film.seams.indexOf(frame)]).filter(Boolean))].join(", ");
+    at.textContent = `frame ${frame + 1} of ${longest}${joined.length ? ` · seam${kinds && ` (${kinds})`}` : ""}`;
     for (const film of films) {
       const own = Math.min(frame, film.frames - 1);
       film.cursor.style.left = `${(100 * (own + 0.5)) / film.frames}%`;

@@ -3,7 +3,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from bench import pocket
+from bench import judged, pocket
 from bench.methods import METHODS
 from bench.suite import override, plan
 from bench.suites import MEASURES, SUITES
@@ -46,7 +46,7 @@ class ToyPipeline:
 def cell(tmp_path, monkeypatch):
     """Does a cell of the smoke suite with a toy pipeline and judges that learned nothing: overrides -> Measured."""
     monkeypatch.setattr(pocket, "load_pipeline", lambda name, *, dtype, device: ToyPipeline(dtype))
-    monkeypatch.setattr(pocket, "JUDGES", tmp_path)
+    monkeypatch.setattr(judged, "JUDGES", tmp_path)
     for name, file in (("pocket-i3d", "i3d"), ("pocket-c3d", "c3d")):
         torch.manual_seed(0)
         classes = ATTRIBUTES if file == "i3d" else {"action": ATTRIBUTES["action"]}

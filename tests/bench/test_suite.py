@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import pytest
 from toy_suite import SUITE
 
@@ -13,6 +15,17 @@ def test_references_come_first_and_equal_cells_are_one():
     assert values(planned) == [("real", 1), ("fine", 1), ("fine", 2), ("plain", 1)]  # plain has no size
     assert [item.reference for item in planned] == [True, False, False, False]
     assert len({item.cell.id for item in planned}) == 4
+
+
+def test_a_reference_that_is_a_point_of_the_grid_is_a_row_that_runs_first():
+    within = replace(
+        SUITE, reference=lambda v: None if v["size"] == 2 else {**v, "size": 2}, settle=lambda v: v, skip=lambda v: None
+    )
+    planned = plan(override(within, ["size=1,2,3", "how=fine"]), {})
+    assert [item.cell.values["size"] for item in planned] == [2, 1, 3]
+    assert not any(item.reference for item in planned)
+    chosen = select(planned, within, ["size=3"], [])
+    assert [item.cell.values["size"] for item in chosen] == [2, 3]
 
 
 def test_a_cell_that_cannot_run_stays_in_the_plan_with_its_reason():

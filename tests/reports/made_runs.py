@@ -113,11 +113,13 @@ def moving_square(frames=16, size=16, seams=(8,), phase=0):
     return video
 
 
-def write_videos(folder, cell, frames, count=2, size=16, seams=(8,)):
+def write_videos(folder, cell, frames, count=2, size=16, seams=(8,), kinds=("mirror",)):
     place = folder / "cells" / cell.id
     place.mkdir(parents=True)
     videos = np.stack([moving_square(frames, size, seams, phase) for phase in range(count)])
-    np.savez_compressed(place / "videos.npz", videos=videos, seams=np.array(seams), fps=np.float64(8))
+    np.savez_compressed(
+        place / "videos.npz", videos=videos, seams=np.array(seams), kinds=np.array(kinds), fps=np.float64(8)
+    )
 
 
 def write(folder, axes, *, ends=(), videos=0, size=16, records=True, **changes):

@@ -184,7 +184,10 @@ def test_seams_are_marked_and_can_be_jumped_to(visit):
     scene = tab.locator("#scene-1")
     assert scene.locator(".ticks i").count() == 1
     scene.locator("button.seam").click()
-    assert scene.locator(".at").inner_text() == "frame 9 of 16 · seam"
+    assert scene.locator(".at").inner_text() == "frame 9 of 16 · seam (mirror)"
+    line = tab.locator("#scene-1 .seamline").first
+    assert line.evaluate("line => getComputedStyle(line).borderLeftStyle") == "dotted"
+    assert tab.locator(".seamkey.mirror").inner_text() == "mirror"
     assert tab.eval_on_selector_all("#scene-1 .seamline", "all => [...new Set(all.map(l => l.style.left))]") == ["50%"]
 
 

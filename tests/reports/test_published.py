@@ -1,3 +1,5 @@
+import re
+
 import pytest
 from made_runs import MEASURES, grid, write
 
@@ -29,6 +31,16 @@ def test_the_row_to_reproduce_is_there():
     best = rows_["VidRD w/ fine-tuned VAE"]
     assert (best["is"], best["fvd"], best["confidence"]) == ("39.37", "363.19", "primary")
     assert {row["confidence"] for row in rows_.values()} <= {"primary", "secondary", "conflict", "unverified"}
+
+
+def test_a_reader_needs_no_key_to_the_rows():
+    for row in published_rows("ucf101"):
+        assert row["source"], row
+        assert row["is"] or row["fvd"], row
+        text = " ".join(row.values())
+        assert not re.search(r"recollect|\?|\b(REC|INF|NOTE)\b", text), row
+    hearsay = [row["method"] for row in published_rows("ucf101") if row["source"] == "no text that was read"]
+    assert {row["confidence"] for row in published_rows("ucf101") if row["method"] in hearsay} == {"unverified"}
 
 
 def test_pocket_numbers_never_stand_there(tmp_path):

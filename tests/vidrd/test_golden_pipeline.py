@@ -1,13 +1,10 @@
 """The released pipeline, step by step: its noise, its clips and its decoding."""
 
-import json
-import zlib
-from pathlib import Path
-
 import numpy as np
 import pytest
 import torch
 
+from tests.vidrd.released_goldens import NUMBERS, RELEASED, fill, rng
 from vidrd.denoiser import GuidedDenoiser
 from vidrd.models.unet import UNet3DConditionModel
 from vidrd.models.vae import AutoencoderKLTemporal
@@ -15,33 +12,9 @@ from vidrd.noise import StreamNoise, mixed, progressive
 from vidrd.sampling import Options, Request, sample
 from vidrd.schedule import Schedule
 
-GOLDEN = Path(__file__).parents[3] / "shared" / "golden" / "vidrd"
-if not GOLDEN.is_dir():
-    pytest.skip("the golden numbers lie beside the project, in ../shared/golden", allow_module_level=True)
-RELEASED = json.loads((GOLDEN / "released.json").read_text())
-NUMBERS = np.load(GOLDEN / "released.npz")
-
-
-def rng(name):
-    return np.random.Generator(np.random.PCG64(zlib.crc32(name.encode())))
-
 
 def golden(key):
     return torch.from_numpy(NUMBERS[key])
-
-
-def fill(model):
-    """The recipe of the golden page: every tensor from its own name."""
-    state = {}
-    for key, old in model.state_dict().items():
-        x = rng(key).standard_normal(tuple(old.shape))
-        if x.ndim > 1:
-            x = x * np.prod(x.shape[1:]) ** -0.5
-        else:
-            x = 1 + 0.1 * x if key.endswith("weight") else 0.1 * x
-        state[key] = torch.from_numpy(x.astype(np.float32))
-    model.load_state_dict(state)
-    return model.eval()
 
 
 def assert_near(got, want, share):

@@ -9,6 +9,7 @@ import torch
 
 from vidrd.__main__ import main
 from vidrd.checkpoints import load_pipeline, sha256
+from vidrd.decoding import ClipDecoder
 from vidrd.models.blocks import frames_of
 from vidrd.models.unet import UNet3DConditionModel
 from vidrd.models.vae import AutoencoderKLTemporal
@@ -125,6 +126,67 @@ def test_bf16_runs_and_stays_near(pipe, folder):
     assert np.abs(out.frames.astype(int) - make(pipe).frames).mean() < 20
 
 
+WAYS = {  # faster, and the same video
+    "clips side by side": {"batch_clips": 2},
+    "all clips at once": {"batch_clips": 100},
+    "decoded at the end": {"decode_aside": False},
+    "cast to what it is": {"dtype": torch.float32},
+}
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("options", [Options(overlap=2), Options(overlap=3, join="drop_duplicate", guide="blend")])
+def test_a_faster_way_makes_the_same_video(pipe, way, options):
+    asked = {"num_frames": 11, "options": options, "seed": 4}
+    plain, fast = make(pipe, **asked), make(pipe, **asked, **WAYS[way])
+    torch.testing.assert_close(fast.result.latents, plain.result.latents, rtol=0, atol=1e-5)
+    assert np.abs(fast.frames.astype(int) - plain.frames).max() <= 1
+    assert fast.result.seams == plain.result.seams
+
+
+def test_clips_side_by_side_share_calls(pipe):
+    assert make(pipe, num_frames=12).result.plan.calls == 9
+    together = make(pipe, num_frames=12, batch_clips=2).result.plan
+    assert together.calls == 6
+    assert together.fe == 36
+    released = Options(overlap=2, compat="released")
+    assert make(pipe, num_frames=12, batch_clips=2, options=released, eta=1.0).result.plan.calls == 9
+
+
+def test_a_compiled_network_makes_the_same_video_until_its_weights_change(pipe, monkeypatch):
+    made = []
+
+    def stand_in(unet):
+        made.append(unet)
+        return unet
+
+    monkeypatch.setattr("vidrd.pipeline.compiled", stand_in)
+    assert np.array_equal(make(pipe, compile=True).frames, make(pipe).frames)
+    make(pipe, compile=True)
+    assert len(made) == 1
+    with torch.no_grad():
+        pipe.unet.conv_in.bias.add_(1).sub_(1)
+    make(pipe, compile=True)
+    assert len(made) == 2
+
+
+@pytest.mark.parametrize("change", [{"solver": "dpmsolver++"}, {"solver": "unipc"}, {"reuse_every": 2}])
+def test_an_approximation_makes_another_video_near_it(pipe, change):
+    plain = make(pipe, num_inference_steps=6).result.latents
+    other = make(pipe, num_inference_steps=6, **change).result.latents
+    assert 1e-4 < float((other - plain).norm() / plain.norm()) < 0.5
+    again = make(pipe, num_inference_steps=6, batch_clips=2, **change).result.latents
+    torch.testing.assert_close(again, other, rtol=0, atol=1e-4)
+
+
+def test_frames_that_come_in_pieces_are_decoded_as_whole_clips(pipe):
+    latents = torch.randn(2, 4, 10, 4, 4, generator=torch.Generator().manual_seed(0))
+    decoder = ClipDecoder(pipe.vae, clip=4)
+    for piece in latents.split([4, 3, 3], dim=2):
+        decoder.add(piece)
+    assert np.abs(decoder.finish().astype(int) - pipe.decode(latents)).max() <= 1
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
@@ -133,6 +195,10 @@ def test_bf16_runs_and_stays_near(pipe, folder):
         ({"height": 9}, "height and width must be multiples of 2 pixels: got 9 x 8, try 8"),
         ({"options": Options(overlap=5)}, "an overlap is at most the clip: got 5 frames of clips of 4"),
         ({"num_frames": 0}, "at least 1 frame"),
+        ({"batch_clips": 0}, "batch_clips is a count of clips from 1 upwards: got 0"),
+        ({"reuse_every": 0}, r"run every 1, 2, \.\.\. calls: got 0"),
+        ({"solver": "euler"}, "solver is one of ddim"),
+        ({"solver": "unipc", "eta": 1.0}, "unipc is deterministic: eta is 1"),
     ],
 )
 def test_requests_that_cannot_be_met_say_why(pipe, changes, message):

@@ -9,7 +9,7 @@ import json
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -141,7 +141,7 @@ class Endpoint:
         return f"data:image/jpeg;base64,{base64.b64encode(file.getvalue()).decode()}"
 
 
-CAPTIONERS = {
+CAPTIONERS: dict[str, Callable[..., Captioner | Template]] = {
     "template": lambda model, **options: Template(),
     "blip2": lambda model, *, device="cpu", **options: Blip2(model, device=device),
     "chat": lambda model, *, device="cpu", **options: ChatModel(model, device=device),

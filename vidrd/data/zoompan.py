@@ -138,7 +138,7 @@ def animate(
     picture: UInt8[ndarray, "H W 3"], camera: Camera, rng: np.random.Generator
 ) -> tuple[UInt8[ndarray, "T size size 3"], Path] | None:
     """A clip of a picture and the way of its camera; None where the picture is too small."""
-    path = draw_path(*picture.shape[:2], camera, rng)
+    path = draw_path(picture.shape[0], picture.shape[1], camera, rng)
     if path is None:
         return None
     boxes = torch.from_numpy(path.boxes(camera.frames)).float()[None]

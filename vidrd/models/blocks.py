@@ -7,6 +7,7 @@ B T H W C as it lies. Every layer reads that memory through a view:
     norms over a clip   B C (T*H) W            a clip is one tall picture
     temporal conv       B C T (H*W)            a 2-D convolution of 3 x 1
     spatial attention   (B*T) heads (H*W) d
+    cross-attention     B heads (T*H*W) d      a clip's pixels ask one text
     temporal attention  B (H*W*heads) T d      every pixel of every head is a head
 
 so no layer transposes or copies. Parameters carry the key names of the released checkpoints.
@@ -149,6 +150,30 @@ def _fours(modules: nn.ModuleList) -> Iterator[tuple[Any, ...]]:
     return zip(*[iter(modules)] * 4, strict=True)
 
 
+MOST_IN_A_LAUNCH = 65_535  # blocks of a CUDA grid's second axis, which attention kernels spend on batch x heads
+FEW_FRAMES = 32  # up to here scores are small enough to be written down
+
+
+def attend_in_time(
+    q: Float[Tensor, "B P T d"], k: Float[Tensor, "B P T d"], v: Float[Tensor, "B P T d"]
+) -> Float[Tensor, "B P T d"]:
+    """Attention over the few frames of very many places: P is pixels times heads.
+
+    The kernels for long sequences are slow or fail at that shape. On a CPU in float32 the scores are written out: as
+    products, or, where a compiler can fuse them, as sums. On CUDA places are cut so that no launch exceeds its grid.
+    """
+    if q.device.type == "cpu" and q.dtype == torch.float32 and q.shape[2] <= FEW_FRAMES:
+        scale = q.shape[-1] ** -0.5
+        if torch.compiler.is_compiling():
+            scores = (q[..., :, None, :] * k[..., None, :, :]).sum(-1) * scale
+            return (scores.softmax(-1)[..., None] * v[..., None, :, :]).sum(-2)
+        return ((q * scale) @ k.transpose(-1, -2)).softmax(-1) @ v
+    places = max(1, MOST_IN_A_LAUNCH // len(q)) if q.is_cuda else q.shape[1]
+    cuts = zip(q.split(places, 1), k.split(places, 1), v.split(places, 1), strict=True)
+    parts = [F.scaled_dot_product_attention(*cut) for cut in cuts]
+    return torch.cat(parts, 1) if len(parts) > 1 else parts[0]
+
+
 class Attention(nn.Module):
     """Projections of multi-head attention; the caller says how tokens lie."""
 
@@ -162,20 +187,25 @@ class Attention(nn.Module):
 
     def spatial(self, x: Float[Tensor, "BT S D"]) -> Float[Tensor, "BT S D"]:
         """Each frame's tokens attend to the tokens of that frame."""
-        return self.cross(x, x)
+        q, k, v = (self._split(y) for y in self._of_itself(x))
+        return self._join(F.scaled_dot_product_attention(q, k, v), x)
 
-    def cross(self, x: Float[Tensor, "BT S D"], context: Float[Tensor, "BT L E"]) -> Float[Tensor, "BT S D"]:
-        """Each frame's tokens attend to a context."""
-        q, k, v = (self._split(p(y)) for p, y in ((self.to_q, x), (self.to_k, context), (self.to_v, context)))
+    def cross(self, x: Float[Tensor, "BT S D"], context: Float[Tensor, "B L E"]) -> Float[Tensor, "BT S D"]:
+        """All tokens of a clip attend to its context, whose keys and values are made once a clip."""
+        q = self.to_q(x).reshape(len(context), -1, x.shape[-1])
+        q, k, v = (self._split(y) for y in (q, self.to_k(context), self.to_v(context)))
         return self._join(F.scaled_dot_product_attention(q, k, v), x)
 
     def temporal(self, x: Float[Tensor, "BT S D"], frames: int) -> Float[Tensor, "BT S D"]:
         """Each token attends to the tokens of the same place in all frames of its clip."""
         q, k, v = (
-            p(x).view(len(x) // frames, frames, -1, x.shape[-1] // self.heads).transpose(1, 2)
-            for p in (self.to_q, self.to_k, self.to_v)
+            y.view(len(x) // frames, frames, -1, x.shape[-1] // self.heads).transpose(1, 2) for y in self._of_itself(x)
         )
-        return self._join(F.scaled_dot_product_attention(q, k, v), x)
+        return self._join(attend_in_time(q, k, v), x)
+
+    def _of_itself(self, x: Float[Tensor, "BT S D"]) -> tuple[Tensor, Tensor, Tensor]:
+        """Queries, keys and values of the same tokens."""
+        return self.to_q(x), self.to_k(x), self.to_v(x)
 
     def _split(self, x: Float[Tensor, "BT S D"]) -> Float[Tensor, "BT h S d"]:
         return x.unflatten(-1, (self.heads, -1)).transpose(1, 2)
@@ -212,7 +242,7 @@ class FeedForward(nn.Module):
 class TimeWindows(NamedTuple):
     """Windows in which temporal attention sees a video that is longer than a clip (FreeNoise, arXiv 2310.15169)."""
 
-    index: Int[Tensor, "W F"]  # frames of each window
+    seen: Int[Tensor, "W F"]  # frames of each window
     share: Float[Tensor, "W F"]  # weight of a window's answer for each of its frames; those of a frame add up to 1
     frames: int  # of the whole video
 
@@ -232,7 +262,7 @@ def in_windows(
             f"these windows are of {windows.frames} frames, {len(x)} frames came: open them for the video's own length"
         )
     exact = torch.promote_types(x.dtype, torch.float32)
-    index, share = windows.index.to(x.device), windows.share.to(x.device, exact)
+    index, share = windows.seen.to(x.device), windows.share.to(x.device, exact)
     count, frames = index.shape
     cut = x.unflatten(0, (-1, windows.frames))[:, index]  # B W F S D
     answers = layer(cut.flatten(0, 2), frames).unflatten(0, (-1, count, frames))
@@ -263,7 +293,7 @@ class TransformerBlock(nn.Module):
         self.norm3 = nn.LayerNorm(width)
         start_at_zero(self.temp_attn.to_out)
 
-    def forward(self, x: Float[Tensor, "BT S D"], context: Float[Tensor, "BT L E"], frames: int) -> Tensor:
+    def forward(self, x: Float[Tensor, "BT S D"], context: Float[Tensor, "B L E"], frames: int) -> Tensor:
         """Tokens of frames in, tokens of frames out."""
         x = x + self.attn1.spatial(self.norm1(x))
         x = x + self.attn2.cross(self.norm2(x), context)
@@ -290,7 +320,7 @@ class Transformer(nn.Module):
         self.transformer_blocks = nn.ModuleList([TransformerBlock(channels, heads, context_width, embed=embed)])
         self.proj_out = project(channels, channels)
 
-    def forward(self, x: Frames, context: Float[Tensor, "BT L E"], frames: int) -> Frames:
+    def forward(self, x: Frames, context: Float[Tensor, "B L E"], frames: int) -> Frames:
         """Mix pixels with pixels, text and other frames."""
         BT, C, H, W = x.shape
         tokens = normalise(x, self.norm).permute(0, 2, 3, 1).reshape(BT, H * W, C)

@@ -33,9 +33,15 @@ from vidrd.models.blocks import (
 
 @dataclass
 class UNetOutput(BaseOutput):
-    """Prediction of the U-Net, B C T H W."""
+    """What the U-Net says.
+
+    Attributes:
+        sample: the prediction, B C T H W.
+        deep: what the last stage of the way up read from below, (B*T) C H W: a later call may take it as given.
+    """
 
     sample: Tensor
+    deep: Tensor
 
 
 class Stage(nn.Module):
@@ -226,7 +232,8 @@ class UNet3DConditionModel(ModelMixin, ConfigMixin):
         timestep: Num[Tensor, "..."] | float | int,
         encoder_hidden_states: Float[Tensor, "B L D"],
         return_dict: bool = True,
-    ) -> UNetOutput | tuple[Tensor]:
+        deep: OtherFrames | None = None,
+    ) -> UNetOutput | tuple[Tensor, Tensor]:
         """Predict.
 
         Args:
@@ -234,26 +241,27 @@ class UNet3DConditionModel(ModelMixin, ConfigMixin):
             timestep: training timesteps: one number, one a sample (B), or one a frame (B T).
             encoder_hidden_states: text embeddings, the same for all frames of a sample.
             return_dict: False returns a plain tuple, as diffusers models do.
+            deep: an earlier call's, of the same shape: only the first stage down and the last stage up are then run
+                (`vidrd.approximate`).
         """
         B, _, T, H, W = sample.shape
         time = self._embed_time(torch.as_tensor(timestep, device=sample.device), B, sample.dtype)
-        context = encoder_hidden_states.repeat_interleave(T, dim=0)
+        rest = (time, encoder_hidden_states, T)
+        downs, ups, count = list(self.down_blocks), list(self.up_blocks), self.config.layers_per_block + 1
         x = self.conv_in(frames_of(sample))
-        skips = [x]
-        for down in self.down_blocks:
-            states = self._run(down, x, time, context, T)
-            skips += states
-            x = states[-1]
-        x = self._run(self.mid_block, x, time, context, T)
-        count = self.config.layers_per_block + 1
-        for up in self.up_blocks:
-            taken, skips = skips[-count:], skips[:-count]
-            size = (skips[-1].shape[2], skips[-1].shape[3]) if skips else None
-            x = self._run(up, x, taken, size, time, context, T)
+        skips = [x, *self._run(downs[0], x, *rest)]
+        if deep is None:
+            for down in downs[1:]:
+                skips += self._run(down, skips[-1], *rest)
+            deep = self._run(self.mid_block, skips[-1], *rest)
+            for up in ups[:-1]:
+                taken, skips = skips[-count:], skips[:-count]
+                deep = self._run(up, deep, taken, (skips[-1].shape[2], skips[-1].shape[3]), *rest)
+        x = self._run(ups[-1], deep, skips[:count], None, *rest)
         x = self.conv_out(F.silu(group_norm(x, self.conv_norm_out, T)))
 
         prediction = x.reshape(B, T, -1, H, W).transpose(1, 2)
-        return UNetOutput(sample=prediction) if return_dict else (prediction,)
+        return UNetOutput(sample=prediction, deep=deep) if return_dict else (prediction, deep)
 
     @contextmanager
     def attend_in(self, windows: TimeWindows) -> Iterator[None]:

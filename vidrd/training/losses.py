@@ -144,6 +144,8 @@ class FeatureDistance(nn.Module):
     """
 
     STAGES = (3, 8, 15, 22, 29)  # last activation before each pooling of VGG16
+    mean: Tensor
+    spread: Tensor
 
     def __init__(self, features: nn.Sequential):
         super().__init__()

@@ -43,7 +43,7 @@ SIZE = 32  # pixels
 CLIP = 8  # frames
 TEXT_WIDTH, TEXT_LENGTH = 64, 16
 
-RECIPES = {  # on two CPU cores: 12 + 1 + 9 + 12 + 45 + 2 minutes
+RECIPES = {  # on two CPU cores: 12 + 1 + 9 + 12 + 30 + 25 + 2 minutes
     "vae": Recipe(steps=1200, batch=64, learning_rate=2e-3, ema=0.995),
     "text": Recipe(steps=400, batch=256, learning_rate=1e-3, ema=0.98),
     "image": Recipe(steps=1200, batch=192, learning_rate=1e-3, ema=0.998),

@@ -15,6 +15,7 @@ from diffusers import DDIMScheduler
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
+from transformers import PreTrainedModel
 
 from vidrd.models.blocks import channels_last, frames_of
 from vidrd.models.unet import UNet3DConditionModel, is_temporal
@@ -71,7 +72,7 @@ def train_vae(
 
 
 def train_text_encoder(
-    text_encoder: nn.Module,
+    text_encoder: PreTrainedModel,
     tokenizer: Any,
     sentences: Callable[[int, torch.Generator], Labelled],
     classes: Mapping[str, int],  # of each attribute: how many values it has

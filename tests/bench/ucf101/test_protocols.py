@@ -11,7 +11,7 @@ from bench.ucf101.plan import changed, class_videos, keep, make_plan, order, see
 from bench.ucf101.prompts import prompt_set
 from bench.ucf101.protocols import PROTOCOLS, SETTINGS, protocol
 from bench.ucf101.score import recipe_of
-from metrics.protocols import FVD, IS
+from metrics.protocols import FVD, IS, STYLEGANV
 
 MODEL = {"folder": "model", "sha256": "0" * 64}
 
@@ -67,6 +67,8 @@ def test_what_was_changed_is_told():
     row, told = changed("vidrd-10k", {"steps": 20, "guidance": None, "seed": 0})
     assert (row.steps, row.guidance) == (20, 10.0)
     assert told == ("steps: 20, the protocol's is 50",)
+    small = changed("styleganv-2048", {"size": 128})[0]
+    assert small.real.storage == replace(STYLEGANV, resample=replace(STYLEGANV.resample, size=128))
     found = plan(changes={"steps": 20}, per_class=1, limit=7)
     assert found.changes[-1] == "videos: the first 7 of 101"
     by = {row["setting"]: row["by"] for row in stated(found)}

@@ -1,44 +1,20 @@
 """The networks equal the released ones, number by number and key by key."""
 
 import json
-import zlib
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
+from tests.vidrd.released_goldens import GOLDEN, NUMBERS, RELEASED, fill, rng
 from vidrd.models.unet import UNet3DConditionModel, is_temporal
 from vidrd.models.vae import AutoencoderKLTemporal
 
-GOLDEN = Path(__file__).parents[2] / "shared" / "golden" / "vidrd"
-if not GOLDEN.is_dir():
-    pytest.skip("the golden numbers lie beside the project, in ../shared/golden", allow_module_level=True)
-RELEASED = json.loads((GOLDEN / "released.json").read_text())
-NUMBERS = np.load(GOLDEN / "released.npz")
 FULL = json.loads((GOLDEN / "full_size_keys.json").read_text())
-
-
-def rng(name):
-    return np.random.Generator(np.random.PCG64(zlib.crc32(name.encode())))
 
 
 def draw(name, shape):
     return torch.from_numpy(rng(name).standard_normal(shape).astype(np.float32))
-
-
-def fill(model):
-    """The recipe of the golden page: every tensor from its own name."""
-    state = {}
-    for key, old in model.state_dict().items():
-        x = rng(key).standard_normal(tuple(old.shape))
-        if x.ndim > 1:
-            x = x * np.prod(x.shape[1:]) ** -0.5
-        else:
-            x = 1 + 0.1 * x if key.endswith("weight") else 0.1 * x
-        state[key] = torch.from_numpy(x.astype(np.float32))
-    model.load_state_dict(state)
-    return model.eval()
 
 
 def error(got, key):

@@ -1,0 +1,138 @@
+"""What the pocket judges say of a cell's videos: every measure of quality, with the values that differences need.
+
+Cells of one seed show the same prompts from the same noise. So each measure leaves, beside its number, what pairs with
+that of another cell: one value a video where it is a mean over videos, and else its values with one group of videos
+left out at a time. `bench.stats` makes the interval of a difference from either.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Float, Int, UInt8
+
+from bench.measure.machine import ROOT
+from bench.places import Real, by_place
+from bench.record import LEFT_OUT, Number
+from bench.suites import MEASURES
+from bench.worker import Job
+from metrics.features import extract
+from metrics.frames import windows
+from metrics.fvd import frechet_replicates, frechet_score, matched_frechet_replicates, matched_frechet_score
+from metrics.inception_score import replicates_of_logits
+from metrics.jitter import cycling, duplicates, flicker, jitter, motion, seam_ratio
+from metrics.pocket import PocketJudge, load_judge
+from metrics.score import Replicated, Score
+from metrics.statistics import mean_score
+from vidrd.data.shapes import ATTRIBUTES, Scene, labels
+
+JUDGES = ROOT / "weights" / "pocket-judges"
+REFERENCE = "real.npz"  # what a reference cell leaves for the others
+
+Videos = UInt8[np.ndarray, "N T H W C"]
+
+
+def judge(name: str, job: Job) -> PocketJudge:
+    """A shipped judge, "i3d" or "c3d", where the cell's videos are made."""
+    return load_judge(JUDGES / f"{name}.safetensors", device=str(job.values["device"]))
+
+
+@dataclass
+class Judged:
+    """What became of the measures of a cell: numbers, the values that pair, and why others have none."""
+
+    numbers: dict[str, Number] = field(default_factory=dict)
+    samples: dict[str, tuple[float, ...]] = field(default_factory=dict)
+    absent: dict[str, str] = field(default_factory=dict)
+
+    def score(self, name: str, score: Score | str) -> None:
+        """A number that is never paired, or why there is none."""
+        if isinstance(score, str):
+            self.absent[name] = score
+        else:
+            measure = MEASURES[name]
+            self.numbers[name] = Number(score.value, measure.unit, measure.better, score.n, score.low, score.high)
+
+    def mean(self, name: str, values: list[float]) -> None:
+        """The mean of one value a video."""
+        self.score(name, mean_score(values))
+        self.samples[name] = tuple(values)
+
+    def replicated(self, name: str, found: Replicated) -> None:
+        """A score and what it is with a group left out, of each side that its error comes from."""
+        self.score(name, found.score)
+        for side, values in enumerate(found.left_out):
+            if values:
+                self.samples[f"{name}{LEFT_OUT}{side + 1}"] = tuple(values)
+
+
+def judged(
+    videos: Videos,
+    scenes: list[Scene],
+    seams: list[int],
+    why_no_seams: str,  # said of the measures of seams where there are none
+    job: Job,
+    reference: Path,
+) -> Judged:
+    """Every measure of quality, as a number or with the reason why not."""
+    found = Judged()
+    cut, source = windows(videos, int(job.values["window"]))
+    seen = extract(judge("i3d", job), cut)
+    same = job.values["real_captions"] == "same"
+    with np.load(reference / REFERENCE, allow_pickle=False) as file:
+        groups = {name: file[name] % len(scenes) if same else file[name] for name in file if name.endswith("source")}
+        distance = matched_frechet_replicates if same else frechet_replicates
+        found.replicated("fvd", distance(file["embedding"], seen.embedding, groups["source"], source))
+        nearness = matched_frechet_score if same else frechet_score
+        real = Real(file["clip_embedding"], groups["clip_source"], nearness) if "clip_source" in groups else None
+    found.replicated("is", replicates_of_logits(extract(judge("c3d", job), cut).logits["action"], source))
+    for name in ATTRIBUTES:
+        if name in seen.logits:
+            found.mean(name, _recognised(name, seen.logits[name], source, scenes))
+        else:
+            found.score(name, f"the judge was not trained to tell the {name}")
+    for name, change in {"flicker": flicker, "jitter": jitter, "motion": motion}.items():
+        found.mean(name, _each(change, videos))
+    for name, score in _placed(videos, seams, why_no_seams, job, real).items():
+        found.score(name, score)
+    at_seams: dict[str, Callable[[Videos], Score]] = {
+        "seam_d": lambda one: seam_ratio(one, seams, signal="D"),
+        "seam_a": lambda one: seam_ratio(one, seams, signal="A"),
+        "seam_off": lambda one: seam_ratio(one, seams, signal="D", absolute=True),
+        "duplicates": lambda one: duplicates(one, seams),
+        "mirror": lambda one: cycling(one, seams, kind="mirror"),
+        "repeat": lambda one: cycling(one, seams, kind="repeat"),
+    }
+    for name, measure in at_seams.items():
+        if not seams:
+            found.score(name, why_no_seams)
+            continue
+        try:
+            found.mean(name, _each(measure, videos))
+        except ValueError as error:  # too few frames around the seams: a property of the request
+            found.score(name, str(error))
+    return found
+
+
+def _each(measure: Callable[[Videos], Score], videos: Videos) -> list[float]:
+    return [measure(video[None]).value for video in videos]
+
+
+def _placed(videos: Videos, seams: list[int], why_no_seams: str, job: Job, real: Real | None) -> dict[str, Score | str]:
+    """FVD by place, or why there is none."""
+    clip = int(job.values["clip"])
+    names = ("fvd_inside", "fvd_across", "drift")
+    if real is None or videos.shape[1] < clip:
+        return dict.fromkeys(names, f"the judge sees no clips of {min(clip, videos.shape[1])} frames")
+    seeing = judge("i3d", job)
+    scores = by_place(videos, seams, clip, lambda cut: extract(seeing, cut).embedding, real)
+    return {name: why_no_seams if score == "no seams" else score for name, score in scores.items()}
+
+
+def _recognised(
+    name: str, logits: Float[np.ndarray, "N K"], source: Int[np.ndarray, " N"], scenes: list[Scene]
+) -> list[float]:
+    """Of each video the share of its windows whose attribute the judge sees as the caption names it."""
+    right = logits.argmax(axis=1) == np.array([labels(scene)[name] for scene in scenes])[source]
+    return [float(right[source == i].mean()) for i in range(len(scenes))]

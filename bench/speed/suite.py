@@ -1,0 +1,152 @@
+"""The ladder as a suite: `python -m bench run --suite speed`."""
+
+from functools import cache
+
+import torch
+
+from bench.methods import METHODS
+from bench.record import Value
+from bench.speed.growth import GROWTH_MEASURES, plan_of
+from bench.speed.models import DTYPES, MODELS
+from bench.speed.rungs import REFERENCE, RUNGS, cannot
+from bench.suite import Measure, Suite, Values
+
+MEASURES: dict[str, Measure] = {
+    "step_seconds": Measure(
+        "s/step", "s", "lower", "cost",
+        "One guided denoising step of one clip: the median of the rounds, in each of which every rung took its turn.",
+    ),
+    "speedup": Measure(
+        "faster", "x", "higher", "cost",
+        "How many times faster than the reference: trimmed mean of the ratios within each round.",
+    ),
+    "gain": Measure("gain", "x", "higher", "cost", "The same against the rung that this one adds to."),
+    "share": Measure(
+        "% of bound", "%", "higher", "cost",
+        "Share of the rate of a large matrix product of that precision, measured in the same rounds: FLOPs of the step "
+        "by its time and that rate. Above 100 % the cell is invalid.",
+    ),
+    "layer_share": Measure(
+        "% w/o attn", "%", "higher", "cost",
+        "The same without the FLOPs of attention's own two products, for counts that leave them out.",
+    ),
+    "nominal_share": Measure("% of sheet", "%", "higher", "cost", "Share of the rate in the GPU's data sheet, dense."),
+    "tflop_seconds": Measure("s/TFLOP", "s/TFLOP", "lower", "cost", "Time for each FLOP that the rung itself does."),
+    "flop_speedup": Measure(
+        "per FLOP", "x", "higher", "cost",
+        "How many times less time per FLOP than the reference takes, round by round: what compares networks whose work "
+        "differs.",
+    ),
+    "gflop": Measure("GFLOP", "GFLOP", None, "cost", "Work of a step of one clip, two for a multiply-add."),
+    "gflops": Measure("GFLOP/s", "GFLOP/s", "higher", "cost", "That work by its time."),
+    "rate": Measure("peak GFLOP/s", "GFLOP/s", "higher", "cost", "The fastest matrix product of the run."),
+    "weights": Measure("weights", "bytes", "lower", "cost", "Of the network."),
+    "activations": Measure(
+        "peak", "bytes", "lower", "cost",
+        "The most that tensors hold beyond the weights: in one step on a CPU; on a GPU from making the rung until it "
+        "is warm, CUDA graphs included.",
+    ),
+    "error": Measure(
+        "error", "", "lower", "cost",
+        "Largest difference of the output tensor from the reference's, of the reference's largest value.",
+    ),
+    "error_rms": Measure("rms error", "", "lower", "cost", "Root mean square of both instead."),
+    "cold_seconds": Measure("cold s", "s", "lower", "cost", "The very first call, torch.compile's work included."),
+}  # fmt: skip
+
+
+@cache
+def _cuda() -> bool:
+    return torch.cuda.is_available()
+
+
+def settle(values: dict[str, Value]) -> dict[str, Value]:
+    """Name the device."""
+    return {**values, "device": values["device"] if values["device"] != "auto" else "cuda" if _cuda() else "cpu"}
+
+
+def reference(values: Values) -> dict[str, Value] | None:
+    """The cell that measures the ladder."""
+    return None if values["rung"] == REFERENCE else {**values, "rung": REFERENCE}
+
+
+def skip(values: Values) -> str | None:
+    """Why this machine cannot do it."""
+    device = str(values["device"])
+    if device == "cuda" and not _cuda():
+        return "no CUDA device was found"
+    if values["model"] == "full" and device == "cpu":
+        return "7.6 TFLOP a step are minutes on a CPU, and its ladder some hours: take a GPU, or model=sd-106m"
+    return cannot(RUNGS[str(values["rung"])], device, compiled=bool(values["compiled"]))
+
+
+def cost(values: Values) -> float:
+    """The reference's cell does all the work."""
+    work = {"tiny": 1.0, "pocket": 30.0, "sd-106m": 400.0, "full": 400.0}
+    return work[str(values["model"])] if values["rung"] == REFERENCE else 0.01
+
+
+SPEED_SUITE = Suite(
+    question="How far is every way to compute a denoising step from what the machine can do?",
+    workload="speed",
+    axes={"model": ("pocket", "sd-106m", "full"), "rung": tuple(RUNGS)},
+    fixed={
+        "device": "auto",
+        "compiled": True,  # False leaves the rungs out that take a compiler, and its minutes
+        "rounds": 12,  # at most; every rung has its turn in each
+        "seconds": 200,  # after which no round begins, once there were 6
+        "seed": 0,  # of the order of turns
+    },
+    measures=MEASURES,
+    group="model",
+    files=("weights/pocket/unet",),
+    allowed={
+        "model": tuple(MODELS),
+        "rung": tuple(RUNGS),
+        "device": ("auto", "cpu", "cuda"),
+        "compiled": (True, False),
+    },
+    least={"rounds": 2, "seconds": 1},
+    settle=settle,
+    reference=reference,
+    skip=skip,
+    cost=cost,
+)
+
+
+def settle_growth(values: dict[str, Value]) -> dict[str, Value]:
+    """Name the device; only some methods have an overlap."""
+    takes = METHODS[str(values["method"])].takes_overlap
+    return {**settle(values), "overlap": values["overlap"] if takes else 0}
+
+
+def skip_growth(values: Values) -> str | None:
+    """Why this machine or this method cannot do it."""
+    device = str(values["device"])
+    if device == "cuda" and not _cuda():
+        return "no CUDA device was found"
+    if values["model"] in ("full", "sd-106m") and device == "cpu":
+        return "hundreds of TFLOP are hours on a CPU: take a GPU, or model=pocket"
+    try:
+        plan_of(values)
+    except ValueError as error:
+        return str(error)
+    return None
+
+
+MEMORY_SUITE = Suite(
+    question="How does memory grow with the length of a video, and does the plan foretell it?",
+    workload="growth",
+    axes={"method": tuple(METHODS), "frames": (16, 32, 64, 128, 256)},
+    fixed={"model": "pocket", "overlap": 4, "steps": 4, "precision": "fp32", "device": "auto"},
+    measures=GROWTH_MEASURES,
+    group="model",
+    files=("weights/pocket/unet",),
+    allowed={
+        "model": tuple(MODELS), "method": tuple(METHODS), "precision": tuple(DTYPES), "device": ("auto", "cpu", "cuda")
+    },
+    least={"frames": 1, "steps": 1},
+    settle=settle_growth,
+    skip=skip_growth,
+    cost=lambda values: float(values["frames"]),
+)  # fmt: skip

@@ -1,0 +1,108 @@
+"""Differences between rows that made their videos from the same prompts and noise, with the interval that this earns.
+
+What a prompt or a noise does to both rows leaves with the difference, so far fewer videos tell two rows apart than
+their own intervals let one think. Each row is set against the first value of the series, all other axes equal; only
+rows whose records say the same `pairs` are.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import pandas as pd
+
+from bench.record import LEFT_OUT, Record
+from bench.stats import Estimate, jackknifed, trimmed_mean
+from reports.format import MISSING, number
+from reports.table import Run
+
+ALPHA = 0.05
+SAID = (
+    "Each row less the one it is set against: the same prompts and the same noise, video by video, so the difference "
+    "is surer than two intervals apart. ± is half of its own 95 % interval; marked where the difference stays when all "
+    "rows of the table are looked at at once."
+)
+
+
+class Pairs(NamedTuple):
+    """One table: rows against one series, all cells text; below 0 the row's number is the lower one.
+
+    Args:
+        title: what the rows have in common.
+        marked: (row, column) of differences beyond noise.
+    """
+
+    title: str
+    columns: list[str]
+    rows: list[list[str]]
+    marked: set[tuple[int, int]]
+
+
+def paired_tables(run: Run, rows: pd.DataFrame) -> list[Pairs]:
+    """Of each set of rows that compare one table; none where no two rows are paired."""
+    if not run.axes:
+        return []
+    series, found = run.axes[0], []
+    base = next(iter(run.manifest["axes"][series]))
+    made = rows[~rows["reference"].astype(bool) & (rows["status"] == "ok")]
+    for group, part in made.groupby(run.group, sort=False):
+        records = part.to_dict("records")
+        against = {_others(run, row): row for row in records if row[series] == base}
+        couples = [
+            (against[_others(run, row)], row) for row in records if row[series] != base and _others(run, row) in against
+        ]
+        if table := _table(run, couples, f"{run.group} = {group}, less {base}"):
+            found.append(table)
+    return found
+
+
+def paired_difference(base: Record, other: Record, measure: str) -> Estimate | None:
+    """`other` less `base`, paired; None where their records do not allow it.
+
+    A measure that is a mean over videos has one value a video in `samples`; any other has its values with one group of
+    videos left out at a time, of each side that its error comes from.
+    """
+    pairs = base.facts.get("pairs")
+    if not pairs or pairs != other.facts.get("pairs") or measure not in base.numbers or measure not in other.numbers:
+        return None
+    one, two = base.samples.get(measure, ()), other.samples.get(measure, ())
+    if len(one) == len(two) >= 2:
+        return trimmed_mean([b - a for a, b in zip(one, two, strict=True)], trim=0.0)
+    names = [name for name in base.samples if name.startswith(f"{measure}{LEFT_OUT}")]
+    sides = [(base.samples[name], other.samples.get(name, ())) for name in names]
+    if not sides or any(len(a) != len(b) or len(a) < 3 for a, b in sides):
+        return None
+    first, second = base.numbers[measure], other.numbers[measure]
+    left_out = [[b - a for a, b in zip(*side, strict=True)] for side in sides]
+    return jackknifed(second.value - first.value, left_out, min(first.n, second.n))
+
+
+def _others(run: Run, row: Mapping[Any, Any]) -> tuple[Any, ...]:
+    return tuple(row[axis] for axis in run.axes[1:])
+
+
+def _table(run: Run, couples: Sequence[tuple[Mapping[Any, Any], Mapping[Any, Any]]], title: str) -> Pairs | None:
+    found = {
+        (i, measure): estimate
+        for i, (base, row) in enumerate(couples)
+        for measure in run.measures
+        if (estimate := paired_difference(run.records[base["id"]], run.records[row["id"]], measure))
+    }
+    measures = [measure for measure in run.measures if any((i, measure) in found for i in range(len(couples)))]
+    if not measures:
+        return None
+    body, marked = [], set()
+    for i, (_, row) in enumerate(couples):
+        line = [run.name(row)]
+        for j, measure in enumerate(measures):
+            estimate = found.get((i, measure))
+            line.append(MISSING if estimate is None else _said(estimate, run.measures[measure]["unit"]))
+            alpha = ALPHA / 2 / sum((k, measure) in found for k in range(len(couples)))
+            if estimate is not None and (estimate.low(alpha) > 0 or estimate.high(alpha) < 0):
+                marked.add((i, j + 1))
+        body.append(line)
+    return Pairs(title, ["", *(run.title(measure) for measure in measures)], body, marked)
+
+
+def _said(estimate: Estimate, unit: str) -> str:
+    text = number(estimate.mean, unit, estimate.high(ALPHA / 2) - estimate.mean)
+    return text if text.startswith("-") or estimate.mean == 0 else f"+{text}"

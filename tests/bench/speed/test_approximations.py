@@ -1,0 +1,82 @@
+import numpy as np
+import pytest
+
+from bench.speed import losses
+from bench.speed.approximations import APPROXIMATION_SUITE, APPROXIMATIONS, MEASURES
+from bench.suite import override, plan
+from bench.worker import InvalidError, Job
+
+SMALL = ["steps=4", "videos=4", "batch=2", "frames=16"]
+
+
+def cell(name, tmp_path):
+    suite = override(APPROXIMATION_SUITE, [*SMALL, f"approximation={name}"])
+    (item,) = plan(suite, {})
+    return Job(item.cell.values, tmp_path, None)
+
+
+def test_the_exact_way_loses_nothing_against_itself(tmp_path):
+    numbers = losses.run(cell("exact", tmp_path)).numbers
+    assert set(numbers) == set(MEASURES)
+    assert numbers["pixel_change"].value == numbers["caption_loss"].value == 0
+    assert abs(numbers["fvd_loss"].value) < 1e-9
+    assert numbers["steps"].value == 4
+
+
+def test_fewer_steps_are_faster_and_other_videos(tmp_path):
+    measured = losses.run(cell("fifth-steps", tmp_path))
+    assert measured.numbers["steps"].value == 1
+    assert measured.numbers["speedup"].value > 1
+    assert measured.numbers["pixel_change"].value > 0
+    assert measured.numbers["fvd_loss"].low < measured.numbers["fvd_loss"].value < measured.numbers["fvd_loss"].high
+    assert {len(times) for times in measured.samples.values()} == {2}
+
+
+@pytest.mark.parametrize("name", ["dpmsolver-2/5", "unipc-2/5", "reuse-2", "bf16"])
+def test_every_kind_changes_the_videos_and_no_two_alike(name, tmp_path):
+    changed = losses.run(cell(name, tmp_path)).numbers["pixel_change"].value
+    assert 0 < changed < 0.2
+
+
+def test_reuse_does_less_of_the_network_in_the_same_steps(tmp_path):
+    values = cell("reuse-2", tmp_path).values
+    asked = {}
+    for name in ("exact", "reuse-2"):
+        made, steps = losses.generator(name, values)
+        made.make(["a red star"] * 2, 0, steps)
+        asked[name] = sum(times * work.flops for times, work in made.asked.work()["denoise"])
+        assert sum(made.asked.calls["denoise"].values()) == 2 * steps  # clips
+    assert asked["reuse-2"] < 0.9 * asked["exact"]
+
+
+def test_an_exact_way_that_changes_is_no_yardstick(tmp_path, monkeypatch):
+    made = iter(range(100))
+    real = losses.Generator.make
+
+    def unsteady(self, *args):
+        frames, cost = real(self, *args)
+        return frames + np.uint8(next(made)), cost
+
+    monkeypatch.setattr(losses.Generator, "make", unsteady)
+    with pytest.raises(InvalidError, match="made other videos the second time"):
+        losses.run(cell("exact", tmp_path))
+
+
+def test_a_loss_has_the_sign_that_its_name_says():
+    worse = losses._number(losses.Estimate(-0.2, 0.01, 9, 10), -1)  # less probable than before
+    assert worse.value == pytest.approx(0.2)
+    assert worse.low < 0.2 < worse.high
+
+
+def test_every_name_says_what_it_does_and_none_is_exact_but_one():
+    for name, each in APPROXIMATIONS.items():
+        assert each.says
+        assert (name == "exact") == (each._replace(says="") == APPROXIMATIONS["exact"]._replace(says=""))
+
+
+def test_what_cannot_run_says_why():
+    reasons = {item.cell.values["approximation"]: item.skip for item in plan(APPROXIMATION_SUITE, {})}
+    assert reasons.pop("fp8") == "8-bit products need a CUDA device of compute capability 8.9 or more"
+    assert set(reasons.values()) == {None}
+    (reason,) = {item.skip for item in plan(override(APPROXIMATION_SUITE, ["batch=7"]), {})}
+    assert reason.startswith("24 videos do not come in batches of 7")

@@ -1,0 +1,73 @@
+import json
+
+import pytest
+import torch
+
+from bench.measure.physics import Peaks
+from bench.speed import gpu
+from bench.speed.clip import clip_time, verdict
+
+
+@pytest.fixture(autouse=True)
+def _known_peaks(monkeypatch):
+    fast = Peaks({"float32": 1e15, "bfloat16": 1e15}, 1e15, 1e15)
+    monkeypatch.setattr("bench.speed.clip.peaks", lambda device: fast)
+
+
+def test_the_script_leaves_its_records_with_machine_versions_and_revision(tmp_path, capsys):
+    code = gpu.main(tmp_path, "tiny", "cpu", steps=2, frames=(4, 8), parts=("clips", "kernels", "memory"))
+    (folder,) = tmp_path.iterdir()
+    assert code == 0, capsys.readouterr().out
+    about = json.loads((folder / "about.json").read_text())
+    assert set(about) >= {"machine", "software", "revision", "written", "parts"}
+    assert set(about["parts"]) == {"clips", "kernels", "memory"}
+    clips = json.loads((folder / "clips.json").read_text())
+    assert clips[0]["model"] == "tiny"
+    assert len(clips[0]["seconds"]) == 3
+    memory = json.loads((folder / "memory.json").read_text())["records"]
+    assert {record["attempt"]["status"] for record in memory} == {"ok"}
+    assert len(memory) == 4
+    assert "| operator" in (folder / "kernels.md").read_text()
+
+
+def test_a_part_for_which_no_time_is_left_is_named(tmp_path, monkeypatch):
+    late = gpu.Part("clips", 100, lambda left: "never")
+    monkeypatch.setattr(gpu, "_parts", lambda *args: [late])
+    assert gpu.main(tmp_path, "tiny", "cpu", minutes=1.0, parts=("clips",)) == 4
+    (folder,) = tmp_path.iterdir()
+    assert "left out: it takes 100 s" in json.loads((folder / "about.json").read_text())["parts"]["clips"]
+
+
+def test_a_part_that_fails_stops_no_other(tmp_path, monkeypatch):
+    def fail(left):
+        raise RuntimeError("lost the card")
+
+    monkeypatch.setattr(gpu, "_parts", lambda *args: [gpu.Part("a", 0, fail), gpu.Part("b", 0, lambda left: "done")])
+    assert gpu.main(tmp_path, "tiny", "cpu", parts=("a", "b")) == 2
+    (folder,) = tmp_path.iterdir()
+    told = json.loads((folder / "about.json").read_text())["parts"]
+    assert told["a"] == "failed: RuntimeError: lost the card"
+    assert told["b"].startswith("done")
+
+
+def test_without_a_gpu_it_says_so(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert gpu.main(tmp_path) == 3
+    assert "no CUDA device was found" in capsys.readouterr().err
+    with pytest.raises(ValueError, match="there is no part 'speeed'"):
+        gpu.main(tmp_path, "tiny", "cpu", parts=("speeed",))
+
+
+def test_a_clip_faster_than_the_machine_is_not_believed():
+    assert verdict(0.6, 0.5, 0.4) == "ok"
+    assert verdict(0.45, 0.5, 0.4) == "suspicious"
+    assert verdict(0.39, 0.5, 0.4) == "invalid"
+    assert verdict(0.45, 0.5, None) == "suspicious"
+
+
+def test_a_clip_counts_all_its_steps():
+    one, two = (clip_time("tiny", "cpu", "fp32", compiled=False, steps=n, repeats=1) for n in (2, 4))
+    decode = 2 * one.flops - two.flops
+    assert 0 < decode < one.flops
+    assert two.least == pytest.approx(two.flops / 1e15)
+    assert one.denoise[0] < one.seconds[0]

@@ -1,8 +1,8 @@
 """Differences between rows that made their videos from the same prompts and noise, with the interval that this earns.
 
 What a prompt or a noise does to both rows leaves with the difference, so far fewer videos tell two rows apart than
-their own intervals let one think. Each row is set against the first value of the series, all other axes equal; only
-rows whose records say the same `pairs` are.
+their own intervals let one think. Each row is set against that row of the first series which has the most axes in
+common with it; only rows whose records say the same `pairs` are.
 """
 
 from collections.abc import Mapping, Sequence
@@ -13,6 +13,7 @@ import pandas as pd
 from bench.record import LEFT_OUT, Record
 from bench.stats import Estimate, jackknifed, trimmed_mean
 from reports.format import MISSING, number
+from reports.standing import beside
 from reports.table import Run
 
 ALPHA = 0.05
@@ -39,18 +40,10 @@ class Pairs(NamedTuple):
 
 def paired_tables(run: Run, rows: pd.DataFrame) -> list[Pairs]:
     """Of each set of rows that compare one table; none where no two rows are paired."""
-    if not run.axes:
-        return []
-    series, found = run.axes[0], []
-    base = next(iter(run.manifest["axes"][series]))
-    made = rows[~rows["reference"].astype(bool) & (rows["status"] == "ok")]
-    for group, part in made.groupby(run.group, sort=False):
-        records = part.to_dict("records")
-        against = {_others(run, row): row for row in records if row[series] == base}
-        couples = [
-            (against[_others(run, row)], row) for row in records if row[series] != base and _others(run, row) in against
-        ]
-        if table := _table(run, couples, f"{run.group} = {group}, less {base}"):
+    found = []
+    for values, part, _ in beside(run, rows):
+        couples = _couples(run, part[part["status"] == "ok"].to_dict("records"))
+        if table := _table(run, couples, ", ".join(f"{axis} = {value}" for axis, value in values.items())):
             found.append(table)
     return found
 
@@ -76,8 +69,18 @@ def paired_difference(base: Record, other: Record, measure: str) -> Estimate | N
     return jackknifed(second.value - first.value, left_out, min(first.n, second.n))
 
 
-def _others(run: Run, row: Mapping[Any, Any]) -> tuple[Any, ...]:
-    return tuple(row[axis] for axis in run.axes[1:])
+def _couples(run: Run, rows: Sequence[Mapping[Any, Any]]) -> list[tuple[Mapping[Any, Any], Mapping[Any, Any]]]:
+    """Rows of other series, each behind the row that it is set against: not every series has every axis."""
+    if not run.axes:
+        return []
+    series, *others = run.axes
+    first = next(iter(run.manifest["axes"][series]))
+    bases = [row for row in rows if row[series] == first]
+
+    def nearest(row: Mapping[Any, Any]) -> Mapping[Any, Any]:
+        return max(bases, key=lambda base: sum(base[axis] == row[axis] for axis in others))
+
+    return [(nearest(row), row) for row in rows if bases and row[series] != first]
 
 
 def _table(run: Run, couples: Sequence[tuple[Mapping[Any, Any], Mapping[Any, Any]]], title: str) -> Pairs | None:
@@ -91,8 +94,8 @@ def _table(run: Run, couples: Sequence[tuple[Mapping[Any, Any], Mapping[Any, Any
     if not measures:
         return None
     body, marked = [], set()
-    for i, (_, row) in enumerate(couples):
-        line = [run.name(row)]
+    for i, (base, row) in enumerate(couples):
+        line = [f"{run.name(row)} less {run.name(base)}"]
         for j, measure in enumerate(measures):
             estimate = found.get((i, measure))
             line.append(MISSING if estimate is None else _said(estimate, run.measures[measure]["unit"]))

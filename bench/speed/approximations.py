@@ -3,7 +3,6 @@
 from typing import NamedTuple
 
 from bench.suite import Measure, Suite, Values
-from vidrd.solvers import SolverName
 
 EXACT = "exact"
 
@@ -22,7 +21,7 @@ class Approximation(NamedTuple):
 
     says: str
     steps: float = 1.0
-    solver: SolverName = "ddim"
+    solver: str = "ddim"
     reuse_every: int = 1
     precision: str = "fp32"
     fp8: bool = False

@@ -11,7 +11,8 @@ from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wai
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from itertools import islice
-from multiprocessing import get_context
+from multiprocessing import get_all_start_methods, get_context
+from multiprocessing.context import ForkServerContext, SpawnContext
 from multiprocessing.queues import SimpleQueue
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
@@ -114,7 +115,7 @@ def _here(job: Job, blocks: Sequence[int], crew: Crew, say: Callable[[str], None
 
 def _in_processes(job: Job, blocks: Sequence[int], crew: Crew, say: Callable[[str], None]) -> Iterator[Done]:
     """A worker that dies (killed, out of memory) takes the pool with it: a new one does what was not done."""
-    context = get_context("spawn")
+    context = _context(crew.devices[0])
     left = list(blocks)
     with _Importable():
         for _ in range(RESTARTS):
@@ -136,6 +137,15 @@ def _in_processes(job: Job, blocks: Sequence[int], crew: Crew, say: Callable[[st
         f"workers died {RESTARTS} times, {len(left)} blocks are not done: take fewer workers or a smaller --batch if "
         "memory runs out"
     )
+
+
+def _context(device: str) -> ForkServerContext | SpawnContext:
+    """A server that has loaded the modules, to be forked: a worker then starts at once. CUDA does not survive that."""
+    if device.startswith("cuda") or "forkserver" not in get_all_start_methods():
+        return get_context("spawn")
+    context = get_context("forkserver")
+    context.set_forkserver_preload(["bench.ucf101.features", "bench.ucf101.generate", "metrics.c3d", "metrics.i3d"])
+    return context
 
 
 _worker: Worker | Exception | None = None

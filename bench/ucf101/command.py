@@ -151,7 +151,7 @@ def _standin(
             beside.rename(folder / name)
         return folder / name
 
-    archive = ucf101 or once("UCF101", make_archive)
+    archive = ucf101 or once("UCF101", lambda path: make_archive(path, height=120, width=160))
     files = once("weights", lambda path: make_weights(path, only=STANDIN_FILES))
     if model is None and videos is None:
         model = str(once("model", lambda path: make_model(files, path)))

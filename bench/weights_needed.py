@@ -142,9 +142,13 @@ def weights(
     """
     if json_ is not None and not json_.absolute().parent.is_dir():
         raise ValueError(f"--json {json_}: the folder {json_.parent} does not exist, make it first")
+    failed = []
     for needed in named(fetch_, NEEDED):
-        found = fetch(needed, weights)
-        print(f"{weights / needed.file}: {found.state}, {_bytes(found.size)}", flush=True)
+        try:
+            found = fetch(needed, weights)
+            print(f"{weights / needed.file}: {found.state}, {_bytes(found.size)}", flush=True)
+        except ValueError as error:
+            failed.append(str(error))
     every = [*examine(weights, NEEDED), examine_data_set(ucf101)]
     shown = [
         (each.needed.file, each.state, _bytes(each.size or each.needed.size), each.needed.serves, each.remark)
@@ -161,6 +165,8 @@ def weights(
     wrong = [each for each in every if each.state == "wrong"]
     missing = [each for each in every if each.state == "missing"]
     print(f"\n{len(every) - len(wrong) - len(missing)} here, {len(missing)} missing, {len(wrong)} wrong; in {weights}")
+    if failed:
+        raise ValueError("; ".join(failed))
     return WRONG if wrong else 0
 
 

@@ -244,6 +244,14 @@ def test_the_command_lists_fetches_and_tells_what_is_wrong(bench, server, tmp_pa
     rows = {row["file"]: row for row in json.loads((tmp_path / "list.json").read_text())}
     assert rows.keys() == {*(each.file for each in NEEDED), "UCF-101"}
     assert rows["mean2.npz"]["state"] == "as fetched"
+    gone = tuple(
+        replace(each, urls=(f"{server.url}/gone",)) if each.file == "ModelT2V.pth" else each for each in changed
+    )
+    monkeypatch.setattr(weights_needed, "NEEDED", gone)
+    code, out, error = bench("--fetch", "ModelT2V.pth", "--fetch", "mean2.npz")
+    assert code == 3
+    assert "mean2.npz: as fetched" in out  # one that fails does not keep the others back
+    assert error.startswith("bench: ModelT2V.pth could not be fetched")
     (tmp_path / "assets/i3d_torchscript.pt").write_bytes(b"short")
     fake_archive(tmp_path / "data")
     (tmp_path / "data/UCF-101/ApplyEyeMakeup/v_ApplyEyeMakeup_g01_c01.avi").unlink()

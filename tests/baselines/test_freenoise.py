@@ -202,7 +202,7 @@ def test_what_does_not_fit_the_request_is_refused():
 
 def off_by_one(frames, clip, options):
     windows = freenoise.attention_windows(frames, clip, options)
-    return windows._replace(index=(windows.index + 1).clamp(max=frames - 1))
+    return windows._replace(seen=(windows.seen + 1).clamp(max=frames - 1))
 
 
 def tail_of_the_mixin(frames, clip, options):

@@ -17,6 +17,7 @@ FAST = Peaks({"float32": 1e15, "bfloat16": 1e15}, 1e15, 1e15)
 def measure(tmp_path, monkeypatch):
     """Does a pocket-size cell: kernel, backend -> Measured."""
     monkeypatch.setattr(module, "peaks", lambda device, again: FAST)
+    monkeypatch.delenv("PYTEST_XDIST_WORKER", raising=False)  # in which pytest-benchmark times nothing
 
     def do(kernel, backend, precision="fp32"):
         values = {"kernel": kernel, "backend": backend, "size": "pocket", "precision": precision, "device": "cpu"}

@@ -194,8 +194,8 @@ def test_of_the_106_million_configuration_the_size_and_the_work_are_the_stated_o
     text = torch.empty(2, model.tokens, 256, device="meta")
     work = count(lambda: unet(*inputs, encoder_hidden_states=text))
     outside = sum(op.flops for op in work.ops if not op.name.startswith(ladder.ATTENTION))
-    assert work.flops / 1e12 == pytest.approx(0.368, abs=1e-3)
-    assert outside / 1e12 == pytest.approx(0.327, abs=1e-3)
+    assert work.flops / 1e12 == pytest.approx(0.364, abs=1e-3)
+    assert outside / 1e12 == pytest.approx(0.323, abs=1e-3)
 
 
 COMPILED = """

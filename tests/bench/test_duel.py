@@ -68,6 +68,7 @@ def test_a_slower_head_fails_and_is_measured_again_before_it_does(tmp_path):
         assert len(seen["pairs"]["toy (again)"]) == 12
 
 
+@pytest.mark.slow
 def test_another_recipe_is_invalid_and_not_timed(tmp_path):
     found, seen = go(tmp_path, steps=-5)
     assert found["recipe"].verdict == "INVALID"
@@ -76,11 +77,13 @@ def test_another_recipe_is_invalid_and_not_timed(tmp_path):
     assert seen["pairs"]["toy"] == []
 
 
+@pytest.mark.slow
 def test_an_output_that_is_not_finite_fails(tmp_path, monkeypatch):
     monkeypatch.setattr("bench.abba.quality.compare_videos", lambda *arguments, window: [])
     assert go(tmp_path, nan=True)[0]["output"].verdict == "FAIL"
 
 
+@pytest.mark.slow
 def test_a_base_that_does_not_know_the_cell_needs_calibration(tmp_path):
     base, head = side("base", plant(tmp_path / "base", crash=True)), side("head", plant(tmp_path / "head"))
     findings, _ = duel([("toy", VALUES)], base, head, QUICK, tmp_path, lambda line: None)
@@ -91,6 +94,7 @@ def test_a_base_that_does_not_know_the_cell_needs_calibration(tmp_path):
     assert "the head failed: KeyError: 'toy'" in findings[0].reason
 
 
+@pytest.mark.slow
 def test_an_arm_that_hangs_or_dies_is_said_to(tmp_path):
     tree = plant(tmp_path / "tree", hang=True)
     with Arm(side("head", tree), tmp_path / "log", Settings(timeout=20)) as arm:

@@ -169,6 +169,7 @@ def test_killed_with_kill_9_the_same_command_finishes_the_missing_cells_only(tmp
     assert begun.read_text().split("\n")[3:] == ["fine 2", "fine 3", "fine 4", ""]
 
 
+@pytest.mark.slow
 def test_twenty_kills_at_random_lose_nothing_and_double_nothing(tmp_path):
     sizes = [size for size in range(1, 80) if size not in (2, 13)]
     command = [sys.executable, str(Path(__file__).with_name("killed_run.py")), str(tmp_path), ",".join(map(str, sizes))]

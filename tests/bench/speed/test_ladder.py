@@ -101,6 +101,7 @@ def test_another_output_is_invalid():
     assert "differs from the reference by 0.001" in result.reason
 
 
+@pytest.mark.slow
 def test_an_output_that_is_not_finite_is_invalid():
     assert climb_with(lambda step: step() * math.nan).status == "invalid"
 
@@ -115,6 +116,7 @@ def test_a_rung_that_fails_says_why_and_takes_no_other_with_it():
     assert out.status in ("oom", "failed")
 
 
+@pytest.mark.slow
 def test_a_rung_that_fails_later_loses_its_row_and_no_more():
     told = []
 
@@ -126,6 +128,7 @@ def test_a_rung_that_fails_later_loses_its_row_and_no_more():
     assert climb_with(later, say=told.append).reason == "RuntimeError: worn out"
 
 
+@pytest.mark.slow
 def test_skipped_work_is_faster_than_the_machine_and_invalid(monkeypatch):
     monkeypatch.setattr(Product, "time", lambda self: setattr(self, "rate", 1.0))
     result = climb_with(lambda step: step())

@@ -16,7 +16,7 @@ UNNEEDED = shutil.ignore_patterns(".*", "runs", "__pycache__", "*.egg-info")
 
 
 def left_out(folder, names):
-    """What the tests of a sampler do without; the weights at the root are large, metrics/weights is code."""
+    """What is not copied; the weights at the root are large and linked, metrics/weights is code."""
     return UNNEEDED(folder, names) | ({"weights"} if Path(folder) == ROOT else set())
 
 
@@ -41,6 +41,7 @@ def project(tmp_path_factory):
     """The project after the three steps."""
     folder = tmp_path_factory.mktemp("copy") / "project"
     shutil.copytree(ROOT, folder, ignore=left_out)
+    (folder / "weights").symlink_to(ROOT / "weights")
     before = content(folder)
     assert re.findall(r"^(\d)\. ", RECIPE, re.MULTILINE) == ["1", "2", "3"]
 

@@ -2,12 +2,10 @@
 
 from collections.abc import Mapping
 from dataclasses import replace
-from functools import cache
-
-import torch
 
 from bench.fair import EQUAL, steps_at_equal_fe
 from bench.kernels.suite import KERNEL_SUITE
+from bench.measure.device import NO_CUDA, has_cuda, named_device
 from bench.methods import METHODS, NOISE, options_of, with_noise
 from bench.record import Value
 from bench.speed.approximations import APPROXIMATION_SUITE
@@ -141,11 +139,6 @@ MEASURES: dict[str, Measure] = {
 }  # fmt: skip
 
 
-@cache
-def _cuda() -> bool:
-    return torch.cuda.is_available()
-
-
 GIVEN = ("real", "still")  # rows that no method makes: real video, and real video whose first frame is held
 UNUSED: dict[str, Value] = {
     "overlap": 0, "precision": "fp32", "steps": 0, "guidance": 0.0, "batch": 0, "seed": 0, "noise": "iid", "budget": 0,
@@ -155,7 +148,7 @@ UNUSED: dict[str, Value] = {
 
 def settle(values: dict[str, Value]) -> dict[str, Value]:
     """Name the device, and clear what has no meaning: the overlap of methods whose clips do not overlap, say."""
-    device = values["device"] if values["device"] != "auto" else "cuda" if _cuda() else "cpu"
+    device = named_device(values["device"])
     if values["method"] in GIVEN:
         return {**real(values), "method": values["method"], "device": device}
     if not METHODS[str(values["method"])].takes_overlap:
@@ -208,7 +201,7 @@ def skip(values: Mapping[str, Value]) -> str | None:
     generated, on_gpu = values["method"] not in GIVEN, values["device"] == "cuda"
     reasons = {
         f"{frames} frames are fewer than the judges' window of {window}: give more, or a shorter one": frames < window,
-        "no CUDA device was found": on_gpu and not _cuda(),
+        NO_CUDA: on_gpu and not has_cuda(),
         "fp16 is measured on CUDA only, a CPU computes it by way of fp32: try bf16": (
             values["precision"] == "fp16" and not on_gpu
         ),

@@ -127,9 +127,10 @@ class VidRDPipeline(DiffusionPipeline):
         noise = None
         if options.compat == "released":
             noise = StreamNoise(generator or torch.Generator().manual_seed(seeds[0]), len(prompts))
+        together = 1 if options.compat == "released" else clip  # frames that the VAE sees at once
         decoder = None
         if output_type != "latent" and not hasattr(self.vae, "_hf_hook"):
-            decoder = ClipDecoder(self.vae, clip=1 if options.compat == "released" else clip, aside=decode_aside)
+            decoder = ClipDecoder(self.vae, clip=together, aside=decode_aside)
         with self.progress_bar(total=calls) as bar:
 
             def on_event(event: Event) -> None:
@@ -156,7 +157,7 @@ class VidRDPipeline(DiffusionPipeline):
         if output_type == "latent":
             return VideoOutput(frames=result.latents, result=result)
         if decoder is None:  # offloaded: each network comes to the device once
-            videos = self.decode(result.latents, clip=1 if options.compat == "released" else clip)
+            videos = self.decode(result.latents, clip=together)
         else:
             videos = decoder.finish()
         self.maybe_free_model_hooks()

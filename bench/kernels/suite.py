@@ -1,11 +1,11 @@
 """The micro-benchmarks as a suite: `python -m bench run --suite kernels`."""
 
 import shutil
-from functools import cache
 
 import torch
 
 from bench.kernels.table import BACKENDS, KERNELS, SIZES
+from bench.measure.device import NO_CUDA, has_cuda, named_device
 from bench.record import Value
 from bench.suite import Measure, Suite, Values
 
@@ -30,14 +30,9 @@ MEASURES: dict[str, Measure] = {
 }  # fmt: skip
 
 
-@cache
-def _cuda() -> bool:
-    return torch.cuda.is_available()
-
-
 def settle(values: dict[str, Value]) -> dict[str, Value]:
     """Name the device; a backend that the kernel does not have falls together with its first one."""
-    device = values["device"] if values["device"] != "auto" else "cuda" if _cuda() else "cpu"
+    device = named_device(values["device"])
     own = KERNELS[str(values["kernel"])].backends
     return {**values, "device": device, "backend": values["backend"] if values["backend"] in own else next(iter(own))}
 
@@ -46,7 +41,7 @@ def skip(values: Values) -> str | None:
     """Why this machine or this kernel cannot do it."""
     backend, on_gpu = str(values["backend"]), values["device"] == "cuda"
     reasons = {
-        "no CUDA device was found": on_gpu and not _cuda(),
+        NO_CUDA: on_gpu and not has_cuda(),
         f"{backend} attention runs on CUDA only": not on_gpu and backend in ("efficient", "cudnn"),
         "fp16 is measured on CUDA only, a CPU computes it by way of fp32: try bf16": (
             values["precision"] == "fp16" and not on_gpu

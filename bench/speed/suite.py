@@ -1,9 +1,6 @@
 """The ladder as a suite: `python -m bench run --suite speed`."""
 
-from functools import cache
-
-import torch
-
+from bench.measure.device import NO_CUDA, has_cuda, named_device
 from bench.methods import METHODS
 from bench.record import Value
 from bench.speed.growth import GROWTH_MEASURES, plan_of
@@ -55,14 +52,9 @@ MEASURES: dict[str, Measure] = {
 }  # fmt: skip
 
 
-@cache
-def _cuda() -> bool:
-    return torch.cuda.is_available()
-
-
 def settle(values: dict[str, Value]) -> dict[str, Value]:
     """Name the device."""
-    return {**values, "device": values["device"] if values["device"] != "auto" else "cuda" if _cuda() else "cpu"}
+    return {**values, "device": named_device(values["device"])}
 
 
 def reference(values: Values) -> dict[str, Value] | None:
@@ -73,8 +65,8 @@ def reference(values: Values) -> dict[str, Value] | None:
 def skip(values: Values) -> str | None:
     """Why this machine cannot do it."""
     device = str(values["device"])
-    if device == "cuda" and not _cuda():
-        return "no CUDA device was found"
+    if device == "cuda" and not has_cuda():
+        return NO_CUDA
     if values["model"] == "full" and device == "cpu":
         return "7.6 TFLOP a step are minutes on a CPU, and its ladder some hours: take a GPU, or model=sd-106m"
     return cannot(RUNGS[str(values["rung"])], device, compiled=bool(values["compiled"]))
@@ -123,8 +115,8 @@ def settle_growth(values: dict[str, Value]) -> dict[str, Value]:
 def skip_growth(values: Values) -> str | None:
     """Why this machine or this method cannot do it."""
     device = str(values["device"])
-    if device == "cuda" and not _cuda():
-        return "no CUDA device was found"
+    if device == "cuda" and not has_cuda():
+        return NO_CUDA
     if values["model"] in ("full", "sd-106m") and device == "cpu":
         return "hundreds of TFLOP are hours on a CPU: take a GPU, or model=pocket"
     try:

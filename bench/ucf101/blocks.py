@@ -60,9 +60,13 @@ class Done(NamedTuple):
 
 
 def run_blocks(
-    job: Job, blocks: Sequence[int], crew: Crew, say: Callable[[str], None], tell: Callable[[Done], None] | None = None
+    job: Job,
+    blocks: Sequence[int],
+    crew: Crew,
+    say: Callable[[str], None],
+    tell: Callable[[Done, int], None] | None = None,  # of a block, and of how many that were not done
 ) -> list[Done]:
-    """Do those blocks that are not done, in any order.
+    """Do those blocks that are not done, in any order. To ask which are reads all their files: callers need not.
 
     Raises:
         ValueError: what the job raises, workers that keep dying, or no Ray where it is asked for.
@@ -75,7 +79,7 @@ def run_blocks(
     for each in engine(job, todo, crew, say):
         done.append(each)
         if tell is not None:
-            tell(each)
+            tell(each, len(todo))
     left = [block for block in todo if not job.is_done(block)]
     if left:
         raise ValueError(f"{len(left)} blocks are not done though their workers ended well, the first is {left[0]}")

@@ -6,6 +6,7 @@ import sys
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -221,16 +222,14 @@ class Run:
     def work(self, name: str, job: Job, blocks: int, batch: int, shard: str | None) -> None:
         """Do the blocks of a job that are not done, and tell how far it is."""
         mine = share(shard, blocks)
-        todo = [block for block in mine if not job.is_done(block)]
-        teller, began, count = Teller(), time.monotonic(), [len(mine) - len(todo)]
+        teller, began, numbers = Teller(), time.monotonic(), count(1)
 
-        def tell(_: Done) -> None:
-            count[0] += 1
-            kept = len(mine) - len(todo)
-            teller(name, Progress(count[0] * batch, len(mine) * batch, kept * batch, time.monotonic() - began))
+        def tell(_: Done, todo: int) -> None:
+            kept = len(mine) - todo
+            done = kept + next(numbers)
+            teller(name, Progress(done * batch, len(mine) * batch, kept * batch, time.monotonic() - began))
 
-        if todo:
-            run_blocks(job, todo, self.crew, say, tell)
+        run_blocks(job, mine, self.crew, say, tell)
 
     def tell(
         self,
@@ -240,9 +239,9 @@ class Run:
         seconds: Mapping[str, float],
     ) -> int:
         """Write table and card; `reports` prints them, in a process of its own that loads no torch."""
-        count = min(result.scores[key.partition(":")[0]].n for each in results.values() for key, result in each.items())
+        least = min(result.scores[key.partition(":")[0]].n for each in results.values() for key, result in each.items())
         used = {judge.name: network for judge, network in networks.items()}
-        apart = standing(self.archive, used, count, self.plan.wanted, self.world)
+        apart = standing(self.archive, used, least, self.plan.wanted, self.world)
         before = self.out / ESTIMATE
         write_card(
             self.out,

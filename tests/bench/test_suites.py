@@ -91,7 +91,7 @@ def test_what_cannot_run_does_not_stop_what_can():
 
 
 def test_without_a_gpu_a_cuda_cell_is_skipped(monkeypatch):
-    monkeypatch.setattr("bench.suites._cuda", lambda: False)
+    monkeypatch.setattr("bench.suites.has_cuda", lambda: False)
     planned = plan(override(POCKET, ["device=cuda", "precision=fp16"]), {})
     assert {item.skip for item in planned if not item.reference} == {"no CUDA device was found"}
     assert {item.cell.values["device"] for item in plan(POCKET, {})} == {"cpu"}

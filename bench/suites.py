@@ -250,7 +250,7 @@ POCKET = Suite(
         "seed": 0,
         "videos": 24,  # of each cell
         "batch": 8,  # videos in one call
-        "steps": 10,
+        "steps": 8,
         "guidance": 2.0,
         "equal": "steps",  # what the methods have in common: "steps", "fe" a frame, or "seconds" (bench/fair.py)
         "noise": "iid",  # prior of the initial noise

@@ -20,11 +20,10 @@ from bench.measure.memory import process_peak
 from bench.measure.physics import count
 from bench.methods import METHODS, Method
 from bench.record import Number
-from bench.speed.models import DTYPES, MODELS, Model, shell
+from bench.speed.models import DTYPES, MODELS, Model, shell, unet_class
 from bench.suite import Measure, Values
 from bench.worker import Job, Measured
 from vidrd.denoiser import GuidedDenoiser
-from vidrd.models.unet import UNet3DConditionModel
 from vidrd.sampling import Plan, Request
 from vidrd.schedule import Schedule
 
@@ -132,7 +131,7 @@ def _call(name: str, frames: int, precision: str) -> int:
     """Bytes that a guided call over so many frames holds, its inputs left out."""
     model, dtype = MODELS[name], DTYPES[precision]
     config = model.all_config
-    unet = shell(UNet3DConditionModel, config).to(dtype)
+    unet = shell(unet_class(), config).to(dtype)
     with torch.device("meta"):
         latents = torch.empty(BRANCHES, config["in_channels"], frames, model.side, model.side, dtype=dtype)
         text = torch.empty(BRANCHES, model.tokens, config["cross_attention_dim"], dtype=dtype)

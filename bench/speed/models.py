@@ -5,12 +5,10 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import torch
-from diffusers import ModelMixin
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from bench.measure.machine import ROOT
-from vidrd.models.unet import UNet3DConditionModel
 
 Network = TypeVar("Network", bound=nn.Module)
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
@@ -39,16 +37,16 @@ class Model:
     def unet(self, device: str, dtype: torch.dtype = torch.float32) -> Any:
         """The network, ready to answer."""
         if self.weights is None:
-            return network(UNet3DConditionModel, self.config, seed=0, device=device).to(dtype)
-        loaded: Any = UNet3DConditionModel.from_pretrained(str(ROOT / self.weights), local_files_only=True)
+            return network(unet_class(), self.config, seed=0, device=device).to(dtype)
+        loaded = unet_class().from_pretrained(str(ROOT / self.weights), local_files_only=True)
         return loaded.to(device, dtype).eval()
 
     @property
     def all_config(self) -> dict[str, Any]:
         """The configuration with nothing left out."""
         if self.weights is not None:
-            return dict(UNet3DConditionModel.load_config(str(ROOT / self.weights)))
-        return dict(shell(UNet3DConditionModel, self.config).config)
+            return dict(unet_class().load_config(str(ROOT / self.weights)))
+        return dict(shell(unet_class(), self.config).config)
 
     def inputs(self, device: str, clips: int = 1) -> "Inputs":
         """Latents, text and empty text of so many clips: drawn on the CPU, clip by clip, so that the first one is the
@@ -78,7 +76,14 @@ class Inputs:
         return Inputs(self.latents.to(dtype), self.context.to(dtype), self.negative.to(dtype), self.timestep)
 
 
-def shell(kind: type[ModelMixin], config: Mapping[str, Any]) -> Any:
+def unet_class() -> Any:
+    """The class of our network; to load it loads all of diffusers, seconds that `bench list` need not pay."""
+    from vidrd.models.unet import UNet3DConditionModel  # noqa: PLC0415
+
+    return UNet3DConditionModel
+
+
+def shell(kind: Any, config: Mapping[str, Any]) -> Any:
     """A network without weights."""
     with torch.device("meta"):
         return kind(**config).eval()

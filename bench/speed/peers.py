@@ -8,7 +8,6 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from diffusers import UNet3DConditionModel, UNetMotionModel
 from torch import Tensor
 
 from bench.speed.models import DTYPES, Model, network
@@ -58,9 +57,10 @@ def peer(name: str, model: Model, device: str, precision: str) -> tuple[Any, Cal
 
     The step takes the network as it is to be called, compiled or not.
     """
-    kind, config = {"modelscope": (UNet3DConditionModel, modelscope), "animatediff": (UNetMotionModel, animatediff)}[
-        name
-    ]
+    from diffusers import UNet3DConditionModel, UNetMotionModel  # noqa: PLC0415  (seconds: see `unet_class`)
+
+    kinds = {"modelscope": (UNet3DConditionModel, modelscope), "animatediff": (UNetMotionModel, animatediff)}
+    kind, config = kinds[name]
     unet = network(kind, config(model), seed=0, device=device).to(DTYPES[precision])
     given = model.inputs(device).to(DTYPES[precision])
     latents = torch.cat([given.latents, given.latents])

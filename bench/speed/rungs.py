@@ -17,7 +17,6 @@ from bench.speed.models import DTYPES, Model
 from bench.speed.peers import peer
 from bench.speed.reference import Attend, plain, textbook
 from vidrd.denoiser import GuidedDenoiser
-from vidrd.fast import compiled as compile_unet
 
 Step = Callable[[], Tensor]  # one guided step of every clip: B C T H W
 
@@ -108,9 +107,11 @@ def _branches(bench: Bench, rung: Rung) -> Made:
 
 def _guided(bench: Bench, rung: Rung) -> Made:
     """Our network as the samplers call it."""
+    from vidrd.fast import compiled  # noqa: PLC0415  (loads torch's compiler and diffusers: see `unet_class`)
+
     unet = bench.unet(rung.precision)
     given = bench.model.inputs(bench.device, rung.clips).to(DTYPES[rung.precision])
-    call = compile_unet(unet) if rung.compiled else unet
+    call = compiled(unet) if rung.compiled else unet
     denoise = GuidedDenoiser(call, given.context, given.negative, bench.model.guidance, bench.model.frames)
     return Made(lambda: denoise(given.latents, given.timestep), bytes_of(unet))
 

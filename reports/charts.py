@@ -189,8 +189,8 @@ def _along(run: Run, rows: pd.DataFrame, done: list[dict[Any, Any]], axis: str) 
     panels = []
     for measure in _asked(run, rows, axis):
         known = having(made, measure)
-        points = [{**point_of(run, row, {"y": measure}), "x": row[axis], "variant": variant(run, row, axis),
-                   "line": f"{row[run.axes[0]] if run.axes else ''}|{variant(run, row, axis)}|"
+        points = [{**point_of(run, row, {"y": measure}), "x": row[axis], "variant": (said := variant(run, row, axis)),
+                   "line": f"{row[run.axes[0]] if run.axes else ''}|{said}|"
                            f"{'' if axis == run.group else row[run.group]}"} for row in known]  # fmt: skip
         if len({point["x"] for point in points}) > 1:
             panels.append((measure, points if len(points) <= MANY else summarised(points)))

@@ -117,7 +117,7 @@ def point_of(run: Run, row: Mapping[Any, Any], measures: Mapping[str, str]) -> d
     """A row as data of a chart. `measures`: channel -> measure; bytes become MiB."""
     point: dict[str, Any] = {
         "series": str(row[run.axes[0]]) if run.axes else str(run.manifest["workload"]),
-        "name": run.name(row),
+        "name": (name := run.name(row)),
         "group": row[run.group],
         "head": f"{run.group} = {row[run.group]}",
     }
@@ -130,7 +130,7 @@ def point_of(run: Run, row: Mapping[Any, Any], measures: Mapping[str, str]) -> d
         point[f"{channel}_low"] = (value if low is None else low) / scale
         point[f"{channel}_high"] = (value if high is None else high) / scale
         said.append(f"{run.title(measure)} {number(value, unit, half_width(value, low, high))}")
-    return {**point, "said": f"{run.name(row, group=True)}: {', '.join(said)}"}
+    return {**point, "said": f"{name} at {point['head']}: {', '.join(said)}"}
 
 
 def having(rows: Iterable[Mapping[Any, Any]], *measures: str) -> list[Mapping[Any, Any]]:

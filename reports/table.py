@@ -2,8 +2,10 @@
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, TypeAlias
 
 import pandas as pd
 
@@ -13,7 +15,8 @@ REFERENCE = "real video"
 Row: TypeAlias = Mapping[Any, Any] | pd.Series  # of a table: axes, status, reason, values
 
 
-class Run(NamedTuple):
+@dataclass(frozen=True)
+class Run:
     """What lies in a run's folder.
 
     Args:
@@ -36,17 +39,17 @@ class Run(NamedTuple):
         """The axis (or fixed value) by which tables are split: values of two groups do not compare."""
         return str(self.manifest["group"])
 
-    @property
+    @cached_property
     def axes(self) -> list[str]:
         """The axes within a table. The first names the series: one colour a value, everywhere."""
         return [axis for axis in self.manifest["axes"] if axis != self.group]
 
-    @property
+    @cached_property
     def apart(self) -> list[str]:
         """The axes across which nothing is compared: the group, and those whose values do other work."""
         return [self.group, *(axis for axis in self.manifest.get("apart", ()) if axis in self.axes)]
 
-    @property
+    @cached_property
     def measures(self) -> Mapping[str, Mapping[str, Any]]:
         """Measure -> what the plan says of it: title, unit, better, table, definition."""
         measures: Mapping[str, Mapping[str, Any]] = self.manifest["measures"]

@@ -74,6 +74,8 @@ def judged(
     why_no_seams: str,  # said of the measures of seams where there are none
     job: Job,
     reference: Path,
+    *,
+    turned: int = 0,  # frames that a clip which plays the one before backwards lost at its start
 ) -> Judged:
     """Every measure of quality, as a number or with the reason why not."""
     found = Judged()
@@ -101,7 +103,7 @@ def judged(
         "seam_a": lambda one: seam_ratio(one, seams, signal="A"),
         "seam_off": lambda one: seam_ratio(one, seams, signal="D", absolute=True),
         "duplicates": lambda one: duplicates(one, seams),
-        "mirror": lambda one: cycling(one, seams, kind="mirror"),
+        "mirror": lambda one: cycling(one, seams, kind="mirror", dropped=turned),
         "repeat": lambda one: cycling(one, seams, kind="repeat"),
     }
     for name, measure in at_seams.items():

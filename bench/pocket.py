@@ -237,7 +237,8 @@ def _generated(job: Job) -> Measured:
     seams = costs[0].seams
     _keep(job, made, seams)
     no_seams = f"{values['method']} has no seams, it makes the whole video in one window"
-    found = judged(made, scenes, [seam.frame for seam in seams], no_seams, job, reference)
+    turned = seams[0].dropped if seams and seams[0].kind == "mirror" else 0
+    found = judged(made, scenes, [seam.frame for seam in seams], no_seams, job, reference, turned=turned)
     numbers, absent = dict(found.numbers), dict(found.absent)
     samples, times = _times(costs, batch * generator.frames)
     numbers |= times

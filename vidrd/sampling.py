@@ -60,6 +60,7 @@ class Seam:
 
     frame: int  # first frame of the video after it
     kind: Literal["hard", "soft", "mirror"]  # unrelated clips; ones with common frames; the later goes back in time
+    dropped: int = 0  # frames that the later clip lost at its start, as they repeat what stands before the seam
 
 
 @dataclass(frozen=True)
@@ -288,7 +289,7 @@ def plan(request: Request, steps: int, options: Options) -> Plan:
         calls=math.ceil(clips / clips_together(request, options)) * steps,
         fe=clips * steps * clip,
         windows=tuple((start, start + clip) for start in starts),
-        seams=tuple(Seam(start + dropped, kind) for start in starts[1:]),
+        seams=tuple(Seam(start + dropped, kind, dropped) for start in starts[1:]),
         frames=tuple(origin[:frames]),
     )
 

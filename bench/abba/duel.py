@@ -5,7 +5,7 @@
             one arm works while the other waits
 
 What two processes share in time, drift and neighbours, leaves with the ratio; what a process has for life is one draw
-of several. Everything that has no noise is read once, in the first pair of processes.
+of several. Everything that has no noise is read once, in the first pair of processes that gets so far.
 """
 
 import json
@@ -77,6 +77,7 @@ class Cell:
     pairs: list[Pair] = field(default_factory=list)
     findings: list[Finding] = field(default_factory=list)
     notes: dict[str, dict[str, Any]] = field(default_factory=dict)  # arm -> set-up times
+    compared: bool = False  # in what has no noise
     broken: bool = False  # nothing more is to be measured
 
 
@@ -222,8 +223,9 @@ def _session(
                     continue
                 try:
                     cell.notes = _both(arms, "open", values=dict(cell.values))
-                    if facts and group == 0:
+                    if facts and not cell.compared:
                         _compare_facts(cell, arms, settings, folder, say)
+                        cell.compared = True
                     if not cell.broken:
                         cell.pairs += _pairs(arms, settings.pairs, group, lot)
                 except ArmError as error:
@@ -238,6 +240,11 @@ def _both(arms: Sequence[Arm], do: str, **request: object) -> dict[str, Any]:
     """Let both arms do the same at the same time; for what is not timed."""
     for arm in arms:
         arm.tell(do, **request)
+    return _answers(arms)
+
+
+def _answers(arms: Sequence[Arm]) -> dict[str, Any]:
+    """The answer of each arm. Both are read though one failed: what is left unread would pass for the next answer."""
     answers, errors = {}, []
     for arm in arms:
         try:
@@ -279,7 +286,7 @@ def _compare_facts(
         place.mkdir(parents=True, exist_ok=True)
     for arm in arms:
         arm.tell("facts", folder=str(places[arm.side.name]))
-    answers = {arm.side.name: arm.answer() for arm in arms}
+    answers = _answers(arms)
     base, head = answers["base"], answers["head"]
     recipe = same_recipe(cell.label, base["recipe"], head["recipe"])
     cell.findings.append(recipe)
@@ -296,8 +303,7 @@ def _compare_facts(
         say(f"{cell.label}: another output, so {cell.values['videos']} videos of each side are judged")
         for arm in arms:
             arm.tell("videos", folder=str(places[arm.side.name]))
-        for arm in arms:
-            arm.answer()
+        _answers(arms)
         from bench.abba.quality import compare_videos  # noqa: PLC0415  (the judges load torch)
 
         videos = [np.load(places[name] / "all.npy") for name in ("base", "head")]

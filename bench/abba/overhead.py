@@ -35,7 +35,9 @@ def main(blocks: int = 15, batch: int = 2, steps: int = 4, seed: int = 0) -> Non
 
     def bare() -> None:
         denoise = pipe.denoiser(prompts, guidance=generator.guidance)
-        result = method.sample(denoise, pipe.schedule(steps), request, options, device="cpu", dtype=generator.dtype)
+        result = method.sample(
+            denoise, pipe.schedule(steps), request, options, device=generator.device, dtype=generator.dtype
+        )
         pipe.decode(result.latents, clip=generator.clip)
 
     def measured() -> None:

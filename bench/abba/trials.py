@@ -50,8 +50,8 @@ FAULTS = {
                     "        self.began = time.perf_counter()\n        text = [*prompts, negative_prompt]",
                 ),
                 (
-                    "        return to_uint8(torch.cat(videos, dim=2))",
-                    "        frames = to_uint8(torch.cat(videos, dim=2))\n"
+                    "        return decoder.finish()",
+                    "        frames = decoder.finish()\n"
                     "        took = time.perf_counter() - self.began\n"
                     "        while time.perf_counter() - self.began < 1.1 * took:\n            pass\n"
                     "        return frames",
@@ -78,9 +78,8 @@ FAULTS = {
         {
             PIPELINE: (
                 (
-                    "        clip = clip or self.config.clip\n",
-                    "        clip = clip or self.config.clip\n"
-                    "        self.kept = [*getattr(self, 'kept', []), latents.clone()]\n",
+                    "        decoder.add(latents)\n",
+                    "        decoder.add(latents)\n        self.kept = [*getattr(self, 'kept', []), latents.clone()]\n",
                 ),
             )
         },
@@ -91,8 +90,8 @@ FAULTS = {
         {
             PIPELINE: (
                 (
-                    "return Schedule.ddim(self.scheduler.config, steps)",
-                    "return Schedule.ddim(self.scheduler.config, steps - 1)",
+                    "return schedule_of(solver, self.scheduler.config, steps)",
+                    "return schedule_of(solver, self.scheduler.config, steps - 1)",
                 ),
             )
         },
@@ -125,13 +124,16 @@ def plant(fault: Fault, tree: Path, copy: Path, first: int) -> Path:
 def trials(
     base: Side, folder: Path, settings: Settings, counts: dict[str, int], cells: list[tuple[str, dict[str, Any]]]
 ) -> Iterator[dict[str, object]]:
-    """A row for each trial."""
+    """A row for each trial. All faults are planted before the first one."""
     first = _first_timestep(int(cells[0][1]["steps"]))
+    faults = {name: FAULTS.get(name, NONE) for name in counts}
+    trees = {
+        name: plant(fault, base.tree, folder / name, first) if fault.changes else base.tree
+        for name, fault in faults.items()
+    }
     number = 0
     for name, times in counts.items():
-        fault = FAULTS.get(name, NONE)
-        tree = plant(fault, base.tree, folder / name, first) if fault.changes else base.tree
-        head = base._replace(name="head", tree=tree)
+        fault, head = faults[name], base._replace(name="head", tree=trees[name])
         for _ in range(times):
             number += 1
             began = time.monotonic()
@@ -199,20 +201,21 @@ def main(
     ]
     settings = Settings(processes, pairs)
     every = {"self": self_gates, "slow": slow, "guidance": 1, "memory": 1, "recipe": 1}
-    rows = list(trials(base, folder, settings, {name: every[name] for name in only}, cells))
-    table = tabulate(rows, headers="keys", tablefmt="pipe", disable_numparse=True)
+    here = machine()
+    how = (
+        f"{datetime.now(UTC).date()}, revision {commit[:12]}, {here['cpu']}, {here['cores']} cores, load "
+        f"{os.getloadavg()[2]:.1f} over the 15 minutes before; cell {cells[0][0]}, {processes} pairs of processes, "
+        f"{pairs} timed pairs in each, one thread, margin {settings.margin:.0%}. speed: head against base with its "
+        "98 % interval."
+    )
+    before = out.read_text(encoding="utf-8") + "\n" if out is not None and out.exists() else "# Trials of the gate\n\n"
+    rows: list[dict[str, object]] = []
+    for row in trials(base, folder, settings, {name: every[name] for name in only}, cells):
+        rows.append(row)
+        table = tabulate(rows, headers="keys", tablefmt="pipe", disable_numparse=True)
+        if out is not None:  # whatever happens, what was found is kept
+            write_atomic(out, f"{before}{how}\n\n{table}\n")
     print(table)
-    if out is not None:
-        here = machine()
-        load = f"{os.getloadavg()[2]:.1f}"
-        before = out.read_text(encoding="utf-8") + "\n" if out.exists() else "# Trials of the gate\n\n"
-        how = (
-            f"{datetime.now(UTC).date()}, revision {commit[:12]}, {here['cpu']}, {here['cores']} cores, shared with "
-            f"other work (load {load} over the last 15 minutes); cell {cells[0][0]}, {processes} pairs of processes, "
-            f"{pairs} timed pairs in each, one thread, margin {settings.margin:.0%}. speed: head against base with its "
-            "98 % interval."
-        )
-        write_atomic(out, f"{before}{how}\n\n{table}\n")
 
 
 if __name__ == "__main__":

@@ -114,6 +114,26 @@ def test_an_arm_that_hangs_or_dies_is_said_to(tmp_path):
         arm.ask("hello", threads=1)
 
 
+def test_an_answer_is_never_left_for_the_next_question():
+    class Scripted(Arm):
+        def __init__(self, name, answers):
+            self.side, self.answers = side(name, Path()), answers
+
+        def tell(self, do, **request):
+            pass
+
+        def answer(self):
+            answer = self.answers.pop(0)
+            if isinstance(answer, Exception):
+                raise answer
+            return answer
+
+    base, head = Scripted("base", [ArmError("no"), {"n": 2}]), Scripted("head", [{"n": 1}, {"n": 2}])
+    with pytest.raises(ArmError, match="no"):
+        duels._both([base, head], "facts")
+    assert duels._both([base, head], "open") == {"base": {"n": 2}, "head": {"n": 2}}
+
+
 def test_blocks_alternate_and_begin_by_lot():
     order = []
 

@@ -171,6 +171,14 @@ def test_cached_clips_are_windows_of_the_stored_ones():
         assert (values[0] >= 5) == (text == "second")
 
 
+def test_what_weighs_more_is_drawn_more_often():
+    latents = torch.zeros(3, 1, 1, 1, 1)
+    source = cached(latents, ["never", "seldom", "often"], 1.0, torch.tensor([0.0, 1.0, 3.0]))
+    drawn = source(4000, 1, torch.Generator().manual_seed(0)).captions
+    assert "never" not in drawn
+    assert drawn.count("often") / len(drawn) == pytest.approx(0.75, abs=0.03)
+
+
 def test_the_text_stage_separates_captions_that_no_single_image_tells_apart(tmp_path):
     torch.manual_seed(0)
     tokenizer = pocket.word_tokenizer(pocket.VOCABULARY, pocket.TEXT_LENGTH)

@@ -193,11 +193,19 @@ def encode_clips(
     return latents.unflatten(0, (B, T)).transpose(1, 2)
 
 
-def cached(latents: Float[Tensor, "N C T h w"], captions: Sequence[str], scaling_factor: float) -> Source:
+def cached(
+    latents: Float[Tensor, "N C T h w"],
+    captions: Sequence[str],
+    scaling_factor: float,
+    weights: Float[Tensor, " N"] | None = None,  # how often each video is drawn beside the others; None: all alike
+) -> Source:
     """Random windows of stored latents, scaled to unit variance."""
 
     def draw(batch: int, frames: int, generator: torch.Generator) -> Batch:
-        rows = torch.randint(len(latents), (batch,), generator=generator).tolist()
+        if weights is None:
+            rows = torch.randint(len(latents), (batch,), generator=generator).tolist()
+        else:
+            rows = torch.multinomial(weights, batch, replacement=True, generator=generator).tolist()
         starts = torch.randint(latents.shape[2] - frames + 1, (batch,), generator=generator).tolist()
         clips = torch.stack([latents[i, :, t : t + frames].float() for i, t in zip(rows, starts, strict=True)])
         return Batch(clips * scaling_factor, [captions[i] for i in rows])

@@ -64,7 +64,7 @@ def sample_clips(
         ValueError: videos too short for a clip under a rule that refuses them.
     """
     n = rule.n if n is None else n
-    ordered = _in_order(videos, rule.order, seed)
+    ordered = in_order(videos, rule.order, seed)
     sampled = Sampled([])
     span = None if frames is None else (frames - 1) * stride + 1
     if rule.start == "every":
@@ -141,7 +141,8 @@ def _lines(clips: Iterable[Clip]) -> str:
     return "".join(json.dumps(asdict(clip), ensure_ascii=False) + "\n" for clip in clips)
 
 
-def _in_order(videos: Sequence[Video], order: str, seed: int) -> list[Video]:
+def in_order(videos: Sequence[Video], order: str, seed: int) -> list[Video]:
+    """The videos as a rule's `order` has them; shuffled by seed and name, so that other videos change nothing."""
     match order:
         case "name":
             return sorted(videos, key=lambda video: video.name)

@@ -97,16 +97,9 @@ def probability_replicates(
         ValueError: rows that are no probabilities, or splits that leave a split without a row.
     """
     n, classes = probabilities.shape
-    if not 1 <= splits <= n:
-        raise ValueError(f"{n} samples can be cut into 1 to {n} splits, splits={splits} came")
-    wide = probabilities.astype(np.float64)
-    if not np.isfinite(wide).all() or (wide < 0).any() or not np.allclose(wide.sum(axis=1), 1, rtol=0, atol=1e-3):
-        raise ValueError("every row of probabilities must be finite, at least 0 and sum to 1; some do not")
-    hands = deal(np.arange(n) if source is None else source)
-    if shuffle is not None:
-        order = np.arange(n)
-        np.random.RandomState(shuffle).shuffle(order)  # the published score's own
-        wide, hands = wide[order], hands[order]
+    wide, order = _checked(probabilities, splits), _order(n, shuffle)
+    hands = deal(np.arange(n) if source is None else source)[order]
+    wide = wide[order]
     value = _mean_over_splits(wide, splits, epsilon)
     left_out = [wide[hands != hand] for hand in range(hands.max() + 1)]
     if len(left_out) < 3 or min(len(rest) for rest in left_out) < splits:
@@ -116,14 +109,54 @@ def probability_replicates(
     return Replicated(Score(value, n, max(1.0, low), min(float(classes), high)), (values,))
 
 
+def split_scores(
+    probabilities: Float[np.ndarray, "N K"],
+    *,
+    splits: int,
+    epsilon: float = 0.0,
+    shuffle: int | None = None,
+) -> Float64[np.ndarray, " S"]:
+    """The scores of the single splits, which `score_of_probabilities` is the mean of.
+
+    Their standard deviation (ddof 0) is the +- that published tables print: how much splits differ, which is no interval
+    of the mean.
+
+    Raises:
+        ValueError: as `probability_replicates`.
+    """
+    wide = _checked(probabilities, splits)
+    return np.array(_over_splits(wide[_order(len(wide), shuffle)], splits, epsilon))
+
+
+def _checked(probabilities: Float[np.ndarray, "N K"], splits: int) -> Float64[np.ndarray, "N K"]:
+    n = len(probabilities)
+    if not 1 <= splits <= n:
+        raise ValueError(f"{n} samples can be cut into 1 to {n} splits, splits={splits} came")
+    wide = probabilities.astype(np.float64)
+    if not np.isfinite(wide).all() or (wide < 0).any() or not np.allclose(wide.sum(axis=1), 1, rtol=0, atol=1e-3):
+        raise ValueError("every row of probabilities must be finite, at least 0 and sum to 1; some do not")
+    return wide
+
+
+def _order(n: int, shuffle: int | None) -> Int[np.ndarray, " N"]:
+    order = np.arange(n)
+    if shuffle is not None:
+        np.random.RandomState(shuffle).shuffle(order)  # the published score's own
+    return order
+
+
 def _mean_over_splits(probabilities: Float64[np.ndarray, "N K"], splits: int, epsilon: float) -> float:
+    return float(np.mean(_over_splits(probabilities, splits, epsilon)))
+
+
+def _over_splits(probabilities: Float64[np.ndarray, "N K"], splits: int, epsilon: float) -> list[float]:
     n = len(probabilities)
     scores = []
     for split in range(splits):
         p = probabilities[split * n // splits : (split + 1) * n // splits]
         mean = p.mean(axis=0)
         scores.append(np.exp((xlogy(p, p + epsilon).sum() - len(p) * xlogy(mean, mean + epsilon).sum()) / len(p)))
-    return float(np.mean(scores))
+    return scores
 
 
 def ceiling(classes: int, n: int, *, splits: int = 1, draws: int = 200, seed: int = 0) -> float:

@@ -72,13 +72,14 @@ class IsProtocol:
     """One row of `IS`: probabilities of C3D's 101 UCF-101 classes, of exactly 16 frames."""
 
     resample: Resample
+    sampling: Sampling  # of either side: n * repeats videos, and the draws are its consecutive parts
     crop: int  # first row and column, after the resize, of the 112 x 112 that the network reads
     mean: tuple[int, int]  # first row and column of the 112 x 112 patch of the 128 x 171 mean that is subtracted
     epsilon: float  # added to p and to the mean of p inside the logarithms
     splits: int
     shuffle: int | None  # seed of numpy.random.RandomState that shuffles before splitting; None = as they come
-    n: int  # videos a repeat
-    repeats: int  # scores of disjoint draws; the published +- is over them, or over the splits of a single one
+    n: int  # videos a draw
+    repeats: int  # disjoint draws, each scored; the published +- is over them, or over the splits of a single one
     weights: str
     source: str
     frames: int = 16
@@ -184,6 +185,7 @@ DEFAULT_FVD = "clean"
 IS: dict[str, IsProtocol] = {
     "tgan": IsProtocol(
         resample=Resample("bicubic", "squash", 128),
+        sampling=Sampling("given", "shuffled", "first", 4 * 9984),
         crop=8,
         mean=(8, 29),
         epsilon=1e-7,
@@ -196,6 +198,7 @@ IS: dict[str, IsProtocol] = {
     ),
     "tgan2": IsProtocol(
         resample=TGAN2_INPUT,
+        sampling=Sampling("given", "shuffled", "first", 10 * 2048),
         crop=0,
         mean=(8, 8),
         epsilon=1e-20,
@@ -208,6 +211,7 @@ IS: dict[str, IsProtocol] = {
     ),
     "styleganv": IsProtocol(
         resample=TGAN2_INPUT,
+        sampling=Sampling("given", "name", "first", 2048),
         crop=0,
         mean=(8, 8),
         epsilon=0.0,

@@ -4,11 +4,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
+from jaxtyping import Float64
 from scipy.special import softmax
 
 from metrics.features import FeatureNetwork
 from metrics.fvd import frechet_floor, frechet_infinity, frechet_replicates
-from metrics.inception_score import ceiling, probability_replicates
+from metrics.inception_score import ceiling, probability_replicates, split_scores
 from metrics.kernel import kernel_replicates
 from metrics.neighbours import neighbourhood
 from metrics.result import Result, versions
@@ -90,7 +91,10 @@ def score_is(
     splits: int | None = None,
     real: Side | None = None,  # scored beside it, as what real video reaches
 ) -> Result:
-    """Inception Score with its ceiling for that n and number of splits.
+    """Inception Score, the standard deviation over its splits, and its ceiling for that n and number of splits.
+
+    Under a protocol that draws several times, the consecutive parts of the side are the draws, each of exactly the size
+    that the protocol has; the score is the mean over them.
 
     Raises:
         ValueError: a head that the network has not, or too few clips.
@@ -105,25 +109,42 @@ def score_is(
     scores: dict[str, Score] = {}
     left_out: dict[str, tuple[list[float], ...]] = {}
     for name, side in sides.items():
-        rounds = max(1, min(recipe.repeats, side.n // (int(str(recipe.row["n"])) if recipe.row else side.n)))
-        parts = (splits or recipe.splits) * rounds
-        found = _inception(side, head, parts, recipe)
         label = "is" if name == "fake" else "is_real"
+        draws, n = _draws(side.n, recipe)
+        parts = (splits or recipe.splits) * draws
+        found, each = _inception(side, n, head, parts, recipe)
         scores[label], left_out[label] = found.score, found.left_out
+        if parts > 1:
+            scores[f"{label}_std"] = Score(float(each.std()), n)
+        if n < side.n:
+            notes.append(f"{name}: {side.n - n} of {side.n} clips make no whole draw of {recipe.draw}: not scored")
         if name == "fake":
-            scores["is_ceiling"] = Score(ceiling(classes, side.n, splits=parts), side.n)
+            scores["is_ceiling"] = Score(ceiling(classes, n, splits=parts), n)
             notes.append(
-                f"{parts} splits; a perfect classifier on random classes scores {scores['is_ceiling'].value:.4g}"
+                f"{parts} {'split' if parts == 1 else 'splits'}; a perfect classifier on random classes scores "
+                f"{scores['is_ceiling'].value:.4g}"
             )
     result = _result(scores, left_out, real, fake, recipe, network, notes)
     return replace(result, manifest={**result.manifest, "head": head, "splits": splits or recipe.splits})
 
 
-def _inception(side: Side, head: str, splits: int, recipe: Recipe) -> Replicated:
-    probabilities = softmax(side.features.logits[head].astype(np.float64), axis=1)
-    return probability_replicates(
-        probabilities, side.source, splits=splits, epsilon=recipe.epsilon, shuffle=recipe.shuffle
+def _draws(n: int, recipe: Recipe) -> tuple[int, int]:
+    """(how many draws n clips make, how many clips are in them); what makes no whole draw is one smaller one."""
+    if recipe.draw is None or n < recipe.draw:
+        return 1, n
+    draws = min(recipe.repeats, n // recipe.draw)
+    return draws, draws * recipe.draw
+
+
+def _inception(
+    side: Side, n: int, head: str, splits: int, recipe: Recipe
+) -> tuple[Replicated, Float64[np.ndarray, " S"]]:
+    """The score of the first n clips with its interval, and the scores of its splits."""
+    probabilities = softmax(side.features.logits[head][:n].astype(np.float64), axis=1)
+    replicated = probability_replicates(
+        probabilities, side.source[:n], splits=splits, epsilon=recipe.epsilon, shuffle=recipe.shuffle
     )
+    return replicated, split_scores(probabilities, splits=splits, epsilon=recipe.epsilon, shuffle=recipe.shuffle)
 
 
 def _result(

@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Int
 
 from metrics.cache import FeatureCache
-from metrics.clips import WHOLE, Clip, Sampled, hash_clips, sample_clips, tile_clips
+from metrics.clips import WHOLE, Clip, Sampled, hash_clips, in_order, sample_clips, tile_clips
 from metrics.features import FeatureNetwork, Features
 from metrics.progress import Progress
 from metrics.protocols import FVD, IS, FvdProtocol, IsProtocol, Sampling
@@ -40,7 +40,8 @@ class Recipe:
     splits: int = 1
     shuffle: int | None = None
     epsilon: float = 0.0
-    repeats: int = 1
+    draw: int | None = None  # clips of one draw, where the score is the mean over disjoint draws; None = all in one
+    repeats: int = 1  # draws at most
     at_least: int = 0  # clips a side, below which a score says little
 
     @classmethod
@@ -60,17 +61,17 @@ class Recipe:
         if isinstance(row, FvdProtocol):
             least = 0 if metric == "kvd" else ENOUGH["i3d"]
             return cls(protocol, frames, stride, row.real, row.fake, asdict(row), ddof=row.ddof, at_least=least)
-        rule = Sampling("given", "given", "first", row.n * row.repeats)
         return cls(
             protocol,
             frames,
             stride,
-            rule,
-            rule,
+            row.sampling,
+            row.sampling,
             asdict(row),
             splits=row.splits,
             shuffle=row.shuffle,
             epsilon=row.epsilon,
+            draw=row.n if row.repeats > 1 else None,
             repeats=row.repeats,
             at_least=ENOUGH["c3d"],
         )
@@ -199,7 +200,7 @@ def _sampled(
         _only(videos, list(dict.fromkeys(clip.video for clip in clips)))
         return Sampled(list(clips))
     if recipe.tiled:
-        sampled = tile_clips(videos, frames=recipe.frames or 1)
+        sampled = tile_clips(in_order(videos, rule.order, setting.seed), frames=recipe.frames or 1)
         return Sampled(sampled.clips[: setting.n], sampled.short, sampled.faults)
     return sample_clips(videos, rule, frames=recipe.frames, stride=recipe.stride, n=setting.n, seed=setting.seed)
 

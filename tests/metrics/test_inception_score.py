@@ -5,7 +5,7 @@ import pytest
 from scipy.special import softmax
 
 from metrics.accumulate import IsAccumulator
-from metrics.inception_score import ceiling, inception_score, score_of_logits, score_of_probabilities
+from metrics.inception_score import ceiling, inception_score, score_of_logits, score_of_probabilities, split_scores
 from tests.metrics.goldens import class_logits, golden
 from tests.metrics.test_fvd import NETWORK, drawn
 
@@ -45,6 +45,18 @@ def test_score_agrees_with_published_implementations(n):
         epsilon = values[f"tgan2.inception_score(logits,splits={splits})"][f"N{n}"][0]
         found = score_of_probabilities(probabilities, splits=splits, epsilon=1e-20).value
         assert found == pytest.approx(epsilon, rel=1e-6)
+
+
+@pytest.mark.parametrize("n", [1000, 2048])
+def test_the_spread_over_splits_is_the_published_one(n):
+    values = golden("inception_score.json")["values"]
+    probabilities = softmax(class_logits(n).astype(np.float64), axis=1).astype(np.float32)
+    for key, options in (
+        ("tgan2.inception_score(logits,splits=10)", {"epsilon": 1e-20}),
+        ("stylegan-v.compute_isv(num_gen=N,splits=10)", {"shuffle": 42}),
+    ):
+        each = split_scores(probabilities, splits=10, **options)
+        assert [each.mean(), each.std()] == pytest.approx(values[key][f"N{n}"], rel=1e-5)
 
 
 def test_ceiling_is_below_the_number_of_classes_and_sinks_with_splits():

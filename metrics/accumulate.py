@@ -8,8 +8,10 @@ import numpy as np
 from jaxtyping import Float64, UInt8
 from scipy.special import log_softmax, xlogy
 
-from metrics.features import FeatureNetwork, extract
+from metrics.features import FeatureNetwork, digest_of, extract
+from metrics.frames import check_videos
 from metrics.fvd import HANDS, frechet_of_parts
+from metrics.protocols import FvdProtocol, Storage
 from metrics.score import Score
 from metrics.statistics import Gaussian, jackknife_interval
 
@@ -18,11 +20,24 @@ class FvdAccumulator:
     """FVD in pieces.
 
     Videos are dealt into groups for the interval, one after the other as they come, and taken for independent: of a
-    video's many windows, give one.
+    video's many windows, give one. A protocol says how frames are stored before the network sees them, and the ddof;
+    which clips of which videos are given is the caller's part of it.
     """
 
-    def __init__(self, network: FeatureNetwork, *, ddof: int = 1, hands: int = HANDS) -> None:
-        self.network, self.ddof = network, ddof
+    def __init__(
+        self,
+        network: FeatureNetwork,
+        protocol: FvdProtocol | None = None,  # a row of metrics.protocols.FVD; None = frames as they come, ddof 1
+        *,
+        ddof: int | None = None,  # None = the protocol's
+        stored: bool = False,  # videos are as the protocol's loader stores them: not once more
+        hands: int = HANDS,
+    ) -> None:
+        self.network = network
+        self.ddof = ddof if ddof is not None else 1 if protocol is None else protocol.ddof
+        self._storage: dict[str, Storage | None] = {"real": None, "fake": None}
+        if protocol is not None and not stored:
+            self._storage = {"real": protocol.real.storage, "fake": protocol.fake.storage}
         self._parts: dict[str, list[Gaussian | None]] = {side: [None] * hands for side in ("real", "fake")}
         self._seen = {"real": 0, "fake": 0}
 
@@ -37,7 +52,13 @@ class FvdAccumulator:
         for side, videos in (("real", real), ("fake", fake)):
             if videos is None:
                 continue
-            rows = extract(self.network, videos, batch_size=batch_size).embedding
+            check_videos(videos, what=f"{side} videos")
+            rows = np.concatenate(
+                [
+                    extract(self.network, self._at_rest(side, videos[i : i + batch_size])).embedding
+                    for i in range(0, len(videos), batch_size)
+                ]
+            )
             parts = self._parts[side]
             hands = (self._seen[side] + np.arange(len(rows))) % len(parts)
             self._seen[side] += len(rows)
@@ -45,15 +66,27 @@ class FvdAccumulator:
                 new, old = Gaussian.of(rows[hands == hand]), parts[hand]
                 parts[hand] = new if old is None else old.merge(new)
 
+    def _at_rest(self, side: str, videos: UInt8[np.ndarray, "N T H W C"]) -> UInt8[np.ndarray, "N T Y X C"]:
+        storage = self._storage[side]
+        if storage is None:
+            return videos
+        from metrics.preprocess import store  # noqa: PLC0415 - torch is slow to import
+
+        return store(videos, storage)
+
     def merge(self, other: "FvdAccumulator") -> None:
         """Take in what another one saw, with the same network.
 
         Raises:
-            ValueError: another network, ddof or number of groups.
+            ValueError: another network, other weights, another storage, ddof or number of groups.
         """
-        ours, theirs = ((x.network.name, x.ddof, len(x._parts["real"])) for x in (self, other))
+        ours, theirs = (
+            (x.network.name, digest_of(x.network), x._storage, x.ddof, len(x._parts["real"])) for x in (self, other)
+        )
         if ours != theirs:
-            raise ValueError(f"only equal accumulators merge, (network, ddof, groups) {ours} and {theirs} came")
+            raise ValueError(
+                f"only equal accumulators merge, (network, weights, storage, ddof, groups) {ours} and {theirs} came"
+            )
         for side, parts in self._parts.items():
             self._seen[side] += other._seen[side]
             for hand, new in enumerate(other._parts[side]):
@@ -113,11 +146,13 @@ class IsAccumulator:
         """Take in what another one saw, with the same network.
 
         Raises:
-            ValueError: another network, head or number of groups.
+            ValueError: another network, other weights, another head or number of groups.
         """
-        ours, theirs = ((x.network.name, x.head, x._hands) for x in (self, other))
+        ours, theirs = ((x.network.name, digest_of(x.network), x.head, x._hands) for x in (self, other))
         if ours != theirs:
-            raise ValueError(f"only equal accumulators merge, (network, head, groups) {ours} and {theirs} came")
+            raise ValueError(
+                f"only equal accumulators merge, (network, weights, head, groups) {ours} and {theirs} came"
+            )
         self._seen += other._seen
         self._entropy += other._entropy
         self._counts += other._counts

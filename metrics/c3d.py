@@ -4,7 +4,8 @@ Pools cover the remainder (Caffe's and Chainer's ceiling), so pool5 makes 4 of 7
 that pad pool5 by (0, 1, 1) instead move the windows, and fc8 with them by some 40 %.
 """
 
-from collections.abc import Mapping
+import hashlib
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -85,7 +86,7 @@ def build_c3d(tensors: Mapping[str, Tensor]) -> C3D:
 
 @dataclass(frozen=True, eq=False)
 class C3DFeatures:
-    """C3D under one protocol: a `metrics.features.FeatureNetwork` for videos of exactly 16 frames.
+    """C3D under one protocol: a `metrics.features.PreparingNetwork` for videos of exactly 16 frames.
 
     Which 16 frames of a longer video are scored is for the caller to say, and to name: nothing published defines it.
     """
@@ -94,7 +95,7 @@ class C3DFeatures:
     network: C3D
     row: IsProtocol
     mean: Float32[Tensor, "3 16 128 171"]
-    digest: str  # sha256 of the tensors, the mean clip not among them
+    digest: str  # sha256 of tensors and mean clip: another mean makes other features
     device: torch.device
     batch: int  # clips in one call of the network
     min_frames: int = FRAMES
@@ -104,24 +105,45 @@ class C3DFeatures:
         """Protocol and weights; there is no published checksum to recognise them by."""
         return f"c3d:{self.protocol}:{self.digest[:8]}"
 
-    @torch.inference_mode()
     def embed(self, videos: UInt8[np.ndarray, "N T H W C"]) -> Features:
         """Logits of the 101 classes, also as the embedding.
 
         Raises:
             ValueError: videos that have not exactly 16 frames.
         """
+        parts = [videos[i : i + self.batch] for i in range(0, len(videos), self.batch)] or [videos]
+        return self._features([self._logits(self._input(part)) for part in parts])
+
+    def prepare(self, video: UInt8[np.ndarray, "T H W C"]) -> Float32[Tensor, "1 3 16 112 112"]:
+        """One video as the network reads it, on the CPU.
+
+        Raises:
+            ValueError: a video that has not exactly 16 frames.
+        """
+        return self._input(video[None])
+
+    def embed_prepared(self, clips: Sequence[Float32[Tensor, "1 3 16 112 112"]]) -> Features:
+        """Logits of what `prepare` made."""
+        parts = [torch.cat(list(clips[i : i + self.batch])) for i in range(0, len(clips), self.batch)]
+        return self._features([self._logits(part) for part in parts])
+
+    def _input(self, videos: UInt8[np.ndarray, "N T H W C"]) -> Float32[Tensor, "N 3 16 112 112"]:
         check_videos(videos, frames=FRAMES, what=f"videos for {self.name}")
         if videos.shape[1] != FRAMES:
             raise ValueError(
                 f"C3D reads exactly {FRAMES} frames, {videos.shape[1]} came: cut windows of {FRAMES}, and say which"
             )
-        rows = np.concatenate([self._logits(videos[i : i + self.batch]) for i in range(0, len(videos), self.batch)])
-        return Features(rows, {"ucf101": rows})
+        return c3d_input(videos, self.row, self.mean)
 
-    def _logits(self, videos: UInt8[np.ndarray, "N T H W C"]) -> Float32[np.ndarray, "N 101"]:
+    @torch.inference_mode()
+    def _logits(self, clips: Float32[Tensor, "N 3 16 112 112"]) -> Float32[np.ndarray, "N 101"]:
         with full_float32():
-            return self.network(c3d_input(videos, self.row, self.mean).to(self.device)).cpu().numpy()
+            return self.network(clips.to(self.device)).cpu().numpy()
+
+    @staticmethod
+    def _features(parts: Sequence[Float32[np.ndarray, "_ 101"]]) -> Features:
+        rows = np.concatenate(parts)
+        return Features(rows, {"ucf101": rows})
 
 
 def load_c3d(
@@ -152,7 +174,8 @@ def load_c3d(
     loaded = load(path, {"c3d": c3d_shapes()})
     clip = read_mean(Path(mean) if mean is not None else loaded.files[0].with_name(MEAN_FILE))
     network = build_c3d(loaded.tensors).to(torch.device(device)).to(memory_format=torch.channels_last_3d)
-    return C3DFeatures(protocol, network, IS[protocol], clip, loaded.digest, torch.device(device), batch)
+    digest = hashlib.sha256(loaded.digest.encode() + clip.numpy().tobytes()).hexdigest()
+    return C3DFeatures(protocol, network, IS[protocol], clip, digest, torch.device(device), batch)
 
 
 def read_mean(path: Path) -> Float32[Tensor, "3 16 128 171"]:

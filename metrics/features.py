@@ -1,7 +1,8 @@
 """Videos to features: the contract every feature network keeps, and the loop that runs one over a set."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Float, UInt8
@@ -37,6 +38,28 @@ class FeatureNetwork(Protocol):
     def embed(self, videos: UInt8[np.ndarray, "N T H W C"]) -> Features:
         """Features of one batch."""
         ...
+
+
+@runtime_checkable
+class PreparingNetwork(FeatureNetwork, Protocol):
+    """A network whose input can be made clip by clip, elsewhere, while it is busy with other clips.
+
+    `embed_prepared([prepare(video) for video in videos])` is `embed(videos)`, up to rounding.
+    """
+
+    def prepare(self, video: UInt8[np.ndarray, "T H W C"]) -> Any:
+        """What `embed_prepared` takes of one video, something with a `shape`; safe to call in any thread."""
+        ...
+
+    def embed_prepared(self, clips: Sequence[Any]) -> Features:
+        """Features of one batch, all of one shape."""
+        ...
+
+
+def digest_of(network: FeatureNetwork) -> str | None:
+    """What tells its weights from others: the sha256 of tensors or file that it names; None if it names none."""
+    digest = getattr(network, "digest", None) or getattr(network, "sha256", None)
+    return str(digest) if digest else None
 
 
 def extract(network: FeatureNetwork, videos: UInt8[np.ndarray, "N T H W C"], *, batch_size: int = 64) -> Features:

@@ -5,7 +5,7 @@ results: norms folded into kernels, asymmetric padding without copies wherever t
 channels-last throughout.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -183,7 +183,7 @@ def build_i3d(tensors: Mapping[str, Tensor], *, epsilon: float) -> I3D:
 
 @dataclass(frozen=True, eq=False)
 class I3DFeatures:
-    """I3D under one protocol: a `metrics.features.FeatureNetwork` whose embedding is the 400 logits.
+    """I3D under one protocol: a `metrics.features.PreparingNetwork` whose embedding is the 400 logits.
 
     Equal weights, whatever file they came from, have the same `digest`.
     """
@@ -209,21 +209,41 @@ class I3DFeatures:
         """The shortest clip."""
         return self.row.min_frames
 
-    @torch.inference_mode()
     def embed(self, videos: UInt8[np.ndarray, "N T H W C"]) -> Features:
         """Logits of whole videos, of any size: the protocol says how they are resized."""
+        parts = [videos[i : i + self.batch] for i in range(0, len(videos), self.batch)] or [videos]
+        return self._features([self._logits(self._input(part)) for part in parts])
+
+    def prepare(self, video: UInt8[np.ndarray, "T H W C"]) -> Float[Tensor, "1 3 T 224 224"]:
+        """One video as the network reads it, on the CPU."""
+        return self._input(video[None])
+
+    def embed_prepared(self, clips: Sequence[Float[Tensor, "1 3 T 224 224"]]) -> Features:
+        """Logits of what `prepare` made."""
+        parts = [torch.cat(list(clips[i : i + self.batch])) for i in range(0, len(clips), self.batch)]
+        return self._features([self._logits(part) for part in parts])
+
+    def _input(self, videos: UInt8[np.ndarray, "N T H W C"]) -> Float[Tensor, "N 3 T 224 224"]:
         check_videos(videos, frames=self.min_frames, what=f"videos for {self.name}")
-        parts = [self._logits(videos[i : i + self.batch]) for i in range(0, len(videos), self.batch)]
+        return i3d_input(videos, self.row.resample, dtype=self._wide)
+
+    @property
+    def _wide(self) -> torch.dtype:
+        return torch.float64 if self.precision == "float64" else torch.float32
+
+    @torch.inference_mode()
+    def _logits(self, clips: Float[Tensor, "N 3 T 224 224"]) -> Float[np.ndarray, "N 400"]:
+        n = len(clips)
+        if self.compiled and n < self.batch:
+            clips = torch.cat([clips, *[clips[-1:]] * (self.batch - n)])
+        clips = clips.to(self.device, PRECISIONS[self.precision]).contiguous(memory_format=torch.channels_last_3d)
+        with full_float32():
+            return self.network(clips)[:n].to("cpu", self._wide).numpy()
+
+    @staticmethod
+    def _features(parts: Sequence[Float[np.ndarray, "_ 400"]]) -> Features:
         rows = np.concatenate(parts)
         return Features(rows, {"kinetics": rows})
-
-    def _logits(self, videos: UInt8[np.ndarray, "N T H W C"]) -> Float[np.ndarray, "N 400"]:
-        n, wide = len(videos), torch.float64 if self.precision == "float64" else torch.float32
-        if self.compiled and n < self.batch:
-            videos = np.concatenate([videos, np.repeat(videos[-1:], self.batch - n, axis=0)])
-        clips = i3d_input(videos, self.row.resample, dtype=wide)
-        with full_float32():
-            return self.network(clips.to(self.device, PRECISIONS[self.precision]))[:n].to("cpu", wide).numpy()
 
 
 def load_i3d(

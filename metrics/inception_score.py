@@ -118,8 +118,8 @@ def split_scores(
 ) -> Float64[np.ndarray, " S"]:
     """The scores of the single splits, which `score_of_probabilities` is the mean of.
 
-    Their standard deviation (ddof 0) is the +- that published tables print: how much splits differ, which is no interval
-    of the mean.
+    Their standard deviation (ddof 0) is the +- that published tables print: how much splits differ, no interval of the
+    mean.
 
     Raises:
         ValueError: as `probability_replicates`.

@@ -26,17 +26,25 @@ from metrics.weights.known import SCRIPT_SHA256
 class Call:
     """How a published program is called, and what it gives."""
 
+    file: str  # as it is named where it is published
     options: dict[str, bool]
     head: str  # name of its classes
     probabilities: bool  # after the softmax; else logits
     min_frames: int
-    sha256: str | None  # of the published file; None = nobody published one
+    sha256: str | None = None  # of the published file; None = nobody published one
 
 
 # As StyleGAN-V calls them: uint8 in 0..255, B C T H W, of any size.
 CALLS = {
-    "i3d": Call({"rescale": True, "resize": True, "return_features": True}, "kinetics", False, 9, SCRIPT_SHA256),
-    "c3d": Call({}, "ucf101", True, 16, None),
+    "i3d": Call(
+        "i3d_torchscript.pt",
+        {"rescale": True, "resize": True, "return_features": True},
+        head="kinetics",
+        probabilities=False,
+        min_frames=9,
+        sha256=SCRIPT_SHA256,
+    ),
+    "c3d": Call("c3d_ucf101.pt", {}, head="ucf101", probabilities=True, min_frames=16),
 }
 
 
@@ -85,7 +93,7 @@ def load_script(
     """Load a program in order to run it.
 
     Args:
-        path: i3d_torchscript.pt or c3d_ucf101.pt, or a file that is called as they are.
+        path: i3d_torchscript.pt or c3d_ucf101.pt, a folder with it, or a file that is called as they are.
         kind: a key of `CALLS`.
         trust: run it although its sha256 is not that of the published file.
         device: where it runs.
@@ -95,8 +103,10 @@ def load_script(
         WeightsError: no such file, one that is not known and not trusted, or no program.
     """
     path = Path(path)
+    if path.is_dir():
+        path = path / CALLS[kind].file
     if not path.is_file():
-        raise refused(path, "there is no such file")
+        raise refused(path, "there is no such file", "name the program itself")
     content = path.read_bytes()  # once, so that what was hashed is what runs
     sha256 = hashlib.sha256(content).hexdigest()
     if not trust and sha256 != CALLS[kind].sha256:

@@ -12,7 +12,7 @@ from jaxtyping import Int
 
 from metrics.cache import FeatureCache
 from metrics.clips import WHOLE, Clip, Sampled, hash_clips, in_order, sample_clips, tile_clips
-from metrics.features import FeatureNetwork, Features
+from metrics.features import FeatureNetwork, Features, digest_of
 from metrics.progress import Progress
 from metrics.protocols import FVD, IS, FvdProtocol, IsProtocol, Sampling
 from metrics.read import DECODER, Video, list_videos
@@ -251,10 +251,10 @@ def weights_digest(network: FeatureNetwork) -> str:
     Raises:
         ValueError: a network that says neither.
     """
-    digest = getattr(network, "digest", None) or getattr(network, "sha256", None)
-    if not digest:
+    digest = digest_of(network)
+    if digest is None:
         raise ValueError(f"{network.name} names no digest of its weights: give it a `digest`, so that scores compare")
-    return str(digest)
+    return digest
 
 
 def save_side(path: Path | str, side: Side, made_by: Mapping[str, object]) -> None:

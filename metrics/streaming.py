@@ -4,19 +4,20 @@ import hashlib
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from typing import NamedTuple
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 from jaxtyping import Int, UInt8
 
 from metrics.cache import FeatureCache, cache_key
 from metrics.clips import Clip, Fault
-from metrics.features import FeatureNetwork, Features
+from metrics.features import FeatureNetwork, Features, PreparingNetwork, digest_of
 from metrics.progress import Progress
 from metrics.read import DECODER, Video
 
 Frames = UInt8[np.ndarray, "T H W C"]
+Item = TypeVar("Item")
 
 
 class Embedded(NamedTuple):
@@ -31,7 +32,7 @@ class Embedded(NamedTuple):
 
 
 class _Read(NamedTuple):
-    frames: Frames | None  # None where the cache has the features
+    ready: Any  # what the network takes of the clip; None where the cache has the features
     content: str
     key: str
     found: Features | None
@@ -48,9 +49,7 @@ def embed_clips(
     videos: Mapping[str, Video],
     network: FeatureNetwork,
     *,
-    recipe: Mapping[
-        str, object
-    ],  # names the network, its weights and all that is done to frames: part of the cache's key
+    recipe: Mapping[str, object] | None = None,  # names all that is done to frames: part of the cache's key
     prepare: Callable[[Frames], Frames] | None = None,  # of a decoded clip, before the network sees it
     batch_size: int = 16,
     cache: FeatureCache | None = None,
@@ -59,30 +58,39 @@ def embed_clips(
 ) -> Embedded:
     """Features of clips of films, arrays or folders of frames.
 
-    At most three batches of decoded clips are in memory, however many clips there are. Clips of different sizes
-    never share a batch. With a cache, features that are there are not computed again and a film is not even decoded.
+    Clips are read, and resized where the network leaves that to others (`PreparingNetwork`), by threads of their own.
+    At most three batches of them are in memory, however many clips there are. Clips of different sizes never share a
+    batch. With a cache, features that are there are not computed again and a film is not even decoded; network and
+    weights belong to the key, whatever the recipe says.
 
     Raises:
         ValueError: what the network raises, as for videos that are too short; not what reading a video raises, which is
-            returned as a fault.
+            returned as a fault. Or a cache for a network that names no digest of its weights.
     """
+    told = _told(network, recipe, cache)
+    ready = _ready(network)
 
-    def fetch(clip: Clip) -> _Read:
-        video = videos[clip.video]
-        stamp, frames = video.fingerprint(), None
-        if stamp is None:
-            frames = video.read(clip.start, clip.frames, clip.stride)
-            content = key = hash_frames(frames)
-        else:
-            content = f"{stamp} {clip.start} {clip.frames} {clip.stride}"
-            key = f"{content} {DECODER}"
-        key = cache_key(key, recipe)
-        found = None if cache is None else cache.get(key)
-        if found is not None:
-            return _Read(None, content, key, found)
-        if frames is None:
-            frames = video.read(clip.start, clip.frames, clip.stride)
-        return _Read(frames if prepare is None else prepare(frames), content, key, None)
+    def fetch(clip: Clip) -> _Read | str:
+        try:
+            video = videos[clip.video]
+            stamp, frames = video.fingerprint(), None
+            if stamp is None:
+                frames = video.read(clip.start, clip.frames, clip.stride)
+                content = key = hash_frames(frames)
+            else:
+                content = f"{stamp} {clip.start} {clip.frames} {clip.stride}"
+                key = f"{content} {DECODER}"
+            key = cache_key(key, told)
+            found = None if cache is None else cache.get(key)
+            if found is not None:
+                return _Read(None, content, key, found)
+            if frames is None:
+                frames = video.read(clip.start, clip.frames, clip.stride)
+            if prepare is not None:
+                frames = prepare(frames)
+        except ValueError as error:  # of this clip alone; what the network says of it ends the run
+            return str(error)
+        return _Read(ready(frames), content, key, None)
 
     with ThreadPoolExecutor(readers) as pool:
         stream = _ahead(pool, fetch, clips, batch_size * 2)
@@ -111,23 +119,34 @@ def embed_arrays(
 ) -> Embedded:
     """Features of videos that come one by one, T H W C, or in batches, N T H W C, from any iterator.
 
+    The iterator is asked in the caller's thread, two batches ahead; hashing and resizing go on beside the network. With
+    a cache, network and weights belong to the key, whatever the recipe says.
+
     Raises:
-        ValueError: what the network raises, no video at all, or videos shorter than `frames`.
+        ValueError: what the network raises, no video at all, videos shorter than `frames`, or a cache for a network
+            that names no digest of its weights.
     """
+    told = _told(network, recipe, cache)
+    ready = _ready(network)
     clips: list[Clip] = []
 
-    def stream() -> Iterator[tuple[int, _Read | str]]:
+    def cut() -> Iterator[Frames]:
         for array in arrays:
             for video in array[None] if array.ndim == 4 else array:
                 if frames is not None and len(video) < frames:
                     raise ValueError(f"video {len(clips)} has {len(video)} frames, {frames} were asked for")
                 clips.append(Clip(f"#{len(clips)}", 0, frames or len(video)))
-                cut = np.ascontiguousarray(video[:frames])
-                content = hash_frames(cut)
-                key = cache_key(content, recipe or {})
-                yield len(clips) - 1, _Read(cut, content, key, None if cache is None else cache.get(key))
+                yield np.ascontiguousarray(video[:frames])
 
-    rows, _, kept = _embed(stream(), None, network, batch_size, cache, report)
+    def fetch(video: Frames) -> _Read | str:
+        content = hash_frames(video)
+        key = cache_key(content, told)
+        found = None if cache is None else cache.get(key)
+        return _Read(ready(video) if found is None else None, content, key, found)
+
+    with ThreadPoolExecutor(1) as pool:
+        stream = _ahead(pool, fetch, cut(), batch_size * 2)
+        rows, _, kept = _embed(stream, None, network, batch_size, cache, report)
     return Embedded(_stack(rows), np.arange(len(rows)), clips, [], [row.content for row in rows], kept)
 
 
@@ -136,19 +155,39 @@ def hash_frames(frames: Frames) -> str:
     return hashlib.sha256(repr(frames.shape).encode() + np.ascontiguousarray(frames).tobytes()).hexdigest()
 
 
+def _told(
+    network: FeatureNetwork, recipe: Mapping[str, object] | None, cache: FeatureCache | None
+) -> Mapping[str, object]:
+    """The recipe with network and weights in it, so that a cache never answers with the features of others."""
+    told: dict[str, object] = {"network": network.name, **(recipe or {})}
+    if cache is not None and "weights" not in told:
+        told["weights"] = digest_of(network)
+        if told["weights"] is None:
+            raise ValueError(
+                f"{network.name} names no digest of its weights, so its features cannot be told from others': give it "
+                f"a `digest`, a recipe with `weights`, or no cache"
+            )
+    return told
+
+
+def _ready(network: FeatureNetwork) -> Callable[[Frames], Any]:
+    return network.prepare if isinstance(network, PreparingNetwork) else lambda frames: frames
+
+
 def _ahead(
-    pool: ThreadPoolExecutor, fetch: Callable[[Clip], _Read], clips: Sequence[Clip], ahead: int
+    pool: Executor, fetch: Callable[[Item], _Read | str], items: Iterable[Item], ahead: int
 ) -> Iterator[tuple[int, _Read | str]]:
-    """Clips in order, read by the pool at most `ahead` before they are asked for; what cannot be read as its reason."""
-    waiting: deque[Future[_Read]] = deque()
-    upcoming = iter(clips)
-    for i in range(len(clips)):
-        while len(waiting) < ahead and (clip := next(upcoming, None)) is not None:
-            waiting.append(pool.submit(fetch, clip))
-        try:
-            yield i, waiting.popleft().result()
-        except ValueError as error:
-            yield i, str(error)
+    """Clips in order, fetched by the pool at most `ahead` before they are asked for; faults as their reason."""
+    waiting: deque[Future[_Read | str]] = deque()
+    upcoming = iter(items)
+    number = 0
+    while True:
+        while len(waiting) < ahead and (item := next(upcoming, None)) is not None:
+            waiting.append(pool.submit(fetch, item))
+        if not waiting:
+            return
+        yield number, waiting.popleft().result()
+        number += 1
 
 
 def _embed(
@@ -163,14 +202,18 @@ def _embed(
     started, kept = time.monotonic(), 0
     rows: list[_Row] = []
     faults: list[tuple[int, str]] = []
-    batch: list[tuple[int, _Read, Frames]] = []
+    batch: list[tuple[int, _Read]] = []
 
     def flush() -> None:
         if batch:
-            features = network.embed(np.stack([frames for _, _, frames in batch]))
+            clips = [read.ready for _, read in batch]
+            if isinstance(network, PreparingNetwork):
+                features = network.embed_prepared(clips)
+            else:
+                features = network.embed(np.stack(clips))
             if cache is not None:
-                cache.put([read.key for _, read, _ in batch], features)
-            rows.extend(_Row(number, _one(features, i), read.content) for i, (number, read, _) in enumerate(batch))
+                cache.put([read.key for _, read in batch], features)
+            rows.extend(_Row(number, _one(features, i), read.content) for i, (number, read) in enumerate(batch))
             batch.clear()
             tell()
 
@@ -186,10 +229,9 @@ def _embed(
             kept += 1
             tell()
         else:
-            assert read.frames is not None
-            if batch and batch[0][2].shape != read.frames.shape:
+            if batch and batch[0][1].ready.shape != read.ready.shape:
                 flush()
-            batch.append((number, read, read.frames))
+            batch.append((number, read))
             if len(batch) == batch_size:
                 flush()
     flush()

@@ -212,7 +212,9 @@ def _legacy(path: Path) -> Source:
     except Exception as error:  # an old pickle may fail in any way, and all of them mean the same
         why = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise refused(path, f"it is no whole file of tensors alone ({why})", TRUNCATED) from error
-    tensors = {name: value for name, value in found.items() if isinstance(value, Tensor)} if found else {}
+    if not isinstance(found, Mapping):
+        raise refused(path, f"it holds a {type(found).__name__}, not tensors by their names")
+    tensors = {name: value for name, value in found.items() if isinstance(name, str) and isinstance(value, Tensor)}
     return Source("torch", (path,), {name: tuple(t.shape) for name, t in tensors.items()}, tensors.__getitem__)
 
 

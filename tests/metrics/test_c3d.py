@@ -63,6 +63,10 @@ def test_features_of_a_protocol(weights, tmp_path):
     network = load_c3d(tmp_path, "tgan2", batch=1)
     assert isinstance(network, FeatureNetwork)
     assert network.name.startswith("c3d:tgan2:")
+    np.savez(tmp_path / "other.npz", mean=c3d_mean() + 1)
+    other = load_c3d(tmp_path, "tgan2", mean=tmp_path / "other.npz")
+    assert other.digest != network.digest == load_c3d(tmp_path, "tgan").digest
+    assert other.name != network.name
     features = network.embed(c3d_clips(112))
     close(features.logits["ucf101"], arrays("c3d.npz")["gain1/tgan2/S112/fc8/float32"], 1e-4)
     with pytest.raises(ValueError, match="exactly 16 frames, 17 came"):

@@ -18,7 +18,9 @@ from metrics.fvd import (
     fvd_infinity,
     matched_frechet_score,
 )
-from metrics.statistics import Gaussian, deal
+from metrics.preprocess import store
+from metrics.protocols import FVD
+from metrics.statistics import Gaussian, deal, frechet_distance
 
 
 @dataclass(frozen=True)
@@ -33,6 +35,17 @@ class Means:
         parts = [part.mean(axis=(1, 2, 3), dtype=np.float64) for part in (videos[:, :half], videos[:, half:])]
         rows = np.concatenate(parts, axis=1)
         return Features(rows, {"light": rows[:, :2] - 100})
+
+
+@dataclass(frozen=True)
+class Weighed(Means):
+    """The same name, other weights."""
+
+    digest: str = ""
+
+    def __init__(self, digest):
+        super().__init__()
+        object.__setattr__(self, "digest", digest)
 
 
 NETWORK = Means()
@@ -220,6 +233,24 @@ def test_pieces_and_workers_make_the_same_fvd_as_all_at_once():
         first.compute()
     with pytest.raises(ValueError, match="only equal accumulators merge"):
         first.merge(FvdAccumulator(NETWORK, ddof=0))
+    with pytest.raises(ValueError, match=r"\(network, weights, storage, ddof, groups\) \('means', 'a'"):
+        FvdAccumulator(Weighed("a")).merge(FvdAccumulator(Weighed("b")))
+    FvdAccumulator(Weighed("a")).merge(FvdAccumulator(Weighed("a")))
+
+
+def test_an_accumulator_stores_and_divides_as_its_protocol_says():
+    random = np.random.default_rng(0)
+    real, fake = (random.integers(0, 256, (7, 2, 40, 60, 3), dtype=np.uint8) for _ in range(2))
+    row = FVD["styleganv"]
+    under, stored = FvdAccumulator(NETWORK, row), FvdAccumulator(NETWORK, row, stored=True)
+    under.update(real=real[:3], fake=fake, batch_size=2)
+    under.update(real=real[3:])
+    stored.update(real=store(real, row.real.storage), fake=fake)
+    a, b = (Gaussian.of(NETWORK.embed(videos).embedding) for videos in (store(real, row.real.storage), fake))
+    for accumulator in (under, stored):
+        assert accumulator.compute().value == pytest.approx(frechet_distance(a, b, ddof=0), rel=1e-9)
+    with pytest.raises(ValueError, match="only equal accumulators merge"):
+        under.merge(stored)
 
 
 def test_replicates_are_the_distances_with_one_group_left_out():

@@ -7,7 +7,7 @@ from scipy.special import softmax
 from metrics.accumulate import IsAccumulator
 from metrics.inception_score import ceiling, inception_score, score_of_logits, score_of_probabilities, split_scores
 from tests.metrics.goldens import class_logits, golden
-from tests.metrics.test_fvd import NETWORK, drawn
+from tests.metrics.test_fvd import NETWORK, Weighed, drawn
 
 PEER = "torch-fidelity 0.4.0 isc_features_to_metric(splits={},shuffle=False,rng_seed=2020)"
 
@@ -124,3 +124,5 @@ def test_pieces_and_workers_make_the_same_score_as_all_at_once():
         IsAccumulator(NETWORK).update(videos)
     with pytest.raises(ValueError, match="only equal accumulators merge"):
         first.merge(IsAccumulator(NETWORK, head="dark"))
+    with pytest.raises(ValueError, match="only equal accumulators merge"):
+        IsAccumulator(Weighed("a"), head="light").merge(IsAccumulator(Weighed("b"), head="light"))

@@ -57,6 +57,10 @@ def test_a_known_program_runs(tmp_path, monkeypatch):
     sha256 = load_script(path, "i3d", trust=True).sha256
     monkeypatch.setitem(CALLS, "i3d", dataclasses.replace(CALLS["i3d"], sha256=sha256))
     assert load_script(path, "i3d").sha256 == sha256
+    path.rename(tmp_path / "i3d_torchscript.pt")
+    assert load_script(tmp_path, "i3d").sha256 == sha256  # a folder of weights, as VIDRD_METRICS_WEIGHTS names one
+    with pytest.raises(WeightsError, match=r"c3d_ucf101\.pt cannot be used as weights: there is no such file"):
+        load_script(tmp_path, "c3d")
 
 
 def test_probabilities_become_logits(tmp_path):

@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import textwrap
+import threading
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,7 +15,7 @@ import pytest
 
 from metrics.cache import FeatureCache, cache_key, default_path
 from metrics.clips import Clip
-from metrics.features import Features, extract
+from metrics.features import Features, PreparingNetwork, extract
 from metrics.progress import Progress, Teller
 from metrics.read import Video, list_videos, read_videos
 from metrics.streaming import embed_arrays, embed_clips, hash_frames
@@ -215,11 +216,87 @@ def test_an_iterator_of_videos_or_batches_is_a_set_too(tmp_path):
     with FeatureCache(tmp_path / "kept.sqlite") as cache:
         embed_arrays(iter(videos), Counting(), recipe=RECIPE, cache=cache)
         assert embed_arrays(iter(videos[::-1]), Counting(), recipe=RECIPE, cache=cache).kept == 7
+    with (
+        FeatureCache(tmp_path / "kept.sqlite") as cache,
+        pytest.raises(ValueError, match="counting names no digest of its weights"),
+    ):
+        embed_arrays(iter(videos), Counting(), cache=cache)
     with pytest.raises(ValueError, match="video 0 has 9 frames, 10 were asked for"):
         embed_arrays(iter(videos), Counting(), frames=10)
     with pytest.raises(ValueError, match="not one clip could be read"):
         embed_arrays(iter([]), Counting())
     assert hash_frames(videos[0]) != hash_frames(videos[0].reshape(9, 8, 32, 3))
+
+
+@dataclass
+class Weighed(Counting):
+    """The same, with weights."""
+
+    digest: str = "0"
+
+    def embed(self, videos):
+        features = super().embed(videos)
+        return Features(features.embedding * (1 + int(self.digest)), features.logits)
+
+
+def test_one_network_never_gets_the_features_of_another(folder, tmp_path):
+    videos = some_videos(3)
+    by_name = {video.name: video for video in list_videos(folder)}
+    with FeatureCache(tmp_path / "kept.sqlite") as cache:
+        for network in (Weighed(), Weighed(digest="1"), Weighed(name="other"), Weighed(name="other", digest="1")):
+            alone = extract(network, videos).embedding
+            for recipe, kept in ((None, 0), ({}, 3), ({"storage": None}, 0)):
+                found = embed_arrays(iter(videos), network, cache=cache, recipe=recipe)
+                np.testing.assert_array_equal(found.features.embedding, alone)
+                assert found.kept == kept
+            clips = whole(folder)[:2]
+            assert embed_clips(clips, by_name, network, cache=cache).kept == 0
+            assert embed_clips(clips, by_name, network, cache=cache).kept == 2
+
+
+@dataclass
+class Prepared(Counting):
+    """Has its input made elsewhere, and says where."""
+
+    threads: set[str] = field(default_factory=set)
+
+    def prepare(self, video):
+        self.threads.add(threading.current_thread().name)
+        if len(video) < 9:
+            raise ValueError("prepared wants 9 frames")
+        return video[None, ::2].astype(np.float64)
+
+    def embed_prepared(self, clips):
+        return Counting.embed(self, np.concatenate(clips))
+
+
+@pytest.mark.parametrize("batch_size", [1, 3, 20])
+def test_a_network_s_input_is_made_beside_it_and_stays_in_order(folder, batch_size):
+    videos, network = some_videos(13), Prepared()
+    assert isinstance(network, PreparingNetwork)
+    expected = videos[:, ::2].mean(axis=(1, 2, 3))
+    by_name = {video.name: video for video in list_videos(folder)}
+    found = embed_clips(whole(folder), by_name, network, batch_size=batch_size)
+    np.testing.assert_allclose(found.features.embedding, expected, rtol=1e-12)
+    found = embed_arrays(iter(videos), network, batch_size=batch_size)
+    np.testing.assert_allclose(found.features.embedding, expected, rtol=1e-12)
+    assert threading.current_thread().name not in network.threads
+    with pytest.raises(ValueError, match="prepared wants 9 frames"):  # no fault of the file, so no gap
+        embed_clips([Clip("00.mkv", 0, 8)], by_name, network)
+    with pytest.raises(ValueError, match="prepared wants 9 frames"):
+        embed_arrays(iter(videos), network, frames=8)
+
+
+def test_an_iterator_is_asked_in_the_caller_s_thread():
+    asked = set()
+
+    def videos():
+        for video in some_videos(5):
+            asked.add(threading.current_thread())
+            yield video
+
+    embed_arrays(videos(), Prepared(), batch_size=2)
+    assert asked == {threading.current_thread()}
 
 
 def test_progress_says_how_long_it_will_take(capsys, monkeypatch):

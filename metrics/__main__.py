@@ -15,7 +15,7 @@ import tyro
 
 from metrics import METRICS
 from metrics.cache import FeatureCache, default_path
-from metrics.clips import read_clips, write_clips
+from metrics.clips import Clip, read_clips, write_clips
 from metrics.features import FeatureNetwork
 from metrics.flow import Flow
 from metrics.jitter_of_sets import Reading, jitter_scores
@@ -25,7 +25,19 @@ from metrics.progress import Teller
 from metrics.read import DECODER
 from metrics.result import Result, compare, same_videos, versions
 from metrics.score import Score
-from metrics.sets import POCKET, Recipe, Setting, Side, digest, embed_set, load_side, recipe_manifest, save_side
+from metrics.sets import (
+    POCKET,
+    Recipe,
+    Setting,
+    Side,
+    check_count,
+    digest,
+    embed_set,
+    enlarge,
+    load_side,
+    recipe_manifest,
+    save_side,
+)
 
 JUDGES = Path(__file__).parents[1] / "weights" / "pocket-judges"
 WEIGHTS = "VIDRD_METRICS_WEIGHTS"  # environment variable: a folder of weights
@@ -41,9 +53,11 @@ def measure(verb: Fvd | Kvd | InceptionScore) -> Result:
     metric = {InceptionScore: "is", Kvd: "kvd", Fvd: "fvd"}[type(verb)]
     if common.window is not None and common.frames is not None:
         raise ValueError("--window and --frames both say how long clips are: give one")
-    recipe = Recipe.of(metric, common.protocol, frames=common.window or common.frames, stride=common.stride)
+    path = common.weights or (Path(os.environ[WEIGHTS]) if os.environ.get(WEIGHTS) else None)
+    protocol = common.protocol or _default_protocol(metric, path)
+    recipe = Recipe.of(metric, protocol, frames=common.window or common.frames, stride=common.stride)
     recipe = recipe.tile() if common.window is not None else recipe
-    network = _network(metric, common)
+    network = _network(metric, protocol, path, common)
     with ExitStack() as stack:
         cache = None if common.fresh else stack.enter_context(FeatureCache(common.cache or default_path()))
         setting = Setting(
@@ -58,26 +72,40 @@ def measure(verb: Fvd | Kvd | InceptionScore) -> Result:
         )
         if isinstance(verb, InceptionScore):
             real_set, fake_set = _real_and_fake(verb.videos)
-            real_side = None if real_set is None else _side(real_set, "real", recipe, network, setting, common)
-            fake_side = _side(fake_set, "fake", recipe, network, setting, common)
-            return score_is(fake_side, recipe, network, setting, head=verb.head, splits=verb.splits, real=real_side)
-        real = _side(verb.real, "real", recipe, network, setting, common)
-        fake = _side(verb.fake, "fake", recipe, network, setting, common)
+            real_side = None if real_set is None else _side(real_set, "real", recipe, network, setting, common)[0]
+            fake_side, _ = _side(fake_set, "fake", recipe, network, setting, common)
+            result = score_is(fake_side, recipe, network, setting, head=verb.head, splits=verb.splits, real=real_side)
+            return result.named()
+        real, clips = _side(verb.real, "real", recipe, network, setting, common)
+        fake, _ = _side(verb.fake, "fake", recipe, network, setting, common)
         if isinstance(verb, Kvd):
-            return score_kvd(real, fake, recipe, network, k=verb.neighbours)
-        return score_fvd(real, fake, recipe, network, setting, infinity=verb.infinity)
+            return score_kvd(real, fake, recipe, network, k=verb.neighbours).named()
+        floor = real
+        if verb.floor and clips is not None and common.real_clips is None and real.n < 2 * fake.n:
+            listed = None if common.real_list is None else _names(common.real_list)
+            floor = enlarge(real, clips, 2 * fake.n, verb.real, recipe, network, setting, listed=listed)
+        return score_fvd(real, fake, recipe, network, setting, infinity=verb.infinity, floor=floor).named()
 
 
-def _network(metric: str, common: Common) -> FeatureNetwork:
-    if common.protocol == POCKET:
+def _default_protocol(metric: str, path: Path | None) -> str:
+    """Weights say what is meant: none, or a judge's, the pocket world; others the default for new work."""
+    from metrics.pocket import is_judge  # noqa: PLC0415
+    from metrics.protocols import DEFAULT_FVD, DEFAULT_IS  # noqa: PLC0415
+
+    if path is None or is_judge(path):
+        return POCKET
+    return DEFAULT_IS if metric == "is" else DEFAULT_FVD
+
+
+def _network(metric: str, protocol: str, path: Path | None, common: Common) -> FeatureNetwork:
+    if protocol == POCKET:
         from metrics.pocket import load_judge  # noqa: PLC0415
 
         file = JUDGES / ("c3d.safetensors" if metric == "is" else "i3d.safetensors")
         return load_judge(common.weights or file, device=common.device)
-    path = common.weights or (Path(os.environ[WEIGHTS]) if os.environ.get(WEIGHTS) else None)
     if path is None:
         raise ValueError(
-            f"the protocol {common.protocol} needs the weights it was published with: give --weights FILE, or set "
+            f"the protocol {protocol} needs the weights it was published with: give --weights FILE, or set "
             f"{WEIGHTS} to their folder (`python -m metrics verify` says which file is right)"
         )
     if common.run_program or common.trust_program:
@@ -88,12 +116,12 @@ def _network(metric: str, common: Common) -> FeatureNetwork:
     if metric == "is":
         from metrics.c3d import load_c3d  # noqa: PLC0415
 
-        return load_c3d(path, common.protocol, mean=common.mean, device=common.device, batch=common.batch)
+        return load_c3d(path, protocol, mean=common.mean, device=common.device, batch=common.batch)
     from metrics.i3d import load_i3d  # noqa: PLC0415
 
     return load_i3d(
         path,
-        common.protocol,
+        protocol,
         device=common.device,
         precision=common.precision,
         batch=common.batch,
@@ -101,10 +129,15 @@ def _network(metric: str, common: Common) -> FeatureNetwork:
     )
 
 
-def _side(source: Path, side: str, recipe: Recipe, network: FeatureNetwork, setting: Setting, common: Common) -> Side:
+def _side(
+    source: Path, side: str, recipe: Recipe, network: FeatureNetwork, setting: Setting, common: Common
+) -> tuple[Side, list[Clip] | None]:
+    """A set's features and its clips; no clips where it was given by saved statistics."""
     made_by = recipe_manifest(recipe, network)
     if side == "real" and source.suffix == ".npz" and _is_statistics(source):
-        return load_side(source, made_by)
+        saved = load_side(source, made_by)
+        check_count(saved.n, setting.n or recipe.real.n, side, recipe, setting)
+        return saved, None
     given = common.real_clips if side == "real" else common.fake_clips
     listed = common.real_list if side == "real" else None
     found, clips = embed_set(
@@ -121,7 +154,7 @@ def _side(source: Path, side: str, recipe: Recipe, network: FeatureNetwork, sett
         write_clips(common.save_clips / f"{side}.jsonl", clips)
     if side == "real" and common.save_stats is not None:
         save_side(common.save_stats, found, made_by)
-    return found
+    return found, clips
 
 
 def _is_statistics(source: Path) -> bool:
@@ -159,15 +192,20 @@ def measure_jitter(verb: Jitter) -> Result:
     scores: dict[str, Score] = {}
     values: dict[str, list[float]] = {}
     made = versions()
+    sets: dict[str, dict[str, object]] = {}
     for side, source in zip(("real", "fake"), _real_and_fake(verb.videos), strict=True):
         if source is None:
             continue
         reading = Reading(source, side, n=verb.n, frames=verb.frames, allow_gaps=verb.allow_gaps, report=Teller())
-        found, each = jitter_scores(reading, seams=verb.seams, dropped=verb.dropped, flow=flow)
+        found, each = jitter_scores(reading, seams=verb.seams, dropped=verb.dropped, flow=flow, rates=reading.rates)
         ending = "" if side == "fake" else "_real"
         scores |= {name + ending: score for name, score in found.items()}
         values |= {name + ending: value for name, value in each.items()}
-        made[side] = {"names_sha256": digest(reading.names), "videos": len(reading.names), "gap_reasons": reading.gaps}
+        about = {"names_sha256": digest(reading.names), "videos": len(reading.names), "gap_reasons": reading.gaps}
+        made[side] = about | {"content_sha256": digest(reading.contents)}
+        sets[side] = reading.scale() | {"gaps": len(reading.gaps)}
+        if side == "real":
+            sets[side] |= {"videos": len(reading.names), "content_sha256": digest(reading.contents)}
     manifest: dict[str, object] = {
         "protocol": "jitter",
         "flow": None if flow is None else flow.name,
@@ -175,6 +213,8 @@ def measure_jitter(verb: Jitter) -> Result:
         "dropped": verb.dropped,
         "frames": verb.frames,
         "decoder": DECODER,
+        "real": sets.get("real"),
+        "fake": sets["fake"],
     }
     notes = [] if flow is None else [f"optical flow by {flow.name}"]
     return Result(scores, manifest, made, {}, values, notes)
@@ -182,12 +222,13 @@ def measure_jitter(verb: Jitter) -> Result:
 
 def show(result: Result) -> None:
     """Print scores and what must be read beside them."""
+    width = max(20, *map(len, result.scores))
     for name, score in result.scores.items():
         interval = "" if score.low is None else f"  95 % [{score.low:.4g}, {score.high:.4g}]"
-        print(f"{name:20} {score.value:10.4f}{interval}  n = {score.n}")
+        print(f"{name:{width}} {score.value:10.4f}{interval}  n = {score.n}")
     for note in result.notes:
         print(f"  {note}")
-    for name in dict.fromkeys(name.removesuffix("_real").split(":")[0] for name in result.scores):
+    for name in dict.fromkeys(name.split(":")[0].removesuffix("_real") for name in result.scores):
         if name in METRICS:
             print(f"  {name} is blind to {METRICS[name].blind}")
 
@@ -231,7 +272,10 @@ def run(verb: Fvd | Kvd | InceptionScore | Jitter | Compare | Verify) -> int:
 def main() -> None:
     """Parse, run, print."""
     verb: Fvd | Kvd | InceptionScore | Jitter | Compare | Verify
-    verb = tyro.cli(Verb, prog="python -m metrics", description=__doc__)
+    try:
+        verb = tyro.cli(Verb, prog="python -m metrics", description=__doc__)
+    except SystemExit as stop:  # which has told what is wrong; a 2 is something else here
+        sys.exit(USER_ERROR if stop.code == 2 else stop.code)
     try:
         code = run(verb)
     except (ValueError, OSError) as error:

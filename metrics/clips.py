@@ -7,13 +7,15 @@ a video's own clip.
 import hashlib
 import json
 import os
-from collections.abc import Iterable, Iterator, Sequence
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
+from metrics.progress import Progress
 from metrics.protocols import Sampling
 from metrics.read import Video
 
@@ -54,6 +56,7 @@ def sample_clips(
     stride: int = 1,
     n: int | None = None,  # clips; None = as many as the rule says, or all
     seed: int = 0,
+    report: Callable[[Progress], None] | None = None,  # of the videos whose frames are counted
 ) -> Sampled:
     """Draw clips as a protocol says.
 
@@ -67,20 +70,23 @@ def sample_clips(
     ordered = in_order(videos, rule.order, seed)
     sampled = Sampled([])
     span = None if frames is None else (frames - 1) * stride + 1
-    if rule.start == "every":
-        places = [
-            Clip(video.name, start, frames or length, stride)
-            for video, length in _lengths(ordered, span, rule, sampled)
-            for start in range(length - (span or length) + 1)
-        ]
-        if rule.order == "shuffled":
-            places = [places[i] for i in _generator(seed, "every").permutation(len(places))[:n]]
-        return Sampled(places[:n], sampled.short, sampled.faults)
-    found = []
-    for video, length in _lengths(ordered, span, rule, sampled):
+    every, shuffled = rule.start == "every", rule.order == "shuffled"
+    found = []  # videos, in how many places of each a clip fits, and the clip's frames
+    places = 0
+    for video, length in _lengths(ordered, span, rule, sampled, report):
         found.append((video, length - (span or length) + 1, frames or length))
-        if len(found) == n:
+        places += found[-1][1] if every else 1
+        if n is not None and places >= n and not (every and shuffled):
             break
+    if every:
+        chosen = _generator(seed, "every").permutation(places) if shuffled else np.arange(places)
+        ends = np.cumsum([room for _, room, _ in found])  # places are numbered through all videos
+        clips = []
+        for place in chosen[:n].tolist():
+            which = int(np.searchsorted(ends, place, side="right"))
+            video, room, count = found[which]
+            clips.append(Clip(video.name, place - int(ends[which]) + room, count, stride))
+        return Sampled(clips, sampled.short, sampled.faults)
     rounds = -(-n // len(found)) if found and n is not None and rule.repeat else 1
     clips = [
         Clip(video.name, _start(rule, room, seed, video.name, turn), count, stride)
@@ -90,10 +96,10 @@ def sample_clips(
     return Sampled(clips[:n], sampled.short, sampled.faults)
 
 
-def tile_clips(videos: Sequence[Video], *, frames: int) -> Sampled:
+def tile_clips(videos: Sequence[Video], *, frames: int, report: Callable[[Progress], None] | None = None) -> Sampled:
     """All the windows of `frames` frames that fit into each video without overlap, from its first frame on."""
     sampled = Sampled([])
-    for video, length in _lengths(videos, frames, WHOLE, sampled):
+    for video, length in _lengths(videos, frames, WHOLE, sampled, report):
         sampled.clips.extend(Clip(video.name, start, frames) for start in range(0, length - frames + 1, frames))
     return sampled
 
@@ -152,15 +158,23 @@ def in_order(videos: Sequence[Video], order: str, seed: int) -> list[Video]:
 
 
 def _lengths(
-    videos: Iterable[Video], span: int | None, rule: Sampling, sampled: Sampled
+    videos: Sequence[Video],
+    span: int | None,
+    rule: Sampling,
+    sampled: Sampled,
+    report: Callable[[Progress], None] | None,
 ) -> Iterator[tuple[Video, int]]:
     """Videos that are long enough with their frames; the others go to where they are counted."""
-    for video in videos:
+    started = time.monotonic()
+    for number, video in enumerate(videos, 1):
         try:
             length = video.probe().frames
         except ValueError as error:
             sampled.faults.append(Fault(video.name, str(error)))
             continue
+        finally:
+            if report is not None:
+                report(Progress(number, len(videos), 0, time.monotonic() - started))
         if length >= (span or 1):
             yield video, length
         elif rule.short == "discard":

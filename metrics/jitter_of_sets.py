@@ -1,7 +1,7 @@
 """All that `metrics.jitter` and `metrics.motion` say of a set, one video in memory at a time."""
 
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +13,7 @@ from metrics.progress import Progress
 from metrics.read import list_videos
 from metrics.score import Score
 from metrics.statistics import mean_score
+from metrics.streaming import hash_frames
 
 Video = UInt8[np.ndarray, "T H W C"]
 
@@ -29,14 +30,13 @@ FLOWING: dict[str, Callable[[motion.Motion], float]] = {
     "motion_jitter": motion.jitter_of,
     "warp_error": lambda seen: float(seen.warp.mean()),
     "masked_share": lambda seen: float(seen.masked.mean()),
-    "dynamic_degree": motion.moves,
 }
 
 
 class Reading:
-    """The videos of a file or folder, read one by one; what cannot be read is counted, or refused.
+    """The videos of a file or folder, read one by one; what cannot be read, or is cut off, is counted or refused.
 
-    `names` and `gaps` fill as it is gone through.
+    `names`, `gaps`, `contents`, `rates` and `sizes` fill as it is gone through.
     """
 
     def __init__(
@@ -51,6 +51,9 @@ class Reading:
     ) -> None:
         self.names: list[str] = []
         self.gaps: list[str] = []
+        self.contents: list[str] = []  # a hash of each video's file, or of its frames
+        self.rates: list[float | None] = []  # frames a second of each; None where its file has none
+        self.sizes: set[tuple[int, int]] = set()  # height, width
         self._videos, self._side, self._frames = list_videos(source)[:n], side, frames
         self._allow_gaps, self._report = allow_gaps, report
         if n is not None and len(self._videos) < n:
@@ -65,6 +68,7 @@ class Reading:
         started, total = time.monotonic(), len(self._videos)
         for i, video in enumerate(self._videos):
             try:
+                info = video.probe()  # which refuses films that are cut off
                 frames = video.read(0, self._frames)
             except ValueError as error:
                 self.gaps.append(f"{video.name}: {error}")
@@ -72,9 +76,20 @@ class Reading:
                     raise ValueError(f"{error}: mend or remove it, or --allow-gaps to measure without it") from error
                 continue
             self.names.append(video.name)
+            self.contents.append(video.fingerprint() or hash_frames(frames))
+            self.rates.append(info.fps)
+            self.sizes.add((info.height, info.width))
             yield frames
             if self._report is not None:
                 self._report(self._side, Progress(i + 1, total, len(self.gaps), time.monotonic() - started))
+
+    def scale(self) -> dict[str, object]:
+        """The rates and frame sizes that came: what a change from frame to frame is measured in."""
+        rates = {None if rate is None else round(rate, 3) for rate in self.rates}
+        return {
+            "fps": sorted(rates, key=lambda rate: rate or 0.0),
+            "size": [f"{height}x{width}" for height, width in sorted(self.sizes)],
+        }
 
 
 def jitter_scores(
@@ -83,6 +98,7 @@ def jitter_scores(
     seams: tuple[int, ...] = (),  # first frame of each new clip, in every video
     dropped: int = 0,  # frames each new clip lost at its start before it was joined
     flow: Flow | None = motion.CLASSICAL,  # None = without what needs optical flow
+    rates: Sequence[float | None] | None = None,  # frames a second of each video, there when it comes; None = 8
 ) -> tuple[dict[str, Score], dict[str, list[float]]]:
     """Scores of a set, and the values of its videos; seams only where there are some, cycling where clips are long.
 
@@ -92,7 +108,7 @@ def jitter_scores(
     values: dict[str, list[float]] = {}
     signals: dict[jitter.Signal, list[np.ndarray]] = {}
     lengths: set[int] = set()
-    for video in videos:
+    for number, video in enumerate(videos):
         one = video[None]
         lengths.add(len(video))
         if seams and len(lengths) > 1:
@@ -102,7 +118,11 @@ def jitter_scores(
         found = {measure.__name__: measure(one).value for measure in PLAIN}
         seen = None if flow is None else motion.measure(video, flow)
         if seen is not None:
+            assert flow is not None
             found |= {name: measure(seen) for name, measure in FLOWING.items()}
+            rate = motion.VBENCH_FPS if rates is None else rates[number] or motion.VBENCH_FPS
+            step = motion.step_of(rate)
+            found["dynamic_degree"] = motion.moves(seen if step == 1 else motion.measure(video[::step], flow), rate)
         if seams:
             found |= _at_seams(one, seams, dropped)
             if seen is not None:

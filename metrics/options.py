@@ -6,18 +6,17 @@ from typing import Annotated, Literal
 
 import tyro
 
-from metrics.sets import POCKET
-
 
 @dataclass(frozen=True)
 class Common:
     """How sets are read and networks are run."""
 
-    protocol: str = POCKET
-    """A published way to compute the score (`fvd`, `kvd`: clean, google, styleganv, styleganv-fixed, videogpt, tats,
-    cdfvd, common; `is`: tgan, tgan2, styleganv), or pocket: this project's own judges, for its own pocket world."""
+    protocol: str | None = None
+    """A way to compute the score (`fvd`, `kvd`: clean, google, styleganv, styleganv-fixed, videogpt, tats, cdfvd,
+    common; `is`: tgan, tgan2, styleganv), or pocket: this project's own judges, for its own pocket world. Default:
+    clean, or tgan2, where weights of I3D or C3D are given; pocket where none are."""
     weights: Path | None = None
-    """File or folder of the network's weights (default: the pocket judges, or what VIDRD_METRICS_WEIGHTS names)."""
+    """File or folder of the network's weights (default: what VIDRD_METRICS_WEIGHTS names, or the pocket judges)."""
     mean: Path | None = None
     """C3D's mean clip (default: mean2.npz beside its weights)."""
     n: int | None = None
@@ -72,6 +71,8 @@ class Fvd:
 
     real: tyro.conf.Positional[Path]
     fake: tyro.conf.Positional[Path]
+    floor: bool = True
+    """Draw as many real clips once more, where there are, so that the floor is that at the score's own n."""
     infinity: bool = False
     """Also estimate FVD without the bias of few videos, by a line in 1/n."""
     common: tyro.conf.OmitArgPrefixes[Common] = Common()

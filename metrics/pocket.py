@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from jaxtyping import Float, UInt8
+from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
@@ -125,6 +126,15 @@ class PocketJudge:
 def describe(name: str, classes: Mapping[str, tuple[str, ...]]) -> dict[str, str]:
     """The metadata that `load_judge` needs in a weights file."""
     return {"network": name, "heads": json.dumps(classes)}
+
+
+def is_judge(path: Path | str) -> bool:
+    """Whether a file says that it holds a judge."""
+    try:
+        with safe_open(path, framework="pt", device="cpu") as file:
+            return (file.metadata() or {}).get("network") in NETWORKS
+    except (OSError, SafetensorError):
+        return False
 
 
 def load_judge(path: Path | str, *, sha256: str | None = None, device: torch.device | str = "cpu") -> PocketJudge:

@@ -6,6 +6,7 @@ nothing. Frames stay channels-last in memory from the decoder to the network's f
 
 import io
 import math
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Literal
@@ -21,30 +22,34 @@ from metrics.frames import check_videos
 from metrics.protocols import IsProtocol, Resample, Storage
 
 C3D_SIZE = 112  # pixels that C3D reads
+TURN = threading.Lock()
 
 
 def i3d_input(
     videos: UInt8[np.ndarray, "N T H W C"], resample: Resample, *, dtype: torch.dtype = torch.float32
 ) -> Float[Tensor, "N 3 T S S"]:
-    """Frames in [-1, 1] at the network's size; channels-last in memory.
-
-    Resized on one thread: PyTorch's kernel for several differs by up to 1e-5, and a number should not depend on them.
-    """
+    """Frames in [-1, 1] at the network's size; channels-last in memory."""
     n, frames = videos.shape[:2]
-    with _one_thread():
+    with _threads(1):
         sized = resize(_frames(videos, dtype), resample)
     signed = 2 * sized / 255 - 1
     return signed.unflatten(0, (n, frames)).transpose(1, 2)
 
 
 @contextmanager
-def _one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
+def _threads(count: int) -> Iterator[None]:
+    """Resize on so many threads, whatever is set: no number may depend on that.
+
+    PyTorch has one kernel for one thread and another, equal for all of them, for several; they differ by up to 1e-5.
+    One caller at a time, since threads that are new take the setting over from whoever made it last.
+    """
+    with TURN:
+        before = torch.get_num_threads()
+        torch.set_num_threads(count)
+        try:
+            yield
+        finally:
+            torch.set_num_threads(before)
 
 
 def c3d_input(
@@ -55,7 +60,8 @@ def c3d_input(
     Works on v - 128 and adds 128 - mean, as the published code does: rounding is then the same to the last bit.
     """
     n, frames = videos.shape[:2]
-    sized = resize(_frames(videos, torch.float32) - 128, protocol.resample)
+    with _threads(1):
+        sized = resize(_frames(videos, torch.float32) - 128, protocol.resample)
     corner, (row, column) = protocol.crop, protocol.mean
     cut = sized[:, [2, 1, 0], corner : corner + C3D_SIZE, corner : corner + C3D_SIZE]
     shift = 128 - mean[:, :, row : row + C3D_SIZE, column : column + C3D_SIZE]
@@ -73,7 +79,8 @@ def store(videos: UInt8[np.ndarray, "N T H W C"], storage: Storage) -> UInt8[np.
     if storage.resample.kernel == "lanczos":
         stored = np.stack([_lanczos(frame, storage.resample) for frame in frames])
     else:
-        unit = resize(_frames(videos, torch.float32) / 255, storage.resample)
+        with _threads(2):  # the kernel of published loaders: truncation makes levels of last bits
+            unit = resize(_frames(videos, torch.float32) / 255, storage.resample)
         stored = quantise(unit, storage.quantise).permute(0, 2, 3, 1).numpy()
     if storage.jpeg is not None:
         stored = np.stack([through_jpeg(frame, storage.jpeg) for frame in stored])

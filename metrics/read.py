@@ -71,7 +71,8 @@ class Video:
         """The frames start, start + stride, ...: `count` of them, or all there are.
 
         Raises:
-            ValueError: the file cannot be decoded, is damaged in or before these frames, or has fewer of them.
+            ValueError: the file cannot be decoded, is damaged in or before these frames, or has fewer of them; or a film
+                is cut off of which all are asked for.
         """
         if start < 0 or stride < 1 or (count is not None and count < 1):
             raise ValueError(f"frames are counted from 0 in steps of 1 or more, start {start} stride {stride} came")
@@ -252,17 +253,26 @@ def _probe_film(file: Path) -> VideoInfo:
                 count = sum(1 for _ in container.decode(_best(container)))
     except (OSError, ValueError, av.FFmpegError) as error:
         raise ValueError(f"{file} cannot be decoded: {_line(error)}") from error
-    if count < announced - 1:
-        raise ValueError(f"{file} is cut off: it announces {announced} frames and holds {count}")
+    _check_whole(file, announced, count)
     return VideoInfo(count, *size, fps, name, aspect)
+
+
+def _check_whole(file: Path, announced: int, held: int) -> None:
+    """Headers of whole files are one too high at times."""
+    if held < announced - 1:
+        raise ValueError(f"{file} is cut off: it announces {announced} frames and holds {held}")
 
 
 def _read_film(file: Path, start: int, count: int | None, stride: int) -> Video4:
     images = []
     last = None if count is None else start + (count - 1) * stride
+    held = 0
     try:
         with _open_film(file) as container:
-            for i, image in enumerate(container.decode(_best(container))):
+            stream = _best(container)
+            announced = stream.frames
+            for i, image in enumerate(container.decode(stream)):
+                held = i + 1
                 if image.is_corrupt:
                     raise ValueError(f"frame {i} is damaged")
                 if i >= start and (i - start) % stride == 0:
@@ -272,6 +282,8 @@ def _read_film(file: Path, start: int, count: int | None, stride: int) -> Video4
                     break
     except (OSError, ValueError, av.FFmpegError) as error:
         raise ValueError(f"{file} cannot be decoded: {_line(error)}") from error
+    if count is None:
+        _check_whole(file, announced, held)
     if len({image.shape for image in images}) > 1:
         raise ValueError(f"{file} changes its frame size: cut it where it does")
     return np.stack(images) if images else np.empty((0, 1, 1, 3), dtype=np.uint8)

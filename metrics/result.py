@@ -6,7 +6,7 @@ Nothing here needs torch, so that results compare on any machine.
 import json
 import platform
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
@@ -27,6 +27,16 @@ class Result:
     left_out: dict[str, tuple[list[float], ...]] = field(default_factory=dict)  # per score, see `Replicated`
     values: dict[str, list[float]] = field(default_factory=dict)  # per score, the videos' own
     notes: list[str] = field(default_factory=list)  # what a reader must know, a line each
+
+    def named(self) -> "Result":
+        """The same with the protocol in the name of every score: fvd:styleganv."""
+        ending = f":{self.manifest['protocol']}"
+        return replace(
+            self,
+            scores={name + ending: score for name, score in self.scores.items()},
+            left_out={name + ending: values for name, values in self.left_out.items()},
+            values={name + ending: values for name, values in self.values.items()},
+        )
 
     def to_json(self) -> str:
         """One JSON object; a missing end of an interval is absent, there is no NaN."""
@@ -62,7 +72,7 @@ def compare(first: Result, second: Result, *, force: bool = False) -> dict[str, 
     """second - first of every score that both have, with an interval where one can be had.
 
     Videos are paired where both sets bear the same names in the same order, as those of the same prompts and seeds do;
-    a real set that is the same on both sides is paired too. Else the two intervals' variances add.
+    a real set is paired where it is the same on both sides. Else the two intervals' variances add.
 
     Raises:
         ValueError: manifests that differ, unless forced; or no score in common.
@@ -71,24 +81,32 @@ def compare(first: Result, second: Result, *, force: bool = False) -> dict[str, 
         raise ValueError(
             f"these scores do not compare, they differ in {'; '.join(different[:5])}: score both alike, or --force"
         )
-    names = [name for name in first.scores if name in second.scores]
-    if not names:
+    ours, theirs = _by_bare_name(first), _by_bare_name(second)
+    shared = [(ours[name], theirs[name]) for name in ours if name in theirs]
+    if not shared:
         raise ValueError(f"no score in common: {', '.join(first.scores)} and {', '.join(second.scores)}")
     paired = same_videos(first, second)
-    real = not differences(first.manifest.get("real"), second.manifest.get("real"))
+    real = first.manifest.get("real") is not None and first.manifest["real"] == second.manifest.get("real")
     found = {}
-    for name in names:
-        a, b = first.scores[name], second.scores[name]
-        if name in first.values and name in second.values:
-            found[name] = _difference_of_values(first.values[name], second.values[name], paired)
-        elif first.left_out.get(name) and second.left_out.get(name):
-            sides = [real, paired] if len(first.left_out[name]) == 2 else [paired]
+    for name, other in shared:
+        a, b = first.scores[name], second.scores[other]
+        alone = real if "_real" in name else paired  # where a score looks at one side only
+        if name in first.values and other in second.values:
+            found[name] = _difference_of_values(first.values[name], second.values[other], alone)
+        elif first.left_out.get(name) and second.left_out.get(other):
+            sides = [real, paired] if len(first.left_out[name]) == 2 else [alone]
             found[name] = difference_of_replicates(
-                Replicated(a, first.left_out[name]), Replicated(b, second.left_out[name]), paired=sides
+                Replicated(a, first.left_out[name]), Replicated(b, second.left_out[other]), paired=sides
             )
         else:
             found[name] = Score(b.value - a.value, min(a.n, b.n))
     return found
+
+
+def _by_bare_name(result: Result) -> dict[str, str]:
+    """Names without the protocol -> names: only what is forced compares under two protocols."""
+    ending = f":{result.manifest.get('protocol')}"
+    return {name.removesuffix(ending): name for name in result.scores}
 
 
 def same_videos(first: Result, second: Result) -> bool:

@@ -41,7 +41,14 @@ def check_enough(sides: Mapping[str, int], features: int, what: str, setting: Se
 
 
 def score_fvd(
-    real: Side, fake: Side, recipe: Recipe, network: FeatureNetwork, setting: Setting, *, infinity: bool = False
+    real: Side,
+    fake: Side,
+    recipe: Recipe,
+    network: FeatureNetwork,
+    setting: Setting,
+    *,
+    infinity: bool = False,
+    floor: Side | None = None,  # the real side and more of its kind, see `metrics.sets.enlarge`
 ) -> Result:
     """FVD; its floor at that n, or at the largest n that half of the real set allows; where asked for, at infinity.
 
@@ -52,13 +59,15 @@ def score_fvd(
     notes = check_enough({"real": real.n, "fake": fake.n}, x.shape[1], "FVD", setting)
     found = frechet_replicates(x, y, real.source, fake.source, ddof=recipe.ddof)
     scores = {"fvd": found.score}
-    videos = len(np.unique(real.source))
-    at = min(len(np.unique(fake.source)), videos // 2)
+    every = floor or real
+    at = min(len(np.unique(fake.source)), len(np.unique(every.source)) // 2)
     if at >= 2:
-        scores["fvd_floor"] = frechet_floor(x, at, real.source, ddof=recipe.ddof)
+        scores["fvd_floor"] = frechet_floor(every.features.embedding, at, every.source, ddof=recipe.ddof)
+        if every.n > real.n:
+            notes.append(f"for the floor {every.n - real.n} more real clips were drawn by the same rule")
         if scores["fvd_floor"].n < fake.n:
             notes.append(
-                f"the floor is that at n = {scores['fvd_floor'].n}, as half of the real set holds no more; at "
+                f"the floor is that at n = {scores['fvd_floor'].n}, as half of the real clips are no more; at "
                 f"n = {fake.n} it is about {scores['fvd_floor'].value * scores['fvd_floor'].n / fake.n:.4g}"
             )
     if infinity:

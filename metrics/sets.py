@@ -18,7 +18,7 @@ from metrics.protocols import FVD, IS, FvdProtocol, IsProtocol, Sampling
 from metrics.read import DECODER, Video, list_videos
 from metrics.result import differences
 from metrics.statistics import Gaussian
-from metrics.streaming import embed_clips
+from metrics.streaming import Embedded, embed_clips
 
 POCKET = "pocket"  # the shipped judges, of whole videos or windows: a protocol of this project's own
 ENOUGH = {"i3d": 2 * 400, "c3d": 2 * 101}  # clips: twice the features or classes
@@ -138,32 +138,10 @@ def embed_set(
     videos = list_videos(source) if isinstance(source, Path | str) else list(source)
     videos = _only(videos, listed)
     rule = recipe.real if side == "real" else recipe.fake
-    sampled = _sampled(videos, clips, rule, recipe, setting)
+    sampled = _sampled(videos, clips, rule, recipe, setting, side)
     _check_gaps(sampled, len(videos), side, setting)
-    _check_count(len(sampled.clips), None if clips is not None else setting.n or rule.n, side, recipe, setting)
-    storage = None if setting.stored else rule.storage
-    prepare = None
-    if storage is not None:
-        from metrics.preprocess import store  # noqa: PLC0415 - torch is slow to import
-
-        prepare = lambda frames: store(frames[None], storage)[0]  # noqa: E731 - a name for one argument
-    kind = {
-        "network": network.name,
-        "weights": weights_digest(network),
-        "protocol": recipe.row,
-        "storage": None if storage is None else asdict(storage),
-    }
-    report = setting.report
-    embedded = embed_clips(
-        sampled.clips,
-        {video.name: video for video in videos},
-        network,
-        recipe=kind,
-        prepare=prepare,
-        batch_size=setting.batch_size,
-        cache=setting.cache,
-        report=None if report is None else (lambda progress: report(side, progress)),
-    )
+    check_count(len(sampled.clips), None if clips is not None else setting.n or rule.n, side, recipe, setting)
+    embedded = _embedded(sampled.clips, videos, side, rule, recipe, network, setting)
     sampled = replace(sampled, clips=embedded.clips, faults=[*sampled.faults, *embedded.faults])
     _check_gaps(sampled, len(videos), side, setting)
     names = list(dict.fromkeys(clip.video for clip in embedded.clips))
@@ -183,6 +161,74 @@ def embed_set(
     return Side(embedded.features, embedded.source, manifest), embedded.clips
 
 
+def enlarge(
+    real: Side,
+    clips: Sequence[Clip],  # the real side's own
+    n: int,
+    source: Path | str | Sequence[Video],
+    recipe: Recipe,
+    network: FeatureNetwork,
+    setting: Setting,
+    *,
+    listed: Sequence[str] | None = None,
+) -> Side:
+    """The real side with more clips behind its own, drawn on by the same rule: n in all, or as many as there are.
+
+    For the floor of a score, which needs twice as many real clips as the score. What is short or cannot be read is
+    passed over: the score does not hang on it.
+    """
+    if recipe.real.n is None and setting.n is None:
+        return real  # it has all there are
+    videos = _only(list_videos(source) if isinstance(source, Path | str) else list(source), listed)
+    rule, own = replace(recipe.real, short="discard"), set(clips)
+    drawn = _sampled(videos, None, rule, recipe, replace(setting, n=n), "real, for the floor").clips
+    more = [clip for clip in drawn if clip not in own][: n - len(clips)]
+    if not more:
+        return real
+    found = _embedded(more, videos, "real, for the floor", rule, recipe, network, setting)
+    parts = real.features, found.features
+    features = Features(
+        np.concatenate([part.embedding for part in parts]),
+        {head: np.concatenate([part.logits[head] for part in parts]) for head in parts[0].logits},
+    )
+    names = [clip.video for clip in [*clips, *found.clips]]
+    return Side(features, np.unique(names, return_inverse=True)[1], real.manifest)
+
+
+def _embedded(
+    clips: Sequence[Clip],
+    videos: Sequence[Video],
+    side: str,
+    rule: Sampling,
+    recipe: Recipe,
+    network: FeatureNetwork,
+    setting: Setting,
+) -> Embedded:
+    storage = None if setting.stored else rule.storage
+    prepare = None
+    if storage is not None:
+        from metrics.preprocess import store  # noqa: PLC0415 - torch is slow to import
+
+        prepare = lambda frames: store(frames[None], storage)[0]  # noqa: E731 - a name for one argument
+    kind = {
+        "network": network.name,
+        "weights": weights_digest(network),
+        "protocol": recipe.row,
+        "storage": None if storage is None else asdict(storage),
+    }
+    report = setting.report
+    return embed_clips(
+        clips,
+        {video.name: video for video in videos},
+        network,
+        recipe=kind,
+        prepare=prepare,
+        batch_size=setting.batch_size,
+        cache=setting.cache,
+        report=None if report is None else (lambda progress: report(side, progress)),
+    )
+
+
 def _only(videos: Sequence[Video], listed: Sequence[str] | None) -> list[Video]:
     if listed is None:
         return list(videos)
@@ -194,19 +240,33 @@ def _only(videos: Sequence[Video], listed: Sequence[str] | None) -> list[Video]:
 
 
 def _sampled(
-    videos: Sequence[Video], clips: Sequence[Clip] | None, rule: Sampling, recipe: Recipe, setting: Setting
+    videos: Sequence[Video],
+    clips: Sequence[Clip] | None,
+    rule: Sampling,
+    recipe: Recipe,
+    setting: Setting,
+    side: str,
 ) -> Sampled:
     if clips is not None:
         _only(videos, list(dict.fromkeys(clip.video for clip in clips)))
         return Sampled(list(clips))
+    tell = setting.report
+    report = None if tell is None else (lambda progress: tell(f"{side}, counting frames", progress))
     if recipe.tiled:
-        sampled = tile_clips(in_order(videos, rule.order, setting.seed), frames=recipe.frames or 1)
+        ordered = in_order(videos, rule.order, setting.seed)
+        sampled = tile_clips(ordered, frames=recipe.frames or 1, report=report)
         return Sampled(sampled.clips[: setting.n], sampled.short, sampled.faults)
-    return sample_clips(videos, rule, frames=recipe.frames, stride=recipe.stride, n=setting.n, seed=setting.seed)
+    return sample_clips(
+        videos, rule, frames=recipe.frames, stride=recipe.stride, n=setting.n, seed=setting.seed, report=report
+    )
 
 
-def _check_count(n: int, wanted: int | None, side: str, recipe: Recipe, setting: Setting) -> None:
-    """Before hours of work, not after them."""
+def check_count(n: int, wanted: int | None, side: str, recipe: Recipe, setting: Setting) -> None:
+    """Refuse sets smaller than was asked for, or than the score needs, unless told not to: before hours of work.
+
+    Raises:
+        ValueError: too few clips.
+    """
     if setting.allow_small:
         return
     if wanted is not None and n < wanted:

@@ -20,11 +20,11 @@ def some_videos(n: int, frames: int = 9, seed: int = 0, size: int = 16) -> np.nd
     return np.random.default_rng(seed).integers(0, 256, (n, frames, size, size, 3), dtype=np.uint8)
 
 
-def write_film(path, video):
+def write_film(path, video, fps=8):
     """Losslessly."""
     with av.open(str(path), "w") as container:
-        stream = container.add_stream("ffv1", rate=8)
-        stream.height, stream.width, stream.pix_fmt, stream.time_base = *video.shape[1:3], "bgr0", Fraction(1, 8)
+        stream = container.add_stream("ffv1", rate=fps)
+        stream.height, stream.width, stream.pix_fmt, stream.time_base = *video.shape[1:3], "bgr0", Fraction(1, fps)
         for frame in video:
             container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24").reformat(format="bgr0")))
         container.mux(stream.encode())

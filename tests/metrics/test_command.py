@@ -16,7 +16,7 @@ from metrics.paired import paired_difference
 from metrics.pocket import NETWORKS, describe, load_judge
 from metrics.result import Result, compare
 from metrics.statistics import Gaussian, Spread, frechet_distance
-from tests.metrics.films import some_videos, write_film
+from tests.metrics.films import numbered, some_videos, write_film, write_xvid
 
 
 @pytest.fixture(autouse=True)
@@ -259,6 +259,64 @@ def test_jitter_is_measured_and_written_with_what_it_is_blind_to(run, tmp_path):
     assert "give one set of videos" in run("jitter", *[tmp_path / "set.npy"] * 3, code=3)
     assert "holds 3 videos, 4 were asked for" in run("jitter", tmp_path / "set.npy", "--n", 4, code=3)
     assert "cannot be read as weights" in run("jitter", tmp_path / "set.npy", "--raft", tmp_path / "no.pth", code=3)
+
+
+def test_a_film_that_was_cut_short_is_no_short_film(run, tmp_path):
+    folder = tmp_path / "films"
+    folder.mkdir()
+    random = np.random.default_rng(0)
+    for i in range(3):
+        video = np.clip(numbered(60).astype(int) + random.integers(-20, 20, (60, 48, 64, 3)), 0, 255).astype(np.uint8)
+        write_xvid(folder / f"{i}.avi", video, b_frames=0)
+    content = (folder / "1.avi").read_bytes()
+    (folder / "1.avi").write_bytes(content[: len(content) * 6 // 10])
+    for more in ((), ("--frames", 16)):
+        err = run("jitter", folder, "--no-flow", *more, code=3)
+        assert "1.avi" in err
+        assert "--allow-gaps" in err
+    run("jitter", folder, "--no-flow", "--allow-gaps", "--json", tmp_path / "out.json")
+    result = json.loads((tmp_path / "out.json").read_text())
+    assert result["scores"]["flicker"]["n"] == 2
+    assert result["manifest"]["fake"]["gaps"] == 1
+    assert result["made_with"]["fake"]["gap_reasons"][0].startswith("1.avi: ")
+
+
+def test_jitter_of_other_real_sets_rates_or_sizes_does_not_compare(run, tmp_path):
+    def measured(name, real, fake, *words):
+        run("jitter", real, fake, "--no-flow", "--json", tmp_path / name, *words)
+        return tmp_path / name
+
+    for name, seed in (("real", 1), ("other", 2), ("fake", 3), ("again", 3)):
+        (tmp_path / f"of-{name}").mkdir()
+        np.save(tmp_path / f"of-{name}" / "set.npy", some_videos(4, frames=16, seed=seed))
+    a = measured("a.json", tmp_path / "of-real", tmp_path / "of-fake")
+    same = measured("same.json", tmp_path / "of-real", tmp_path / "of-again")
+    other = measured("b.json", tmp_path / "of-other", tmp_path / "of-fake")
+    run("compare", a, same, "--json", tmp_path / "none.json")
+    none = json.loads((tmp_path / "none.json").read_text())["scores"]
+    assert none["flicker_real"] == none["flicker"] == {"value": 0, "n": 4, "low": 0, "high": 0}
+    err = run("compare", a, other, code=3)
+    assert "they differ in real.content_sha256" in err
+    run("compare", a, other, "--force", "--json", tmp_path / "forced.json")
+    forced = json.loads((tmp_path / "forced.json").read_text())["scores"]
+    first, second = (Result.from_json(path) for path in (a, other))
+    apart = (first.scores["flicker_real"], second.scores["flicker_real"])
+    reach = sum(((score.high - score.low) / 2) ** 2 for score in apart) ** 0.5
+    found = forced["flicker_real"]  # of two real sets, though the names are the same: not paired
+    assert (found["high"] - found["low"]) / 2 == pytest.approx(reach, rel=1e-9)
+    assert forced["flicker"] == none["flicker"]  # of the same generated videos
+    for rate in (8, 25):
+        (tmp_path / str(rate)).mkdir()
+        write_film(tmp_path / str(rate) / "v.mkv", numbered(16), fps=rate)
+    write_film(tmp_path / "v.mkv", numbered(16, height=32))
+    slow, fast, small = (tmp_path / name for name in ("8", "25", "v.mkv"))
+    jitters = {}
+    for name, place in (("slow", slow), ("fast", fast), ("small", small)):
+        jitters[name] = tmp_path / f"{name}.json"
+        run("jitter", place, "--no-flow", "--json", jitters[name])
+    assert "they differ in fake.fps: [8.0], [25.0]" in run("compare", jitters["slow"], jitters["fast"], code=3)
+    assert "they differ in fake.size: ['48x64'], ['32x64']" in run("compare", jitters["slow"], jitters["small"], code=3)
+    run("compare", jitters["slow"], jitters["fast"], "--force")
 
 
 def test_what_a_user_can_mend_is_told_in_one_line(run, judge, sets):

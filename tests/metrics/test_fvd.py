@@ -43,10 +43,6 @@ class Weighed(Means):
 
     digest: str = ""
 
-    def __init__(self, digest):
-        super().__init__()
-        object.__setattr__(self, "digest", digest)
-
 
 NETWORK = Means()
 
@@ -234,8 +230,8 @@ def test_pieces_and_workers_make_the_same_fvd_as_all_at_once():
     with pytest.raises(ValueError, match="only equal accumulators merge"):
         first.merge(FvdAccumulator(NETWORK, ddof=0))
     with pytest.raises(ValueError, match=r"\(network, weights, storage, ddof, groups\) \('means', 'a'"):
-        FvdAccumulator(Weighed("a")).merge(FvdAccumulator(Weighed("b")))
-    FvdAccumulator(Weighed("a")).merge(FvdAccumulator(Weighed("a")))
+        FvdAccumulator(Weighed(digest="a")).merge(FvdAccumulator(Weighed(digest="b")))
+    FvdAccumulator(Weighed(digest="a")).merge(FvdAccumulator(Weighed(digest="a")))
 
 
 def test_an_accumulator_stores_and_divides_as_its_protocol_says():

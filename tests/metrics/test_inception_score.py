@@ -125,4 +125,4 @@ def test_pieces_and_workers_make_the_same_score_as_all_at_once():
     with pytest.raises(ValueError, match="only equal accumulators merge"):
         first.merge(IsAccumulator(NETWORK, head="dark"))
     with pytest.raises(ValueError, match="only equal accumulators merge"):
-        IsAccumulator(Weighed("a"), head="light").merge(IsAccumulator(Weighed("b"), head="light"))
+        IsAccumulator(Weighed(digest="a"), head="light").merge(IsAccumulator(Weighed(digest="b"), head="light"))

@@ -7,6 +7,7 @@ from metrics.flow import Farneback, Flow, luma
 from metrics.jitter import seam_phase, seam_ratio
 from metrics.jitter_of_sets import jitter_scores
 from metrics.motion import (
+    Motion,
     boomerang,
     dynamic_degree,
     jitter_of,
@@ -109,6 +110,30 @@ def test_dynamic_degree_counts_videos_that_move_fast_enough():
     assert moves(SEEN["flicker10"]) == 0
     some = np.concatenate([VIDEOS[name] for name in ("static", "translate2", "translate1", "accelerate")])
     assert dynamic_degree(some).value == 0.5
+
+
+def moving(fast: int, frames: int, pixels: float = 7.0) -> Motion:
+    """A video of 256 pixels a side with so many fast steps."""
+    steps = np.where(np.arange(frames - 1) < fast, pixels, 0.0)
+    return Motion(steps, steps, steps[1:], steps[2:], steps, steps, 256)
+
+
+@pytest.mark.parametrize(("frames", "needed"), [(16, 4), (14, 4), (13, 3), (22, 6), (6, 2), (5, 1), (3, 1), (2, 1)])
+def test_a_quarter_as_many_fast_steps_as_frames_make_a_video_dynamic(frames, needed):
+    """VBench counts round(4 * frames / 16), of frames and not of steps; here never less than one."""
+    assert moves(moving(needed, frames)) == 1
+    assert moves(moving(needed - 1, frames)) == 0
+    assert needed == max(1, round(4 * frames / 16))
+
+
+def test_slow_films_have_a_higher_bar_and_fast_films_are_looked_at_less_often():
+    assert [moves(moving(4, 16), fps) for fps in (8, 25, 7, 4)] == [1, 1, 0, 0]
+    assert moves(moving(4, 16, 13.0), 4) == 1  # twice the way a step at half the rate
+    slow = VIDEOS["translate1"]  # 1 pixel of 64 a step is below the bar, 3 pixels in three steps above it
+    assert dynamic_degree(slow).value == 0
+    assert dynamic_degree(slow, fps=25).value == dynamic_degree(slow[:, ::3]).value == 1
+    scores, _ = jitter_scores(iter([slow[0], slow[0], slow[0]]), rates=[25, None, 8])
+    assert scores["dynamic_degree"].value == pytest.approx(1 / 3)
 
 
 def test_all_of_a_set_is_what_its_videos_score_one_by_one():

@@ -1,6 +1,7 @@
 """Frames as published code resizes, crops and stores them."""
 
 import dataclasses
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -57,16 +58,16 @@ def test_frames_reach_the_network_as_in_published_code(peer, row, atol, size):
     agree(i3d_input(frames(size), FVD[row].resample).numpy(), f"{peer}/{size}", atol)
 
 
-@pytest.fixture
-def two_threads():
-    """As loaders run: on one thread PyTorch's kernel has other last bits, of which truncation makes levels."""
+@pytest.fixture(params=[1, 3])
+def threads(request):
     before = torch.get_num_threads()
-    torch.set_num_threads(2)
-    yield
+    torch.set_num_threads(request.param)
+    yield request.param
+    assert torch.get_num_threads() == request.param  # as it was found
     torch.set_num_threads(before)
 
 
-@pytest.mark.usefixtures("two_threads")
+@pytest.mark.usefixtures("threads")
 @pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize(("peer", "storage"), LOADERS)
 def test_loaders_lose_what_theirs_lose(peer, storage, size):
@@ -74,6 +75,24 @@ def test_loaders_lose_what_theirs_lose(peer, storage, size):
     stored = store(frames(size), at(storage, 128))
     agree(stored, f"{peer}_loader128_byte/{size}", 0)
     agree(i3d_input(stored, FVD[peer].resample).numpy(), f"{peer}_loader128_byte_then_i3d/{size}", 2e-6)
+
+
+def test_neither_threads_nor_who_else_resizes_change_a_byte():
+    video, storage = frames("256x256"), at(TATS, 128)
+    expected = store(video, storage)
+    inputs = i3d_input(video, FVD["tats"].resample)
+    alone = torch.get_num_threads()
+    for count in (1, 2, 3):
+        torch.set_num_threads(count)
+        try:
+            with ThreadPoolExecutor(4) as pool:
+                stored = [pool.submit(store, video, storage) for _ in range(8)]
+                ready = [i3d_input(video, FVD["tats"].resample) for _ in range(8)]  # which sets threads meanwhile
+            assert all(np.array_equal(each.result(), expected) for each in stored)
+            assert all(torch.equal(each, inputs) for each in ready)
+            assert torch.get_num_threads() == count
+        finally:
+            torch.set_num_threads(alone)
 
 
 @pytest.mark.parametrize("source", ["240x320", "256x256"])

@@ -173,6 +173,8 @@ def test_files_that_are_cut_off_or_damaged_are_told(tmp_path):
         ValueError, match=r"cut\.avi is cut off: it announces 60 frames and holds \d\d|cannot be decoded"
     ):
         the_video(tmp_path / "cut.avi").probe()
+    with pytest.raises(ValueError, match=r"cut\.avi is cut off: it announces 60 frames|cannot be decoded"):
+        the_video(tmp_path / "cut.avi").read()
     middle = len(content) // 2
     noise = random.integers(0, 256, 600, dtype=np.uint8).tobytes()
     (tmp_path / "noise.avi").write_bytes(content[:middle] + noise + content[middle + 600 :])

@@ -71,8 +71,8 @@ class Video:
         """The frames start, start + stride, ...: `count` of them, or all there are.
 
         Raises:
-            ValueError: the file cannot be decoded, is damaged in or before these frames, or has fewer of them; or a film
-                is cut off of which all are asked for.
+            ValueError: the file cannot be decoded, is damaged in or before these frames, or has fewer of them; or all
+                are asked for of a film that is cut off.
         """
         if start < 0 or stride < 1 or (count is not None and count < 1):
             raise ValueError(f"frames are counted from 0 in steps of 1 or more, start {start} stride {stride} came")

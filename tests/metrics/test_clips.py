@@ -1,13 +1,14 @@
 """Which frames are scored: rules, keys, lists with a hash."""
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 
-from metrics.clips import WHOLE, Clip, hash_clips, read_clips, sample_clips, tile_clips, write_clips
+from metrics.clips import WHOLE, Clip, hash_clips, in_order, read_clips, sample_clips, tile_clips, write_clips
 from metrics.protocols import FVD, Sampling
-from metrics.read import list_videos
+from metrics.read import Video, VideoInfo, list_videos
 
 RANDOM = Sampling("given", "shuffled", "random", None)
 
@@ -59,6 +60,48 @@ def test_every_place_is_a_clip_and_long_videos_count_more(videos):
     assert set(shuffled) < set(clips)
     counts = [sum(clip.video == video.name for clip in shuffled) for video in videos]
     assert sum(counts[6:]) > 1.5 * sum(counts[:6])
+
+
+@dataclass(frozen=True)
+class Long(Video):
+    """A video of some length, on no disk."""
+
+    length: int = 0
+
+    def probe(self):
+        return VideoInfo(self.length, 4, 4, None, "array", 1.0)
+
+
+@pytest.mark.parametrize("order", ["shuffled", "name"])
+@pytest.mark.parametrize("n", [None, 1, 7, 10**6])
+def test_windows_are_drawn_as_from_the_list_of_all_of_them(order, n):
+    videos = [Long(f"v{i}", Path("none"), "array", length=8 + i % 5) for i in range(20)]
+    clips = sample_clips(videos, Sampling("given", order, "every", None), frames=8, n=n, seed=3).clips
+    ordered = sorted(videos, key=lambda video: video.name) if order == "name" else in_order(videos, order, 3)
+    places = [Clip(video.name, start, 8) for video in ordered for start in range(video.length - 7)]
+    assert len(clips) == len(set(clips)) == min(n or len(places), len(places))
+    assert set(clips) <= set(places)
+    if order == "name":
+        assert clips == places[:n]
+    elif n is None:
+        assert clips != places
+
+
+def test_few_windows_of_many_cost_few_clips(monkeypatch):
+    made = []
+    monkeypatch.setattr("metrics.clips.Clip", lambda *fields: made.append(fields) or Clip(*fields))
+    videos = [Long(f"v{i}", Path("none"), "array", length=20_000) for i in range(80)]
+    clips = sample_clips(videos, Sampling("given", "shuffled", "every", 50), frames=16).clips
+    assert len(clips) == len(made) == 50
+    assert len({clip.start // 2000 for clip in clips}) == 10  # from all over the videos
+    assert all(0 <= clip.start <= 20_000 - 16 for clip in clips)
+
+
+def test_counting_frames_is_told(videos):
+    told = []
+    sample_clips(videos, WHOLE, frames=8, report=told.append)
+    tile_clips(videos, frames=8, report=told.append)
+    assert [(progress.done, progress.total) for progress in told] == [(i, 12) for i in range(1, 13)] * 2
 
 
 def test_strides_span_more_frames(videos):

@@ -9,7 +9,7 @@ from safetensors.torch import save_file
 
 from metrics import METRICS, __main__
 from metrics.clips import read_clips
-from metrics.fvd import fvd
+from metrics.fvd import frechet_floor, fvd
 from metrics.inception_score import inception_score
 from metrics.jitter import flicker
 from metrics.paired import paired_difference
@@ -72,8 +72,8 @@ def test_fvd_stands_beside_its_floor_its_interval_and_its_manifest(run, judge, s
     network = load_judge(judge)
     expected = fvd(real, one, network=network, window=8)
     result = json.loads(record.read_text())
-    assert result["scores"]["fvd"] == pytest.approx(expected._asdict(), rel=1e-6)
-    assert {"fvd", "fvd_floor", "fvd_infinity"} == result["scores"].keys()
+    assert result["scores"]["fvd:pocket"] == pytest.approx(expected._asdict(), rel=1e-6)
+    assert {"fvd:pocket", "fvd_floor:pocket", "fvd_infinity:pocket"} == result["scores"].keys()
     manifest = result["manifest"]
     assert (manifest["protocol"], manifest["weights"], manifest["frames"]) == ("pocket", network.sha256, 8)
     assert (manifest["real"]["clips"], manifest["real"]["videos"], manifest["fake"]["clips"]) == (28, 14, 24)
@@ -81,7 +81,8 @@ def test_fvd_stands_beside_its_floor_its_interval_and_its_manifest(run, judge, s
     assert len(manifest["real"]["clips_sha256"]) == len(result["made_with"]["fake"]["content_sha256"]) == 64
     assert result["made_with"]["torch"]
     assert "too few clips" in out
-    assert "fvd_infinity" in out
+    assert "fvd:pocket " in out
+    assert "fvd_infinity:pocket " in out
     assert f"fvd is blind to {METRICS['fvd'].blind}" in out
 
 
@@ -125,7 +126,7 @@ def test_kvd_and_is_and_what_they_hold(run, judge, sets):
     record = folder / "out.json"
     run("kvd", folder / "real.npy", folder / "one.npy", "--weights", judge, "--json", record)
     scores = json.loads(record.read_text())["scores"]
-    assert scores.keys() == {"kvd", "precision", "recall", "density", "coverage"}
+    assert {name.removesuffix(":pocket") for name in scores} == {"kvd", "precision", "recall", "density", "coverage"}
     run(
         "is",
         folder / "real.npy",
@@ -139,9 +140,12 @@ def test_kvd_and_is_and_what_they_hold(run, judge, sets):
         2,
     )
     scores = json.loads(record.read_text())["scores"]
-    assert scores["is"]["value"] == pytest.approx(inception_score(one, network=load_judge(judge), splits=2).value)
-    assert scores["is_real"]["n"] == 14
-    assert scores["is"]["value"] < scores["is_ceiling"]["value"] < 3
+    score = scores["is:pocket"]["value"]
+    assert score == pytest.approx(inception_score(one, network=load_judge(judge), splits=2).value)
+    parts = [inception_score(part, network=load_judge(judge)).value for part in (one[:6], one[6:])]
+    assert scores["is_std:pocket"] == {"value": pytest.approx(np.std(parts), rel=1e-6), "n": 12}
+    assert scores["is_real:pocket"]["n"] == scores["is_real_std:pocket"]["n"] == 14
+    assert score < scores["is_ceiling:pocket"]["value"] < 3
     err = run("is", folder / "one.npy", "--weights", judge, "--head", "shape", "--allow-small", code=3)
     assert "has no head 'shape': it tells apart action" in err
 
@@ -153,7 +157,7 @@ def test_two_results_compare_paired_and_only_if_they_were_made_alike(run, judge,
         run("fvd", folder / "real.npy", fake, *words, "--json", folder / f"{name}.json")
     out = run("compare", folder / "one.json", folder / "other.json", "--json", folder / "difference.json")
     assert "the same videos on both sides: paired" in out
-    found = json.loads((folder / "difference.json").read_text())["scores"]["fvd"]
+    found = json.loads((folder / "difference.json").read_text())["scores"]["fvd:pocket"]
     network = load_judge(judge)
     rows = [network.embed(videos).embedding for videos in (real, one, one + np.uint8(20))]
     live = paired_difference(lambda a, b: frechet_distance(Spread.of(a), Spread.of(b)), rows[1], rows[2], real=rows[0])
@@ -195,7 +199,7 @@ def test_a_broken_video_is_named_counted_and_refused_unless_allowed(run, judge, 
     assert not (tmp_path / "o").exists()
     out = run(*words, "--allow-gaps")
     record = json.loads((tmp_path / "o").read_text())
-    assert record["scores"]["fvd"]["n"] == 5
+    assert record["scores"]["fvd:pocket"]["n"] == 5
     assert record["manifest"]["fake"]["gaps"] == 1
     assert record["made_with"]["fake"]["gap_reasons"][0].startswith("4.mkv: ")
     assert "1 fake videos could not be read and are left out" in out
@@ -212,7 +216,7 @@ def test_clips_are_written_and_used_again_and_lists_choose_videos(run, judge, se
     given = ("--real-clips", tmp_path / "lists" / "real.jsonl", "--fake-clips", tmp_path / "lists" / "fake.jsonl")
     run(*words, *given, "--json", tmp_path / "b")
     a, b = (json.loads((tmp_path / name).read_text()) for name in "ab")
-    assert a["scores"] == b["scores"]
+    assert a["scores"]["fvd:pocket"] == b["scores"]["fvd:pocket"]
     (tmp_path / "names.txt").write_bytes(b"real.npy#3 1\r\nreal.npy#1 1\r\nreal.npy#2 2\r\n")  # as UCF-101's lists
     run(*words, "--real-list", tmp_path / "names.txt", "--json", tmp_path / "c")
     assert json.loads((tmp_path / "c").read_text())["manifest"]["real"]["clips"] == 3
@@ -322,7 +326,11 @@ def test_jitter_of_other_real_sets_rates_or_sizes_does_not_compare(run, tmp_path
 def test_what_a_user_can_mend_is_told_in_one_line(run, judge, sets):
     _, _, folder = sets
     words = ("fvd", folder / "real.npy", folder / "one.npy", "--allow-small")
-    assert "give --weights" in run(*words, "--weights", folder / "none.safetensors", code=3)
+    assert "there is no such file" in run(*words, "--weights", folder / "none.safetensors", code=3)
+    (folder / "notes.safetensors").write_text("no weights")
+    assert "notes.safetensors is not a whole" in run(
+        *words, "--protocol", "pocket", "--weights", folder / "notes.safetensors", code=3
+    )
     assert "is no folder, make it first" in run(*words, "--json", folder / "absent" / "out.json", code=3)
     assert "the protocol styleganv needs the weights" in run(*words, "--protocol", "styleganv", code=3)
     assert "fvd has no protocol 'best': it is one of clean, google" in run(*words, "--protocol", "best", code=3)
@@ -332,6 +340,54 @@ def test_what_a_user_can_mend_is_told_in_one_line(run, judge, sets):
     assert "give one" in run(*words, "--window", 8, "--frames", 8, code=3)
     assert "holds no videos" in run("fvd", folder / "absent", folder / "one.npy", code=3)
     assert "has 16 frames, a clip spans 20" in run(*words, "--frames", 20, code=3)
+
+
+@pytest.mark.parametrize(
+    "words", [("fvd", "a", "b", "--nonsense"), ("score",), ("fvd", "a"), ("is", "a", "--n", "x"), ()]
+)
+def test_usage_errors_have_their_own_exit_code(monkeypatch, words, capsys):
+    monkeypatch.setattr(sys, "argv", ["metrics", *words])
+    with pytest.raises(SystemExit) as stop:
+        __main__.main()
+    assert stop.value.code == 3  # 2 says that weights are wrong
+    assert capsys.readouterr().err
+    monkeypatch.setattr(sys, "argv", ["metrics", *words[:1], "--help"])
+    with pytest.raises(SystemExit) as stop:
+        __main__.main()
+    assert stop.value.code in ((0,) if words[:1] != ("score",) else (3,))
+
+
+def test_the_floor_is_that_at_the_score_s_own_n(run, judge, sets):
+    real, _, folder = sets
+    words = ("fvd", folder / "real.npy", folder / "one.npy", "--weights", judge, "--allow-small", "--n", 6)
+    out = run(*words, "--json", folder / "a")
+    result = json.loads((folder / "a").read_text())
+    rows = load_judge(judge).embed(real[:12]).embedding
+    expected = frechet_floor(rows, 6)
+    assert result["scores"]["fvd_floor:pocket"] == pytest.approx(expected._asdict(), rel=1e-4, abs=1e-9)
+    assert result["manifest"]["real"]["clips"] == 6
+    assert "for the floor 6 more real clips were drawn" in out
+    out = run(*words, "--no-floor", "--json", folder / "b")
+    halves = json.loads((folder / "b").read_text())
+    assert halves["scores"]["fvd_floor:pocket"]["n"] == 3
+    assert "as half of the real clips are no more" in out
+    assert halves["scores"]["fvd:pocket"] == result["scores"]["fvd:pocket"]
+    assert halves["manifest"] == result["manifest"]
+    run(*words[:-1], 10, "--json", folder / "c")  # 14 real videos are no 20
+    assert json.loads((folder / "c").read_text())["scores"]["fvd_floor:pocket"]["n"] == 7
+
+
+def test_a_film_that_only_the_floor_needs_does_not_stop_the_score(run, judge, tmp_path):
+    for side in ("real", "fake"):
+        (tmp_path / side).mkdir()
+        for i, video in enumerate(some_videos(6, seed=len(side))):
+            write_film(tmp_path / side / f"{i}.mkv", video)
+    (tmp_path / "real" / "4.mkv").write_bytes((tmp_path / "real" / "4.mkv").read_bytes()[:300])
+    words = ("fvd", tmp_path / "real", tmp_path / "fake", "--weights", judge, "--allow-small", "--n", 3)
+    run(*words, "--json", tmp_path / "o")
+    record = json.loads((tmp_path / "o").read_text())
+    assert record["manifest"]["real"]["gaps"] == 0
+    assert record["scores"]["fvd_floor:pocket"]["n"] == 2
 
 
 def test_the_table_describes_every_metric_in_one_line():

@@ -22,15 +22,18 @@ from scipy.special import softmax
 from metrics import __main__
 from metrics.c3d import load_c3d
 from metrics.clips import read_clips
-from metrics.i3d import load_i3d
+from metrics.features import Features
+from metrics.i3d import i3d_shapes, load_i3d
 from metrics.inception_score import score_of_probabilities
 from metrics.preprocess import store
-from metrics.protocols import FVD, IS
+from metrics.protocols import DEFAULT_FVD, DEFAULT_IS, FVD, IS
 from metrics.read import list_videos
+from metrics.sets import Recipe, Side, recipe_manifest, save_side
 from metrics.statistics import Gaussian, frechet_distance
+from metrics.weights import export, load
 from tests.metrics.films import real_clips
 from tests.metrics.recipes import c3d_mean
-from tests.metrics.weight_files import c3d_weights, i3d_weights, state_dict, write_checkpoint, write_program
+from tests.metrics.weight_files import c3d_weights, i3d_weights, state_dict, write_checkpoint, write_npz, write_program
 
 FRAMES = 10  # the fewest that all rows allow
 
@@ -86,9 +89,10 @@ def by_hand(folder, clips_file, network, storage):
 
 @pytest.mark.parametrize("name", FVD)
 def test_every_fvd_protocol_from_films_to_its_number(name, run, folders, i3d_file):
-    words = ("--protocol", name, "--weights", i3d_file, "--frames", FRAMES, "--n", 3, "--allow-small")
+    named = () if name == DEFAULT_FVD else ("--protocol", name)
+    words = (*named, "--weights", i3d_file, "--frames", FRAMES, "--n", 3, "--allow-small")
     record = run("fvd", folders / "real", folders / "fake", *words, "--save-clips", folders / "lists", "--batch", 2)
-    row, score, manifest = FVD[name], record["scores"]["fvd"], record["manifest"]
+    row, score, manifest = FVD[name], record["scores"][f"fvd:{name}"], record["manifest"]
     assert score["n"] == 3
     assert score["low"] <= score["value"] <= score["high"]
     assert manifest["protocol"] == name
@@ -106,11 +110,12 @@ def test_every_fvd_protocol_from_films_to_its_number(name, run, folders, i3d_fil
 
 @pytest.mark.parametrize("name", IS)
 def test_every_inception_score_protocol_from_films_to_its_number(name, run, folders, c3d_file):
-    words = ("--protocol", name, "--weights", c3d_file, "--allow-small", "--splits", 2)
+    named = () if name == DEFAULT_IS else ("--protocol", name)
+    words = (*named, "--weights", c3d_file, "--allow-small", "--splits", 2)
     record = run("is", folders / "real", *words, "--save-clips", folders / "lists")
-    row, score = IS[name], record["scores"]["is"]
+    row, score = IS[name], record["scores"][f"is:{name}"]
     assert score["n"] == 4
-    assert record["scores"]["is_ceiling"]["n"] == 4
+    assert record["scores"][f"is_ceiling:{name}"]["n"] == 4
     assert record["manifest"]["row"]["epsilon"] == row.epsilon
     videos = {video.name: video for video in list_videos(folders / "real")}
     network = load_c3d(c3d_file, name)
@@ -144,23 +149,60 @@ def test_published_protocols_refuse_too_few_videos_before_any_work(run, folders,
     assert "4 fake clips are too few: the score needs at least 202" in capsys.readouterr().err
 
 
+def test_saved_statistics_of_too_few_clips_are_too_few_as_well(run, folders, i3d_file, tmp_path, capsys):
+    network = load_i3d(i3d_file, "styleganv")
+    rows = np.random.default_rng(0).standard_normal((900, 400))
+    side = Side(Features(rows, {}), np.arange(900), {"gaps": 0})
+    save_side(tmp_path / "real.npz", side, recipe_manifest(Recipe.of("fvd", "styleganv"), network))
+    with pytest.raises(SystemExit) as stop:
+        run("fvd", tmp_path / "real.npz", folders / "fake", "--protocol", "styleganv", "--weights", i3d_file)
+    assert stop.value.code == 3
+    assert (
+        "styleganv takes 2048 real clips, 900 came: give more, another --n, or --allow-small" in capsys.readouterr().err
+    )
+
+
+def test_c3d_as_it_was_published_makes_the_same_score(run, folders, c3d_file, tmp_path, monkeypatch):
+    """conv3d_deepnetA_ucf.npz and mean2.npz in the folder that the environment names, against one file of tensors."""
+    place = tmp_path / "weights"
+    place.mkdir()
+    write_npz(place / "conv3d_deepnetA_ucf.npz", c3d_weights(1.0))
+    np.savez(place / "mean2.npz", mean=c3d_mean())
+    words = ("is", folders / "real", "--protocol", "tgan2", "--allow-small", "--splits", 2, "--fresh")
+    expected = run(*words, "--weights", c3d_file)
+    monkeypatch.setenv("VIDRD_METRICS_WEIGHTS", str(place))
+    found = run(*words)
+    assert (found["scores"], found["manifest"]) == (expected["scores"], expected["manifest"])
+    np.savez(tmp_path / "grey.npz", mean=np.full((3, 16, 128, 171), 128.0))
+    other = run(*words, "--mean", tmp_path / "grey.npz")
+    assert other["manifest"]["weights"] != expected["manifest"]["weights"]
+    assert other["scores"]["is:tgan2"] != expected["scores"]["is:tgan2"]
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", ["safetensors", "torch", "torchscript", "tensorflow"])
-def test_every_format_of_the_weights_makes_the_same_number(kind, run, folders, i3d_file, tmp_path):
+def test_every_format_of_the_weights_makes_the_same_number(kind, run, folders, tmp_path):
+    """Under every protocol; the features of the second file come from the cache, since its weights are the same."""
     tensors = i3d_weights(unit_scales=True)  # TensorFlow stores no scales
-    words = ("fvd", folders / "real", folders / "fake", "--protocol", "styleganv", "--frames", FRAMES, "--n", 3)
-    words = (*words, "--allow-small", "--fresh")
-    save_file(tensors, tmp_path / "i3d.safetensors")
-    expected = run(*words, "--weights", tmp_path / "i3d.safetensors")
+    save_file(tensors, tmp_path / "plain.safetensors")
     path = {
-        "safetensors": lambda: tmp_path / "i3d.safetensors",
+        "safetensors": lambda: export(
+            load(tmp_path / "plain.safetensors", {"i3d": i3d_shapes()}), tmp_path / "i3d.safetensors"
+        ),
         "torch": lambda: torch.save(state_dict(tensors), tmp_path / "i3d_pretrained_400.pt"),
         "torchscript": lambda: write_program(tmp_path / "i3d_torchscript.pt", tensors),
         "tensorflow": lambda: write_checkpoint(tmp_path / "model.ckpt", tensors),
     }[kind]()
-    found = run(*words, "--weights", path or tmp_path / "i3d_pretrained_400.pt")
-    assert found["scores"] == expected["scores"]
-    assert found["manifest"] == expected["manifest"]
+    file = path or tmp_path / {"safetensors": "i3d.safetensors", "torch": "i3d_pretrained_400.pt"}[kind]
+    for name in FVD:
+        words = ("fvd", folders / "real", folders / "fake", "--protocol", name, "--frames", FRAMES, "--n", 2)
+        words = (*words, "--allow-small", "--no-floor", "--batch", 1)
+        expected = run(*words, "--weights", tmp_path / "plain.safetensors")
+        found = run(*words, "--weights", file)
+        assert found["scores"] == expected["scores"]
+        assert found["manifest"] == expected["manifest"]
+        if name == "styleganv":  # and without the cache
+            assert run(*words, "--weights", file, "--fresh")["scores"] == expected["scores"]
 
 
 @pytest.mark.slow
@@ -200,8 +242,8 @@ def test_a_killed_command_goes_on_and_a_corrupt_film_stops_the_score(folders, i3
 
     again("--json", tmp_path / "b")
     again("--json", tmp_path / "c", "--fresh")
-    b, c = (json.loads((tmp_path / name).read_text()) for name in "bc")
-    assert b["scores"]["fvd"]["value"] == pytest.approx(c["scores"]["fvd"]["value"], rel=1e-6)
+    b, c = (json.loads((tmp_path / name).read_text())["scores"]["fvd:google"]["value"] for name in "bc")
+    assert b == pytest.approx(c, rel=1e-6)
     film = next(path for path in (folders / "fake").rglob("*.avi"))
     content = film.read_bytes()
     film.unlink()
@@ -212,4 +254,4 @@ def test_a_killed_command_goes_on_and_a_corrupt_film_stops_the_score(folders, i3
     again("--allow-gaps", "--json", tmp_path / "d")
     record = json.loads((tmp_path / "d").read_text())
     assert record["manifest"]["fake"]["gaps"] == 1
-    assert record["scores"]["fvd"]["n"] == 2
+    assert record["scores"]["fvd:google"]["n"] == 2

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from metrics.c3d import C3D, build_c3d, c3d_shapes, load_c3d
-from metrics.features import FeatureNetwork
+from metrics.features import FeatureNetwork, PreparingNetwork
 from metrics.preprocess import c3d_input
 from metrics.protocols import IS
 from tests.metrics.goldens import golden
@@ -69,6 +69,10 @@ def test_features_of_a_protocol(weights, tmp_path):
     assert other.name != network.name
     features = network.embed(c3d_clips(112))
     close(features.logits["ucf101"], arrays("c3d.npz")["gain1/tgan2/S112/fc8/float32"], 1e-4)
+    assert isinstance(network, PreparingNetwork)
+    close(
+        network.embed_prepared([network.prepare(clip) for clip in c3d_clips(112)]).embedding, features.embedding, 1e-5
+    )
     with pytest.raises(ValueError, match="exactly 16 frames, 17 came"):
         network.embed(np.zeros((1, 17, 112, 112, 3), np.uint8))
     with pytest.raises(ValueError, match="no Inception Score protocol 'fvd'"):

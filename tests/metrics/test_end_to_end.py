@@ -6,6 +6,7 @@ the same features by hand make the same number, and that rows differ where they 
 
 import json
 import os
+import re
 import sqlite3
 import subprocess
 import sys
@@ -128,6 +129,23 @@ def test_every_inception_score_protocol_from_films_to_its_number(name, run, fold
     p = softmax(logits.astype(np.float64), axis=1)
     expected = score_of_probabilities(p, splits=2, epsilon=row.epsilon, shuffle=row.shuffle).value
     assert score["value"] == pytest.approx(expected, rel=1e-5)
+
+
+def test_the_readme_s_lines_for_other_people_s_code_make_the_protocol_s_number(tmp_path, monkeypatch, capsys):
+    """On arrays as films have them: stored by StyleGAN-V's loader, at its epsilon and ddof."""
+    (example,) = re.findall(r"```py\n(.*?)```", (Path(__file__).parents[2] / "README.md").read_text(), re.DOTALL)
+    write_program(tmp_path / "i3d_torchscript.pt", i3d_weights())
+    monkeypatch.chdir(tmp_path)
+    random = np.random.default_rng(0)
+    coarse = random.integers(0, 256, (7, 9, 6, 8, 3), dtype=np.uint8).repeat(10, axis=2).repeat(10, axis=3)
+    real, fake = coarse[:4], coarse[4:]
+    exec(compile(example, "README.md", "exec"), {"real_videos": real, "fake_videos": fake})
+    row, network = FVD["styleganv"], load_i3d(tmp_path, "styleganv")
+    rows = network.embed(store(real, row.real.storage)).embedding, network.embed(fake).embedding
+    expected = frechet_distance(*map(Gaussian.of, rows), ddof=row.ddof)
+    value, n = re.match(r"Score\(value=([\d.]+), n=(\d+), low=", capsys.readouterr().out).groups()
+    assert float(value) == pytest.approx(expected, rel=1e-4)
+    assert int(n) == 3
 
 
 def test_published_protocols_refuse_too_few_videos_before_any_work(run, folders, i3d_file, c3d_file, capsys):

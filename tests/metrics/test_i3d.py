@@ -8,10 +8,11 @@ import torch
 from safetensors.torch import save_file
 from torch.nn import functional as F
 
-from metrics.features import FeatureNetwork, extract
+from metrics.features import FeatureNetwork, PreparingNetwork, extract
 from metrics.i3d import I3D, SamePool, Unit, build_i3d, constant_clips, i3d_shapes, load_i3d, same_padding
 from metrics.precision import full_float32
 from metrics.protocols import FVD
+from metrics.streaming import embed_arrays
 from metrics.weights import WeightsError
 from metrics.weights.known import CHECKSUMS
 from tests.metrics.goldens import golden
@@ -152,6 +153,57 @@ def test_a_convolution_of_an_even_and_of_an_odd_side():
         torch.testing.assert_close(unit(x), want)
 
 
+def padded(x, kernel, stride):
+    """TensorFlow's "SAME" by its definition: as many zeros as ceil(size / stride) windows reach beyond the axis."""
+    pads = []
+    for size, k, s in reversed(list(zip(x.shape[2:], kernel, stride, strict=True))):
+        beyond = max(0, (-(-size // s) - 1) * s + k - size)
+        pads += [beyond // 2, beyond - beyond // 2]
+    return F.pad(x, pads)
+
+
+def plainly(layer, x):
+    """A layer by copies of zeros and operators without padding, a norm by its formula."""
+    if isinstance(layer, SamePool):
+        return F.max_pool3d(padded(x, layer.kernel, layer.stride), layer.kernel, layer.stride)
+    if isinstance(layer, Unit):
+        conv = layer.conv3d
+        x = F.conv3d(padded(x, conv.kernel_size, conv.stride), conv.weight, conv.bias, conv.stride)
+        if layer.bn is None:
+            return x
+        scale = layer.bn.weight / (layer.bn.running_var + layer.bn.eps).sqrt()
+        shift = layer.bn.bias - layer.bn.running_mean * scale
+        return (x * scale.view(-1, 1, 1, 1) + shift.view(-1, 1, 1, 1)).relu()
+    return torch.cat(
+        [
+            plainly(layer.b0, x),
+            plainly(layer.b1b, plainly(layer.b1a, x)),
+            plainly(layer.b2b, plainly(layer.b2a, x)),
+            plainly(layer.b3b, plainly(layer.b3a, x)),
+        ],
+        dim=1,
+    )
+
+
+@pytest.mark.parametrize(("frames", "steps"), [(17, 2), (25, 3)])
+def test_clips_of_more_than_16_frames_equal_an_explicitly_padded_network(weights, frames, steps):
+    """Odd lengths pad unevenly in every stage, and logits are averaged over more than one step."""
+    network = build_i3d(weights, epsilon=1e-3)
+    x = clips(32)[1:, :, :frames]
+    with torch.inference_mode():
+        plain = x
+        for name, layer in network.named_children():
+            if name != "logits":
+                plain = plainly(layer, plain)
+        assert plain.shape[2] == steps + 1
+        each = [plainly(network.logits, plain[:, :, t : t + 2].mean(dim=(2, 3, 4), keepdim=True)) for t in range(steps)]
+        want = torch.stack(each).mean(dim=0).flatten(1)
+        network.fold()
+        got = network.to(memory_format=torch.channels_last_3d)(x)
+        torch.testing.assert_close(got, want, rtol=0, atol=2e-5)
+        assert (network(x[:, :, :16]) - got).abs().max() > 0.01
+
+
 def test_folding_a_norm_changes_the_last_digits_only():
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
@@ -175,6 +227,9 @@ def test_batches_and_files_change_nothing(saved, weights, tmp_path):
     one, three = load_i3d(saved, batch=1), load_i3d(saved, batch=3)
     rows = one.embed(videos).embedding
     assert rows.shape == (3, 400)
+    assert isinstance(three, PreparingNetwork)
+    beside = embed_arrays(iter(videos), three, batch_size=2).features.embedding
+    np.testing.assert_allclose(beside, rows, atol=2e-5)
     np.testing.assert_allclose(three.embed(videos).embedding, rows, atol=2e-5)
     torch.save(state_dict(weights), tmp_path / "i3d_pretrained_400.pt")
     again = load_i3d(tmp_path)

@@ -3,11 +3,13 @@
     python -m bench.metrics_speed i3d
     python -m bench.metrics_speed arrays --clips 32 --peer OTHER/bin/python     an environment with cd-fvd 0.1.1
     python -m bench.metrics_speed films --folder CLIPS --clips 44
+    python -m bench.metrics_speed stages --folder CLIPS
     python -m bench.metrics_speed memory --folder CLIPS --n 50,200,800
 
 Weights are drawn at random: speed does not ask what they are, and equal results show as well. Variants take turns,
-round after round, so that a machine that slows down slows them all; figures are the medians. Run it on an otherwise
-idle machine. docs/metrics-speed.md says what it gave.
+round after round, so that a machine that slows down slows them all; figures are the medians. Results that should be
+equal and are not to 1e-6 are called FAILED, with exit code 2. Run it on an otherwise idle machine.
+docs/metrics-speed.md says what is compared with what, and how to read it.
 """
 
 import json
@@ -33,9 +35,9 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from metrics.clips import Clip
 from metrics.fvd import frechet_score
-from metrics.i3d import I3D, build_i3d, load_i3d
+from metrics.i3d import I3D, I3DFeatures, build_i3d, load_i3d
 from metrics.protocols import FVD
-from metrics.read import list_videos
+from metrics.read import Video, list_videos
 from metrics.statistics import Gaussian, frechet_distance
 from metrics.streaming import embed_arrays, embed_clips
 
@@ -43,6 +45,9 @@ FRAMES = 16
 SIDE = 2048  # of the matrix product that says what the machine can do
 BLAS_ROUNDS = 10
 PEER_BATCH = 16  # clips that published code gives the network at a time
+EQUAL = 1e-6  # relative: what counts as the same FVD
+ROWS = 2048  # of 400 features a side, whose statistics are timed
+INVALID = 2  # exit code
 
 # Runs in the other environment: the package's own interface on arrays, then its own distance.
 PEER = """
@@ -84,6 +89,17 @@ class Films:
     folder: Path
     clips: int = 44  # of both halves
     rounds: int = 3
+    compiled: bool = True
+
+
+@dataclass(frozen=True)
+class Stages:
+    """Clips a second of each stage alone, over the first 16 frames of the films of a folder, and the floor."""
+
+    folder: Path
+    clips: int = 16
+    batch: int = 4  # of the network
+    rounds: int = 5
     compiled: bool = True
 
 
@@ -147,11 +163,9 @@ def network_speed(options: Network) -> dict[str, object]:
     shape = (options.batch, 3, FRAMES, 224, 224)
     clips = 2 * torch.rand(shape, generator=torch.Generator().manual_seed(1)) - 1
     last = clips.contiguous(memory_format=torch.channels_last_3d)
-    a = torch.rand(SIDE, SIDE)
-    with FlopCounterMode(display=False) as counter:
-        plain(clips[:1])
+    flops_of_clip = flops(plain)
     variants: dict[str, Callable[[], object]] = {
-        "matrix product": lambda: [a @ a for _ in range(BLAS_ROUNDS)],
+        "matrix product": matrix_product(),
         "as published": lambda: as_published(plain, clips),
         "folded, channels-last": lambda: folded(last),
         "compiled": lambda: compiled(last),
@@ -163,16 +177,30 @@ def network_speed(options: Network) -> dict[str, object]:
     rows: dict[str, object] = {"matrix product": {"gflops": rate / 1e9}}
     outputs = {"folded, channels-last": folded(last), "compiled": compiled(last)}
     for name in list(variants)[1:]:
-        flops = counter.get_total_flops() * options.batch / seconds[name]
+        speed = flops_of_clip * options.batch / seconds[name]
         rows[name] = {
             "clips_per_second": options.batch / seconds[name],
-            "gflops": flops / 1e9,
-            "share_of_matrix_product": flops / rate,
+            "gflops": speed / 1e9,
+            "share_of_matrix_product": speed / rate,
             "first_call_seconds": first[name] - seconds[name],
         }
         if name in outputs:
             rows[name] |= {"max_abs_difference_of_float64": float((outputs[name][:1].double() - exact).abs().max())}  # type: ignore[operator]
-    return {"threads": torch.get_num_threads(), "gflop_per_clip": counter.get_total_flops() / 1e9, **rows}
+    return {"threads": torch.get_num_threads(), "gflop_per_clip": flops_of_clip / 1e9, **rows}
+
+
+def matrix_product() -> Callable[[], object]:
+    """Ten products of 2048 x 2048 float32 matrices: what the machine can do."""
+    a = torch.rand(SIDE, SIDE)
+    return lambda: [a @ a for _ in range(BLAS_ROUNDS)]
+
+
+@torch.inference_mode()
+def flops(network: I3D) -> int:
+    """Floating-point operations of one clip, a multiplication and an addition counted as two."""
+    with FlopCounterMode(display=False) as counter:
+        network(torch.zeros(1, 3, FRAMES, 224, 224))
+    return counter.get_total_flops()
 
 
 def noisy_scenes(n: int, seed: int) -> UInt8[np.ndarray, "N T H W C"]:
@@ -192,9 +220,10 @@ def arrays_speed(options: Arrays) -> dict[str, object]:
         for name, array in (("real", real), ("fake", fake)):
             np.save(Path(folder) / f"{name}.npy", array)
         network = load_i3d(weights, "cdfvd", compiled=options.compiled)
+        reduced = load_i3d(weights, "cdfvd", precision="bfloat16")
 
-        def ours() -> float:
-            rows = [embed_arrays([side], network, batch_size=network.batch).features.embedding for side in (real, fake)]
+        def ours(judge: I3DFeatures = network) -> float:
+            rows = [embed_arrays([side], judge, batch_size=judge.batch).features.embedding for side in (real, fake)]
             a, b = map(Gaussian.of, rows)
             return frechet_distance(a, b, ddof=FVD["cdfvd"].ddof)
 
@@ -212,12 +241,27 @@ def arrays_speed(options: Arrays) -> dict[str, object]:
                 found = json.loads(done.stdout.strip().splitlines()[-1])
                 values["cd-fvd"].append(found["fvd"])
                 seconds["cd-fvd"].append(found["seconds"])
-    return {"first_call_seconds": compile_seconds, **_side_by_side(values, seconds, 2 * options.clips)}
+        in_halves = ours(reduced)
+    return {
+        "first_call_seconds": compile_seconds,
+        **_side_by_side(values, seconds, 2 * options.clips),
+        "bfloat16": {"fvd": in_halves, "relative_difference_of_float32": in_halves / values["ours"][-1] - 1},
+    }
+
+
+def films_of(folder: Path, wanted: int) -> tuple[list[Video], dict[str, object]]:
+    """The first films of a folder, and what to say where there are fewer than were asked for."""
+    videos = [video for video in list_videos(folder) if video.kind == "film"][:wanted]
+    if len(videos) == wanted:
+        return videos, {"clips": wanted}
+    told = f"{wanted} clips were asked for, {folder.name} holds {len(videos)} films: these are measured"
+    print(told, file=sys.stderr)
+    return videos, {"clips": len(videos), "asked_for": wanted}
 
 
 def films_speed(options: Films) -> dict[str, object]:
     """See `Films`. Both sides read the first 16 frames of each film, at 240 x 320."""
-    videos = [video for video in list_videos(options.folder) if video.kind == "film"][: options.clips]
+    videos, about = films_of(options.folder, options.clips)
     halves = [videos[0::2], videos[1::2]]
     weights = recipe_weights()
     with tempfile.TemporaryDirectory() as folder:
@@ -253,7 +297,45 @@ def films_speed(options: Films) -> dict[str, object]:
             began = time.perf_counter()
             values[name].append(variant())
             seconds[name].append(time.perf_counter() - began)
-    return {"first_call_seconds": compile_seconds, **_side_by_side(values, seconds, len(videos))}
+    return {**about, "first_call_seconds": compile_seconds, **_side_by_side(values, seconds, len(videos))}
+
+
+def stages_speed(options: Stages) -> dict[str, object]:
+    """See `Stages`. The resize is on one thread as ever, the network and the matrix product on all."""
+    videos, about = films_of(options.folder, options.clips)
+    weights = recipe_weights()
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "i3d_pretrained_400.pt"
+        torch.save(weights, path)
+        network = load_i3d(path, "cdfvd", batch=options.batch, compiled=options.compiled)
+    decoded = [video.read(0, FRAMES) for video in videos]
+    ready = [network.prepare(frames) for frames in decoded]
+    random = np.random.default_rng(0)
+    real, fake = (random.standard_normal((ROWS, 400)) for _ in range(2))
+    stages: dict[str, tuple[int, Callable[[], object]]] = {
+        "decode": (len(videos), lambda: [video.read(0, FRAMES) for video in videos]),
+        "resize": (len(videos), lambda: [network.prepare(frames) for frames in decoded]),
+        "network": (len(videos), lambda: network.embed_prepared(ready)),
+        "statistics": (2 * ROWS, lambda: frechet_score(real, fake)),
+    }
+    first = first_call(stages["network"][1])
+    product = {"matrix product": matrix_product()}
+    seconds = in_turn(product | {name: call for name, (_, call) in stages.items()}, options.rounds)
+    middle = {name: statistics.median(each) for name, each in seconds.items()}
+    rate, work = BLAS_ROUNDS * 2 * SIDE**3 / middle["matrix product"], flops(build_i3d(weights, epsilon=1e-5))
+    rows = {
+        name: {"clips_per_second": n / middle[name], "seconds_per_clip": middle[name] / n}
+        for name, (n, _) in stages.items()
+    }
+    one_by_one = sum(row["seconds_per_clip"] for row in rows.values())
+    return {
+        **about,
+        "threads": torch.get_num_threads(),
+        "first_call_seconds": first - middle["network"],
+        **rows,
+        "one after the other": {"clips_per_second": 1 / one_by_one},
+        "floor": {"clips_per_second": rate / work, "matrix_product_gflops": rate / 1e9, "gflop_per_clip": work / 1e9},
+    }
 
 
 @torch.inference_mode()
@@ -278,7 +360,9 @@ def _side_by_side(
     if len(names) == 2:
         ours, theirs = (statistics.median(seconds[name]) for name in names)
         rows["times_as_fast"] = theirs / ours
-        rows["relative_difference"] = values[names[0]][-1] / values[names[1]][-1] - 1
+        difference = values[names[0]][-1] / values[names[1]][-1] - 1
+        rows["relative_difference"] = difference
+        rows["equal_results"] = "yes" if abs(difference) <= EQUAL else f"FAILED: they differ by more than {EQUAL:g}"
     return rows
 
 
@@ -306,22 +390,29 @@ Verb = (
     Annotated[Network, tyro.conf.subcommand("i3d")]
     | Annotated[Arrays, tyro.conf.subcommand("arrays")]
     | Annotated[Films, tyro.conf.subcommand("films")]
+    | Annotated[Stages, tyro.conf.subcommand("stages")]
     | Annotated[Memory, tyro.conf.subcommand("memory")]
 )
 
 
 def main() -> None:
-    """Parse, measure, print JSON."""
-    verb: Network | Arrays | Films | Memory = tyro.cli(Verb, prog="python -m bench.metrics_speed", description=__doc__)
+    """Parse, measure, print JSON; exit code 2 where results differ that should not."""
+    verb: Network | Arrays | Films | Stages | Memory = tyro.cli(
+        Verb, prog="python -m bench.metrics_speed", description=__doc__
+    )
     if isinstance(verb, Network):
         found = network_speed(verb)
     elif isinstance(verb, Arrays):
         found = arrays_speed(verb)
     elif isinstance(verb, Films):
         found = films_speed(verb)
+    elif isinstance(verb, Stages):
+        found = stages_speed(verb)
     else:
         found = memory(verb)
     print(json.dumps(found, indent=1))
+    if found.get("equal_results", "yes") != "yes":
+        sys.exit(INVALID)
 
 
 if __name__ == "__main__":

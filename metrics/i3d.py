@@ -48,6 +48,7 @@ PRECISIONS = {
     "bfloat16": torch.bfloat16,
     "float16": torch.float16,
 }
+HALVES = (torch.bfloat16, torch.float16)
 Precision = Literal["float32", "float64", "bfloat16", "float16"]
 
 
@@ -158,7 +159,8 @@ class I3D(nn.Module):
         for name, layer in self.named_children():
             if name != "logits":
                 x = layer(x)
-        return self.logits(F.avg_pool3d(x, (2, 7, 7), stride=1)).mean(dim=(2, 3, 4))
+        wide = x.float() if x.dtype in HALVES else x  # a CPU pools no halves, and a mean of them would lose digits
+        return self.logits(F.avg_pool3d(wide, (2, 7, 7), stride=1).to(x.dtype)).mean(dim=(2, 3, 4))
 
     def fold(self) -> None:
         """Put all norms into their kernels; keys change, results only in the last digits."""

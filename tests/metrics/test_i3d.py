@@ -316,6 +316,15 @@ def test_reduced_precision_stands_in_the_name(saved):
     assert load_i3d(saved, "google", precision="bfloat16").name == "i3d:google:unrecognised:bfloat16"
 
 
+def test_reduced_precision_runs_and_strays(saved):
+    """On a CPU as well, where PyTorch pools no halves."""
+    videos = i3d_clips(9)[:1, :, :64, :64]
+    rows = load_i3d(saved, "google").embed(videos).embedding
+    reduced = load_i3d(saved, "google", precision="bfloat16").embed(videos).embedding
+    assert reduced.dtype == np.float32
+    assert 1e-3 < np.abs(reduced - rows).max() / np.abs(rows).max() < 0.1
+
+
 def test_full_float32_is_asked_for_while_it_runs_and_only_then():
     convolutions = torch.backends.cudnn.conv
     before = convolutions.fp32_precision

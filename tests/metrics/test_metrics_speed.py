@@ -12,7 +12,7 @@ from tests.metrics.films import write_film
 
 @pytest.fixture
 def folder(tmp_path):
-    for i, video in enumerate(noisy_scenes(3, 0)):
+    for i, video in enumerate(noisy_scenes(4, 0)):
         write_film(tmp_path / f"{i}.mkv", video[:, ::4, ::4])
     return tmp_path
 
@@ -24,9 +24,9 @@ def small(monkeypatch):
 
 
 def test_every_stage_and_the_floor_of_all_have_a_speed(folder, capsys):
-    found = stages_speed(Stages(folder, clips=5, batch=2, rounds=1, compiled=False))
-    assert (found["clips"], found["asked_for"]) == (3, 5)
-    assert "5 clips were asked for" in capsys.readouterr().err
+    found = stages_speed(Stages(folder, clips=6, batch=2, rounds=1, compiled=False))
+    assert (found["clips"], found["asked_for"]) == (4, 6)
+    assert "6 clips were asked for" in capsys.readouterr().err
     speeds = {name: found[name]["clips_per_second"] for name in ("decode", "resize", "network", "statistics")}
     assert min(speeds.values()) > found["one after the other"]["clips_per_second"] > 0
     assert found["floor"]["gflop_per_clip"] == pytest.approx(55.6, abs=0.3)
@@ -36,8 +36,8 @@ def test_every_stage_and_the_floor_of_all_have_a_speed(folder, capsys):
 
 @pytest.mark.slow
 def test_ours_and_the_straightforward_way_have_one_result(folder):
-    found = films_speed(Films(folder, clips=3, rounds=1, compiled=False))
-    assert found["clips"] == 3
+    found = films_speed(Films(folder, clips=4, rounds=1, compiled=False))
+    assert found["clips"] == 4
     assert found["relative_difference"] == pytest.approx(0, abs=1e-4)
 
 

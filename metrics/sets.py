@@ -192,7 +192,8 @@ def enlarge(
         {head: np.concatenate([part.logits[head] for part in parts]) for head in parts[0].logits},
     )
     names = [clip.video for clip in [*clips, *found.clips]]
-    return Side(features, np.unique(names, return_inverse=True)[1], real.manifest)
+    numbers = {name: number for number, name in enumerate(dict.fromkeys(names))}
+    return Side(features, np.array([numbers[name] for name in names]), real.manifest)
 
 
 def _embedded(

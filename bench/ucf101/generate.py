@@ -139,7 +139,8 @@ def sample(pipe: VidRDPipeline, plan: Plan, method: str, items: tuple[Item, ...]
     """
     settings, dtype = plan.settings, DTYPES[plan.precision]
     size = settings.size
-    denoise = Counted(pipe.denoiser([item.prompt for item in items], guidance=settings.guidance), len(items))
+    prompts = [item.prompt for item in items]
+    denoise = Counted(pipe.denoiser(prompts, guidance=settings.guidance, compile=plan.compiled), len(items))
     shape = pipe.latent_shape_of(size, size)
     request = Request(settings.frames, pipe.config.clip, shape, tuple(item.seed for item in items))
     result = METHODS[method].sample(

@@ -89,8 +89,8 @@ def card(found: Mapping[str, Any]) -> str:
         ),
         "## Videos",
         f"{plan['videos']} videos (the protocol takes {plan['videos_of_protocol']}), made in fixed batches of "
-        f"{plan['batch']} in {plan['precision']}{compiled}, clips of {plan['clip']} frames. The noise of a video is keyed "
-        "by a hash of run seed, prompt id and sample index; items are shuffled by such a hash.",
+        f"{plan['batch']} in {plan['precision']}{compiled}, clips of {plan['clip']} frames. The noise of a video is "
+        "keyed by a hash of run seed, prompt id and sample index; items are shuffled by such a hash.",
         _pairs("model", plan["model"]),
         _pairs("prompts", plan["prompts"]),
         _pairs("allocation", plan["allocation"]),

@@ -42,7 +42,10 @@ class Generation:
 
     def open(self, device: str) -> Callable[[int], None]:
         """Load the pipeline."""
-        pipe = load_pipeline(self.model, dtype=DTYPES[self.plan.precision], device=device)
+        return self.using(load_pipeline(self.model, dtype=DTYPES[self.plan.precision], device=device), device)
+
+    def using(self, pipe: VidRDPipeline, device: str) -> Callable[[int], None]:
+        """What makes one block with a pipeline that is loaded."""
         return lambda block: self._make(pipe, device, block)
 
     def is_done(self, block: int) -> bool:

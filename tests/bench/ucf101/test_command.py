@@ -22,6 +22,7 @@ from bench.ucf101.run import share
 from bench.ucf101.score import given_sources, real_list, real_sources, world_of
 from bench.ucf101.standin import make_archive
 from metrics.read import Video
+from vidrd.checkpoints import load_pipeline
 
 CLIPS = Path(__file__).parents[4] / "shared" / "clips"
 SMALL = ("--size", "32", "--steps", "1", "--fvd", "pocket", "--inception", "pocket", "--batch", "2", "--allow-small")
@@ -124,13 +125,13 @@ def test_compiled_videos_are_other_videos_and_the_unet_is_compiled(monkeypatch):
     assert plain.identity("vidrd") != fast.identity("vidrd")
     asked = {}
 
-    class Pipe:
-        def denoiser(self, prompts, **options):
-            asked.update(options)
-            raise KeyboardInterrupt
+    def denoiser(self, prompts, **options):
+        asked.update(options)
+        raise KeyboardInterrupt
 
+    monkeypatch.setattr("vidrd.pipeline.VidRDPipeline.denoiser", denoiser)
     with pytest.raises(KeyboardInterrupt):
-        sample(Pipe(), fast, "vidrd", fast.items, "cpu")
+        sample(load_pipeline("pocket"), fast, "vidrd", fast.items, "cpu")
     assert asked["compile"] is True
 
 

@@ -217,6 +217,20 @@ def test_the_result_is_the_average_of_the_steps_weights(tmp_path):
     assert not torch.allclose(layer.weight, last, atol=1e-4)
 
 
+def test_without_averages_the_last_weights_are_the_result(tmp_path):
+    layer = torch.nn.Linear(3, 1, bias=False)
+
+    def loss(step, generator):
+        return (layer(torch.randn(5, 3, generator=generator)) - 1).square().mean(), {}
+
+    for steps in (2, 4):
+        recipe = Recipe(steps, 5, 0.1, 0, ema=0, precision="no", save_every=2)
+        fit({"layer": layer}, loss, recipe, tmp_path / str(steps))
+        state = torch.load(tmp_path / str(steps) / "state.pt", weights_only=True)
+        assert not state["ema"]["shadow_params"]
+        assert torch.equal(layer.weight, state["parameters"]["layer.weight"])
+
+
 def test_captions_are_left_out_in_their_share_and_always_the_same_ones(given):
     some = [Sample(number, torch.zeros(1, 1, 1, 1), "a dog") for number in range(4000)]
     share = settings(given, caption_drop=0.2)

@@ -21,9 +21,12 @@ from PIL import Image
 
 from tests.vidrd.data.clips import number_of, numbered, scenes
 from vidrd.data.adapters import Where
-from vidrd.data.commands import Prepare
+from vidrd.data.commands import Latents, Prepare, Watermark
+from vidrd.data.commands import latents as cache_latents
 from vidrd.data.commands import prepare as command
+from vidrd.data.commands import watermark as estimate_mark
 from vidrd.data.engines import run_on_ray
+from vidrd.data.latents import LatentSet
 from vidrd.data.media import Encoder, decode, encode_mp4, to_rgb, to_yuv
 from vidrd.data.prepare import describe, prepare
 from vidrd.data.scenes import Cutting
@@ -353,6 +356,39 @@ def test_the_command_prints_and_writes_its_counts(pocket_folder, tmp_path, capsy
     )
     assert "10 clips in the index" in capsys.readouterr().out
     assert json.loads((tmp_path / "counts.json").read_text())["clips"] == 10
+
+
+def test_a_mark_is_estimated_and_taken_off_by_the_verbs(tmp_path, capsys):
+    """Thirty videos with one logo: `watermark`, then `prepare --watermark invert` on the same folder."""
+    from tests.vidrd.data.test_watermarks import SIZE, logo, marked
+    from tests.vidrd.data.test_watermarks import psnr as psnr_within
+
+    root, overlay = tmp_path / "in", logo(0.6)
+    root.mkdir()
+    clean = render(scenes(60), 8, size=SIZE)
+    for index, video in enumerate(clean):
+        write_video(root / f"{index:02d}.mkv", marked(video, overlay), fps=8)
+        (root / f"{index:02d}.txt").write_text("a shape moves over a plain ground")
+    estimate_mark(Watermark(root, tmp_path / "mark.npz", size=0, frames=4))
+    assert "a mark over" in capsys.readouterr().out
+    asked = {"size": 0, "cut": "none", "min_frames": 8, "duplicates": -1}
+    for how in ("none", "invert"):
+        mark = tmp_path / "mark.npz" if how == "invert" else None
+        command(Prepare("folder", root, tmp_path / how, watermark=how, overlay=mark, **asked))
+    errors = {}
+    for how in ("none", "invert"):
+        shards = ShardSet(tmp_path / how)
+        assert len(shards) == 60
+        stored = np.concatenate([shards.read(row) for row in range(60)])
+        errors[how] = psnr_within(stored, np.concatenate(clean), overlay.mask)
+    assert errors["invert"] > errors["none"] + 6, errors
+
+
+def test_latents_are_cached_by_the_verb(built, tmp_path):
+    cache_latents(Latents(built[0], "pocket", tmp_path / "latents", size=32))
+    held, shards = LatentSet(tmp_path / "latents"), ShardSet(built[0])
+    assert list(held.frames) == list(shards.frames)
+    assert held.captions(3) == shards.captions(3)
 
 
 def test_empty_sources_and_impossible_plans_are_one_line(tmp_path, pocket_folder):

@@ -35,14 +35,14 @@ from bench.speed.rungs import RUNGS, Bench
 from bench.speed.train import train_time
 from bench.speed.videos import video_rate
 from bench.tracing import kernels
+from bench.ucf101.plan import Precision
 
 WAYS = (  # (compiled, clips in one call) of whole clips, the goal's own first
     (True, 1),
     (True, 4),
     (False, 1),
 )
-
-
+STARTING = 15  # seconds of a suite before its first cell and behind its last one
 BATCHES = (1, 2, 4)  # clips of a step of training, as long as they fit the memory
 PARTS = ("clips", "speed", "train", "kernels", "ucf101", "memory", "approximations", "pocket")
 
@@ -115,7 +115,7 @@ def _parts(folder: Path, model: str, device: str, steps: int, rounds: int, frame
         return lambda left: _suite(folder, name, file, settings, left)
 
     lengths = ",".join(map(str, frames))
-    precision = "fp32" if quick else "bf16"
+    precision: Precision = "fp32" if quick else "bf16"
     on, compiled = f"device={device}", f"compiled={not quick}"
     return [
         Part("clips", 0 if quick else 75, lambda left: _clips(folder, model, device, precision, steps, left)),
@@ -160,7 +160,7 @@ def _suite(folder: Path, name: str, file: str, settings: Sequence[str], left: fl
     place.parent.mkdir(exist_ok=True)
     options = [word for setting in settings for word in ("--set", setting)]
     command = ["run", "--suite", name, *options, "--out", str(place), "--json", str(folder / file)]
-    budget = ["--timeout", f"{max(left, 1):.0f}", "--max-minutes", f"{left / 60:.2f}"]
+    budget = ["--timeout", f"{max(left - STARTING, 1):.0f}", "--max-minutes", f"{left / 60:.2f}"]
     path = os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))
     done = subprocess.run(
         [sys.executable, "-m", "bench", *command, *budget],
@@ -228,7 +228,7 @@ def _train(folder: Path, model: str, device: str, left: float) -> str:
     return told + ended
 
 
-def _videos(folder: Path, model: str, device: str, precision: str, steps: int, left: float) -> str:
+def _videos(folder: Path, model: str, device: str, precision: Precision, steps: int, left: float) -> str:
     """Videos of UCF-101's prompts from text to file: how many an hour."""
     place = folder / "runs" / "ucf101"
     found = video_rate(

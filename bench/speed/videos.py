@@ -7,6 +7,7 @@ import re
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from diffusers import DDIMScheduler
@@ -103,7 +104,7 @@ def drawn_pipeline(name: str, device: str, precision: str) -> VidRDPipeline:
     tokenizer = word_tokenizer(_words(), TOKENS)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        text = small_text_encoder(tokenizer, width, LAYERS if full else 1, width // HEAD if full else 1)
+        text: Any = small_text_encoder(tokenizer, width, LAYERS if full else 1, width // HEAD if full else 1)
     pipe = VidRDPipeline(
         vae=vae_of(name, device).to(dtype),
         text_encoder=text.to(device, dtype).eval(),

@@ -46,11 +46,11 @@ def test_ways_are_compared_within_their_round(tmp_path):
 
     found = measure((PLAIN, "checkpointing", "compiled"), ASKED, tmp_path, 2, launch)
     assert sorted(calls) == ["0-checkpointing", "0-compiled", "0-plain", "1-checkpointing", "1-plain"]
-    rows = {line.split("|")[1].strip(): line for line in table(found, ASKED).splitlines() if line.startswith("|")}
-    assert "0.800 | 0.800 to 0.800" in rows["checkpointing"]
-    assert rows["plain"].split("|")[3].strip() == "1.000"
-    assert rows["checkpointing"].split("|")[5].strip() == "1"
-    assert "no compiler" in rows["compiled"]
+    lines = [line for line in table(found, ASKED).splitlines() if line.startswith("|")]
+    rows = {cells[0]: cells[1:] for cells in ([word.strip() for word in line.split("|")[1:-1]] for line in lines)}
+    assert rows["plain"][1:3] == ["1.000", "1.000 to 1.000"]
+    assert rows["checkpointing"][1:] == ["0.800", "0.800 to 0.800", "1", "2"]
+    assert rows["compiled"][0] == "no compiler"
 
 
 def test_every_switch_is_an_option_of_train():

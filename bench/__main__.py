@@ -19,7 +19,7 @@ from bench.measure.threads import pin
 from bench.options import axes_to_set
 from bench.progress import time_left
 from bench.record import FINAL, Journal, Record, read, write_atomic
-from bench.run import done_before, identify, pace, run
+from bench.run import TIMEOUT, done_before, identify, pace, run
 from bench.suite import Planned, Suite, did_you_mean, label, override, plan, select
 from bench.ucf101.command import ucf101
 from bench.weights_needed import weights
@@ -81,7 +81,7 @@ def run_(
     skip: Annotated[tuple[str, ...], tyro.conf.arg(metavar="ID|AXIS=VALUE"), tyro.conf.UseAppendAction] = (),
     out: Path | None = None,
     max_minutes: float | None = None,
-    timeout: float = 600.0,
+    timeout: float | None = None,
     threads: int | None = None,
     profile: str | None = None,
     dry_run: bool = False,
@@ -100,7 +100,7 @@ def run_(
         skip: Not these cells; may be given several times.
         out: The run's folder; runs/SUITE if not given.
         max_minutes: Start no cell after so many minutes.
-        timeout: Seconds that one cell may take.
+        timeout: Seconds that one cell may take (if not given: what the suite says, 600 where it says nothing).
         threads: Pin every cell to so many cores, with as many threads; all cores, unpinned, if not given.
         profile: Measure nothing; profile one batch of this cell (its id or first digits) into RUN/profile/ID.
         dry_run: Print the cells with their predicted bound and memory, and do nothing.
@@ -127,7 +127,8 @@ def run_(
     if all(item.skip is not None for item in chosen if not item.reference):
         raise ValueError(f"no cell can run: {next(item.skip for item in chosen if item.skip is not None)}")
     _say(f"{suite}: {len(chosen)} cells, {len(done_before(folder, chosen))} of them done before; folder {folder}")
-    outcome = run(suite, sweep, identity, chosen, folder, timeout=timeout, max_minutes=max_minutes, say=_say)
+    seconds = timeout or sweep.timeout or TIMEOUT
+    outcome = run(suite, sweep, identity, chosen, folder, timeout=seconds, max_minutes=max_minutes, say=_say)
     if json_ is not None:
         write_atomic(json_, _as_json(folder))
     told = ", ".join(f"{count} {status}" for status, count in sorted(outcome.counts.items()))

@@ -43,6 +43,7 @@ from bench.suite import Planned, Suite, label, plan
 from bench.worker import WORKLOADS, Workload, child
 
 # In the reason of a failed attempt. A kill for want of memory is told apart before (`oom`).
+TIMEOUT = 600  # seconds of a cell, where neither the command nor the suite says
 INFRASTRUCTURE = (
     "killed by SIGKILL", "killed by SIGTERM", "killed by SIGHUP", "killed by SIGBUS", "uncorrectable ECC", "Xid",
     "GPU is lost", "fallen off the bus", "CUDA-capable device(s) is/are busy or unavailable",
@@ -124,7 +125,7 @@ def run(
     chosen: Sequence[Planned],
     folder: Path,
     *,
-    timeout: float | int = 600,  # seconds that one cell may take
+    timeout: float | int = TIMEOUT,  # seconds that one cell may take
     max_minutes: float | int | None = None,  # start no cell later than this; None = no limit
     workloads: Mapping[str, Workload] = WORKLOADS,
     say: Callable[[str], None] = print,

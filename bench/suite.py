@@ -97,6 +97,7 @@ class Suite:
         skip: why a cell cannot run, or None. The cell is then a row with this reason.
         cost: how long a cell takes, in any unit; only ratios matter.
         predict: what a cell will ask for, or None.
+        timeout: seconds that one of its cells may take, where the command does not say; None: as other suites' may.
     """
 
     question: str
@@ -114,6 +115,7 @@ class Suite:
     skip: Callable[[Values], str | None] = _never
     cost: Callable[[Values], float] = _equal_cost
     predict: Callable[[Values], Prediction | None] = _no_prediction
+    timeout: float | int | None = None
 
     @property
     def hash(self) -> str:

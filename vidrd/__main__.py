@@ -211,14 +211,16 @@ def train(ask: Train) -> None:
 
 def convert(ask: Convert) -> None:
     """Convert released files, or inflate an image pipeline."""
-    from vidrd.checkpoints import inflate_folder, locate  # noqa: PLC0415
-    from vidrd.released import convert_released, read_pins  # noqa: PLC0415
+    from vidrd.checkpoints import locate  # noqa: PLC0415
+    from vidrd.released import convert_released, inflate_folder, read_pins  # noqa: PLC0415
 
-    if ask.checkpoint is None and (ask.vae or ask.pins):
-        raise ValueError("--vae and --pins belong to a released checkpoint: name it by --checkpoint")
+    if ask.checkpoint is None and ask.vae:
+        raise ValueError("--vae belongs to a released checkpoint: name it by --checkpoint")
     model = locate(ask.model, revision=ask.revision, fetch=ask.fetch)
+    sources = {"model": ask.model, "revision": ask.revision or "none: a folder"}
+    pins = read_pins(ask.pins) if ask.pins else None
     if ask.checkpoint is None:
-        inflate_folder(model, ask.out, clip=ask.clip, add_temp_embed=ask.temp_embed)
+        inflate_folder(model, ask.out, clip=ask.clip, add_temp_embed=ask.temp_embed, sources=sources, pins=pins)
         print(f"{ask.out}: an untrained video pipeline; its temporal layers are the identity")
         return
     card = convert_released(
@@ -229,8 +231,8 @@ def convert(ask: Convert) -> None:
         clip=ask.clip,
         size=ask.size,
         add_temp_embed=ask.temp_embed,
-        sources={"model": ask.model, "revision": ask.revision or "none: a folder"},
-        pins=read_pins(ask.pins) if ask.pins else None,
+        sources=sources,
+        pins=pins,
     )
     left = "".join(f"; left out {each['keys']} ({reason})" for reason, each in card["left_out"].items())
     print(f"{ask.out}: loaded {', '.join(f'{n} keys of {name}' for name, n in card['keys'].items())}{left}")

@@ -150,18 +150,6 @@ def locate(name: str, *, revision: str | None = None, fetch: bool = False) -> Pa
 _DIFFUSERS = ["*.json", "*.txt", "*/*.json", "*/*.txt", "*/*.safetensors"]
 
 
-def inflate_folder(source: Path, out: Path, *, clip: int, add_temp_embed: bool) -> None:
-    """Write an untrained video pipeline around the networks of a Stable Diffusion folder (diffusers layout).
-
-    Raises:
-        ValueError: the folder is no such pipeline, or its networks are not Stable Diffusion 1's or 2's.
-    """
-    if not (source / "model_index.json").is_file():
-        raise ValueError(f"{source} is no diffusers pipeline: a folder with a model_index.json is needed")
-    image = DiffusionPipeline.from_pretrained(str(source), local_files_only=True, safety_checker=None)
-    inflated(image, clip=clip, add_temp_embed=add_temp_embed).save_pretrained(str(out))
-
-
 def inflated(image: DiffusionPipeline, *, clip: int, add_temp_embed: bool) -> VidRDPipeline:
     """A video pipeline around the networks of a Stable Diffusion pipeline; its temporal layers are the identity.
 

@@ -14,12 +14,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from diffusers import AutoencoderKL, DDIMScheduler
+from diffusers import AutoencoderKL, DDIMScheduler, DiffusionPipeline
 from safetensors.torch import load_file
 from torch import Tensor, nn
 from transformers import CLIPTextModel, CLIPTokenizerFast
 
-from vidrd.checkpoints import quiet, sha256
+from vidrd.checkpoints import inflated, quiet, sha256
 from vidrd.inflate import inflate_vae, load_spatial, renamed_vae_key, unet_settings, vae_settings
 from vidrd.models.unet import UNet3DConditionModel
 from vidrd.models.vae import AutoencoderKLTemporal
@@ -83,6 +83,40 @@ def convert_released(
     }
     pipeline = VidRDPipeline(**networks, tokenizer=tokenizer, scheduler=scheduler, clip=clip)
     return save_with_card(pipeline, out, card)
+
+
+def inflate_folder(
+    source: Path,  # Stable Diffusion folder, diffusers layout
+    out: Path,
+    *,
+    clip: int,
+    add_temp_embed: bool,
+    sources: Mapping[str, str] | None = None,  # what the card says of where the files came from
+    pins: Mapping[str, str] | None = None,  # wanted sha256 of source files, as a card's "sources" names them
+) -> dict[str, Any]:
+    """Write an untrained video pipeline around the networks of an image pipeline; returns its card.
+
+    Raises:
+        ValueError: the folder is no such pipeline, its networks are not Stable Diffusion 1's or 2's, a file has another
+            hash than pinned; or `out` exists.
+    """
+    if out.exists():
+        raise ValueError(f"{out} exists: name a new folder, or delete it")
+    if not (source / "model_index.json").is_file():
+        raise ValueError(f"{source} is no diffusers pipeline: a folder with a model_index.json is needed")
+    wanted = [source / "model_index.json"]
+    for name in ("unet", "vae", "text_encoder", "tokenizer", "scheduler"):
+        wanted += sorted(path for path in (source / name).glob("*") if path.is_file())
+    hashes = {f"model/{path.relative_to(source).as_posix()}": sha256(path) for path in wanted}
+    check_pins(hashes, pins or {})
+    with quiet():
+        image = DiffusionPipeline.from_pretrained(str(source), local_files_only=True, safety_checker=None)
+    card = {
+        "made_by": "python -m vidrd convert",
+        "sources": {"named": dict(sources or {}), "sha256": hashes},
+        "untrained": "its temporal layers are the identity",
+    }
+    return save_with_card(inflated(image, clip=clip, add_temp_embed=add_temp_embed), out, card)
 
 
 def save_with_card(pipeline: VidRDPipeline, out: Path, card: Mapping[str, Any]) -> dict[str, Any]:

@@ -35,8 +35,13 @@ def run(job: Job) -> Measured:
     compiled = bool(values["compiled"])
     names = [name for name, rung in RUNGS.items() if cannot(rung, device, compiled=compiled) is None]
     rounds = Rounds(int(values["rounds"]), float(values["seconds"]))
-    results = climb(MODELS[str(values["model"])], device, names, rounds, seed=int(values["seed"]))
-    save(job.folder / LADDER, results)
+    ladder = job.folder / LADDER  # written after every round, so that a kill loses one
+
+    def keep(found: dict[str, Result]) -> None:
+        save(ladder, found)
+
+    results = climb(MODELS[str(values["model"])], device, names, rounds, seed=int(values["seed"]), keep=keep)
+    save(ladder, results)
     return _believed(results[REFERENCE])
 
 

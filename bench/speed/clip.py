@@ -56,7 +56,7 @@ def clip_time(
     """Time clips of a model: all steps of DDIM with guidance, nothing kept or left out, then all frames decoded."""
     model, dtype = MODELS[name], DTYPES[precision]
     unet, given = model.unet(device, dtype), model.inputs(device, clips).to(dtype)
-    vae = _vae(name, device).to(dtype)
+    vae = vae_of(name, device).to(dtype)
     denoise = GuidedDenoiser(
         compile_unet(unet) if compiled else unet, given.context, given.negative, model.guidance, model.frames
     )
@@ -116,7 +116,7 @@ def _flops(work: Callable[[], Any]) -> int:
     return count(work).flops
 
 
-def _vae(name: str, device: str) -> Any:
+def vae_of(name: str, device: str) -> Any:
     """The decoder that belongs to a model: the pocket one as trained, others with drawn weights."""
     if name == "pocket":
         folder = str(ROOT / "weights" / "pocket" / "vae")

@@ -2,13 +2,17 @@
 
     python -m bench.speed.gpu --out reports/measured
 
-The most telling part comes first, and a part that no longer fits the time is left out and named. Everything lies in
-OUT/DEVICE-DATE: machine, versions and revision in about.json, the records of each suite, whole clips in clips.json, the
-kernels of a step in kernels.md. `--device cpu --model tiny` goes the same way in some minutes, to see that it works.
+The most telling part comes first; each may take what the reserves of those behind it leave, and a part that no longer
+fits the time is left out and named. Everything lies in OUT/DEVICE-DATE: machine, versions and revision in about.json,
+the records of each suite, whole clips in clips.json, ladders as they stood after their last round, steps of training
+in train.json, UCF-101's videos in ucf101.json, the kernels of a step in kernels.md. `--device cpu --model tiny` goes
+the same way in some minutes, to see that it works.
 """
 
+import gc
 import json
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -24,24 +28,31 @@ from torch.profiler import ProfilerActivity, profile
 
 from bench.measure.machine import ROOT, machine, revision, software
 from bench.record import write_atomic
+from bench.speed.cell import LADDER
 from bench.speed.clip import clip_time
 from bench.speed.models import MODELS
 from bench.speed.rungs import RUNGS, Bench
+from bench.speed.train import train_time
+from bench.speed.videos import video_rate
 from bench.tracing import kernels
+from bench.ucf101.plan import Precision
 
 WAYS = (  # (compiled, clips in one call) of whole clips, the goal's own first
     (True, 1),
     (True, 4),
     (False, 1),
 )
+STARTING = 15  # seconds of a suite before its first cell and behind its last one
+BATCHES = (1, 2, 4)  # clips of a step of training, as long as they fit the memory
+PARTS = ("clips", "speed", "train", "kernels", "ucf101", "memory", "approximations", "pocket")
 
 
 class Part(NamedTuple):
-    """A piece of the work. `reserve`: it is not begun with fewer seconds left."""
+    """A piece of the work. `reserve`: seconds that are kept for it, with fewer left it is not begun."""
 
     name: str
-    reserve: float
-    work: Callable[[float], str]  # seconds left -> what to say of it; raises if it failed
+    reserve: float | int
+    work: Callable[[float], str]  # seconds it may take -> what to say of it; raises if it failed
 
 
 def main(
@@ -52,7 +63,7 @@ def main(
     steps: int = 50,
     rounds: int = 8,
     frames: tuple[int, ...] = (16, 32, 64, 128, 256),
-    parts: tuple[str, ...] = ("speed", "clips", "kernels", "memory", "pocket"),
+    parts: tuple[str, ...] = PARTS,
 ) -> int:
     """Do the parts that fit the time; 0 if all were done, 2 if one failed, 4 if the time was up for one.
 
@@ -77,17 +88,20 @@ def main(
         raise ValueError(f"there is no part {unknown[0]!r}: there are {', '.join(every)}")
     told: dict[str, str] = {}
     failed = late = False
-    for name in parts:
+    for number, name in enumerate(parts):
         left = ends - time.monotonic()
         began = time.monotonic()
         if left < every[name].reserve:
             told[name], late = f"left out: it takes {every[name].reserve:g} s and {max(left, 0):.0f} were left", True
         else:
+            kept = sum(every[later].reserve for later in parts[number + 1 :])
+            share = max(every[name].reserve, left - kept)
             try:
-                told[name] = f"{every[name].work(left)} ({time.monotonic() - began:.0f} s)"
+                told[name] = f"{every[name].work(share)} ({time.monotonic() - began:.0f} s)"
             except Exception as error:  # the other parts are still worth having
                 line = next((text.strip() for text in str(error).splitlines() if text.strip()), "no message")
                 told[name], failed = f"failed: {type(error).__name__}: {line}", True
+        _release(device)
         print(f"{name}: {told[name]}", flush=True)
         _about(folder, told, model, device)
     print(folder)
@@ -101,9 +115,10 @@ def _parts(folder: Path, model: str, device: str, steps: int, rounds: int, frame
         return lambda left: _suite(folder, name, file, settings, left)
 
     lengths = ",".join(map(str, frames))
-    precision = "fp32" if quick else "bf16"
+    precision: Precision = "fp32" if quick else "bf16"
     on, compiled = f"device={device}", f"compiled={not quick}"
     return [
+        Part("clips", 0 if quick else 75, lambda left: _clips(folder, model, device, precision, steps, left)),
         Part(
             "speed", 0 if quick else 150,
             suite(
@@ -111,8 +126,9 @@ def _parts(folder: Path, model: str, device: str, steps: int, rounds: int, frame
                 f"seconds={5 if quick else 60}",
             ),
         ),
-        Part("clips", 0 if quick else 60, lambda left: _clips(folder, model, device, precision, steps, left)),
+        Part("train", 0 if quick else 60, lambda left: _train(folder, model, device, left)),
         Part("kernels", 0 if quick else 20, lambda left: _kernels(folder, model, device, precision)),
+        Part("ucf101", 0 if quick else 75, lambda left: _videos(folder, model, device, precision, steps, left)),
         Part(
             "memory", 0 if quick else 60,
             suite(
@@ -121,7 +137,14 @@ def _parts(folder: Path, model: str, device: str, steps: int, rounds: int, frame
             ),
         ),
         Part(
-            "pocket", 0 if quick else 60,
+            "approximations", 0 if quick else 60,
+            suite(
+                "approximations", "approximations.json", on, "approximation=fp8,bf16,exact",
+                *(("videos=4", "batch=2", "steps=2") if quick else ()),
+            ),
+        ),
+        Part(
+            "pocket", 0 if quick else 50,
             suite("speed", "speed-pocket.json", "model=pocket", on, compiled, f"rounds={rounds}", "seconds=20"),
         ),
     ]  # fmt: skip
@@ -137,7 +160,7 @@ def _suite(folder: Path, name: str, file: str, settings: Sequence[str], left: fl
     place.parent.mkdir(exist_ok=True)
     options = [word for setting in settings for word in ("--set", setting)]
     command = ["run", "--suite", name, *options, "--out", str(place), "--json", str(folder / file)]
-    budget = ["--timeout", f"{max(left, 1):.0f}", "--max-minutes", f"{left / 60:.2f}"]
+    budget = ["--timeout", f"{max(left - STARTING, 1):.0f}", "--max-minutes", f"{left / 60:.2f}"]
     path = os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))
     done = subprocess.run(
         [sys.executable, "-m", "bench", *command, *budget],
@@ -148,6 +171,8 @@ def _suite(folder: Path, name: str, file: str, settings: Sequence[str], left: fl
         timeout=left + 60,
     )
     write_atomic(folder / f"{Path(file).stem}.log", done.stdout + done.stderr)
+    for ladder in place.glob(f"cells/*/{LADDER}"):  # also of a cell whose time was up
+        shutil.copyfile(ladder, folder / f"{Path(file).stem}-{LADDER}")
     if not (folder / file).exists():
         lines = [line for line in done.stderr.splitlines() if line.strip()]
         raise RuntimeError(lines[-1] if lines else f"bench run ended with {done.returncode}")
@@ -159,19 +184,62 @@ def _suite(folder: Path, name: str, file: str, settings: Sequence[str], left: fl
 
 
 def _clips(folder: Path, model: str, device: str, precision: str, steps: int, left: float) -> str:
-    """Whole clips, the ways in their order as long as there is time."""
-    began, found = time.monotonic(), list[dict[str, Any]]()
+    """Whole clips, the ways in their order as long as there is time for one more."""
+    began, last, found = time.monotonic(), 0.0, list[dict[str, Any]]()
     for compiled, clips in WAYS:
-        if found and time.monotonic() - began > left / 3:
+        before = time.monotonic()
+        if before - began + last > left:
             break
         if device == "cpu" and compiled:
             continue  # a trial of the script need not wait for a compiler
         found.append(asdict(clip_time(model, device, precision, compiled=compiled, clips=clips, steps=steps)))
         write_atomic(folder / "clips.json", json.dumps(found, indent=1, allow_nan=False))
+        last = time.monotonic() - before
     return "; ".join(
         f"{min(each['seconds']):.3g} s a clip of {each['frames']} frames, {each['clips']} at a time"
         f"{', compiled' if each['compiled'] else ''}, {each['verdict']}, at least {each['least']:.2g}"
         for each in found
+    )
+
+
+def _train(folder: Path, model: str, device: str, left: float) -> str:
+    """Steps of training, ever larger batches as long as they fit memory and time."""
+    began, last, found = time.monotonic(), 0.0, list[dict[str, Any]]()
+    ended = ""
+    for batch in BATCHES:
+        before = time.monotonic()
+        if before - began + 2 * last > left:
+            ended = f"; no time for {batch}"
+            break
+        try:
+            found.append(asdict(train_time(model, device, batch, folder / "runs" / f"train-{batch}")))
+        except torch.OutOfMemoryError as error:
+            if not found:
+                raise
+            ended = f"; {batch} at a time do not fit: {str(error).splitlines()[0]}"
+            break
+        write_atomic(folder / "train.json", json.dumps(found, indent=1, allow_nan=False))
+        last = time.monotonic() - before
+    told = "; ".join(
+        f"{each['batch']} at a time: {each['steps_per_second']:.3g} steps/s, {each['peak_bytes'] / 2**30:.3g} GiB, "
+        f"{each['share']:.0%} of the bound"
+        for each in found
+    )
+    return told + ended
+
+
+def _videos(folder: Path, model: str, device: str, precision: Precision, steps: int, left: float) -> str:
+    """Videos of UCF-101's prompts from text to file: how many an hour."""
+    place = folder / "runs" / "ucf101"
+    found = video_rate(
+        model, device, precision, place, videos=4 if device == "cpu" else 64, batch=2 if device == "cpu" else 8,
+        compiled=device != "cpu", steps=steps, seconds=left,
+    )  # fmt: skip
+    shutil.rmtree(place, ignore_errors=True)  # noise: the weights are drawn
+    write_atomic(folder / "ucf101.json", json.dumps(asdict(found), indent=1, allow_nan=False))
+    return (
+        f"{found.videos} videos, {found.per_hour:.4g} an hour, 10,000 in {found.hours_for_10000:.3g} hours; random "
+        "weights, scoring not counted"
     )
 
 
@@ -193,6 +261,14 @@ def _kernels(folder: Path, model: str, device: str, precision: str) -> str:
     said = f"# Kernels of one guided step\n\n{model}, {precision}, {device}, not compiled, slowed by the profiler.\n"
     write_atomic(folder / "kernels.md", f"{said}\n{table}\n")
     return f"{len(table.splitlines()) - 2} rows"
+
+
+def _release(device: str) -> None:
+    """Give a GPU's memory back: the next part may be another process."""
+    if device == "cuda":
+        torch.compiler.reset()
+        gc.collect()
+        torch.cuda.empty_cache()
 
 
 def _folder(out: Path, device: str) -> Path:

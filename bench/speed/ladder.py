@@ -80,8 +80,11 @@ def climb(
     seed: int = 0,
     say: Callable[[str], None] = print,
     rungs: Mapping[str, Rung] = RUNGS,
+    keep: Callable[[dict[str, Result]], None] = lambda found: None,
 ) -> dict[str, Result]:
     """Measure the rungs of that name, the reference among them, on one model.
+
+    `keep` gets what is known after every round, between the times that are taken.
 
     Raises:
         ValueError: the reference is not among them, or a rung stands after one that is not.
@@ -107,11 +110,16 @@ def climb(
                 results[name] = failure(error)
                 if name == REFERENCE:
                     raise
-        rates = _take_turns(ready, results, device, rounds, seed, say)
-    for name, runner in ready.items():
-        if results[name].status == "ok":
-            results[name] = _told(name, runner, ready, results, rates, device)
-    return results
+
+        def told(rates: Mapping[str, float]) -> dict[str, Result]:
+            found = dict(results)
+            for name, runner in ready.items():
+                if found[name].status == "ok":
+                    found[name] = _told(name, runner, ready, found, rates, device)
+            return found
+
+        rates = _take_turns(ready, results, device, rounds, seed, say, lambda rates: keep(told(rates)))
+    return told(rates)
 
 
 def failure(error: Exception) -> Result:
@@ -190,8 +198,13 @@ def _take_turns(
     rounds: Rounds,
     seed: int,
     say: Callable[[str], None],
+    after: Callable[[Mapping[str, float]], None],
 ) -> dict[str, float]:
-    """Time everything once a round; return the fastest matrix product of each precision, FLOP a second."""
+    """Time everything once a round and call `after` with the rates so far.
+
+    Returns:
+        The fastest matrix product of each precision, FLOP a second.
+    """
     precisions = list(dict.fromkeys(runner.rung.precision for runner in ready.values()))
     rates = {precision: Product(device, precision) for precision in precisions}
     draw, began, graphs = random.Random(seed), perf_counter(), _graphs()
@@ -210,6 +223,7 @@ def _take_turns(
                     runner.seconds.append(seconds / runner.rung.clips)
                 except Exception as error:  # as above
                     results[name] = failure(error)
+        after({precision: product.rate for precision, product in rates.items()})
     for name, runner in ready.items():
         if runner.rung.compiled and _graphs() != graphs:
             results[name] = Result("invalid", "torch.compile compiled again while the rungs were timed")

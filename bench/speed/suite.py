@@ -103,6 +103,7 @@ SPEED_SUITE = Suite(
     reference=reference,
     skip=skip,
     cost=cost,
+    timeout=1800,  # of the cell that measures a whole ladder, compiling included
 )
 
 

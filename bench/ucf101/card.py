@@ -23,7 +23,7 @@ def write_card(
     *,
     archive: Mapping[str, object],
     apart: Sequence[str],  # why these numbers may not stand beside published ones; () if they may
-    world: str,  # "" or what the numbers are called instead: "stand-in", "partial"
+    world: str,  # "" or what the numbers are called instead: "stand-in", "partial", "unofficial", "unverified"
     made: Mapping[str, Mapping[str, object]],  # method -> options, fe, devices, hash of the lines, seconds
     seconds: Mapping[str, float],  # of the stages of this command
     estimate: Mapping[str, object] | None,

@@ -5,7 +5,9 @@ import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
+
+import tyro
 
 STANDIN = {"size": 16, "steps": 4, "fvd": ("styleganv",), "inception": ("styleganv",)}  # unless asked otherwise
 SAMPLERS = {False: ("vidrd",), True: ("vidrd", "independent")}  # with stand-ins or not, unless asked otherwise
@@ -34,8 +36,9 @@ def ucf101(
     inception: tuple[str, ...] | None = None,
     allow_small: bool = False,
     allow_partial: bool = False,
-    device: str = "cpu",
+    device: str = "auto",
     precision: Literal["fp32", "fp16", "bf16"] = "fp32",
+    compile_: Annotated[bool, tyro.conf.arg(name="compile")] = False,
     batch: int = 8,
     workers: int | None = None,
     threads: int = 1,
@@ -71,8 +74,9 @@ def ucf101(
         inception: Rows of metrics.protocols.IS to score by.
         allow_small: Score sets that are too small for the score to mean much; the table says so.
         allow_partial: Take an archive of which only some videos are there; the table says so.
-        device: cpu, cuda (workers share all GPUs) or cuda:1.
+        device: cpu, cuda (workers share all GPUs) or cuda:1; auto: cuda where there is one.
         precision: Of the pipeline; the scoring networks always run in float32.
+        compile_: The U-Net through torch.compile: faster after a slow first batch; part of the plan, like batch.
         batch: Videos that go through a network together; part of the plan, as it may change last bits.
         workers: Processes, or with --ray actors at most (1 if not given; for stand-ins a core each).
         threads: Of each worker on a CPU; may change last bits.
@@ -102,8 +106,9 @@ def ucf101(
         raise ValueError("give --model FOLDER to make videos, or --videos FOLDER to score those of another model")
     described, clip = _model(model) if model is not None else ({"folder": None, "sha256": None}, 16)
     plan = make_plan(
-        protocol, asked, model=described, clip=clip, precision=precision, batch=batch, per_class=per_class, limit=limit
-    )
+        protocol, asked, model=described, clip=clip, precision=precision, batch=batch, compiled=compile_,
+        per_class=per_class, limit=limit,
+    )  # fmt: skip
     run = Run(
         plan=plan,
         crew=Crew(workers or 1, _devices(device), threads, ray),
@@ -165,9 +170,13 @@ def _cache(given: Path | None, out: Path, *, standin: bool) -> Path:
 
 
 def _devices(device: str) -> tuple[str, ...]:
+    import torch  # noqa: PLC0415
+
+    from bench.measure.device import named_device  # noqa: PLC0415
+
+    device = str(named_device(device))
     if device != "cuda":
         return (device,)
-    import torch  # noqa: PLC0415
 
     if not torch.cuda.is_available():
         raise ValueError("--device cuda: there is no CUDA device here; take cpu")

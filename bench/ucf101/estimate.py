@@ -2,11 +2,12 @@
 
 import time
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from statistics import mean
 from tempfile import TemporaryDirectory
+from typing import Any
 
 from tabulate import tabulate
 
@@ -44,6 +45,13 @@ def generation(made: Generation, crew: Crew, say: Callable[[str], None], scratch
     size = mean(int(line["bytes"]) for line in lines) * items
     stage = replace(stage, bytes=round(size), fe=made.plan.fe(made.method) * items)
     return stage, [source for source in made_sources(trial, tried) if source.sha256]
+
+
+def listing(name: str, jobs: Mapping[Any, Embedding], seconds: float) -> Stage:
+    """The reading of all real films for their lengths, which took so many seconds; 0 where the list is kept already."""
+    clips = max((len(job.sources) for job in jobs.values()), default=0)
+    to_do = clips if seconds else 0
+    return Stage(name, clips, to_do, 0.0, seconds, seconds, 0)
 
 
 def features(name: str, job: Embedding, crew: Crew, say: Callable[[str], None], scratch: Path) -> Stage:

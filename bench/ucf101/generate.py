@@ -42,7 +42,10 @@ class Generation:
 
     def open(self, device: str) -> Callable[[int], None]:
         """Load the pipeline."""
-        pipe = load_pipeline(self.model, dtype=DTYPES[self.plan.precision], device=device)
+        return self.using(load_pipeline(self.model, dtype=DTYPES[self.plan.precision], device=device), device)
+
+    def using(self, pipe: VidRDPipeline, device: str) -> Callable[[int], None]:
+        """What makes one block with a pipeline that is loaded."""
         return lambda block: self._make(pipe, device, block)
 
     def is_done(self, block: int) -> bool:
@@ -139,7 +142,8 @@ def sample(pipe: VidRDPipeline, plan: Plan, method: str, items: tuple[Item, ...]
     """
     settings, dtype = plan.settings, DTYPES[plan.precision]
     size = settings.size
-    denoise = Counted(pipe.denoiser([item.prompt for item in items], guidance=settings.guidance), len(items))
+    prompts = [item.prompt for item in items]
+    denoise = Counted(pipe.denoiser(prompts, guidance=settings.guidance, compile=plan.compiled), len(items))
     shape = pipe.latent_shape_of(size, size)
     request = Request(settings.frames, pipe.config.clip, shape, tuple(item.seed for item in items))
     result = METHODS[method].sample(

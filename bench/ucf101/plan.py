@@ -55,6 +55,7 @@ class Plan:
     clip: int  # frames of one network call
     precision: Precision
     batch: int  # items that go through the networks together: always the same ones
+    compiled: bool = False  # the U-Net through torch.compile, which may change last bits
 
     @property
     def blocks(self) -> int:
@@ -73,6 +74,7 @@ class Plan:
             "method": method,
             "options": str(self.options(method)),
             **{name: getattr(self, name) for name in ("clip", "precision", "batch")},
+            **({"compiled": True} if self.compiled else {}),
             **{name: getattr(self.settings, name) for name in ("frames", "size", "steps", "guidance", "fps")},
         }
         return hashlib.sha256(canonical(told).encode()).hexdigest()
@@ -124,6 +126,7 @@ def make_plan(
     clip: int,
     precision: Precision,
     batch: int,
+    compiled: bool = False,
     per_class: int | None = None,  # so many videos of each class, instead of the protocol's allocation
     limit: int | None = None,  # only the first so many items
 ) -> Plan:
@@ -157,6 +160,7 @@ def make_plan(
         clip=clip,
         precision=precision,
         batch=batch,
+        compiled=compiled,
     )
 
 
@@ -214,6 +218,7 @@ def told(plan: Plan) -> dict[str, object]:
         "clip": plan.clip,
         "precision": plan.precision,
         "batch": plan.batch,
+        "compiled": plan.compiled,
     }
 
 

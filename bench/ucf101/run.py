@@ -27,9 +27,11 @@ from bench.ucf101.score import (
     judges,
     made_sources,
     real_file,
+    real_list,
     real_sources,
     score,
     standing,
+    world_of,
 )
 from metrics.features import FeatureNetwork
 from metrics.progress import Progress, Teller
@@ -38,6 +40,7 @@ from metrics.sets import Side
 from vidrd.checkpoints import sha256
 
 ESTIMATE = "estimate.json"
+LISTING = "list of real clips"
 MAKING = ("frames", "size", "steps", "guidance", "overlap", "fps", "seed")  # settings that videos depend on
 
 
@@ -67,7 +70,8 @@ class Run:
             self.begin(each)
             self.work(f"videos of {each.method}", each, each.plan.blocks, each.plan.batch, shard)
             clock.lap(f"videos of {each.method}")
-        real = self.real_jobs(networks)
+        real = self.real_jobs(networks, self.cache)
+        clock.lap(LISTING)
         for judge, job in real.items():
             self.work(f"real, {judge.name}", job, job.blocks, judge.batch, shard)
             clock.lap(f"real, {judge.name}")
@@ -110,7 +114,11 @@ class Run:
             for each in self.generations():
                 stage, trials[each.method] = estimate.generation(each, self.crew, say, scratch)
                 stages.append(stage)
-            for judge, job in self.real_jobs(networks).items():
+            kept = (self.cache / real_list(self.archive, self.plan.settings)).is_file()
+            began = time.perf_counter()
+            real = self.real_jobs(networks, self.cache if kept else scratch)
+            stages.append(estimate.listing(LISTING, real, 0.0 if kept else time.perf_counter() - began))
+            for judge, job in real.items():
                 stages.append(estimate.features(f"real, {judge.name}", job, self.crew, say, scratch))
             for name, sources in (trials or {self.name(): None}).items():
                 for judge, network in networks.items():
@@ -173,9 +181,9 @@ class Run:
         wanted = len(self.plan.items)
         return given_sources(self.videos, self.plan.settings, wanted, allow_small=self.allow_small)
 
-    def real_jobs(self, networks: Mapping[Judge, FeatureNetwork]) -> dict[Judge, Embedding]:
-        """The real side's jobs; the Inception Score has none."""
-        sources = real_sources(self.archive, self.plan.settings)
+    def real_jobs(self, networks: Mapping[Judge, FeatureNetwork], kept: Path) -> dict[Judge, Embedding]:
+        """The real side's jobs, of clips whose list is kept in a folder; the Inception Score has none."""
+        sources = real_sources(self.archive, self.plan.settings, kept)
         found = {}
         for judge, network in networks.items():
             if judge.metric == "fvd":
@@ -249,7 +257,7 @@ class Run:
             results,
             archive=self.archive.manifest(),
             apart=apart,
-            world=self.world or ("partial" if apart else ""),
+            world=world_of(self.archive, least, self.plan.wanted, apart, self.world),
             made=about,
             seconds=seconds,
             estimate=json.loads(before.read_text()) if before.is_file() else None,

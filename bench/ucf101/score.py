@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 
+from bench.record import canonical
 from bench.ucf101.archive import Archive
 from bench.ucf101.blocks import Crew
 from bench.ucf101.classes import CLASSES
@@ -11,10 +12,10 @@ from bench.ucf101.features import Embedding, Judge, Source, recipe
 from bench.ucf101.generate import VIDEOS, Generation
 from bench.ucf101.plan import key_of
 from bench.ucf101.protocols import Protocol
-from metrics.clips import Clip, Sampled, hash_clips, sample_clips
+from metrics.clips import Clip, Sampled, hash_clips, read_clips, sample_clips, write_clips
 from metrics.features import FeatureNetwork
 from metrics.protocols import Sampling
-from metrics.read import Video, list_videos
+from metrics.read import DECODER, Video, list_videos
 from metrics.result import Result
 from metrics.scoring import score_fvd, score_is
 from metrics.sets import Recipe, Setting, Side, load_side, recipe_manifest, save_side
@@ -27,19 +28,44 @@ def judges(settings: Protocol, weights: Path | None, batch: int) -> list[Judge]:
     ]
 
 
-def real_sources(archive: Archive, settings: Protocol) -> tuple[Source, ...]:
+def real_sources(archive: Archive, settings: Protocol, kept: Path) -> tuple[Source, ...]:
     """The real clips, drawn by the protocol's rule; every video's draw is keyed by the seed and its name.
+
+    To know how long the films are takes reading all of them, so the list stays in the folder `kept` (`real_list`).
 
     Raises:
         ValueError: films that cannot be read, or none.
     """
     films = archive.films(settings.split, settings.half)
-    sampled = _sampled(films, settings.real, settings)
-    if not sampled.clips:
-        raise ValueError(f"{archive.root} has no videos of split {settings.split}, {settings.half}, to compare with")
-    sizes = {video.path: video.size for video in archive.videos}
     paths = {film.name: film.path for film in films}
-    return tuple(Source(clip, paths[clip.video], None, sizes[clip.video]) for clip in sampled.clips)
+    path = kept / real_list(archive, settings)
+    clips = _listed(path, paths)
+    if not clips:
+        clips = _sampled(films, settings.real, settings).clips
+        if not clips:
+            raise ValueError(
+                f"{archive.root} has no videos of split {settings.split}, {settings.half}, to compare with"
+            )
+        kept.mkdir(parents=True, exist_ok=True)
+        write_clips(path, clips)
+    sizes = {video.path: video.size for video in archive.videos}
+    return tuple(Source(clip, paths[clip.video], None, sizes[clip.video]) for clip in clips)
+
+
+def real_list(archive: Archive, settings: Protocol) -> str:
+    """Name of the file that keeps the real clips: a hash of all that they depend on, names and sizes of films too."""
+    drawn = {name: getattr(settings, name) for name in ("split", "half", "frames", "stride", "seed")}
+    rule = {**drawn, "rule": asdict(settings.real), "archive": archive.manifest(), "decoder": DECODER}
+    return f"clips-{key_of('clips', canonical(rule)).hex()[:16]}.jsonl"
+
+
+def _listed(path: Path, films: Mapping[str, Path]) -> list[Clip]:
+    """The clips that a file keeps; [] if there is none that can be used: it is only a cache."""
+    try:
+        clips = read_clips(path)
+    except ValueError:
+        return []
+    return clips if all(clip.video in films for clip in clips) else []
 
 
 def made_sources(made: Generation, blocks: Sequence[int] | None = None) -> tuple[Source, ...]:
@@ -187,3 +213,12 @@ def standing(
     if videos < wanted:
         found.append(f"{videos} videos where the protocol takes {wanted}")
     return found
+
+
+def world_of(archive: Archive, videos: int, wanted: int, apart: Sequence[str], world: str) -> str:
+    """What numbers are called that `standing` keeps apart, "" for others: by the gravest of its reasons."""
+    if world or not apart:
+        return world
+    if not archive.official or len(archive.class_names) != CLASSES:
+        return "unofficial"
+    return "partial" if not archive.whole or videos < wanted else "unverified"

@@ -136,6 +136,18 @@ def test_parts_of_every_length_end_as_the_whole_file(server, tmp_path, path, par
     assert download(server.url + path, target).read_bytes() == CONTENT
 
 
+@pytest.mark.parametrize("revision", [None, "main", "1234567", "g" * 40])
+def test_a_repository_is_fetched_at_a_commit_only(server, tmp_path, revision):
+    one = needed(server, f"/{weights_needed.REVISION}/x", "/file", sha256=SHA256)
+    with pytest.raises(ValueError, match=r"from one commit.*40 digits by --sd-revision"):
+        fetch(one, tmp_path, revision)
+    assert not server.asked
+    assert fetch(one, tmp_path, "0a" * 20).state == "verified"
+    assert server.asked[0][0] == f"/{'0a' * 20}/x"
+    moving = [each.file for each in NEEDED for url in each.urls if "huggingface" in url and "/resolve/main/" in url]
+    assert not moving
+
+
 def test_the_next_address_is_tried(server, tmp_path):
     one = needed(server, "/gone", "/page", "/file", sha256=SHA256)
     assert fetch(one, tmp_path).state == "verified"

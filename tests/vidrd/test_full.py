@@ -18,6 +18,7 @@ from PIL import Image
 from tests.vidrd.data.clips import scenes
 from vidrd.checkpoints import load_pipeline, quiet
 from vidrd.data.adapters import Where
+from vidrd.data.draws import Sample
 from vidrd.data.latents import LatentSet, cache_latents
 from vidrd.data.prepare import prepare
 from vidrd.data.scenes import Cutting
@@ -28,7 +29,9 @@ from vidrd.models.unet import UNet3DConditionModel, is_temporal
 from vidrd.models.vae import AutoencoderKLTemporal
 from vidrd.pipeline import VidRDPipeline
 from vidrd.text import small_text_encoder, word_tokenizer
-from vidrd.training.full import load_vgg, train_on_data, training_schedule
+from vidrd.training.full import _caption, load_vgg, train_on_data, training_schedule
+from vidrd.training.log import RunLog
+from vidrd.training.loop import Recipe, fit
 from vidrd.training.losses import DecoderLoss, Discriminator, snr_weights
 from vidrd.training.settings import Settings
 from vidrd.training.stages import learns_from_video
@@ -185,6 +188,59 @@ def test_a_resumed_run_is_the_whole_one_bit_for_bit(given, tmp_path, monkeypatch
     assert all(torch.equal(whole[key], again[key]) for key in whole)
     logs = [(tmp_path / name / "log.jsonl").read_text().splitlines() for name in ("whole", "cut")]
     assert [json.loads(line)["step"] for line in logs[1]] == [json.loads(line)["step"] for line in logs[0]]
+
+
+def test_a_torn_last_line_of_the_log_is_no_obstacle(tmp_path):
+    lines = [json.dumps({"step": step, "loss": 1.0}) + "\n" for step in (20, 40, 60)]
+    (tmp_path / "log.jsonl").write_text("".join(lines)[:-9])
+    RunLog(tmp_path, 100, 60, writes=True, tensorboard=False)
+    assert (tmp_path / "log.jsonl").read_text() == "".join(lines[:2])
+    RunLog(tmp_path, 100, 20, writes=True, tensorboard=False)
+    assert (tmp_path / "log.jsonl").read_text() == lines[0]
+
+
+def test_the_result_is_the_average_of_the_steps_weights(tmp_path):
+    """The decay grows to what was asked, as (1 + n) / (10 + n), so that the first weights are soon forgotten."""
+    layer, seen = torch.nn.Linear(3, 1, bias=False), []
+
+    def loss(step, generator):
+        seen.append(layer.weight.detach().clone())
+        return (layer(torch.randn(5, 3, generator=generator)) - 1).square().mean(), {}
+
+    fit({"layer": layer}, loss, Recipe(6, 5, 0.1, 0, ema=0.3, precision="no", save_every=6), tmp_path)
+    last = torch.load(tmp_path / "state.pt", weights_only=True)["parameters"]["layer.weight"]
+    average = seen[1]
+    for number, weights in enumerate([*seen[2:], last], 1):
+        decay = min(0.3, (1 + number) / (10 + number))
+        average = decay * average + (1 - decay) * weights
+    assert torch.allclose(layer.weight, average, atol=1e-7)
+    assert not torch.allclose(layer.weight, last, atol=1e-4)
+
+
+def test_without_averages_the_last_weights_are_the_result(tmp_path):
+    layer = torch.nn.Linear(3, 1, bias=False)
+
+    def loss(step, generator):
+        return (layer(torch.randn(5, 3, generator=generator)) - 1).square().mean(), {}
+
+    for steps in (2, 4):
+        recipe = Recipe(steps, 5, 0.1, 0, ema=0, precision="no", save_every=2)
+        fit({"layer": layer}, loss, recipe, tmp_path / str(steps))
+        state = torch.load(tmp_path / str(steps) / "state.pt", weights_only=True)
+        assert not state["ema"]["shadow_params"]
+        assert torch.equal(layer.weight, state["parameters"]["layer.weight"])
+
+
+def test_captions_are_left_out_in_their_share_and_always_the_same_ones(given):
+    some = [Sample(number, torch.zeros(1, 1, 1, 1), "a dog") for number in range(4000)]
+    share = settings(given, caption_drop=0.2)
+    said = [_caption(sample, share, "video") for sample in some]
+    assert set(said) == {"", "a dog"}
+    assert said.count("") / len(said) == pytest.approx(0.2, abs=4 * (0.2 * 0.8 / len(said)) ** 0.5)
+    assert said == [_caption(sample, share, "video") for sample in some]
+    assert said != [_caption(sample, share, "image") for sample in some]
+    for drop, wanted in ((0.0, "a dog"), (1.0, "")):
+        assert {_caption(sample, settings(given, caption_drop=drop), "video") for sample in some[:200]} == {wanted}
 
 
 def test_another_configuration_in_the_same_folder_is_refused(given, trained):

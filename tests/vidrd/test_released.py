@@ -9,6 +9,7 @@ import pytest
 import torch
 from diffusers import AutoencoderKL
 from safetensors.torch import save_file
+from transformers import CLIPTextConfig, CLIPTextModel
 
 from bench.ucf101.standin import SD_FOLDER, make_released
 from vidrd.__main__ import Convert, convert
@@ -16,7 +17,7 @@ from vidrd.checkpoints import load_pipeline, locate, quiet, sha256
 from vidrd.inflate import unet_settings, vae_settings
 from vidrd.models.unet import UNet3DConditionModel
 from vidrd.models.vae import AutoencoderKLTemporal
-from vidrd.released import convert_released, load_exactly, read_state, split_keys
+from vidrd.released import _bare, convert_released, load_exactly, read_state, split_keys
 
 FULL = Path(__file__).parents[3] / "shared" / "golden" / "vidrd" / "full_size_keys.json"
 
@@ -187,12 +188,62 @@ def test_a_repository_needs_a_revision_and_is_never_fetched_unasked(tmp_path, mo
         locate("someone/stable-diffusion-2-1-base-that-is-nowhere", revision="abc")
 
 
+def test_an_inflated_folder_says_what_it_was_made_of(files, tmp_path, monkeypatch):
+    root, _ = files
+    bare = {"checkpoint": None, "vae": None}
+    run(root, tmp_path / "out", **bare)
+    card = json.loads((tmp_path / "out" / "card.json").read_text())
+    assert card["sources"]["named"] == {"model": str(root / SD_FOLDER), "revision": "none: a folder"}
+    wanted = {f"model/{name}": sha256(root / SD_FOLDER / name) for name in ("model_index.json", "unet/config.json")}
+    assert wanted.items() <= card["sources"]["sha256"].items()
+    assert any("unet" in name and name.endswith(".safetensors") for name in card["sources"]["sha256"])
+    assert load_pipeline(tmp_path / "out").config.clip == 8  # every file has the hash that the card names
+    run(root, tmp_path / "again", pins=tmp_path / "out" / "card.json", **bare)
+    (tmp_path / "pins.json").write_text(json.dumps({"model/unet/config.json": "0" * 64}))
+    with pytest.raises(ValueError, match=r"model/unet/config\.json must have sha256 000"):
+        run(root, tmp_path / "third", pins=tmp_path / "pins.json", **bare)
+    with pytest.raises(ValueError, match="exists: name a new folder"):
+        run(root, tmp_path / "out", **bare)
+
+    def fail(*args, **options):
+        raise OSError("disk full")
+
+    monkeypatch.setattr("vidrd.pipeline.VidRDPipeline.save_pretrained", fail)
+    with pytest.raises(OSError, match="disk full"):
+        run(root, tmp_path / "third", **bare)
+    assert not (tmp_path / "third").exists()
+
+
+@pytest.mark.parametrize("prefix", ["text_encoder.", "text_encoder.text_model."])
+def test_the_full_size_text_encoder_takes_its_keys(prefix):
+    """Stable Diffusion 2.1's, on the meta device: keys with and without the prefix of older transformers."""
+    config = CLIPTextConfig(
+        vocab_size=49408, hidden_size=1024, intermediate_size=4096, num_hidden_layers=23, num_attention_heads=16,
+        max_position_embeddings=77, hidden_act="gelu", projection_dim=512,
+    )  # fmt: skip
+    with torch.device("meta"):
+        encoder = CLIPTextModel(config)
+    assert sum(p.numel() for p in encoder.parameters()) == 340_387_840
+    bare = {key.removeprefix("text_model."): value for key, value in encoder.state_dict().items()}
+    assert len(bare) == 2 + 23 * 16 + 2
+    state = {f"{prefix}{key}": value for key, value in bare.items()}
+    state[f"{prefix}embeddings.position_ids"] = torch.zeros(1, 77, device="meta")
+    parts, left_out = split_keys(state, keep_vae=False)
+    assert [each["keys"] for each in left_out.values()] == [1]
+    load_exactly("text encoder", encoder, _bare(parts["text_encoder"], encoder))
+    gone = dict(parts["text_encoder"])
+    name = next(key for key in gone if "layers.22." in key)
+    del gone[name]
+    with pytest.raises(ValueError, match=r"text encoder lacks .*layers\.22\."):
+        load_exactly("text encoder", encoder, _bare(gone, encoder))
+
+
 def test_what_exists_is_not_overwritten(files, tmp_path):
     root, _ = files
     (tmp_path / "out").mkdir()
     with pytest.raises(ValueError, match=r"exists: name a new folder"):
         run(root, tmp_path / "out")
-    with pytest.raises(ValueError, match="belong to a released checkpoint"):
+    with pytest.raises(ValueError, match="belongs to a released checkpoint"):
         convert(Convert(model=str(root / SD_FOLDER), out=tmp_path / "o", vae=root / "vae_finetuned"))
     shutil.rmtree(tmp_path / "out")
     with pytest.raises(ValueError, match="lacks text_encoder/"):

@@ -9,15 +9,16 @@ import csv
 import json
 import re
 import tarfile
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from vidrd.data.record import Media, Record, slug
+from vidrd.data.record import Drop, Media, Record, slug
 
 VIDEOS = (".mp4", ".avi", ".mkv", ".webm", ".mov", ".gif", ".m4v", ".mpg", ".mpeg")
 IMAGES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")
+MEMBER = re.compile(r"((?:.*/|)[^.]+)[.]([^/]*)")  # key and ending of a file in a tar, as webdataset has them
 
 
 @dataclass(frozen=True)
@@ -26,95 +27,117 @@ class Where:
 
     root: Path  # folder of the media
     annotations: Path | None = None  # the set's own list; None: the usual place under root, or none needed
-    split: str = ""  # "" means all
+    split: str = ""  # "" means all; "val" is also "validate" and "validation"
 
-    def listed(self, *usual: str) -> Path:
-        """The annotation file.
+    def lists(self, usual: Mapping[str, Sequence[str]]) -> list[tuple[str, Path]]:
+        """Annotation files, each with its split: the named one, or of every wanted split the first that is there.
+
+        `usual`: names below the root by split; those under "" are of all.
 
         Raises:
-            ValueError: there is none.
+            ValueError: there is none, or no such split.
         """
-        for path in [self.annotations] if self.annotations else [self.root / name for name in usual]:
-            if path and path.exists():
-                return path
-        wanted = self.annotations or f"{' or '.join(usual)} in {self.root}"
-        raise ValueError(f"the annotation file is missing: {wanted}; name it by --annotations")
+        if self.annotations:
+            found = [(self.split, self.annotations)] if self.annotations.exists() else []
+            wanted = str(self.annotations)
+        else:
+            parts = [part for part in usual if self.takes(part)]
+            if not parts:
+                raise ValueError(f"the set's splits are {', '.join(filter(None, usual))}: got {self.split}")
+            there = {part: [p for name in usual[part] if (p := self.root / name).exists()] for part in parts}
+            found = [(part, paths[0]) for part, paths in there.items() if paths]
+            wanted = f"{' or '.join(name for part in parts for name in usual[part])} in {self.root}"
+        if not found:
+            raise ValueError(f"the annotation file is missing: {wanted}; name it by --annotations")
+        return found
+
+    def takes(self, split: str) -> bool:
+        """Whether rows of that split are wanted; those of none are."""
+        return not self.split or not split or self.split.startswith(split) or split.startswith(self.split)
 
 
 def kinetics(where: Where) -> Iterator[Record]:
     """Kinetics: CSV `label,youtube_id,time_start,time_end,split`; files `<id>_<start:06d>_<end:06d>.mp4` or `<id>.mp4`,
-    at the root, in a folder of the split, of the label, or of both."""
+    at the root, in a folder of the split, of the label, or of both. Of `<id>.mp4` only the labelled seconds count."""
     found = _index(where.root, VIDEOS)
-    with where.listed("kinetics700.csv", "train.csv", "annotations/train.csv").open(newline="") as file:
-        for row in csv.DictReader(file):
-            _need(row, "label", "youtube_id", "time_start", "time_end")
-            split = row.get("split") or where.split
-            if where.split and split != where.split:
-                continue
-            begin, end = (round(float(row[name])) for name in ("time_start", "time_end"))
-            stem = f"{row['youtube_id']}_{begin:06d}_{end:06d}"
-            path = found.get(stem) or found.get(row["youtube_id"]) or where.root / f"{stem}.mp4"
-            yield _record("kinetics", stem, path, licence="annotations CC BY 4.0; videos: YouTube's terms, research",
-                          labels=(row["label"],), split=split)  # fmt: skip
+    usual = {part: (f"{part}.csv", f"annotations/{part}.csv") for part in ("train", "val", "test")}
+    whole = {"": ("kinetics700.csv",)} if (where.root / "kinetics700.csv").exists() else usual
+    for part, listed in where.lists(whole):
+        with listed.open(newline="") as file:
+            for row in csv.DictReader(file):
+                _need(row, "label", "youtube_id", "time_start", "time_end")
+                split = row.get("split") or part
+                if not where.takes(split):
+                    continue
+                times = float(row["time_start"]), float(row["time_end"])
+                stem = f"{row['youtube_id']}_{round(times[0]):06d}_{round(times[1]):06d}"
+                path = found.get(stem) or found.get(row["youtube_id"]) or where.root / f"{stem}.mp4"
+                yield _record("kinetics", stem, path, labels=(row["label"],), split=split,
+                              licence="annotations CC BY 4.0; videos: YouTube's terms, research",
+                              seconds=times if path.stem == row["youtube_id"] else None)  # fmt: skip
 
 
 def moments(where: Where) -> Iterator[Record]:
     """Moments in Time: `trainingSet.csv` or `validationSet.csv` without header, first column `label/file.mp4`, under
     root, `training/` or `validation/`."""
-    names = {"train": ("trainingSet.csv",), "val": ("validationSet.csv",)}.get(where.split) or (
-        "trainingSet.csv",
-        "validationSet.csv",
-    )
-    listed = where.listed(*names)
-    part = "validation" if "valid" in listed.name.lower() else "training"
-    with listed.open(newline="") as file:
-        for row in csv.reader(file):
-            if not row:
-                continue
-            name = row[0]
-            path = next((p for p in (where.root / part / name, where.root / name) if p.is_file()), where.root / name)
-            yield _record("moments", name, path, licence="non-commercial research, by the set's form",
-                          labels=(name.split("/")[0].replace("+", " "),), split=part)  # fmt: skip
+    for _, listed in where.lists({"train": ("trainingSet.csv",), "val": ("validationSet.csv",)}):
+        part = "validation" if "valid" in listed.name.lower() else "training"
+        with listed.open(newline="") as file:
+            for name in (row[0] for row in csv.reader(file) if row):
+                options = (where.root / part / name, where.root / name)
+                path = next((path for path in options if path.is_file()), where.root / name)
+                yield _record("moments", name, path, licence="non-commercial research, by the set's form",
+                              labels=(name.split("/")[0].replace("+", " "),), split=part)  # fmt: skip
 
 
 def videolt(where: Where) -> Iterator[Record]:
     """VideoLT: `train.lst`, `validate.lst` or `test.lst`, lines `<youtube id> <label>[,<label>...]`, numbers looked up
     in `count-labels-*.csv` or `labels.txt` if there; long, untrimmed videos `<id>.mp4`."""
     found = _index(where.root, VIDEOS)
-    listed = where.listed(*([f"{where.split}.lst"] if where.split else ["train.lst", "validate.lst", "test.lst"]))
-    names = _names_of(listed.parent)
-    for line in listed.read_text().splitlines():
-        words = re.split(r"[\s\t]+", line.strip(), maxsplit=1)
-        if len(words) < 2:
-            continue
-        labels = tuple(names.get(label.strip(), label.strip()) for label in words[1].split(","))
-        path = found.get(words[0]) or where.root / f"{words[0]}.mp4"
-        yield _record("videolt", words[0], path, licence="non-commercial research, by e-mail", labels=labels,
-                      split=listed.stem)  # fmt: skip
+    usual = {"train": ("train.lst",), "val": ("validate.lst", "val.lst"), "test": ("test.lst",)}
+    for _, listed in where.lists(usual):
+        names = _names_of(listed.parent)
+        for line in listed.read_text().splitlines():
+            words = line.split(maxsplit=1)
+            if len(words) < 2:
+                continue
+            labels = tuple(names.get(label.strip(), label.strip()) for label in words[1].split(","))
+            path = found.get(words[0]) or where.root / f"{words[0]}.mp4"
+            yield _record("videolt", words[0], path, licence="non-commercial research, by e-mail", labels=labels,
+                          split=listed.stem)  # fmt: skip
 
 
 def webvid(where: Where) -> Iterator[Record]:
     """WebVid: CSV `videoid,contentUrl,duration,page_dir,name`, name is the caption; files `<page_dir>/<videoid>.mp4`,
     in `videos/` or at the root. The set was withdrawn: only for those who hold a copy by right."""
     found = _index(where.root, VIDEOS)
-    with where.listed("results_2M_train.csv", "results_10M_train.csv", "train.csv").open(newline="") as file:
-        for row in csv.DictReader(file):
-            _need(row, "videoid", "name")
-            page = row.get("page_dir") or ""
-            options = [where.root / "videos" / page, where.root / page]
-            path = next((p / f"{row['videoid']}.mp4" for p in options if (p / f"{row['videoid']}.mp4").is_file()), None)
-            path = path or found.get(row["videoid"]) or options[0] / f"{row['videoid']}.mp4"
-            yield _record("webvid", row["videoid"], path, licence="withdrawn by its makers; Shutterstock's footage",
-                          captions=(row["name"],), split=where.split)  # fmt: skip
+    parts = ("train", "val")
+    usual = {part: (f"results_2M_{part}.csv", f"results_10M_{part}.csv", f"{part}.csv") for part in parts}
+    for split, listed in where.lists(usual):
+        with listed.open(newline="") as file:
+            for row in csv.DictReader(file):
+                _need(row, "videoid", "name")
+                name, page = f"{row['videoid']}.mp4", row.get("page_dir") or ""
+                options = [where.root / "videos" / page / name, where.root / page / name]
+                path = next((path for path in options if path.is_file()), None)
+                yield _record("webvid", row["videoid"], path or found.get(row["videoid"]) or options[0],
+                              licence="withdrawn by its makers; Shutterstock's footage", captions=(row["name"],),
+                              split=split)  # fmt: skip
 
 
 def tgif(where: Where) -> Iterator[Record]:
-    """TGIF: TSV `url<TAB>sentence`, several lines a GIF; files named as the url ends, `.gif` or `.mp4`."""
+    """TGIF: TSV `url<TAB>sentence`, several lines a GIF; files named as the url ends, `.gif` or `.mp4`. A split is the
+    urls of `splits/<split>.txt` beside the TSV."""
     found = _index(where.root, VIDEOS)
     said: dict[str, list[str]] = {}
-    for line in where.listed("tgif-v1.0.tsv", "data/tgif-v1.0.tsv").read_text().splitlines():
+    ((_, listed),) = where.lists({"": ("tgif-v1.0.tsv", "data/tgif-v1.0.tsv")})
+    urls = listed.parent / "splits" / f"{where.split}.txt"
+    if where.split and not urls.is_file():
+        raise ValueError(f"split {where.split} needs its list of urls, {urls}: it is missing")
+    chosen = {Path(url).stem for url in urls.read_text().split()} if where.split else None
+    for line in listed.read_text().splitlines():
         url, _, sentence = line.partition("\t")
-        if sentence:
+        if sentence and (chosen is None or Path(url).stem in chosen):
             said.setdefault(Path(url).stem, []).append(sentence.strip())
     for stem, sentences in said.items():
         path = found.get(stem) or where.root / f"{stem}.gif"
@@ -126,13 +149,17 @@ def vatex(where: Where) -> Iterator[Record]:
     """VATEX: JSON list of `{"videoID": "<id>_<start>_<end>", "enCap": [...]}`; files `<videoID>.mp4` or `<id>.mp4`,
     whole or cut to their ten seconds. Chinese captions are left out."""
     found = _index(where.root, VIDEOS)
-    listed = where.listed("vatex_training_v1.0.json", "vatex_validation_v1.0.json", "vatex_training.json")
-    for row in json.loads(listed.read_text()):
-        name = row["videoID"]
-        bare = re.sub(r"_\d{6}_\d{6}$", "", name)
-        path = found.get(name) or found.get(bare) or where.root / f"{name}.mp4"
-        yield _record("vatex", name, path, licence="captions CC BY 4.0; videos: YouTube's terms",
-                      captions=tuple(row.get("enCap", ())), split=where.split)  # fmt: skip
+    parts = {"train": "training", "val": "validation", "test": "public_test"}
+    usual = {part: (f"vatex_{name}_v1.0.json", f"vatex_{name}.json") for part, name in parts.items()}
+    for split, listed in where.lists(usual):
+        for row in json.loads(listed.read_text()):
+            name = row["videoID"]
+            timed = re.fullmatch(r"(.+)_(\d{6})_(\d{6})", name)
+            bare = timed[1] if timed else name
+            path = found.get(name) or found.get(bare) or where.root / f"{name}.mp4"
+            seconds = (float(timed[2]), float(timed[3])) if timed and path.stem == bare else None
+            yield _record("vatex", name, path, licence="captions CC BY 4.0; videos: YouTube's terms",
+                          captions=tuple(row.get("enCap", ())), split=split, seconds=seconds)  # fmt: skip
 
 
 def ucf101(where: Where) -> Iterator[Record]:
@@ -168,27 +195,56 @@ def folder(where: Where) -> Iterator[Record]:
                       split=where.split)  # fmt: skip
 
 
-def webdataset(where: Where) -> Iterator[Record]:
-    """Tars of `<key>.jpg|png|webp|mp4` with `<key>.txt` or `<key>.json` (its "caption" or "text"), read in place."""
+def webdataset(where: Where) -> Iterator[Record | Drop]:
+    """Tars of `<key>.jpg|png|webp|mp4` with `<key>.txt` or `<key>.json` (its "caption" or "text"), read in place.
+
+    A tar that is cut short gives what is before the cut, and a drop; a sample whose text is broken is one too.
+    """
     for tar in sorted(where.root.glob("*.tar")) if where.root.is_dir() else [where.root]:
         members: dict[str, dict[str, tarfile.TarInfo]] = {}
-        with tarfile.open(tar) as archive:
-            for info in archive:
-                stem, _, ending = info.name.partition(".")
-                if info.isfile():
-                    members.setdefault(stem, {})[f".{ending.lower()}"] = info
-            for stem, parts in members.items():
-                media = next((ending for ending in parts if ending in IMAGES + VIDEOS), None)
-                if media is None:
-                    continue
-                texts = {e: _text(archive, parts[e]) for e in (".txt", ".json") if e in parts}
-                caption = texts.get(".txt") or ""
-                about = json.loads(texts[".json"]) if ".json" in texts else {}
-                caption = caption or about.get("caption") or about.get("text") or ""
-                uri = f"{tar}?offset={parts[media].offset_data}&length={parts[media].size}"
-                yield _record("webdataset", f"{tar.stem}/{stem}", uri, licence=about.get("license", "unknown"),
-                              captions=(caption,) if caption else (), media="image" if media in IMAGES else "video",
-                              split=where.split)  # fmt: skip
+        try:
+            with tarfile.open(tar, "r:") as archive:
+                fault = _list_members(archive, members)
+                for stem, parts in members.items():
+                    media = next((ending for ending in parts if ending in IMAGES + VIDEOS), None)
+                    if media is not None:
+                        yield _sample(where, tar, archive, stem, parts, media)
+        except tarfile.TarError as error:
+            fault = str(error)
+        if fault:
+            yield Drop(slug(tar.stem), "unreadable", f"{tar} is no whole tar: {fault}")
+
+
+def _list_members(archive: tarfile.TarFile, members: dict[str, dict[str, tarfile.TarInfo]]) -> str:
+    """Note the files of a tar by key and ending; what it breaks off with, "" if it does not."""
+    try:
+        for info in archive:
+            found = MEMBER.fullmatch(info.name)
+            if info.isfile() and found:
+                members.setdefault(found[1], {})[f".{found[2].lower()}"] = info
+    except tarfile.TarError as error:
+        return str(error)
+    return ""
+
+
+def _sample(
+    where: Where, tar: Path, archive: tarfile.TarFile, stem: str, parts: Mapping[str, tarfile.TarInfo], media: str
+) -> Record | Drop:
+    """What a tar holds under one key."""
+    name = f"{tar.stem}/{stem}"
+    try:
+        texts = {ending: _text(archive, parts[ending]) for ending in (".txt", ".json") if ending in parts}
+        about = json.loads(texts.get(".json", "{}"))
+        if not isinstance(about, dict):
+            raise ValueError("it must hold an object")
+    except (ValueError, OSError, tarfile.TarError) as error:
+        return Drop(slug(name), "unreadable", f"the text of {name} is broken: {error}")
+    said = (texts.get(".txt"), about.get("caption"), about.get("text"))
+    caption = next((text for text in said if text and isinstance(text, str)), "")
+    uri = f"{tar}?offset={parts[media].offset_data}&length={parts[media].size}"
+    return _record("webdataset", name, uri, licence=str(about.get("license") or "unknown"),
+                   captions=(caption,) if caption else (), media="image" if media in IMAGES else "video",
+                   split=where.split)  # fmt: skip
 
 
 def parquet(where: Where) -> Iterator[Record]:
@@ -210,7 +266,7 @@ def parquet(where: Where) -> Iterator[Record]:
                           split=where.split)  # fmt: skip
 
 
-ADAPTERS: Mapping[str, Callable[[Where], Iterator[Record]]] = {
+ADAPTERS: Mapping[str, Callable[[Where], Iterator[Record] | Iterator[Record | Drop]]] = {
     "kinetics700": kinetics,
     "moments": moments,
     "videolt": videolt,
@@ -224,8 +280,8 @@ ADAPTERS: Mapping[str, Callable[[Where], Iterator[Record]]] = {
 }
 
 
-def records(name: str, where: Where) -> Iterator[Record]:
-    """All records of a data set, each with a key that starts with its number.
+def records(name: str, where: Where) -> Iterator[Record | Drop]:
+    """All records of a data set, or why there is none, each with a key that starts with its number.
 
     Raises:
         ValueError: no such adapter, or what it needs is not there.
@@ -240,10 +296,11 @@ def records(name: str, where: Where) -> Iterator[Record]:
 
 def _record(
     source: str, name: str, uri: Path | str, *, licence: str, labels: tuple[str, ...] = (),
-    captions: Iterable[str] = (), media: Media = "video", split: str = "",
+    captions: Iterable[str] = (), media: Media = "video", split: str = "", seconds: tuple[float, float] | None = None,
 ) -> Record:  # fmt: skip
     tidy = tuple(" ".join(caption.split()) for caption in captions)
-    return Record(slug(name), str(uri), source, licence, media, labels=labels, captions=tidy, split=split)
+    return Record(slug(name), str(uri), source, licence, media, seconds=seconds, labels=labels, captions=tidy,
+                  split=split)  # fmt: skip
 
 
 def _index(root: Path, endings: tuple[str, ...]) -> dict[str, Path]:

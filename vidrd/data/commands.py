@@ -21,7 +21,7 @@ class Prepare:
     annotations: Path | None = None
     """The source's own list, where it does not lie in the usual place."""
     split: str = ""
-    """Part of the source; none: all."""
+    """Part of the source; none: all. Of a folder, tars or tables only a name for their rows."""
     size: int = 256
     """Pixels of the shorter side of stored videos; 0: as the source."""
     cut: Literal["content", "adaptive", "none"] = "content"
@@ -166,11 +166,12 @@ def watermark(ask: Watermark) -> None:
 
     from vidrd.data.adapters import Where, records  # noqa: PLC0415
     from vidrd.data.media import UnreadableError, decode, to_rgb  # noqa: PLC0415
+    from vidrd.data.record import Record  # noqa: PLC0415
     from vidrd.data.watermarks import estimate, find_common  # noqa: PLC0415
 
     found = []
     for record, _ in zip(records("folder", Where(ask.root)), range(ask.most), strict=False):
-        if record.media == "video":
+        if isinstance(record, Record) and record.media == "video":
             try:
                 frames = list(decode(Path(record.uri), ask.size or None))
             except UnreadableError:

@@ -4,6 +4,7 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
+from dataclasses import replace
 from itertools import islice
 from multiprocessing import get_context
 from pathlib import Path
@@ -14,6 +15,7 @@ import numpy as np
 from vidrd.data.units import Plan, Unit, do_unit, is_done
 
 RESTARTS = 8  # of the pool, after a worker died
+LOADED = ("blip2", "chat")  # captioners whose model the worker itself runs
 
 
 def run_locally(plan: Plan, out: Path, units: Sequence[Unit], workers: int, say: Callable[[str], None]) -> None:
@@ -69,11 +71,13 @@ def run_on_ray(plan: Plan, out: Path, units: Sequence[Unit], workers: int, say: 
     if not ray.is_initialized():
         ray.init(num_cpus=None if os.environ.get("RAY_ADDRESS") else max(1, workers), log_to_driver=False)
     rows = [{"number": unit.number} for unit in units]
+    on_gpu = plan.device.startswith("cuda") and plan.captioner in LOADED
+    plan = replace(plan, device=plan.device.partition(":")[0])  # Ray shows an actor its own devices only
     work = ray.put((plan, out.absolute(), {unit.number: unit for unit in units}))
     data = ray.data.from_items(rows, override_num_blocks=len(rows))
     made = data.map_batches(
         _RayWorker, fn_constructor_args=([work],), batch_size=1, compute=ray.data.ActorPoolStrategy(size=workers),
-        max_restarts=-1, max_task_retries=-1,
+        num_gpus=1 if on_gpu else None, max_restarts=-1, max_task_retries=-1,
     )  # fmt: skip
     for row in made.iter_rows():
         say(f"unit {row['number']}: {row['clips']} clips")

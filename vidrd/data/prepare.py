@@ -15,13 +15,13 @@ from typing import Literal, NamedTuple
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from vidrd.data.adapters import Where, records
+from vidrd.data.adapters import Where, folder, records
 from vidrd.data.duplicates import Reference, near_duplicates
 from vidrd.data.engines import ENGINES
 from vidrd.data.media import THUMB, UnreadableError, decode, to_rgb
 from vidrd.data.record import Drop, Record, Tally
 from vidrd.data.shards import INDEX, SCHEMA, write_table
-from vidrd.data.units import Plan, Unit, is_done, write_text
+from vidrd.data.units import FREE, Plan, Unit, is_done, write_text
 
 EVERY = 8  # frames of a reference clip from one hash to the next
 
@@ -67,7 +67,7 @@ def prepare(
     return Summary(summary.tally, summary.clips, perf_counter() - began, before)
 
 
-def units_of(found: Iterable[Record], size: int) -> Iterator[Unit]:
+def units_of(found: Iterable[Record | Drop], size: int) -> Iterator[Unit]:
     """Records in groups of `size`, the last one smaller."""
     coming = iter(found)
     number = 0
@@ -129,8 +129,8 @@ def _repeats(
 def read_reference(folders: Sequence[Path]) -> Reference:
     """Frame hashes of all videos in some folders."""
     reference = Reference()
-    for folder in folders:
-        for record in records("folder", Where(folder)):
+    for place in folders:
+        for record in folder(Where(place)):
             try:
                 frames = islice(decode(Path(record.uri)), None, None, EVERY)
                 reference.add(record.uri, (to_rgb(frame, THUMB) for frame in frames))
@@ -142,11 +142,19 @@ def read_reference(folders: Sequence[Path]) -> Reference:
 
 
 def _claim(out: Path, plan: Plan) -> None:
-    """Write the plan down, or see that it is the one that is there; leave nothing of broken workers."""
+    """Write the plan down, or see that what is there is of one that units take for it; leave nothing of broken workers.
+
+    What only the end of the work depends on may change: it is done anew every time.
+    """
     written = json.dumps(asdict(plan), indent=1, default=str) + "\n"
     path = out / "plan.json"
-    if path.exists() and path.read_text() != written:
-        raise ValueError(f"{out} holds the data set of another plan (see its plan.json): name a new folder")
+    now, there = json.loads(written), json.loads(path.read_text()) if path.exists() else {}
+    other = [name for name in now if there and name not in FREE and now[name] != there.get(name)]
+    if other:
+        raise ValueError(
+            f"{out} holds the data set of another plan, of other {', '.join(other)} (see its plan.json): name a new "
+            "folder"
+        )
     write_text(path, written)
     for leftover in [*out.glob("shards/.*.part"), *out.glob("units/.*.part")]:
         leftover.unlink(missing_ok=True)

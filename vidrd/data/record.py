@@ -57,6 +57,7 @@ class Record:
     media: Media = "video"
     start: int = 0  # frame of the source with which it begins, in decode order
     end: int | None = None  # frame after its last one; None: to the end
+    seconds: tuple[float, float] | None = None  # of the source that it is, where only times are known of it
     labels: tuple[str, ...] = ()
     captions: tuple[str, ...] = ()
     caption_by: str = "source"  # who wrote the captions

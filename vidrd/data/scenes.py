@@ -15,7 +15,7 @@ from scenedetect import FrameTimecode, SceneDetector
 from scenedetect.detector import FlashFilter
 from scenedetect.detectors import AdaptiveDetector, ContentDetector
 
-from vidrd.data.media import THUMB, Fit, UnreadableError, decode, fetch, fit_image, probe, read_image, to_rgb
+from vidrd.data.media import THUMB, Fit, UnreadableError, VideoInfo, decode, fetch, fit_image, probe, read_image, to_rgb
 from vidrd.data.record import Drop, Pixels, Record, Tally
 
 BLACK = 12.0  # mean brightness, of 255, below which a frame shows nothing
@@ -49,7 +49,8 @@ def read_clips(record: Record, cutting: Cutting, fit: Fit, tally: Tally) -> Iter
             yield replace(record, key=f"{record.key}_000", end=1, pixels=pixels)
             return
         frames = decode(source, cutting.shorter)
-        fps = probe(source).fps
+        info = probe(source)
+        record, fps = _placed(record, info), info.fps
     except FileNotFoundError:
         yield Drop(record.key, "missing", record.uri)
         return
@@ -58,6 +59,16 @@ def read_clips(record: Record, cutting: Cutting, fit: Fit, tally: Tally) -> Iter
         return
     tally.spend("decode", thread_time() - began)
     yield from _cut(record, frames, fps, cutting, tally)
+
+
+def _placed(record: Record, info: VideoInfo) -> Record:
+    """The record with frames for its seconds; a file that is no longer than they are was cut to them before."""
+    if record.seconds is None:
+        return record
+    begin, end = (round(each * info.fps) for each in record.seconds)
+    if 0 < info.frames <= end - begin + info.fps:
+        return record
+    return replace(record, start=begin, end=end)
 
 
 def _cut(

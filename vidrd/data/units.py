@@ -27,6 +27,8 @@ from vidrd.data.scenes import Cutting, motion, read_clips
 from vidrd.data.shards import ShardWriter, write_rows
 from vidrd.data.watermarks import How, Overlay, watermark_stage
 
+FREE = ("duplicates", "against", "device")  # parts of a plan that no unit's content depends on
+
 
 @dataclass(frozen=True)
 class Panning:
@@ -74,7 +76,7 @@ class Unit(NamedTuple):
     """A piece of work."""
 
     number: int
-    records: tuple[Record, ...]
+    records: tuple[Record | Drop, ...]
 
 
 def stages_of(plan: Plan, captioner: Captioner | Template) -> list[Stage]:
@@ -105,6 +107,10 @@ def do_unit(plan: Plan, out: Path, unit: Unit) -> int:
     try:
         for source in unit.records:
             tally.enter("read")
+            if isinstance(source, Drop):
+                tally.leave("read", source)
+                drops.append(source)
+                continue
             outcomes = 0
             for clip in read_clips(source, plan.cutting, plan.fit, tally):
                 outcomes += 1
@@ -138,9 +144,10 @@ def do_unit(plan: Plan, out: Path, unit: Unit) -> int:
 
 def unit_hash(plan: Plan, unit: Unit) -> str:
     """A name for all that decides what a unit makes."""
-    deciding = {key: value for key, value in asdict(plan).items() if key not in ("duplicates", "against", "device")}
+    deciding = {key: value for key, value in asdict(plan).items() if key not in FREE}
     labels = [stage.label for stage in stages_of(plan, Template())]
-    return digest(deciding, labels, [record.to_json() for record in unit.records])
+    found = [asdict(record) if isinstance(record, Drop) else record.to_json() for record in unit.records]
+    return digest(deciding, labels, found)
 
 
 def is_done(plan: Plan, out: Path, unit: Unit) -> bool:

@@ -16,7 +16,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 class RunLog:
     """`log.jsonl` and, where asked for, TensorBoard events in a run's folder; only the writing process touches files.
 
-    A resumed run drops the lines of steps that it will do again.
+    A resumed run drops the lines of steps that it will do again, and one that was not written to its end.
     """
 
     def __init__(self, folder: Path, steps: int, first: int, *, writes: bool, tensorboard: bool):
@@ -28,8 +28,11 @@ class RunLog:
         if not writes:
             return
         if self.path.exists():
-            kept = [line for line in self.path.read_text().splitlines() if json.loads(line)["step"] <= first]
-            self.path.write_text("".join(f"{line}\n" for line in kept))
+            whole = self.path.read_text().rpartition("\n")[0]  # what a killed run left behind the last line is torn
+            kept = [line for line in whole.splitlines() if json.loads(line)["step"] <= first]
+            beside = self.path.with_suffix(".part")
+            beside.write_text("".join(f"{line}\n" for line in kept))
+            beside.replace(self.path)
         if tensorboard:
             from torch.utils.tensorboard import SummaryWriter  # noqa: PLC0415 - takes seconds, and many runs want none
 

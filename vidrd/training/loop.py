@@ -37,7 +37,7 @@ class Recipe:
     learning_rate: float = 1e-3
     warmup: int = 100  # steps; then a cosine falls to zero
     weight_decay: float = 0.01
-    ema: float = 0.999  # decay of the averaged weights, which are the result
+    ema: float | int = 0.999  # decay of the averaged weights, which are the result; 0: none are kept, the last are it
     clip_norm: float = 1.0  # greatest norm of all gradients together
     precision: str = "bf16"  # of the forward pass: no | bf16 | fp16; the weights stay float32
     seed: int = 0
@@ -102,7 +102,7 @@ def fit(
     trained = list(parameters.values())
     optimizer = torch.optim.AdamW(trained, recipe.learning_rate, betas=(0.9, 0.99), weight_decay=recipe.weight_decay)
     schedule = get_cosine_schedule_with_warmup(optimizer, recipe.warmup, recipe.steps)
-    ema = EMAModel(trained, decay=recipe.ema)
+    ema = EMAModel(trained if recipe.ema else [], decay=recipe.ema)
     state = _State(folder / "state.pt", recipe, parameters, optimizer, schedule, ema, accelerator.scaler)
     first = state.load()
     optimizer = accelerator.prepare(optimizer)

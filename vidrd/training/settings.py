@@ -52,7 +52,7 @@ class Settings:
     weight_decay: float = 0.01
     """Of AdamW."""
     ema: float = 0.9999
-    """Decay of the averaged weights, which are the result."""
+    """Decay of the averaged weights, which are the result; 0: none are kept."""
     clip_norm: float = 1.0
     """Greatest norm of all gradients together."""
     precision: Literal["no", "bf16", "fp16"] = "bf16"

@@ -54,6 +54,22 @@ def test_each_rung_ends_as_it_ended_in_its_ladder(tmp_path):
             run(job(tmp_path, rung))
 
 
+def test_a_ladder_that_is_killed_leaves_its_rounds(tmp_path, monkeypatch):
+    def killed(*args, keep, **options):
+        keep({"reference": Result("ok", "", {"speedup": Number(1.0, "x")})})
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("bench.speed.cell.climb", killed)
+    with pytest.raises(KeyboardInterrupt):
+        run(job(tmp_path, "reference"))
+    assert load(tmp_path / LADDER)["reference"].numbers["speedup"].value == 1
+
+
+def test_the_suite_gives_its_ladder_more_time_than_others_have():
+    assert SPEED_SUITE.timeout == 1800
+    assert override(SPEED_SUITE, TINY).timeout == 1800
+
+
 def test_the_file_of_a_ladder_is_plain_json(tmp_path):
     save(tmp_path / LADDER, {"reference": Result()})
     assert json.loads((tmp_path / LADDER).read_text())["reference"]["status"] == "ok"

@@ -6,12 +6,16 @@ import torch
 from bench.measure.physics import Peaks
 from bench.speed import gpu
 from bench.speed.clip import clip_time, verdict
+from bench.speed.train import train_time
+
+real_parts = gpu._parts
 
 
 @pytest.fixture(autouse=True)
 def _known_peaks(monkeypatch):
     fast = Peaks({"float32": 1e15, "bfloat16": 1e15}, 1e15, 1e15)
     monkeypatch.setattr("bench.speed.clip.peaks", lambda device: fast)
+    monkeypatch.setattr("bench.speed.train.peaks", lambda device: fast)
 
 
 def test_the_script_leaves_its_records_with_machine_versions_and_revision(tmp_path, capsys):
@@ -28,6 +32,58 @@ def test_the_script_leaves_its_records_with_machine_versions_and_revision(tmp_pa
     assert {record["attempt"]["status"] for record in memory} == {"ok"}
     assert len(memory) == 4
     assert "| operator" in (folder / "kernels.md").read_text()
+
+
+def test_training_and_the_videos_of_ucf101_are_timed(tmp_path, capsys):
+    code = gpu.main(tmp_path, "tiny", "cpu", steps=2, parts=("train", "ucf101"))
+    (folder,) = tmp_path.iterdir()
+    assert code == 0, capsys.readouterr().out
+    train = json.loads((folder / "train.json").read_text())
+    assert [each["batch"] for each in train] == list(gpu.BATCHES)
+    for each in train:
+        assert len(each["seconds"]) == 5
+        assert each["steps_per_second"] == pytest.approx(1 / sorted(each["seconds"])[2])
+        assert each["flops"] == each["batch"] * train[0]["flops"]
+        assert 0 < each["trained"] < each["parameters"]
+        assert each["share"] == pytest.approx(each["flops"] * each["steps_per_second"] / 1e15)
+        assert each["verdict"] == "ok"
+    made = json.loads((folder / "ucf101.json").read_text())
+    assert (made["videos"], made["frames"], made["steps"], len(made["seconds"])) == (4, 16, 2, 2)
+    assert made["per_hour"] == pytest.approx(2 / made["seconds"][1] * 3600)
+    assert made["hours_for_10000"] == pytest.approx(10_000 / made["per_hour"])
+    assert "random" in made["weights"]
+    assert "random weights" in json.loads((folder / "about.json").read_text())["parts"]["ucf101"]
+    assert not list(folder.rglob("*.mkv"))
+    assert not list(folder.rglob("state.pt"))
+
+
+def test_a_step_of_training_faster_than_the_machine_is_not_believed(monkeypatch, tmp_path):
+    monkeypatch.setattr("bench.speed.train.peaks", lambda device: Peaks({"float32": 1e3}, 1e3, 1e3))
+    assert train_time("tiny", "cpu", 1, tmp_path, steps=2).verdict == "invalid"
+
+
+def test_every_part_leaves_the_others_their_time(tmp_path, monkeypatch):
+    given = {}
+
+    def part(name, reserve):
+        return gpu.Part(name, reserve, lambda left: given.setdefault(name, left) and "done")
+
+    monkeypatch.setattr(gpu, "_parts", lambda *args: [part("a", 100), part("b", 150), part("c", 200)])
+    assert gpu.main(tmp_path, "tiny", "cpu", minutes=10.0, parts=("a", "b", "c")) == 0
+    assert given["a"] == pytest.approx(600 - 350, abs=5)
+    assert given["b"] == pytest.approx(600 - 200, abs=10)
+    assert given["c"] == pytest.approx(600, abs=15)
+    assert gpu.PARTS[0] == "clips"
+    assert sum(each.reserve for each in real_parts(tmp_path, "full", "cuda", 50, 8, (16,))) <= 600
+
+
+@pytest.mark.slow
+def test_approximations_go_the_same_way(tmp_path, capsys):
+    assert gpu.main(tmp_path, "tiny", "cpu", parts=("approximations",)) == 0, capsys.readouterr().out
+    (folder,) = tmp_path.iterdir()
+    records = json.loads((folder / "approximations.json").read_text())["records"]
+    status = {each["cell"]["values"]["approximation"]: each["attempt"]["status"] for each in records}
+    assert status == {"exact": "ok", "bf16": "ok", "fp8": "skipped"}
 
 
 def test_a_part_for_which_no_time_is_left_is_named(tmp_path, monkeypatch):

@@ -106,6 +106,13 @@ def test_an_output_that_is_not_finite_is_invalid():
     assert climb_with(lambda step: step() * math.nan).status == "invalid"
 
 
+def test_what_is_known_is_kept_after_every_round():
+    kept = []
+    found = climb(MODELS["tiny"], "cpu", [REFERENCE, "sdpa"], QUICK, keep=kept.append, say=lambda line: None)
+    assert [len(each["sdpa"].samples["step_seconds"]) for each in kept] == list(range(1, QUICK.most + 1))
+    assert kept[-1] == found
+
+
 def test_a_rung_that_fails_says_why_and_takes_no_other_with_it():
     def fail(step):
         raise RuntimeError("no such kernel\nand more")

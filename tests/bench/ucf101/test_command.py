@@ -2,18 +2,27 @@
 
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from bench import __main__ as bench
+from bench.measure.device import has_cuda
+from bench.ucf101.archive import read_archive
 from bench.ucf101.blocks import Crew, Done
+from bench.ucf101.classes import LIST_SHA256
+from bench.ucf101.command import _devices
 from bench.ucf101.estimate import _stage, scaled, spread
+from bench.ucf101.generate import sample
+from bench.ucf101.plan import make_plan
 from bench.ucf101.protocols import PROTOCOLS
 from bench.ucf101.run import share
-from bench.ucf101.score import given_sources
+from bench.ucf101.score import given_sources, real_list, real_sources, world_of
 from bench.ucf101.standin import make_archive
+from metrics.read import Video
+from vidrd.checkpoints import load_pipeline
 
 CLIPS = Path(__file__).parents[4] / "shared" / "clips"
 SMALL = ("--size", "32", "--steps", "1", "--fvd", "pocket", "--inception", "pocket", "--batch", "2", "--allow-small")
@@ -45,7 +54,7 @@ def test_a_run_leaves_table_card_and_scores(done):
     out, _ = done
     found = json.loads((out / "ucf101.json").read_text())
     assert [row["name"] for row in found["rows"]] == ["vidrd", "independent"]
-    assert found["world"] == "partial"
+    assert found["world"] == "unofficial"
     for row in found["rows"]:
         assert {score["n"] for score in row["scores"].values()} == {4}
         assert row["n_real"] == {"fvd:pocket": 9}
@@ -76,6 +85,66 @@ def test_the_same_command_again_makes_nothing_and_says_the_same(done, monkeypatc
     assert run(monkeypatch, *words, "--limit", "4", "--method", "vidrd", "independent") == 0
     assert {path: path.stat().st_mtime_ns for path in before} == before
     assert json.loads((out / "ucf101.json").read_text())["rows"] == scores
+
+
+def test_films_are_read_for_their_lengths_once(archive, monkeypatch, tmp_path):
+    row, probed = PROTOCOLS["vidrd-10k"], []
+    real = Video.probe
+    monkeypatch.setattr(Video, "probe", lambda self: probed.append(self.name) or real(self))
+    whole = read_archive(archive)
+    first = real_sources(whole, row, tmp_path)
+    assert len(probed) == len(first) == 9
+    assert real_sources(whole, row, tmp_path) == first
+    assert len(probed) == 9
+    (path,) = tmp_path.iterdir()
+    path.write_text('{"video": "another", "start": 0, "frames": 16}\n')
+    assert real_sources(whole, row, tmp_path) == first
+    larger = replace(whole, videos=(replace(whole.videos[0], size=1), *whole.videos[1:]))
+    names = {real_list(each, rule) for each in (whole, larger) for rule in (row, replace(row, seed=row.seed + 1))}
+    assert len(names) == 4
+
+
+def test_what_stands_apart_is_called_what_it_is(archive):
+    made = read_archive(archive)
+    whole = replace(made, list_sha256=LIST_SHA256, class_names=tuple(map(str, range(101))), listed=len(made.videos))
+    reason = ["the weights of fvd:tats are none that were published (x)"]
+    assert world_of(whole, 10, 10, [], "") == ""
+    assert world_of(whole, 10, 10, reason, "") == "unverified"
+    assert world_of(whole, 9, 10, reason, "") == "partial"
+    assert world_of(replace(whole, listed=13320), 10, 10, reason, "") == "partial"
+    assert world_of(made, 10, 10, reason, "") == "unofficial"
+    assert world_of(made, 10, 10, reason, "stand-in") == "stand-in"
+
+
+def test_compiled_videos_are_other_videos_and_the_unet_is_compiled(monkeypatch):
+    plain, fast = (
+        make_plan("vidrd-10k", {}, model={"folder": "m", "sha256": "0"}, clip=8, precision="fp32", batch=2,
+                  compiled=compiled, limit=2)
+        for compiled in (False, True)
+    )  # fmt: skip
+    assert plain.identity("vidrd") != fast.identity("vidrd")
+    asked = {}
+
+    def denoiser(self, prompts, **options):
+        asked.update(options)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("vidrd.pipeline.VidRDPipeline.denoiser", denoiser)
+    with pytest.raises(KeyboardInterrupt):
+        sample(load_pipeline("pocket"), fast, "vidrd", fast.items, "cpu")
+    assert asked["compile"] is True
+
+
+def test_the_device_is_found(monkeypatch):
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
+    for there, wanted in ((True, ("cuda:0", "cuda:1")), (False, ("cpu",))):
+        monkeypatch.setattr("torch.cuda.is_available", lambda there=there: there)
+        has_cuda.cache_clear()
+        assert _devices("auto") == wanted
+    has_cuda.cache_clear()
+    assert _devices("cuda:1") == ("cuda:1",)
+    with pytest.raises(ValueError, match="no CUDA device here"):
+        _devices("cuda")
 
 
 def test_a_folder_is_not_taken_for_other_videos(done, monkeypatch, capsys):
@@ -162,7 +231,12 @@ def test_a_dry_run_measures_and_leaves_no_videos(archive, monkeypatch, tmp_path,
     assert run(monkeypatch, *words, "--limit", "20", "--dry-run") == 0
     found = json.loads((tmp_path / "out" / "estimate.json").read_text())
     stages = {stage["name"]: stage for stage in found["stages"]}
-    assert set(stages) == {"videos of vidrd", "real, fvd:pocket", "vidrd, fvd:pocket", "vidrd, is:pocket"}
+    assert set(stages) == {
+        "videos of vidrd", "list of real clips", "real, fvd:pocket", "vidrd, fvd:pocket", "vidrd, is:pocket"
+    }  # fmt: skip
+    assert stages["list of real clips"]["to_do"] == 9
+    assert stages["list of real clips"]["seconds"] > 0
+    assert not (tmp_path / "cache").exists()
     assert stages["videos of vidrd"]["to_do"] == 20
     assert found["fe"] == 20 * 2 * 8 * 1 * 2
     assert found["bytes"] > 0
@@ -211,6 +285,7 @@ def test_the_stand_ins_go_the_whole_way(monkeypatch, tmp_path):
     assert run(monkeypatch, "--standin", "--out", tmp_path / "out") == 0
     found = json.loads((tmp_path / "out" / "ucf101.json").read_text())
     took = sum(found["card"]["seconds"].values())
+    assert took < 300
     assert found["card"]["estimate"]["seconds"] == pytest.approx(took, rel=0.2)
     assert found["world"] == "stand-in"
     assert [row["name"] for row in found["rows"]] == ["vidrd", "independent"]

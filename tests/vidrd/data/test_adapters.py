@@ -12,7 +12,8 @@ import pytest
 from PIL import Image
 
 from vidrd.data.adapters import ADAPTERS, Where, records
-from vidrd.data.media import fetch, read_image
+from vidrd.data.media import UnreadableError, fetch, read_image
+from vidrd.data.record import Drop, Record
 
 
 def touch(root, *names):
@@ -115,6 +116,60 @@ def test_ucf101_follows_the_official_lists(tmp_path, real_clips):
     assert any("HandstandPushups/v_HandStandPushups_" in record.uri for record in train)
 
 
+def test_no_split_means_all_and_a_split_only_its_own(tmp_path):
+    lists = {
+        "moments": {"trainingSet.csv": "a/1.mp4,3,0\n", "validationSet.csv": "a/2.mp4,3,0\n"},
+        "videolt": {"train.lst": "1 3\n", "validate.lst": "2 4\n"},
+        "vatex": {
+            "vatex_training_v1.0.json": '[{"videoID": "1", "enCap": ["x"]}]',
+            "vatex_validation_v1.0.json": '[{"videoID": "2", "enCap": ["y"]}]',
+        },
+        "webvid": {f"results_2M_{part}.csv": f"videoid,name\n{i},x\n" for i, part in ((1, "train"), (2, "val"))},
+        "kinetics700": {
+            f"{part}.csv": f"label,youtube_id,time_start,time_end,split\nx,{i},0,10,{part}\n"
+            for i, part in ((1, "train"), (2, "val"))
+        },
+    }
+    for name, files in lists.items():
+        root = tmp_path / name
+        root.mkdir()
+        for file, text in files.items():
+            (root / file).write_text(text)
+
+        def stems(split, name=name, root=root):
+            return [Path(row.uri).stem.partition("_")[0] for row in rows(name, root, split=split)]
+
+        assert stems("") == ["1", "2"], name
+        assert stems("train") == ["1"], name
+        assert stems("val") == stems("validation") == ["2"], name
+        assert rows(name, root, split="val")[0].split.startswith("val"), name
+        with pytest.raises(ValueError, match=r"splits are train, val.*: got tset"):
+            rows(name, root, split="tset")
+
+
+def test_tgif_splits_are_lists_of_urls(tmp_path):
+    (tmp_path / "tgif-v1.0.tsv").write_text("https://x/a.gif\tone\nhttps://x/b.gif\ttwo\n")
+    (tmp_path / "splits").mkdir()
+    (tmp_path / "splits" / "val.txt").write_text("https://x/b.gif\n")
+    (row,) = rows("tgif", tmp_path, split="val")
+    assert (row.captions, row.split) == (("two",), "val")
+    with pytest.raises(ValueError, match=r"split test needs its list of urls.*missing"):
+        rows("tgif", tmp_path, split="test")
+
+
+def test_of_whole_videos_only_the_labelled_seconds_are_meant(tmp_path):
+    touch(tmp_path, "abc.mp4", "cut_000010_000020.mp4")
+    (tmp_path / "train.csv").write_text(
+        "label,youtube_id,time_start,time_end,split\nx,abc,12,22,train\nx,cut,10,20,train\n"
+    )
+    whole, cut = rows("kinetics700", tmp_path)
+    assert (whole.seconds, cut.seconds) == ((12.0, 22.0), None)
+    said = [{"videoID": f"{name}_0000{t}", "enCap": ["x"]} for name, t in (("abc", "03_000013"), ("cut", "10_000020"))]
+    (tmp_path / "vatex_training_v1.0.json").write_text(json.dumps(said))
+    whole, cut = rows("vatex", tmp_path)
+    assert (whole.seconds, cut.seconds) == ((3.0, 13.0), None)
+
+
 def picture():
     file = io.BytesIO()
     Image.fromarray(np.random.default_rng(0).integers(0, 255, (40, 60, 3), dtype=np.uint8)).save(file, "PNG")
@@ -146,6 +201,46 @@ def test_image_tars_are_read_in_place(tmp_path):
     assert a.media == "image"
     assert fetch(a.uri) == data
     assert read_image(fetch(b.uri)).shape == (40, 60, 3)
+
+
+def write_tar(path, files):
+    with tarfile.open(path, "w") as tar:
+        for name, held in files:
+            info = tarfile.TarInfo(name)
+            info.size = len(held)
+            tar.addfile(info, io.BytesIO(held))
+
+
+def test_keys_in_tars_are_webdatasets_own(tmp_path):
+    """Folders with dots and names that begin with one; the ending is all behind the last name's first dot."""
+    data = picture()
+    names = ["./000001", "v1.0/part/000002", "plain", "a/b"]
+    write_tar(tmp_path / "s.tar", [(f"{n}{e}", data if e == ".png" else n.encode()) for n in names
+                                   for e in (".png", ".txt")] + [("a/.hidden", b""), ("none", b"")])  # fmt: skip
+    found = rows("webdataset", tmp_path)
+    assert [row.captions for row in found] == [(name,) for name in names]
+    assert len({row.key for row in found}) == 4
+    assert all(fetch(row.uri) == data for row in found)
+
+
+def test_broken_texts_and_cut_tars_are_drops(tmp_path):
+    data = picture()
+    texts = (b'{"caption": "fine"}', b'{"caption": ', b"[1]", b'{"caption": 3, "text": "other"}')
+    files = [(f"{i}.{e}", held) for i, text in enumerate(texts) for e, held in (("png", data), ("json", text))]
+    write_tar(tmp_path / "a.tar", files)
+    write_tar(tmp_path / "b.tar", [*files[:2], ("9.png", data), ("9.txt", b"last")])
+    whole = (tmp_path / "b.tar").read_bytes()
+    (tmp_path / "b.tar").write_bytes(whole[: whole.index(b"9.png") + 700])
+    (tmp_path / "c.tar").write_bytes(b"no tar at all" * 100)
+    found = rows("webdataset", tmp_path)
+    kept = [row for row in found if isinstance(row, Record)]
+    assert [row.captions for row in kept] == [("fine",), ("other",), ("fine",), ()]
+    with pytest.raises(UnreadableError, match="ends before its member does"):
+        fetch(kept[-1].uri)
+    drops = [row for row in found if isinstance(row, Drop)]
+    assert [drop.reason for drop in drops] == ["unreadable"] * 4
+    assert ["a_1" in drops[0].key, "b" in drops[2].key, "c" in drops[3].key] == [True] * 3
+    assert "no whole tar" in drops[2].detail
 
 
 def test_parquet_with_bytes_or_paths(tmp_path):

@@ -21,14 +21,18 @@ from PIL import Image
 
 from tests.vidrd.data.clips import number_of, numbered, scenes
 from vidrd.data.adapters import Where
-from vidrd.data.commands import Prepare
+from vidrd.data.commands import Latents, Prepare, Watermark
+from vidrd.data.commands import latents as cache_latents
 from vidrd.data.commands import prepare as command
+from vidrd.data.commands import watermark as estimate_mark
+from vidrd.data.engines import run_on_ray
+from vidrd.data.latents import LatentSet
 from vidrd.data.media import Encoder, decode, encode_mp4, to_rgb, to_yuv
 from vidrd.data.prepare import describe, prepare
 from vidrd.data.scenes import Cutting
 from vidrd.data.shapes import caption, render
 from vidrd.data.shards import ShardSet
-from vidrd.data.units import Panning, Plan
+from vidrd.data.units import Panning, Plan, Unit
 from vidrd.video import write_video
 
 ROOT = Path(__file__).parents[3]
@@ -119,6 +123,86 @@ def test_a_second_run_does_nothing_and_another_plan_is_refused(built, pocket_fol
     assert {path: path.stat().st_mtime_ns for path in (out / "shards").glob("*.tar")} == stamps
     with pytest.raises(ValueError, match="holds the data set of another plan"):
         quietly(plan(pocket_folder, unit=5), out)
+
+
+def test_what_only_the_end_depends_on_may_change(built, pocket_folder, tmp_path):
+    out = tmp_path / "out"
+    shutil.copytree(built[0], out)
+    (tmp_path / "test").mkdir()
+    shutil.copy(pocket_folder / "03.mp4", tmp_path / "test")
+    changed = plan(pocket_folder, against=(tmp_path / "test",), duplicates=-1, device="cuda")
+    summary = quietly(changed, out)
+    assert summary.done_before == 3
+    assert summary.tally.dropped["duplicates"] == {"duplicate": 1, "in a test set": 1}
+    with pytest.raises(ValueError, match="of other unit, seed"):
+        quietly(replace(changed, unit=5, seed=1), out)
+
+
+def test_a_whole_video_gives_the_labelled_seconds(tmp_path):
+    root = tmp_path / "in"
+    root.mkdir()
+    frames = [to_yuv(frame) for frame in numbered(100)]
+    (root / "whole.mp4").write_bytes(encode_mp4(frames, 10))
+    (root / "cut.mp4").write_bytes(encode_mp4(frames[:30], 10))
+    (root / "train.csv").write_text(
+        "label,youtube_id,time_start,time_end,split\nx,whole,2,5,train\nx,cut,40,43,train\n"
+    )
+    cutting = Cutting(None, "none", min_frames=8)
+    quietly(plan(root, format="kinetics700", cutting=cutting, duplicates=-1), tmp_path / "out")
+    shards = ShardSet(tmp_path / "out")
+    numbers = {shards.row(row)["uri"]: [number_of(frame) for frame in shards.read(row)] for row in range(len(shards))}
+    assert numbers == {str(root / "whole.mp4"): [*range(20, 50)], str(root / "cut.mp4"): [*range(30)]}
+
+
+def test_what_the_list_could_not_give_is_counted(tmp_path):
+    from tests.vidrd.data.test_adapters import picture, write_tar
+
+    write_tar(tmp_path / "a.tar", [("./1.png", picture()), ("./1.txt", b"a field of coloured noise"),
+                                   ("./2.png", picture()), ("./2.json", b"{")])  # fmt: skip
+    asked = plan(tmp_path / "a.tar", format="webdataset", panning=Panning(frames=10, size=32))
+    summary = quietly(asked, tmp_path / "out")
+    assert summary.tally.came["read"] == 2
+    assert summary.tally.dropped["read"] == {"unreadable": 1}
+    assert summary.clips == 1
+    assert quietly(asked, tmp_path / "out").done_before == 1
+
+
+@pytest.mark.parametrize(("captioner", "device", "wanted"), [
+    ("chat", "cuda:1", 1), ("blip2", "cuda", 1), ("http", "cuda", None), ("chat", "cpu", None)
+])  # fmt: skip
+def test_ray_gives_a_captioner_the_gpu_that_it_runs_on(captioner, device, wanted, monkeypatch, tmp_path):
+    asked: dict = {}
+
+    class Ray:
+        @staticmethod
+        def put(work):
+            asked["plan"] = work[0]
+
+        class data:  # noqa: N801 - as Ray calls it
+            ActorPoolStrategy = dict
+
+            @staticmethod
+            def from_items(rows, override_num_blocks):
+                return Ray
+
+        @staticmethod
+        def is_initialized():
+            return True
+
+        @staticmethod
+        def map_batches(worker, **options):
+            asked.update(options)
+            return Ray
+
+        @staticmethod
+        def iter_rows():
+            return []
+
+    monkeypatch.setitem(sys.modules, "ray", Ray)
+    whole = plan(tmp_path, captioner=captioner, caption_model="x", device=device)
+    run_on_ray(whole, tmp_path, [Unit(0, ())], 2, print)
+    assert asked["num_gpus"] == wanted
+    assert asked["plan"].device == device.partition(":")[0]
 
 
 def test_a_unit_whose_source_changed_is_done_again(pocket_folder, tmp_path):
@@ -272,6 +356,39 @@ def test_the_command_prints_and_writes_its_counts(pocket_folder, tmp_path, capsy
     )
     assert "10 clips in the index" in capsys.readouterr().out
     assert json.loads((tmp_path / "counts.json").read_text())["clips"] == 10
+
+
+def test_a_mark_is_estimated_and_taken_off_by_the_verbs(tmp_path, capsys):
+    """Thirty videos with one logo: `watermark`, then `prepare --watermark invert` on the same folder."""
+    from tests.vidrd.data.test_watermarks import SIZE, logo, marked
+    from tests.vidrd.data.test_watermarks import psnr as psnr_within
+
+    root, overlay = tmp_path / "in", logo(0.6)
+    root.mkdir()
+    clean = render(scenes(60), 8, size=SIZE)
+    for index, video in enumerate(clean):
+        write_video(root / f"{index:02d}.mkv", marked(video, overlay), fps=8)
+        (root / f"{index:02d}.txt").write_text("a shape moves over a plain ground")
+    estimate_mark(Watermark(root, tmp_path / "mark.npz", size=0, frames=4))
+    assert "a mark over" in capsys.readouterr().out
+    asked = {"size": 0, "cut": "none", "min_frames": 8, "duplicates": -1}
+    for how in ("none", "invert"):
+        mark = tmp_path / "mark.npz" if how == "invert" else None
+        command(Prepare("folder", root, tmp_path / how, watermark=how, overlay=mark, **asked))
+    errors = {}
+    for how in ("none", "invert"):
+        shards = ShardSet(tmp_path / how)
+        assert len(shards) == 60
+        stored = np.concatenate([shards.read(row) for row in range(60)])
+        errors[how] = psnr_within(stored, np.concatenate(clean), overlay.mask)
+    assert errors["invert"] > errors["none"] + 6, errors
+
+
+def test_latents_are_cached_by_the_verb(built, tmp_path):
+    cache_latents(Latents(built[0], "pocket", tmp_path / "latents", size=32))
+    held, shards = LatentSet(tmp_path / "latents"), ShardSet(built[0])
+    assert list(held.frames) == list(shards.frames)
+    assert held.captions(3) == shards.captions(3)
 
 
 def test_empty_sources_and_impossible_plans_are_one_line(tmp_path, pocket_folder):

@@ -11,7 +11,7 @@ import torch
 
 from tests.vidrd.data.test_zoompan import picture
 from vidrd.data.adapters import Where, records
-from vidrd.data.media import decode, encode_mp4, probe
+from vidrd.data.media import decode, encode_mp4, probe, to_rgb
 from vidrd.data.prepare import describe, prepare
 from vidrd.data.scenes import Cutting
 from vidrd.data.shards import ShardSet
@@ -42,12 +42,23 @@ def test_ingest_costs_little_beside_decoding_and_encoding(real_clips, tmp_path, 
         print(f"\n{len(found)} clips, {frames} frames; decoding and x264 alone {alone:.2f} s, prepare {whole:.2f} s,")
         print(f"ratio {alone / whole:.3f}")
         print(describe(summary))
-    total = sum(int(count) for count in shards.frames)
-    lost = frames - total
-    drops = summary.tally.dropped
-    assert lost >= 0
-    assert drops or lost == 0
+    assert len(shards) == COUNT
+    assert not summary.tally.dropped
+    assert sum(int(count) for count in shards.frames) == frames
+    assert [shards.row(row)["uri"] for row in range(COUNT)] == [record.uri for record in found]
+    for row in range(COUNT):  # in exact order, frame for frame
+        source = np.stack([to_rgb(frame) for frame in decode(Path(found[row].uri))])
+        stored = shards.read(row)
+        assert stored.shape == source.shape
+        assert psnr(stored, source).min() > 33, found[row].uri
+        assert (psnr(stored, source) >= psnr(stored, np.roll(source, 1, axis=0)) - 0.1).all(), found[row].uri
     assert alone / whole >= 0.8
+
+
+def psnr(a, b):
+    """Of each frame."""
+    error = np.stack([((x.astype(np.float32) - y) ** 2).mean() for x, y in zip(a, b, strict=True)])
+    return 10 * np.log10(255**2 / np.maximum(error, 1e-3))
 
 
 def test_a_moving_still_costs_at_most_20_ms(capsys):

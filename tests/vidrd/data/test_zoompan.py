@@ -52,6 +52,21 @@ def test_frames_are_those_of_pillow(name):
     assert psnr(np.round(seen(image, path, 16, 128)), reference) >= 45
 
 
+LARGE = {
+    "pan": Path((600.0, 620.0, 700.0), (760.5, 650.25, 700.0)),  # reduced 5.5 times
+    "zoom": Path((700.0, 600.0, 1190.0), (650.0, 560.0, 520.0), "smooth"),  # 9.3 to 4.1 times
+    "slow": Path((650.0, 620.0, 1030.0), (662.0, 620.0, 1030.0)),  # 8 times, 0.1 pixels a frame
+}
+
+
+@pytest.mark.parametrize("name", LARGE)
+def test_pictures_reduced_four_times_and_more_are_those_of_pillow(name):
+    image, path = picture(1200, 1400), LARGE[name]
+    moved = seen(image, path, 16, 128)
+    assert psnr(np.round(moved), move_by_pil(image, path.boxes(16), 128)) >= 45
+    assert psnr(moved, exact(image, path, 16, 128, oversample=24)) >= 45
+
+
 @pytest.mark.parametrize("name", ["torchcodec_nasa_13013.mp4", "mmaction2_demo.mp4", "R6llTwEh07w.mp4"])
 def test_frames_of_real_pictures_are_those_of_pillow(real_clips, name):
     image = to_rgb(next(islice(decode(real_clips / "odd" / name), 14, None)))

@@ -5,6 +5,7 @@ that of another cell: one value a video where it is a mean over videos, and else
 left out at a time. `bench.stats` makes the interval of a difference from either.
 """
 
+import json
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -33,9 +34,20 @@ REFERENCE = "real.npz"  # what a reference cell leaves for the others
 Videos = UInt8[np.ndarray, "N T H W C"]
 
 
+def shipped(name: str, device: str = "cpu") -> PocketJudge:
+    """A shipped judge, "i3d" or "c3d".
+
+    Raises:
+        ValueError: it is another file than its card describes.
+    """
+    file = f"{name}.safetensors"
+    card = json.loads((JUDGES / "card.json").read_text(encoding="utf-8"))
+    return load_judge(JUDGES / file, sha256=card["files"][file]["sha256"], device=device)
+
+
 def judge(name: str, job: Job) -> PocketJudge:
-    """A shipped judge, "i3d" or "c3d", where the cell's videos are made."""
-    return load_judge(JUDGES / f"{name}.safetensors", device=str(job.values["device"]))
+    """A shipped judge where the cell's videos are made."""
+    return shipped(name, str(job.values["device"]))
 
 
 @dataclass

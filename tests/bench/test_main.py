@@ -1,9 +1,13 @@
 import json
+import shutil
 import sys
 
 import pytest
 
+from bench import __main__ as command_line
 from bench.__main__ import main
+from bench.measure.machine import ROOT
+from bench.run import identify
 
 
 @pytest.fixture
@@ -33,6 +37,53 @@ def bench(monkeypatch, tmp_path, capsys):
 )
 def test_a_users_mistake_is_one_line_and_exit_code_3(bench, tmp_path, arguments, line):
     assert bench(*arguments) == (3, "", line + "\n")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.fixture
+def weights(monkeypatch, tmp_path_factory):
+    """A copy of the shipped weights, which the command takes for them."""
+    root = tmp_path_factory.mktemp("project")
+    shutil.copytree(ROOT / "weights", root / "weights")
+    monkeypatch.setattr(command_line, "identify", lambda suite: identify(suite, root))
+    return root / "weights"
+
+
+UNET = "pocket/unet/diffusion_pytorch_model.safetensors"
+JUDGE = "pocket-judges/i3d.safetensors"
+
+
+def flipped(file):
+    """The last bit, which no length tells."""
+    data = bytearray(file.read_bytes())
+    data[-1] ^= 1
+    file.write_bytes(bytes(data))
+
+
+@pytest.mark.parametrize(
+    ("name", "harm", "line"),
+    [
+        ("pocket", shutil.rmtree, "weights/pocket is missing: this suite measures with these weights; restore"),
+        (UNET, lambda file: file.unlink(), f"weights/{UNET} is missing: restore it"),
+        (UNET, lambda file: file.write_bytes(file.read_bytes()[:-1000]), f"weights/{UNET} has "),
+        (JUDGE, lambda file: file.write_bytes(b""), f"weights/{JUDGE} is no whole safetensors file: restore it"),
+        (UNET, flipped, f"weights/{UNET} is not the file that card.json describes"),
+        (JUDGE, flipped, f"weights/{JUDGE} is not the file that card.json describes"),
+    ],
+)
+def test_weights_that_are_not_the_shipped_ones_are_one_line_and_exit_code_3(bench, weights, tmp_path, name, harm, line):
+    harm(weights / name)
+    code, out, error = bench("run", "--suite", "smoke")
+    assert (code, out) == (3, "")
+    assert error.startswith(f"bench: {line}")
+    assert error.count("\n") == 1
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_run_of_which_no_cell_can_run_is_one_line_and_exit_code_3(bench, tmp_path):
+    words = ("run", "--suite", "smoke", "--method", "vidrd", "--frames", "41", "--overlap", "9")
+    line = "no cell can run: an overlap is at most the clip: got 9 frames of clips of 8, try 4"
+    assert bench(*words) == (3, "", f"bench: {line}\n")
     assert list(tmp_path.iterdir()) == []
 
 

@@ -1,3 +1,5 @@
+import json
+
 import numpy as np
 import pytest
 import torch
@@ -9,6 +11,7 @@ from bench.suite import override, plan
 from bench.suites import MEASURES, SUITES
 from bench.worker import InvalidError, Job
 from metrics.pocket import NETWORKS, describe
+from vidrd.checkpoints import sha256
 from vidrd.data.shapes import ATTRIBUTES
 from vidrd.schedule import Schedule
 from vidrd.video import to_uint8
@@ -52,6 +55,8 @@ def cell(tmp_path, monkeypatch):
         classes = ATTRIBUTES if file == "i3d" else {"action": ATTRIBUTES["action"]}
         network = NETWORKS[name]({head: len(names) for head, names in classes.items()})
         save_file(network.state_dict(), tmp_path / f"{file}.safetensors", describe(name, classes))
+    files = {path.name: {"sha256": sha256(path)} for path in tmp_path.glob("*.safetensors")}
+    (tmp_path / "card.json").write_text(json.dumps({"files": files}))
 
     def do(*assignments, suite="smoke"):
         named = {word.partition("=")[0] for word in assignments}
@@ -75,6 +80,14 @@ def test_every_measure_is_a_number_or_says_why_not(cell):
         assert set(measured.numbers) | set(measured.absent) == set(MEASURES)
         assert not set(measured.numbers) & set(measured.absent)
         assert all(measured.absent.values())
+
+
+def test_a_judge_other_than_its_card_describes_judges_nothing(cell, tmp_path):
+    card = json.loads((tmp_path / "card.json").read_text())
+    card["files"]["c3d.safetensors"]["sha256"] = "0" * 64
+    (tmp_path / "card.json").write_text(json.dumps(card))
+    with pytest.raises(ValueError, match=r"c3d\.safetensors"):
+        cell("method=independent")
 
 
 def test_seams_are_judged_where_there_are_seams(cell):

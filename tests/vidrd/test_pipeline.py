@@ -2,13 +2,14 @@
 
 import json
 import logging
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 
 from vidrd.__main__ import main
-from vidrd.checkpoints import load_pipeline, sha256
+from vidrd.checkpoints import PRESETS, load_pipeline, sha256
 from vidrd.decoding import ClipDecoder
 from vidrd.models.blocks import frames_of
 from vidrd.models.unet import UNet3DConditionModel
@@ -331,6 +332,25 @@ def test_a_users_mistake_is_one_line_and_exit_code_3(folder, tmp_path, monkeypat
     assert message in said
     assert len(said.splitlines()) == 1
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("harm", "message"),
+    [
+        (lambda copy: (copy / WEIGHTS).unlink(), f"{WEIGHTS} is missing: restore it, or make it again"),
+        (lambda copy: (copy / WEIGHTS).write_bytes((copy / WEIGHTS).read_bytes()[:-1]), "(cut short or altered)"),
+        (lambda copy: (copy / "model_index.json").unlink(), "neither a preset (pocket) nor a folder"),
+    ],
+)
+def test_a_preset_with_broken_weights_is_one_line_and_exit_code_3(tmp_path, monkeypatch, capsys, harm, message):
+    shipped = PRESETS["pocket"]
+    monkeypatch.setitem(PRESETS, "pocket", replace(shipped, folder=corrupt(shipped.folder, tmp_path, harm)))
+    out = tmp_path / "video.gif"
+    assert command(monkeypatch, "sample", "--prompt", "a red plain star", "--out", out) == 3
+    said = capsys.readouterr().err.strip()
+    assert message in said
+    assert len(said.splitlines()) == 1
+    assert not out.exists()
 
 
 def test_without_cuda_a_cuda_device_is_a_users_mistake(folder, tmp_path, monkeypatch, capsys):

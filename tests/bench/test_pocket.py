@@ -119,6 +119,10 @@ def test_batches_change_no_video_and_each_is_one_repeat(cell):
     assert len(fours.samples["warm_up_seconds"]) >= 2
     assert len(pairs.samples["step_seconds"]) == 2 * 2 * 4  # batches, clips, steps
     assert pairs.numbers["seconds_per_frame"].n == 2
+    stages = [pairs.samples[f"{stage}_seconds"] for stage in ("text", "denoise", "decode")]
+    rest = [total - sum(parts) for total, *parts in zip(pairs.samples["total_seconds"], *stages, strict=True)]
+    assert pairs.samples["residual_seconds"] == pytest.approx(rest, abs=1e-12)
+    assert min(rest) >= 0
     other, _ = cell("batch=2", "method=vidrd", "seed=1")
     assert other.facts["output_sha256"] != pairs.facts["output_sha256"]
 

@@ -32,7 +32,7 @@ def size_of(tensors: Sequence[Tensor]) -> int:
     return sum(x.numel() * x.element_size() for x in tensors)
 
 
-def least_seconds(flops: float, moved: float, best: Peaks, dtype: str) -> float:
+def least_seconds(flops: float | int, moved: float | int, best: Peaks, dtype: str) -> float:
     """Seconds that the FLOPs take at the speed of a matrix product, or the bytes at that of a copy: the longer."""
     return max(flops / best.flops[dtype], moved / (best.memory if moved >= UNCACHED else best.cache))
 

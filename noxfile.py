@@ -27,7 +27,7 @@ def install(session: nox.Session, *groups: str) -> None:
 
 @nox.session
 def tests(session: nox.Session) -> None:
-    """The CPU tests, shapes checked at run time: nox -s tests -- tests/metrics -k jitter; a debugger needs -n 0."""
+    """The CPU tests, shapes checked: nox -s tests -- tests/metrics -k jitter; -- -m slow; a debugger needs -n 0."""
     install(session, "test")
     threads = {"OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", "1")}  # a process per core, so a thread per process
     session.run("pytest", "-n", "auto", "--maxprocesses", "8", *session.posargs, env=threads)
@@ -76,10 +76,11 @@ def report(session: nox.Session) -> None:
 
 @nox.session
 def train(session: nox.Session) -> None:
-    """Make the pocket weights again, hours on two cores: nox -s train -- --preset pocket"""
+    """Make the pocket weights and their judges again, hours on two cores: nox -s train -- --preset pocket"""
     install(session)
     session.run("python", "-m", "vidrd", "train", *session.posargs)
-    session.run("python", "-m", "bench.judges")
+    if session.posargs in ([], ["--preset", "pocket"]):  # else a trial or a data set, which must not replace the judges
+        session.run("python", "-m", "bench.judges")
 
 
 @nox.session

@@ -20,7 +20,7 @@ from bench.options import axes_to_set
 from bench.progress import time_left
 from bench.record import FINAL, Journal, Record, read, write_atomic
 from bench.run import TIMEOUT, done_before, identify, pace, run
-from bench.suite import Planned, Suite, did_you_mean, label, override, plan, select
+from bench.suite import Planned, Prediction, Suite, did_you_mean, label, override, plan, select
 from bench.ucf101.command import ucf101
 from bench.weights_needed import weights
 
@@ -215,30 +215,42 @@ def _all_of(cell: str, journal: Journal) -> str:
 
 def _describe(chosen: list[Planned], suite: Suite, folder: Path) -> str:
     before = read(folder / "records.jsonl").latest()
+    foreseen = [None if item.reference or item.skip else suite.predict(item.cell.values) for item in chosen]
     rows = []
-    for item in chosen:
+    for item, prediction in zip(chosen, foreseen, strict=True):
         record = before.get(item.cell.id)
         state: str = record.attempt.status if record else "skipped" if item.skip else "to do"
         state += ", to do again" if record and record.attempt.status not in FINAL else ""
         rows.append(
-            (item.cell.id, label(item.cell.values, list(suite.axes)), *_foreseen(suite, item), state, item.skip or "")
+            (
+                item.cell.id,
+                label(item.cell.values, list(suite.axes)),
+                f"{item.cost:.0f}",
+                *_told(prediction),
+                state,
+                item.skip or "",
+            )
         )
     headers = ("id", "cell", "cost", "TFLOP", "bound", "tensors", "state", "reason")
     table = tabulate(rows, headers=headers, disable_numparse=True)
     done = done_before(folder, chosen)
     ahead = sum(item.cost for item in chosen if item.cell.id not in done and item.skip is None)
     left = time_left(ahead, pace(folder, suite))
-    left = f", {left} by the cells measured here" if left else ""
+    bounds = [found.seconds for item, found in zip(chosen, foreseen, strict=True) if found and item.cell.id not in done]
+    known = [seconds for seconds in bounds if seconds is not None]
+    if left:
+        left = f", {left} by the cells measured here"
+    elif known:
+        left = f", {sum(known):.2g} s at least: {len(known)} of them at this machine's peaks, start and judges left out"
     return f"{table}\n{len(chosen)} cells, {len(chosen) - len(done)} to do{left}; folder {folder}"
 
 
-def _foreseen(suite: Suite, item: Planned) -> tuple[str, str, str, str]:
-    """Cost, FLOPs, least seconds and memory of a cell, as far as they can be known before it runs."""
-    found = None if item.reference or item.skip else suite.predict(item.cell.values)
+def _told(found: Prediction | None) -> tuple[str, str, str]:
+    """FLOPs, least seconds and memory of a cell, as far as they can be known before it runs."""
     if found is None:
-        return f"{item.cost:.0f}", "", "", ""
+        return "", "", ""
     seconds = "no peaks yet" if found.seconds is None else f"{found.seconds:.2g} s"
-    return f"{item.cost:.0f}", f"{found.flops / 1e12:.3g}", seconds, f"{found.peak_bytes / 2**20:.0f} MiB"
+    return f"{found.flops / 1e12:.3g}", seconds, f"{found.peak_bytes / 2**20:.0f} MiB"
 
 
 def _profile(wanted: str, chosen: list[Planned], folder: Path) -> int:

@@ -16,16 +16,15 @@ import torch
 import tyro
 from jaxtyping import Float, Int, UInt8
 
+from bench.judged import shipped
 from metrics.features import extract
-from metrics.pocket import load_judge
 from metrics.score import Score
 from metrics.statistics import Gaussian, deal, frechet_distance, jackknife_interval, leave_one_out
-from vidrd.checkpoints import ROOT, load_pipeline
+from vidrd.checkpoints import load_pipeline
 from vidrd.data.shapes import ATTRIBUTES, TEST_SEEDS, Scene, caption, draw_scene, render
 from vidrd.models.blocks import TemporalConv, TransformerBlock, start_at_zero
 from vidrd.pipeline import VidRDPipeline
 
-JUDGE = ROOT / "weights" / "pocket-judges" / "i3d.safetensors"
 BATCH = 32  # videos
 
 
@@ -84,7 +83,7 @@ def paired_difference(
 def compare(videos: int, steps: int, guidance: float) -> Mapping[str, Score]:
     """Distances to real video of the same captions, with and without, and their paired differences."""
     pipeline = load_pipeline("pocket")
-    judge = load_judge(JUDGE)
+    judge = shipped("i3d")
     scenes = [draw_scene(TEST_SEEDS[i]) for i in range(videos)]
     said = [{name: str(getattr(scene, name)) for name in ATTRIBUTES} for scene in scenes]
     real = [draw_scene(TEST_SEEDS[-1 - i], **said[i % videos]) for i in range(2 * videos)]

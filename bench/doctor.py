@@ -156,7 +156,7 @@ def _gpu(found: Card) -> Iterator[Finding]:
     yield Finding("throttling", "bad" if hot else "good", seen, "cool the card" if hot else "")
     power = _or_why(look.power, found, "power")
     yield Finding("power", "good", f"{power} W, {_or_why(look.temperature, found, 'temperature')} degrees Celsius")
-    others = found.foreign({os.getpid()}, holding=False)
+    others = found.foreign({os.getpid()}, holding=0)
     if others is None:
         yield Finding("other processes", "note", found.absent["processes"], "make sure that no one else uses the card")
     else:

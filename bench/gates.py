@@ -26,7 +26,6 @@ EXIT_CODES: dict[Verdict, int] = {"PASS": 0, "FAIL": 1, "INVALID": 2, "INCONCLUS
 ALPHA = 0.01  # chance that a speed at the margin is called slower
 QUALITY_ALPHA = 0.05  # one-sided, of the bound on a difference in quality
 FEWEST_PAIRS = 6  # fewer say nothing at ALPHA
-THROTTLED = 0.01  # a pair whose SM clocks differ by more is no pair
 
 
 @dataclass(frozen=True)

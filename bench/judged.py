@@ -5,6 +5,7 @@ that of another cell: one value a video where it is a mean over videos, and else
 left out at a time. `bench.stats` makes the interval of a difference from either.
 """
 
+import json
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,15 +14,16 @@ import numpy as np
 from jaxtyping import Float, Int, UInt8
 
 from bench.measure.machine import ROOT
+from bench.measures import FLOW_MEASURES, MEASURES
 from bench.places import Real, by_place
 from bench.record import LEFT_OUT, Number
-from bench.suites import MEASURES
 from bench.worker import Job
 from metrics.features import extract
 from metrics.frames import windows
 from metrics.fvd import frechet_replicates, frechet_score, matched_frechet_replicates, matched_frechet_score
 from metrics.inception_score import replicates_of_logits
-from metrics.jitter import cycling, duplicates, flicker, jitter, motion, seam_ratio
+from metrics.jitter import cycling, duplicates, flicker, jitter, motion, ratio_of, saturation_drift, seam_ratio
+from metrics.motion import Motion, measure, moves, turn_of
 from metrics.pocket import PocketJudge, load_judge
 from metrics.score import Replicated, Score
 from metrics.statistics import mean_score
@@ -33,9 +35,20 @@ REFERENCE = "real.npz"  # what a reference cell leaves for the others
 Videos = UInt8[np.ndarray, "N T H W C"]
 
 
+def shipped(name: str, device: str = "cpu") -> PocketJudge:
+    """A shipped judge, "i3d" or "c3d".
+
+    Raises:
+        ValueError: it is another file than its card describes.
+    """
+    file = f"{name}.safetensors"
+    card = json.loads((JUDGES / "card.json").read_text(encoding="utf-8"))
+    return load_judge(JUDGES / file, sha256=card["files"][file]["sha256"], device=device)
+
+
 def judge(name: str, job: Job) -> PocketJudge:
-    """A shipped judge, "i3d" or "c3d", where the cell's videos are made."""
-    return load_judge(JUDGES / f"{name}.safetensors", device=str(job.values["device"]))
+    """A shipped judge where the cell's videos are made."""
+    return shipped(name, str(job.values["device"]))
 
 
 @dataclass
@@ -51,8 +64,8 @@ class Judged:
         if isinstance(score, str):
             self.absent[name] = score
         else:
-            measure = MEASURES[name]
-            self.numbers[name] = Number(score.value, measure.unit, measure.better, score.n, score.low, score.high)
+            about = MEASURES.get(name) or FLOW_MEASURES[name]
+            self.numbers[name] = Number(score.value, about.unit, about.better, score.n, score.low, score.high)
 
     def mean(self, name: str, values: list[float]) -> None:
         """The mean of one value a video."""
@@ -106,15 +119,37 @@ def judged(
         "mirror": lambda one: cycling(one, seams, kind="mirror", dropped=turned),
         "repeat": lambda one: cycling(one, seams, kind="repeat"),
     }
-    for name, measure in at_seams.items():
+    for name, one in at_seams.items():
         if not seams:
             found.score(name, why_no_seams)
             continue
         try:
-            found.mean(name, _each(measure, videos))
+            found.mean(name, _each(one, videos))
         except ValueError as error:  # too few frames around the seams: a property of the request
             found.score(name, str(error))
+    if not FLOW_MEASURES.keys().isdisjoint(job.measures):
+        _by_flow(found, videos, seams, why_no_seams)
     return found
+
+
+def _by_flow(found: Judged, videos: Videos, seams: list[int], why_no_seams: str) -> None:
+    """Add what optical flow says, from one pass of it over every video."""
+    motions, grid = [measure(video) for video in videos], np.array(seams, dtype=np.int64)
+    found.mean("dynamic_degree", [moves(motion) for motion in motions])
+    found.mean("saturation_drift", _each(saturation_drift, videos))
+    at_seams: dict[str, Callable[[Motion], float]] = {
+        "seam_w": lambda motion: ratio_of(motion.warp[None], grid, "W").value,
+        "seam_df": lambda motion: ratio_of(motion.change[None], grid, "dF").value,
+        "boomerang": lambda motion: turn_of(motion, grid),
+    }
+    for name, one in at_seams.items():
+        if not seams:
+            found.score(name, why_no_seams)
+            continue
+        try:
+            found.mean(name, [one(motion) for motion in motions])
+        except ValueError as error:  # as above
+            found.score(name, str(error))
 
 
 def _each(measure: Callable[[Videos], Score], videos: Videos) -> list[float]:

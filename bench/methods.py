@@ -134,14 +134,18 @@ METHODS: dict[str, Method] = {
     ),
 }
 
-VARIED = ("alpha", "beta", "join", "reverse", "stages", "guide")  # options of VidRD that a suite may name as axes
+VARIED = ("alpha", "beta", "join", "reverse", "stages", "guide", "compat")  # options that a suite may name as axes
 NOISE = (*PRIORS, "freeinit")  # priors over the initial noise that any method takes
 
 
 def options_of(values: Mapping[str, Any]) -> Any:
-    """The options of a cell's method: by its overlap, and by name where the suite varies them."""
+    """The options of a cell's method: by its overlap, and by name where the suite varies them and the method has them.
+
+    Raises:
+        ValueError: the method has the option, but not with that value.
+    """
     options = METHODS[str(values["method"])].options(int(values["overlap"]))
-    return replace(options, **{name: values[name] for name in VARIED if name in values})
+    return replace(options, **{name: values[name] for name in VARIED if name in values and hasattr(options, name)})
 
 
 def with_noise(method: Method, name: str) -> Method:

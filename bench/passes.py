@@ -43,7 +43,7 @@ class Around:
         """Note clocks, power, temperature, throttling and who else computes there."""
         if isinstance(self._card, Card):
             self.looks.append(self._card.look())
-            self._others |= set(self._card.foreign({os.getpid()}, holding=True) or ())
+            self._others |= set(self._card.foreign({os.getpid()}, holding=1) or ())
 
     def samples(self) -> dict[str, tuple[float, ...]]:
         """Raw samples for the record: one more of each than there were samples of time."""

@@ -23,11 +23,12 @@ from bench.judged import REFERENCE, judge, judged
 from bench.measure.clock import Stopwatch
 from bench.measure.memory import allocator_peaks, process_peak
 from bench.measure.warmup import until_flat
+from bench.measures import MEASURES
 from bench.methods import METHODS, options_of, with_noise
 from bench.passes import Around, gpu_passes
 from bench.record import Number, Value
 from bench.stats import median_number
-from bench.suites import MEASURES, steps_of
+from bench.suites import steps_of
 from bench.worker import InvalidError, Job, Measured
 from metrics.features import extract
 from metrics.frames import windows
@@ -41,7 +42,8 @@ from vidrd.video import write_video
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 KEPT = 4  # videos of a cell that stay on the disk
 WARM_UP_STEPS = 2
-warmed_up = partial(until_flat, least=2, window=2, spread=0.2, most=6)  # calls so short that little noise shows much
+WARM = {"cpu": 2, "cuda": 3}  # calls that must agree: on a CPU nothing is set up after the first
+warmed_up = partial(until_flat, spread=0.2, most=6)  # calls so short that little noise shows much
 
 
 def run(job: Job) -> Measured:
@@ -170,11 +172,16 @@ class Generator:
             raise InvalidError(f"{made} were made where the plan says {plan.calls} over {plan.fe}")
         with self.stopwatch.stage("decode"):
             try:
-                videos = self.pipe.decode(result.latents, clip=self.clip)
+                videos = self.pipe.decode(result.latents, clip=self.decoded)
             except ValueError as error:
                 bad = int((~torch.isfinite(result.latents)).sum())
                 raise InvalidError(f"{bad} latents are NaN or infinite") if bad else error from error
         return videos, Cost(self.stopwatch.read(), plan.fe * denoise.branches / self.frames, plan.seams)
+
+    @property
+    def decoded(self) -> int:
+        """Frames that the VAE sees at once, counted from frame 0, wherever the sampler's seams are."""
+        return 1 if getattr(self.options, "compat", "paper") == "released" else self.clip
 
     def request(self, first: int, videos: int, branches: int) -> Request:
         """The videos `first`, `first` + 1, ... of the cell."""
@@ -222,7 +229,10 @@ def _generated(job: Job) -> Measured:
         steps = generator.steps_as_long_as("independent", steps, prompts[:batch])
     print("warm up", flush=True)
     fewer = min(WARM_UP_STEPS, steps)
-    warm_up = warmed_up(lambda: generator.make(prompts[:batch], 0, fewer)[1].seconds["total"])
+    calls = WARM[torch.device(device).type]
+    warm_up = warmed_up(
+        lambda: generator.make(prompts[:batch], 0, fewer)[1].seconds["total"], least=calls, window=calls
+    )
     if device == "cuda":
         torch.cuda.reset_peak_memory_stats()
     generator.asked.clear()
@@ -268,6 +278,7 @@ def _generated(job: Job) -> Measured:
             "output_sha256": hashlib.sha256(made.tobytes()).hexdigest(),
             "pairs": f"prompts 1 to {videos}, noise of the seeds from {generator.first_seed} on",
             "threads": str(torch.get_num_threads()),
+            "decoded": f"clips of {generator.decoded} from frame 0",
             "seams": ", ".join(f"{seam.kind} at {seam.frame}" for seam in seams),
             "warm_up": "flat" if warm_up.flat else "not flat when the patience was out",
             **{f"{name}_by": reading.source for name, reading in memory.items() if reading.bytes is not None},

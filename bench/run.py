@@ -225,6 +225,7 @@ def _attempt(
     job = {
         "cell": {"workload": item.cell.workload, "values": dict(item.cell.values), "basis": dict(item.cell.basis)},
         "reference": None if reference is None else reference.id,
+        "measures": list(suite.measures),
     }
     write_atomic(place / "job.json", canonical(job))
 
@@ -341,6 +342,7 @@ def _write_manifest(folder: Path, name: str, suite: Suite, identity: Identity) -
         "axes": {axis: list(values) for axis, values in suite.axes.items()},
         "fixed": dict(suite.fixed),
         "group": suite.group,
+        "headlines": list(suite.headlines),
         "apart": list(suite.apart),
         "measures": {key: measure._asdict() for key, measure in suite.measures.items()},
         "machine": identity.machine,

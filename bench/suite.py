@@ -86,6 +86,8 @@ class Suite:
         fixed: name -> the one value that all cells share. An override may turn it into an axis.
         measures: name -> what the report says of it. A cell that is ok has each as a number or says why not.
         group: the axis by which the report splits its tables.
+        headlines: measures that a report's answer speaks of; without any, of each table the first that is better lower
+            or higher.
         apart: axes whose values do other work, so that a report compares nothing across them.
         files: files and folders, from the root of the project, on whose content the results depend (weights).
         allowed: name -> the only values it may have. Other names take any value of the type of their first one.
@@ -106,6 +108,7 @@ class Suite:
     fixed: Mapping[str, Value]
     measures: Mapping[str, Measure]
     group: str
+    headlines: tuple[str, ...] = ()
     apart: tuple[str, ...] = ()
     files: tuple[str, ...] = ()
     allowed: Mapping[str, Sequence[Value]] = field(default_factory=dict)

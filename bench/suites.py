@@ -2,147 +2,24 @@
 
 from collections.abc import Mapping
 from dataclasses import replace
+from typing import get_args, get_type_hints
 
 from bench.fair import EQUAL, steps_at_equal_fe
 from bench.kernels.suite import KERNEL_SUITE
 from bench.measure.device import NO_CUDA, has_cuda, named_device
-from bench.methods import METHODS, NOISE, options_of, with_noise
+from bench.measures import FLOW_MEASURES, MEASURES
+from bench.methods import METHODS, NOISE, VARIED, options_of, with_noise
 from bench.record import Value
 from bench.speed.approximations import APPROXIMATION_SUITE
 from bench.speed.suite import MEMORY_SUITE, SPEED_SUITE
-from bench.suite import Measure, Prediction, Suite
+from bench.suite import Prediction, Suite
 from vidrd.sampling import Plan, Request
-
-MEASURES: dict[str, Measure] = {
-    "fvd": Measure(
-        "FVD", "", "lower", "quality",
-        "Fréchet distance between features of the generated videos and of `real_videos` real ones, in windows of "
-        "`window` frames, by the pocket I3D-like judge. `real_captions`: the real ones show the same captions or other "
-        "scenes. Real video's own row is the floor: further real scenes of the captions, at equal n. Biased upward at "
-        "small n: compare within one table only.",
-    ),
-    "fvd_inside": Measure(
-        "FVD inside", "", "lower", "quality",
-        "The same over windows of `clip` frames, one a video, that end at a seam and hold none: the clips themselves. "
-        "Compares with FVD across and no other column.",
-    ),
-    "fvd_across": Measure(
-        "FVD across", "", "lower", "quality",
-        "The same over as many windows of `clip` frames with a seam in the middle: what the joining costs.",
-    ),
-    "drift": Measure(
-        "drift", "1/clip", "real", "quality",
-        "FVD that windows of `clip` frames gain from one clip's length to the next along the video: 0 = none, above = "
-        "the video gets worse.",
-    ),
-    "is": Measure(
-        "IS", "", "higher", "quality",
-        "Inception Score over the action classes of the pocket C3D-like judge, in windows of `window` frames; at most "
-        "the number of classes.",
-    ),
-    "flicker": Measure("flicker", "1/frame", "real", "quality", "Mean absolute change from frame to frame, of 1."),
-    "jitter": Measure(
-        "jitter", "", "real", "quality",
-        "Share of the change from frame to frame that the next frame takes back, in [0, 1]; white noise has 0.87.",
-    ),
-    "seam_d": Measure(
-        "seam D", "log2", "real", "quality",
-        "log2 of the change across the seams against the median change elsewhere: 0 = no seam to be seen, above = a "
-        "cut, below = a held frame. Real video has no seams: measured where clips of `clip` frames would meet.",
-    ),
-    "seam_a": Measure(
-        "seam A", "log2", "real", "quality", "The same for the second difference, which sees motion turn round."
-    ),
-    "seam_off": Measure(
-        "|seam D|", "log2", "real", "quality",
-        "Mean distance of seam D from 0, video by video: held frames and cuts both count and do not cancel, so that a "
-        "frozen seam does not win; seam D says the direction.",
-    ),
-    "motion": Measure(
-        "motion", "", "real", "quality",
-        "Root mean square change over two frames beyond that over one, of 1; a still video has 0.",
-    ),
-    "duplicates": Measure(
-        "held", "", "real", "quality",
-        "Share of seams at which the frame is held: it changes by at most a quarter of the median.",
-    ),
-    "mirror": Measure(
-        "mirror", "", "real", "quality",
-        "How far a clip plays the one before it backwards: 1 = exactly, 0 = no nearer than any frames as far apart.",
-    ),
-    "repeat": Measure(
-        "repeat", "", "real", "quality",
-        "How far every second clip is alike, on the same scale; needs more than two clips.",
-    ),
-    **{
-        name: Measure(
-            name, "", "higher", "prompt",
-            f"Share of windows in which the I3D-like judge sees the {name} that the caption names, in [0, 1]. Real "
-            "video's own row is the judge's accuracy.",
-        )
-        for name in ("action", "shape", "colour", "texture", "background")
-    },
-    "seconds_per_frame": Measure(
-        "s/frame", "s", "lower", "cost",
-        "Text, denoising and decoding of a batch, divided by its frames: the median over batches, after one warm-up "
-        "call of 2 steps.",
-    ),
-    "text_seconds": Measure(
-        "text s", "s", "lower", "cost", "Prompts to embeddings, for a batch of `batch` videos: the median over batches."
-    ),
-    "denoise_seconds": Measure("denoise s", "s", "lower", "cost", "Noise to latents, likewise."),
-    "decode_seconds": Measure("decode s", "s", "lower", "cost", "Latents to 8-bit RGB frames, likewise."),
-    "residual_seconds": Measure("rest s", "s", "lower", "cost", "What a batch takes beyond its three stages."),
-    "step_seconds": Measure("step s", "s", "lower", "cost", "One denoising step: the median over all of all batches."),
-    **{
-        f"{stage}_share": Measure(
-            f"{stage} %", "%", "higher", "cost",
-            f"Share of the {stage} time that this machine needs at its peaks (a matrix product's arithmetic, the "
-            "fastest copy's bytes) for the products, convolutions and attentions in it, all else free. Above 100 % "
-            "the cell is invalid.",
-        )
-        for stage in ("text", "denoise", "decode")
-    },
-    "load_seconds": Measure("load s", "s", "lower", "cost", "Weights to a pipeline on the device, imports left out."),
-    "cold_seconds": Measure("cold s", "s", "lower", "cost", "The very first call, of 2 steps."),
-    "joules_per_video": Measure(
-        "J/video", "J", "lower", "cost",
-        "Energy of the GPU by NVML's counter over a window of a second or more, in a pass of its own; nothing "
-        "subtracted for an idle card.",
-    ),
-    "fe_per_frame": Measure(
-        "fe/frame", "1/frame", "lower", "cost",
-        "Frame evaluations: frames summed over network calls, both branches of guidance counted, per frame of the "
-        "video. Checked against the calls that were made.",
-    ),
-    "steps": Measure(
-        "steps", "", None, "cost",
-        "Denoising steps taken. At equal fe the most whose fe/frame is at most `steps` times the branches; at equal "
-        "seconds the most that take as long as independent clips of `steps` steps, by two short runs of each.",
-    ),
-    "process_peak": Measure(
-        "RSS", "bytes", "lower", "cost",
-        "Largest resident memory of the process up to the last decoded batch: Python, libraries and weights included, "
-        "the judges not.",
-    ),
-    "allocated_peak": Measure(
-        "GPU alloc", "bytes", "lower", "cost", "Largest sum of live tensors on the GPU in the timed batches (PyTorch)."
-    ),
-    "reserved_peak": Measure(
-        "GPU reserved", "bytes", "lower", "cost", "Largest memory that PyTorch's allocator held in the timed batches."
-    ),
-    "driver_peak": Measure(
-        "GPU process", "bytes", "lower", "cost",
-        "GPU memory that the driver counts for the process (NVML), CUDA's own included: the largest of many looks "
-        "while one batch is made, in a pass of its own.",
-    ),
-}  # fmt: skip
-
 
 GIVEN = ("real", "still")  # rows that no method makes: real video, and real video whose first frame is held
 UNUSED: dict[str, Value] = {
     "overlap": 0, "precision": "fp32", "steps": 0, "guidance": 0.0, "batch": 0, "seed": 0, "noise": "iid", "budget": 0,
     "alpha": 0.0, "beta": 0.0, "join": "keep", "reverse": True, "stages": "linear", "guide": "hard",
+    "compat": "paper",
 }  # fmt: skip
 
 
@@ -154,11 +31,33 @@ def settle(values: dict[str, Value]) -> dict[str, Value]:
     if not METHODS[str(values["method"])].takes_overlap:
         values = {**values, "overlap": 0}
     if "reverse" in values:
-        if values["overlap"] == 0:  # nothing is held, nothing guided
-            values = {**values, "join": "keep", "beta": 0.0}
-        elif not values["reverse"]:  # the whole overlap repeats: kept, it would stutter
-            values = {**values, "join": "drop_duplicate"}
+        values = settle_ideas(values)
+    if "compat" in values and not offers(values):
+        values = {**values, "compat": "paper"}
     return {**values, "device": device}
+
+
+def settle_ideas(values: dict[str, Value]) -> dict[str, Value]:
+    """Clear what changes nothing beside VidRD's other options, and all of them where the method is another."""
+    if values["method"] != "vidrd":
+        return {**values, **{name: UNUSED[name] for name in VARIED if name in values and name != "compat"}}
+    if values["overlap"] == 0:  # nothing is held, nothing guided
+        values = {**values, "join": "keep", "beta": 0.0}
+    elif not values["reverse"]:  # the whole overlap repeats: kept, it would stutter
+        values = {**values, "join": "drop_duplicate"}
+    if values["beta"] == 0:
+        values = {**values, "stages": "linear", "guide": "hard"}
+    if values["overlap"] == values["clip"] and values["compat"] == "paper":  # no noise is renewed
+        values = {**values, "alpha": 0.0}
+    if values["overlap"] == 0 and values["alpha"] == 0:  # independent clips: there is nothing to turn round
+        values = {**values, "reverse": True}
+    return values
+
+
+def offers(values: Mapping[str, Value]) -> bool:
+    """Whether the method has that way of a published code."""
+    options = METHODS[str(values["method"])].options(int(values["overlap"]))
+    return values["compat"] in get_args(get_type_hints(type(options)).get("compat"))
 
 
 def real(values: Mapping[str, Value]) -> dict[str, Value]:
@@ -294,6 +193,7 @@ SAMPLERS = replace(
         "steps": 20,
         "real_videos": 400,
     },
+    measures=MEASURES | FLOW_MEASURES,
     group="equal",
 )
 ABLATION = replace(
@@ -301,6 +201,7 @@ ABLATION = replace(
     question="What does each idea of VidRD buy, and what stops its content from cycling? (pocket world, equal fe)",
     axes={
         "equal": ("fe",),
+        "method": ("independent", "vidrd"),  # none of its ideas, and any of them
         "reverse": (True, False),
         "overlap": (2, 4),
         "alpha": (0.0, 1.0, 4.0),
@@ -309,9 +210,9 @@ ABLATION = replace(
     },
     fixed={
         **{name: value for name, value in SAMPLERS.fixed.items() if name != "overlap"},
-        "method": "vidrd",
         "stages": "linear",
         "guide": "hard",
+        "compat": "paper",
         "videos": 20,
         "batch": 20,
         "steps": 10,
@@ -319,12 +220,14 @@ ABLATION = replace(
     },
     allowed={
         **SAMPLERS.allowed,
-        "method": ("vidrd",),
+        "method": ("independent", "vidrd"),
         "reverse": (True, False),
         "join": ("keep", "drop_duplicate"),
         "stages": ("linear", "constant"),
         "guide": ("hard", "blend"),
+        "compat": ("paper", "released"),
     },
+    headlines=("mirror", "repeat", "seam_off", "fvd"),
 )
 
 SUITES: dict[str, Suite] = {
@@ -358,6 +261,17 @@ SUITES: dict[str, Suite] = {
         axes={**SAMPLERS.axes, "equal": ("seconds",)},
     ),
     "ablation": ABLATION,
+    "compat": replace(
+        SAMPLERS,
+        question="What do the traps of the published codes change? (pocket world)",
+        axes={
+            "equal": ("steps",),
+            "method": ("vidrd", "codenoise", "freenoise", "fifo"),
+            "compat": ("paper", "released", "genl", "official"),
+        },
+        fixed={**SAMPLERS.fixed, "frames": 30, "videos": 20, "steps": 16},  # whole clips of steps, for FIFO's code
+        allowed={**SAMPLERS.allowed, "compat": ("paper", "released", "genl", "official", "diffusers")},
+    ),
     "smoke": replace(
         POCKET,
         question="Does the whole way work? Two short cells; the numbers mean nothing. (pocket world)",

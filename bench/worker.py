@@ -26,11 +26,13 @@ class Job(NamedTuple):
         values: the settings of the cell.
         folder: where it may leave files; of this cell alone.
         reference: the folder of the cell it is compared with, which is ok; None if it is compared with none.
+        measures: names of the suite's measures, for work that is only done where it is asked for.
     """
 
     values: Mapping[str, Value]
     folder: Path
     reference: Path | None
+    measures: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -116,7 +118,7 @@ def attend(work: Callable[[Job], Measured], job_file: Path) -> Status:
     reason = ""
     measured = Measured()
     try:
-        measured = work(Job(job["cell"]["values"], job_file.parent, reference))
+        measured = work(Job(job["cell"]["values"], job_file.parent, reference, tuple(job.get("measures", ()))))
         content = _result(status, reason, measured)
     except Exception as error:  # every way to fail is a row of the table
         traceback.print_exc()

@@ -1,17 +1,20 @@
 """The command line of the reference system: `python -m vidrd sample | train | prepare | ... --help`."""
 
 import json
+import os
 import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, TypeVar
 
 import tyro
 
 from vidrd.data.commands import Latents, Prepare, Watermark, latents, prepare, watermark
 from vidrd.training.settings import Settings, Stopped
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -81,8 +84,8 @@ class Train:
     The same command again goes on where it was cut off. Several processes: accelerate launch -m vidrd train ...
     """
 
-    out: Path
-    """Folder of the finished pipeline; with --data, of the run."""
+    out: Path | None = None
+    """Folder of the finished pipeline, by default the preset's own; with --data, of the run."""
     preset: Literal["pocket"] = "pocket"
     """What to train without --data."""
     work: Path = Path("runs/train-pocket")
@@ -151,25 +154,31 @@ def sample(ask: Sample) -> None:
 
     from vidrd.checkpoints import PRESETS, load_pipeline  # noqa: PLC0415
     from vidrd.sampling import Options  # noqa: PLC0415
-    from vidrd.video import check_target, write_video  # noqa: PLC0415
+    from vidrd.video import check_look, check_target, write_video  # noqa: PLC0415
 
     options = Options(
         ask.overlap, ask.alpha, ask.beta, ask.join, ask.compat, reverse=ask.reverse, stages=ask.stages, guide=ask.guide
     )
     check_target(ask.out)
+    if ask.json is not None and (ask.json.is_dir() or not ask.json.absolute().parent.is_dir()):
+        raise ValueError(f"cannot write {ask.json}: --json names a file in a folder that exists")
+    check_device(ask.device)
     preset = PRESETS.get(ask.preset)
     dtype = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[ask.precision]
     if preset is None and ask.model is None:
         raise ValueError(f"{ask.preset!r} is no preset: take {', '.join(PRESETS)}, or name a folder by --model")
     shown = preset if ask.model is None else None
+    fps = given_or(ask.fps, shown.fps if shown else 8)
+    scale = given_or(ask.scale, shown.scale if shown else 1)
+    check_look(fps, scale)
     pipeline = load_pipeline(ask.model or ask.preset, dtype=dtype, device=ask.device)
     pipeline.set_progress_bar_config(disable=False, desc="denoising")
     started = time.perf_counter()
     made = pipeline(
         ask.prompt,
-        num_frames=ask.frames or (shown.frames if shown else 2 * pipeline.config.clip),
-        num_inference_steps=ask.steps or (shown.steps if shown else 50),
-        guidance_scale=ask.guidance if ask.guidance is not None else (shown.guidance if shown else 10.0),
+        num_frames=given_or(ask.frames, shown.frames if shown else 2 * pipeline.config.clip),
+        num_inference_steps=given_or(ask.steps, shown.steps if shown else 50),
+        guidance_scale=given_or(ask.guidance, shown.guidance if shown else 10.0),
         negative_prompt=ask.negative_prompt,
         options=options,
         eta=ask.eta,
@@ -180,17 +189,31 @@ def sample(ask: Sample) -> None:
         reuse_every=ask.reuse_every,
     )
     seconds = time.perf_counter() - started
-    write_video(
-        ask.out,
-        made.frames[0],
-        fps=ask.fps or (shown.fps if shown else 8),
-        scale=ask.scale or (shown.scale if shown else 1),
-    )
+    write_video(ask.out, made.frames[0], fps=fps, scale=scale)
     seams = [seam.frame for seam in made.result.seams if seam.frame < len(made.frames[0])]
     print(f"{ask.out}: {len(made.frames[0])} frames, seams at {seams}, {seconds:.1f} s")
     if ask.json:
         about = {key: str(value) if isinstance(value, Path) else value for key, value in vars(ask).items()}
-        ask.json.write_text(json.dumps({"asked": about, "seams": seams, "seconds": seconds}, indent=1) + "\n")
+        beside = ask.json.with_name(f".{ask.json.name}.{os.getpid()}")
+        beside.write_text(json.dumps({"asked": about, "seams": seams, "seconds": seconds}, indent=1) + "\n")
+        beside.replace(ask.json)
+
+
+def given_or(given: T | None, otherwise: T) -> T:
+    """What was asked for, 0 included, else the default."""
+    return otherwise if given is None else given
+
+
+def check_device(name: str) -> None:
+    """Raise ValueError where this machine has no such device."""
+    import torch  # noqa: PLC0415
+
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        raise ValueError(f"--device is cpu, cuda, cuda:1, ...: got {name!r}") from None
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise ValueError(f"this machine has {torch.cuda.device_count()} CUDA devices that PyTorch can use: got {name}")
 
 
 def train(ask: Train) -> None:
@@ -202,11 +225,19 @@ def train(ask: Train) -> None:
     if ask.settings.data is not None or ask.settings.model:
         from vidrd.training.full import train_on_data  # noqa: PLC0415
 
+        if ask.out is None:
+            raise ValueError("training on a data set has a folder of its own for the run: name it by --out")
         train_on_data(ask.settings, ask.out)
         return
+    from vidrd.checkpoints import PRESETS  # noqa: PLC0415
     from vidrd.training.pocket import train_pocket  # noqa: PLC0415
 
-    train_pocket(ask.out, ask.work, steps_scale=ask.steps_scale)
+    if ask.out is None and ask.steps_scale != 1:
+        raise ValueError("a trial does not take the place of the preset's weights: name a folder by --out")
+    out = given_or(ask.out, PRESETS[ask.preset].folder)
+    if out.exists() and not (out / "model_index.json").is_file():
+        raise ValueError(f"{out} would be replaced, and is no pipeline: name a new folder by --out")
+    train_pocket(out, ask.work, steps_scale=ask.steps_scale)
 
 
 def convert(ask: Convert) -> None:

@@ -70,12 +70,9 @@ def readable(prompt: str, tokenizer: Any) -> str:
     """The part of a prompt that the text encoder will see; the rest is named in one warning each.
 
     Words that the tokenizer does not know are left out (a byte-pair tokenizer knows them all), then words beyond its
-    length.
+    length. Punctuation that it does not know goes without a word: it names nothing.
     """
-    unknown = _unknown_words(prompt, tokenizer)
-    if unknown:
-        logger.warning("prompt %r: the text encoder does not know %s; left out", prompt, ", ".join(unknown))
-        prompt = " ".join(word for word in _words(prompt, tokenizer) if word not in unknown)
+    prompt = _known_words(prompt, tokenizer)
     room = tokenizer.model_max_length - tokenizer.num_special_tokens_to_add()
     ids = tokenizer(prompt, add_special_tokens=False).input_ids
     if len(ids) > room:
@@ -95,12 +92,16 @@ def _words(prompt: str, tokenizer: Any) -> list[str]:
     return [word for word, _ in core.pre_tokenizer.pre_tokenize_str(text)]
 
 
-def _unknown_words(prompt: str, tokenizer: Any) -> list[str]:
-    """Words that a word tokenizer does not know, in order, each once."""
+def _known_words(prompt: str, tokenizer: Any) -> str:
+    """What a tokenizer of whole words knows of a prompt; of any other, the prompt."""
     if getattr(getattr(tokenizer, "backend_tokenizer", None), "model", None).__class__.__name__ != "WordLevel":
-        return []
-    known = tokenizer.get_vocab()
-    return [word for word in dict.fromkeys(_words(prompt, tokenizer)) if word not in known]
+        return prompt
+    known, words = tokenizer.get_vocab(), _words(prompt, tokenizer)
+    unknown = [word for word in dict.fromkeys(words) if word not in known]
+    named = ", ".join(repr(word) for word in unknown if any(map(str.isalnum, word)))
+    if named:
+        logger.warning("prompt %r: the text encoder does not know %s; left out", prompt, named)
+    return " ".join(word for word in words if word in known) if unknown else prompt
 
 
 @torch.no_grad()

@@ -90,10 +90,7 @@ def write_video(
     frames, height, width, channels = video.shape
     if frames < 1 or channels != 3:
         raise ValueError(f"a video is frames of 3 channels (RGB): got {frames} frames of {channels} channels")
-    if scale < 1:
-        raise ValueError(f"scale is how many times larger each pixel gets, 1 or more: got {scale}")
-    if not 0.01 <= fps <= 1000:
-        raise ValueError(f"fps must lie between 0.01 and 1000: got {fps}")
+    check_look(fps, scale)
 
     pictures = video.repeat(scale, axis=1).repeat(scale, axis=2)
     if folder:
@@ -127,6 +124,14 @@ def check_target(path: str | os.PathLike[str]) -> bool:
     if folder and target.exists() and (not target.is_dir() or any(target.iterdir())):
         raise ValueError(f"cannot write PNGs to {target}: it exists and is no empty folder; name a new one")
     return folder
+
+
+def check_look(fps: float | int | Fraction, scale: int) -> None:
+    """Raise ValueError where no video can be written at that rate or size; to be asked before the video is made."""
+    if scale < 1:
+        raise ValueError(f"scale is how many times larger each pixel gets, 1 or more: got {scale}")
+    if not 0.01 <= fps <= 1000:
+        raise ValueError(f"fps must lie between 0.01 and 1000: got {fps}")
 
 
 def _appear(target: Path, write: Callable[[Path], None]) -> None:

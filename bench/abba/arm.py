@@ -143,13 +143,17 @@ class Arm:
             "flat": warm.flat,
         }
 
-    def run(self) -> dict[str, Any]:
-        """Do it once: seconds, and why the sample must not count."""
-        looks = [self._look()]
+    def run(self, arms: list[int]) -> dict[str, Any]:
+        """Do it once: seconds, and why the sample must not count. `arms`: numbers of both sides' processes."""
+        looks, others = [self._look()], self._others(arms)
         seconds = self._bout().seconds()
         looks.append(self._look())
+        others |= self._others(arms)
         seen = [look for look in looks if look is not None]
-        return {"seconds": seconds, "spoiled": tool("nvml").spoiled(seen) if seen else "", "looks": seen}
+        spoiled = tool("nvml").spoiled(seen) if seen else ""
+        if others:
+            spoiled = f"another process on the GPU: {', '.join(map(str, sorted(others)))}"
+        return {"seconds": seconds, "spoiled": spoiled, "looks": seen}
 
     def facts(self, folder: str) -> dict[str, Any]:
         """Everything about the cell that has no noise; latents and videos go into the folder."""
@@ -188,6 +192,10 @@ class Arm:
 
     def _look(self) -> Any:
         return None if self.card is None else self.card.look()
+
+    def _others(self, arms: list[int]) -> set[int]:
+        """Processes on the card that are neither side's."""
+        return set() if self.card is None else set(self.card.foreign(arms, holding=len(arms)) or ())
 
     def _graph_breaks(self) -> int | str:
         """How often torch.compile would leave the graph of one network call; a text says why it is unknown."""

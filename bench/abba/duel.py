@@ -26,6 +26,7 @@ import numpy as np
 
 from bench.abba.trees import Side
 from bench.gates import ALPHA, Finding, Pair, Verdict, confirm, count, equal_output, hold, same_recipe, speed
+from bench.measure.nvml import SAME_CLOCK
 from bench.suite import Values
 
 ARM = Path(__file__).with_name("arm.py")
@@ -77,6 +78,7 @@ class Cell:
     pairs: list[Pair] = field(default_factory=list)
     findings: list[Finding] = field(default_factory=list)
     notes: dict[str, dict[str, Any]] = field(default_factory=dict)  # arm -> set-up times
+    uncounted: dict[str, str] = field(default_factory=dict)  # counts that neither side could give -> why
     compared: bool = False  # in what has no noise
     broken: bool = False  # nothing more is to be measured
 
@@ -143,6 +145,11 @@ class Arm:
         self.tell(do, **request)
         return self.answer()
 
+    @property
+    def pid(self) -> int:
+        """Number of the process."""
+        return self._process.pid
+
     def _how_it_ended(self) -> str:
         self._process.wait(10)
         lines = [line.strip() for line in self.log.read_text(errors="replace").splitlines() if line.strip()]
@@ -161,7 +168,8 @@ def duel(
     """Compare two revisions in all cells.
 
     Returns:
-        the findings, and what else was seen: software of either side, set-up times, raw pairs.
+        the findings, and what else was seen: software of either side, set-up times, counts that neither side could
+            give, raw pairs.
     """
     began = time.monotonic()
     folder = folder.absolute()  # the arms work in their own trees
@@ -183,7 +191,8 @@ def duel(
     for cell in first:
         findings += [*cell.findings, *([speeds[cell.label]] if cell.label in speeds else [])]
     notes = {cell.label: cell.notes for cell in first}
-    return findings, {"software": software, "set_up": notes, "pairs": raw}
+    missing = {cell.label: cell.uncounted for cell in first if cell.uncounted}
+    return findings, {"software": software, "set_up": notes, "uncounted": missing, "pairs": raw}
 
 
 def _speeds(cells: Sequence[Cell], settings: Settings) -> dict[str, Finding]:
@@ -261,7 +270,7 @@ def _pairs(arms: Sequence[Arm], pairs: int, group: int, lot: random.Random) -> l
     for _ in range(pairs // 2):
         block = list(arms) if lot.random() < 0.5 else list(arms[::-1])
         for order in (block, block[::-1]):
-            answers = {arm.side.name: arm.ask("run") for arm in order}
+            answers = {arm.side.name: arm.ask("run", arms=[each.pid for each in arms]) for arm in order}
             base, head = answers["base"], answers["head"]
             spoiled = base["spoiled"] or head["spoiled"] or _clocks_apart(base["looks"], head["looks"])
             found.append(Pair(base["seconds"], head["seconds"], group, spoiled))
@@ -274,7 +283,7 @@ def _clocks_apart(one: Sequence[Sequence[Any]], other: Sequence[Sequence[Any]]) 
     if not all(clocks):
         return ""
     a, b = (sum(each) / len(each) for each in clocks)
-    return f"SM clocks {a:.0f} and {b:.0f} MHz" if max(a, b) > 1.01 * min(a, b) else ""
+    return f"SM clocks {a:.0f} and {b:.0f} MHz" if max(a, b) > (1 + SAME_CLOCK) * min(a, b) else ""
 
 
 def _compare_facts(
@@ -294,6 +303,9 @@ def _compare_facts(
         cell.broken = True
         return
     cell.findings += counted(cell.label, base["counts"], head["counts"])
+    cell.uncounted = uncounted(base["counts"], head["counts"])
+    for name, why in cell.uncounted.items():
+        say(f"{cell.label}: {name} could not be counted on either side, and is not judged: {why}")
     error = _error(*(np.load(places[name] / "latents.npy") for name in ("base", "head")))
     if base["sha256"] != head["sha256"] and error == 0:
         error = _error(*(np.load(places[name] / "videos.npy").astype(np.float32) for name in ("base", "head")))
@@ -317,11 +329,17 @@ def counted(label: str, base: dict[str, Any], head: dict[str, Any]) -> list[Find
         sides = [counts.get(name) for counts in (base, head)]
         texts = [side for side in sides if isinstance(side, str)]
         if all(side is None for side in sides) or len(texts) == 2:
-            continue  # neither side has it on this device: nothing went missing
+            continue  # neither side has it: nothing went missing, see `uncounted`
         numbers = [None if isinstance(side, str) else side for side in sides]
         found = count(label, name, *numbers, tolerance=tolerance, unit=unit)
         findings.append(replace(found, reason=f"{found.reason} ({texts[0]})") if texts else found)
     return findings
+
+
+def uncounted(base: dict[str, Any], head: dict[str, Any]) -> dict[str, str]:
+    """Counts for which both sides have a text in place of a number, and the head's text."""
+    both = [name for name in COUNTS if isinstance(base.get(name), str) and isinstance(head.get(name), str)]
+    return {name: head[name] for name in both}
 
 
 def _error(base: np.ndarray, head: np.ndarray) -> float | None:

@@ -7,15 +7,13 @@ import numpy as np
 from jaxtyping import Float, UInt8
 
 from bench.gates import Finding, not_worse
-from bench.measure.machine import ROOT
+from bench.judged import shipped
 from bench.stats import Estimate, jackknifed, trimmed_mean
 from metrics.features import extract
 from metrics.frames import windows
-from metrics.pocket import load_judge
 from metrics.statistics import Gaussian, deal, frechet_distance, leave_one_out
 from vidrd.data.shapes import ATTRIBUTES, TEST_SEEDS, draw_scene, labels, render
 
-JUDGE = ROOT / "weights" / "pocket-judges" / "i3d.safetensors"
 FVD_MARGIN = 0.10  # of the base's own distance
 CAPTION_MARGIN = 0.03  # of a probability
 REAL = 10  # real videos of each caption
@@ -64,7 +62,7 @@ def differences(
     said = [{name: str(getattr(scene, name)) for name in ATTRIBUTES} for scene in scenes]
     reals = [draw_scene(TEST_SEEDS[-1 - i], **said[i % len(said)]) for i in range(REAL * len(said))]
     wanted = [labels(scene) for scene in scenes]
-    judge = load_judge(JUDGE, device="cpu")
+    judge = shipped("i3d")
     real, source = windows(render(reals, base.shape[1]), window)
     real_rows = extract(judge, real).embedding
     sides = [_see(judge, videos, window, wanted) for videos in (base, head)]

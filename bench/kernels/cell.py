@@ -1,6 +1,5 @@
 """One cell of the kernels suite: a kernel on a backend, timed by pytest-benchmark, checked against the first one."""
 
-import copy
 import json
 import os
 from pathlib import Path
@@ -14,16 +13,16 @@ import torch._dynamo
 from torch import nn
 
 from bench.kernels.suite import DTYPES, MEASURES
-from bench.kernels.table import KERNELS, Inputs, Run
+from bench.kernels.table import KERNELS, Run
+from bench.kernels.work import counted, least_seconds, size_of, weights
 from bench.measure.peaks import peaks
-from bench.measure.physics import Work, count
+from bench.measure.physics import Work
 from bench.record import Number
 from bench.stats import median_number
 from bench.worker import InvalidError, Job, Measured
 
 # Largest error against the first backend, as a share of its largest value, that rounding explains.
 TOLERANCES = {"fp32": 1e-4, "bf16": 5e-2, "fp16": 1e-2}
-UNCACHED = 2**27  # bytes that no cache holds
 TIMING = Path(__file__).with_name("timing.py")
 
 
@@ -56,32 +55,42 @@ def run(job: Job) -> Measured:
         began = perf_counter()
         output = function(*inputs)
         float(output.flatten()[0])  # waits for the GPU
-        cold = perf_counter() - began
+        cold, compiling = perf_counter() - began, _compiling()
         error = _error(first(*inputs), output)
         if not error <= TOLERANCES[precision]:
             raise InvalidError(f"the output differs from that of the first backend by {error:.2g} of its largest value")
         function(*inputs)
         graphs = _graphs()
-        seconds = _timed(lambda: function(*inputs), job.folder, device)
+        seconds = _timed(lambda: function(*inputs), job, int(values["rounds"]), float(values["seconds"]))
         if _graphs() != graphs:
             raise InvalidError("torch.compile compiled again while the kernel was timed")
-    work = _work(first, inputs)
+    work = counted(first, inputs)
     numbers = {
         "call_seconds": median_number(seconds, "s", "lower"),
         "cold_seconds": Number(cold, "s", "lower"),
         "error": Number(error, "", "lower"),
     }
     if work is not None:
-        moved = sum(x.numel() * x.element_size() for x in (*inputs, output, *_weights(first)))
+        moved = size_of([*inputs, output, *weights(first)])
         numbers |= _bounded(work, moved, seconds, device, precision)
     why = "it does none that PyTorch counts" if work else "done by numpy: its work is not counted"
     absent = {name: why for name in MEASURES if name not in numbers}
+    if compiling:
+        numbers["compile_seconds"] = Number(compiling, "s", "lower")
+        del absent["compile_seconds"]
+    else:
+        absent["compile_seconds"] = "nothing is compiled"
     return Measured(
         numbers=numbers,
         samples={"call_seconds": tuple(seconds)},
         absent=absent,
         facts={"threads": str(torch.get_num_threads()), "inputs": ", ".join(str(tuple(x.shape)) for x in inputs)},
     )
+
+
+def _compiling() -> float:
+    """Seconds that torch.compile has taken in this process so far, by its own clock."""
+    return float(torch._dynamo.utils.calculate_time_spent()["total_wall_time"])
 
 
 def _graphs() -> int:
@@ -99,41 +108,28 @@ def _built(build: Any, size: str, device: str, precision: str) -> Run:
     return function
 
 
-def _weights(function: Run) -> list[torch.Tensor]:
-    return list(function.parameters()) if isinstance(function, nn.Module) else []
-
-
 def _error(expected: torch.Tensor, found: torch.Tensor) -> float:
     scale = float(expected.float().abs().max()) or 1.0
     return float((expected.float() - found.float()).abs().max()) / scale
 
 
-def _timed(work: Run, folder: Path, device: str) -> list[float]:
+def _timed(work: Run, job: Job, rounds: int, seconds: float) -> list[float]:
     """Seconds of a call in every round that pytest-benchmark chose to do."""
-    result = folder / "timing.json"
-    timer = "bench.kernels.timing.synchronised" if device == "cuda" else "time.perf_counter"
+    result = job.folder / "timing.json"
+    timer = "bench.kernels.timing.synchronised" if job.values["device"] == "cuda" else "time.perf_counter"
     code = pytest.main(
         [
-            str(TIMING), "-q", "-c", os.devnull, "--rootdir", str(folder), "-p", "no:cacheprovider",
-            "--benchmark-warmup=on", "--benchmark-warmup-iterations=3", "--benchmark-min-rounds=7",
-            "--benchmark-max-time=1.5", f"--benchmark-timer={timer}", f"--benchmark-json={result}",
+            str(TIMING), "-q", "-c", os.devnull, "--rootdir", str(job.folder), "-p", "no:cacheprovider",
+            "--benchmark-warmup=on", "--benchmark-warmup-iterations=3", f"--benchmark-min-rounds={rounds}",
+            f"--benchmark-max-time={seconds}", f"--benchmark-timer={timer}", f"--benchmark-json={result}",
         ],
         plugins=[Given(work)],
     )  # fmt: skip
     if code:
         raise RuntimeError(f"pytest ended with {code}: see the log of this cell")
     (found,) = json.loads(result.read_text(encoding="utf-8"))["benchmarks"]
-    rounds: list[float] = found["stats"]["data"]
-    return rounds
-
-
-def _work(function: Run, inputs: Inputs) -> Work | None:
-    """What the first backend asks for, counted on meta; None if it leaves torch."""
-    twin = copy.deepcopy(function).to("meta") if isinstance(function, nn.Module) else function
-    try:
-        return count(lambda: twin(*(x.to("meta") for x in inputs)))
-    except (NotImplementedError, RuntimeError):
-        return None
+    calls: list[float] = found["stats"]["data"]
+    return calls
 
 
 def _bounded(work: Work, moved: int, seconds: list[float], device: str, precision: str) -> dict[str, Number]:
@@ -145,7 +141,7 @@ def _bounded(work: Work, moved: int, seconds: list[float], device: str, precisio
     dtype = str(DTYPES[precision]).removeprefix("torch.")
     for again in (False, True):
         best = peaks(device, again=again)
-        least = max(work.flops / best.flops[dtype], moved / (best.memory if moved >= UNCACHED else best.cache))
+        least = least_seconds(work.flops, moved, best, dtype)
         if least <= min(seconds):
             break
     else:

@@ -7,7 +7,7 @@ import torch
 from bench.kernels.table import BACKENDS, KERNELS, SIZES
 from bench.measure.device import NO_CUDA, has_cuda, named_device
 from bench.record import Value
-from bench.suite import Measure, Suite, Values
+from bench.suite import Measure, Prediction, Suite, Values
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 MEASURES: dict[str, Measure] = {
@@ -15,6 +15,9 @@ MEASURES: dict[str, Measure] = {
         "s/call", "s", "lower", "cost", "Median of the rounds of pytest-benchmark, the GPU's work included."
     ),
     "cold_seconds": Measure("cold s", "s", "lower", "cost", "The very first call, torch.compile's work included."),
+    "compile_seconds": Measure(
+        "compile s", "s", "lower", "cost", "What of that torch.compile took, by its own clock: frames to kernels."
+    ),
     "share": Measure(
         "% of bound", "%", "higher", "cost",
         "Share of that time that this machine needs at its measured peaks: for the FLOPs of the first backend at the "
@@ -56,11 +59,33 @@ def skip(values: Values) -> str | None:
     return next((reason for reason, holds in reasons.items() if holds), None)
 
 
+def predict(values: Values) -> Prediction | None:
+    """Work of one call, as the first backend does it, and its least time where the peaks were measured."""
+    from bench.kernels.work import foreseen, least_seconds  # noqa: PLC0415  (builds networks, for a dry run only)
+    from bench.measure.peaks import stored  # noqa: PLC0415
+
+    dtype = DTYPES[str(values["precision"])]
+    found = foreseen(str(values["kernel"]), str(values["size"]), dtype) if skip(values) is None else None
+    if found is None:
+        return None
+    work, given = found
+    peaks, name = stored(str(values["device"])), str(dtype).removeprefix("torch.")
+    return Prediction(
+        flops=float(work.flops),
+        peak_bytes=float(given + work.peak_bytes),
+        seconds=None if peaks is None or name not in peaks.flops else least_seconds(work.flops, given, peaks, name),
+    )
+
+
 KERNEL_SUITE = Suite(
     question="How near does every operation come to what the machine can do, by shape and backend?",
     workload="kernel",
     axes={"kernel": tuple(KERNELS), "size": tuple(SIZES), "backend": BACKENDS, "precision": ("fp32",)},
-    fixed={"device": "auto"},
+    fixed={
+        "device": "auto",
+        "rounds": 7,  # at least; pytest-benchmark does more while there is time
+        "seconds": 1.5,  # for the rounds of a cell
+    },
     measures=MEASURES,
     group="size",
     apart=("kernel",),
@@ -71,6 +96,8 @@ KERNEL_SUITE = Suite(
         "precision": tuple(DTYPES),
         "device": ("auto", "cpu", "cuda"),
     },
+    least={"rounds": 3, "seconds": 0.01},
     settle=settle,
     skip=skip,
+    predict=predict,
 )

@@ -1,6 +1,7 @@
 """The operations that the cost of a video is made of, each with every way to do it.
 
 A kernel is a shape and a dict of backends; the first backend is the one that the others' outputs are compared with.
+`network` is how this project's network does it at that shape, whichever of the others that is.
 Inputs are drawn from a seed, so every backend gets the same numbers. `size` is "pocket" or "full": the layer of that
 network in which the operation costs most, under guidance (two branches), for one clip.
 """
@@ -20,6 +21,7 @@ from metrics.i3d import I3D
 from metrics.pocket import NETWORKS
 from metrics.statistics import Gaussian, frechet_distance
 from vidrd.data.shapes import ATTRIBUTES
+from vidrd.models.blocks import attend_in_time
 
 Inputs = tuple[Tensor, ...]
 Run = Callable[..., Any]
@@ -200,7 +202,7 @@ def _eager(build: Callable[[str], Run]) -> dict[str, Callable[[str], Run]]:
 
 
 KERNELS: dict[str, Kernel] = {
-    "temporal-attention": Kernel(_tokens_in_time, ATTENTION),
+    "temporal-attention": Kernel(_tokens_in_time, {**ATTENTION, "network": _plain(attend_in_time)}),
     "spatial-attention": Kernel(_tokens_in_space, ATTENTION),
     "temporal-conv": Kernel(_clip, {run.__name__: _plain(run) for run in (conv2d, conv3d, conv1d, matmul)}),
     "norm-silu": Kernel(_norm_input, _eager(_plain(norm_silu))),

@@ -71,7 +71,8 @@ def files_hash(paths: Sequence[str], root: Path = ROOT) -> str:
     """SHA-256 of these files and of all files in these folders.
 
     Raises:
-        ValueError: one is not there, or is a .safetensors file shorter or longer than its own header says.
+        ValueError: one is not there, is a .safetensors file shorter or longer than its own header says, or is another
+            than the card.json of its folder describes.
     """
     files: list[Path] = []
     for name in paths:
@@ -84,7 +85,27 @@ def files_hash(paths: Sequence[str], root: Path = ROOT) -> str:
     for path in files:
         if path.suffix == ".safetensors":
             _check_length(path, path.relative_to(root).as_posix())
+    for card in (path for path in files if path.name == "card.json"):
+        _check_card(card, root)
     return _hash(root, files)
+
+
+def _check_card(card: Path, root: Path) -> None:
+    """Hold the files of a folder to what its card says of them, as vidrd and bench.judges write it."""
+    content = json.loads(card.read_text(encoding="utf-8"))
+    judges = {name: about["sha256"] for name, about in content.get("files", {}).items()}
+    for name, expected in {**content.get("sha256", {}), **judges}.items():
+        path = card.parent / name
+        if not path.is_file() or _sha256(path) != expected:
+            found = (
+                "missing" if not path.is_file() else f"not the file that {card.name} describes (cut short or altered)"
+            )
+            raise ValueError(f"{path.relative_to(root).as_posix()} is {found}: restore it from the repository")
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _check_length(path: Path, name: str) -> None:
@@ -104,9 +125,7 @@ def _check_length(path: Path, name: str) -> None:
 def _hash(root: Path, paths: Iterable[Path]) -> str:
     total = hashlib.sha256()
     for path in paths:
-        with path.open("rb") as file:
-            content = hashlib.file_digest(file, "sha256").hexdigest()
-        total.update(f"{path.relative_to(root).as_posix()}\0{content}\n".encode())
+        total.update(f"{path.relative_to(root).as_posix()}\0{_sha256(path)}\n".encode())
     return total.hexdigest()
 
 

@@ -105,21 +105,20 @@ class Card:
             )
         return float(sum(found)) if found else None
 
-    def foreign(self, own: Iterable[int], *, holding: bool) -> list[int] | None:
+    def foreign(self, own: Iterable[int], *, holding: int) -> list[int] | None:
         """Process numbers of others on the card; None if NVML does not say.
 
         Args:
-            own: numbers of this process and those it started.
-            holding: whether one of them uses the card now. In a container NVML shows the host's numbers, so if none of
-                `own` is seen, one of those that are seen is taken for it.
+            own: numbers of this process and those that belong to it.
+            holding: how many of them use the card now. In a container NVML shows the host's numbers, so if none of
+                `own` is seen, as many of those that are seen are taken for them.
         """
         found = self.processes()
         if found is None:
             return None
         mine = set(own)
         others = [pid for pid, _ in found if pid not in mine]
-        hidden = holding and len(others) == len(found)
-        return others[1:] if hidden else others
+        return others[holding:] if len(others) == len(found) else others
 
     def energy_counter(self) -> float | None:
         """Joules since the driver was loaded."""

@@ -7,7 +7,7 @@ from toys import CLIP, SCHEDULE, SEEDS, SHAPE, STEPS, Coupled, Separable, close,
 import baselines.independent
 from baselines import codenoise
 from baselines.codenoise import Options, cut_shares, fuse, plan
-from baselines.windows import cover, places, profile, shares
+from baselines.windows import cover, moving_cover, places, profile, shares
 from vidrd.noise import KeyedNoise
 
 
@@ -125,6 +125,18 @@ def test_overlaps_out_of_range_are_refused():
         plan(request(9), STEPS, Options(overlap=4))
 
 
+def test_moving_windows_of_each_step_see_the_state_at_that_step():
+    denoise, frames = Separable(), 13
+    run(codenoise, frames, denoise, overlap=2, windows="moving")
+    x, calls = initial(frames), iter(denoise.calls)
+    for step, timestep in enumerate(SCHEDULE.timesteps):
+        for start in moving_cover(frames, CLIP, 2, step):
+            latents, _ = next(calls)
+            assert close(latents, x[:, :, start : start + CLIP])
+        x = SCHEDULE.step(x, Separable()(x, torch.tensor(timestep)), step)
+    assert next(calls, None) is None
+
+
 def late_window(starts):
     return tuple(start + (1 if 0 < start < starts[-1] else 0) for start in starts)
 
@@ -142,3 +154,58 @@ def test_planted_faults_are_seen(monkeypatch, name, fault):
     monkeypatch.setattr(codenoise, name, fault)
     with pytest.raises(AssertionError):
         test_windows_of_a_separable_network_change_nothing(13, 2, {"weights": "pyramid"})
+
+
+HONEST = cut_shares  # whose name the faults take
+
+
+def cut_late(starts, clip, frames, noise, step):
+    """Every window begins and ends a frame too late."""
+    return HONEST(starts, clip, frames, noise, step).roll(1, dims=-1)
+
+
+def cut_before(starts, clip, frames, noise, step):
+    """The windows' shares in the wrong order."""
+    return HONEST(starts, clip, frames, noise, step).flip(0)
+
+
+@pytest.mark.parametrize("fault", [cut_late, cut_before], ids=["off by one", "wrong order"])
+def test_planted_faults_of_cuts_are_seen(monkeypatch, fault):
+    monkeypatch.setattr(codenoise, "cut_shares", fault)
+    with pytest.raises(AssertionError):
+        test_windows_of_a_separable_network_change_nothing(13, 2, {"blend": "cut"})
+
+
+def one_cut_for_all(starts, clip, frames, noise, step):
+    share = HONEST(starts, clip, frames, noise, step)
+    return share[:, :1].expand_as(share)
+
+
+def cut_once(starts, clip, frames, noise, step):
+    return HONEST(starts, clip, frames, noise, 0)
+
+
+@pytest.mark.parametrize("fault", [cut_late, one_cut_for_all, cut_once], ids=["off by one", "one for all", "one step"])
+def test_cuts_that_are_not_random_are_seen(monkeypatch, fault):
+    monkeypatch.setitem(globals(), "cut_shares", fault)
+    with pytest.raises(AssertionError):
+        test_cuts_are_hard_random_and_each_videos_own()
+
+
+def tail_unseen(frames, clip, stride, step):
+    return moving_cover(frames, clip, stride, step)[:-1]
+
+
+def a_step_late(frames, clip, stride, step):
+    return moving_cover(frames, clip, stride, step + 1)
+
+
+def never_moving(frames, clip, stride, step):
+    return cover(frames, clip, stride)
+
+
+@pytest.mark.parametrize("fault", [tail_unseen, a_step_late, never_moving])
+def test_planted_faults_of_moving_windows_are_seen(monkeypatch, fault):
+    monkeypatch.setattr(codenoise, "moving_cover", fault)
+    with pytest.raises(AssertionError):
+        test_moving_windows_of_each_step_see_the_state_at_that_step()

@@ -2,13 +2,14 @@
 
 import pytest
 import torch
-from toys import CLIP, SCHEDULE, SEEDS, SHAPE, STEPS, close, initial, request, run
+from toys import CLIP, SCHEDULE, SEEDS, SHAPE, STEPS, close, ddim, initial, request, run
 
 import baselines.direct
 from baselines import freenoise
 from baselines.freenoise import Options, attention_windows, plan
+from baselines.priors import reschedule
 from vidrd.denoiser import GuidedDenoiser, WindowedDenoiser
-from vidrd.models.blocks import TransformerBlock, in_windows
+from vidrd.models.blocks import TimeWindows, TransformerBlock, in_windows
 from vidrd.models.unet import UNet3DConditionModel
 from vidrd.noise import KeyedNoise
 from vidrd.sampling import Cancelled
@@ -104,6 +105,18 @@ def test_windows_are_attended_each_by_itself():
     assert close(in_windows(layer, x, windows), want.flatten(0, 1))
 
 
+def test_a_video_is_plain_ddim_of_a_network_whose_windows_were_opened_by_hand(unet):
+    frames, denoise = 7, denoiser(unet)
+    pyramid = torch.tensor([1.0, 2.0, 2.0, 1.0], dtype=torch.float64)
+    seen = torch.tensor([[0, 1, 2, 3], [2, 3, 4, 5], [3, 4, 5, 6]])
+    total = torch.tensor([1, 2, 3, 4, 4, 3, 1], dtype=torch.float64)
+    x = initial(frames)
+    with torch.no_grad(), unet.attend_in(TimeWindows(seen, pyramid / total[seen], frames)):
+        want = ddim(x, denoise)
+    chosen = Options(stride=2, noise="iid")
+    assert close(freenoise.sample(denoise, SCHEDULE, request(frames), chosen, dtype=torch.float64).latents, want)
+
+
 def test_windows_of_another_length_are_refused(unet):
     with (
         unet.attend_in(attention_windows(6, CLIP, Options())),
@@ -148,13 +161,15 @@ def test_each_chunk_of_noise_is_a_shuffle_of_the_chunk_a_clip_before():
             return latents * 0
 
     freenoise.sample(Keep(), SCHEDULE, request(3 * CLIP), Options(stride=2))
-    (x,) = drawn[:1]
+    (x,), turned = drawn[:1], []
     assert torch.equal(x[:, :, :CLIP], KeyedNoise(SEEDS)("initial", 0, (SHAPE[0], CLIP, *SHAPE[1:])))
     for start in range(CLIP, 3 * CLIP, 2):
         for video in x:
             old = video[:, start - CLIP : start - CLIP + 2]
             new = video[:, start : start + 2]
-            assert torch.equal(new, old) or torch.equal(new, old.flip(1))
+            turned.append(torch.equal(new, old.flip(1)))
+            assert turned[-1] or torch.equal(new, old)
+    assert 0 < sum(turned) < len(turned)
 
 
 def test_videos_have_their_own_noise_unless_the_official_code_is_asked_for():
@@ -200,13 +215,35 @@ def test_what_does_not_fit_the_request_is_refused():
         plan(request(3), STEPS, Options(compat="diffusers"))
 
 
+HONEST = attention_windows  # whose name the faults take
+
+
 def off_by_one(frames, clip, options):
-    windows = freenoise.attention_windows(frames, clip, options)
+    windows = HONEST(frames, clip, options)
     return windows._replace(seen=(windows.seen + 1).clamp(max=frames - 1))
 
 
 def tail_of_the_mixin(frames, clip, options):
-    return freenoise.attention_windows(frames, clip, Options(stride=options.stride, compat="diffusers"))
+    return HONEST(frames, clip, Options(stride=options.stride, compat="diffusers"))
+
+
+def wrong_order(frames, clip, options):
+    windows = HONEST(frames, clip, options)
+    return windows._replace(share=windows.share.flip(0))
+
+
+@pytest.mark.parametrize("fault", [off_by_one, tail_of_the_mixin, wrong_order])
+def test_faults_within_the_sampler_are_seen(monkeypatch, unet, fault):
+    monkeypatch.setattr(freenoise, "attention_windows", fault)
+    with pytest.raises(AssertionError):
+        test_a_video_is_plain_ddim_of_a_network_whose_windows_were_opened_by_hand(unet)
+
+
+@pytest.mark.parametrize("stride", [1, 3])
+def test_a_wrong_shuffle_within_the_sampler_is_seen(monkeypatch, stride):
+    monkeypatch.setattr(freenoise, "reschedule", lambda _: reschedule(stride))
+    with pytest.raises(AssertionError):
+        test_each_chunk_of_noise_is_a_shuffle_of_the_chunk_a_clip_before()
 
 
 @pytest.mark.parametrize("fault", [off_by_one, tail_of_the_mixin])

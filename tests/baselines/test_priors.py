@@ -5,6 +5,7 @@ import torch
 from toys import CLIP, SCHEDULE, SEEDS, SHAPE, STEPS, Coupled, Separable, close, ddim, initial, request
 
 import baselines.independent
+from baselines import priors
 from baselines.priors import PRIORS, FreeInit, Tied, again, low_pass, mix, progress, reschedule, share
 from bench.methods import METHODS
 from vidrd.noise import KeyedNoise, video_noise
@@ -48,6 +49,30 @@ def test_shared_clips_and_shuffled_chunks():
     moved = (old != new).any(dim=2)
     assert 0.4 < float(moved.double().mean()) < 0.6  # of two, half the shuffles turn them round
     assert not (moved == moved[:1]).all()
+
+
+def frames_late(stride):
+    """The clip before is read a frame too late."""
+    honest = priors.reschedule(stride)
+    return lambda noise, clip, shape, before: honest(
+        noise, clip, shape, None if before is None else before.roll(1, dims=2)
+    )
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        frames_late,
+        lambda stride: priors.reschedule(stride + 1),
+        lambda stride: priors.reschedule(1),
+        lambda stride: share(),
+    ],
+    ids=["off by one", "chunk too long", "chunk too short", "not shuffled"],
+)
+def test_planted_faults_of_the_shuffle_are_seen(monkeypatch, fault):
+    monkeypatch.setitem(globals(), "reschedule", fault)
+    with pytest.raises(AssertionError):
+        test_shared_clips_and_shuffled_chunks()
 
 
 def test_a_tie_leaves_other_draws_and_draws_in_any_order_alone():

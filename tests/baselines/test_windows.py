@@ -41,9 +41,13 @@ def test_the_released_windows_leave_a_tail_unseen():
         floor_cover(9, 16, 4)
 
 
+def check_grids(moving):
+    """The grids of the first steps begin at 0, 1/2, 1/4, 3/4 of the stride."""
+    assert [moving(40, 8, 8, step)[1] for step in range(4)] == [8, 4, 2, 6]
+
+
 def test_moving_windows_stand_at_other_places_in_the_next_step():
-    grids = [moving_cover(40, 8, 8, step) for step in range(4)]
-    assert [grid[1] for grid in grids] == [8, 4, 2, 6]
+    check_grids(moving_cover)
 
 
 @pytest.mark.parametrize("weights", WEIGHTS)
@@ -68,3 +72,17 @@ def test_profiles_are_symmetric_and_ramps_are_flat_in_the_middle():
 def test_windows_hand_over_in_the_middle_of_what_they_share():
     assert changes((0, 8, 16), 8) == (8, 16)
     assert changes((0, 4, 8, 9), 8) == (6, 10, 13)
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        lambda frames, clip, stride, step: moving_cover(frames, clip, stride, 0),
+        lambda frames, clip, stride, step: moving_cover(frames, clip, stride, step + 1),
+        lambda frames, clip, stride, step: cover(frames, clip, stride, step % stride),
+    ],
+    ids=["never moving", "a step late", "a frame a step"],
+)
+def test_planted_faults_of_moving_windows_are_seen(fault):
+    with pytest.raises(AssertionError):
+        check_grids(fault)

@@ -4,10 +4,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from fake_nvml import FakeNvml
 from fake_tree import plant
 
+from bench.abba import arm
 from bench.abba import duel as duels
-from bench.abba.duel import Arm, ArmError, Settings, counted, duel
+from bench.abba.duel import Arm, ArmError, Settings, counted, duel, uncounted
 from bench.abba.trees import Side
 from bench.gates import overall
 
@@ -138,10 +140,13 @@ def test_blocks_alternate_and_begin_by_lot():
     order = []
 
     class Fake(Arm):
+        pid = 7
+
         def __init__(self, name):
             self.side = Side(name, "", Path(), Path())
 
-        def ask(self, do):
+        def ask(self, do, arms):
+            assert arms == [7, 7]
             order.append(self.side.name[0])
             return {"seconds": 1.0, "spoiled": "", "looks": []}
 
@@ -164,8 +169,65 @@ def test_a_count_that_only_one_side_has_is_invalid():
     found = counted("", {"flops": 3, "graph_breaks": 0}, {"flops": 3, "graph_breaks": "TypeError: no"})
     assert [(finding.measure, finding.verdict) for finding in found] == [("flops", "PASS"), ("graph_breaks", "INVALID")]
     assert "TypeError: no" in found[1].reason
-    neither = {"graph_breaks": "no compiler"}
-    assert counted("", neither, neither) == []
+
+
+def test_a_count_that_neither_side_has_is_not_judged_and_said_to_be_missing():
+    neither = {"flops": 3, "graph_breaks": "no compiler"}
+    assert [finding.measure for finding in counted("", neither, neither)] == ["flops"]
+    assert uncounted(neither, neither) == {"graph_breaks": "no compiler"}
+    assert uncounted(neither, {"flops": 3, "graph_breaks": 0}) == {}
+
+
+def test_what_could_not_be_counted_is_noted_beside_the_verdict(tmp_path, monkeypatch):
+    said = []
+    arms, cell = [Told("base", tmp_path), Told("head", tmp_path)], duels.Cell("toy", VALUES)
+    duels._compare_facts(cell, arms, QUICK, tmp_path, said.append)
+    assert cell.uncounted == {"graph_breaks": "TypeError: no"}
+    assert said == ["toy: graph_breaks could not be counted on either side, and is not judged: TypeError: no"]
+    assert {finding.measure for finding in cell.findings} == {"recipe", "flops", "output"}
+
+
+class Told(Arm):
+    """A side whose facts are made up."""
+
+    def __init__(self, name, folder):
+        self.side = side(name, folder)
+
+    def tell(self, do, *, folder):
+        np.save(Path(folder) / "latents.npy", np.ones(3, np.float32))
+
+    def answer(self):
+        return {"recipe": {"calls": 1}, "counts": {"flops": 3, "graph_breaks": "TypeError: no"}, "sha256": "ab"}
+
+
+class Quick:
+    """Work that takes no time."""
+
+    @staticmethod
+    def seconds():
+        return 1.0
+
+
+@pytest.mark.parametrize(
+    ("others", "spoiled"), [([], ""), ([99], "another process on the GPU: 99"), ([98, 99], "another process")]
+)
+def test_a_pair_beside_which_another_process_used_the_card_does_not_count(others, spoiled):
+    own = [1001, 1002]
+    fake = FakeNvml(processes=[(pid, 1) for pid in (*own, *others)])
+    one = arm.Arm()
+    one.bout = Quick()
+    with arm.tool("nvml").card(None, fake) as one.card:
+        found = one.run(own)
+    assert found["seconds"] == 1.0
+    assert found["spoiled"].startswith(spoiled)
+    assert bool(found["spoiled"]) == bool(others)
+    assert len(found["looks"]) == 2
+
+
+def test_without_a_card_nothing_is_spoiled():
+    one = arm.Arm()
+    one.bout = Quick()
+    assert one.run([1, 2]) == {"seconds": 1.0, "spoiled": "", "looks": []}
 
 
 @pytest.mark.parametrize(

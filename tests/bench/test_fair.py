@@ -71,6 +71,9 @@ def test_a_suite_may_name_vidrds_options():
     values = {"method": "vidrd", "overlap": 2, "alpha": 1.0, "reverse": False, "join": "drop_duplicate"}
     assert options_of(values) == Options(overlap=2, alpha=1.0, reverse=False, join="drop_duplicate")
     assert options_of({"method": "vidrd", "overlap": 2}) == Options(overlap=2)
+    assert options_of({"method": "vidrd", "overlap": 2, "compat": "released"}).compat == "released"
+    assert options_of({"method": "fifo", "overlap": 0, "compat": "official"}).compat == "official"
+    assert options_of({"method": "direct", "overlap": 0, "compat": "paper"}) == METHODS["direct"].options(0)
 
 
 def test_every_noise_has_its_method_and_no_other():

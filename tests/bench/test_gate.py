@@ -1,15 +1,20 @@
 """The command line of the gate; what it measures is replaced."""
 
+import inspect
 import json
+import re
+import shlex
 import sys
 
 import pytest
+import yaml
 
 from bench.__main__ import main
 from bench.abba import command, stored
 from bench.abba.stored import Key, calibrate, judge, key_of, load
 from bench.abba.trees import Side
-from bench.gates import Finding
+from bench.gates import EXIT_CODES, Finding
+from bench.measure.machine import ROOT
 
 FACTS = {"recipe": {"steps": 4}, "counts": {"flops": 100, "operators": 7, "graph_breaks": "no"}, "sha256": "abc"}
 KEY = Key("r" * 12, "h" * 12, "s" * 12)
@@ -150,3 +155,20 @@ def test_stored_mode_counts_without_timing_and_calibrates_only_when_told(gate, t
     assert gate([], *words)[0] == 0  # less work: a pass, and still no reason to move the baseline
     assert (tmp_path / "b.json").read_bytes() == before
     assert stored.load(tmp_path / "b.json")
+
+
+def test_the_workflow_to_copy_asks_for_what_the_gate_offers():
+    workflow = yaml.safe_load((ROOT / "docs" / "gate-workflow.yml").read_text())
+    assert workflow[True] == "pull_request"  # YAML reads the word `on` so
+    steps = workflow["jobs"]["gate"]["steps"]
+    (measure,) = [step for step in steps if "nox -s gate" in step.get("run", "")]
+    (line,) = [line for line in measure["run"].splitlines() if "nox -s gate" in line]
+    options = [word for word in shlex.split(line.partition(" -- ")[2]) if word.startswith("--")]
+    offered = {f"--{name.rstrip('_').replace('_', '-')}" for name in inspect.signature(command.gate).parameters}
+    assert {"--base", "--junit", "--max-minutes"} == set(options) <= offered
+    assert set(measure["env"]) == set(re.findall(r"\$(\w+)", line))
+    accepted = re.findall(r"-eq (\d+)", measure["run"])
+    assert {int(code) for code in accepted} == {EXIT_CODES["INCONCLUSIVE"]}
+    (upload,) = [step["with"]["path"].split() for step in steps if "upload-artifact" in step.get("uses", "")]
+    assert {"gate.xml", "runs/gate/verdict.json", "runs/gate/verdict.md"} <= set(upload)
+    assert command.FOLDER.as_posix() == "runs/gate"

@@ -1,14 +1,20 @@
+import json
+import os
+import subprocess
+import sys
+
 import pytest
 import torch
 
 from bench.kernels import cell as module
 from bench.kernels.cell import run
-from bench.kernels.suite import KERNEL_SUITE, MEASURES
+from bench.kernels.suite import KERNEL_SUITE, MEASURES, predict
 from bench.kernels.table import BACKENDS, KERNELS, conv2d
+from bench.measure.machine import ROOT
 from bench.measure.physics import Peaks
 from bench.suite import override, plan
 from bench.worker import InvalidError, Job
-from vidrd.models.blocks import TemporalConv
+from vidrd.models.blocks import TemporalConv, attend_in_time
 
 FAST = Peaks({"float32": 1e15, "bfloat16": 1e15}, 1e15, 1e15)
 
@@ -19,9 +25,9 @@ def measure(tmp_path, monkeypatch):
     monkeypatch.setattr(module, "peaks", lambda device, again: FAST)
     monkeypatch.delenv("PYTEST_XDIST_WORKER", raising=False)  # in which pytest-benchmark times nothing
 
-    def do(kernel, backend, precision="fp32"):
+    def do(kernel, backend, precision="fp32", rounds=7, seconds=1.5):
         values = {"kernel": kernel, "backend": backend, "size": "pocket", "precision": precision, "device": "cpu"}
-        return run(Job(values, tmp_path, None))
+        return run(Job({**values, "rounds": rounds, "seconds": seconds}, tmp_path, None))
 
     return do
 
@@ -53,7 +59,8 @@ def test_the_temporal_convolution_is_the_networks_own():
 
 def test_a_cell_is_timed_by_pytest_benchmark_checked_and_bounded(measure):
     measured = measure("temporal-conv", "matmul")
-    assert set(measured.numbers) == set(MEASURES)
+    assert set(measured.numbers) == set(MEASURES) - {"compile_seconds"}
+    assert measured.absent == {"compile_seconds": "nothing is compiled"}
     assert measured.numbers["call_seconds"].n == len(measured.samples["call_seconds"]) >= 7
     flop = 2 * (2 * 8 * 64) * 48 * 48 * 3
     assert measured.numbers["gflop"].value == pytest.approx(flop / 1e9)
@@ -64,15 +71,61 @@ def test_a_cell_is_timed_by_pytest_benchmark_checked_and_bounded(measure):
 def test_what_leaves_torch_has_no_bound_and_says_so(measure):
     measured = measure("frechet", "eigenvalues")
     assert measured.numbers["call_seconds"].value > 0
-    assert measured.absent == dict.fromkeys(
-        ("share", "gflop", "gflops", "bandwidth"), "done by numpy: its work is not counted"
-    )
+    uncounted = dict.fromkeys(("share", "gflop", "gflops", "bandwidth"), "done by numpy: its work is not counted")
+    assert measured.absent == {**uncounted, "compile_seconds": "nothing is compiled"}
 
 
 def test_a_kernel_without_products_is_bounded_by_its_bytes(measure):
     measured = measure("norm-silu", "eager")
     assert measured.numbers["share"].value > 0
-    assert measured.absent == dict.fromkeys(("gflop", "gflops"), "it does none that PyTorch counts")
+    assert {measured.absent[name] for name in ("gflop", "gflops")} == {"it does none that PyTorch counts"}
+
+
+def test_rounds_and_seconds_are_the_suites(measure):
+    assert len(measure("norm-silu", "eager", rounds=40, seconds=0.01).samples["call_seconds"]) == 40
+    suite = override(KERNEL_SUITE, ["rounds=9", "seconds=0.5", "device=cpu"])
+    assert {(item.cell.values["rounds"], item.cell.values["seconds"]) for item in plan(suite, {})} == {(9, 0.5)}
+
+
+def test_attention_in_time_is_measured_as_the_network_does_it(measure):
+    inputs = KERNELS["temporal-attention"].inputs("pocket", torch.Generator().manual_seed(0))
+    found = module._built(KERNELS["temporal-attention"].backends["network"], "pocket", "cpu", "fp32")(*inputs)
+    assert torch.equal(found, attend_in_time(*inputs))
+    assert measure("temporal-attention", "network", rounds=3, seconds=0.05).numbers["error"].value < 1e-5
+
+
+def test_a_dry_run_foretells_what_the_cell_will_count(measure, monkeypatch):
+    monkeypatch.setattr("bench.measure.peaks.stored", lambda device: FAST)
+    values = {"backend": "eager", "precision": "fp32", "device": "cpu"}
+    found = predict({**values, "kernel": "temporal-conv", "size": "pocket"})
+    assert found.flops == 2 * (2 * 8 * 64) * 48 * 48 * 3
+    assert found.seconds == max(found.flops, 4 * (2 * 8 * 64 * 48 + 48 * 48 * 3 + 48)) / 1e15
+    assert found.peak_bytes > 2 * 2 * 8 * 64 * 48 * 4  # what goes in and what comes out
+    full = predict({**values, "kernel": "spatial-attention", "size": "full", "precision": "bf16"})
+    assert full.flops == 4 * (2 * 16 * 5) * 1024**2 * 64
+    assert predict({**values, "kernel": "frechet", "size": "pocket"}) is None
+    assert predict({**values, "kernel": "vae-decode", "size": "full"}) is None  # skipped on a CPU
+    monkeypatch.setattr("bench.measure.peaks.stored", lambda device: None)
+    assert predict({**values, "kernel": "norm-silu", "size": "pocket"}).seconds is None
+
+
+@pytest.mark.slow
+def test_the_compilers_seconds_stand_apart_from_the_first_call(tmp_path):
+    values = {"kernel": "norm-silu", "backend": "compile", "size": "pocket", "precision": "fp32", "device": "cpu"}
+    job = {"cell": {"values": {**values, "rounds": 3, "seconds": 0.05}}, "reference": None}
+    (tmp_path / "job.json").write_text(json.dumps(job))
+    code = (
+        "import sys; from pathlib import Path; from bench.worker import WORKLOADS, attend; "
+        "attend(WORKLOADS['kernel'].run, Path(sys.argv[1]))"
+    )
+    command = [sys.executable, "-c", code, str(tmp_path / "job.json")]
+    environ = {**os.environ, "PYTHONPATH": str(ROOT)}
+    environ.pop("PYTEST_XDIST_WORKER", None)
+    subprocess.run(command, cwd=tmp_path, env=environ, check=True)
+    result = json.loads((tmp_path / "result.json").read_text())
+    assert result["status"] == "ok", result["reason"]
+    seconds = {name: result["numbers"][name]["value"] for name in ("compile_seconds", "cold_seconds", "call_seconds")}
+    assert seconds["call_seconds"] < seconds["compile_seconds"] < seconds["cold_seconds"]
 
 
 def test_another_output_is_invalid(measure, monkeypatch):
@@ -105,5 +158,5 @@ def test_the_suite_has_each_combination_once_and_says_what_it_skips():
 @pytest.mark.gpu
 def test_on_a_gpu_the_timer_waits_for_the_kernels(tmp_path):
     values = {"kernel": "spatial-attention", "backend": "auto", "size": "full", "precision": "bf16", "device": "cuda"}
-    measured = run(Job(values, tmp_path, None))
+    measured = run(Job({**values, "rounds": 7, "seconds": 1.5}, tmp_path, None))
     assert 0 < measured.numbers["share"].value < 100

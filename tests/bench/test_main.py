@@ -1,9 +1,14 @@
 import json
+import shutil
 import sys
 
 import pytest
 
+from bench import __main__ as command_line
 from bench.__main__ import main
+from bench.measure.machine import ROOT
+from bench.measure.physics import Peaks
+from bench.run import identify
 
 
 @pytest.fixture
@@ -36,6 +41,53 @@ def test_a_users_mistake_is_one_line_and_exit_code_3(bench, tmp_path, arguments,
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.fixture
+def weights(monkeypatch, tmp_path_factory):
+    """A copy of the shipped weights, which the command takes for them."""
+    root = tmp_path_factory.mktemp("project")
+    shutil.copytree(ROOT / "weights", root / "weights")
+    monkeypatch.setattr(command_line, "identify", lambda suite: identify(suite, root))
+    return root / "weights"
+
+
+UNET = "pocket/unet/diffusion_pytorch_model.safetensors"
+JUDGE = "pocket-judges/i3d.safetensors"
+
+
+def flipped(file):
+    """The last bit, which no length tells."""
+    data = bytearray(file.read_bytes())
+    data[-1] ^= 1
+    file.write_bytes(bytes(data))
+
+
+@pytest.mark.parametrize(
+    ("name", "harm", "line"),
+    [
+        ("pocket", shutil.rmtree, "weights/pocket is missing: this suite measures with these weights; restore"),
+        (UNET, lambda file: file.unlink(), f"weights/{UNET} is missing: restore it"),
+        (UNET, lambda file: file.write_bytes(file.read_bytes()[:-1000]), f"weights/{UNET} has "),
+        (JUDGE, lambda file: file.write_bytes(b""), f"weights/{JUDGE} is no whole safetensors file: restore it"),
+        (UNET, flipped, f"weights/{UNET} is not the file that card.json describes"),
+        (JUDGE, flipped, f"weights/{JUDGE} is not the file that card.json describes"),
+    ],
+)
+def test_weights_that_are_not_the_shipped_ones_are_one_line_and_exit_code_3(bench, weights, tmp_path, name, harm, line):
+    harm(weights / name)
+    code, out, error = bench("run", "--suite", "smoke")
+    assert (code, out) == (3, "")
+    assert error.startswith(f"bench: {line}")
+    assert error.count("\n") == 1
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_run_of_which_no_cell_can_run_is_one_line_and_exit_code_3(bench, tmp_path):
+    words = ("run", "--suite", "smoke", "--method", "vidrd", "--frames", "41", "--overlap", "9")
+    line = "no cell can run: an overlap is at most the clip: got 9 frames of clips of 8, try 4"
+    assert bench(*words) == (3, "", f"bench: {line}\n")
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_an_unknown_option_is_a_usage_error_too(bench):
     for words in (("run", "--framse", "8"), ("run", "--suite", "smoke", "--framse=8"), ("gate", "--framse", "8")):
         assert bench(*words) == (3, "", "bench: there is no option --framse: did you mean '--frames'?\n")
@@ -60,6 +112,19 @@ def test_a_dry_run_foretells_work_and_memory_and_does_nothing(bench, tmp_path):
     assert "TFLOP" in out
     assert "to do" in line
     assert list(tmp_path.iterdir()) == []
+
+
+def test_before_anything_was_measured_the_peaks_say_how_long_it_takes_at_least(bench, monkeypatch):
+    words = ("run", "--suite", "kernels", "--only", "kernel=temporal-conv", "--size", "pocket", "--dry-run")
+    fast = Peaks({"float32": 1e9}, 1e9, 1e9)
+    monkeypatch.setattr("bench.measure.peaks.stored", lambda device: fast)
+    code, out, _ = bench(*words, "--device", "cpu")
+    assert code == 0
+    flops = 2 * (2 * 8 * 64) * 48 * 48 * 3
+    last = out.splitlines()[-1]
+    assert last.startswith(f"4 cells, 4 to do, {4 * flops / 1e9:.2g} s at least: 4 of them at this machine's peaks")
+    monkeypatch.setattr("bench.measure.peaks.stored", lambda device: None)
+    assert bench(*words, "--device", "cpu")[1].splitlines()[-1].startswith("4 cells, 4 to do; folder")
 
 
 def test_a_profile_wants_one_cell(bench):

@@ -59,18 +59,20 @@ def test_no_driver_or_no_card_is_a_reason_not_an_error():
 def test_others_on_the_card_are_seen_also_from_within_a_container():
     mine = os.getpid()
     cases = [
-        ([(mine, 1)], True, []),
-        ([(mine, 1), (7, 1)], True, [7]),
-        ([(7, 1)], True, []),  # the host's number of this process
-        ([(7, 1), (8, 1)], True, [8]),
-        ([(7, 1)], False, [7]),  # nothing of ours runs there yet
-        ([], False, []),
+        ([(mine, 1)], 1, []),
+        ([(mine, 1), (7, 1)], 1, [7]),
+        ([(7, 1)], 1, []),  # the host's number of this process
+        ([(7, 1), (8, 1)], 1, [8]),
+        ([(7, 1), (8, 1)], 2, []),  # the host's numbers of both sides of a gate
+        ([(7, 1), (8, 1), (9, 1)], 2, [9]),
+        ([(7, 1)], 0, [7]),  # nothing of ours runs there yet
+        ([], 0, []),
     ]
     for processes, holding, others in cases:
         with card(None, FakeNvml(processes=processes)) as found:
             assert found.foreign({mine}, holding=holding) == others
     with card(None, FakeNvml(lacks={"nvmlDeviceGetComputeRunningProcesses"})) as found:
-        assert found.foreign({mine}, holding=True) is None
+        assert found.foreign({mine}, holding=1) is None
 
 
 def test_memory_of_a_process_that_nvml_does_not_show_is_absent():

@@ -1,15 +1,21 @@
+import json
+
 import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
 
 from bench import judged, pocket
+from bench.measures import FLOW_MEASURES, MEASURES
 from bench.methods import METHODS
 from bench.suite import override, plan
-from bench.suites import MEASURES, SUITES
+from bench.suites import SUITES
 from bench.worker import InvalidError, Job
+from metrics.jitter import saturation_drift, seam_ratio
+from metrics.motion import boomerang, dynamic_degree
 from metrics.pocket import NETWORKS, describe
-from vidrd.data.shapes import ATTRIBUTES
+from vidrd.checkpoints import sha256
+from vidrd.data.shapes import ATTRIBUTES, TEST_SEEDS, draw_scene, render
 from vidrd.schedule import Schedule
 from vidrd.video import to_uint8
 
@@ -52,6 +58,8 @@ def cell(tmp_path, monkeypatch):
         classes = ATTRIBUTES if file == "i3d" else {"action": ATTRIBUTES["action"]}
         network = NETWORKS[name]({head: len(names) for head, names in classes.items()})
         save_file(network.state_dict(), tmp_path / f"{file}.safetensors", describe(name, classes))
+    files = {path.name: {"sha256": sha256(path)} for path in tmp_path.glob("*.safetensors")}
+    (tmp_path / "card.json").write_text(json.dumps({"files": files}))
 
     def do(*assignments, suite="smoke"):
         named = {word.partition("=")[0] for word in assignments}
@@ -63,7 +71,7 @@ def cell(tmp_path, monkeypatch):
             folder = tmp_path / item.cell.id
             folder.mkdir(exist_ok=True)
             reference = None if item.reference else tmp_path / planned[0].cell.id
-            measured = pocket.run(Job(item.cell.values, folder, reference))
+            measured = pocket.run(Job(item.cell.values, folder, reference, tuple(suite.measures)))
         return measured, folder
 
     return do
@@ -75,6 +83,40 @@ def test_every_measure_is_a_number_or_says_why_not(cell):
         assert set(measured.numbers) | set(measured.absent) == set(MEASURES)
         assert not set(measured.numbers) & set(measured.absent)
         assert all(measured.absent.values())
+
+
+def test_measures_of_flow_are_taken_where_a_suite_asks_for_them(cell):
+    small = ("method=vidrd", "frames=24", "equal=steps", "steps=2")
+    measured, _ = cell(*small, suite="samplers-steps")
+    assert set(measured.numbers) | set(measured.absent) == {*MEASURES, *FLOW_MEASURES}
+    assert all(measured.numbers[name].n == len(measured.samples[name]) == 4 for name in FLOW_MEASURES)
+    assert -1 <= measured.numbers["boomerang"].value <= 1
+    measured, _ = cell("method=direct", *small[1:], suite="samplers-steps")
+    assert {"dynamic_degree", "saturation_drift"} <= set(measured.numbers)
+    for name in ("seam_w", "seam_df", "boomerang"):
+        assert measured.absent[name] == "direct has no seams, it makes the whole video in one window"
+
+
+def test_what_flow_says_is_what_the_metrics_say():
+    scenes = [draw_scene(TEST_SEEDS[i]) for i in range(2)]
+    clip = render(scenes, 8)
+    videos = np.concatenate([clip, clip[:, ::-1]], axis=1)  # turned round at frame 8
+    found = judged.Judged()
+    judged._by_flow(found, videos, [8], "no seams")
+    value = {name: number.value for name, number in found.numbers.items()}
+    assert value["boomerang"] == boomerang(videos, [8]).value > 0.3
+    assert value["seam_w"] == pytest.approx(seam_ratio(videos, [8], signal="W").value)
+    assert value["seam_df"] == pytest.approx(seam_ratio(videos, [8], signal="dF").value)
+    assert value["dynamic_degree"] == dynamic_degree(videos).value
+    assert value["saturation_drift"] == pytest.approx(saturation_drift(videos).value)
+
+
+def test_a_judge_other_than_its_card_describes_judges_nothing(cell, tmp_path):
+    card = json.loads((tmp_path / "card.json").read_text())
+    card["files"]["c3d.safetensors"]["sha256"] = "0" * 64
+    (tmp_path / "card.json").write_text(json.dumps(card))
+    with pytest.raises(ValueError, match=r"c3d\.safetensors"):
+        cell("method=independent")
 
 
 def test_seams_are_judged_where_there_are_seams(cell):
@@ -106,6 +148,10 @@ def test_batches_change_no_video_and_each_is_one_repeat(cell):
     assert len(fours.samples["warm_up_seconds"]) >= 2
     assert len(pairs.samples["step_seconds"]) == 2 * 2 * 4  # batches, clips, steps
     assert pairs.numbers["seconds_per_frame"].n == 2
+    stages = [pairs.samples[f"{stage}_seconds"] for stage in ("text", "denoise", "decode")]
+    rest = [total - sum(parts) for total, *parts in zip(pairs.samples["total_seconds"], *stages, strict=True)]
+    assert pairs.samples["residual_seconds"] == pytest.approx(rest, abs=1e-12)
+    assert min(rest) >= 0
     other, _ = cell("batch=2", "method=vidrd", "seed=1")
     assert other.facts["output_sha256"] != pairs.facts["output_sha256"]
 
@@ -171,12 +217,21 @@ def test_quality_is_told_by_place_and_seams_by_kind(cell):
 
 
 def test_vidrds_options_reach_it(cell):
-    names = ("alpha=4.0", "beta=0.4", "overlap=4", "steps=20")
+    names = ("method=vidrd", "alpha=4.0", "beta=0.4", "overlap=4", "steps=20")
     mirrored, _ = cell(*names, "reverse=True", "join=keep", suite="ablation")
     forwards, _ = cell(*names, "reverse=False", "join=drop_duplicate", suite="ablation")
     assert mirrored.facts["seams"].startswith("mirror at 8, mirror at 16")
     assert forwards.facts["seams"].startswith("soft at 8, soft at 12")
     assert forwards.numbers["steps"].value < mirrored.numbers["steps"].value == 20
+
+
+def test_the_vae_joins_frames_where_the_record_says(cell):
+    names = ("method=vidrd", "alpha=4.0", "beta=0.4", "overlap=4", "steps=8", "reverse=True", "join=drop_duplicate")
+    paper, _ = cell(*names, "compat=paper", suite="ablation")
+    assert paper.facts["decoded"] == "clips of 8 from frame 0"
+    assert paper.facts["seams"].startswith("mirror at 8, mirror at 15")
+    released, _ = cell(*names, "compat=released", suite="ablation")
+    assert released.facts["decoded"] == "clips of 1 from frame 0"
 
 
 def test_bf16_goes_all_the_way(cell):

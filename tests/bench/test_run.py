@@ -1,5 +1,6 @@
 import dataclasses
 import fcntl
+import hashlib
 import json
 import os
 import random
@@ -230,6 +231,24 @@ def test_weights_that_are_missing_or_cut_short_are_named(tmp_path):
         file.write_bytes(broken)
         with pytest.raises(ValueError, match=r"^weights/unet\.safetensors .*: restore it from the repository"):
             identify(suite, tmp_path)
+
+
+@pytest.mark.parametrize(
+    "card", [lambda digest: {"sha256": {"a.bin": digest}}, lambda digest: {"files": {"a.bin": {"sha256": digest}}}]
+)
+def test_weights_other_than_their_card_describes_are_refused_even_at_equal_length(tmp_path, card):
+    suite = dataclasses.replace(SUITE, files=("weights",))
+    (tmp_path / "weights").mkdir()
+    file = tmp_path / "weights" / "a.bin"
+    file.write_bytes(b"learned")
+    (tmp_path / "weights" / "card.json").write_text(json.dumps(card(hashlib.sha256(b"learned").hexdigest())))
+    identify(suite, tmp_path)
+    file.write_bytes(b"altered")
+    with pytest.raises(ValueError, match=r"^weights/a\.bin is not the file that card\.json describes"):
+        identify(suite, tmp_path)
+    file.unlink()
+    with pytest.raises(ValueError, match=r"^weights/a\.bin is missing: restore it from the repository"):
+        identify(suite, tmp_path)
 
 
 def test_a_kill_that_the_system_counts_as_want_of_memory_is_one(tmp_path, monkeypatch):

@@ -1,8 +1,9 @@
 import pytest
 
+from bench.measures import FLOW_MEASURES, MEASURES
 from bench.methods import METHODS
 from bench.suite import override, plan
-from bench.suites import MEASURES, POCKET, SUITES, plan_of, settle, steps_of
+from bench.suites import POCKET, SUITES, plan_of, settle, steps_of
 from bench.worker import WORKLOADS
 
 
@@ -11,6 +12,7 @@ def test_every_suite_belongs_to_a_workload_and_splits_its_tables_by_an_axis(name
     suite = SUITES[name]
     assert suite.workload in WORKLOADS
     assert suite.group in {*suite.axes, *suite.fixed}
+    assert set(suite.headlines) <= set(suite.measures)
     assert all(item.cost > 0 for item in plan(suite, {}))
 
 
@@ -53,13 +55,48 @@ def test_the_main_table_is_at_equal_fe_and_holds_every_method():
 def test_the_ablation_crosses_all_of_vidrds_ideas_and_leaves_out_what_means_nothing():
     planned = [item.cell.values for item in plan(SUITES["ablation"], {}) if not item.reference]
     axes = ("reverse", "overlap", "alpha", "beta", "join")
+    without, planned = planned[0], planned[1:]
+    assert (without["method"], without["alpha"], without["beta"], without["overlap"]) == ("independent", 0, 0, 0)
+    assert {values["method"] for values in planned} == {"vidrd"}
     points = {tuple(values[axis] for axis in axes) for values in planned}
     assert len(points) == len(planned) == 2 * 3 * 2 * 2 + 2 * 3 * 2
+    assert {"mirror", "repeat", "seam_off"} <= set(SUITES["ablation"].headlines)
     assert not any(not reverse and join == "keep" for reverse, *_, join in points)
     at_zero = override(SUITES["ablation"], ["overlap=0"])
     assert {(item.cell.values["join"], item.cell.values["beta"]) for item in plan(at_zero, {})} == {("keep", 0.0)}
     remedies = override(SUITES["ablation"], ["stages=constant", "guide=blend", "reverse=False"])
     assert {item.skip for item in plan(remedies, {})} == {None}
+
+
+@pytest.mark.parametrize(
+    ("assignments", "cells"),
+    [
+        (["beta=0,0.4", "stages=linear,constant", "guide=hard,blend"], 1 + 4),
+        (["overlap=8", "alpha=0,1,4"], 1),
+        (["overlap=8", "alpha=0,1,4", "beta=0", "compat=released"], 3),
+        (["overlap=0", "alpha=0", "reverse=True,False", "beta=0,0.4"], 1),
+        (["overlap=0", "alpha=1,4", "reverse=True,False"], 4),
+        (["compat=paper,released"], 2),
+    ],
+)
+def test_what_changes_nothing_makes_no_cells(assignments, cells):
+    one = ["method=vidrd", "reverse=True", "overlap=4", "alpha=4", "beta=0.4", "join=keep"]
+    named = {word.partition("=")[0] for word in assignments}
+    suite = override(SUITES["ablation"], [*(word for word in one if word.partition("=")[0] not in named), *assignments])
+    assert len([item for item in plan(suite, {}) if not item.reference]) == cells
+
+
+def test_every_published_trap_has_its_row_beside_the_paper():
+    planned = [item.cell.values for item in plan(SUITES["compat"], {}) if not item.reference]
+    assert [(values["method"], values["compat"]) for values in planned] == [
+        ("vidrd", "paper"), ("vidrd", "released"), ("codenoise", "paper"), ("codenoise", "genl"),
+        ("freenoise", "paper"), ("freenoise", "official"), ("fifo", "paper"), ("fifo", "official"),
+    ]  # fmt: skip
+    mixin = override(SUITES["compat"], ["method=freenoise,direct", "compat=paper,diffusers", "frames=31"])
+    chosen = [item.cell.values for item in plan(mixin, {}) if not item.reference]
+    assert [(values["method"], values["compat"]) for values in chosen] == [
+        ("freenoise", "paper"), ("freenoise", "diffusers"), ("direct", "paper"),
+    ]  # fmt: skip
 
 
 def test_an_overlap_means_something_to_methods_that_take_one_and_to_no_other():
@@ -97,7 +134,13 @@ def test_without_a_gpu_a_cuda_cell_is_skipped(monkeypatch):
     assert {item.cell.values["device"] for item in plan(POCKET, {})} == {"cpu"}
 
 
+def test_measures_of_flow_belong_to_the_sampler_suites():
+    asking = {name for name, suite in SUITES.items() if set(FLOW_MEASURES) <= set(suite.measures)}
+    assert asking == {"samplers", "samplers-steps", "samplers-seconds", "ablation", "compat"}
+    assert not set(FLOW_MEASURES) & set(POCKET.measures)
+
+
 def test_every_measure_says_what_it_is():
-    for measure in MEASURES.values():
+    for measure in (MEASURES | FLOW_MEASURES).values():
         assert measure.definition.endswith((".", "clips.", "conditions."))
         assert len(measure.title) <= 12

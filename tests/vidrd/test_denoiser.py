@@ -49,6 +49,32 @@ def test_timesteps_of_frames_reach_every_video(guidance, batch):
     assert network.calls[0][1].tolist() == [[1, 2, 3]] * batch
 
 
+class Timed(Network):
+    """Answers by the text of each video and by the timestep of each frame."""
+
+    def __call__(self, latents, timestep, encoder_hidden_states):
+        answer = super().__call__(latents, timestep, encoder_hidden_states).sample
+        times = timestep if timestep.ndim == 0 else timestep[:, None, :, None, None]
+        return SimpleNamespace(sample=answer + times)
+
+
+TIMES = {"one": torch.tensor(7), "of frames": torch.tensor([1, 2, 3]), "of all": torch.tensor([[1, 2, 3], [4, 5, 6]])}
+APART = torch.stack([TEXT[0], 3 * TEXT[1]])  # the videos' texts differ, so that no row may take another's place
+
+
+@pytest.mark.parametrize("times", TIMES.values(), ids=TIMES)
+@pytest.mark.parametrize("guidance", [1.0, 3.0])
+@pytest.mark.parametrize("budget", [1, 3, 5, 6, 1000])
+def test_a_budget_splits_a_call_and_changes_no_answer(times, guidance, budget):
+    network = Timed()
+    split = GuidedDenoiser(network, APART, EMPTY, guidance, budget=budget)(LATENTS, times)
+    assert torch.equal(split, GuidedDenoiser(Timed(), APART, EMPTY, guidance)(LATENTS, times))
+    held = [size * LATENTS.shape[2] for size, *_ in network.calls]
+    assert max(held) <= max(budget, LATENTS.shape[2])  # a video's frames stay together
+    assert sum(held) == LATENTS.shape[2] * 2 * (1 if guidance == 1 else 2)
+    assert len(held) == -(-sum(held) // max(3, budget // 3 * 3))
+
+
 def test_texts_that_do_not_fit_are_refused():
     with pytest.raises(ValueError, match=r"guidance 7\.5 steers away from a negative text"):
         GuidedDenoiser(Network(), TEXT, guidance=7.5)

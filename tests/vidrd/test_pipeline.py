@@ -2,13 +2,14 @@
 
 import json
 import logging
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 
 from vidrd.__main__ import main
-from vidrd.checkpoints import load_pipeline, sha256
+from vidrd.checkpoints import PRESETS, load_pipeline, sha256
 from vidrd.decoding import ClipDecoder
 from vidrd.models.blocks import frames_of
 from vidrd.models.unet import UNet3DConditionModel
@@ -216,7 +217,13 @@ def test_the_released_mode_reads_one_stream_for_the_batch(pipe):
 def test_unknown_words_are_left_out_and_named(pipe, caplog):
     with caplog.at_level(logging.WARNING):
         assert readable("a RED fluffy ball, glowing", pipe.tokenizer) == "a red ball"
-    assert "does not know fluffy, ,, glowing" in caplog.text
+    assert "does not know 'fluffy', 'glowing'; left out" in caplog.text
+
+
+def test_punctuation_is_no_word_to_warn_of(pipe, caplog):
+    with caplog.at_level(logging.WARNING):
+        assert readable("a red, RED ball...", pipe.tokenizer) == "a red red ball"
+    assert not caplog.text
 
 
 def test_a_prompt_that_is_too_long_is_used_as_far_as_it_goes(pipe, caplog):
@@ -289,6 +296,7 @@ def test_the_command_writes_a_video_and_its_account(folder, tmp_path, monkeypatc
     assert read_video(out).shape == (6, 8, 8, 3)
     assert json.loads(account.read_text())["seams"] == [4]
     assert "6 frames, seams at [4]" in capsys.readouterr().out
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["video.gif", "video.json"]
 
 
 def test_the_command_writes_the_pipelines_own_pixels(pipe, folder, tmp_path, monkeypatch):
@@ -307,6 +315,14 @@ def test_the_command_writes_the_pipelines_own_pixels(pipe, folder, tmp_path, mon
         (["--out", "nowhere/video.mp4"], "the folder nowhere does not exist"),
         (["--out", "video.webm"], "unknown suffix '.webm'"),
         (["--model", "nothing"], "neither a preset (pocket) nor a folder with a model_index.json"),
+        (["--frames", 0], "got 0 frames in clips of 4"),
+        (["--steps", 0], "steps lie between 1 and the 1000 of the training: got 0"),
+        (["--fps", 0], "fps must lie between 0.01 and 1000: got 0"),
+        (["--scale", 0], "1 or more: got 0"),
+        (["--json", "no/where.json"], "cannot write no/where.json: --json names a file in a folder that exists"),
+        (["--json", "."], "cannot write .: --json names a file"),
+        (["--device", "cuda:99"], "CUDA devices that PyTorch can use: got cuda:99"),
+        (["--device", "gpu"], "--device is cpu, cuda, cuda:1, ...: got 'gpu'"),
     ],
 )
 def test_a_users_mistake_is_one_line_and_exit_code_3(folder, tmp_path, monkeypatch, capsys, more, message):
@@ -316,6 +332,31 @@ def test_a_users_mistake_is_one_line_and_exit_code_3(folder, tmp_path, monkeypat
     assert message in said
     assert len(said.splitlines()) == 1
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("harm", "message"),
+    [
+        (lambda copy: (copy / WEIGHTS).unlink(), f"{WEIGHTS} is missing: restore it, or make it again"),
+        (lambda copy: (copy / WEIGHTS).write_bytes((copy / WEIGHTS).read_bytes()[:-1]), "(cut short or altered)"),
+        (lambda copy: (copy / "model_index.json").unlink(), "neither a preset (pocket) nor a folder"),
+    ],
+)
+def test_a_preset_with_broken_weights_is_one_line_and_exit_code_3(tmp_path, monkeypatch, capsys, harm, message):
+    shipped = PRESETS["pocket"]
+    monkeypatch.setitem(PRESETS, "pocket", replace(shipped, folder=corrupt(shipped.folder, tmp_path, harm)))
+    out = tmp_path / "video.gif"
+    assert command(monkeypatch, "sample", "--prompt", "a red plain star", "--out", out) == 3
+    said = capsys.readouterr().err.strip()
+    assert message in said
+    assert len(said.splitlines()) == 1
+    assert not out.exists()
+
+
+def test_without_cuda_a_cuda_device_is_a_users_mistake(folder, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
+    assert command(monkeypatch, *sampling(folder, tmp_path / "v.gif", "--device", "cuda")) == 3
+    assert capsys.readouterr().err == "vidrd: this machine has 0 CUDA devices that PyTorch can use: got cuda\n"
 
 
 def test_an_unknown_option_is_a_users_mistake(monkeypatch, capsys):

@@ -138,6 +138,29 @@ def test_full_guidance_of_a_frame_by_frame_network_mirrors_the_old_frames():
     assert not torch.allclose(video[:, :, CLIP + 4], video[:, :, CLIP - 5], atol=1e-2)
 
 
+def exact(purpose, clip, shape, step=0):
+    return KeyedNoise((1, 2))(purpose, clip, shape, step).double()
+
+
+@pytest.mark.parametrize("reverse", [True, False])
+def test_without_guidance_frames_that_do_not_couple_are_plain_ddim_of_the_mixed_noise(reverse):
+    overlap, alpha = 3, 2.0
+    denoise = FrameByFrame()
+    chosen = Options(overlap=overlap, alpha=alpha, beta=0.0, reverse=reverse)
+    video = sample(denoise, SCHEDULE, request(3 * CLIP), chosen, noise=exact, dtype=torch.float64).latents
+    clips = [exact("initial", 0, (2, CLIP, 3, 3))]
+    for clip in (1, 2):
+        fresh, mixed = exact("initial", clip, (2, CLIP, 3, 3)), []
+        for k in range(CLIP):
+            old = clips[-1][:, :, CLIP - 1 - k if reverse else (k - overlap) % CLIP]
+            mixed.append(old if k < overlap else (alpha * old + fresh[:, :, k]) / (1 + alpha**2) ** 0.5)
+        clips.append(torch.stack(mixed, dim=2))
+    x = torch.cat(clips, dim=2)
+    for step, timestep in enumerate(SCHEDULE.timesteps):
+        x = SCHEDULE.step(x, FrameByFrame()(x, torch.tensor(timestep)), step)
+    assert float((video - x).abs().max()) < 1e-12
+
+
 @pytest.mark.parametrize("compat", ["paper", "released"])
 def test_without_its_three_ideas_it_is_independent_clips(compat):
     got = run(3 * CLIP - 1, overlap=0, alpha=0.0, beta=0.0, compat=compat)

@@ -1,0 +1,60 @@
+"""What the nox sessions call, told from a session that only notes."""
+
+import importlib.util
+from pathlib import Path
+from types import SimpleNamespace
+
+import nox
+import pytest
+
+FILE = Path(__file__).parents[2] / "noxfile.py"
+
+
+@pytest.fixture(scope="module")
+def sessions():
+    """The noxfile as a module."""
+    spec = importlib.util.spec_from_file_location("noxfile", FILE)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture
+def commands(sessions):
+    """Name of a session and words after the dashes -> its commands, where the Python that runs nox is used."""
+    return lambda name, *posargs: noted(getattr(sessions, name), posargs)
+
+
+def noted(function, posargs):
+    called = []
+    session = SimpleNamespace(
+        virtualenv=SimpleNamespace(is_sandboxed=False),
+        posargs=list(posargs),
+        run=lambda *words, **more: called.append(" ".join(words)),
+    )
+    function(session)
+    return called
+
+
+@pytest.mark.parametrize("words", [(), ("--preset", "pocket")])
+def test_training_the_whole_preset_makes_its_judges_too(commands, words):
+    assert commands("train", *words) == [" ".join(["python -m vidrd train", *words]), "python -m bench.judges"]
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("--preset", "pocket", "--steps-scale", ".01", "--out", "runs/trial"),
+        ("--stage", "temporal", "--data", "sets/k700", "--model", "models/start", "--out", "runs/temporal"),
+        ("--out", "elsewhere"),
+    ],
+)
+def test_a_trial_or_a_data_set_leaves_the_shipped_judges_alone(commands, words):
+    assert commands("train", *words) == [" ".join(["python -m vidrd train", *words])]
+
+
+def test_what_stands_after_the_dashes_reaches_the_command(commands):
+    assert commands("bench") == ["python -m bench run --suite pocket"]
+    assert commands("bench", "--suite", "smoke") == ["python -m bench run --suite smoke"]
+    assert commands("tests", "-m", "slow") == ["pytest -n auto --maxprocesses 8 -m slow"]
+    assert nox.options.sessions == ["lint", "types", "tests"]

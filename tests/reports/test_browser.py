@@ -127,6 +127,8 @@ def test_the_pointer_shows_interval_samples_and_origin(visit):
     assert "95 % interval" in text
     assert "denoise_seconds: 0.3 0.31 0.29" in text
     assert "abcdef0123456789" in text
+    assert "steps 20" in text
+    assert "weights " + "w" * 12 in text
 
 
 def test_a_row_opens_all_that_is_known_of_it(visit):

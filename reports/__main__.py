@@ -40,6 +40,8 @@ def report(
     """
     if videos < 0:
         raise ValueError(f"--videos is a count; {videos} came: try 60")
+    if out is not None and not out.absolute().parent.is_dir():
+        raise ValueError(f"--out {out}: the folder {out.parent} does not exist, make it first")
     if ucf101.is_run(run_folder):
         print("\nwritten: " + ", ".join(map(str, ucf101.report(run_folder, out))))
         return 0
@@ -53,8 +55,6 @@ def report(
     else:
         print(as_text(run, table))
     if out is not None:
-        if not out.absolute().parent.is_dir():
-            raise ValueError(f"--out {out}: the folder {out.parent} does not exist, make it first")
         out.mkdir(exist_ok=True)
         options = (["--folder"] if folder else []) + ([] if videos == 60 else ["--videos", str(videos)])
         command = ["python", "-m", "reports", str(run_folder), "--out", str(out), *options]

@@ -2,7 +2,6 @@
 
 import json
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,8 +13,8 @@ from bench.ucf101.protocols import PROTOCOLS
 from bench.ucf101.run import share
 from bench.ucf101.score import given_sources
 from bench.ucf101.standin import make_archive
+from tests.real_clips import CLIPS, WANTED
 
-CLIPS = Path(__file__).parents[4] / "shared" / "clips"
 SMALL = ("--size", "32", "--steps", "1", "--fvd", "pocket", "--inception", "pocket", "--batch", "2", "--allow-small")
 
 
@@ -190,7 +189,7 @@ def test_tried_blocks_are_spread():
     assert 80 < some[-1] < 99, "the last block may be short"
 
 
-@pytest.mark.skipif(not CLIPS.is_dir(), reason="needs ../shared/clips, real films that may not be copied")
+@pytest.mark.skipif(not CLIPS.is_dir(), reason=WANTED)
 @pytest.mark.slow
 def test_real_films_are_a_real_set(monkeypatch, tmp_path):
     words = ["--model", "pocket", "--ucf101", CLIPS, "--allow-partial", "--protocol", "100-a-class", *SMALL]

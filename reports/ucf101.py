@@ -18,6 +18,12 @@ from reports.ucf101_films import scenes
 FILE = "ucf101.json"
 HEADS = ("", "IS ↑", "FVD ↓", "generated", "real", "prompts", "pixels", "frames", "confidence", "source", "differs in")
 UNKNOWN = ("", "unknown", "uncertain")
+REAL = {  # the real videos, where the text of a row's authors names them, or that it does not
+    "VidRD w/o fine-tuned VAE": "split not stated",
+    "VidRD w/ fine-tuned VAE": "split not stated",
+    "VideoPoet": "10,000 of train",
+    "CMD": "train and test (inferred)",  # it names StyleGAN-V's protocol
+}
 GUESSED = ("assumed", "inferred", "not checked")  # words in brackets behind what was not read
 
 
@@ -131,10 +137,11 @@ def card(found: Mapping[str, Any]) -> list[Block]:
     """Everything another lab needs, for people; the same and more stands in the JSON."""
     told = found["card"]
     plan = told["plan"]
+    compiled = ", compiled" if plan.get("compiled") else ""
     made = (
         f"{plan['videos']} videos (the protocol takes {plan['videos_of_protocol']}), made in fixed batches of "
-        f"{plan['batch']} in {plan['precision']}, clips of {plan['clip']} frames. The noise of a video is keyed by a "
-        "hash of run seed, prompt id and sample index; items are shuffled by such a hash."
+        f"{plan['batch']} in {plan['precision']}{compiled}, clips of {plan['clip']} frames. The noise of a video is "
+        "keyed by a hash of run seed, prompt id and sample index; items are shuffled by such a hash."
     )
     return [
         Heading(1, f"Reproduction card: UCF-101, {plan['protocol']}"),
@@ -227,7 +234,7 @@ def _theirs(row: Mapping[str, str], settings: Mapping[str, Any], plan: Mapping[s
         row["is"] or "-",
         row["fvd"] or "-",
         row["n_generated"] or "not known",
-        "not known",
+        REAL.get(row["method"], "not known"),
         row["prompts"] or "not known",
         row["resolution"] or "not known",
         row["frames"] or "not known",

@@ -188,5 +188,5 @@ def _effect(run: Run, measure: str, pairs: Sequence[Pair]) -> str:
     told = [f"{word} in {count if len(pairs) > 1 else 'the one pair'}" for count, word in words if count]
     among = f" of {len(pairs)} pairs" if len(pairs) > 1 else ""
     ratios = [pair.after.value / pair.before.value for pair in pairs if pair.before.value * pair.after.value > 0]
-    times = f"times{' the distance' if direction == 'real' else ''}, the median"
+    times = f"times{' the distance' if direction == 'real' else ''}{', the median' if len(pairs) > 1 else ''}"
     return plain_list(told) + among + (f" ({statistics.median(ratios):.2f} {times})" if ratios else "")

@@ -71,6 +71,7 @@ def page(
         scenes=played.scenes,
         film_note=played.note,
         seam_kinds=played.kinds,
+        seams_known=played.seams_known,
         cards=_cards(run, command),
         records=_behind(run, records),
     )

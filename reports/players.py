@@ -47,11 +47,12 @@ class Told(NamedTuple):
 
 
 class Players(NamedTuple):
-    """Scenes as the template wants them, what is not shown and why, and the kinds of their seams."""
+    """Scenes as the template wants them, what is not shown and why, and the kinds of their seams, if known."""
 
     scenes: list[dict[str, Any]]
     note: str
     kinds: list[dict[str, str]]
+    seams_known: bool
 
 
 def players(
@@ -84,7 +85,8 @@ def players(
                 skipped[name] += 1
     kinds = dict.fromkeys(kind for film, *_ in entries for kind in film.kinds)
     told_kinds = [{"name": printable(kind), "style": _style(kind), "meaning": KINDS.get(kind, "")} for kind in kinds]
-    return Players(found, _note(shown, skipped, more), told_kinds)
+    known = any(film.seams is not None for film, *_ in entries)
+    return Players(found, _note(shown, skipped, more), told_kinds, known)
 
 
 def told_of(run: Run, rows: pd.DataFrame, records: Sequence[Mapping[Any, Any]]) -> dict[str, Told]:

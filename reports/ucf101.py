@@ -92,6 +92,7 @@ def page(
         scenes=played.scenes,
         film_note=played.note,
         seam_kinds=played.kinds,
+        seams_known=played.seams_known,
         cards=[{"title": title, "text": text, "wide": title.endswith("again")} for title, text in cards if text],
     )
 

@@ -129,7 +129,7 @@ def test_pairs_tell_what_two_intervals_cannot(tmp_path):
         (folder / "manifest.json").write_text(json.dumps(manifest_of(axes, cells)))
         (folder / "records.jsonl").write_text("".join(lines))
         told.append(said(folder))
-    assert "precision bf16 against fp32, all else equal: action is better in the one pair" in told[0]
+    assert "precision bf16 against fp32, all else equal: action is better in the one pair (1.02 times)." in told[0]
     assert "precision bf16 against fp32, all else equal: action cannot be told apart" in told[1]
 
 

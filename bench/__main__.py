@@ -128,7 +128,10 @@ def run_(
         raise ValueError(f"no cell can run: {next(item.skip for item in chosen if item.skip is not None)}")
     _say(f"{suite}: {len(chosen)} cells, {len(done_before(folder, chosen))} of them done before; folder {folder}")
     seconds = timeout or sweep.timeout or TIMEOUT
-    outcome = run(suite, sweep, identity, chosen, folder, timeout=seconds, max_minutes=max_minutes, say=_say)
+    command = ["python", "-m", "bench", *sys.argv[1:]]
+    outcome = run(
+        suite, sweep, identity, chosen, folder, timeout=seconds, max_minutes=max_minutes, say=_say, command=command
+    )
     if json_ is not None:
         write_atomic(json_, _as_json(folder))
     told = ", ".join(f"{count} {status}" for status, count in sorted(outcome.counts.items()))

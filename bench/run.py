@@ -129,6 +129,7 @@ def run(
     max_minutes: float | int | None = None,  # start no cell later than this; None = no limit
     workloads: Mapping[str, Workload] = WORKLOADS,
     say: Callable[[str], None] = print,
+    command: Sequence[str] = (),  # that was given, for the report
 ) -> Outcome:
     """Do the chosen cells that have no final record yet, one after another, each in a process of its own.
 
@@ -143,7 +144,7 @@ def run(
         if torn:
             say(f"the last line of {records} was unfinished: its {len(torn)} bytes lie in {records.stem}.torn now")
         _say_what_changed(folder, identity, say)
-        _write_manifest(folder, name, suite, identity)
+        _write_manifest(folder, name, suite, identity, command)
         before = done_before(folder, chosen)
         todo = [item for item in chosen if item.cell.id not in before]
         counts = Counter(record.attempt.status for record in before.values())
@@ -327,7 +328,7 @@ def _say_what_changed(folder: Path, identity: Identity, say: Callable[[str], Non
         say(f"changed since the last run in {folder}: {', '.join(changed)}; its records are kept and not used")
 
 
-def _write_manifest(folder: Path, name: str, suite: Suite, identity: Identity) -> None:
+def _write_manifest(folder: Path, name: str, suite: Suite, identity: Identity, command: Sequence[str]) -> None:
     """The whole plan, chosen or not: a report shows what is missing."""
     cells = [
         {"id": item.cell.id, "values": dict(item.cell.values), "reference": item.reference}
@@ -350,6 +351,7 @@ def _write_manifest(folder: Path, name: str, suite: Suite, identity: Identity) -
         "revision": identity.revision,
         "basis": identity.basis,
         "written": datetime.now(UTC).isoformat(timespec="seconds"),
+        "command": list(command),
         "cells": cells,
     }
     write_atomic(folder / "manifest.json", json.dumps(manifest, indent=1, allow_nan=False, ensure_ascii=False))

@@ -14,6 +14,7 @@ from reports.drawing import png, printed
 from reports.films import scenes
 from reports.markdown import as_markdown, as_text
 from reports.page import page
+from reports.players import Place
 from reports.readme import write_readme
 from reports.strip import group_strips
 from reports.table import Run, load, rows
@@ -40,8 +41,14 @@ def report(
     """
     if videos < 0:
         raise ValueError(f"--videos is a count; {videos} came: try 60")
+    if out is not None and not out.absolute().parent.is_dir():
+        raise ValueError(f"--out {out}: the folder {out.parent} does not exist, make it first")
+    options = (["--folder"] if folder else []) + ([] if videos == 60 else ["--videos", str(videos)])
+    command = ["python", "-m", "reports", str(run_folder), "--out", str(out), *options]
     if ucf101.is_run(run_folder):
-        print("\nwritten: " + ", ".join(map(str, ucf101.report(run_folder, out))))
+        place = beside(out) if out is not None and folder else None
+        written = ucf101.report(run_folder, out, command, place=place, videos=videos)
+        print("\nwritten: " + ", ".join(map(str, written)))
         return 0
     run = load(run_folder)
     table = rows(run)
@@ -53,16 +60,23 @@ def report(
     else:
         print(as_text(run, table))
     if out is not None:
-        if not out.absolute().parent.is_dir():
-            raise ValueError(f"--out {out}: the folder {out.parent} does not exist, make it first")
         out.mkdir(exist_ok=True)
-        options = (["--folder"] if folder else []) + ([] if videos == 60 else ["--videos", str(videos)])
-        command = ["python", "-m", "reports", str(run_folder), "--out", str(out), *options]
-        written = write_report(run, out, command, folder=folder, videos=videos)
-        print("\nwritten: " + ", ".join(str(out / name) for name in written))
+        names = write_report(run, out, command, folder=folder, videos=videos)
+        print("\nwritten: " + ", ".join(str(out / name) for name in names))
         print(f"raw records: {run_folder / 'records.jsonl'}")
         print(f"open in a browser: {(out / 'report.html').absolute().as_uri()}")
     return 0
+
+
+def beside(out: Path) -> Place:
+    """What puts a film into the folder beside the page, and says where the page finds it."""
+
+    def place(name: str, film: bytes) -> str:
+        (out / "films").mkdir(exist_ok=True)
+        write_atomic(out / "films" / name, film)
+        return f"films/{name}"
+
+    return place
 
 
 def write_report(run: Run, out: Path, command: list[str], *, folder: bool = False, videos: int = 60) -> list[str]:
@@ -70,13 +84,7 @@ def write_report(run: Run, out: Path, command: list[str], *, folder: bool = Fals
     table = rows(run)
     drawn = charts(run, table)
     shown = scenes(run, table, videos)
-
-    def beside(name: str, film: bytes) -> str:
-        (out / "films").mkdir(exist_ok=True)
-        write_atomic(out / "films" / name, film)
-        return f"films/{name}"
-
-    write_atomic(out / "report.html", page(run, table, drawn, shown, command, beside if folder else None))
+    write_atomic(out / "report.html", page(run, table, drawn, shown, command, beside(out) if folder else None))
     pictures = group_strips(run, table, shown.scenes)
     for name, (picture, _) in pictures.items():
         write_atomic(out / name, picture)

@@ -1,19 +1,22 @@
 """The answer to a suite's question, in words, computed from its records: no number without its interval.
 
-Three kinds of sentence: what became of the cells; who is best by the first measure of each kind, in every group; what
-an axis changes when all else is equal. Where rows cannot be told apart, that is what is said.
+Three kinds of sentence: what became of the cells; who is best by the measures that the plan calls its headlines and by
+the first of each other kind, in every group; what an axis changes when all else is equal. Where rows cannot be told
+apart, that is what is said.
 """
 
 import statistics
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from typing import NamedTuple
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import pandas as pd
 
+from bench.record import Record
 from reports.format import half_width, number, numeric, plain_list
-from reports.standing import Value, beside, beyond_noise, real_value, standing, turned
-from reports.table import Row, Run, headlines
+from reports.paired import paired_difference
+from reports.standing import LEVEL, Value, beside, beyond_noise, real_value, smaller_is_better, standing, turned
+from reports.table import Row, Run, spoken
 
 ENDS = {
     "oom": "ran out of memory",
@@ -25,6 +28,8 @@ ENDS = {
 }
 GROUPS = 4  # sets of rows that a sentence goes through
 NAMED = 2  # rows that a sentence names; more are counted
+SUPERLATIVE = {"lower": "lowest", "higher": "highest", "real": "nearest to real video's"}
+COMPARED = {"real": ("nearer to real video's", "farther from it")}  # else better and worse
 
 
 class Sentence(NamedTuple):
@@ -34,9 +39,32 @@ class Sentence(NamedTuple):
     rest: str
 
 
+class Pair(NamedTuple):
+    """Two rows that differ in one axis: their numbers, smaller is better, and their records."""
+
+    before: Value
+    after: Value
+    one: Record
+    other: Record
+
+    def verdict(self, measure: str, direction: str, pairs: int) -> bool | None:
+        """Whether the later is better, beyond noise; None where that cannot be told.
+
+        By the paired difference where the records allow it, else by their own intervals. A distance to real video's
+        value has no paired difference: on which side a row lies is a question of its own interval.
+        """
+        estimate = None if direction == "real" else paired_difference(self.one, self.other, measure)
+        if estimate is None:
+            better = beyond_noise(self.after, self.before, pairs)
+            return True if better else False if beyond_noise(self.before, self.after, pairs) else None
+        tail = (1 - LEVEL) / 2 / pairs
+        low, high = estimate.low(tail), estimate.high(tail)
+        return None if low <= 0 <= high else (high < 0) == (direction == "lower")
+
+
 def sentences(run: Run, rows: pd.DataFrame) -> list[Sentence]:
     """The answer, plain text."""
-    measures = headlines(run, rows)
+    measures = spoken(run, rows)
     best = (Sentence(run.measures[name]["title"], _best(run, rows, name)) for name in measures)
     said = [Sentence("", _counts(rows)), *best, *_axes(run, rows, measures)]
     return [sentence for sentence in said if sentence.rest]
@@ -66,8 +94,7 @@ def _best(run: Run, rows: pd.DataFrame, measure: str) -> str:
             parts.append(f"at {at} {said}" if at else said)
     if len(parts) > GROUPS:
         parts = [parts[0], parts[-1], f"the table marks it for the other {len(parts) - 2}"]
-    direction = run.measures[measure]["better"]
-    return f" is {'lowest' if direction == 'lower' else 'highest'} {'; '.join(parts)}." if parts else ""
+    return f" is {SUPERLATIVE[run.measures[measure]['better']]} {'; '.join(parts)}." if parts else ""
 
 
 def _best_of(run: Run, part: pd.DataFrame, measure: str, real: float | None) -> str:
@@ -102,48 +129,64 @@ def _named_number(run: Run, row: Row, measure: str) -> str:
 
 
 def _axes(run: Run, rows: pd.DataFrame, measures: Sequence[str]) -> Iterator[Sentence]:
-    """What an axis changes from its one value to its other, or from its smallest number to its largest."""
-    made = rows[~rows["reference"].astype(bool)]
+    """What an axis changes: from its smallest number to its largest, or from its first value to each other one."""
+    made = [row for row in rows.to_dict("records") if not row["reference"] and row["status"] == "ok"]
+    groups = rows.groupby(run.group, sort=False)
+    real = {(value, measure): real_value(part, measure) for value, part in groups for measure in measures}
     for axis in run.axes:
         values = run.manifest["axes"][axis]
         numbers = numeric(values)
-        if len(values) < 2 or (not numbers and (len(values) > 2 or axis == run.axes[0])):
+        if len(values) < 2 or (not numbers and len(values) > (2 if axis == run.axes[0] else GROUPS)):
             continue  # nothing to compare, or the series: who is best has been said
-        first, last = (min(values), max(values)) if numbers else values
-        changed, same = [], []
-        for measure in measures:
-            pairs = _pairs(run, made, measure, axis, first, last)
-            if said := _effect(pairs):
-                changed.append(f"{run.measures[measure]['title']} is {said}")
-            elif pairs:
-                same.append(run.measures[measure]["title"])
-        if same:
-            changed.append(f"{plain_list(same)} cannot be told apart")
-        if changed:
-            yield Sentence(f"{axis} {last} against {first}", f", all else equal: {'; '.join(changed)}.")
+        for first, last in [(min(values), max(values))] if numbers else [(values[0], other) for other in values[1:]]:
+            couples = list(_couples(run, made, axis, first, last))
+            changed, same = [], []
+            for measure in measures:
+                turns = [
+                    [_turned(run, row, measure, real[row[run.group], measure]) for row in couple] for couple in couples
+                ]
+                pairs = [
+                    Pair(before, after, *(run.records[row["id"]] for row in couple))
+                    for couple, (before, after) in zip(couples, turns, strict=True)
+                    if before is not None and after is not None
+                ]
+                if said := _effect(run, measure, pairs):
+                    changed.append(f"{run.measures[measure]['title']} is {said}")
+                elif pairs:
+                    same.append(run.measures[measure]["title"])
+            if same:
+                changed.append(f"{plain_list(same)} cannot be told apart")
+            if changed:
+                yield Sentence(f"{axis} {last} against {first}", f", all else equal: {'; '.join(changed)}.")
 
 
-def _effect(pairs: Sequence[tuple[Value, Value]]) -> str:
+def _couples(
+    run: Run, made: Sequence[Mapping[Any, Any]], axis: str, first: object, last: object
+) -> Iterator[tuple[Mapping[Any, Any], Mapping[Any, Any]]]:
+    """Rows that differ in this axis only."""
+    others = [run.group, *(name for name in run.axes if name != axis)]
+    ends = {tuple(row[name] for name in others): row for row in made if row[axis] == last}
+    for row in made:
+        if row[axis] == first and (key := tuple(row[name] for name in others)) in ends:
+            yield row, ends[key]
+
+
+def _turned(run: Run, row: Mapping[Any, Any], measure: str, real: float | None) -> Value | None:
+    if row[measure] is None:
+        return None
+    ends = row[f"{measure}_low"], row[f"{measure}_high"]
+    return smaller_is_better(row[measure], *ends, run.measures[measure]["better"], real)
+
+
+def _effect(run: Run, measure: str, pairs: Sequence[Pair]) -> str:
     """How the later of each pair stands to the earlier; "" if no pair can be told apart."""
-    better = sum(beyond_noise(after, before, len(pairs)) is True for before, after in pairs)
-    worse = sum(beyond_noise(before, after, len(pairs)) is True for before, after in pairs)
-    if not better and not worse:
+    direction = run.measures[measure]["better"]
+    found = Counter(pair.verdict(measure, direction, len(pairs)) for pair in pairs)
+    if not found[True] and not found[False]:
         return ""
-    among = f"of {len(pairs)} pairs" if len(pairs) > 1 else "of one pair"
-    ends = plain_list([f"{word} in {count}" for count, word in ((better, "better"), (worse, "worse")) if count])
-    ratios = [after.value / before.value for before, after in pairs if before.value * after.value > 0]
-    return f"{ends} {among}" + (f" ({statistics.median(ratios):.2f} times, the median)" if ratios else "")
-
-
-def _pairs(
-    run: Run, made: pd.DataFrame, measure: str, axis: str, first: object, last: object
-) -> list[tuple[Value, Value]]:
-    """Numbers of rows that differ in this axis only."""
-    beside = [made[key] for key in (run.group, *(name for name in run.axes if name != axis))]
-    values: dict[tuple[object, ...], Value] = {}
-    for value, at, *rest in zip(turned(run, made, measure, None), made[axis], *beside, strict=True):
-        if value is not None:
-            values[(at, *rest)] = value
-    return [
-        (value, values[last, *rest]) for (at, *rest), value in values.items() if at == first and (last, *rest) in values
-    ]
+    words = zip((found[True], found[False]), COMPARED.get(direction, ("better", "worse")), strict=True)
+    told = [f"{word} in {count if len(pairs) > 1 else 'the one pair'}" for count, word in words if count]
+    among = f" of {len(pairs)} pairs" if len(pairs) > 1 else ""
+    ratios = [pair.after.value / pair.before.value for pair in pairs if pair.before.value * pair.after.value > 0]
+    times = f"times{' the distance' if direction == 'real' else ''}{', the median' if len(pairs) > 1 else ''}"
+    return plain_list(told) + among + (f" ({statistics.median(ratios):.2f} {times})" if ratios else "")

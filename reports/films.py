@@ -192,8 +192,8 @@ def strip(film: Film) -> bytes:
 
 
 def slice_picture(film: Film, row: float) -> bytes:
-    """The x-t slice, a pixel a frame and pixel."""
-    return webp(Image.fromarray(np.ascontiguousarray(xt_slice(film, row))), exact=True)
+    """The x-t slice, a pixel a frame and pixel of a row; longer rows are shrunk like the film's frames."""
+    return webp(_resized(xt_slice(film, row), (film.frames, film.size[0])), exact=True)
 
 
 def webp(picture: Image.Image, *, exact: bool) -> bytes:

@@ -1,40 +1,31 @@
-"""A run to one HTML page that opens from disk, offline, with or without JavaScript. Needs no torch.
+"""A run to one HTML page that opens from disk, offline, with or without JavaScript. Needs no torch."""
 
-Every string of a record is data: the template escapes it, the script only ever sets text, and the page's policy lets no
-other script run and nothing be loaded from anywhere else.
-"""
-
-import base64
-import hashlib
 import json
 import shlex
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
-import jinja2
 import pandas as pd
 from markupsafe import Markup
 
 from bench.record import LEFT_OUT
 from reports.answer import sentences
 from reports.drawing import Chart
-from reports.films import Shown
+from reports.films import Scene, Shown
 from reports.format import BETTER, plain_list, printable
 from reports.markdown import MARKED, cell, definitions, notes
 from reports.paired import SAID, paired_tables
-from reports.players import Place, colour_of, players
-from reports.published import published_table
+from reports.players import Place, colour_of, players, told_of
+from reports.rendering import render
 from reports.standing import marks
 from reports.table import Run
 
-TEMPLATE = Path(__file__).parent / "template"
 WITH_BARS = 200  # rows up to which numbers have a bar of their interval
 BEHIND = 256  # raw samples of a name that the page holds; the file of records holds all
 SELECTED = 12  # values up to which an axis gets a list to choose from
 ARROWS = {"lower": "↓", "higher": "↑", "real": "≈"}
 SHOWN_KEYS = {"schema", "suite", "question", "hash", "workload", "axes", "fixed", "group", "measures", "machine",
-              "software", "revision", "basis", "written", "cells", "published"}  # fmt: skip
+              "software", "revision", "basis", "written", "cells", "apart", "headlines", "command"}  # fmt: skip
 
 
 def page(
@@ -53,21 +44,16 @@ def page(
         command: words that make this page again.
         place: puts a film beside the page; None keeps films inside it, as many as `PICTURE_BYTES` hold.
     """
-    script = (TEMPLATE / "page.js").read_text(encoding="utf-8")
-    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(TEMPLATE),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
     records = rows.to_dict("records")
-    played = players(run, rows, records, shown, place)
-    return environment.get_template("page.html").render(
-        css=Markup((TEMPLATE / "page.css").read_text(encoding="utf-8")),
-        script=Markup(script),
-        script_hash=f"sha256-{digest}",
+
+    def titled(scene: Scene) -> str:
+        return f"{run.group} = {scene.group} · prompt {scene.prompt + 1}"
+
+    played = players(shown, told_of(run, rows, records), titled, place, "; --videos N shows more")
+    return render(
+        "page.html",
+        ("base", "table", "players"),
+        title=f"{run.manifest['suite']}: {printable(run.manifest['question'])}",
         suite=run.manifest["suite"],
         question=printable(run.manifest["question"]),
         badges=_badges(run, rows),
@@ -85,7 +71,7 @@ def page(
         scenes=played.scenes,
         film_note=played.note,
         seam_kinds=played.kinds,
-        published=published_table(run, records),
+        seams_known=played.seams_known,
         cards=_cards(run, command),
         records=_behind(run, records),
     )
@@ -169,7 +155,8 @@ def _cards(run: Run, command: Sequence[str]) -> list[dict[str, Any]]:
     manifest = run.manifest
     grid = [word for name, values in manifest["axes"].items() for word in ("--set", f"{name}={_spelled(values)}")]
     grid += [word for name, value in manifest["fixed"].items() for word in ("--set", f"{name}={value}")]
-    again = ["python", "-m", "bench", "run", "--suite", str(manifest["suite"]), *grid, "--out", str(run.folder)]
+    whole = ["python", "-m", "bench", "run", "--suite", str(manifest["suite"]), *grid, "--out", str(run.folder)]
+    again = manifest.get("command") or whole  # as it was given, with what it left out
     cards = [
         ("The page again", shlex.join(command), True),
         ("The cells again", shlex.join(again), True),
@@ -179,7 +166,8 @@ def _cards(run: Run, command: Sequence[str]) -> list[dict[str, Any]]:
                                         "suite": manifest["hash"], "written": manifest["written"]}), False),
         ("Protocol", _lines({**manifest["fixed"],
                              **{name: _spelled(values) for name, values in manifest["axes"].items()},
-                             "workload": manifest["workload"], "group": manifest["group"]}), False),
+                             "workload": manifest["workload"], "group": manifest["group"],
+                             **({"apart": _spelled(manifest["apart"])} if manifest.get("apart") else {})}), False),
         *((name, json.dumps(value, indent=1, ensure_ascii=False), False)
           for name, value in manifest.items() if name not in SHOWN_KEYS),
     ]  # fmt: skip
@@ -234,6 +222,8 @@ def _behind(run: Run, records: Sequence[Mapping[Any, Any]]) -> dict[str, Any]:
         }  # fmt: skip
     return {
         "cells": cells,
+        "made": ", ".join([*(f"{name} {value}" for name, value in run.manifest["fixed"].items()),
+                           f"weights {run.manifest['basis']['weights'][:12]}"]),
         "titles": {name: measure["title"] for name, measure in run.measures.items()},
         "kinds": {name: measure["table"] for name, measure in run.measures.items()},
-    }
+    }  # fmt: skip

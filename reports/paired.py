@@ -2,7 +2,8 @@
 
 What a prompt or a noise does to both rows leaves with the difference, so far fewer videos tell two rows apart than
 their own intervals let one think. Each row is set against that row of the first series which has the most axes in
-common with it; only rows whose records say the same `pairs` are.
+common with it, and along every other axis against the row of the axis's first value that is equal in all else; only
+rows whose records say the same `pairs` are.
 """
 
 from collections.abc import Mapping, Sequence
@@ -17,6 +18,7 @@ from reports.standing import beside
 from reports.table import Run
 
 ALPHA = 0.05
+MOST = 200  # rows up to which every axis has its table; of more only the first one has
 SAID = (
     "Each row less the one it is set against: the same prompts and the same noise, video by video, so the difference "
     "is surer than two intervals apart. ± is half of its own 95 % interval; marked where the difference stays when all "
@@ -39,12 +41,16 @@ class Pairs(NamedTuple):
 
 
 def paired_tables(run: Run, rows: pd.DataFrame) -> list[Pairs]:
-    """Of each set of rows that compare one table; none where no two rows are paired."""
+    """Of each set of rows that compare a table an axis; none where no two rows are paired."""
     found = []
     for values, part, _ in beside(run, rows):
-        couples = _couples(run, part[part["status"] == "ok"].to_dict("records"))
-        if table := _table(run, couples, ", ".join(f"{axis} = {value}" for axis, value in values.items())):
-            found.append(table)
+        title = ", ".join(f"{axis} = {value}" for axis, value in values.items())
+        done = part[part["status"] == "ok"].to_dict("records")
+        for axis in run.axes if len(done) <= MOST else run.axes[:1]:
+            first = run.manifest["axes"][axis][0]
+            named = title if axis == run.axes[0] else f"{title}: {axis} against {first}"
+            if table := _table(run, _couples(run, done, axis, first), named):
+                found.append(table)
     return found
 
 
@@ -69,18 +75,23 @@ def paired_difference(base: Record, other: Record, measure: str) -> Estimate | N
     return jackknifed(second.value - first.value, left_out, min(first.n, second.n))
 
 
-def _couples(run: Run, rows: Sequence[Mapping[Any, Any]]) -> list[tuple[Mapping[Any, Any], Mapping[Any, Any]]]:
-    """Rows of other series, each behind the row that it is set against: not every series has every axis."""
-    if not run.axes:
-        return []
-    series, *others = run.axes
-    first = next(iter(run.manifest["axes"][series]))
-    bases = [row for row in rows if row[series] == first]
+def _couples(
+    run: Run, rows: Sequence[Mapping[Any, Any]], axis: str, first: object
+) -> list[tuple[Mapping[Any, Any], Mapping[Any, Any]]]:
+    """Rows of other values of the axis, each behind the row of the first value that it is set against.
 
-    def nearest(row: Mapping[Any, Any]) -> Mapping[Any, Any]:
-        return max(bases, key=lambda base: sum(base[axis] == row[axis] for axis in others))
+    Equal in all else; along the first axis the row that is nearest to that, since not every series has every axis.
+    """
+    others = [name for name in run.axes if name != axis]
+    bases = [row for row in rows if row[axis] == first]
 
-    return [(nearest(row), row) for row in rows if bases and row[series] != first]
+    def alike(base: Mapping[Any, Any], row: Mapping[Any, Any]) -> int:
+        return sum(base[name] == row[name] for name in others)
+
+    nearest = [
+        (max(bases, key=lambda base, row=row: alike(base, row)), row) for row in rows if bases and row[axis] != first
+    ]
+    return [couple for couple in nearest if axis == run.axes[0] or alike(*couple) == len(others)]
 
 
 def _table(run: Run, couples: Sequence[tuple[Mapping[Any, Any], Mapping[Any, Any]]], title: str) -> Pairs | None:

@@ -26,6 +26,7 @@ def group_strips(run: Run, rows: pd.DataFrame, scenes: Sequence[Scene]) -> dict[
     for scene in scenes:
         if scene.prompt == 0:
             said = f"Videos at {run.group} = {scene.group}: {scene.caption or 'prompt 1'}"
+            said += f"; {left} more rows are not shown" if (left := len(scene.films) - ROWS) > 0 else ""
             picture = strip_picture(scene, [names[film.id] for film in scene.films][:ROWS])
             found[f"videos-{run.group}-{scene.group}.png"] = (picture, said)
     return found
@@ -34,6 +35,8 @@ def group_strips(run: Run, rows: pd.DataFrame, scenes: Sequence[Scene]) -> dict[
 def strip_picture(scene: Scene, names: Sequence[str], *, title: bool = True) -> bytes:
     """One row for each name and film in turn, as PNG: the name, ten frames, the slice; seams are marked on the slice.
 
+    Films without a name are not drawn, and counted below the rows.
+
     Args:
         title: write the prompt and what is what above the rows.
     """
@@ -41,7 +44,8 @@ def strip_picture(scene: Scene, names: Sequence[str], *, title: bool = True) -> 
     head = 44 if title else 0
     strips = [_frames(film) for film in films]
     width = LABEL + max(strip.width for strip in strips) + GAP + SLICE + GAP
-    height = head + sum(strip.height + GAP for strip in strips)
+    left = len(scene.films) - len(films)
+    height = head + sum(strip.height + GAP for strip in strips) + (20 if left else 0)
     picture = Image.new("RGB", (width, height), PAPER)
     draw = ImageDraw.Draw(picture)
     if title:
@@ -65,6 +69,8 @@ def strip_picture(scene: Scene, names: Sequence[str], *, title: bool = True) -> 
             draw.line([(x, top), (x, top + 6)], SEAM, 2)
             draw.line([(x, top + strip.height - 7), (x, top + strip.height - 1)], SEAM, 2)
         top += strip.height + GAP
+    if left:
+        draw.text((LABEL, top), f"{left} more rows are not shown", MUTED, ImageFont.load_default(12))
     buffer = io.BytesIO()
     picture.quantize(256, Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE).save(buffer, "PNG", optimize=True)
     return buffer.getvalue()

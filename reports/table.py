@@ -104,6 +104,14 @@ def headlines(run: Run, rows: pd.DataFrame) -> list[str]:
     return list(found.values())
 
 
+def spoken(run: Run, rows: pd.DataFrame) -> list[str]:
+    """What the answer speaks of: the headlines of the plan that have numbers, then the first of each other kind."""
+    known = [name for name in run.manifest.get("headlines", ()) if name in run.measures and rows[name].notna().any()]
+    named = [name for name in known if run.measures[name]["better"]]
+    kinds = {run.measures[name]["table"] for name in named}
+    return [*named, *(name for name in headlines(run, rows) if run.measures[name]["table"] not in kinds)]
+
+
 def rows(run: Run) -> pd.DataFrame:
     """One row a planned cell: group, axes, status, reason, and of each measure value, low, high and n (None = absent).
 

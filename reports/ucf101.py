@@ -1,15 +1,19 @@
-"""The UCF-101 table and its reproduction card as Markdown, from what `python -m bench ucf101` wrote. Needs no torch."""
+"""The UCF-101 table, its reproduction card and its page, from what `python -m bench ucf101` wrote. Needs no torch."""
 
 import json
+import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from tabulate import tabulate
-
 from bench.record import write_atomic
-from reports.format import escape
+from reports.document import Block, Code, Grid, Heading, Items, Paragraph, as_markdown
+from reports.drawing import COLOURS
+from reports.format import printable
+from reports.players import Place, Told, players
 from reports.published import CONFIDENCE, FINE_PRINT, published_rows
+from reports.rendering import render
+from reports.ucf101_films import scenes
 
 FILE = "ucf101.json"
 HEADS = ("", "IS ↑", "FVD ↓", "generated", "real", "prompts", "pixels", "frames", "confidence", "source", "differs in")
@@ -28,91 +32,157 @@ def is_run(folder: Path) -> bool:
     return (folder / FILE).is_file()
 
 
-def report(folder: Path, out: Path | None) -> list[Path]:
-    """Print the table; write table.md and card.md if a folder is given, and name them.
+def report(
+    folder: Path, out: Path | None, command: Sequence[str] = (), *, place: Place | None = None, videos: int = 60
+) -> list[Path]:
+    """Print the table; write report.html, table.md and card.md if a folder is given, and name them.
+
+    Args:
+        command: words that make these files again.
+        place: puts films beside the page; None keeps them inside it, as many as fit.
+        videos: how many the page shows at most.
 
     Raises:
         ValueError: the file cannot be read, or is of another schema.
     """
     found = _load(folder / FILE)
-    print(table(found))
+    told = as_markdown(table(found))
+    print(told)
     if out is None:
         return []
-    write_atomic(out / "table.md", table(found) + "\n")
-    write_atomic(out / "card.md", card(found) + "\n")
-    return [out / "table.md", out / "card.md", folder / FILE]
+    out.mkdir(exist_ok=True)
+    write_atomic(out / "report.html", page(found, folder, command, place=place, videos=videos))
+    write_atomic(out / "table.md", told + "\n")
+    write_atomic(out / "card.md", as_markdown(card(found)) + "\n")
+    return [out / "report.html", out / "table.md", out / "card.md", folder / FILE]
 
 
-def table(found: Mapping[str, Any]) -> str:
+def page(
+    found: Mapping[str, Any], folder: Path, command: Sequence[str], *, place: Place | None = None, videos: int = 60
+) -> str:
+    """Table, card and videos as one HTML page that opens from disk, offline, with or without JavaScript."""
+    told, plan = found["card"], found["card"]["plan"]
+    names = [row["name"] for row in found["rows"]]
+    prompts = {prompt["id"]: prompt["prompt"] for prompt in told["prompts"]}
+    beside = {
+        f"row-{position}": Told(
+            printable(row["name"]),
+            COLOURS[position % len(COLOURS)],
+            " · ".join(f"{key} {_number(score)}" for key, score in row["scores"].items()),
+            row["name"],
+        )
+        for position, row in enumerate(found["rows"])
+    }
+    shown = scenes(folder, names, prompts, videos)
+    played = players(shown, beside, lambda scene: printable(str(scene.group)), place, "; --videos N shows more")
+    cards = [
+        ("The page again", shlex.join(command)),
+        ("The numbers again", shlex.join(told["command"])),
+        ("Machine", _lines(told["machine"])),
+        ("Software", _lines({"revision": told["revision"], **told["software"]})),
+    ]
+    return render(
+        "ucf101.html",
+        ("base", "players"),
+        title=f"UCF-101: {plan['protocol']}",
+        badges=[found["world"] or "measured", plan["protocol"], f"revision {told['revision'][:8]}"],
+        answer=[_answer(row) for row in found["rows"]],
+        table=table(found)[1:],
+        card=card(found)[1:],
+        scenes=played.scenes,
+        film_note=played.note,
+        seam_kinds=played.kinds,
+        seams_known=played.seams_known,
+        cards=[{"title": title, "text": text, "wide": title.endswith("again")} for title, text in cards if text],
+    )
+
+
+def _answer(row: Mapping[str, Any]) -> tuple[str, str]:
+    said = "; ".join(
+        f"{key} {_number(score)} at n = {score['n']}{_floor(row, key)}" for key, score in row["scores"].items()
+    )
+    return printable(row["name"]), f": {said}."
+
+
+def table(found: Mapping[str, Any]) -> list[Block]:
     """Our rows beside the published ones; in a table of their own where they may not stand there."""
     notes = _Notes()
     ours = [_ours(row, found, notes) for row in found["rows"]]
     settings = found["card"]["plan"]["settings"]
-    theirs = [_theirs(row, settings, found["card"]["plan"], notes) for row in published_rows("ucf101")]
+    known = published_rows()
+    theirs = [_theirs(row, settings, found["card"]["plan"], notes) for row in known]
+    mine, others = ["measured"] * len(ours), [row["confidence"] for row in known]
     protocol = found["card"]["plan"]["protocol"]
+    parts: list[Block]
     if found["apart"]:
         why = "; ".join(found["apart"])
         parts = [
-            f"# UCF-101, {protocol}: {found['world']} numbers",
-            f"These are **{found['world']}** numbers and stand in no table with published ones: {escape(why)}.",
-            _markdown(ours),
-            "# Published rows",
-            _markdown(theirs),
+            Heading(1, f"UCF-101, {protocol}: {found['world']} numbers"),
+            Paragraph(found["world"], f" numbers, which stand in no table with published ones: {why}."),
+            Grid(HEADS, ours, mine),
+            Heading(1, "Published rows"),
+            Grid(HEADS, theirs, others),
         ]
     else:
-        parts = [f"# UCF-101, {protocol}", _markdown([*ours, *theirs])]
-    parts += [
+        parts = [Heading(1, f"UCF-101, {protocol}"), Grid(HEADS, [*ours, *theirs], [*mine, *others])]
+    said = (
         "IS: Inception Score, FVD: Fréchet video distance, with 95 % intervals where measured here. Protocols differ "
-        "from row to row: the last column says in what, and values across differences do not compare.",
-        *notes.lines(),
-        *(f"{word}: {meaning}." for word, meaning in CONFIDENCE.items()),
-        *(f"{line}." for line in FINE_PRINT),
-    ]
-    return "\n\n".join(parts)
+        "from row to row: the last column says in what, and values across differences do not compare."
+    )
+    lines = [*notes.lines(), *(f"{word}: {meaning}." for word, meaning in CONFIDENCE.items())]
+    lines += [f"{line}." for line in FINE_PRINT]
+    return [*parts, Paragraph("", said), *(Paragraph("", line) for line in lines)]
 
 
-def card(found: Mapping[str, Any]) -> str:
+def card(found: Mapping[str, Any]) -> list[Block]:
     """Everything another lab needs, for people; the same and more stands in the JSON."""
     told = found["card"]
     plan = told["plan"]
     compiled = ", compiled" if plan.get("compiled") else ""
-    parts = [f"# Reproduction card: UCF-101, {plan['protocol']}"]
-    if found["apart"]:
-        parts.append(f"**{found['world']}** numbers: {escape('; '.join(found['apart']))}.")
-    parts += [
-        "## Scores",
-        *(_scores(row) for row in found["rows"]),
-        "## Protocol",
-        "Settings marked `unstated` are this project's choices where the source is silent.",
-        _pipes(
-            ("setting", "value", "from", "why"), [[r["setting"], r["value"], r["by"], r["why"]] for r in told["stated"]]
-        ),
-        "## Videos",
+    made = (
         f"{plan['videos']} videos (the protocol takes {plan['videos_of_protocol']}), made in fixed batches of "
         f"{plan['batch']} in {plan['precision']}{compiled}, clips of {plan['clip']} frames. The noise of a video is "
-        "keyed by a hash of run seed, prompt id and sample index; items are shuffled by such a hash.",
-        _pairs("model", plan["model"]),
-        _pairs("prompts", plan["prompts"]),
-        _pairs("allocation", plan["allocation"]),
-        *(_pairs(f"made: {name}", each) for name, each in told["made"].items()),
-        "## Real videos",
-        _pairs("archive", told["archive"]),
-        "## Scoring",
-        *(_manifest(name, key, each) for name, keys in told["scores"].items() for key, each in keys.items()),
-        "## Made with",
-        _pairs("software", told["software"]),
-        _pairs("machine", told["machine"]),
-        _pairs("seconds of this command's stages", told["seconds"]),
-        *([_estimate(told)] if told["estimate"] else []),
-        f"Revision `{told['revision']}`. Command:",
-        f"```sh\n{' '.join(told['command'])}\n```",
-        "## Prompts",
-        _pipes(
+        "keyed by a hash of run seed, prompt id and sample index; items are shuffled by such a hash."
+    )
+    return [
+        Heading(1, f"Reproduction card: UCF-101, {plan['protocol']}"),
+        *([Paragraph(found["world"], f" numbers: {'; '.join(found['apart'])}.")] if found["apart"] else []),
+        Heading(2, "Scores"),
+        *(block for row in found["rows"] for block in _scores(row)),
+        Heading(2, "Protocol"),
+        Paragraph("", "Settings marked unstated are this project's choices where the source is silent."),
+        Grid(
+            ("setting", "value", "from", "why"),
+            [[str(r[name]) for name in ("setting", "value", "by", "why")] for r in told["stated"]],
+        ),
+        Heading(2, "Videos"),
+        Paragraph("", made),
+        *_pairs("model", plan["model"]),
+        *_pairs("prompts", plan["prompts"]),
+        *_pairs("allocation", plan["allocation"]),
+        *(block for name, each in told["made"].items() for block in _pairs(f"made: {name}", each)),
+        Heading(2, "Real videos"),
+        *_pairs("archive", told["archive"]),
+        Heading(2, "Scoring"),
+        *(
+            block
+            for name, keys in told["scores"].items()
+            for key, each in keys.items()
+            for block in _manifest(name, key, each)
+        ),
+        Heading(2, "Made with"),
+        *_pairs("software", told["software"]),
+        *_pairs("machine", told["machine"]),
+        *_pairs("seconds of this command's stages", told["seconds"]),
+        *([Paragraph("", _estimate(told))] if told["estimate"] else []),
+        Paragraph("", f"Revision {told['revision']}. Command:"),
+        Code(shlex.join(told["command"])),
+        Heading(2, "Prompts"),
+        Grid(
             ("id", "class", "prompt", "videos"),
-            [[p["id"], p["class"], p["prompt"], p["videos"]] for p in told["prompts"]],
+            [[str(p[name]) for name in ("id", "class", "prompt", "videos")] for p in told["prompts"]],
         ),
     ]
-    return "\n\n".join(parts)
 
 
 class _Notes:
@@ -127,7 +197,7 @@ class _Notes:
 
     def lines(self) -> list[str]:
         """The notes in their order."""
-        return [f"[{number}] {escape(text)}" for text, number in self._numbers.items()]
+        return [f"[{number}] {text}" for text, number in self._numbers.items()]
 
 
 def _ours(row: Mapping[str, Any], found: Mapping[str, Any], notes: _Notes) -> list[str]:
@@ -208,15 +278,16 @@ def _floor(row: Mapping[str, Any], key: str) -> str:
     return f", at most {row['ceilings'][key]['value']:.1f}" if key in row["ceilings"] else ""
 
 
-def _scores(row: Mapping[str, Any]) -> str:
+def _scores(row: Mapping[str, Any]) -> list[Block]:
     lines = [
-        [key, _number(score), score["n"], _floor(row, key).removeprefix(", ")] for key, score in row["scores"].items()
+        [key, _number(score), str(score["n"]), _floor(row, key).removeprefix(", ")]
+        for key, score in row["scores"].items()
     ]
-    notes = [f"* {key}: {escape(note)}" for key, each in row["notes"].items() for note in each]
-    return "\n".join([f"### {escape(row['name'])}\n", _pipes(("score", "value, 95 %", "n", ""), lines), "", *notes])
+    notes = [f"{key}: {note}" for key, each in row["notes"].items() for note in each]
+    return [Heading(3, row["name"]), Grid(("score", "value, 95 %", "n", ""), lines), *[Items(notes)] * bool(notes)]
 
 
-def _manifest(name: str, key: str, manifest: Mapping[str, Any]) -> str:
+def _manifest(name: str, key: str, manifest: Mapping[str, Any]) -> list[Block]:
     kept = {field: value for field, value in manifest.items() if field not in ("ucf101", "real", "fake", "row")}
     if isinstance(manifest.get("real"), Mapping):
         kept["real"] = {k: v for k, v in manifest["real"].items() if k != "archive"}
@@ -229,21 +300,16 @@ def _estimate(told: Mapping[str, Any]) -> str:
     return f"Estimated beforehand: {told['estimate']['seconds']:.0f} s; this command's stages took {took:.0f} s."
 
 
-def _pairs(title: str, content: Mapping[str, Any]) -> str:
+def _pairs(title: str, content: Mapping[str, Any]) -> list[Block]:
     rows = [
-        [key, value if isinstance(value, str | int | float) else json.dumps(value, ensure_ascii=False)]
+        [key, str(value) if isinstance(value, str | int | float) else json.dumps(value, ensure_ascii=False)]
         for key, value in content.items()
     ]
-    return f"### {escape(title)}\n\n{_pipes(('', 'value'), rows)}"
+    return [Heading(3, title), Grid(("", "value"), rows)]
 
 
-def _markdown(rows: Sequence[Sequence[str]]) -> str:
-    return _pipes(HEADS, rows)
-
-
-def _pipes(heads: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
-    return tabulate([[escape(str(cell)) for cell in row] for row in rows], headers=heads, tablefmt="pipe",
-                    disable_numparse=True)  # fmt: skip
+def _lines(facts: Mapping[str, object]) -> str:
+    return "\n".join(printable(f"{name}: {value}") for name, value in facts.items())
 
 
 def _load(path: Path) -> dict[str, Any]:

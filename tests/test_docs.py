@@ -1,21 +1,27 @@
 """What the README says is so: its tables are complete, its commands run, its links lead somewhere."""
 
 import ast
+import contextlib
+import importlib
 import os
 import re
 import shlex
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
 
+from bench.__main__ import COMMANDS as BENCH
 from bench.methods import METHODS
+from bench.options import axes_to_set
 from bench.suites import SUITES
 from metrics import METRICS
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
+DOCS = sorted((ROOT / "docs").glob("*.md"))
 
 
 def section(title: str) -> str:
@@ -42,13 +48,77 @@ def test_every_name_stands_in_its_table(title, names):
     assert first_column(title) == names
 
 
+def test_the_readme_says_which_way_is_better_as_the_metrics_do():
+    words = {"lower": "lower", "higher": "higher", "as real": "real"}
+    rows = [line.split("|") for line in section("Metrics").splitlines() if line.startswith("| `")]
+    said = {name: words[row[3].strip()] for row in rows for name in re.findall(r"`([^`]+)`", row[1])}
+    assert said == {name: metric.better for name, metric in METRICS.items()}
+
+
+def test_every_page_is_listed():
+    assert set(re.findall(r"docs/\S+?\.md", section("More to read"))) == {f"docs/{p.name}" for p in DOCS}
+
+
+def test_sizes_of_the_weights_are_theirs():
+    """Megabytes, as the README has them; the tokenizer and the cards are kilobytes."""
+    said = re.search(
+        r"([\d.]+) MB in all \(U-Net ([\d.]+), VAE ([\d.]+), judges ([\d.]+), text encoder ([\d.]+)\)", README
+    )
+    folders = ("", "pocket/unet", "pocket/vae", "pocket-judges", "pocket/text_encoder")
+    for mega, folder in zip(said.groups(), folders, strict=True):
+        files = (ROOT / "weights" / folder).rglob("*.safetensors")
+        assert sum(file.stat().st_size for file in files) / 1e6 == pytest.approx(float(mega), abs=0.06), folder
+
+
+def test_the_licence_is_the_one_that_the_package_says():
+    assert tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["license"] == "Apache-2.0"
+    assert (ROOT / "LICENSE").read_text().split()[:4] == ["Apache", "License", "Version", "2.0,"]
+    assert "Apache 2.0" in section("Licence")
+
+
+def test_paragraphs_have_a_number_of_their_own():
+    numbers = [int(number) for number in re.findall(r"^\*\*(\d+)\.", (ROOT / "DECISIONS.md").read_text(), re.MULTILINE)]
+    assert len(numbers) > 100
+    assert len(numbers) == len(set(numbers))
+
+
 def test_links_lead_somewhere():
-    for target in re.findall(r"\]\(([^)]+)\)", README):
-        assert target.startswith("https://") or (ROOT / target).exists(), target
+    for page in (ROOT / "README.md", ROOT / "DECISIONS.md", ROOT / "CONTRIBUTING.md", *DOCS):
+        for target in re.findall(r"\]\(([^)#]+)[^)]*\)", page.read_text()):
+            there = "NAME" in target or (page.parent / target).exists()
+            assert target.startswith("https://") or there, (page.name, target)
 
 
-def blocks(language: str) -> list[str]:
-    return re.findall(rf"```{language}\n(.*?)```", README, re.DOTALL)
+def blocks(language: str, text: str = README) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", text, re.DOTALL)
+
+
+def command_lines(text: str) -> list[str]:
+    """What stands in the shell blocks of a page, a command a line, without its comment."""
+    joined = "\n".join(blocks("(?:sh|console)", text)).replace("\\\n", " ")
+    found = re.findall(r"(?:python|torchrun.*?|launch.*?) -m (bench|metrics|reports|vidrd)(?=\s)([^#\n;&|]*)", joined)
+    return sorted({f"{module} {words.strip()}" for module, words in found})
+
+
+SHOWN = sorted({line for page in (ROOT / "README.md", *DOCS) for line in command_lines(page.read_text())})
+
+
+@pytest.mark.parametrize("command", SHOWN)
+def test_words_of_shown_commands_are_options(command, monkeypatch, capsys):
+    """Every --word of a command that a page shows stands in that verb's help."""
+    module, *words = shlex.split(command)
+    verb = words[:1] if module != "reports" else []
+    main = importlib.import_module(f"{module}.__main__").main
+    if module == "bench" and verb == ["run"]:
+        words = axes_to_set(words, BENCH["run"])
+    monkeypatch.setattr(sys, "argv", [module, *verb, "--help"])
+    monkeypatch.setenv("COLUMNS", "200")
+    with contextlib.suppress(SystemExit):
+        assert main() in (None, 0)
+    known = set(re.findall(r"--[a-z0-9][a-z0-9-]*", capsys.readouterr().out))
+    asked = {word.partition("=")[0] for word in words if word.startswith("--")}
+    assert "--help" in known
+    assert asked <= known
 
 
 COMMANDS = [line for block in blocks("console") for line in block.splitlines() if line.startswith("python -m")]

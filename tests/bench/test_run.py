@@ -140,6 +140,12 @@ def test_a_folder_serves_one_run_and_one_suite(tmp_path):
         go(tmp_path, "how=fine", "size=1")
 
 
+def test_the_manifest_has_the_command_with_what_it_left_out(tmp_path):
+    words = ["python", "-m", "bench", "run", "--only", "how=fine", "--threads", "1"]
+    go(tmp_path, "how=fine,raise", "size=1", only=["how=fine"], max_minutes=0.0, command=words)
+    assert json.loads((tmp_path / "manifest.json").read_text())["command"] == words
+
+
 def test_a_torn_last_line_is_said_and_repaired_and_its_cell_done_again(tmp_path):
     go(tmp_path, "how=fine", "size=1,2")
     path = tmp_path / "records.jsonl"

@@ -7,12 +7,12 @@ import av
 import numpy as np
 import pytest
 
-CLIPS = Path(__file__).parents[3] / "shared" / "clips"
+from tests.real_clips import CLIPS, WANTED
 
 
 def real_clips(part: str) -> Path:
     if not (CLIPS / part).is_dir():
-        pytest.skip(f"the real clips of {part} are not at hand")
+        pytest.skip(WANTED)
     return CLIPS / part
 
 

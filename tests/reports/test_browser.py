@@ -4,7 +4,9 @@ import json
 import shutil
 
 import pytest
-from made_runs import every_status
+from made_runs import every_status, moving_square
+
+from reports.films import Film, change
 
 playwright = pytest.importorskip("playwright.sync_api", reason="Playwright's Python package is not installed")
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
@@ -22,6 +24,16 @@ def out(tmp_path_factory):
     for name, beside in (("inline", False), ("beside", True)):
         (folder / name).mkdir()
         write_report(load(folder), folder / name, ["python", "-m", "reports", str(folder)], folder=beside)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def ucf101(out):
+    """The page of a UCF-101 run, in the folder `ucf101` beside the others."""
+    from test_ucf101 import made, write_run
+
+    folder = write_run(out / "ucf101")
+    (folder / "report.html").write_text(made(folder))
     return folder
 
 
@@ -127,6 +139,8 @@ def test_the_pointer_shows_interval_samples_and_origin(visit):
     assert "95 % interval" in text
     assert "denoise_seconds: 0.3 0.31 0.29" in text
     assert "abcdef0123456789" in text
+    assert "steps 20" in text
+    assert "weights " + "w" * 12 in text
 
 
 def test_a_row_opens_all_that_is_known_of_it(visit):
@@ -267,10 +281,40 @@ def test_text_can_be_read_in_light_and_dark(visit, scheme):
     assert tab.evaluate("getComputedStyle(document.body).backgroundColor") != before
 
 
-def test_nothing_is_wider_than_a_phone(visit):
-    tab = visit()
+@pytest.mark.parametrize("name", ["inline", "ucf101"])
+def test_nothing_is_wider_than_a_phone(visit, ucf101, name):
+    tab = visit(name)
     tab.set_viewport_size({"width": 360, "height": 740})
     assert tab.evaluate("document.documentElement.scrollWidth") <= 360
+
+
+def test_the_ucf101_page_plays_reads_and_asks_for_nothing(visit, ucf101):
+    tab = visit("ucf101")
+    scene = tab.locator("#scene-1")
+    scene.locator("canvas").first.wait_for()
+    scene.locator("input[type=range]").focus()
+    tab.keyboard.press("ArrowRight")
+    frames = tab.eval_on_selector_all("#scene-1 .film", "films => films.map(f => f.dataset.frame)")
+    assert frames == ["1", "1"]
+    assert tab.locator("tr.measured").count() == 2
+    assert tab.locator("#card table").count() > 5
+    tab.get_by_role("button", name="Copy: The numbers again").click()
+    plain = visit("ucf101", java_script_enabled=False)
+    assert plain.locator("#table tbody tr:visible").count() > 20
+    assert plain.locator("#scene-1 img.strip:visible").count() == 2
+
+
+def test_jitter_is_drawn_under_the_player(visit):
+    """Each point is the second difference by the sum of both changes, on a scale from 0 to 1."""
+    tab = visit()
+    svg = tab.locator("#scene-1 .film .jitter").nth(1)
+    points = [tuple(map(float, point.split(","))) for point in svg.locator("polyline").get_attribute("points").split()]
+    first, second = change(Film("id", moving_square(), None, 8.0))
+    for t, (x, y) in enumerate(points):
+        jitter = second[t] / (first[t] + first[t + 1])
+        assert (x, y) == (t + 1.5, pytest.approx(0.97 - 0.94 * jitter, abs=1e-3))
+    assert len(points) == 14
+    assert svg.get_attribute("aria-label").startswith("Jitter, ")
 
 
 def test_every_control_can_be_named_and_reached(visit):

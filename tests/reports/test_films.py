@@ -7,7 +7,7 @@ from made_runs import EVIL, grid, moving_square, write, write_videos
 from PIL import Image
 
 from reports import films
-from reports.strip import strip_picture
+from reports.strip import group_strips, strip_picture
 from reports.table import load, rows
 
 
@@ -41,6 +41,13 @@ def test_the_slice_is_one_row_of_pixels_over_time():
     picture = films.xt_slice(one, 0.5)
     assert picture.shape == (16, 16, 3)  # x, t
     assert (picture[:, 3] == one.pixels[3, round(0.5 * 15)]).all()
+
+
+def test_a_slice_is_exact_and_no_wider_than_a_film():
+    one = film()
+    assert (opened(films.slice_picture(one, 0.5)) == films.xt_slice(one, 0.5)).all()
+    wide = films.Film("id", np.zeros((12, 2, 1024, 3), np.uint8), None, 8.0)
+    assert opened(films.slice_picture(wide, 0.5)).shape == (256, 12, 3)
 
 
 def test_the_row_of_the_slice_is_where_things_move():
@@ -134,3 +141,12 @@ def test_the_picture_of_a_scene_has_a_row_a_film():
     picture = opened(strip_picture(scene, ["ours overlap=4 with a rather long name", "<b>"]))
     assert picture.shape[0] == 44 + 2 * (68 + 8)
     assert (picture == 255).all(axis=2).mean() < 0.5
+
+
+def test_rows_that_do_not_fit_a_picture_are_counted(tmp_path):
+    run = load(write(tmp_path / "run", grid(frames=(16,), overlaps=range(1, 6)), videos=1))
+    table = rows(run)
+    ((name, (picture, said)),) = group_strips(run, table, films.scenes(run, table).scenes).items()
+    assert name == "videos-frames-16.png"
+    assert said.endswith("; 7 more rows are not shown")
+    assert opened(picture).shape[0] == 44 + 24 * (68 + 8) + 20

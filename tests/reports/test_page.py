@@ -131,6 +131,17 @@ def test_it_says_how_to_make_it_again(full):
     assert "python -m reports 'runs/a b' --out out" in text
     assert "python -m bench run --suite toy --set frames=16,32 --set 'method=ours,theirs,<i>evil</i>'" in text
     assert "w" * 64 in text
+    assert not re.findall(r"<h3>(?:apart|headlines|command)</h3>", full)
+
+
+def test_the_command_that_was_given_is_the_one_to_give_again(tmp_path):
+    """With what it left out, which the grid does not know."""
+    words = ["python", "-m", "bench", "run", "--suite", "toy", "--only", "method=<i>evil</i>", "--threads", "1"]
+    folder = write(tmp_path / "run", grid(), command=words, apart=["precision"], headlines=["fvd"])
+    text = "".join(read(made(folder, drawn=no_charts)).text)
+    assert "python -m bench run --suite toy --only 'method=<i>evil</i>' --threads 1" in text
+    assert "apart: precision" in text
+    assert not re.findall(r"\n(?:apart|headlines|command)copy", text)
 
 
 @pytest.mark.parametrize("kind", ["one", "no records", "no measures", "one axis", "unknown kinds"])
@@ -159,24 +170,56 @@ def test_runs_of_every_shape_render(tmp_path, kind):
     read(text)
 
 
-def test_a_page_of_sixty_videos_stays_small(tmp_path):
-    """256 x 256 pixels with noise that no codec likes: films beyond the limit are left out, and the page says so."""
-    folder = write(
-        tmp_path / "run", grid(frames=(8, 12), overlaps=(2, 4, 6, 8), methods=("a", "b", "c"), precisions=("x", "y"))
-    )
-    run = load(folder)
-    draw = np.random.default_rng(0)
-    base = draw.integers(0, 256, (1, 12, 256, 256, 3), dtype=np.uint8)
+def noisy(folder, frames, height, width):
+    """A run of sixty cells, each with one video that no codec likes."""
+    axes = grid(frames=(frames,), methods=("a", "b", "c"), overlaps=range(1, 21), precisions=("x",))
+    run = load(write(folder, axes))
+    video = np.random.default_rng(0).integers(0, 256, (1, frames, height, width, 3), dtype=np.uint8)
+    np.savez(folder / "videos.npz", videos=video, seams=np.array([4]))
     for record in run.records.values():
         place = folder / "cells" / record.cell.id
         place.mkdir(parents=True)
-        np.savez(place / "videos.npz", videos=base[:, : int(record.cell.values["frames"])], seams=np.array([4]))
-    text = made(folder, drawn=no_charts)
-    assert text.count("<article") == 50
+        (place / "videos.npz").hardlink_to(folder / "videos.npz")
+    return folder
+
+
+def pictures(text):
+    return [base64.b64decode(picture) for picture in re.findall(r"data:image/webp;base64,([^\"]+)", text)]
+
+
+@pytest.mark.parametrize("shape", [(6, 128, 256), (224, 2, 1024)])
+def test_a_page_of_sixty_videos_stays_small(tmp_path, shape):
+    """Large frames fill the page with films, wide and long ones with slices: what does not fit is told."""
+    charted = shape[2] > 256  # once is enough
+    text = made(noisy(tmp_path / "run", *shape), drawn=charts if charted else no_charts)
+    assert text.count("<article") == 60
+    assert text.count("<figure") >= 4 * charted
     assert len(text.encode()) < 15e6
-    assert re.search(r"A page holds 9 MB of pictures and films: the films of \d+ videos did not fit", text)
-    kept = sum(len(base64.b64decode(film)) for film in re.findall(r"data:image/webp;base64,([^\"]+)", text))
-    assert 0.9 * PICTURE_BYTES < kept <= PICTURE_BYTES
+    what = "films" if shape[2] == 256 else "slices of \\d+ videos and the films"
+    assert re.search(rf"A page holds 9 MB of pictures and films: the {what} of \d+ videos did not fit", text)
+    assert 0.85 * PICTURE_BYTES < sum(map(len, pictures(text))) <= PICTURE_BYTES
+
+
+@pytest.mark.parametrize("limit", [0, 3000, 20_000])
+def test_no_picture_goes_beyond_the_limit(made_run, monkeypatch, limit):
+    monkeypatch.setattr("reports.players.PICTURE_BYTES", limit)
+    text = made(made_run, drawn=no_charts)
+    kept = pictures(text)
+    assert sum(map(len, kept)) <= limit
+    assert text.count("<article") == 40
+    told = [int(count) for count in re.findall(r"the (?:posters|strips|slices|films) of (\d+) videos", text)]
+    shown = len(re.findall(r"data-film=", text)) + len(re.findall(r"<img ", text))
+    assert sum(told) + shown == 4 * 40
+    read(text)
+
+
+def test_what_does_not_fit_lies_beside_the_page_where_it_may(made_run, monkeypatch):
+    monkeypatch.setattr("reports.players.PICTURE_BYTES", 3000)
+    placed = {}
+    text = made(made_run, place=lambda name, film: placed.setdefault(name, film) and f"films/{name}", drawn=no_charts)
+    assert "did not fit" not in text
+    assert len(placed) + len(pictures(text)) == 4 * 40
+    assert set(re.findall(r"\"films/([^\"]+)\"", text)) == set(placed)
 
 
 def test_films_may_lie_beside_the_page(made_run):

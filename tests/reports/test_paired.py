@@ -81,8 +81,13 @@ def test_pairs_see_what_two_intervals_cannot(run):
 
 
 def test_the_table_sets_every_row_against_the_first_of_its_series(run):
-    (table,) = paired_tables(run, rows(run))
+    table, overlaps = paired_tables(run, rows(run))
     assert table.title == "frames = 16"
+    assert overlaps.title == "frames = 16: overlap against 2"
+    assert [row[0] for row in overlaps.rows] == [
+        f"{method} overlap=4 fp32 less {method} overlap=2 fp32" for method in ("ours", "theirs", "same")
+    ]
+    assert {text for row in overlaps.rows for text in row[1:]} == {"0"}  # overlap changes nothing here
     assert table.columns == ["", "FVD", "action"]
     assert [row[0] for row in table.rows] == [
         f"{method} overlap={overlap} fp32 less ours overlap={overlap} fp32"
@@ -91,6 +96,11 @@ def test_the_table_sets_every_row_against_the_first_of_its_series(run):
     ]
     assert all(text.startswith("+") for row in table.rows[:2] for text in row[1:])
     assert {(0, 1), (0, 2), (1, 1), (1, 2)} <= table.marked
+
+
+def test_of_very_many_rows_only_the_first_axis_has_a_table(run, monkeypatch):
+    monkeypatch.setattr("reports.paired.MOST", 5)
+    assert [table.title for table in paired_tables(run, rows(run))] == ["frames = 16"]
 
 
 def test_equal_rows_are_rarely_marked():
@@ -112,7 +122,7 @@ def _mean_and_rest(values):
 @pytest.mark.parametrize("pairs", [None, "other"])
 def test_what_is_not_paired_has_no_difference(tmp_path, pairs):
     def unpaired(cell, reference):
-        return paired_record(cell, reference, pairs=PAIRS if cell.values["method"] == "ours" and pairs else pairs)
+        return paired_record(cell, reference, pairs=pairs and f"{pairs} than {cell.id}")
 
     run = run_of(tmp_path / "run", unpaired)
     assert paired_tables(run, rows(run)) == []

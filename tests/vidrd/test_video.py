@@ -2,7 +2,6 @@
 
 import math
 import warnings
-from pathlib import Path
 
 import av
 import numpy as np
@@ -10,10 +9,9 @@ import pytest
 import torch
 from PIL import Image, ImageSequence
 
+from tests.real_clips import CLIPS, WANTED
 from vidrd.data.shapes import world
 from vidrd.video import ENCODINGS, read_video, to_float, to_uint8, write_video
-
-CLIPS = Path(__file__).parents[2] / "../shared/clips"
 
 
 @pytest.fixture(scope="module")
@@ -226,7 +224,7 @@ def test_a_file_cut_short_is_no_secret(tmp_path):
 )
 def test_real_files_are_read_frame_for_frame(name, shape):
     if not (CLIPS / name).exists():
-        pytest.skip(f"needs the real clip {name} in {CLIPS}")
+        pytest.skip(WANTED)
     with warnings.catch_warnings(action="error"):
         video = read_video(CLIPS / name)
     assert video.shape == shape

@@ -2,15 +2,14 @@
 
 import hashlib
 from collections import Counter
-from pathlib import Path
 
 import pytest
 
 from bench.ucf101.archive import ArchiveError, parse_lists, read_archive
 from bench.ucf101.classes import LIST_SHA256, SPLITS, class_counts, classes, list_files
 from tests.bench.ucf101.archives import fake_archive, table
+from tests.real_clips import CLIPS, WANTED
 
-CLIPS = Path(__file__).parents[4] / "shared" / "clips"
 SIZES = {1: (9537, 3783), 2: (9586, 3734), 3: (9624, 3696)}  # train, test, as published
 
 
@@ -45,7 +44,7 @@ def test_official_splits_have_the_published_sizes_and_share_no_group():
 
 def test_the_real_clips_are_a_partial_archive_of_the_official_lists():
     if not (CLIPS / "UCF-101").is_dir():
-        pytest.skip("the real clips are not at hand")
+        pytest.skip(WANTED)
     with pytest.raises(ArchiveError, match="of 13320 videos are missing") as fault:
         read_archive(CLIPS)
     found = read_archive(CLIPS, allow_partial=True)

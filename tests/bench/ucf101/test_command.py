@@ -3,7 +3,6 @@
 import json
 import sys
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -22,9 +21,9 @@ from bench.ucf101.run import share
 from bench.ucf101.score import given_sources, real_list, real_sources, world_of
 from bench.ucf101.standin import make_archive
 from metrics.read import Video
+from tests.real_clips import CLIPS, WANTED
 from vidrd.checkpoints import load_pipeline
 
-CLIPS = Path(__file__).parents[4] / "shared" / "clips"
 SMALL = ("--size", "32", "--steps", "1", "--fvd", "pocket", "--inception", "pocket", "--batch", "2", "--allow-small")
 
 
@@ -264,7 +263,7 @@ def test_tried_blocks_are_spread():
     assert 80 < some[-1] < 99, "the last block may be short"
 
 
-@pytest.mark.skipif(not CLIPS.is_dir(), reason="needs ../shared/clips, real films that may not be copied")
+@pytest.mark.skipif(not CLIPS.is_dir(), reason=WANTED)
 @pytest.mark.slow
 def test_real_films_are_a_real_set(monkeypatch, tmp_path):
     words = ["--model", "pocket", "--ucf101", CLIPS, "--allow-partial", "--protocol", "100-a-class", *SMALL]

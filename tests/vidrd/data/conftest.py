@@ -1,20 +1,17 @@
 """Small files of every kind, made on the spot."""
 
-from pathlib import Path
-
 import pytest
 
+from tests.real_clips import CLIPS, WANTED
 from tests.vidrd.data.clips import scenes
 from vidrd.data.shapes import caption, render
 from vidrd.video import write_video
-
-CLIPS = Path(__file__).parents[4] / "shared" / "clips"
 
 
 @pytest.fixture(scope="session")
 def real_clips():
     if not CLIPS.is_dir():
-        pytest.skip("real clips lie beside the project, in ../shared/clips")
+        pytest.skip(WANTED)
     return CLIPS
 
 

@@ -127,12 +127,12 @@ def test_a_quarter_as_many_fast_steps_as_frames_make_a_video_dynamic(frames, nee
 
 
 def test_slow_films_have_a_higher_bar_and_fast_films_are_looked_at_less_often():
-    assert [moves(moving(4, 16), fps) for fps in (8, 25, 7, 4)] == [1, 1, 0, 0]
-    assert moves(moving(4, 16, 13.0), 4) == 1  # twice the way a step at half the rate
+    assert [moves(moving(4, 16), fps) for fps in (8.0, 25.0, 6.0, 4.0)] == [1, 1, 0, 0]
+    assert moves(moving(4, 16, 13.0), 4.0) == 1  # twice the way a step at half the rate
     slow = VIDEOS["translate1"]  # 1 pixel of 64 a step is below the bar, 3 pixels in three steps above it
     assert dynamic_degree(slow).value == 0
-    assert dynamic_degree(slow, fps=25).value == dynamic_degree(slow[:, ::3]).value == 1
-    scores, _ = jitter_scores(iter([slow[0], slow[0], slow[0]]), rates=[25, None, 8])
+    assert dynamic_degree(slow, fps=25.0).value == dynamic_degree(slow[:, ::3]).value == 1
+    scores, _ = jitter_scores(iter([slow[0], slow[0], slow[0]]), rates=[25.0, None, 8.0])
     assert scores["dynamic_degree"].value == pytest.approx(1 / 3)
 
 

@@ -188,10 +188,10 @@ SAMPLERS = replace(
         "frames": 32,
         "overlap": 4,
         "precision": "fp32",
-        "videos": 40,
-        "batch": 20,
+        "videos": 32,
+        "batch": 16,
         "steps": 20,
-        "real_videos": 400,
+        "real_videos": 320,
     },
     measures=MEASURES | FLOW_MEASURES,
     group="equal",
@@ -269,7 +269,13 @@ SUITES: dict[str, Suite] = {
             "method": ("vidrd", "codenoise", "freenoise", "fifo"),
             "compat": ("paper", "released", "genl", "official"),
         },
-        fixed={**SAMPLERS.fixed, "frames": 30, "videos": 20, "steps": 16},  # whole clips of steps, for FIFO's code
+        fixed={
+            **SAMPLERS.fixed,
+            "frames": 30,
+            "videos": 20,
+            "batch": 20,
+            "steps": 16,
+        },  # whole clips of steps, for FIFO's code
         allowed={**SAMPLERS.allowed, "compat": ("paper", "released", "genl", "official", "diffusers")},
     ),
     "smoke": replace(

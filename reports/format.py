@@ -6,11 +6,15 @@ from collections.abc import Iterable, Sequence
 MISSING = "–"
 BETTER = {"lower": "lower is better", "higher": "higher is better", "real": "best where real video's is"}
 
+ROUNDING = 1e-12  # smaller numbers with smaller intervals are what sums leave of zero
+
 
 def number(value: float, unit: str, half: float | None = None) -> str:
     """Three digits, or as many as the half width of the interval leaves meaning: "12.3 ±1.4". Bytes become MiB."""
     if unit == "bytes":
         value, half = value / 2**20, None if half is None else half / 2**20
+    if abs(value) < ROUNDING and half is not None and half < ROUNDING:
+        return "0"
     if half:
         places = max(0, 1 - math.floor(math.log10(half)))
         return f"{value:.{places}f} ±{half:.{places}f}"

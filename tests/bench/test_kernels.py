@@ -82,7 +82,8 @@ def test_a_kernel_without_products_is_bounded_by_its_bytes(measure):
 
 
 def test_rounds_and_seconds_are_the_suites(measure):
-    assert len(measure("norm-silu", "eager", rounds=40, seconds=0.01).samples["call_seconds"]) == 40
+    for rounds, holds in ((300, lambda count: count >= 300), (3, lambda count: 3 <= count < 300)):
+        assert holds(len(measure("norm-silu", "eager", rounds=rounds, seconds=1e-4).samples["call_seconds"]))
     suite = override(KERNEL_SUITE, ["rounds=9", "seconds=0.5", "device=cpu"])
     assert {(item.cell.values["rounds"], item.cell.values["seconds"]) for item in plan(suite, {})} == {(9, 0.5)}
 

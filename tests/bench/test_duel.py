@@ -200,11 +200,13 @@ class Told(Arm):
         return {"recipe": {"calls": 1}, "counts": {"flops": 3, "graph_breaks": "TypeError: no"}, "sha256": "ab"}
 
 
-class Quick:
+class Quick(arm.Bout):
     """Work that takes no time."""
 
-    @staticmethod
-    def seconds():
+    def __init__(self):
+        pass
+
+    def seconds(self):
         return 1.0
 
 

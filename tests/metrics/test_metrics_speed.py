@@ -13,7 +13,7 @@ from tests.metrics.films import write_film
 @pytest.fixture
 def folder(tmp_path):
     for i, video in enumerate(noisy_scenes(4, 0)):
-        write_film(tmp_path / f"{i}.mkv", video[:, ::4, ::4])
+        write_film(tmp_path / f"{i}.mkv", video[:, ::4, ::4].copy())
     return tmp_path
 
 

@@ -274,7 +274,7 @@ def test_truncated_files(tmp_path, small, kind, share):
 @pytest.mark.parametrize("content", [[torch.ones(2)], torch.ones(2), 3, None, {0: torch.ones(2)}, {"a": {}}])
 def test_archives_of_something_else_than_tensors_by_their_names(tmp_path, content, zipped):
     torch.save(content, tmp_path / "odd.pt", _use_new_zipfile_serialization=zipped)
-    refuses(tmp_path / "odd.pt", r"it holds a \w+, not tensors by|none of its 0 tensors", C3D)
+    refuses(tmp_path / "odd.pt", r"it holds a \w+, not tensors by|none of its [01] tensors", C3D)
 
 
 @pytest.mark.parametrize("share", [0.3, 0.99])

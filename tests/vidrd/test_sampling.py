@@ -210,7 +210,7 @@ def test_drop_duplicate_leaves_out_the_held_frames_only():
     kept = [frame for frame in range(3 * CLIP) if frame not in (CLIP, 2 * CLIP)]
     assert torch.equal(drop, keep[:, :, kept])
     todo = plan(request(3 * CLIP - 2), STEPS, Options(join="drop_duplicate"))
-    assert todo.seams == (Seam(8, "mirror"), Seam(15, "mirror"))
+    assert todo.seams == (Seam(8, "mirror", dropped=1), Seam(15, "mirror", dropped=1))
     assert todo.frames[8] == Origin(1, 1)
     assert all(origin.duplicate_of is None for origin in todo.frames)
 

@@ -185,7 +185,7 @@ def make_released(folder: Path, *, seed: int = 0) -> dict[str, nn.Module]:
         text.save_pretrained(sd / "text_encoder")
         DDIMScheduler(
             beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear", prediction_type="epsilon",
-            steps_offset=1, set_alpha_to_one=False,
+            steps_offset=1, set_alpha_to_one=False, clip_sample=False,
         ).save_pretrained(sd / "scheduler")  # fmt: skip
         parts = {"scheduler": "DDIMScheduler", "unet": "UNet2DConditionModel", "vae": "AutoencoderKL"}
         index = {

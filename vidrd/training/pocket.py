@@ -188,14 +188,14 @@ def train_networks(work: Path, recipes: Mapping[str, Recipe]) -> dict[str, Any]:
 
     run("vae", vae, train_vae, vae, world)
     run("text", text_encoder, train_text_encoder, text_encoder, tokenizer, sentences, classes)
-    teacher = (text_encoder, tokenizer, noise, cached_latents(vae, work / "latents.pt"))
+    latents = cached_latents(vae, work / "latents.pt")
+    teacher = (text_encoder, tokenizer, noise, latents())
     run("image", image_unet, train_denoiser, image_unet, *teacher, frames=1)
     unet = inflate_unet(image_unet, temp_conv_dropout=0.0)
     run("video", unet, train_unet, unet, *teacher, learns=learns_from_video)
     run("joint", unet, train_unet, unet, *teacher, learns=lambda key: True)
     run("refine", unet, train_unet, unet, *teacher, learns=lambda key: True, shift=SHIFT)
-    turning = (*teacher[:3], cached_latents(vae, work / "latents.pt", often=TURNS))
-    run("turns", unet, train_unet, unet, *turning, learns=lambda key: True, shift=SHIFT)
+    run("turns", unet, train_unet, unet, *teacher[:3], latents(TURNS), learns=lambda key: True, shift=SHIFT)
     run("decoder", vae, train_decoder, vae, world, frames=CLIP)
     return {"unet": unet, "vae": vae, "text_encoder": text_encoder, "tokenizer": tokenizer, "scheduler": noise}
 
@@ -211,13 +211,15 @@ def train_unet(
     train_denoiser(unet, *given, frames=CLIP, shift=shift, compiled=True)
 
 
-def cached_latents(vae: AutoencoderKLTemporal, path: Path, often: Collection[str] = ()) -> Source:
+def cached_latents(vae: AutoencoderKLTemporal, path: Path) -> Callable[..., Source]:
     """Encode `CACHED_VIDEOS` videos once, and set the VAE's scaling factor to give them unit variance.
 
     Args:
         vae: trained.
         path: file of the latents, written if it is not there.
-        often: actions whose videos are drawn three times as often as others.
+
+    Returns:
+        A source of them all; given actions, one that draws the videos of these three times as often as others.
     """
     seeds = range(TRAIN_SEEDS.start, TRAIN_SEEDS.start + CACHED_VIDEOS)
     scenes = [draw_scene(seed) for seed in seeds]
@@ -232,5 +234,10 @@ def cached_latents(vae: AutoencoderKLTemporal, path: Path, often: Collection[str
     latents = torch.load(path, weights_only=True)
     factor = 1 / float(latents[:2048].float().std())
     vae.register_to_config(scaling_factor=factor)
-    weights = torch.tensor([3.0 if scene.action in often else 1.0 for scene in scenes]) if often else None
-    return cached(latents, [caption(scene) for scene in scenes], factor, weights)
+    captions = [caption(scene) for scene in scenes]
+
+    def source(often: Collection[str] = ()) -> Source:
+        weights = torch.tensor([3.0 if scene.action in often else 1.0 for scene in scenes]) if often else None
+        return cached(latents, captions, factor, weights)
+
+    return source

@@ -198,7 +198,7 @@ def standing(
     """Why scores may not stand beside published ones; [] if they may."""
     found = []
     if world:
-        found.append(f"{world}: these numbers say nothing about a model")
+        found.append("they say nothing about a model")
     found += [
         f"the weights of {name} are none that were published ({network.name})"
         for name, network in networks.items()

@@ -115,6 +115,8 @@ def run_(
     for name, file in (("--out", out), ("--json", json_)):
         if file is not None and not file.absolute().parent.is_dir():
             raise ValueError(f"{name} {file}: the folder {file.parent} does not exist, make it first")
+    if timeout is not None and timeout <= 0:
+        raise ValueError(f"--timeout is seconds that one cell may take, more than 0; {timeout:g} came")
     folder = out or Path("runs") / suite
     sweep = override(SUITES[suite], set_)
     identity = identify(sweep)

@@ -16,8 +16,8 @@ import torch
 import tyro
 from jaxtyping import Float, Int, UInt8
 
-from bench.judged import shipped
 from metrics.features import extract
+from metrics.pocket import shipped
 from metrics.score import Score
 from metrics.statistics import Gaussian, deal, frechet_distance, jackknife_interval, leave_one_out
 from vidrd.checkpoints import load_pipeline

@@ -5,7 +5,6 @@ that of another cell: one value a video where it is a mean over videos, and else
 left out at a time. `bench.stats` makes the interval of a difference from either.
 """
 
-import json
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,7 +12,6 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float, Int, UInt8
 
-from bench.measure.machine import ROOT
 from bench.measures import FLOW_MEASURES, MEASURES
 from bench.places import Real, by_place
 from bench.record import LEFT_OUT, Number
@@ -24,26 +22,14 @@ from metrics.fvd import frechet_replicates, frechet_score, matched_frechet_repli
 from metrics.inception_score import replicates_of_logits
 from metrics.jitter import cycling, duplicates, flicker, jitter, motion, ratio_of, saturation_drift, seam_ratio
 from metrics.motion import Motion, measure, moves, turn_of
-from metrics.pocket import PocketJudge, load_judge
+from metrics.pocket import PocketJudge, shipped
 from metrics.score import Replicated, Score
 from metrics.statistics import mean_score
 from vidrd.data.shapes import ATTRIBUTES, Scene, labels
 
-JUDGES = ROOT / "weights" / "pocket-judges"
 REFERENCE = "real.npz"  # what a reference cell leaves for the others
 
 Videos = UInt8[np.ndarray, "N T H W C"]
-
-
-def shipped(name: str, device: str = "cpu") -> PocketJudge:
-    """A shipped judge, "i3d" or "c3d".
-
-    Raises:
-        ValueError: it is another file than its card describes.
-    """
-    file = f"{name}.safetensors"
-    card = json.loads((JUDGES / "card.json").read_text(encoding="utf-8"))
-    return load_judge(JUDGES / file, sha256=card["files"][file]["sha256"], device=device)
 
 
 def judge(name: str, job: Job) -> PocketJudge:

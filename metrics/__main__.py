@@ -39,7 +39,6 @@ from metrics.sets import (
     save_side,
 )
 
-JUDGES = Path(__file__).parents[1] / "weights" / "pocket-judges"
 WEIGHTS = "VIDRD_METRICS_WEIGHTS"  # environment variable: a folder of weights
 USER_ERROR = 3
 
@@ -99,10 +98,11 @@ def _default_protocol(metric: str, path: Path | None) -> str:
 
 def _network(metric: str, protocol: str, path: Path | None, common: Common) -> FeatureNetwork:
     if protocol == POCKET:
-        from metrics.pocket import load_judge  # noqa: PLC0415
+        from metrics.pocket import load_judge, shipped  # noqa: PLC0415
 
-        file = JUDGES / ("c3d.safetensors" if metric == "is" else "i3d.safetensors")
-        return load_judge(common.weights or file, device=common.device)
+        if common.weights is None:
+            return shipped("c3d" if metric == "is" else "i3d", common.device)
+        return load_judge(common.weights, device=common.device)
     if path is None:
         raise ValueError(
             f"the protocol {protocol} needs the weights it was published with: give --weights FILE, or set "

@@ -45,18 +45,21 @@ LAYERS = (
 class C3D(nn.Module):
     """Eight convolutions and three linear layers, 78.4 M parameters; a tensor is named layer.weight or layer.bias.
 
+    Every hidden layer has a `thin`-th of the published channels: 1 for the network itself, 8 for a stand-in of it.
+
     Source: Tran et al. 2015, arXiv:1412.0767, as TGAN and TGANv2 run it in Chainer.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, thin: int = 1) -> None:
         super().__init__()
         channels = 3
-        for name, out, _ in LAYERS:
+        for name, published, _ in LAYERS:
+            out = published // thin
             self.add_module(name, nn.Conv3d(channels, out, 3, padding=1))
             channels = out
-        self.fc6 = nn.Linear(channels * 4 * 4, 4096)
-        self.fc7 = nn.Linear(4096, 4096)
-        self.fc8 = nn.Linear(4096, CLASSES)
+        self.fc6 = nn.Linear(channels * 4 * 4, 4096 // thin)
+        self.fc7 = nn.Linear(4096 // thin, 4096 // thin)
+        self.fc8 = nn.Linear(4096 // thin, CLASSES)
 
     def forward(self, clips: Float[Tensor, "B 3 16 112 112"]) -> Float[Tensor, "B 101"]:
         """Logits; without dropout."""
@@ -70,16 +73,16 @@ class C3D(nn.Module):
         return self.fc8(x)
 
 
-def c3d_shapes() -> dict[str, tuple[int, ...]]:
+def c3d_shapes(thin: int = 1) -> dict[str, tuple[int, ...]]:
     """Names and shapes of the tensors that a file of weights must hold."""
     with torch.device("meta"):
-        return {name: tuple(tensor.shape) for name, tensor in C3D().state_dict().items()}
+        return {name: tuple(tensor.shape) for name, tensor in C3D(thin=thin).state_dict().items()}
 
 
-def build_c3d(tensors: Mapping[str, Tensor]) -> C3D:
+def build_c3d(tensors: Mapping[str, Tensor], *, thin: int = 1) -> C3D:
     """The network with these weights, in eval mode; it keeps the tensors, without a copy."""
     with torch.device("meta"):
-        network = C3D()
+        network = C3D(thin=thin)
     network.load_state_dict(dict(tensors), assign=True)
     return network.eval().requires_grad_(False)
 
@@ -153,6 +156,7 @@ def load_c3d(
     mean: Path | str | None = None,
     device: torch.device | str = "cpu",
     batch: int = 4,
+    thin: int = 1,
 ) -> C3DFeatures:
     """Read C3D's weights and its mean clip, ready under a protocol of `metrics.protocols.IS`.
 
@@ -162,6 +166,7 @@ def load_c3d(
         mean: TGAN's mean2.npz; None = that file beside the weights.
         device: where the network runs.
         batch: clips in one call of the network; changes results by rounding only.
+        thin: a stand-in's file holds a `thin`-th of the channels; its logits mean nothing.
 
     Raises:
         WeightsError: a file that cannot be used.
@@ -171,9 +176,9 @@ def load_c3d(
         raise ValueError(f"there is no Inception Score protocol {protocol!r}: it is one of {', '.join(IS)}")
     if batch < 1:
         raise ValueError(f"a batch holds at least one clip, batch={batch} came")
-    loaded = load(path, {"c3d": c3d_shapes()})
+    loaded = load(path, {"c3d": c3d_shapes(thin)})
     clip = read_mean(Path(mean) if mean is not None else loaded.files[0].with_name(MEAN_FILE))
-    network = build_c3d(loaded.tensors).to(torch.device(device)).to(memory_format=torch.channels_last_3d)
+    network = build_c3d(loaded.tensors, thin=thin).to(torch.device(device)).to(memory_format=torch.channels_last_3d)
     digest = hashlib.sha256(loaded.digest.encode() + clip.numpy().tobytes()).hexdigest()
     return C3DFeatures(protocol, network, IS[protocol], clip, digest, torch.device(device), batch)
 

@@ -130,24 +130,27 @@ class Mixed(nn.Module):
 class I3D(nn.Module):
     """Inflated Inception, 12.7 M parameters, with the state-dict keys of VideoGPT's and piergiaj's ports.
 
+    Every hidden layer has a `thin`-th of the published channels: 1 for the network itself, 8 for a stand-in of it.
+
     Source: Carreira and Zisserman 2017, arXiv:1705.07750, figure 3.
     """
 
-    def __init__(self, *, epsilon: float = 1e-3):
+    def __init__(self, *, epsilon: float = 1e-3, thin: int = 1):
         super().__init__()
-        self.Conv3d_1a_7x7 = Unit(3, 64, 7, 2)
+        self.Conv3d_1a_7x7 = Unit(3, 64 // thin, 7, 2)
         self.MaxPool3d_2a_3x3 = SamePool((1, 3, 3), (1, 2, 2))
-        self.Conv3d_2b_1x1 = Unit(64, 64)
-        self.Conv3d_2c_3x3 = Unit(64, 192, 3)
+        self.Conv3d_2b_1x1 = Unit(64 // thin, 64 // thin)
+        self.Conv3d_2c_3x3 = Unit(64 // thin, 192 // thin, 3)
         self.MaxPool3d_3a_3x3 = SamePool((1, 3, 3), (1, 2, 2))
-        channels = 192
-        for name, out in MIXED.items():
+        channels = 192 // thin
+        for name, published in MIXED.items():
+            b0, b1a, b1b, b2a, b2b, b3b = (each // thin for each in published)
             if name == "Mixed_4b":
                 self.MaxPool3d_4a_3x3 = SamePool((3, 3, 3), (2, 2, 2))
             elif name == "Mixed_5b":
                 self.MaxPool3d_5a_2x2 = SamePool((2, 2, 2), (2, 2, 2))
-            self.add_module(name, Mixed(channels, out))
-            channels = out[0] + out[2] + out[4] + out[5]
+            self.add_module(name, Mixed(channels, (b0, b1a, b1b, b2a, b2b, b3b)))
+            channels = b0 + b1b + b2b + b3b
         self.logits = Unit(channels, CLASSES, norm=False)
         for layer in self.modules():
             if isinstance(layer, nn.BatchNorm3d):
@@ -169,16 +172,16 @@ class I3D(nn.Module):
                 layer.fold()
 
 
-def i3d_shapes() -> dict[str, tuple[int, ...]]:
+def i3d_shapes(thin: int = 1) -> dict[str, tuple[int, ...]]:
     """Names and shapes of the tensors that a file of weights must hold."""
     with torch.device("meta"):
-        state = I3D().state_dict()
+        state = I3D(thin=thin).state_dict()
     return {name: tuple(tensor.shape) for name, tensor in state.items() if not name.endswith("num_batches_tracked")}
 
 
-def build_i3d(tensors: Mapping[str, Tensor], *, epsilon: float) -> I3D:
+def build_i3d(tensors: Mapping[str, Tensor], *, epsilon: float, thin: int = 1) -> I3D:
     """The network as published, with these weights, in eval mode."""
-    network = I3D(epsilon=epsilon)
+    network = I3D(epsilon=epsilon, thin=thin)
     network.load_state_dict(dict(tensors), strict=False)  # all but the counters of batches, which inference ignores
     return network.eval().requires_grad_(False)
 
@@ -256,6 +259,7 @@ def load_i3d(
     precision: Precision = "float32",
     batch: int = 4,
     compiled: bool = False,
+    thin: int = 1,
 ) -> I3DFeatures:
     """Read I3D's weights and make the network ready under a protocol of `metrics.protocols.FVD`.
 
@@ -266,6 +270,7 @@ def load_i3d(
         precision: float64 for checks; bfloat16 and float16 change FVD and stand in the network's name.
         batch: clips in one call of the network; changes results by rounding only.
         compiled: let torch.compile make the network faster; the first call of each shape then takes a minute or so.
+        thin: a stand-in's file holds a `thin`-th of the channels; its features mean nothing.
 
     Raises:
         WeightsError: the file cannot be used, see `metrics.weights.load`; or it holds rgb_imagenet, or some but not all
@@ -276,11 +281,11 @@ def load_i3d(
         raise ValueError(f"there is no FVD protocol {protocol!r}: it is one of {', '.join(FVD)}")
     if batch < 1:
         raise ValueError(f"a batch holds at least one clip, batch={batch} came")
-    loaded = load(path, {"i3d": i3d_shapes()})
+    loaded = load(path, {"i3d": i3d_shapes(thin)})
     identity = checked_identity(loaded)
     row = FVD[protocol]
     digest, where = loaded.digest, torch.device(device)
-    network = build_i3d(loaded.tensors, epsilon=row.epsilon)
+    network = build_i3d(loaded.tensors, epsilon=row.epsilon, thin=thin)
     network.fold()
     network.to(where, PRECISIONS[precision]).to(memory_format=torch.channels_last_3d)
     called = torch.compile(network, dynamic=False) if compiled else network

@@ -21,6 +21,7 @@ from metrics.frames import check_videos, to_network
 from metrics.weights import broken, check_shapes, load_safetensors_verified
 
 MIN_FRAMES = 8
+JUDGES = Path(__file__).parents[1] / "weights" / "pocket-judges"
 
 
 class Conv(nn.Sequential):
@@ -135,6 +136,17 @@ def is_judge(path: Path | str) -> bool:
             return (file.metadata() or {}).get("network") in NETWORKS
     except (OSError, SafetensorError):
         return False
+
+
+def shipped(name: str, device: torch.device | str = "cpu") -> PocketJudge:
+    """One of the judges that come with the project, "i3d" for FVD or "c3d" for the Inception Score.
+
+    Raises:
+        ValueError: it is another file than its card describes.
+    """
+    file = f"{name}.safetensors"
+    card = json.loads((JUDGES / "card.json").read_text(encoding="utf-8"))
+    return load_judge(JUDGES / file, sha256=card["files"][file]["sha256"], device=device)
 
 
 def load_judge(path: Path | str, *, sha256: str | None = None, device: torch.device | str = "cpu") -> PocketJudge:

@@ -7,10 +7,10 @@ import numpy as np
 from jaxtyping import Float, UInt8
 
 from bench.gates import Finding, not_worse
-from bench.judged import shipped
 from bench.stats import Estimate, jackknifed, trimmed_mean
 from metrics.features import extract
 from metrics.frames import windows
+from metrics.pocket import shipped
 from metrics.statistics import Gaussian, deal, frechet_distance, leave_one_out
 from vidrd.data.shapes import ATTRIBUTES, TEST_SEEDS, draw_scene, labels, render
 

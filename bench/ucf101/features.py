@@ -16,7 +16,6 @@ from typing import Literal
 
 import numpy as np
 
-from bench.measure.machine import ROOT
 from bench.record import canonical
 from metrics.clips import Clip, hash_clips
 from metrics.features import FeatureNetwork, Features
@@ -25,8 +24,6 @@ from metrics.protocols import Storage
 from metrics.read import DECODER, Video
 from metrics.sets import POCKET, Side, digest, weights_digest
 from vidrd.checkpoints import sha256
-
-JUDGES = ROOT / "weights" / "pocket-judges"
 
 
 @dataclass(frozen=True)
@@ -37,6 +34,7 @@ class Judge:
     protocol: str  # a row of metrics.protocols.FVD or IS, or "pocket"
     weights: Path | None = None  # folder or file; None for the pocket judges alone
     batch: int = 8  # clips it sees at a time
+    thin: int = 1  # its layers have a `thin`-th of the published channels: 1 but for stand-ins
 
     def load(self, device: str = "cpu") -> FeatureNetwork:
         """The network, ready.
@@ -46,9 +44,9 @@ class Judge:
         """
         # Each of them brings its network's code with it.
         if self.protocol == POCKET:
-            from metrics.pocket import load_judge  # noqa: PLC0415
+            from metrics.pocket import shipped  # noqa: PLC0415
 
-            return load_judge(JUDGES / ("c3d.safetensors" if self.metric == "is" else "i3d.safetensors"), device=device)
+            return shipped("c3d" if self.metric == "is" else "i3d", device)
         if self.weights is None:
             raise ValueError(
                 f"{self.metric}:{self.protocol} needs the network it was published with: give --weights FOLDER "
@@ -57,10 +55,10 @@ class Judge:
         if self.metric == "is":
             from metrics.c3d import load_c3d  # noqa: PLC0415
 
-            return load_c3d(self.weights, self.protocol, device=device, batch=self.batch)
+            return load_c3d(self.weights, self.protocol, device=device, batch=self.batch, thin=self.thin)
         from metrics.i3d import load_i3d  # noqa: PLC0415
 
-        return load_i3d(self.weights, self.protocol, device=device, batch=self.batch)
+        return load_i3d(self.weights, self.protocol, device=device, batch=self.batch, thin=self.thin)
 
     @property
     def name(self) -> str:

@@ -59,6 +59,7 @@ class Run:
     videos: Path | None
     world: str
     allow_small: bool
+    thin: int = 1  # what the channels of the scoring networks are divided by
 
     def do(self, shard: str | None) -> int:
         """Make, embed and score what is not done; or only a share of it, unscored."""
@@ -167,7 +168,8 @@ class Run:
 
     def networks(self) -> dict[Judge, FeatureNetwork]:
         """Every scoring network, loaded once here: what is wrong with a file shows before hours of work."""
-        return {judge: judge.load() for judge in judges(self.plan.settings, self.weights, self.plan.batch)}
+        settings = self.plan.settings
+        return {judge: judge.load() for judge in judges(settings, self.weights, self.plan.batch, self.thin)}
 
     def job(
         self, sources: tuple[Source, ...], side: str, judge: Judge, network: FeatureNetwork, out: Path

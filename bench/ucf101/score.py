@@ -21,10 +21,10 @@ from metrics.scoring import score_fvd, score_is
 from metrics.sets import Recipe, Setting, Side, load_side, recipe_manifest, save_side
 
 
-def judges(settings: Protocol, weights: Path | None, batch: int) -> list[Judge]:
+def judges(settings: Protocol, weights: Path | None, batch: int, thin: int = 1) -> list[Judge]:
     """The networks of a protocol: those of FVD, then those of the Inception Score."""
-    return [Judge("fvd", name, weights, batch) for name in settings.fvd] + [
-        Judge("is", name, weights, batch) for name in settings.inception
+    return [Judge("fvd", name, weights, batch, thin) for name in settings.fvd] + [
+        Judge("is", name, weights, batch, thin) for name in settings.inception
     ]
 
 

@@ -148,15 +148,15 @@ def write_avi(
         container.mux(stream.encode())
 
 
-def make_weights(folder: Path, *, only: Collection[str] = tuple(METRIC_FILES), seed: int = 0) -> Path:
+def make_weights(folder: Path, *, only: Collection[str] = tuple(METRIC_FILES), seed: int = 0, thin: int = 1) -> Path:
     """Write every file that the full run needs, as `python -m bench weights` lists them; returns the folder.
 
-    The diffusion model is tiny. I3D and C3D have the size their loaders demand: 50 MB a file of I3D, 314 MB of C3D;
-    `only` names those of `METRIC_FILES` that are wanted.
+    The diffusion model is tiny. I3D and C3D have a `thin`-th of the published channels, which their loaders take where
+    they are told: at 1, 50 MB a file of I3D and 314 MB of C3D. `only` names those of `METRIC_FILES` that are wanted.
     """
     folder.mkdir(parents=True, exist_ok=True)
     make_released(folder, seed=seed)
-    make_metric_weights(folder, only=only, seed=seed)
+    make_metric_weights(folder, only=only, seed=seed, thin=thin)
     return folder
 
 
@@ -237,7 +237,9 @@ def _write_tokenizer(folder: Path) -> int:
     return len(vocabulary)
 
 
-def make_metric_weights(folder: Path, *, only: Collection[str] = tuple(METRIC_FILES), seed: int = 0) -> None:
+def make_metric_weights(
+    folder: Path, *, only: Collection[str] = tuple(METRIC_FILES), seed: int = 0, thin: int = 1
+) -> None:
     """Write random weights of I3D, C3D and C3D's mean clip; every file of one network holds the same tensors.
 
     Raises:
@@ -248,8 +250,8 @@ def make_metric_weights(folder: Path, *, only: Collection[str] = tuple(METRIC_FI
         raise ValueError(f"{strange[0]} is none of the metrics' files: {', '.join(METRIC_FILES)}")
     draw = np.random.default_rng(seed)
     kinds = {METRIC_FILES[name] for name in only}
-    i3d = {name: _weights(name, shape, draw) for name, shape in i3d_shapes().items()} if "i3d" in kinds else {}
-    c3d = {name: _weights(name, shape, draw) for name, shape in c3d_shapes().items()} if "c3d" in kinds else {}
+    i3d = {name: _weights(name, shape, draw) for name, shape in i3d_shapes(thin).items()} if "i3d" in kinds else {}
+    c3d = {name: _weights(name, shape, draw) for name, shape in c3d_shapes(thin).items()} if "c3d" in kinds else {}
     for name in only:
         path = folder / name
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -32,6 +32,7 @@ def bench(monkeypatch, tmp_path, capsys):
         (["run", "--set", "method=vidr"], "bench: method cannot be 'vidr': did you mean 'vidrd'?"),
         (["run", "--set", "overlap=-1"], "bench: overlap is at least 0; came -1: try overlap=2,4,6"),
         (["run", "--out", "no/where"], "bench: --out no/where: the folder no does not exist, make it first"),
+        (["run", "--timeout", "0"], "bench: --timeout is seconds that one cell may take, more than 0; 0 came"),
         (["run", "--json", "no/where"], "bench: --json no/where: the folder no does not exist, make it first"),
         (["show", "."], "bench: . is no run: it has no records.jsonl"),
     ],

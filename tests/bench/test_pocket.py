@@ -52,7 +52,7 @@ class ToyPipeline:
 def cell(tmp_path, monkeypatch):
     """Does a cell of the smoke suite with a toy pipeline and judges that learned nothing: overrides -> Measured."""
     monkeypatch.setattr(pocket, "load_pipeline", lambda name, *, dtype, device: ToyPipeline(dtype))
-    monkeypatch.setattr(judged, "JUDGES", tmp_path)
+    monkeypatch.setattr("metrics.pocket.JUDGES", tmp_path)
     for name, file in (("pocket-i3d", "i3d"), ("pocket-c3d", "c3d")):
         torch.manual_seed(0)
         classes = ATTRIBUTES if file == "i3d" else {"action": ATTRIBUTES["action"]}

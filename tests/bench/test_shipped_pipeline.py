@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from bench.judged import shipped
 from metrics.features import extract
+from metrics.pocket import shipped
 from vidrd.checkpoints import load_pipeline
 from vidrd.data.shapes import TEST_SEEDS, caption, draw_scene, labels
 

@@ -115,6 +115,20 @@ def test_both_files_of_i3d_hold_the_same_tensors(tmp_path):
         make_metric_weights(tmp_path, only=["c3d.pickle"])
 
 
+def test_thin_networks_are_read_only_where_they_are_asked_for(tmp_path):
+    make_metric_weights(tmp_path, thin=8)
+    clip = np.zeros((1, 16, 20, 30, 3), np.uint8)
+    inflated = [tmp_path / name for name, network in METRIC_FILES.items() if network == "i3d"]
+    assert len({load_i3d(path, "styleganv", thin=8).digest for path in inflated}) == 1
+    assert load_i3d(inflated[0], "styleganv", thin=8).embed(clip).embedding.shape == (1, 400)
+    assert load_c3d(tmp_path, "styleganv", thin=8).embed(clip).embedding.shape == (1, 101)
+    for path in inflated:
+        with pytest.raises(ValueError, match="i3d wants"):
+            load_i3d(path, "styleganv")
+    with pytest.raises(ValueError, match="c3d wants"):
+        load_c3d(tmp_path, "styleganv")
+
+
 @pytest.mark.slow
 def test_every_file_that_the_full_run_needs_is_made_and_loads(tmp_path):
     make_weights(tmp_path)

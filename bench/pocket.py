@@ -195,6 +195,17 @@ class Generator:
         other.method, other.options = METHODS[name], METHODS[name].options(0)
         return other
 
+    def few_steps(self, steps: int) -> int:
+        """The least steps, from `WARM_UP_STEPS` to `steps`, that the method can do: not all of them take any number."""
+        request = self.request(0, 1, 1)
+        for few in range(min(WARM_UP_STEPS, steps), steps):
+            try:
+                self.method.plan(request, few, self.options)
+            except ValueError:
+                continue
+            return few
+        return steps
+
     def seconds(self, prompts: list[str]) -> Callable[[int], float]:
         """Seconds of a batch by steps, from short runs; one more goes ahead to warm up."""
         self.make(prompts, 0, WARM_UP_STEPS)
@@ -228,7 +239,7 @@ def _generated(job: Job) -> Measured:
         print("find out how many steps fit", flush=True)
         steps = generator.steps_as_long_as("independent", steps, prompts[:batch])
     print("warm up", flush=True)
-    fewer = min(WARM_UP_STEPS, steps)
+    fewer = generator.few_steps(steps)
     calls = WARM[torch.device(device).type]
     warm_up = warmed_up(
         lambda: generator.make(prompts[:batch], 0, fewer)[1].seconds["total"], least=calls, window=calls

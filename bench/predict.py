@@ -13,6 +13,7 @@ from bench.measure.physics import Work, bound, count
 from bench.pocket import DTYPES
 from bench.suite import Prediction, Values
 from bench.suites import GIVEN, plan_of
+from vidrd.checkpoints import quiet
 from vidrd.models.unet import UNet3DConditionModel
 from vidrd.models.vae import AutoencoderKLTemporal
 
@@ -54,7 +55,7 @@ def predict(values: Values) -> Prediction | None:
 
 @cache
 def _network(kind: type[ModelMixin], part: str, precision: str) -> Any:
-    with torch.device("meta"):
+    with torch.device("meta"), quiet():
         config = kind.load_config(str(FOLDER / part))
         return kind.from_config(config).to(DTYPES[precision]).eval()
 

@@ -119,6 +119,11 @@ def test_a_judge_other_than_its_card_describes_judges_nothing(cell, tmp_path):
         cell("method=independent")
 
 
+def test_a_method_warms_up_on_steps_that_it_can_do(cell):
+    measured, _ = cell("method=fifo", "compat=official", "steps=8", "frames=16", suite="compat")  # whole clips of 8
+    assert measured.numbers["steps"].value == 8
+
+
 def test_seams_are_judged_where_there_are_seams(cell):
     measured, _ = cell("method=direct")
     assert measured.absent["seam_d"] == "direct has no seams, it makes the whole video in one window"

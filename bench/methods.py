@@ -36,6 +36,14 @@ METHODS: dict[str, Method] = {
         paper="Gu et al. 2023, Reuse and Diffuse, arXiv 2309.03549",
         summary="each clip from the last one's noise, reversed, its first frames guided by the last one's states",
     ),
+    "vidrd-forwards": Method(
+        plan=vidrd.sampling.plan,
+        sample=vidrd.sampling.sample,
+        options=vidrd.sampling.forwards,
+        takes_overlap=True,
+        paper="remedies of this project for what Reuse and Diffuse repeats",
+        summary="each clip goes on from fresh noise, the overlap guided by the last one's states, then left out",
+    ),
     "independent": Method(
         plan=baselines.independent.plan,
         sample=baselines.independent.sample,

@@ -188,6 +188,12 @@ class Options:
         return self.repeated if self.join == "drop_duplicate" else 0
 
 
+def forwards(overlap: int) -> Options:
+    """Settings that neither turn back nor repeat, at the price of S/F of the steps: docs/samplers.md compares them."""
+    join: Literal["keep", "drop_duplicate"] = "drop_duplicate" if overlap else "keep"
+    return Options(overlap, alpha=0.0, beta=0.8, join=join, reverse=False, stages="constant")
+
+
 def reverse_noise(past: Float[Tensor, "B C T H W"]) -> Float[Tensor, "B C T H W"]:
     """Frame-level noise reversion (FNR, section 4.3): z_T[i+1, k] = z_T[i, N-1-k]."""
     return past.flip(2)

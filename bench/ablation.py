@@ -8,6 +8,7 @@ two distances is paired: captions are left out of real, with and without at once
 
 import copy
 import json
+import time
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from jaxtyping import Float, Int, UInt8
 
 from metrics.features import extract
 from metrics.pocket import shipped
+from metrics.progress import Progress, Teller
 from metrics.score import Score
 from metrics.statistics import Gaussian, deal, frechet_distance, jackknife_interval, leave_one_out
 from vidrd.checkpoints import load_pipeline
@@ -42,9 +44,11 @@ def silenced(pipeline: VidRDPipeline, *, unet: bool = False, decoder: bool = Fal
     return other
 
 
-def make(pipeline: VidRDPipeline, scenes: list[Scene], steps: int, guidance: float) -> UInt8[np.ndarray, "N T H W C"]:
-    """One clip for each scene's caption; noise by number."""
-    parts = []
+def make(
+    name: str, pipeline: VidRDPipeline, scenes: list[Scene], steps: int, guidance: float
+) -> UInt8[np.ndarray, "N T H W C"]:
+    """One clip for each scene's caption; noise by number. `name` stands in the line that tells how far it is."""
+    parts, tell, began = [], Teller(), time.monotonic()
     for first in range(0, len(scenes), BATCH):
         some = scenes[first : first + BATCH]
         made = pipeline(
@@ -52,6 +56,7 @@ def make(pipeline: VidRDPipeline, scenes: list[Scene], steps: int, guidance: flo
             guidance_scale=guidance, seed=first,
         )  # fmt: skip
         parts.append(made.frames)
+        tell(name, Progress(first + len(some), len(scenes), 0, time.monotonic() - began))
     return np.concatenate(parts)
 
 
@@ -96,7 +101,7 @@ def compare(videos: int, steps: int, guidance: float) -> Mapping[str, Score]:
     }
     for name, side in sides.items():
         with torch.no_grad():
-            rows[name] = extract(judge, make(side, scenes, steps, guidance)).embedding
+            rows[name] = extract(judge, make(name, side, scenes, steps, guidance)).embedding
     scores = {}
     first = next(iter(sides))
     for name in sides:

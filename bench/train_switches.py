@@ -12,6 +12,7 @@ import random
 import statistics
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -91,7 +92,7 @@ def measure(
     found: dict[str, dict[str, Any]] = {
         way: {"steps_per_second": [], "peak_bytes": [], "round": [], "failed": ""} for way in ways
     }
-    draw = random.Random(0)
+    draw, began, done, runs = random.Random(0), time.monotonic(), 0, rounds * len(ways)
     for number in range(rounds):
         order = list(ways)
         draw.shuffle(order)
@@ -107,6 +108,9 @@ def measure(
                 continue
             for name, value in (("steps_per_second", rate), ("peak_bytes", peak), ("round", number)):
                 found[way][name].append(value)
+            done += 1
+            left = (time.monotonic() - began) / done * (runs - done) / 60
+            print(f"[{done}/{runs}] {way}: {rate:.3f} steps/s; about {left:.0f} min left", file=sys.stderr, flush=True)
     return found
 
 

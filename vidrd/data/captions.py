@@ -32,7 +32,7 @@ TEMPLATES = (
     "Someone is seen doing this: {label}.",
     "{label}, filmed by a hand-held camera.",
     "A short clip that shows {label}.",
-    "Footage of {label}.",
+    "Some footage of {label}.",
 )
 
 

@@ -13,6 +13,7 @@ from PIL import Image
 from tests.vidrd.data.clips import scenes
 from vidrd.data.captioners import Blip2, ChatModel, Endpoint, new_captioner
 from vidrd.data.captions import (
+    TEMPLATES,
     Asking,
     Captioner,
     Template,
@@ -95,6 +96,7 @@ def test_templates_need_no_model_and_no_pixels():
     assert len({Template().caption(Record(str(i), "", "", "", labels=("x",))) for i in range(50)}) > 2
     assert caption_stage(Template(), Asking(), Record("k", "u", "s", "l")).reason == "no caption"
     assert isinstance(Scripted(), Captioner)
+    assert not any(complaint(template.format(label="surfing")) for template in TEMPLATES)
 
 
 @pytest.mark.parametrize(

@@ -42,16 +42,15 @@ def test_ingest_costs_little_beside_decoding_and_encoding(real_clips, tmp_path, 
         print(f"\n{len(found)} clips, {frames} frames; decoding and x264 alone {alone:.2f} s, prepare {whole:.2f} s,")
         print(f"ratio {alone / whole:.3f}")
         print(describe(summary))
-    assert len(shards) == COUNT
-    assert not summary.tally.dropped
-    assert sum(int(count) for count in shards.frames) == frames
-    assert [shards.row(row)["uri"] for row in range(COUNT)] == [record.uri for record in found]
-    for row in range(COUNT):  # in exact order, frame for frame
-        source = np.stack([to_rgb(frame) for frame in decode(Path(found[row].uri))])
-        stored = shards.read(row)
+    assert summary.tally.dropped.keys() <= {"cut"}  # pieces of films that are too short for a clip
+    rows = [shards.row(row) for row in range(len(shards))]
+    assert list(dict.fromkeys(row["uri"] for row in rows)) == [record.uri for record in found]
+    for number, row in enumerate(rows):  # in exact order, frame for frame
+        source = np.stack([to_rgb(frame) for frame in decode(Path(row["uri"]))])[row["start"] : row["end"]]
+        stored = shards.read(number)
         assert stored.shape == source.shape
-        assert psnr(stored, source).min() > 33, found[row].uri
-        assert (psnr(stored, source) >= psnr(stored, np.roll(source, 1, axis=0)) - 0.1).all(), found[row].uri
+        assert psnr(stored, source).min() > 33, row["key"]
+        assert (psnr(stored, source) >= psnr(stored, np.roll(source, 1, axis=0)) - 0.1).all(), row["key"]
     assert alone / whole >= 0.8
 
 

@@ -6,6 +6,7 @@ lie). Files that `encode_mp4` wrote have no B-frames and a key frame every few f
 
 import io
 import re
+import threading
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
@@ -15,13 +16,23 @@ from urllib.parse import parse_qs
 
 import av
 import numpy as np
-from av.video.reformatter import ColorRange
+from av.video.reformatter import ColorRange, VideoReformatter
 from jaxtyping import UInt8
 from numpy import ndarray
 from PIL import Image, ImageOps
 
 THUMB = 64  # pixels of the shorter side of small copies
 KEY_FRAMES = 16  # frames from one key frame of a stored clip to the next
+
+
+class _Scaler(threading.local):
+    """A scaler a thread: it prepares itself once for a size, where a frame's own does so for every frame."""
+
+    def __init__(self) -> None:
+        self.reformatter = VideoReformatter()
+
+
+_SCALER = _Scaler()
 
 
 @dataclass(frozen=True)
@@ -80,11 +91,12 @@ def decode(source: Path | bytes, shorter: int | None = None) -> Iterator[av.Vide
         stream.codec_context.thread_count = 1
         info = _info(stream)
         width, height = display_size(info, shorter)
+        scaler = VideoReformatter()
         try:
             for frame in container.decode(stream):
                 if (frame.width, frame.height, frame.format.name) != (width, height, "yuv420p"):
-                    small = frame.reformat(
-                        width, height, "yuv420p", interpolation="AREA" if width < frame.width else "BICUBIC",
+                    small = scaler.reformat(
+                        frame, width, height, "yuv420p", interpolation="AREA" if width < frame.width else "BICUBIC",
                         dst_color_range=ColorRange.MPEG,
                     )  # fmt: skip
                     small.colorspace = frame.colorspace
@@ -109,7 +121,7 @@ def to_rgb(frame: av.VideoFrame, shorter: int | None = None) -> UInt8[ndarray, "
         return frame.to_ndarray(format="rgb24")
     scale = shorter / min(frame.width, frame.height)
     width, height = round(frame.width * scale), round(frame.height * scale)
-    return frame.reformat(width, height, "rgb24", interpolation="FAST_BILINEAR").to_ndarray()
+    return _SCALER.reformatter.reformat(frame, width, height, "rgb24", interpolation="FAST_BILINEAR").to_ndarray()
 
 
 def to_yuv(frame: UInt8[ndarray, "H W 3"]) -> av.VideoFrame:

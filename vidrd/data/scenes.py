@@ -110,8 +110,7 @@ def _cut(
         held.append(frame)
         thumbs.append(small)
         began = thread_time()
-        # The detectors want BGR, and a rate: any will do, since frames are counted.
-        cuts = [] if detector is None else detector.process_frame(FrameTimecode(index, 25.0), small[..., ::-1])
+        cuts = [] if detector is None else _look_for_cuts(detector, index, small)
         tally.spend("cut", thread_time() - began)
         for cut in cuts:
             if cut.frame_num > first:
@@ -149,11 +148,12 @@ def detect_cuts(thumbs: UInt8[ndarray, "T h w 3"], cutting: Cutting = Cutting())
     detector = new_detector(cutting)
     if detector is None:
         return []
-    return [
-        cut.frame_num
-        for index, small in enumerate(thumbs)
-        for cut in detector.process_frame(FrameTimecode(index, 25.0), np.ascontiguousarray(small[..., ::-1]))
-    ]
+    return [cut.frame_num for index, small in enumerate(thumbs) for cut in _look_for_cuts(detector, index, small)]
+
+
+def _look_for_cuts(detector: SceneDetector, index: int, small: UInt8[ndarray, "h w 3"]) -> list[FrameTimecode]:
+    """Detectors want BGR, and a rate: any will do, since frames are counted."""
+    return detector.process_frame(FrameTimecode(index, 25.0), cv2.cvtColor(small, cv2.COLOR_RGB2BGR))
 
 
 def shows_something(thumbs: UInt8[ndarray, "T h w 3"]) -> ndarray:
@@ -171,7 +171,8 @@ def motion(thumbs: UInt8[ndarray, "T h w 3"]) -> float:
     """Mean change of green, which is most of brightness, from frame to frame, in levels of 255; 0 for a still."""
     if len(thumbs) < 2:
         return 0.0
-    return float(np.abs(np.diff(thumbs[..., 1].astype(np.int16), axis=0)).mean())
+    green = np.ascontiguousarray(thumbs[..., 1])
+    return float(cv2.absdiff(green[1:], green[:-1]).mean())
 
 
 def key_frames(pixels: Pixels, count: int, how: Literal["uniform", "shots", "distinct"] = "distinct") -> list[int]:

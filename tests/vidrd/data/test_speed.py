@@ -3,7 +3,7 @@
 from itertools import islice
 from pathlib import Path
 from statistics import median
-from time import perf_counter, thread_time
+from time import thread_time
 
 import numpy as np
 import pytest
@@ -11,7 +11,7 @@ import torch
 
 from tests.vidrd.data.test_zoompan import picture
 from vidrd.data.adapters import Where, records
-from vidrd.data.media import decode, encode_mp4, probe, to_rgb
+from vidrd.data.media import Encoder, decode, encode_mp4, probe, to_rgb
 from vidrd.data.prepare import describe, prepare
 from vidrd.data.scenes import Cutting
 from vidrd.data.shards import ShardSet
@@ -24,37 +24,57 @@ COUNT = 40
 
 @pytest.mark.timeout(600)
 def test_ingest_costs_little_beside_decoding_and_encoding(real_clips, tmp_path, capsys):
-    found = list(islice(records("ucf101", Where(real_clips)), COUNT))
-    began = perf_counter()
-    frames = 0
-    for record in found:
-        path = Path(record.uri)
-        held = list(decode(path))
-        frames += len(held)
-        encode_mp4(held, probe(path).fps)
-    alone = perf_counter() - began
-    plan = Plan("ucf101", Where(real_clips), Cutting(None, min_frames=16, max_frames=10_000), duplicates=11, unit=COUNT)
-    began = perf_counter()
-    summary = prepare(plan, tmp_path / "set", say=lambda line: None)
-    whole = perf_counter() - began
-    shards = ShardSet(tmp_path / "set")
-    with capsys.disabled():
-        print(f"\n{len(found)} clips, {frames} frames; decoding and x264 alone {alone:.2f} s, prepare {whole:.2f} s,")
-        print(f"ratio {alone / whole:.3f}")
-        print(describe(summary))
+    found, ratios = list(islice(records("ucf101", Where(real_clips)), COUNT)), []
+    for turn in range(3):  # the first one imports libraries, as the first unit of a process does
+        began = thread_time()
+        frames = 0
+        for record in found:
+            path = Path(record.uri)
+            held = list(decode(path))
+            frames += len(held)
+            encode_mp4(held, probe(path).fps)
+        alone = thread_time() - began
+        began = thread_time()
+        summary = prepare(plan(real_clips), tmp_path / str(turn), say=lambda line: None)
+        whole = thread_time() - began
+        ratios.append(alone / whole)
+        with capsys.disabled():
+            print(f"\n{len(found)} clips, {frames} frames; CPU seconds: decoding and x264 alone {alone:.2f}, prepare")
+            print(f"{whole:.2f}, ratio {alone / whole:.3f}\n{describe(summary)}")
+    assert median(ratios) >= 0.8
+
+
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("crf", [0, 17])
+def test_forty_real_clips_come_back_in_order_frame_for_frame(real_clips, tmp_path, crf):
+    asked = plan(real_clips, encoder=Encoder(crf))
+    summary = prepare(asked, tmp_path, say=lambda line: None)
+    shards = ShardSet(tmp_path)
     short = summary.tally.dropped.pop("cut", {})  # pieces of films, too short for a clip; nothing else is lost
     assert not summary.tally.dropped
     assert short.keys() <= {"short"}
-    assert 0 <= frames - sum(int(count) for count in shards.frames) < 16 * (sum(short.values()) or 1)
     rows = [shards.row(row) for row in range(len(shards))]
+    found = list(islice(records("ucf101", Where(real_clips)), COUNT))
     assert list(dict.fromkeys(row["uri"] for row in rows)) == [record.uri for record in found]
-    for number, row in enumerate(rows):  # in exact order, frame for frame
-        source = np.stack([to_rgb(frame) for frame in decode(Path(row["uri"]))])[row["start"] : row["end"]]
-        stored = shards.read(number)
+    frames = {record.uri: np.stack([to_rgb(frame) for frame in decode(Path(record.uri))]) for record in found}
+    lost = sum(map(len, frames.values())) - sum(int(count) for count in shards.frames)
+    assert 0 <= lost < 16 * (sum(short.values()) or 1)
+    for number, row in enumerate(rows):
+        source, stored = frames[row["uri"]][row["start"] : row["end"]], shards.read(number)
         assert stored.shape == source.shape
-        assert psnr(stored, source).min() > 33, row["key"]
-        assert (psnr(stored, source) >= psnr(stored, np.roll(source, 1, axis=0)) - 0.1).all(), row["key"]
-    assert alone / whole >= 0.8
+        if crf == 0:  # without loss
+            assert (stored == source).all(), row["key"]
+            continue
+        own = psnr(stored, source)
+        assert own.min() > 33, row["key"]
+        # Nearer to its own frame than to the one before, wherever these two differ by more than the coding's error.
+        differ = psnr(source[1:], source[:-1]) < own[1:]
+        assert (own[1:] >= psnr(stored[1:], source[:-1]))[differ].all(), row["key"]
+
+
+def plan(clips, **choices):
+    cutting = Cutting(None, min_frames=16, max_frames=10_000)
+    return Plan("ucf101", Where(clips), cutting, duplicates=11, unit=COUNT, **choices)
 
 
 def psnr(a, b):

@@ -27,6 +27,7 @@ def report(
     folder: bool = False,
     videos: int = 60,
     readme: Path | None = None,
+    measures: tuple[str, ...] = (),
     view: Literal["auto", "plain", "rich"] = "auto",
 ) -> int:
     """Print the tables of a run; write the report if a folder is given.
@@ -37,6 +38,7 @@ def report(
         folder: Put films into a folder beside report.html, without limit, and not into the page.
         videos: How many videos the page shows at most, whole prompts first.
         readme: A Markdown file whose part between two `report` marks gets the picture and the main table.
+        measures: Columns of the README's table; none: the first kind of measures, whole.
         view: Tables with colours and sparklines (rich), as plain text, or as the terminal can (auto).
     """
     if videos < 0:
@@ -53,7 +55,7 @@ def report(
     run = load(run_folder)
     table = rows(run)
     if readme is not None:
-        print(f"written: {', '.join(map(str, write_readme(run, table, readme)))}")
+        print(f"written: {', '.join(map(str, write_readme(run, table, readme, measures)))}")
         return 0
     if view == "rich" or (view == "auto" and sys.stdout.isatty()):
         show(run, table)

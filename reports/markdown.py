@@ -40,11 +40,12 @@ def tables(run: Run, rows: pd.DataFrame) -> list[Table]:
         for kind in kinds:
             measures = [name for name, measure in run.measures.items() if measure["table"] == kind]
             title = f"{run.manifest['workload']}: {kind} at {run.group} = {value}"
-            found.append(_table(run, part, kind, title, measures))
+            found.append(table_of(run, part, kind, title, measures))
     return found
 
 
-def _table(run: Run, part: pd.DataFrame, kind: str, title: str, measures: Sequence[str]) -> Table:
+def table_of(run: Run, part: pd.DataFrame, kind: str, title: str, measures: Sequence[str]) -> Table:
+    """The table of some measures, of those that have numbers; `kind` and `title` only name it."""
     shown = [name for name in measures if part[name].notna().any()]
     costless = part["reference"].astype(bool) & (part["status"] == "ok") & part[shown].isna().all(axis=1)
     part = part[~costless]  # real video is not generated, so it has no row where all is about generating

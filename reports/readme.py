@@ -10,7 +10,7 @@ import pandas as pd
 from bench.record import write_atomic
 from reports.films import Scene, scenes
 from reports.format import escape
-from reports.markdown import INTERVAL, MARKED, table_markdown, tables
+from reports.markdown import INTERVAL, MARKED, Table, table_markdown, table_of, tables
 from reports.standing import turned
 from reports.strip import strip_picture
 from reports.table import Run, headlines
@@ -19,15 +19,18 @@ BEGIN, END = "<!-- report: begin -->", "<!-- report: end -->"
 PICTURE = Path("docs") / "result.png"
 
 
-def write_readme(run: Run, rows: pd.DataFrame, readme: Path) -> list[Path]:
+def write_readme(run: Run, rows: pd.DataFrame, readme: Path, measures: Sequence[str] = ()) -> list[Path]:
     """Put picture and table between the marks of a Markdown file, the picture into docs/ beside it.
 
     The last group is shown (the longest videos, in a suite of lengths); of each series its best row by the first
-    measure, so that a method speaks by its best setting.
+    measure, so that a method speaks by its best setting. Columns are `measures`; none: all of the first kind.
 
     Raises:
-        ValueError: no such file, it has no marks, or the run left no videos of the group.
+        ValueError: a measure that the run does not have, no such file, it has no marks, or the run left no videos of the group.
     """
+    unknown = [name for name in measures if name not in run.measures]
+    if unknown:
+        raise ValueError(f"--measures {' '.join(unknown)}: {run.folder} has {', '.join(run.measures)}")
     if not readme.is_file():
         raise ValueError(f"--readme {readme}: there is no such file")
     text = readme.read_text(encoding="utf-8")
@@ -41,7 +44,7 @@ def write_readme(run: Run, rows: pd.DataFrame, readme: Path) -> list[Path]:
     picture.parent.mkdir(exist_ok=True)
     names = {row["id"]: run.name(row) for row in part.to_dict("records")}
     write_atomic(picture, strip_picture(found[0], [names[film.id] for film in found[0].films]))
-    made = "\n".join([BEGIN, *_lines(run, rows, part, found[0]), END])
+    made = "\n".join([BEGIN, *_lines(run, rows, part, found[0], measures), END])
     write_atomic(readme, re.sub(f"{re.escape(BEGIN)}.*{re.escape(END)}", lambda _: made, text, flags=re.DOTALL))
     return [readme, picture]
 
@@ -58,20 +61,22 @@ def _best_rows(run: Run, part: pd.DataFrame) -> pd.DataFrame:
     return part.iloc[sorted(position for _, position in best.values())]
 
 
-def _lines(run: Run, rows: pd.DataFrame, part: pd.DataFrame, scene: Scene) -> list[str]:
+def _lines(run: Run, rows: pd.DataFrame, part: pd.DataFrame, scene: Scene, measures: Sequence[str]) -> list[str]:
     machine: Mapping[str, Any] = run.manifest["machine"]
-    first: Sequence[Any] = tables(run, part)
+    table = table_of(run, part, "chosen", "", measures) if measures else tables(run, part)[0]
     at = f"{run.group} = {part[run.group].iloc[-1]}"
+    best = next(map(run.title, headlines(run, part)), "no measure")
+    chosen = f"--measures {' '.join(measures)} " if measures else ""
     return [
         f"![Videos of one prompt, a row a method, and the x-t slice through each]({PICTURE.as_posix()})",
         "",
-        f"*{escape(scene.caption)}*: a row a method, at its best setting by the first column below. In the slices, one "
-        "row of pixels over time, a seam is a vertical edge and mirrored time a symmetry.",
+        f"*{escape(scene.caption)}*: a row a method, at its best setting by {best}. In the slices, one row of pixels "
+        "over time, a seam is a vertical edge and mirrored time a symmetry.",
         "",
-        table_markdown(first[0]),
+        table_markdown(table),
         "",
         f"`{run.manifest['workload']}`, {escape(at)}, best setting of each of {len(rows)} cells' methods. {INTERVAL} "
-        f"**Bold**: {MARKED}. Made by `python -m reports {run.folder} --readme README.md` from revision "
-        f"{run.manifest['revision'][:12]} on {escape(str(machine.get('cpu', '')))}, {machine.get('cores', '')} cores, "
+        f"**Bold**: {MARKED}. Made by `python -m reports {run.folder} {chosen}--readme README.md` from "
+        f"revision {run.manifest['revision'][:12]} on {escape(str(machine.get('cpu', '')))}, {machine.get('cores', '')} cores, "
         f"GPU: {escape(str(machine.get('gpu', '')))}.",
     ]

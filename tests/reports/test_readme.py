@@ -37,6 +37,17 @@ def test_picture_and_table_stand_between_the_marks(tmp_path, readme):
     assert readme.read_text() == again
 
 
+def test_columns_can_be_chosen(tmp_path, readme):
+    run = load(write(tmp_path / "run", grid(), videos=1))
+    table, wanted = rows(run), list(run.measures)[1::-1]
+    write_readme(run, table, readme, wanted)
+    head = next(line for line in readme.read_text().splitlines() if line.startswith("| method"))
+    assert [name.strip() for name in head.split("|")[-3:-1]] == [run.title(name) for name in wanted]
+    assert f"--measures {' '.join(wanted)} --readme" in readme.read_text()
+    with pytest.raises(ValueError, match=f"--measures fdv: .* has {wanted[1]}"):
+        write_readme(run, table, readme, ["fdv"])
+
+
 @pytest.mark.parametrize(
     ("content", "videos", "said"),
     [

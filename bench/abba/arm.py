@@ -87,14 +87,15 @@ class Bout:
         finally:
             hook.remove()
             del pipe.decode
-        config = json.dumps(dict(pipe.unet.config), sort_keys=True, default=str)
+        # What begins with "_" is of diffusers and no part of the network: the folder that it came from, a version.
+        config = {name: value for name, value in pipe.unet.config.items() if not name.startswith("_")}
         recipe = {
             "prompts": _digest("\n".join(self.prompts)),
             "calls": len(calls),
             "inputs": sorted({f"{'x'.join(map(str, shape))} {dtype}" for shape, dtype, _ in calls}),
             "timesteps": list(dict.fromkeys(timestep for *_, timestep in calls)),
             "order of calls": _digest(str(calls)),
-            "network": _digest(config),
+            "network": _digest(json.dumps(config, sort_keys=True, default=str)),
             "videos": list(videos.shape),
         }
         return latents[0], videos, recipe

@@ -147,7 +147,7 @@ def trials(
                 "speed": _speed(findings),
                 "s": round(time.monotonic() - began),
             }
-            print(row, flush=True)
+            print(row, *(f.reason for f in findings if f.verdict == verdict != "PASS"), sep="\n    ", flush=True)
             yield row
 
 

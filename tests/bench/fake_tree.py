@@ -12,7 +12,7 @@ STEPS, SPIN, LEAK, BIAS, CRASH, HANG, NAN, EXTRA = {faults}
 
 
 class Net(torch.nn.Module):
-    config = {{"width": 64}}
+    config = {{"width": 64, "_name_or_path": __file__}}
 
     def __init__(self):
         super().__init__()

@@ -92,7 +92,7 @@ class Arm:
 
     def __init__(self, side: Side, log: Path, settings: Settings) -> None:
         self.side, self._timeout = side, settings.timeout
-        environ = {**os.environ, "PYTHONPATH": str(side.tree), "PYTHONSAFEPATH": "1"}
+        environ = {**os.environ, "PYTHONPATH": str(side.tree), "PYTHONSAFEPATH": "1", "PYTHONDONTWRITEBYTECODE": ""}
         if settings.threads is not None:
             environ |= {"OMP_NUM_THREADS": str(settings.threads), "MKL_NUM_THREADS": str(settings.threads)}
         with log.open("a") as file:

@@ -55,12 +55,13 @@ def environment(tree: Path, folder: Path) -> Path:
     done = place / "installed"
     if done.exists():
         return python
+    # Compiled, as nox and pip do it for the head's: a process that compiles what it imports is slower for life.
     uv = shutil.which("uv")
     wanted = ["--constraint", str(tree / "constraints.txt"), "--editable", str(tree)]
     if uv:
         commands = [
             [uv, "venv", "--clear", "--python", sys.executable, str(place)],
-            [uv, "pip", "install", "--python", str(python), *wanted],
+            [uv, "pip", "install", "--compile-bytecode", "--python", str(python), *wanted],
         ]
     else:
         commands = [

@@ -81,5 +81,5 @@ def time_left(cost: float, known: Sequence[tuple[float, float]]) -> str:
     spent = sum(cost for cost, _ in known)
     if not spent:
         return ""
-    seconds = cost * sum(seconds for _, seconds in known) / spent
+    seconds = max(0.0, cost) * sum(seconds for _, seconds in known) / spent  # a sum of floats may end below 0
     return "about " + (f"{seconds / 60:.0f} min" if seconds >= 90 else f"{seconds:.0f} s") + " left"

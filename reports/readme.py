@@ -10,7 +10,7 @@ import pandas as pd
 from bench.record import write_atomic
 from reports.films import Scene, scenes
 from reports.format import escape
-from reports.markdown import INTERVAL, MARKED, Table, table_markdown, table_of, tables
+from reports.markdown import INTERVAL, MARKED, table_markdown, table_of, tables
 from reports.standing import turned
 from reports.strip import strip_picture
 from reports.table import Run, headlines
@@ -26,7 +26,8 @@ def write_readme(run: Run, rows: pd.DataFrame, readme: Path, measures: Sequence[
     measure, so that a method speaks by its best setting. Columns are `measures`; none: all of the first kind.
 
     Raises:
-        ValueError: a measure that the run does not have, no such file, it has no marks, or the run left no videos of the group.
+        ValueError: a measure that the run does not have, no such file, it has no marks, or the run left no videos of
+            the group.
     """
     unknown = [name for name in measures if name not in run.measures]
     if unknown:
@@ -76,7 +77,7 @@ def _lines(run: Run, rows: pd.DataFrame, part: pd.DataFrame, scene: Scene, measu
         table_markdown(table),
         "",
         f"`{run.manifest['workload']}`, {escape(at)}, best setting of each of {len(rows)} cells' methods. {INTERVAL} "
-        f"**Bold**: {MARKED}. Made by `python -m reports {run.folder} {chosen}--readme README.md` from "
-        f"revision {run.manifest['revision'][:12]} on {escape(str(machine.get('cpu', '')))}, {machine.get('cores', '')} cores, "
+        f"**Bold**: {MARKED}. Made by `python -m reports {run.folder} {chosen}--readme README.md` from revision "
+        f"{run.manifest['revision'][:12]} on {escape(str(machine.get('cpu', '')))}, {machine.get('cores', '')} cores, "
         f"GPU: {escape(str(machine.get('gpu', '')))}.",
     ]

@@ -4,7 +4,7 @@ import pytest
 from rich.console import Console
 
 from bench import progress
-from bench.progress import Progress
+from bench.progress import Progress, time_left
 from bench.record import Attempt
 
 
@@ -42,3 +42,7 @@ def test_elsewhere_each_cell_is_a_line_with_the_time_left():
     lines = []
     go([], lines.append)
     assert lines == ["[1/2] first: 30.0 s; about 2 min left", "[2/2] second: timeout: not done after 9 s"]
+
+
+def test_rounding_leaves_no_time_below_zero():
+    assert time_left(0.3 - 0.1 - 0.2, [(1.0, 10.0)]) == "about 0 s left"

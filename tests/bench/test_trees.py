@@ -66,7 +66,7 @@ def test_an_environment_is_made_once_from_the_trees_own_pins(tmp_path, monkeypat
     assert python.parent.parent == tmp_path / "environments" / "tree"
     assert len(commands) == 2
     assert f"--constraint {tree}/constraints.txt --editable {tree}" in commands[1]
-    assert ("--compile-bytecode" in commands[1]) == (uv is not None)  # else it would be slower than the head's; pip does
+    assert ("--compile-bytecode" in commands[1]) == (uv is not None)  # pip compiles unasked
     assert environment(tree, tmp_path / "environments") == python
     assert len(commands) == 2
 

@@ -31,7 +31,7 @@ from vidrd.models.unet import is_temporal
 from vidrd.pipeline import VidRDPipeline
 from vidrd.released import read_state, save_with_card
 from vidrd.text import encode
-from vidrd.training.loop import Recipe, Show, fit, keyed_generator
+from vidrd.training.loop import Networks, Recipe, Show, fit, keyed_generator, processes
 from vidrd.training.losses import (
     DecoderLoss,
     Discriminator,
@@ -62,7 +62,7 @@ def train_on_data(settings: Settings, run: Path) -> None:
     """
     if not settings.model or settings.data is None:
         raise ValueError("training on a data set needs both: --model, the pipeline to start from, and --data")
-    state = PartialState()
+    state = processes()
     pipeline = load_any(settings.model)
     clips = open_data(settings, pipeline)
     if state.is_main_process:
@@ -74,6 +74,7 @@ def train_on_data(settings: Settings, run: Path) -> None:
     if state.is_main_process:
         card = {
             "made_by": "python -m vidrd train",
+            "processes": state.num_processes,
             "settings": json.loads((run / "config.json").read_text())["settings"],
             "last_logged": json.loads((run / "log.jsonl").read_text().splitlines()[-1]),
         }
@@ -195,18 +196,21 @@ def _train_unet(settings: Settings, pipeline: VidRDPipeline, clips: ClipSet, run
     networks = {"unet": unet} | ({"text_encoder": text} if "text" in settings.learned else {})
     pipeline.to(state.device)
 
-    def draw(step: int) -> None:
+    def draw(step: int, averaged: Networks) -> None:
+        pipeline.register_modules(**averaged)
         prompts = settings.prompts or tuple(
             dict.fromkeys(clips.captions(row)[0] for row in range(min(4, len(clips.frames))))
         )
         with torch.no_grad():
-            made = pipeline(
+            made = pipeline.to(state.device)(
                 list(prompts), num_frames=frames, num_inference_steps=settings.show_steps,
                 guidance_scale=settings.show_guidance, height=settings.size, width=settings.size,
             )  # fmt: skip
         save_strip(run / "samples" / f"step-{step:07d}.png", made.frames)
 
-    fit(networks, loss, recipe_of(settings), run, show=_show(settings, draw), tensorboard=True)
+    show = _show(settings, draw)
+    made = fit(networks, loss, recipe_of(settings), run, show=show, tensorboard=True, shard=settings.shard)
+    pipeline.register_modules(**made)
 
 
 def _train_decoder(settings: Settings, pipeline: VidRDPipeline, clips: ClipSet, run: Path, state: PartialState) -> None:
@@ -239,7 +243,7 @@ def _train_decoder(settings: Settings, pipeline: VidRDPipeline, clips: ClipSet, 
         last = vae.decoder.conv_out.weight
         return objective(decoded, pixels, discriminator, step, last if last.requires_grad else decoded)
 
-    def draw(step: int) -> None:
+    def draw(step: int, averaged: Networks) -> None:  # the VAE is one
         first = Draws(clips, seed=settings.seed, frames=settings.frames, stride=settings.stride)
         with torch.no_grad():
             pixels, latents = latents_of([first[number] for number in range(2)])
@@ -310,7 +314,7 @@ def _caption(sample: Sample, settings: Settings, stream: str) -> str:
     return "" if float(torch.rand((), generator=generator)) < settings.caption_drop else sample.caption
 
 
-def _show(settings: Settings, draw: Callable[[int], None]) -> Show | None:
+def _show(settings: Settings, draw: Callable[[int, Networks], None]) -> Show | None:
     return Show(settings.show_every, draw) if settings.show_every else None
 
 
@@ -318,7 +322,7 @@ def _claim(run: Path, settings: Settings) -> None:
     """Write the configuration down, or see that it is the one that is there."""
     run.mkdir(parents=True, exist_ok=True)
     asked = json.loads(json.dumps(asdict(settings), default=str))
-    free = ("workers", "save_every", "show_every", "prompts", "show_steps", "show_guidance")
+    free = ("workers", "shard", "save_every", "show_every", "prompts", "show_steps", "show_guidance")
     path = run / "config.json"
     if path.exists():
         there = json.loads(path.read_text())["settings"]

@@ -2,7 +2,7 @@
 
 What happens in a step depends on the recipe's seed and the step's number alone (batch, noise, dropout), so a run that
 was cut off and resumed is, bit for bit on one machine, the run that was not. Under `accelerate launch` every process
-runs it on its part of each batch.
+runs it on its part of each batch, with the networks whole (DDP) or divided among them (FSDP).
 """
 
 import hashlib
@@ -17,15 +17,18 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from accelerate import Accelerator, DistributedType
+from accelerate import Accelerator, DistributedType, PartialState
+from accelerate.utils import parse_flag_from_env
 from diffusers.optimization import get_cosine_schedule_with_warmup
 from diffusers.training_utils import EMAModel
 from torch import Tensor, nn
 
 from vidrd.training.log import RunLog, peak_bytes
 from vidrd.training.settings import Stopped
+from vidrd.training.sharding import divide, divided_as, gathered, whole
 
 StepLoss = Callable[[int, torch.Generator], tuple[Tensor, dict[str, Tensor]]]  # step -> loss, what to log
+Networks = Mapping[str, nn.Module]
 
 
 @dataclass(frozen=True)
@@ -51,13 +54,13 @@ class Show(NamedTuple):
     """What to draw now and then, with the averaged weights in place."""
 
     every: int  # steps
-    draw: Callable[[int], None]  # of the number of finished steps
+    draw: Callable[[int, Networks], None]  # of the number of finished steps, and the networks with averaged weights
 
 
 class Objective(nn.Module):
     """The networks of a stage with what they minimise: one module, whose forward pass DDP can watch."""
 
-    def __init__(self, networks: Mapping[str, nn.Module], loss: StepLoss):
+    def __init__(self, networks: Networks, loss: StepLoss):
         super().__init__()
         self.networks = nn.ModuleDict(networks)
         self._loss = loss
@@ -68,7 +71,7 @@ class Objective(nn.Module):
 
 
 def fit(
-    modules: Mapping[str, nn.Module],
+    modules: Networks,
     loss: StepLoss,
     recipe: Recipe,
     folder: Path,
@@ -76,26 +79,28 @@ def fit(
     log_every: int = 20,  # steps
     show: Show | None = None,
     tensorboard: bool = False,
-) -> None:
-    """Train the parameters of `modules` that require a gradient; leave the averaged weights in them.
+    shard: bool = False,
+) -> Networks:
+    """Train the parameters of `modules` that require a gradient.
 
     Writes `log.jsonl` (one line every `log_every` steps), TensorBoard events if asked, and `state.pt` into `folder`;
     finds them there to resume. Where several processes run it, the gradients are the mean of theirs, so `loss` should
-    be the mean over this process's part of the batch.
+    be the mean over this process's part of the batch. With `shard` they divide the networks among them as well, which
+    `loss` may then only call, and not read the weights of.
+
+    Returns:
+        The networks with the averaged weights: `modules` themselves; if they are divided, whole ones on the CPU of the
+        first process and empty ones elsewhere.
 
     Raises:
-        ValueError: `folder` holds a run of another recipe, the loss is no longer finite, or accelerate is set to
-            something else than DDP.
+        ValueError: `folder` holds a run of another recipe, the loss is no longer finite, accelerate is set to something
+            else than DDP, or `shard` meets one process or fp16.
         Stopped: on SIGTERM, once the step is finished and the state saved.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    accelerator = Accelerator(mixed_precision=recipe.precision)
-    if accelerator.distributed_type not in _KINDS:
-        raise ValueError(
-            f"several processes train by DDP, accelerate is set to {accelerator.distributed_type.value}: launch with "
-            "--multi_gpu, or without --config_file"
-        )
+    accelerator = _accelerator(recipe.precision, shard=shard)
     objective: nn.Module = Objective(modules, loss).to(accelerator.device)
+    empty = divide(modules, accelerator.device.type) if shard else {}
     parameters = {
         f"{name}.{key}": p for name, m in modules.items() for key, p in m.named_parameters() if p.requires_grad
     }
@@ -105,8 +110,8 @@ def fit(
     ema = EMAModel(trained if recipe.ema else [], decay=recipe.ema)
     state = _State(folder / "state.pt", recipe, parameters, optimizer, schedule, ema, accelerator.scaler)
     first = state.load()
-    optimizer = accelerator.prepare(optimizer)
-    if accelerator.num_processes > 1:
+    optimizer = accelerator.prepare_optimizer(optimizer)
+    if accelerator.num_processes > 1 and not shard:
         objective = accelerator.prepare_model(objective)
     for module in modules.values():
         module.train()
@@ -136,18 +141,55 @@ def fit(
                     raise ValueError(f"the loss must stay finite; after step {step} it is {means}: lower learning_rate")
                 log.write(done, means, peak_bytes=peak_bytes())
                 sums, counted = {}, 0
-            if (done % recipe.save_every == 0 or done == recipe.steps or stop) and accelerator.is_main_process:
-                state.save(done)
+            if done % recipe.save_every == 0 or done == recipe.steps or stop:
+                state.save(done, writes=accelerator.is_main_process)
             if stop and done < recipe.steps:
                 accelerator.wait_for_everyone()
                 raise Stopped(f"stopped after step {done} of {recipe.steps}; the same command goes on from there")
-            if show and accelerator.is_main_process and (done % show.every == 0 or done == recipe.steps):
-                with _averaged(ema, trained, modules):
-                    show.draw(done)
-    ema.copy_to(trained)
-    for module in modules.values():
-        module.eval()
+            if show and (done % show.every == 0 or done == recipe.steps):
+                with _averaged(ema, trained, modules, empty) as averaged:
+                    if accelerator.is_main_process:
+                        show.draw(done, averaged)
+    made = _whole(ema, trained, modules, empty)
     accelerator.wait_for_everyone()
+    return made
+
+
+def _accelerator(precision: str, *, shard: bool) -> Accelerator:
+    """What the processes share the work by.
+
+    Raises:
+        ValueError: they do it otherwise than by DDP, or `shard` meets one process or fp16.
+    """
+    count = processes().num_processes
+    if shard and (count == 1 or precision == "fp16"):
+        raise ValueError(
+            f"shard divides the networks among several processes, in bf16 or float32: got {count} process(es) and "
+            f"precision {precision}; start it by accelerate launch --multi_gpu, or leave it out"
+        )
+    accelerator = Accelerator(mixed_precision=precision)
+    if accelerator.distributed_type not in _KINDS:
+        raise ValueError(
+            f"several processes train by DDP, accelerate is set to {accelerator.distributed_type.value}: launch with "
+            "--multi_gpu, or without --config_file, and divide the networks by --shard"
+        )
+    return accelerator
+
+
+def processes() -> PartialState:
+    """Who of how many this process is; the first to ask joins them.
+
+    Raises:
+        ValueError: it was launched as one of several and cannot reach the others, so that each would train for itself.
+    """
+    state = PartialState(cpu=parse_flag_from_env("ACCELERATE_USE_CPU"))
+    launched = int(os.environ.get("WORLD_SIZE", "1"))
+    if state.num_processes != launched:
+        raise ValueError(
+            f"{launched} processes were launched, this one finds {state.num_processes}: give each a GPU, or set "
+            "ACCELERATE_USE_CPU=true"
+        )
+    return state
 
 
 def keyed_generator(*key: int | str) -> torch.Generator:
@@ -167,22 +209,22 @@ class _State(NamedTuple):
     ema: Any
     scaler: Any  # of fp16's losses; None otherwise
 
-    def save(self, step: int) -> None:
-        """Write beside, then rename."""
-        beside = self.path.with_suffix(".pt.part")
-        torch.save(
-            {
-                "recipe": json.dumps(asdict(self.recipe)),
-                "step": step,
-                "parameters": {key: p.detach() for key, p in self.parameters.items()},
-                "optimizer": self.optimizer.state_dict(),
-                "schedule": self.schedule.state_dict(),
-                "ema": self.ema.state_dict(),
-                "scaler": self.scaler.state_dict() if self.scaler else None,
-            },
-            beside,
-        )
-        os.replace(beside, self.path)
+    def save(self, step: int, *, writes: bool) -> None:
+        """Write beside, then rename; all processes gather what one `writes`."""
+        state = {
+            "recipe": json.dumps(asdict(self.recipe)),
+            "step": step,
+            "parameters": {key: p.detach() for key, p in self.parameters.items()},
+            "optimizer": self.optimizer.state_dict(),
+            "schedule": self.schedule.state_dict(),
+            "ema": self.ema.state_dict(),
+            "scaler": self.scaler.state_dict() if self.scaler else None,
+        }
+        state = gathered(state)
+        if writes:
+            beside = self.path.with_suffix(".pt.part")
+            torch.save(state, beside)
+            os.replace(beside, self.path)
 
     def load(self) -> int:
         """Put an earlier run's state into place, if there is one of the same recipe; the step to go on with."""
@@ -201,7 +243,10 @@ class _State(NamedTuple):
             )
         with torch.no_grad():
             for key, p in self.parameters.items():
-                p.copy_(state["parameters"][key])
+                p.copy_(divided_as(p, state["parameters"][key]))
+        trained, moments, averages = [*self.parameters.values()], state["optimizer"]["state"], state["ema"]
+        moments.update({number: divided_as(trained[number], parts) for number, parts in moments.items()})
+        averages["shadow_params"] = [divided_as(p, a) for p, a in zip(trained, averages["shadow_params"], strict=False)]
         self.optimizer.load_state_dict(state["optimizer"])
         self.schedule.load_state_dict(state["schedule"])
         self.ema.load_state_dict(state["ema"])
@@ -212,18 +257,32 @@ class _State(NamedTuple):
 
 
 @contextmanager
-def _averaged(ema: EMAModel, trained: list[nn.Parameter], modules: Mapping[str, nn.Module]) -> Iterator[None]:
-    """The averaged weights and evaluation mode; then as before."""
-    ema.store(trained)
+def _averaged(ema: EMAModel, trained: list[nn.Parameter], modules: Networks, empty: Networks) -> Iterator[Networks]:
+    """The networks with averaged weights and in evaluation mode (whole copies of divided ones); then as before."""
+    if not empty:
+        ema.store(trained)
+    try:
+        yield _whole(ema, trained, modules, empty)
+    finally:
+        if not empty:
+            ema.restore(trained)
+        for module in modules.values():
+            module.train()
+
+
+def _whole(ema: EMAModel, trained: list[nn.Parameter], modules: Networks, empty: Networks) -> Networks:
+    """The networks with averaged weights, if such are kept, and in evaluation mode; of divided ones, whole copies."""
+    if empty:
+        averages = {id(p): average for p, average in zip(trained, ema.shadow_params, strict=False)}
+        weights = {
+            name: {key: averages.get(id(p), p.detach()) for key, p in module.named_parameters()}
+            for name, module in modules.items()
+        }
+        return {name: whole(network, weights[name]) for name, network in empty.items()}
     ema.copy_to(trained)
     for module in modules.values():
         module.eval()
-    try:
-        yield
-    finally:
-        ema.restore(trained)
-        for module in modules.values():
-            module.train()
+    return modules
 
 
 @contextmanager

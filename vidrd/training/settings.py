@@ -67,6 +67,8 @@ class Settings:
     """Compute activations twice rather than keep them."""
     compiled: bool = False
     """By torch.compile."""
+    shard: bool = False
+    """Divide weights, gradients and moments among the processes of `accelerate launch` (FSDP)."""
     l1: float = 1.0
     """Weight in the decoder's loss: of the error."""
     change: float = 1.0
@@ -106,6 +108,10 @@ class Settings:
             )
         if self.stage != "temporal" and self.images:
             raise ValueError(f"images beside clips belong to stage temporal: got images {self.images} in {self.stage}")
+        if self.shard and (self.stage == "vae-decoder" or self.compiled):
+            raise ValueError(
+                f"shard divides a U-Net that is not compiled: got stage {self.stage}, compiled {self.compiled}"
+            )
 
     @property
     def learned(self) -> tuple[Layers, ...]:

@@ -6,6 +6,7 @@ another number of processes.
 """
 
 import copy
+import warnings
 from collections.abc import Mapping
 from typing import Any
 
@@ -27,6 +28,7 @@ def divide(networks: Mapping[str, nn.Module], device: str) -> dict[str, nn.Modul
     Returns:
         The networks without their parameters, which `whole` fills.
     """
+    warnings.filterwarnings("ignore", "FSDP2-wrapped module .* returned a view")  # no loss changes it in place
     mesh = init_device_mesh(device, (get_world_size(),))
     return {name: _divide(network, mesh) for name, network in networks.items()}
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from itertools import pairwise
+from itertools import islice, pairwise
 from time import thread_time
 from typing import Literal
 
@@ -20,6 +20,7 @@ from vidrd.data.record import Drop, Pixels, Record, Tally
 
 BLACK = 12.0  # mean brightness, of 255, below which a frame shows nothing
 BLANK = 4.0  # standard deviation of brightness below which it shows nothing either
+TOGETHER = 16  # frames that are decoded, made small and looked at for cuts in turns: caches serve one work at a time
 
 
 @dataclass(frozen=True)
@@ -91,33 +92,32 @@ def _cut(
             return Drop(key, "short", f"{max(0, end - start)} frames")
         return replace(record, key=key, start=start, end=end, pixels=pixels)
 
-    index = -1
-    while True:
+    wanted, index = islice(frames, record.start, record.end), record.start
+    while not broken:
         began = thread_time()
+        some: list[av.VideoFrame] = []
         try:
-            frame = next(frames, None)
-            small = None if frame is None else to_rgb(frame, THUMB)
+            for frame in islice(wanted, TOGETHER):
+                some.append(frame)  # not list(): what came before a break counts
         except UnreadableError as error:
-            frame, small, broken = None, None, str(error)
+            broken = str(error)
+        small = [to_rgb(frame, THUMB) for frame in some]
         tally.spend("decode", thread_time() - began)
-        if frame is None or small is None:
+        if not some:
             break
-        index += 1
-        if index < record.start:
-            continue
-        if record.end is not None and index >= record.end:
-            break
-        held.append(frame)
-        thumbs.append(small)
         began = thread_time()
-        cuts = [] if detector is None else _look_for_cuts(detector, index, small)
+        found = [_look_for_cuts(detector, number, thumb) for number, thumb in enumerate(small, index)]
         tally.spend("cut", thread_time() - began)
-        for cut in cuts:
-            if cut.frame_num > first:
-                yield clip(cut.frame_num - first, cut=True)
-        # A clip is split when it is full and enough has come for the next one not to be too short.
-        if len(held) >= cutting.max_frames + cutting.min_frames:
-            yield clip(cutting.max_frames, cut=False)
+        index += len(some)
+        for frame, thumb, cuts in zip(some, small, found, strict=True):
+            held.append(frame)
+            thumbs.append(thumb)
+            for cut in cuts:
+                if cut.frame_num > first:
+                    yield clip(cut.frame_num - first, cut=True)
+            # A clip is split when it is full and enough has come for the next one not to be too short.
+            if len(held) >= cutting.max_frames + cutting.min_frames:
+                yield clip(cutting.max_frames, cut=False)
     if broken and not held and not made:
         yield Drop(record.key, "unreadable", broken)
         return
@@ -146,13 +146,13 @@ def new_detector(cutting: Cutting) -> SceneDetector | None:
 def detect_cuts(thumbs: UInt8[ndarray, "T h w 3"], cutting: Cutting = Cutting()) -> list[int]:
     """Frames with which a new scene begins."""
     detector = new_detector(cutting)
-    if detector is None:
-        return []
     return [cut.frame_num for index, small in enumerate(thumbs) for cut in _look_for_cuts(detector, index, small)]
 
 
-def _look_for_cuts(detector: SceneDetector, index: int, small: UInt8[ndarray, "h w 3"]) -> list[FrameTimecode]:
+def _look_for_cuts(detector: SceneDetector | None, index: int, small: UInt8[ndarray, "h w 3"]) -> list[FrameTimecode]:
     """Detectors want BGR, and a rate: any will do, since frames are counted."""
+    if detector is None:
+        return []
     return detector.process_frame(FrameTimecode(index, 25.0), cv2.cvtColor(small, cv2.COLOR_RGB2BGR))
 
 

@@ -147,13 +147,13 @@ def test_a_slower_rung_is_seen_as_slower():
     def late(step):
         began = time.perf_counter()
         answer = step()
-        while time.perf_counter() - began < 0.05:  # five times as long and more
+        while time.perf_counter() - began < 0.2:  # some fifteen times as long: other work on the cores is not
             pass
         return answer
 
     result = climb_with(late)
     assert result.numbers["gain"].value < 0.8
-    assert result.numbers["step_seconds"].value >= 0.05
+    assert result.numbers["step_seconds"].value >= 0.2
 
 
 def test_a_ladder_without_its_lower_rungs_does_not_stand():

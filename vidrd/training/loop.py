@@ -146,7 +146,8 @@ def fit(
             if stop and done < recipe.steps:
                 accelerator.wait_for_everyone()
                 raise Stopped(f"stopped after step {done} of {recipe.steps}; the same command goes on from there")
-            if show and (done % show.every == 0 or done == recipe.steps):
+            here = shard or accelerator.is_main_process  # all gather a divided network, whoever draws
+            if show and here and (done % show.every == 0 or done == recipe.steps):
                 with _averaged(ema, trained, modules, empty) as averaged:
                     if accelerator.is_main_process:
                         show.draw(done, averaged)
@@ -211,16 +212,17 @@ class _State(NamedTuple):
 
     def save(self, step: int, *, writes: bool) -> None:
         """Write beside, then rename; all processes gather what one `writes`."""
-        state = {
-            "recipe": json.dumps(asdict(self.recipe)),
-            "step": step,
-            "parameters": {key: p.detach() for key, p in self.parameters.items()},
-            "optimizer": self.optimizer.state_dict(),
-            "schedule": self.schedule.state_dict(),
-            "ema": self.ema.state_dict(),
-            "scaler": self.scaler.state_dict() if self.scaler else None,
-        }
-        state = gathered(state)
+        state = gathered(
+            {
+                "recipe": json.dumps(asdict(self.recipe)),
+                "step": step,
+                "parameters": {key: p.detach() for key, p in self.parameters.items()},
+                "optimizer": self.optimizer.state_dict(),
+                "schedule": self.schedule.state_dict(),
+                "ema": self.ema.state_dict(),
+                "scaler": self.scaler.state_dict() if self.scaler else None,
+            }
+        )
         if writes:
             beside = self.path.with_suffix(".pt.part")
             torch.save(state, beside)

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from torch import Tensor, nn
-from torch.distributed import get_rank, get_world_size, is_initialized
+from torch.distributed import get_world_size
 from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 from torch.distributed.fsdp import fully_shard
 from torch.distributed.tensor import DTensor, distribute_tensor
@@ -58,8 +58,13 @@ def gathered(tree: Any) -> Any:
 
     All processes must call; the others get tensors without content, for they would hold all of it once more each.
     """
-    where = "cpu" if not is_initialized() or get_rank() == 0 else "meta"
-    return tree_map(lambda value: value.full_tensor().to(where) if isinstance(value, DTensor) else value, tree)
+
+    def gather(value: Any) -> Any:
+        if not isinstance(value, DTensor):
+            return value
+        return value.full_tensor().to("cpu" if value.device_mesh.get_rank() == 0 else "meta")
+
+    return tree_map(gather, tree)
 
 
 def divided_as(parameter: Tensor, tree: Any) -> Any:

@@ -20,7 +20,7 @@ from bench.options import axes_to_set
 from bench.progress import time_left
 from bench.record import FINAL, Journal, Record, read, write_atomic
 from bench.run import TIMEOUT, done_before, identify, pace, run
-from bench.suite import Planned, Prediction, Suite, did_you_mean, label, override, plan, select
+from bench.suite import Planned, Prediction, Suite, did_you_mean, label, override, plan, select, with_emulated
 from bench.ucf101.command import ucf101
 from bench.weights_needed import weights
 
@@ -84,6 +84,7 @@ def run_(
     timeout: float | None = None,
     threads: int | None = None,
     profile: str | None = None,
+    emulated: bool = False,
     dry_run: bool = False,
     json_: Annotated[Path | None, tyro.conf.arg(name="json")] = None,
 ) -> int:
@@ -103,6 +104,8 @@ def run_(
         timeout: Seconds that one cell may take (if not given: what the suite says, 600 where it says nothing).
         threads: Pin every cell to so many cores, with as many threads; all cores, unpinned, if not given.
         profile: Measure nothing; profile one batch of this cell (its id or first digits) into RUN/profile/ID.
+        emulated: Also measure precisions that this machine only emulates: very slow; their times are marked and never
+            compared.
         dry_run: Print the cells with their predicted bound and memory, and do nothing.
         json_: Also write manifest and records into this file.
     """
@@ -119,6 +122,8 @@ def run_(
         raise ValueError(f"--timeout is seconds that one cell may take, more than 0; {timeout:g} came")
     folder = out or Path("runs") / suite
     sweep = override(SUITES[suite], set_)
+    if emulated:
+        sweep = with_emulated(sweep)
     identity = identify(sweep)
     chosen = select(plan(sweep, identity.basis), sweep, only, skip)
     if dry_run:

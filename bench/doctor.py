@@ -49,6 +49,7 @@ def examine(api: Any = None) -> Iterator[Finding]:
     yield from _processor(int(here["cores"]), torch.get_num_threads())
     yield from _space()
     yield from _weights()
+    yield from _precisions("cpu")
     yield _peaks("cpu", str(here["cpu"]))
     with card(None, api) as found:
         if isinstance(found, str):
@@ -57,6 +58,7 @@ def examine(api: Any = None) -> Iterator[Finding]:
         else:
             yield from _gpu(found)
             if torch.cuda.is_available():
+                yield from _precisions("cuda")
                 yield _peaks("cuda", torch.cuda.get_device_name())
     if api is None and not isinstance(found, str) and not torch.cuda.is_available():
         yield Finding("CUDA", "bad", f"torch {torch.__version__} sees no device", "install a CUDA build")
@@ -124,17 +126,31 @@ def _weights() -> Iterator[Finding]:
             yield Finding(name, "bad", str(error), "git checkout -- weights")
 
 
+def _precisions(device: str) -> Iterator[Finding]:
+    """Which precisions the device computes, and which it only emulates."""
+    from vidrd.precision import DTYPES, why_emulated  # noqa: PLC0415  (loads torch)
+
+    reasons = {name: why_emulated(name, device) for name in DTYPES}
+    native = ", ".join(name for name, reason in reasons.items() if reason is None)
+    yield Finding(f"precision {device}", "good", f"native: {native}")
+    for reason in filter(None, reasons.values()):
+        yield Finding(f"precision {device}", "note", reason, "suites leave it out; --emulated measures it all the same")
+
+
 def _peaks(device: str, name: str) -> Finding:
     """What was measured here, beside what the data sheet promises: far below it something is wrong with the machine."""
     from bench.measure.peaks import nominal, stored  # noqa: PLC0415  (loads torch)
+    from vidrd.precision import DTYPES, why_emulated  # noqa: PLC0415
 
     found = stored(device)
     if found is None:
         return Finding(f"peaks {device}", "note", "not measured yet", "the first run with a bound measures them")
     sheet = nominal(name)
+    emulated = {str(DTYPES[each]).removeprefix("torch.") for each in DTYPES if why_emulated(each, device)}
     told = [
         f"{dtype} {speed / 1e12:.3g} TFLOP/s" + (f" (nominal {sheet[dtype] / 1e12:.3g})" if dtype in sheet else "")
         for dtype, speed in found.flops.items()
+        if dtype not in emulated
     ]
     told.append(f"copy {found.memory / 1e9:.3g} GB/s" + (f" (nominal {sheet['memory'] / 1e9:.3g})" if sheet else ""))
     return Finding(f"peaks {device}", "good", ", ".join(told))

@@ -21,6 +21,7 @@ from bench.asked import STAGES, Asked, shares
 from bench.fair import most_steps, seconds_line
 from bench.judged import REFERENCE, judge, judged
 from bench.measure.clock import Stopwatch
+from bench.measure.device import emulation_facts
 from bench.measure.memory import allocator_peaks, process_peak
 from bench.measure.warmup import until_flat
 from bench.measures import MEASURES
@@ -36,10 +37,10 @@ from metrics.pocket import MIN_FRAMES
 from vidrd.checkpoints import load_pipeline
 from vidrd.data.shapes import ATTRIBUTES, TEST_SEEDS, Scene, caption, draw_scene, render
 from vidrd.denoiser import Denoiser, GuidedDenoiser, WindowedDenoiser
+from vidrd.precision import PRECISIONS, why_emulated
 from vidrd.sampling import Event, Request, Seam
 from vidrd.video import write_video
 
-DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 KEPT = 4  # videos of a cell that stay on the disk
 WARM_UP_STEPS = 2
 WARM = {"cpu": 2, "cuda": 3}  # calls that must agree: on a CPU nothing is set up after the first
@@ -141,11 +142,13 @@ class Generator:
         self.method = with_noise(METHODS[str(values["method"])], str(values["noise"]))
         self.options = options_of(values)
         self.budget = int(values["budget"])
-        self.device, self.dtype = str(values["device"]), DTYPES[str(values["precision"])]
+        precision = PRECISIONS[str(values["precision"])]
+        self.device, self.dtype = str(values["device"]), precision.compute
         self.frames, self.clip, self.batch = (int(values[name]) for name in ("frames", "clip", "batch"))
         self.guidance = float(values["guidance"])
         self.first_seed = int(values["seed"]) * 10**6
-        self.pipe = load_pipeline("pocket", dtype=self.dtype, device=self.device)
+        self.pipe = load_pipeline("pocket", dtype=precision.weights, device=self.device).to(precision.compute)
+        self.emulated = why_emulated(str(values["precision"]), self.device)
         self.stopwatch = Stopwatch(self.device, ranges=ranges)
         self.asked = Asked(self.pipe)
 
@@ -273,7 +276,7 @@ def _generated(job: Job) -> Measured:
             absent[name] = reading.source
         else:
             numbers[name] = Number(float(reading.bytes), "bytes", "lower")
-    bounded, uncounted = _shares(generator, costs)
+    bounded, uncounted = _shares(generator, costs, partial(generator.make, prompts[:batch], 0, steps))
     extra = gpu_passes(lambda: generator.make(prompts[:batch], 0, steps), device=device, videos=batch)
     return Measured(
         numbers={**numbers, **bounded, **extra.numbers},
@@ -286,6 +289,7 @@ def _generated(job: Job) -> Measured:
         },
         absent={**absent, **uncounted, **extra.absent},
         facts={
+            **emulation_facts(str(values["precision"]), device),
             "output_sha256": hashlib.sha256(made.tobytes()).hexdigest(),
             "pairs": f"prompts 1 to {videos}, noise of the seeds from {generator.first_seed} on",
             "threads": str(torch.get_num_threads()),
@@ -325,14 +329,20 @@ def _times(costs: list[Cost], frames: int) -> tuple[dict[str, tuple[float, ...]]
     return samples, numbers
 
 
-def _shares(generator: Generator, costs: list[Cost]) -> tuple[dict[str, Number], dict[str, str]]:
-    """Of each stage the share of its time that the machine at its peaks would take."""
+def _shares(
+    generator: Generator, costs: list[Cost], make: Callable[[], object]
+) -> tuple[dict[str, Number], dict[str, str]]:
+    """Of each stage the share of its time that the machine at its peaks would take, or why there is none."""
+    if generator.emulated is not None:
+        return {}, {f"{stage}_share": generator.emulated for stage in STAGES}
     seconds = {stage: sum(cost.seconds[stage] for cost in costs) for stage in STAGES}
     dtype = str(generator.dtype).removeprefix("torch.")
-    found = shares(generator.asked.work(), seconds, device=generator.device, dtype=dtype)
+    found, doubted = shares(
+        generator.asked, seconds, device=generator.device, dtype=dtype, batches=len(costs), make=make
+    )
     numbers = {f"{stage}_share": Number(100 * share, "%", "higher", n=len(costs)) for stage, share in found.items()}
-    why = "the stage does no product, convolution or attention that could be counted"
-    return numbers, {f"{stage}_share": why for stage in STAGES if stage not in found}
+    none = dict.fromkeys(STAGES, "the stage does no product, convolution or attention that could be counted")
+    return numbers, {f"{stage}_share": why for stage, why in (none | doubted).items() if stage not in found}
 
 
 def _scenes(count: int) -> list[Scene]:

@@ -10,12 +10,12 @@ from diffusers import ModelMixin
 from bench.measure.machine import ROOT
 from bench.measure.peaks import stored
 from bench.measure.physics import Work, bound, count
-from bench.pocket import DTYPES
 from bench.suite import Prediction, Values
 from bench.suites import GIVEN, plan_of
 from vidrd.checkpoints import quiet
 from vidrd.models.unet import UNet3DConditionModel
 from vidrd.models.vae import AutoencoderKLTemporal
+from vidrd.precision import DTYPES
 
 FOLDER = ROOT / "weights" / "pocket"
 

@@ -104,8 +104,14 @@ def identify(suite: Suite, root: Path = ROOT) -> Identity:
 def done_before(folder: Path, planned: Sequence[Planned]) -> dict[str, Record]:
     """Cell id -> record, of the planned cells that need not run again."""
     latest = read(folder / "records.jsonl").latest()
-    wanted = {item.cell.id for item in planned}
-    return {key: record for key, record in latest.items() if key in wanted and record.attempt.status in FINAL}
+    skipped = {item.cell.id for item in planned if item.skip is not None}
+    return {
+        item.cell.id: record
+        for item in planned
+        if (record := latest.get(item.cell.id)) is not None
+        and record.attempt.status in FINAL
+        and (record.attempt.status != "skipped" or item.cell.id in skipped)
+    }
 
 
 def pace(folder: Path, suite: Suite) -> list[tuple[float, float]]:

@@ -97,6 +97,8 @@ class Suite:
         reference: the values of the cell that these values are compared with, or None. It becomes a cell too, unless it
             is a point of the grid, and runs before all others.
         skip: why a cell cannot run, or None. The cell is then a row with this reason.
+        emulated: why its precision is only emulated here, or None. Such a cell is not run either, unless --emulated
+            asks for it; its times are then marked and compared with nothing.
         cost: how long a cell takes, in any unit; only ratios matter.
         predict: what a cell will ask for, or None.
         timeout: seconds that one of its cells may take, where the command does not say; None: as other suites' may.
@@ -116,6 +118,7 @@ class Suite:
     settle: Callable[[dict[str, Value]], dict[str, Value]] = _keep
     reference: Callable[[Values], dict[str, Value] | None] = _no_reference
     skip: Callable[[Values], str | None] = _never
+    emulated: Callable[[Values], str | None] = _never
     cost: Callable[[Values], float] = _equal_cost
     predict: Callable[[Values], Prediction | None] = _no_prediction
     timeout: float | int | None = None
@@ -171,9 +174,21 @@ def plan(suite: Suite, basis: Mapping[str, str]) -> list[Planned]:
         grid[Cell(suite.workload, values, basis)] = False
     cells = references | {cell: False for cell in grid if cell not in references}
     return [
-        Planned(cell, first and cell not in grid, suite.skip(cell.values), suite.cost(cell.values))
+        Planned(cell, first and cell not in grid, _why_not(suite, cell.values), suite.cost(cell.values))
         for cell, first in cells.items()
     ]
+
+
+def with_emulated(suite: Suite) -> Suite:
+    """The suite with the cells whose precision is only emulated here."""
+    return replace(suite, emulated=_never)
+
+
+def _why_not(suite: Suite, values: Values) -> str | None:
+    reason = suite.skip(values)
+    if reason is None and (reason := suite.emulated(values)) is not None:
+        reason += ": its times would say nothing about it"
+    return reason
 
 
 def select(planned: Sequence[Planned], suite: Suite, only: Sequence[str], skip: Sequence[str]) -> list[Planned]:

@@ -6,15 +6,17 @@ from typing import get_args, get_type_hints
 
 from bench.fair import EQUAL, steps_at_equal_fe
 from bench.kernels.suite import KERNEL_SUITE
-from bench.measure.device import NO_CUDA, has_cuda, named_device
+from bench.measure.device import NO_CUDA, emulated, has_cuda, named_device
 from bench.measures import FLOW_MEASURES, MEASURES
 from bench.methods import METHODS, NOISE, VARIED, options_of, with_noise
 from bench.record import Value
 from bench.speed.approximations import APPROXIMATION_SUITE
 from bench.speed.suite import MEMORY_SUITE, SPEED_SUITE
 from bench.suite import Prediction, Suite
+from vidrd.precision import PRECISIONS, default_precisions
 from vidrd.sampling import Plan, Request
 
+NATIVE = default_precisions(str(named_device("auto")))  # by the machine: what it computes, or float32 of bf16 weights
 GIVEN = ("real", "still")  # rows that no method makes: real video, and real video whose first frame is held
 UNUSED: dict[str, Value] = {
     "overlap": 0, "precision": "fp32", "steps": 0, "guidance": 0.0, "batch": 0, "seed": 0, "noise": "iid", "budget": 0,
@@ -101,9 +103,6 @@ def skip(values: Mapping[str, Value]) -> str | None:
     reasons = {
         f"{frames} frames are fewer than the judges' window of {window}: give more, or a shorter one": frames < window,
         NO_CUDA: on_gpu and not has_cuda(),
-        "fp16 is measured on CUDA only, a CPU computes it by way of fp32: try bf16": (
-            values["precision"] == "fp16" and not on_gpu
-        ),
         f"{real_videos} real videos do not show each of {videos} captions: try {10 * videos}": (
             values["real_captions"] == "same" and real_videos < videos
         ),
@@ -143,7 +142,7 @@ POCKET = Suite(
         "frames": (16, 24, 32),
         "method": ("vidrd", "independent", "direct"),
         "overlap": (2, 4, 6),
-        "precision": ("fp32", "bf16"),
+        "precision": NATIVE,
     },
     fixed={
         "seed": 0,
@@ -165,7 +164,7 @@ POCKET = Suite(
     files=("weights/pocket", "weights/pocket-judges"),
     allowed={
         "method": (*METHODS, "still"),
-        "precision": ("fp32", "bf16", "fp16"),
+        "precision": tuple(PRECISIONS),
         "real_captions": ("same", "other"),
         "equal": EQUAL,
         "noise": NOISE,
@@ -175,6 +174,7 @@ POCKET = Suite(
     settle=settle,
     reference=real,
     skip=skip,
+    emulated=emulated,
     cost=cost,
     predict=predict,
 )
@@ -291,7 +291,10 @@ SUITES: dict[str, Suite] = {
     "gate": replace(
         POCKET,
         question="Is a change slower, larger or worse? What `python -m bench gate` measures. (pocket world)",
-        axes={"method": ("vidrd", "direct"), "precision": ("fp32", "bf16")},
+        axes={
+            "method": ("vidrd", "direct"),
+            "precision": tuple(name for name in NATIVE if not name.endswith("-weights")),  # arithmetic of its own
+        },
         fixed={**POCKET.fixed, "frames": 16, "overlap": 4, "videos": 24, "batch": 2, "steps": 4},
     ),
     "kernels": KERNEL_SUITE,

@@ -41,7 +41,7 @@ COUNTS: dict[str, tuple[float, str]] = {
     "allocated_peak": (0.01, "bytes"),
 }
 # Largest error that rounding alone may leave in latents, as a share of their largest value.
-ROUNDING = {"fp32": 1e-4, "bf16": 3e-2, "fp16": 4e-3}
+ROUNDING = {"fp32": 1e-4, "bf16-weights": 1e-4, "bf16": 3e-2, "fp16": 4e-3}
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ import shutil
 import torch
 
 from bench.kernels.table import BACKENDS, KERNELS, SIZES
-from bench.measure.device import NO_CUDA, has_cuda, named_device
+from bench.measure.device import NO_CUDA, emulated, has_cuda, named_device
 from bench.record import Value
 from bench.suite import Measure, Prediction, Suite, Values
 
@@ -46,9 +46,6 @@ def skip(values: Values) -> str | None:
     reasons = {
         NO_CUDA: on_gpu and not has_cuda(),
         f"{backend} attention runs on CUDA only": not on_gpu and backend in ("efficient", "cudnn"),
-        "fp16 is measured on CUDA only, a CPU computes it by way of fp32: try bf16": (
-            values["precision"] == "fp16" and not on_gpu
-        ),
         "some 13 TFLOP a call: minutes on a CPU, try CUDA": (
             not on_gpu and values["kernel"] == "vae-decode" and values["size"] == "full"
         ),
@@ -99,5 +96,6 @@ KERNEL_SUITE = Suite(
     least={"rounds": 3, "seconds": 0.01},
     settle=settle,
     skip=skip,
+    emulated=emulated,
     predict=predict,
 )

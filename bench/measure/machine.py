@@ -14,6 +14,10 @@ from bench.record import Value
 
 ROOT = Path(__file__).resolve().parents[2]
 SOURCES = ("vidrd", "baselines", "metrics", "bench")
+# As Linux names them, and the variables by which PyTorch and oneDNN leave some of them unused.
+INSTRUCTIONS = ("avx2", "avx512f", "avx512_vnni", "avx_vnni", "avx512_bf16", "avx512_fp16", "amx_int8", "amx_bf16",
+                "asimd", "asimdhp", "bf16", "i8mm", "sve", "sve2")  # fmt: skip
+LIMITS = ("ATEN_CPU_CAPABILITY", "ONEDNN_MAX_CPU_ISA")
 PACKAGES = ("torch", "diffusers", "transformers", "numpy", "scipy", "nvidia-ml-py")
 
 
@@ -28,13 +32,14 @@ class Revision(NamedTuple):
 
 
 def machine() -> dict[str, Value]:
-    """Processor, cores this process may use, memory, threads asked for, GPUs and driver."""
+    """Processor, cores this process may use, memory, instruction sets, threads asked for, GPUs and driver."""
     gpu, driver = _gpus()
     return {
         "system": f"{platform.system()} {platform.release()}",
         "cpu": _cpu(),
         "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 0,
         "memory_bytes": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
+        "instructions": _instructions(),
         "threads_variable": os.environ.get("OMP_NUM_THREADS", ""),
         "gpu": gpu,
         "driver": driver,
@@ -141,6 +146,15 @@ def _cpu() -> str:
             if line.startswith("model name"):
                 return line.partition(":")[2].strip()
     return platform.processor() or platform.machine()
+
+
+def _instructions() -> str:
+    """The instruction sets that decide a CPU's speed, and the variables that switch some of them off."""
+    cpuinfo = Path("/proc/cpuinfo")
+    lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
+    flags = next((set(line.split()) for line in lines if line.lower().startswith(("flags", "features"))), set[str]())
+    limits = [f"{name}={os.environ[name]}" for name in LIMITS if os.environ.get(name)]
+    return " ".join([*(name for name in INSTRUCTIONS if name in flags), *limits])
 
 
 def _gpus() -> tuple[str, str]:

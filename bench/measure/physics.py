@@ -125,6 +125,48 @@ def bound(work: Work, peaks: Peaks, dtype: str) -> Bound:
     )
 
 
+class Probe:
+    """Computes something once more on its real tensors, and times its operators one by one.
+
+    Every operator with FLOPs is counted under the name that `stage` gives at the moment, and the first of each kind and
+    shape runs again and again on the clock: what the machine reaches there, whatever its peaks say.
+
+    Args:
+        stage: names the part of the work that is being done.
+        fastest: seconds of one call of a function, the best of some.
+    """
+
+    def __init__(self, stage: Callable[[], str], fastest: Callable[[Callable[[], object]], float]) -> None:
+        self.flops: Counter[str] = Counter()
+        self._rates: dict[str, float] = {}
+        self._moved = 0.0
+        self._stage, self._fastest = stage, fastest
+        self._timed: set[Any] = set()
+
+    def run(self, function: Callable[[], object]) -> None:
+        """Compute it, operators timed."""
+        with torch.no_grad(), _Ledger(self._note):
+            function()
+
+    @property
+    def seen(self) -> Peaks:
+        """The rates of the fastest operators: FLOPs a second by dtype, and bytes a second."""
+        return Peaks(self._rates, 0.0, self._moved)
+
+    def _note(self, op: Op, call: Callable[[], object], inputs: list[Tensor]) -> None:
+        if not op.flops:
+            return
+        self.flops[self._stage()] += op.flops
+        key = (op.name, op.flops, *((tuple(x.shape), x.stride(), x.dtype) for x in inputs))
+        if key in self._timed:
+            return
+        self._timed.add(key)
+        seconds = self._fastest(call)
+        dtype = str(next(x.dtype for x in inputs if x.is_floating_point())).removeprefix("torch.")
+        self._rates[dtype] = max(self._rates.get(dtype, 0.0), op.flops / seconds)
+        self._moved = max(self._moved, op.bytes / seconds)
+
+
 class _FusedAttention(TorchFunctionMode):
     """On meta tensors attention would be taken apart into products and a softmax; keep it whole."""
 
@@ -142,10 +184,15 @@ class _FusedAttention(TorchFunctionMode):
 
 
 class _Ledger(TorchDispatchMode):
-    """Writes down every operator that computes or moves something."""
+    """Writes down every operator that computes or moves something.
 
-    def __init__(self) -> None:
+    Args:
+        note: also gets each of them, a call that repeats it, and its inputs.
+    """
+
+    def __init__(self, note: Callable[[Op, Callable[[], object], list[Tensor]], None] | None = None) -> None:
         super().__init__()
+        self._note = note
         self.ops: list[Op] = []
         self.peak = 0
         self._live: dict[int, tuple[StorageWeakRef, int]] = {}
@@ -165,6 +212,8 @@ class _Ledger(TorchDispatchMode):
         outputs = [leaf for leaf in tree_leaves(out) if isinstance(leaf, Tensor)]
         if not _is_view(func):
             self.ops.append(self._op(func, args, kwargs, out, inputs, outputs))
+            if self._note is not None:
+                self._note(self.ops[-1], lambda: func(*args, **kwargs), inputs)
         self._follow(inputs, outputs)
         return out
 

@@ -2,6 +2,7 @@
 
 from typing import NamedTuple
 
+from bench.measure.device import emulated
 from bench.suite import Measure, Suite, Values
 
 EXACT = "exact"
@@ -104,5 +105,6 @@ APPROXIMATION_SUITE = Suite(
     allowed={"approximation": tuple(APPROXIMATIONS), "method": ("vidrd",), "device": ("cpu", "cuda")},
     least={"frames": 1, "clip": 1, "window": 3, "steps": 2, "videos": 3, "batch": 1},
     skip=skip,
+    emulated=lambda values: emulated({**values, "precision": APPROXIMATIONS[str(values["approximation"])].precision}),
     cost=_cost,
 )

@@ -11,6 +11,7 @@ import numpy as np
 from jaxtyping import UInt8
 
 from bench.abba.quality import Differences, differences
+from bench.measure.device import emulation_facts
 from bench.pocket import Generator
 from bench.record import Number, Value
 from bench.speed.approximations import APPROXIMATIONS, EXACT
@@ -76,7 +77,10 @@ def run(job: Job) -> Measured:
             "pixel_change": Number(_change(exact, other), "", "lower", videos),
         },
         samples={f"{way}_batch_seconds": tuple(each) for way, each in seconds.items()},
-        facts={"approximation": APPROXIMATIONS[name].says},
+        facts={
+            **emulation_facts(APPROXIMATIONS[name].precision, str(values["device"])),
+            "approximation": APPROXIMATIONS[name].says,
+        },
     )
 
 

@@ -17,6 +17,7 @@ from bench.speed.models import DTYPES, Model
 from bench.speed.peers import peer
 from bench.speed.reference import Attend, plain, textbook
 from vidrd.denoiser import GuidedDenoiser
+from vidrd.precision import why_emulated
 
 Step = Callable[[], Tensor]  # one guided step of every clip: B C T H W
 
@@ -167,6 +168,8 @@ def cannot(rung: Rung, device: str, *, compiled: bool = True) -> str | None:
     """Why the rung is not measured on the device, or None; without `compiled` nothing is compiled."""
     if device not in rung.on:
         return f"it is meant for {' and '.join(rung.on)}"
+    if (reason := why_emulated(rung.precision, device)) is not None:
+        return reason
     if rung.compiled and not compiled:
         return "nothing is compiled here: compiled=True does"
     if rung.compiled and device == "cpu" and not any(map(shutil.which, ("c++", "g++", "clang++"))):

@@ -1,6 +1,6 @@
 """The ladder as a suite: `python -m bench run --suite speed`."""
 
-from bench.measure.device import NO_CUDA, has_cuda, named_device
+from bench.measure.device import NO_CUDA, emulated, has_cuda, named_device
 from bench.methods import METHODS
 from bench.record import Value
 from bench.speed.growth import GROWTH_MEASURES, plan_of
@@ -141,5 +141,6 @@ MEMORY_SUITE = Suite(
     least={"frames": 1, "steps": 1},
     settle=settle_growth,
     skip=skip_growth,
+    emulated=emulated,
     cost=lambda values: float(values["frames"]),
 )  # fmt: skip

@@ -2,7 +2,7 @@ import pytest
 
 from bench.measures import FLOW_MEASURES, MEASURES
 from bench.methods import METHODS
-from bench.suite import override, plan
+from bench.suite import override, plan, with_emulated
 from bench.suites import POCKET, SUITES, plan_of, settle, steps_of
 from bench.worker import WORKLOADS
 
@@ -108,7 +108,6 @@ def test_an_overlap_means_something_to_methods_that_take_one_and_to_no_other():
 @pytest.mark.parametrize(
     ("assignments", "reason"),
     [
-        (["precision=fp16"], "fp16 is measured on CUDA only"),
         (["overlap=9", "method=vidrd"], "an overlap is at most the clip: got 9 frames of clips of 8"),
         (["frames=15"], "15 frames are fewer than the judges' window of 16"),
         (["batch=5"], "32 videos do not come in batches of 5"),
@@ -144,3 +143,39 @@ def test_every_measure_says_what_it_is():
     for measure in (MEASURES | FLOW_MEASURES).values():
         assert measure.definition.endswith((".", "clips.", "conditions."))
         assert len(measure.title) <= 12
+
+
+def test_emulated_precisions_are_rows_with_their_reason_until_they_are_asked_for(monkeypatch):
+    monkeypatch.setattr("bench.measure.device.why_emulated", lambda precision, device: f"{precision} is emulated here")
+    suite = override(POCKET, ["device=cpu", "precision=bf16", "videos=32"])
+    cells = [item for item in plan(suite, {}) if not item.reference]
+    assert {item.skip for item in cells} == {"bf16 is emulated here: its times would say nothing about it"}
+    asked = [item for item in plan(with_emulated(suite), {}) if not item.reference]
+    assert [item.cell.id for item in asked] == [item.cell.id for item in cells]
+    assert {item.skip for item in asked} == {None}
+
+
+def test_what_cannot_run_at_all_is_said_before_what_is_emulated(monkeypatch):
+    monkeypatch.setattr("bench.measure.device.why_emulated", lambda precision, device: "emulated")
+    (reason,) = {i.skip for i in plan(override(POCKET, ["device=cpu", "frames=15"]), {}) if not i.reference}
+    assert reason.startswith("15 frames are fewer")
+
+
+@pytest.mark.parametrize("name", ["kernels", "memory", "approximations"])
+def test_other_suites_leave_out_what_is_emulated(name, monkeypatch):
+    monkeypatch.setattr(
+        "bench.measure.device.why_emulated", lambda precision, device: None if precision == "fp32" else "emulated"
+    )
+    axes = ["approximation=exact,bf16"] if name == "approximations" else ["precision=fp32,bf16"]
+    reasons = {item.skip for item in plan(override(SUITES[name], [*axes, "device=cpu"]), {})}
+    assert "emulated: its times would say nothing about it" in reasons
+    assert None in reasons
+
+
+def test_a_ladder_leaves_out_what_is_emulated(monkeypatch):
+    monkeypatch.setattr(
+        "bench.speed.rungs.why_emulated", lambda precision, device: None if precision == "fp32" else "emulated"
+    )
+    planned = plan(override(SUITES["speed"], ["model=tiny", "device=cpu"]), {})
+    reasons = {str(item.cell.values["rung"]): item.skip for item in planned}
+    assert (reasons["bf16"], reasons["guidance"]) == ("emulated", None)

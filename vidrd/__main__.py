@@ -63,8 +63,8 @@ class Sample:
     """Pixels are enlarged so much in the file."""
     precision: Literal["fp32", "bf16", "fp16"] = "fp32"
     """Of the networks."""
-    device: str = "cpu"
-    """Where they run: cpu, cuda, cuda:1, ..."""
+    device: str = "auto"
+    """Where they run: auto (the GPU where there is one), cpu, cuda, cuda:1, ..."""
     compile: bool = False
     """The U-Net through torch.compile: faster steps after a slow first one."""
     batch_clips: int = 1
@@ -150,9 +150,10 @@ class World:
 
 def sample(ask: Sample) -> None:
     """Sample and write one video."""
-    import torch  # noqa: PLC0415 - so that --help does not wait for it
-
+    # here, so that --help does not wait for torch
     from vidrd.checkpoints import PRESETS, load_pipeline  # noqa: PLC0415
+    from vidrd.device import resolve_device  # noqa: PLC0415
+    from vidrd.precision import DTYPES, why_emulated  # noqa: PLC0415
     from vidrd.sampling import Options  # noqa: PLC0415
     from vidrd.video import check_look, check_target, write_video  # noqa: PLC0415
 
@@ -162,16 +163,17 @@ def sample(ask: Sample) -> None:
     check_target(ask.out)
     if ask.json is not None and (ask.json.is_dir() or not ask.json.absolute().parent.is_dir()):
         raise ValueError(f"cannot write {ask.json}: --json names a file in a folder that exists")
-    check_device(ask.device)
+    device = resolve_device(ask.device)
+    if (emulated := why_emulated(ask.precision, device)) is not None:
+        print(f"{emulated}: --precision fp32 is much faster", file=sys.stderr)
     preset = PRESETS.get(ask.preset)
-    dtype = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[ask.precision]
     if preset is None and ask.model is None:
         raise ValueError(f"{ask.preset!r} is no preset: take {', '.join(PRESETS)}, or name a folder by --model")
     shown = preset if ask.model is None else None
     fps = given_or(ask.fps, shown.fps if shown else 8)
     scale = given_or(ask.scale, shown.scale if shown else 1)
     check_look(fps, scale)
-    pipeline = load_pipeline(ask.model or ask.preset, dtype=dtype, device=ask.device)
+    pipeline = load_pipeline(ask.model or ask.preset, dtype=DTYPES[ask.precision], device=device)
     pipeline.set_progress_bar_config(disable=False, desc="denoising")
     started = time.perf_counter()
     made = pipeline(
@@ -202,18 +204,6 @@ def sample(ask: Sample) -> None:
 def given_or(given: T | None, otherwise: T) -> T:
     """What was asked for, 0 included, else the default."""
     return otherwise if given is None else given
-
-
-def check_device(name: str) -> None:
-    """Raise ValueError where this machine has no such device."""
-    import torch  # noqa: PLC0415
-
-    try:
-        device = torch.device(name)
-    except RuntimeError:
-        raise ValueError(f"--device is cpu, cuda, cuda:1, ...: got {name!r}") from None
-    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        raise ValueError(f"this machine has {torch.cuda.device_count()} CUDA devices that PyTorch can use: got {name}")
 
 
 def train(ask: Train) -> None:

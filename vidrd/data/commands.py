@@ -70,8 +70,8 @@ class Prepare:
     """Records a shard is made of."""
     seed: int = 0
     """Names everything drawn."""
-    device: str = "cpu"
-    """Where the captioner runs."""
+    device: str = "auto"
+    """Where the captioner runs: auto (the GPU where there is one), cpu, cuda, cuda:1, ..."""
     workers: int = 1
     """Processes."""
     engine: Literal["local", "ray"] = "local"
@@ -92,8 +92,8 @@ class Latents:
     """Folder of the latents."""
     size: int = 256
     """Pixels."""
-    device: str = "cpu"
-    """Where the VAE runs."""
+    device: str = "auto"
+    """Where the VAE runs: auto (the GPU where there is one), cpu, cuda, cuda:1, ..."""
 
 
 @dataclass(frozen=True)
@@ -121,6 +121,7 @@ def prepare(ask: Prepare) -> None:
     from vidrd.data.prepare import prepare as build  # noqa: PLC0415
     from vidrd.data.scenes import Cutting  # noqa: PLC0415
     from vidrd.data.units import Panning, Plan  # noqa: PLC0415
+    from vidrd.device import resolve_device  # noqa: PLC0415
 
     plan = Plan(
         format=ask.format,
@@ -136,7 +137,7 @@ def prepare(ask: Prepare) -> None:
         captioner=ask.captioner,
         caption_model=ask.caption_model,
         endpoint=ask.endpoint,
-        device=ask.device,
+        device=resolve_device(ask.device),
         asking=Asking(ask.key_frames, ask.choose, "always" if ask.recaption else "missing"),
         blocked=ask.blocked,
         encoder=Encoder(ask.crf, ask.x264),
@@ -155,9 +156,10 @@ def prepare(ask: Prepare) -> None:
 def latents(ask: Latents) -> None:
     """Cache a data set's latents."""
     from vidrd.data.latents import cache_latents  # noqa: PLC0415
+    from vidrd.device import resolve_device  # noqa: PLC0415
     from vidrd.training.full import load_any  # noqa: PLC0415
 
-    cache_latents(ask.data, load_any(ask.model).vae.to(ask.device), ask.out, size=ask.size)
+    cache_latents(ask.data, load_any(ask.model).vae.to(resolve_device(ask.device)), ask.out, size=ask.size)
 
 
 def watermark(ask: Watermark) -> None:

@@ -87,8 +87,8 @@ MEASURES: dict[str, Measure] = {
         f"{stage}_share": Measure(
             f"{stage} %", "%", "higher", "cost",
             f"Share of the {stage} time that this machine needs at its peaks (a matrix product's arithmetic, the "
-            "fastest copy's bytes) for the products, convolutions and attentions in it, all else free. Above 100 % "
-            "the cell is invalid.",
+            "fastest copy's bytes) for the products, convolutions and attentions in it, all else free. A stage that "
+            "left arithmetic out and came above 100 % is invalid.",
         )
         for stage in ("text", "denoise", "decode")
     },

@@ -22,7 +22,7 @@ MEASURES: dict[str, Measure] = {
         "% of bound", "%", "higher", "cost",
         "Share of that time that this machine needs at its measured peaks: for the FLOPs of the first backend at the "
         "speed of a matrix product, or for reading inputs and weights and writing the output at the speed of a copy, "
-        "whichever takes longer. Above 100 % the cell is invalid.",
+        "whichever takes longer. Left out where the call is faster than that.",
     ),
     "gflop": Measure("GFLOP", "GFLOP", None, "cost", "Work of the first backend, counted on the meta device."),
     "gflops": Measure("GFLOP/s", "GFLOP/s", "higher", "cost", "That work by the time of a call."),

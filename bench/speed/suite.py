@@ -21,7 +21,7 @@ MEASURES: dict[str, Measure] = {
     "share": Measure(
         "% of bound", "%", "higher", "cost",
         "Share of the rate of a large matrix product of that precision, measured in the same rounds: FLOPs of the step "
-        "by its time and that rate. Above 100 % the cell is invalid.",
+        "by its time and that rate. Left out where the rung is faster than the product.",
     ),
     "layer_share": Measure(
         "% w/o attn", "%", "higher", "cost",

@@ -72,6 +72,22 @@ def test_two_runs_never_prove_a_slow_down_alone(tmp_path):
     assert found.change == pytest.approx(9.0)
 
 
+def test_shares_of_the_bound_say_what_times_say_and_are_not_judged(tmp_path):
+    base = write(tmp_path / "a", denoise_share=Number(60.0, "%", "higher", 6))
+    assert "denoise_share" not in verdicts(base, write(tmp_path / "b", denoise_share=None))
+    assert "denoise_share" not in verdicts(base, write(tmp_path / "c", denoise_share=Number(30.0, "%", "higher", 6)))
+
+
+@pytest.mark.parametrize("which", ["base", "head"])
+def test_times_of_an_emulated_precision_are_never_compared(tmp_path, which):
+    sides = {"base": write(tmp_path / "a"), "head": write(tmp_path / "b", seconds_per_frame=Number(9.0, "s", "lower"))}
+    cells = {key: replace(record, facts={"emulated": "bf16"}) for key, record in sides[which].cells.items()}
+    sides[which] = sides[which]._replace(cells=cells)
+    found = verdicts(sides["base"], sides["head"])
+    assert "seconds_per_frame" not in found
+    assert found["fvd"] == "PASS"
+
+
 def test_another_machine_needs_calibration(tmp_path):
     base, head = (
         write(tmp_path / "a"),

@@ -30,7 +30,7 @@ def bench(monkeypatch, tmp_path, capsys):
         (["run", "--suite", "pockt"], "bench: there is no suite 'pockt': did you mean 'pocket'?"),
         (["run", "--set", "framse=8"], "bench: there is no axis 'framse' in this suite: did you mean 'frames'?"),
         (["run", "--set", "method=vidr"], "bench: method cannot be 'vidr': did you mean 'vidrd'?"),
-        (["run", "--set", "overlap=-1"], "bench: overlap is at least 0; came -1: try overlap=2,4,6"),
+        (["run", "--set", "overlap=-1"], "bench: overlap is at least 0; came -1: try overlap=2,6"),
         (["run", "--out", "no/where"], "bench: --out no/where: the folder no does not exist, make it first"),
         (["run", "--timeout", "0"], "bench: --timeout is seconds that one cell may take, more than 0; 0 came"),
         (["run", "--json", "no/where"], "bench: --json no/where: the folder no does not exist, make it first"),
@@ -102,7 +102,7 @@ def test_an_axis_is_an_option(bench):
     by_axis = bench("run", "--suite", "smoke", "--frames", "16", "24", "--overlap=0", "4", "--dry-run")
     assert by_axis == by_set
     assert by_axis[0] == 0
-    assert bench("run", "--frames", "--dry-run")[2] == "bench: --frames needs values: try --frames 16 24 32\n"
+    assert bench("run", "--frames", "--dry-run")[2] == "bench: --frames needs values: try --frames 16 32\n"
 
 
 def test_a_dry_run_foretells_work_and_memory_and_does_nothing(bench, tmp_path):

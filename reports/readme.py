@@ -43,7 +43,9 @@ def write_readme(
     text = readme.read_text(encoding="utf-8")
     if text.count(BEGIN) != 1 or text.count(END) != 1 or text.index(BEGIN) > text.index(END):
         raise ValueError(f"--readme {readme}: give it one line {BEGIN} and below it one line {END}")
-    part = _best_rows(run, rows[rows[run.group] == rows[run.group].iloc[-1]])
+    last = rows[rows[run.group] == rows[run.group].iloc[-1]]
+    part = _best_rows(run, last)
+    several = len(part) < len(last)
     if methods:
         place = {method: position for position, method in enumerate(methods)}
         position = part[run.axes[0]].map(place).where(~part["reference"].astype(bool), -1)
@@ -57,7 +59,7 @@ def write_readme(
     names = {row["id"]: run.name(row) for row in drawn.to_dict("records")}
     write_atomic(picture, strip_picture(first[0], [names[film.id] for film in first[0].films]))
     options = [*(["--methods", *methods] if methods else []), *(["--measures", *measures] if measures else [])]
-    made = "\n".join([BEGIN, *_lines(run, part, first[0], measures, options), END])
+    made = "\n".join([BEGIN, *_lines(run, part, first[0], measures, options, several=several), END])
     write_atomic(readme, re.sub(f"{re.escape(BEGIN)}.*{re.escape(END)}", lambda _: made, text, flags=re.DOTALL))
     return [readme, picture]
 
@@ -84,17 +86,20 @@ def _best_rows(run: Run, part: pd.DataFrame) -> pd.DataFrame:
     return part.iloc[sorted(position for _, position in best.values())]
 
 
-def _lines(run: Run, part: pd.DataFrame, scene: Scene, measures: Sequence[str], options: Sequence[str]) -> list[str]:
+def _lines(
+    run: Run, part: pd.DataFrame, scene: Scene, measures: Sequence[str], options: Sequence[str], *, several: bool
+) -> list[str]:
     machine: Mapping[str, Any] = run.manifest["machine"]
     table = table_of(run, part, "chosen", "", measures) if measures else tables(run, part)[0]
     at = f"{run.group} = {part[run.group].iloc[-1]}"
     best = next(map(run.title, headlines(run, part)), "no measure")
+    chosen = f", at its best setting by {best}" if several else ""
     command = " ".join(["python -m reports", str(run.folder), *options, "--readme README.md"])
     return [
         f"![Videos of one prompt, one row per method, each with its x-t slice]({PICTURE.as_posix()})",
         "",
-        f"*{escape(scene.caption)}*: one row per method, at its best setting by {best}. On the right, the x-t slice: "
-        "one row of pixels over time, in which a seam is a vertical edge and mirrored time a symmetry.",
+        f"*{escape(scene.caption)}*: one row per method{chosen}. On the right, the x-t slice: one row of pixels over "
+        "time, in which a seam is a vertical edge and mirrored time a symmetry.",
         "",
         table_markdown(table),
         "",

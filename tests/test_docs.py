@@ -105,6 +105,16 @@ def test_paragraphs_have_a_number_of_their_own():
     assert len(numbers) == len(set(numbers))
 
 
+def test_the_index_of_the_decisions_lists_every_paragraph_in_its_area():
+    index, *areas = (ROOT / "DECISIONS.md").read_text().split("\n## ")
+    listed = {
+        area: re.findall(r"\d+", numbers)
+        for area, numbers in re.findall(r"^\* \[(.+?)\]\(#\S+\),[^:]*: ([\d,\s]+)$", index, re.MULTILINE)
+    }
+    there = {area.split("\n")[0]: re.findall(r"^\*\*(\d+)\.", area, re.MULTILINE) for area in areas}
+    assert listed == there
+
+
 PAGES = [*(ROOT / name for name in ("README.md", "DECISIONS.md", "CONTRIBUTING.md", "CHANGELOG.md")), *DOCS]
 
 

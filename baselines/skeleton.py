@@ -1,7 +1,7 @@
 """Copy this file to begin a new sampler: it works, and what it does is the least one can do.
 
 Three things make a method: `Options` (its parameters, checked), `plan` (its cost and its frames, without a network)
-and `sample`. Then add one line to METHODS in bench/methods.py and one row to the README's table; the conformance tests
+and `sample`. Then add one line to METHODS in bench/methods.py and one row to docs/methods.md; the conformance tests
 pick it up by themselves. This one ties its clips together in the simplest way: each begins from a blend of the first
 clip's noise and its own.
 """

@@ -28,6 +28,7 @@ def report(
     videos: int = 60,
     readme: Path | None = None,
     measures: tuple[str, ...] = (),
+    methods: tuple[str, ...] = (),
     view: Literal["auto", "plain", "rich"] = "auto",
 ) -> int:
     """Print the tables of a run; write the report if a folder is given.
@@ -39,6 +40,7 @@ def report(
         videos: How many videos the page shows at most, whole prompts first.
         readme: A Markdown file whose part between two `report` marks gets the picture and the main table.
         measures: Columns of the README's table; none: the first kind of measures, whole.
+        methods: Rows of the README's picture and table; none: every method.
         view: Tables with colours and sparklines (rich), as plain text, or as the terminal can (auto).
     """
     if videos < 0:
@@ -55,7 +57,7 @@ def report(
     run = load(run_folder)
     table = rows(run)
     if readme is not None:
-        print(f"written: {', '.join(map(str, write_readme(run, table, readme, measures)))}")
+        print(f"written: {', '.join(map(str, write_readme(run, table, readme, measures, methods)))}")
         return 0
     if view == "rich" or (view == "auto" and sys.stdout.isatty()):
         show(run, table)

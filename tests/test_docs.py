@@ -1,4 +1,4 @@
-"""What the README says is so: its tables are complete, its commands run, its links lead somewhere."""
+"""What the documents say is so: their tables are complete, their commands run, their links lead somewhere."""
 
 import ast
 import contextlib
@@ -22,15 +22,17 @@ from metrics import METRICS
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
 DOCS = sorted((ROOT / "docs").glob("*.md"))
+WORDS = 900  # of the README at most: who wants to know more follows a link
+LINES = 40  # within which the README says how to run the project
 
 
-def section(title: str) -> str:
-    return README.split(f"\n## {title}\n")[1].split("\n## ")[0]
+def section(page: str, title: str) -> str:
+    return (ROOT / page).read_text().split(f"\n## {title}\n")[1].split("\n## ")[0]
 
 
-def first_column(title: str) -> set[str]:
+def first_column(page: str, title: str) -> set[str]:
     """Names in code type in the first column of a section's table."""
-    rows = [line for line in section(title).splitlines() if line.startswith("| `")]
+    rows = [line for line in section(page, title).splitlines() if line.startswith("| `")]
     return {name for row in rows for name in re.findall(r"`([^`]+)`", row.split("|")[1])}
 
 
@@ -41,39 +43,60 @@ def sessions() -> set[str]:
 
 
 @pytest.mark.parametrize(
-    ("title", "names"),
-    [("Methods", set(METHODS)), ("Metrics", set(METRICS)), ("Suites", set(SUITES)), ("Sessions", sessions())],
+    ("page", "title", "names"),
+    [
+        pytest.param("docs/methods.md", "Table", set(METHODS), id="methods"),
+        pytest.param("docs/metrics.md", "All metrics", set(METRICS), id="metrics"),
+        pytest.param("docs/suites.md", "Table", set(SUITES), id="suites"),
+        pytest.param("docs/harness.md", "Sessions of nox", sessions(), id="sessions"),
+    ],
 )
-def test_every_name_stands_in_its_table(title, names):
-    assert first_column(title) == names
+def test_every_name_has_a_row_in_its_table(page, title, names):
+    assert first_column(page, title) == names
 
 
-def test_the_readme_says_which_way_is_better_as_the_metrics_do():
+def test_the_table_says_which_way_is_better_as_the_metrics_do():
     words = {"lower": "lower", "higher": "higher", "as real": "real"}
-    rows = [line.split("|") for line in section("Metrics").splitlines() if line.startswith("| `")]
-    said = {name: words[row[3].strip()] for row in rows for name in re.findall(r"`([^`]+)`", row[1])}
-    assert said == {name: metric.better for name, metric in METRICS.items()}
+    rows = [line.split("|") for line in section("docs/metrics.md", "All metrics").splitlines()]
+    better = {name: words[row[3].strip()] for row in rows if len(row) > 3 for name in re.findall(r"`([^`]+)`", row[1])}
+    assert better == {name: metric.better for name, metric in METRICS.items()}
 
 
 def test_every_page_is_listed():
-    assert set(re.findall(r"docs/\S+?\.md", section("More to read"))) == {f"docs/{p.name}" for p in DOCS}
+    assert set(re.findall(r"docs/\S+?\.md", section("README.md", "Documentation"))) == {f"docs/{p.name}" for p in DOCS}
+
+
+def test_the_readme_is_short_and_soon_says_how_to_run():
+    assert len(README.split()) <= WORDS
+    start = "\n".join(README.splitlines()[:LINES])
+    assert {"bench", "tests"} <= set(re.findall(r"python3 -m nox -s (\w+)", start))
+
+
+def test_the_readme_explains_every_column_of_its_table():
+    report, after = README.split("<!-- report: begin -->")[1].split("<!-- report: end -->")
+    head = next(line for line in report.splitlines() if line.startswith("| method"))
+    columns = [column.strip().replace("\\|", "|") for column in re.split(r"(?<!\\)\|", head)[2:-1]]
+    explained = re.findall(r"\*\*(.+?)\*\*", after.split("\n## ")[0])
+    assert len(columns) >= 3
+    assert columns == explained
 
 
 def test_sizes_of_the_weights_are_theirs():
-    """Megabytes, as the README has them; the tokenizer and the cards are kilobytes."""
-    said = re.search(
-        r"([\d.]+) MB in all \(U-Net ([\d.]+), VAE ([\d.]+), judges ([\d.]+), text encoder ([\d.]+)\)", README
+    """Megabytes, as the page of the pocket world has them; the tokenizer and the cards are kilobytes."""
+    sizes = re.search(
+        r"([\d.]+) MB in all \(U-Net ([\d.]+), VAE ([\d.]+), classifiers ([\d.]+), text encoder ([\d.]+)\)",
+        (ROOT / "docs/pocket.md").read_text(),
     )
     folders = ("", "pocket/unet", "pocket/vae", "pocket-judges", "pocket/text_encoder")
-    for mega, folder in zip(said.groups(), folders, strict=True):
+    for mega, folder in zip(sizes.groups(), folders, strict=True):
         files = (ROOT / "weights" / folder).rglob("*.safetensors")
         assert sum(file.stat().st_size for file in files) / 1e6 == pytest.approx(float(mega), abs=0.06), folder
 
 
-def test_the_licence_is_the_one_that_the_package_says():
+def test_the_license_is_the_one_that_the_package_says():
     assert tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["license"] == "Apache-2.0"
     assert (ROOT / "LICENSE").read_text().split()[:4] == ["Apache", "License", "Version", "2.0,"]
-    assert "Apache 2.0" in section("Licence")
+    assert "Apache 2.0" in section("README.md", "License")
 
 
 def test_paragraphs_have_a_number_of_their_own():
@@ -82,11 +105,33 @@ def test_paragraphs_have_a_number_of_their_own():
     assert len(numbers) == len(set(numbers))
 
 
+def test_the_index_of_the_decisions_lists_every_paragraph_in_its_area():
+    index, *areas = (ROOT / "DECISIONS.md").read_text().split("\n## ")
+    listed = {
+        area: re.findall(r"\d+", numbers)
+        for area, numbers in re.findall(r"^\* \[(.+?)\]\(#\S+\),[^:]*: ([\d,\s]+)$", index, re.MULTILINE)
+    }
+    there = {area.split("\n")[0]: re.findall(r"^\*\*(\d+)\.", area, re.MULTILINE) for area in areas}
+    assert listed == there
+
+
+PAGES = [*(ROOT / name for name in ("README.md", "DECISIONS.md", "CONTRIBUTING.md", "CHANGELOG.md")), *DOCS]
+
+
+def anchors(page: Path) -> set[str]:
+    """What a link to a heading of the page may name, as GitHub makes it."""
+    headings = re.findall(r"^#+ (.*)$", page.read_text(), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
 def test_links_lead_somewhere():
-    for page in (ROOT / "README.md", ROOT / "DECISIONS.md", ROOT / "CONTRIBUTING.md", *DOCS):
-        for target in re.findall(r"\]\(([^)#]+)[^)]*\)", page.read_text()):
-            there = "NAME" in target or (page.parent / target).exists()
-            assert target.startswith("https://") or there, (page.name, target)
+    for page in PAGES:
+        for target, anchor in re.findall(r"\]\(([^)#]*)#?([^)]*)\)", page.read_text()):
+            if target.startswith("https://") or "NAME" in target:
+                continue
+            there = page.parent / target if target else page
+            assert there.exists(), (page.name, target)
+            assert not anchor or anchor in anchors(there), (page.name, target, anchor)
 
 
 def blocks(language: str, text: str = README) -> list[str]:
@@ -94,7 +139,7 @@ def blocks(language: str, text: str = README) -> list[str]:
 
 
 def command_lines(text: str) -> list[str]:
-    """What stands in the shell blocks of a page, a command a line, without its comment."""
+    """The commands in the shell blocks of a page, one per line, without comments."""
     joined = "\n".join(blocks("(?:sh|console)", text)).replace("\\\n", " ")
     found = re.findall(r"(?:python|torchrun.*?|launch.*?) -m (bench|metrics|reports|vidrd)(?=\s)([^#\n;&|]*)", joined)
     return sorted({f"{module} {words.strip()}" for module, words in found})
@@ -105,7 +150,7 @@ SHOWN = sorted({line for page in (ROOT / "README.md", *DOCS) for line in command
 
 @pytest.mark.parametrize("command", SHOWN)
 def test_words_of_shown_commands_are_options(command, monkeypatch, capsys):
-    """Every --word of a command that a page shows stands in that verb's help."""
+    """Every --word of a command that a page shows is in that verb's help."""
     module, *words = shlex.split(command)
     verb = words[:1] if module != "reports" else []
     main = importlib.import_module(f"{module}.__main__").main
@@ -135,10 +180,10 @@ def test_commands_run(command, tmp_path):
         assert (tmp_path / words[words.index("--out") + 1]).stat().st_size > 1000
 
 
-def test_the_python_example_runs(capsys):
-    (example,) = blocks("python")
+def test_the_python_example_prints_what_the_readme_shows(capsys):
+    (example,), (printed,) = blocks("python"), blocks("text")
     exec(compile(example, "README.md", "exec"), {})
-    assert "(1, 24, 32, 32, 3) uint8 [8, 16]" in capsys.readouterr().out
+    assert capsys.readouterr().out == printed
 
 
 def test_the_first_commands_name_real_sessions():

@@ -48,6 +48,23 @@ def test_columns_can_be_chosen(tmp_path, readme):
         write_readme(run, table, readme, ["fdv"])
 
 
+def test_rows_can_be_chosen_and_stand_in_the_order_given(tmp_path, readme):
+    run = load(write(tmp_path / "run", grid(), videos=1))
+    written = write_readme(run, rows(run), readme, methods=["theirs", "ours"])
+    lines = [line for line in readme.read_text().splitlines() if line.startswith("| ")]
+    assert [line.split("|")[1].strip() for line in lines] == ["method", "real video", "theirs", "ours"]
+    assert "--methods theirs ours --readme" in readme.read_text()
+    picture = np.asarray(Image.open(io.BytesIO(written[1].read_bytes())).convert("RGB"))
+    assert picture.shape[0] == 44 + 2 * (68 + 8)
+    swapped = tmp_path / "swapped" / "README.md"
+    swapped.parent.mkdir()
+    swapped.write_text(f"{BEGIN}\n{END}")
+    other = np.asarray(Image.open(write_readme(run, rows(run), swapped, methods=["ours", "theirs"])[1]).convert("RGB"))
+    assert not np.array_equal(picture, other)
+    with pytest.raises(ValueError, match=r"--methods our: .* has ours, theirs"):
+        write_readme(run, rows(run), readme, methods=["our"])
+
+
 @pytest.mark.parametrize(
     ("content", "videos", "said"),
     [

@@ -159,7 +159,7 @@ def train_pocket(out: Path, work: Path, *, steps_scale: float = 1.0) -> None:
     files = sorted(path for path in beside.rglob("*") if path.is_file())
     card = {
         "command": "nox -s train -- --preset pocket",
-        "expected": "see the README's table of the pocket world",
+        "expected": "see the table in docs/pocket.md",
         "machine": f"{platform.machine()}, {torch.get_num_threads()} threads, cuda: {torch.cuda.is_available()}",
         "recipes": {name: asdict(recipe) for name, recipe in recipes.items()},
         "last_logged": {name: json.loads((work / name / "log.jsonl").read_text().splitlines()[-1]) for name in recipes},

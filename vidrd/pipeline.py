@@ -26,7 +26,7 @@ from vidrd.denoiser import GuidedDenoiser
 from vidrd.fast import Call, compiled, fingerprint
 from vidrd.models.unet import UNet3DConditionModel
 from vidrd.models.vae import AutoencoderKLTemporal
-from vidrd.noise import StreamNoise
+from vidrd.noise import StreamNoise, as_seeds
 from vidrd.sampling import Event, Options, Request, Result, plan, sample
 from vidrd.schedule import Schedule
 from vidrd.solvers import schedule as schedule_of
@@ -106,9 +106,7 @@ class VidRDPipeline(DiffusionPipeline):
         """
         options = options or Options()
         prompts = [prompt] if isinstance(prompt, str) else list(prompt)
-        seeds = tuple(range(seed, seed + len(prompts))) if isinstance(seed, int) else tuple(seed)
-        if len(seeds) != len(prompts):
-            raise ValueError(f"every video has a prompt and a seed: got {len(prompts)} prompts and {len(seeds)} seeds")
+        seeds = as_seeds(seed, len(prompts))
         if generator is not None and options.compat != "released":
             raise ValueError("a generator serves compat='released' alone: name each video's noise by `seed`")
         if batch_clips < 1:

@@ -57,8 +57,8 @@ def as_seed(seed: Any) -> int:
     Raises:
         ValueError: it is no integer (a bool is none), or has more than the 64 bits that torch's generators take.
     """
-    kind = str(getattr(seed, "dtype", type(seed).__name__))
-    if "bool" in kind or getattr(seed, "ndim", 0):
+    kind, axes = str(getattr(seed, "dtype", type(seed).__name__)), int(getattr(seed, "ndim", 0))
+    if "bool" in kind or axes:
         raise ValueError(f"a seed is one integer: got {seed!r}")
     try:
         number = operator.index(seed)
@@ -75,10 +75,11 @@ def as_seeds(seeds: Any, videos: int | None = None) -> tuple[int, ...]:
     Raises:
         ValueError: they are no sequence of as many integers.
     """
-    one = getattr(seeds, "ndim", 1) == 0 or not isinstance(seeds, Iterable)
+    axes = int(getattr(seeds, "ndim", 1))
+    one = axes == 0 or not isinstance(seeds, Iterable)
     if one and videos is not None:
         seeds = range(as_seed(seeds), as_seed(seeds) + videos)
-    elif one or isinstance(seeds, str | bytes) or getattr(seeds, "ndim", 1) != 1:
+    elif one or isinstance(seeds, str | bytes) or axes != 1:
         raise ValueError(f"seeds are a sequence of integers, one for each video: got {seeds!r}")
     numbers = tuple(as_seed(seed) for seed in seeds)
     if videos not in (None, len(numbers)):

@@ -59,11 +59,11 @@ def as_seed(seed: Any) -> int:
     """
     kind, axes = str(getattr(seed, "dtype", type(seed).__name__)), int(getattr(seed, "ndim", 0))
     if "bool" in kind or axes:
-        raise ValueError(f"a seed is one integer: got {seed!r}")
+        raise ValueError(f"a seed is one integer: got {seed!r}, pass an int")
     try:
         number = operator.index(seed)
     except TypeError:
-        raise ValueError(f"a seed is one integer: got {seed!r}") from None
+        raise ValueError(f"a seed is one integer: got {seed!r}, pass an int") from None
     if not -(2**63) <= number < 2**64:
         raise ValueError(f"a seed has 64 bits and lies from -2**63 to 2**64 - 1: got {number}")
     return number
@@ -103,7 +103,7 @@ class KeyedNoise:
         ValueError: a seed that is no integer of 64 bits.
     """
 
-    def __init__(self, seeds: Iterable[int]):
+    def __init__(self, seeds: Iterable[int] | Any):  # integers of any kind, see as_seed
         self.seeds = as_seeds(seeds)
 
     def __call__(

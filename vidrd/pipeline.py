@@ -84,7 +84,7 @@ class VidRDPipeline(DiffusionPipeline):
         negative_prompt: str = "",
         options: Options | None = None,  # overlap, alpha, beta, join, compat; None: the released example's
         eta: float = 0.0,
-        seed: int | Sequence[int] = 0,  # of the first video, the next one's is one more; or one for each
+        seed: int | Sequence[int] | Any = 0,  # of the first video, the next one's is one more; or one for each
         generator: torch.Generator | None = None,  # compat="released" only: the one stream of the whole batch
         height: int | None = None,  # pixels; None: what the U-Net was trained on
         width: int | None = None,

@@ -9,7 +9,7 @@ dataclass, `plan` and `sample`.
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from jaxtyping import Float
@@ -32,7 +32,7 @@ class Request:
     frames: int  # of each video
     clip: int  # frames one network call sees
     shape: tuple[int, int, int]  # C H W of the latents
-    seeds: tuple[int, ...]  # one per video, integers of any kind; the videos of a batch do not touch each other
+    seeds: tuple[int, ...] | Any  # one per video, integers of any kind; the videos of a batch do not touch each other
     eta: float | None = None  # of the DDIM step: 0 deterministic, 1 ancestral; None: the method's own, most often 0
     budget: int | None = None  # frames, of all videos, that one call may hold; None: one window of every video
 

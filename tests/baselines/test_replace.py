@@ -169,7 +169,6 @@ def test_a_network_without_gradient_cannot_be_guided():
         ({"guidance": -1.0}, r"guidance is a weight .* got -1\.0"),
         ({"jump": 0, "resample": 2}, "at least 1 step: got 0"),
         ({"jump": 2}, "at resample 1: got a jump of 2, use resample 2 or more"),
-        ({"compat": "official"}, "compat is one of paper, repaint: got 'official'"),
     ],
 )
 def test_options_out_of_range_are_refused(wrong, message):

@@ -94,7 +94,7 @@ def test_priors_at_alpha_zero_are_the_frames_themselves():
 )
 def test_equal_integers_are_one_seed_whatever_their_kind(three):
     want = KeyedNoise((3,))("initial", 0, SHAPE)
-    assert torch.equal(KeyedNoise((three,))("initial", np.int64(0), SHAPE, np.int32(0)), want)
+    assert torch.equal(KeyedNoise((three,))("initial", 0, SHAPE), want)
     assert Request(8, 4, (1, 1, 1), (three, 4)).seeds == (3, 4)
     assert as_seeds(three, 2) == as_seeds([three, 4], 2) == as_seeds(np.array([3, 4]), 2) == (3, 4)
     assert type(as_seeds(three, 1)[0]) is int

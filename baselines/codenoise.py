@@ -1,8 +1,8 @@
 """Overlapping windows denoised together: at every step each sees its frames, and their answers are fused.
 
-By its options this is Gen-L-Video (arXiv 2305.18264) and MultiDiffusion (arXiv 2302.08113) in time, the context windows
-of AnimateDiff-Evolved and ComfyUI, StreamingT2V's randomised blending (arXiv 2403.14773), and, with rescheduled noise,
-FreeNoise without its hook in the network.
+By its options this is Gen-L-Video (arXiv 2305.18264) and MultiDiffusion (arXiv 2302.08113) in time, the static context
+windows of AnimateDiff-Evolved (its uniform ones move by another rule), StreamingT2V's randomised blending (arXiv
+2403.14773), and, with rescheduled noise, FreeNoise without its hook in the network.
 """
 
 import math
@@ -28,13 +28,13 @@ from baselines.windows import (
     shares,
 )
 from vidrd.denoiser import Denoiser, answers
-from vidrd.noise import KeyedNoise, Noise, video_noise
-from vidrd.sampling import Announce, OnEvent, Origin, Plan, Request, Result, Seam, check_fits
+from vidrd.noise import Noise, video_noise
+from vidrd.sampling import UNSEEN, Announce, OnEvent, Origin, Plan, Request, Result, Seam, check_fits, noise_for
 from vidrd.schedule import Schedule
 
 Blend = Literal["mean", "cut"]
 Windows = Literal["static", "moving"]
-Compat = Literal["paper", "genl"]
+Compat = Literal["paper", "genl", "streamingt2v"]
 
 
 @dataclass(frozen=True)
@@ -42,28 +42,38 @@ class Options:
     """What may vary.
 
     Raises:
-        ValueError: a parameter out of its range.
+        ValueError: a parameter out of its range, or one that another leaves without effect.
     """
 
     overlap: int | None = None  # frames that neighbouring windows share, below the clip length; None: half a clip
-    weights: Weights = "pyramid"  # of a window's frames in the mean
+    weights: Weights | None = None  # of a window's frames in the mean; None: pyramid, under "genl" flat
     windows: Windows = "static"  # "moving": their places change from step to step
     blend: Blend = "mean"  # "cut": at every step and seam a random hard cut in the overlap instead of a mean
     noise: Literal["iid", "rescheduled"] = "iid"  # "rescheduled": FreeNoise's initial noise, in chunks of the stride
-    compat: Compat = "paper"  # "genl": windows that leave a tail unseen, each stepped by itself, states averaged flatly
+    # "genl": windows that leave a tail unseen, each stepped by itself, states averaged flatly; "streamingt2v": likewise
+    # stepped, cuts by the law of that code: even over the overlap's frames, and later windows overwrite earlier ones
+    compat: Compat = "paper"
 
     def __post_init__(self) -> None:
         if self.overlap is not None and self.overlap < 0:
             raise ValueError(f"overlap is a count of frames from 0 to below the clip length: got {self.overlap}")
         for name, allowed in (
-            ("weights", WEIGHTS),
+            ("weights", (*WEIGHTS, None)),
             ("windows", get_args(Windows)),
             ("blend", get_args(Blend)),
             ("noise", ("iid", "rescheduled")),
             ("compat", get_args(Compat)),
         ):
             if getattr(self, name) not in allowed:
-                raise ValueError(f"{name} is one of {', '.join(allowed)}: got {getattr(self, name)!r}")
+                raise ValueError(f"{name} is one of {', '.join(map(str, allowed))}: got {getattr(self, name)!r}")
+        if self.compat == "streamingt2v" and self.blend != "cut":
+            raise ValueError(f"compat='streamingt2v' is a law of cuts: got blend={self.blend!r}, use blend='cut'")
+        if self.compat != "paper" and self.windows == "moving":
+            raise ValueError(f"windows of compat={self.compat!r} stand still: use windows='static' or compat='paper'")
+        if self.blend == "cut" and self.weights is not None:
+            raise ValueError(f"a cut has no weights: got {self.weights!r}, leave them out or use blend='mean'")
+        if self.compat == "genl" and self.weights not in (None, "flat"):
+            raise ValueError(f"compat='genl' averages flatly: got weights={self.weights!r}, leave them out")
 
     def stride(self, clip: int) -> int:
         """Frames from one window to the next.
@@ -80,7 +90,7 @@ class Options:
 def starts_at(step: int, request: Request, options: Options) -> tuple[int, ...]:
     """First frames of the windows of one step."""
     stride = options.stride(request.clip)
-    if options.compat == "genl":
+    if options.compat != "paper":
         return floor_cover(request.frames, request.clip, stride)
     if options.windows == "moving":
         return moving_cover(request.frames, request.clip, stride, step)
@@ -88,25 +98,38 @@ def starts_at(step: int, request: Request, options: Options) -> tuple[int, ...]:
 
 
 def plan(request: Request, steps: int, options: Options) -> Plan:
-    """Of every step as many windows as cover the video: with a stride of S frames 1 + ceil((N - F) / S)."""
-    clip, frames = request.clip, request.frames
+    """Of every step as many windows as cover the video: with a stride of S frames 1 + ceil(max(0, N - F) / S).
+
+    Moving windows may be one more in a step. Under "genl" there are 1 + floor((N - F) / S), and the rest is UNSEEN.
+
+    Raises:
+        ValueError: the overlap does not fit the clip, or `compat` cannot make that length.
+    """
+    clip, frames, stride = request.clip, request.frames, options.stride(request.clip)
     by_step = [starts_at(step, request, options) for step in range(steps)]
     windows = sorted({start for starts in by_step for start in starts})
-    still = cover(frames, clip, options.stride(clip))
-    joints = changes(still, clip) if options.windows == "static" else ()
-    overlapping = options.stride(clip) < clip
-    ends = [0, *joints, frames]
+    if options.compat == "streamingt2v" and (frames - clip) % stride:
+        raise ValueError(
+            f"the released code needs {clip} frames and whole strides of {stride}: got {frames}, "
+            f"try {frames - (frames - clip) % stride}"
+        )
+    still = starts_at(0, request, options) if options.windows == "static" else (0,)
+    joints = changes(still, clip)
+    seen = frames if options.windows == "moving" else min(frames, still[-1] + clip)
+    made = [
+        Origin(number, frame - still[number])
+        for number, (first, last) in enumerate(pairwise([0, *joints, seen]))
+        for frame in range(first, last)
+    ]
+    apart = [later - start >= clip for start, later in pairwise(still)]
     return Plan(
         calls=sum(math.ceil(len(starts) / request.together) for starts in by_step),
         fe=sum(len(starts) for starts in by_step) * clip,
         windows=tuple((start, start + clip) for start in windows),
-        seams=tuple(Seam(joint, "soft" if overlapping else "hard") for joint in joints),
-        frames=tuple(
-            Origin(number, frame - still[number] if joints else frame)
-            for number, (first, last) in enumerate(pairwise(ends))
-            for frame in range(first, last)
-        ),
+        seams=tuple(Seam(joint, "hard" if alone else "soft") for joint, alone in zip(joints, apart, strict=True)),
+        frames=(*made, *(Origin(UNSEEN, beyond) for beyond in range(frames - seen))),
         drawn=tuple((first, first + clip) for first in range(0, frames, clip)),
+        mixes="repeats the first clip's in its place" if options.noise == "rescheduled" and frames > clip else "",
     )
 
 
@@ -144,6 +167,25 @@ def cut_shares(starts: Sequence[int], clip: int, frames: int, noise: Noise, step
     return torch.stack([share.expand(videos, -1) for share in found])
 
 
+def overwritten_shares(
+    starts: Sequence[int], clip: int, frames: int, noise: Noise, step: int
+) -> Float[Tensor, "W B F"]:
+    """All or nothing by StreamingT2V's law: a window begins at an even draw of the frames that it shares with the last.
+
+    It is never used from the frame after these on, and overwrites what earlier windows say.
+    """
+    begins = [torch.zeros(1, dtype=torch.long)]
+    for seam, (before, start) in enumerate(pairwise(starts)):
+        normal = noise("cut", seam, (1, 1, 1, 1), step).flatten()
+        uniform = torch.special.ndtr(normal.double()).clamp(max=1 - 1e-12)
+        begins.append(start + (uniform * (before + clip - start)).long())
+    begin = torch.stack(torch.broadcast_tensors(*begins))  # W B
+    following = begin.flip(0).cummin(dim=0).values.flip(0)  # of a window and all later ones
+    end = torch.cat([following[1:], torch.full_like(begin[:1], frames)])
+    place = places(tuple(starts), clip)[:, None]
+    return ((place >= begin[..., None]) & (place < end[..., None])).double()
+
+
 @torch.no_grad()
 def sample(
     denoise: Denoiser,
@@ -159,7 +201,8 @@ def sample(
     """Denoise the whole video at once, the network's answer to it put together from its answers to windows.
 
     Answers are fused, not states, and the schedule steps once: two steps of one level are no step of a scheduler with a
-    memory, and with eta above 0 the mean of independently noised states has too little noise.
+    memory, and with eta above 0 the mean of independently noised states has too little noise. Options of `compat` do it
+    the other way round, as the published codes do.
 
     Raises:
         ValueError: the overlap does not fit the clip, or the clip is too long for the network.
@@ -167,11 +210,13 @@ def sample(
     todo = plan(request, schedule.steps, options)
     check_fits(denoise, request.clip)
     announce = Announce(on_event, todo.calls)
-    noise = KeyedNoise(request.seeds) if noise is None else noise
+    noise, eta = noise_for(request, noise), request.eta_or()
     C, H, W = request.shape
     clip, length, stride = request.clip, max(request.frames, request.clip), options.stride(request.clip)
     timesteps = torch.tensor(schedule.timesteps, device=device)
-    weights = profile("flat" if options.compat == "genl" else options.weights, clip, clip - stride)
+    by_itself = options.compat != "paper"  # every window is stepped, and states are put together
+    weights = profile(options.weights or ("flat" if options.compat == "genl" else "pyramid"), clip, clip - stride)
+    cuts = overwritten_shares if options.compat == "streamingt2v" else cut_shares
 
     drawn = Tied(noise, reschedule(stride)) if options.noise == "rescheduled" else noise
     x = video_noise(drawn, length, clip, request.shape).to(device, dtype)
@@ -184,17 +229,17 @@ def sample(
             announce("call", 0, step, call[-1])
         share = shares(places(starts, clip), weights, length)
         if options.blend == "cut":
-            share = cut_shares(starts, clip, length, noise, step)
-        if options.compat == "genl":  # a frame that no window sees becomes 0
+            share = cuts(starts, clip, length, noise, step)
+        if by_itself:  # a frame that no window sees becomes 0
             shape = (C, clip, H, W)
-            fresh = [noise("step", seen, shape, step) if request.eta > 0 else None for seen in range(len(starts))]
+            fresh = [noise("step", seen, shape, step) if eta > 0 else None for seen in range(len(starts))]
             pairs = zip(windows, predictions, fresh, strict=True)
-            stepped = [schedule.step(window, answer, step, request.eta, new) for window, answer, new in pairs]
+            stepped = [schedule.step(window, answer, step, eta, new) for window, answer, new in pairs]
             x = fuse(stepped, starts, share, length).to(x.dtype)
         else:
             answer = fuse(predictions, starts, share, length) if len(starts) > 1 else predictions[0]
-            new = noise("step", 0, (C, length, H, W), step) if request.eta > 0 else None
-            x = schedule.step(x, answer, step, request.eta, new)
+            new = noise("step", 0, (C, length, H, W), step) if eta > 0 else None
+            x = schedule.step(x, answer, step, eta, new)
         announce("step", 0, step, x)
     announce("clip", 0, schedule.steps - 1, x)
     x = x[:, :, : request.frames]

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 import torch
 
 from vidrd.denoiser import Denoiser
-from vidrd.noise import KeyedNoise, Noise, video_noise
-from vidrd.sampling import Announce, OnEvent, Origin, Plan, Request, Result, check_fits
+from vidrd.noise import Noise, video_noise
+from vidrd.sampling import Announce, OnEvent, Origin, Plan, Request, Result, check_fits, noise_for
 from vidrd.schedule import Schedule
 
 
@@ -47,7 +47,7 @@ def sample(
     todo = plan(request, schedule.steps, options)
     check_fits(denoise, request.frames)
     announce = Announce(on_event, todo.calls)
-    noise = KeyedNoise(request.seeds) if noise is None else noise
+    noise, eta = noise_for(request, noise), request.eta_or()
     C, H, W = request.shape
     shape = (C, request.frames, H, W)
     timesteps = torch.tensor(schedule.timesteps, device=device)
@@ -56,8 +56,8 @@ def sample(
     for step in range(schedule.steps):
         prediction = denoise(x, timesteps[step])
         announce("call", 0, step, prediction)
-        fresh = noise("step", 0, shape, step) if request.eta > 0 else None
-        x = schedule.step(x, prediction, step, request.eta, fresh)
+        fresh = noise("step", 0, shape, step) if eta > 0 else None
+        x = schedule.step(x, prediction, step, eta, fresh)
         announce("step", 0, step, x)
     announce("clip", 0, schedule.steps - 1, x)
     announce("frames", 0, schedule.steps - 1, x)

@@ -15,8 +15,8 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from vidrd.denoiser import Denoiser, answers
-from vidrd.noise import KeyedNoise, Noise
-from vidrd.sampling import Announce, OnEvent, Origin, Plan, Request, Result, Seam, check_fits
+from vidrd.noise import Noise
+from vidrd.sampling import Announce, OnEvent, Origin, Plan, Request, Result, Seam, check_fits, noise_for
 from vidrd.schedule import Schedule
 
 Compat = Literal["paper", "official"]
@@ -31,7 +31,7 @@ class Options:
     """
 
     lookahead: bool = True  # each window renews its noisier half only, so that no frame lacks cleaner neighbours
-    compat: Compat = "paper"  # "official": eta 1 and whole clips of steps, whatever the request; context frames noised
+    compat: Compat = "paper"  # "official": eta 1 where none is asked, whole clips of steps, context frames noised
 
     def __post_init__(self) -> None:
         if self.compat not in ("paper", "official"):
@@ -140,8 +140,7 @@ def sample(
     todo = plan(request, schedule.steps, options)
     check_fits(denoise, request.clip)
     announce = Announce(on_event, todo.calls)
-    noise = KeyedNoise(request.seeds) if noise is None else noise
-    eta = 1.0 if options.compat == "official" else request.eta
+    noise, eta = noise_for(request, noise), request.eta_or(1.0 if options.compat == "official" else 0.0)
     C, H, W = request.shape
     clip, steps, shape = request.clip, schedule.steps, (C, request.clip, H, W)
     timesteps = torch.tensor(schedule.timesteps, device=device)

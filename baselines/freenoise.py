@@ -9,13 +9,15 @@ from dataclasses import dataclass
 from typing import Literal, get_args
 
 import torch
+from jaxtyping import Float
+from torch import Tensor
 
 from baselines.priors import Tied, reschedule
 from baselines.windows import WEIGHTS, Weights, cover, floor_cover, places, profile, shares
 from vidrd.denoiser import Denoiser, WindowedDenoiser
 from vidrd.models.blocks import TimeWindows
-from vidrd.noise import KeyedNoise, Noise, video_noise
-from vidrd.sampling import Announce, OnEvent, Origin, Plan, Request, Result, check_fits
+from vidrd.noise import Noise, video_noise
+from vidrd.sampling import Announce, OnEvent, Origin, Plan, Request, Result, check_fits, noise_for
 from vidrd.schedule import Schedule
 
 Compat = Literal["paper", "official", "diffusers"]
@@ -26,26 +28,39 @@ class Options:
     """What may vary; the defaults are the paper's.
 
     Raises:
-        ValueError: a parameter out of its range.
+        ValueError: a parameter out of its range, or one that another leaves without effect.
     """
 
     stride: int | None = None  # frames from window to window, and a chunk of the shuffle; None: a quarter of a clip
-    weights: Weights = "pyramid"  # of a window's frames in the mean of the windows
+    weights: Weights | None = None  # of a window's frames in the mean of the windows; None: pyramid
     noise: Literal["rescheduled", "iid"] = "rescheduled"
     attention: Literal["windows", "full"] = "windows"
-    compat: Compat = "paper"  # "official": one noise for all videos; "diffusers": its mixin's last window
+    # "official": all videos have the noise of the first seed; "diffusers": its mixin's last window; both: chunks of the
+    # shuffle run on where a clip ends, the paper's end with it
+    compat: Compat = "paper"
 
     def __post_init__(self) -> None:
         if self.stride is not None and self.stride < 1:
             raise ValueError(f"windows move on by at least 1 frame: got a stride of {self.stride}")
         for name, allowed in (
-            ("weights", WEIGHTS),
+            ("weights", (*WEIGHTS, None)),
             ("noise", ("rescheduled", "iid")),
             ("attention", ("windows", "full")),
             ("compat", get_args(Compat)),
         ):
             if getattr(self, name) not in allowed:
-                raise ValueError(f"{name} is one of {', '.join(allowed)}: got {getattr(self, name)!r}")
+                raise ValueError(f"{name} is one of {', '.join(map(str, allowed))}: got {getattr(self, name)!r}")
+        if self.attention == "full":
+            unused = {
+                "weights": self.weights is not None,
+                "compat": self.compat == "diffusers",
+                "stride": self.stride is not None and self.noise == "iid",
+            }
+            for name in (name for name, set_in_vain in unused.items() if set_in_vain):
+                raise ValueError(
+                    f"full attention has no windows, so {name}={getattr(self, name)!r} would change nothing: leave it "
+                    "out, or use attention='windows'"
+                )
 
 
 def stride_of(clip: int, options: Options) -> int:
@@ -83,7 +98,34 @@ def plan(request: Request, steps: int, options: Options) -> Plan:
         seams=(),
         frames=tuple(Origin(0, frame) for frame in range(frames)),
         drawn=tuple((first, first + clip) for first in range(0, frames, clip)),
+        mixes=_mixes(request, options),
     )
+
+
+def _mixes(request: Request, options: Options) -> str:
+    if options.noise == "rescheduled" and request.frames > request.clip:
+        return "repeats the first clip's in its place"
+    return "gives every video the first one's" if options.compat == "official" and len(request.seeds) > 1 else ""
+
+
+def run_on(
+    noise: Noise,
+    frames: int,
+    clip: int,
+    shape: tuple[int, int, int],  # C H W
+    stride: int,
+) -> Float[Tensor, "B C T H W"]:
+    """The rescheduled noise of a video as the published codes make it: chunks run on across the ends of clips.
+
+    Where the stride divides the clip, this is `reschedule`.
+    """
+    C, H, W = shape
+    x = noise("initial", 0, (C, clip, H, W))
+    for first in range(clip, frames, stride):
+        rank = noise("shuffle", first // clip, (1, stride, 1, 1), first % clip).flatten(1).argsort(dim=1)
+        index = (first - clip + rank)[:, None, :, None, None].expand(-1, C, -1, H, W)
+        x = torch.cat([x, x.gather(2, index)], dim=2)
+    return x[:, :, :frames]
 
 
 def attention_windows(frames: int, clip: int, options: Options) -> TimeWindows:
@@ -94,7 +136,7 @@ def attention_windows(frames: int, clip: int, options: Options) -> TimeWindows:
     """
     stride = stride_of(clip, options)
     starts = cover(frames, clip, stride)
-    index, weights = places(starts, clip), profile(options.weights, clip, clip - stride)
+    index, weights = places(starts, clip), profile(options.weights or "pyramid", clip, clip - stride)
     share = shares(index, weights, frames)
     tail = (frames - clip) % stride
     if options.compat == "diffusers" and tail:
@@ -121,19 +163,29 @@ def sample(
     A `WindowedDenoiser` is asked to cut its attention; one that is none has no temporal attention to cut.
 
     Raises:
-        ValueError: the video is too long for the network, its attention cannot be cut, or the stride does not fit.
+        ValueError: the video is too long for the network, its attention cannot be cut, options of windows meet a
+            network that has none, or the stride does not fit.
     """
     todo = plan(request, schedule.steps, options)
     length = todo.windows[0][1]
     check_fits(denoise, length)
     announce = Announce(on_event, todo.calls)
-    noise = KeyedNoise(request.seeds) if noise is None else noise
+    noise, eta = noise_for(request, noise), request.eta_or()
     C, H, W = request.shape
     timesteps = torch.tensor(schedule.timesteps, device=device)
 
-    if options.noise == "rescheduled":
-        noise = Tied(noise, reschedule(stride_of(request.clip, options)))
-    x = video_noise(noise, length, request.clip, request.shape)
+    hooked = isinstance(denoise, WindowedDenoiser)
+    if not hooked and (options.weights is not None or options.compat == "diffusers"):
+        raise ValueError(
+            "weights and compat='diffusers' are about windows of temporal attention, and this network offers none "
+            "(attend_in): leave them out, or pass a denoiser that does"
+        )
+    stride = stride_of(request.clip, options)
+    if options.noise == "rescheduled" and options.compat != "paper":
+        x = run_on(noise, length, request.clip, request.shape, stride)
+    else:
+        tied = Tied(noise, reschedule(stride)) if options.noise == "rescheduled" else noise
+        x = video_noise(tied, length, request.clip, request.shape)
     if options.compat == "official":
         x = x[:1].expand_as(x)
     x = x.to(device, dtype)
@@ -144,8 +196,8 @@ def sample(
         for step in range(schedule.steps):
             prediction = denoise(x, timesteps[step])
             announce("call", 0, step, prediction)
-            fresh = noise("step", 0, (C, length, H, W), step) if request.eta > 0 else None
-            x = schedule.step(x, prediction, step, request.eta, fresh)
+            fresh = noise("step", 0, (C, length, H, W), step) if eta > 0 else None
+            x = schedule.step(x, prediction, step, eta, fresh)
             announce("step", 0, step, x)
     announce("clip", 0, schedule.steps - 1, x)
     x = x[:, :, : request.frames]

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from vidrd.denoiser import Denoiser, answers
-from vidrd.noise import KeyedNoise, Noise
-from vidrd.sampling import Announce, OnEvent, Origin, Plan, Request, Result, Seam, check_fits
+from vidrd.noise import Noise
+from vidrd.sampling import Announce, OnEvent, Origin, Plan, Request, Result, Seam, check_fits, noise_for
 from vidrd.schedule import Schedule
 
 
@@ -33,6 +33,7 @@ def plan(request: Request, steps: int, options: Options) -> Plan:
         windows=tuple((start, start + clip) for start in starts),
         seams=tuple(Seam(start, "hard") for start in starts[1:]),
         frames=tuple(Origin(*divmod(frame, clip)) for frame in range(request.frames)),
+        mixes="starts every clip from the first one's" if options.shared_noise and clips > 1 else "",
     )
 
 
@@ -56,7 +57,7 @@ def sample(
     todo = plan(request, schedule.steps, options)
     check_fits(denoise, request.clip)
     announce = Announce(on_event, todo.calls)
-    noise = KeyedNoise(request.seeds) if noise is None else noise
+    noise, eta = noise_for(request, noise), request.eta_or()
     C, H, W = request.shape
     shape = (C, request.clip, H, W)
     timesteps = torch.tensor(schedule.timesteps, device=device)
@@ -71,8 +72,8 @@ def sample(
             (predictions,) = answers(denoise, states, [timesteps[step]] * len(states), request.together)
             announce("call", first, step, predictions[-1])
             for place, (clip, prediction) in enumerate(zip(joined, predictions, strict=True)):
-                fresh = noise("step", clip, shape, step) if request.eta > 0 else None
-                states[place] = schedule.step(states[place], prediction, step, request.eta, fresh)
+                fresh = noise("step", clip, shape, step) if eta > 0 else None
+                states[place] = schedule.step(states[place], prediction, step, eta, fresh)
             announce("step", first, step, states[-1])
         for clip, x in zip(joined, states, strict=True):
             announce("clip", clip, schedule.steps - 1, x)

@@ -7,6 +7,7 @@ clip's noise out of the last one's; PRIORS names those that there are. FreeInit 
 sampler (`again`).
 """
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
@@ -15,8 +16,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from vidrd.noise import Compat, KeyedNoise, Noise, mixed, progressive
-from vidrd.sampling import Event, OnEvent, Plan, Request, Result
+from vidrd.noise import Compat, Noise, check_alpha, mixed, progressive
+from vidrd.sampling import Event, OnEvent, Plan, Request, Result, noise_for
 from vidrd.schedule import Schedule
 
 Shape = tuple[int, int, int, int]  # C T H W
@@ -27,7 +28,10 @@ Tie = Callable[[Noise, int, Shape, Tensor | None], Tensor]
 class Tied:
     """Noise whose initial draws are tied, clip to clip and frame to frame; what steps add stays as it is.
 
-    It keeps the draws, since a clip's noise may depend on those of all before it.
+    It keeps the draws, since a clip's noise may depend on those of all before it, and so serves one request.
+
+    Raises:
+        ValueError: when called for frames of another shape than before.
     """
 
     def __init__(self, noise: Noise, tie: Tie):
@@ -38,6 +42,11 @@ class Tied:
         """float32 on the CPU."""
         if purpose != "initial":
             return self.noise(purpose, clip, shape, step)
+        if self._drawn and self._drawn[0].shape[1:] != shape:
+            raise ValueError(
+                f"tied noise serves one request: its clips are {tuple(self._drawn[0].shape[1:])} (C T H W), got a call "
+                f"for {tuple(shape)}; make a new Tied for each request"
+            )
         while len(self._drawn) <= clip:
             before = self._drawn[-1] if self._drawn else None
             self._drawn.append(self.tie(self.noise, len(self._drawn), shape, before))
@@ -50,7 +59,12 @@ def share() -> Tie:
 
 
 def mix(alpha: float = 1.0, compat: Compat = "paper") -> Tie:
-    """PYoCo's mixed prior (arXiv 2305.10474) over the whole video: all its frames share alpha^2/(1+alpha^2)."""
+    """PYoCo's mixed prior (arXiv 2305.10474) over the whole video: all its frames share alpha^2/(1+alpha^2).
+
+    Raises:
+        ValueError: alpha is below 0 or not finite.
+    """
+    check_alpha(alpha)
 
     def tie(noise: Noise, clip: int, shape: Shape, before: Tensor | None) -> Tensor:
         C, _, H, W = shape
@@ -60,7 +74,12 @@ def mix(alpha: float = 1.0, compat: Compat = "paper") -> Tie:
 
 
 def progress(alpha: float = 2.0, compat: Compat = "paper") -> Tie:
-    """PYoCo's progressive prior (arXiv 2305.10474), over seams too: a frame takes alpha^2/(1+alpha^2) of the last."""
+    """PYoCo's progressive prior (arXiv 2305.10474), over seams too: a frame takes alpha^2/(1+alpha^2) of the last.
+
+    Raises:
+        ValueError: alpha is below 0 or not finite.
+    """
+    check_alpha(alpha)
 
     def tie(noise: Noise, clip: int, shape: Shape, before: Tensor | None) -> Tensor:
         own = noise("initial", clip, shape)
@@ -74,8 +93,14 @@ def progress(alpha: float = 2.0, compat: Compat = "paper") -> Tie:
 def reschedule(stride: int) -> Tie:
     """FreeNoise's rescheduling (arXiv 2310.15169, section 4.1): the last clip's noise, shuffled in chunks of `stride`.
 
-    Every video has its own shuffle; the released code draws one noise for all prompts, which makes them alike.
+    Every video has its own shuffle, and chunks end with a clip; the released code draws one noise for all prompts,
+    which makes them alike, and its chunks run on (baselines/freenoise.py).
+
+    Raises:
+        ValueError: a chunk of no frame.
     """
+    if stride < 1:
+        raise ValueError(f"chunks hold at least 1 frame: got a stride of {stride}")
 
     def tie(noise: Noise, clip: int, shape: Shape, before: Tensor | None) -> Tensor:
         if before is None:
@@ -102,16 +127,16 @@ PRIORS: dict[str, Callable[[], Tie] | None] = {
 
 @dataclass(frozen=True)
 class FreeInit:
-    """What FreeInit (arXiv 2312.07537) keeps of the last pass; the defaults are the paper's.
+    """What FreeInit (arXiv 2312.07537) keeps of the last pass; the filter's defaults are the authors'.
 
     Raises:
-        ValueError: fewer than one pass, or a cut-off frequency outside (0, 1].
+        ValueError: fewer than one pass, a cut-off frequency outside (0, 1], or a filter of an order below 1.
     """
 
-    passes: int = 3  # times the sampler runs; 1: once, as without
+    passes: int = 3  # times the sampler runs; 1: once, as without; diffusers runs 3, the authors' code 5
     space: float = 0.25  # (0, 1]: cut-off frequency over height and width, of half a cycle a latent cell
     time: float = 0.25  # (0, 1]: and over frames
-    order: int = 4  # of the Butterworth filter
+    order: int = 4  # of the Butterworth filter, from 1 upwards: the larger, the steeper
 
     def __post_init__(self) -> None:
         if self.passes < 1:
@@ -120,17 +145,31 @@ class FreeInit:
             raise ValueError(
                 f"cut-off frequencies lie in (0, 1]: got {self.space} and {self.time}, the paper's are 0.25"
             )
+        if not 1 <= self.order < math.inf or self.order % 1:
+            raise ValueError(f"the filter's order is an integer from 1 upwards: got {self.order}, the paper's is 4")
 
 
 def low_pass(frames: int, height: int, width: int, options: FreeInit) -> Float[Tensor, "T H W"]:
-    """Share of each frequency that is kept: 1 for the mean, falling to 0 (Butterworth, in torch.fft's order)."""
+    """Share of each frequency that is kept: 1 for the mean, falling to 0 (Butterworth, in torch.fft's order).
+
+    At even sizes this is the authors' and diffusers'; at odd ones theirs is off centre and loses part of the mean.
+    """
     t, h, w = (2 * torch.fft.fftfreq(size) for size in (frames, height, width))
     scaled = (t / options.time)[:, None, None] ** 2 + (h / options.space)[:, None] ** 2 + (w / options.space) ** 2
     return 1 / (1 + scaled**options.order)
 
 
 def again_plan(todo: Plan, options: FreeInit) -> Plan:
-    """The plan of a sampler that runs so many times."""
+    """The plan of a sampler that runs so many times.
+
+    Raises:
+        ValueError: the sampler does not start from the noise that it draws, so that nothing would come back.
+    """
+    if todo.mixes and options.passes > 1:
+        raise ValueError(
+            "FreeInit hands a pass the last video in the place of its initial noise, but this sampler draws that noise "
+            f"and {todo.mixes}: use another sampler or option, or 1 pass"
+        )
     return replace(todo, calls=todo.calls * options.passes, fe=todo.fe * options.passes)
 
 
@@ -142,33 +181,41 @@ def again(
     options: Any,
     freeinit: FreeInit = FreeInit(),
     *,
+    plan: Callable[..., Plan] | None = None,  # the sampler's: what cannot work is then refused before anything runs
     noise: Noise | None = None,
     on_event: OnEvent | None = None,
     **where: Any,
 ) -> Result:
     """FreeInit (arXiv 2312.07537) around a sampler: the next pass starts from the last one's low frequencies.
 
-    The finished video is noised back to the noisiest level with the noise that it came from; of that the low
-    frequencies stay, the high ones are drawn anew. Each piece of initial noise is filtered by itself, and takes the
-    frames of the video that it was for (frames beyond the video's end: its last one's).
+    The finished video is noised back to the schedule's noisiest level (the authors': to the training's last timestep),
+    always with the first pass's noise; of that the low frequencies stay, the high ones are drawn anew. Each piece of
+    initial noise is filtered by itself, and takes the frames of the video that it was for (frames beyond the video's
+    end: its last one's).
+
+    Raises:
+        ValueError: the sampler does not start from the noise that it draws (`Plan.mixes`), or refuses the request.
     """
-    source = KeyedNoise(request.seeds) if noise is None else noise
-    current = source
+    if plan is not None:
+        again_plan(plan(request, schedule.steps, options), freeinit)
+    first = Tied(noise_for(request, noise), lambda given, clip, shape, before: given("initial", clip, shape))
+    current = first
     for number in range(freeinit.passes):
         final = number == freeinit.passes - 1
         tell = None if on_event is None else _part(on_event, number, freeinit.passes)
         result = sample(denoise, schedule, request, options, noise=current, on_event=tell, **where)
+        todo = again_plan(result.plan, freeinit)
         if not final:
-            current = Tied(source, _low_frequencies_of(result, current, schedule.alphas[0], number, freeinit))
-    return replace(result, plan=again_plan(result.plan, freeinit))
+            current = Tied(first, _low_frequencies_of(result, schedule.alphas[0], number, freeinit))
+    return replace(result, plan=todo)
 
 
-def _low_frequencies_of(result: Result, used: Noise, alpha: float, number: int, options: FreeInit) -> Tie:
+def _low_frequencies_of(result: Result, alpha: float, number: int, options: FreeInit) -> Tie:
     pieces = result.plan.drawn or result.plan.windows
     video = result.latents.cpu().float()
 
     def tie(noise: Noise, clip: int, shape: Shape, before: Tensor | None) -> Tensor:
-        old = used("initial", clip, shape)
+        old = noise("initial", clip, shape)  # the first pass's
         if clip >= len(pieces) or pieces[clip][0] >= video.shape[2]:
             return old  # never became frames of this video
         place = torch.arange(pieces[clip][0], pieces[clip][0] + shape[1]).clamp(max=video.shape[2] - 1)

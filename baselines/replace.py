@@ -1,12 +1,14 @@
 """Autoregressive replacement: each clip is made to agree with the last frames of the one before while it is denoised.
 
 Replacement and reconstruction guidance are Ho et al. 2022 (arXiv 2204.03458, section 3.1), resampling is RePaint
-(arXiv 2201.09865, algorithm 1) in time. Known frames that follow the last clip's own states (`known="trajectory"`) are
-VidRD without the mirror.
+(arXiv 2201.09865) in time. By default every step is done again, the last one too; compat="repaint" has the schedule of
+its code, but for the first call: that code gives it no known frames, here it always sees them. Known frames that follow
+the last clip's own states (`known="trajectory"`) are VidRD without the mirror.
 """
 
 import math
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Literal, get_args
 
 import torch
@@ -14,11 +16,12 @@ from jaxtyping import Float
 from torch import Tensor
 
 from vidrd.denoiser import Denoiser
-from vidrd.noise import KeyedNoise, Noise
-from vidrd.sampling import Announce, OnEvent, Origin, Plan, Request, Result, Seam, check_fits
+from vidrd.noise import Noise
+from vidrd.sampling import Announce, OnEvent, Origin, Plan, Request, Result, Seam, check_fits, noise_for
 from vidrd.schedule import Schedule
 
 Known = Literal["fresh", "fixed", "trajectory"]
+Compat = Literal["paper", "repaint"]
 
 
 @dataclass(frozen=True)
@@ -26,7 +29,7 @@ class Options:
     """What may vary.
 
     Raises:
-        ValueError: a parameter out of its range.
+        ValueError: a parameter out of its range, or a jump where nothing is resampled.
     """
 
     overlap: int | None = None  # known frames of a later clip, below the clip length; None: half a clip
@@ -34,6 +37,8 @@ class Options:
     known: Known = "fresh"  # their noise: new in each step, one of the clip, or the last clip's own states
     floor: float = 0.0  # [0, 1): share of the steps, the last ones, in which known frames keep some noise
     guidance: float = 0.0  # weight of the gradient that pulls new frames towards the known ones; 0: none is taken
+    jump: int | None = None  # steps that are done again together (RePaint's jump length); None: 1, under "repaint" 10
+    compat: Compat = "paper"  # "repaint": its code's schedule, the last steps are done once; eta 1 where none is asked
 
     def __post_init__(self) -> None:
         if self.overlap is not None and self.overlap < 0:
@@ -46,6 +51,12 @@ class Options:
             raise ValueError(f"floor is a share of the steps and lies in [0, 1): got {self.floor}")
         if not 0 <= self.guidance < math.inf:
             raise ValueError(f"guidance is a weight from 0 upwards: got {self.guidance}")
+        if self.jump is not None and self.jump < 1:
+            raise ValueError(f"a jump goes back by at least 1 step: got {self.jump}")
+        if self.jump is not None and self.resample == 1:
+            raise ValueError(f"no step is done again at resample 1: got a jump of {self.jump}, use resample 2 or more")
+        if self.compat not in get_args(Compat):
+            raise ValueError(f"compat is one of {', '.join(get_args(Compat))}: got {self.compat!r}")
 
 
 def overlap_of(clip: int, options: Options) -> int:
@@ -60,11 +71,36 @@ def overlap_of(clip: int, options: Options) -> int:
     return overlap
 
 
+def walk(steps: int, options: Options) -> list[int]:
+    """The steps of a later clip in the order in which they are done; one that goes back begins with renoising.
+
+    With a jump of J each stretch of J steps, counted from the end, is done `resample` times. RePaint's code counts from
+    the last step but one, and never does the last one again; steps before the first whole stretch are done once.
+    """
+    jump = options.jump or (10 if options.compat == "repaint" else 1)
+    end = 1 if options.compat == "repaint" else 0
+    left = {steps - 1 - back: options.resample - 1 for back in range(end, steps - jump + 1, jump)}
+    order, step = [], 0
+    while step < steps:
+        order.append(step)
+        if left.get(step):
+            left[step] -= 1
+            step -= jump
+        step += 1
+    return order
+
+
 def plan(request: Request, steps: int, options: Options) -> Plan:
-    """K = 1 + ceil((N - F) / (F - O)) clips, cropped to N; each step of a later one is done `resample` times."""
+    """K = 1 + ceil(max(0, N - F) / (F - O)) clips, cropped to N; a later one is done in the order of `walk`.
+
+    Raises:
+        ValueError: the overlap leaves nothing of a clip to make, or a jump is longer than the run.
+    """
     clip, overlap = request.clip, overlap_of(request.clip, options)
+    if options.compat == "paper" and (options.jump or 1) > steps:
+        raise ValueError(f"a jump goes back by at most all {steps} steps: got {options.jump}")
     later = max(0, math.ceil((request.frames - clip) / (clip - overlap)))
-    calls = steps * (1 + later * (options.resample if overlap else 1))
+    calls = steps + later * (len(walk(steps, options)) if overlap else steps)
     starts = [number * (clip - overlap) for number in range(1 + later)]
     made = [Origin(0, index) for index in range(clip)]
     made += [Origin(number, index) for number in range(1, 1 + later) for index in range(overlap, clip)]
@@ -103,6 +139,7 @@ def guided(
     level: int,
     clean: Float[Tensor, "B C O H W"],
     weight: float,
+    known_level: int | None = None,  # where the known frames keep more noise than the new ones; None: the same
 ) -> Float[Tensor, "B C T H W"]:
     """The network's answer under reconstruction guidance (arXiv 2204.03458, equation 7).
 
@@ -113,7 +150,7 @@ def guided(
         ValueError: the network's answer has no gradient.
     """
     overlap = clean.shape[2]
-    of_x, of_prediction = schedule.clean_coefficients(level)
+    of_x, of_prediction = schedule.clean_coefficients(level if known_level is None else known_level)
     with torch.enable_grad():
         new = x[:, :, overlap:].detach().requires_grad_()
         whole = torch.cat([x[:, :, :overlap], new], dim=2)
@@ -122,7 +159,7 @@ def guided(
             raise ValueError("reconstruction guidance needs a differentiable network: use guidance 0, or one with grad")
         estimate = of_x * whole[:, :, :overlap] + of_prediction * prediction[:, :, :overlap]
         (gradient,) = torch.autograd.grad((clean.to(estimate) - estimate).square().sum(), new)
-    moved = -weight * math.sqrt(schedule.alphas[level]) / 2 * gradient / of_prediction
+    moved = -weight * math.sqrt(schedule.alphas[level]) / 2 * gradient / schedule.clean_coefficients(level)[1]
     prediction = prediction.detach()
     return torch.cat([prediction[:, :, :overlap], prediction[:, :, overlap:] + moved.to(prediction.dtype)], dim=2)
 
@@ -150,12 +187,14 @@ def sample(
     todo = plan(request, schedule.steps, options)
     check_fits(denoise, request.clip)
     announce = Announce(on_event, todo.calls)
-    noise = KeyedNoise(request.seeds) if noise is None else noise
+    noise, eta = noise_for(request, noise), request.eta_or(1.0 if options.compat == "repaint" else 0.0)
     C, H, W = request.shape
     shape, overlap = (C, request.clip, H, W), overlap_of(request.clip, options)
     known_shape = (C, overlap, H, W)
     timesteps = torch.tensor(schedule.timesteps, device=device)
-    noisiest_end = schedule.steps - 1 - math.floor(options.floor * schedule.steps)  # known frames get no cleaner level
+    kept = math.floor(round(options.floor * schedule.steps, 6))  # rounded: 0.29 * 100 is a little less than 29
+    noisiest_end = schedule.steps - 1 - kept  # known frames get no cleaner level
+    once, again = list(range(schedule.steps)), walk(schedule.steps, options)
 
     past: list[Tensor] = []  # the last clip's last frames as they entered each step
     video: list[Tensor] = []
@@ -164,33 +203,32 @@ def sample(
         initial = noise("initial", clip, shape)
         x = initial.to(device, dtype)
         entered: list[Tensor] = []
-        for step in range(schedule.steps):
+        order = once if clean is None else again
+        for key, (step, following) in enumerate(pairwise([*order, schedule.steps])):
             level = min(step, noisiest_end)
             times = timesteps[step]
             if clean is not None and level < step:
                 times = torch.cat([timesteps[level].expand(overlap), times.expand(request.clip - overlap)])
-            repeats = 1 if clean is None else options.resample
-            for repeat in range(repeats):
-                key = step * repeats + repeat
-                if clean is not None and options.known == "trajectory":
-                    x = torch.cat([past[level], x[:, :, overlap:]], dim=2)
-                elif clean is not None:
-                    fixed = initial[:, :, :overlap] if options.known == "fixed" else None
-                    drawn = noise("known", clip, known_shape, key) if fixed is None else fixed
-                    x = put_known(x, clean, drawn.to(device), schedule.alphas[level])
-                if repeat == 0:
-                    entered.append(x[:, :, request.clip - overlap :].clone())
-                if clean is not None and options.guidance > 0:
-                    prediction = guided(denoise, schedule, x, times, step, clean, options.guidance)
-                else:
-                    prediction = denoise(x, times)
-                announce("call", clip, step, prediction)
-                fresh = noise("step", clip, shape, key) if request.eta > 0 else None
-                x = schedule.step(x, prediction, step, request.eta, fresh)
-                if repeat + 1 < repeats:
-                    again = noise("resample", clip, shape, key).to(device)
-                    x = renoise(x, again, schedule.alphas[step], schedule.alphas_prev[step])
-            announce("step", clip, step, x)
+            if clean is not None and options.known == "trajectory":
+                x = torch.cat([past[level], x[:, :, overlap:]], dim=2)
+            elif clean is not None:
+                fixed = initial[:, :, :overlap] if options.known == "fixed" else None
+                drawn = noise("known", clip, known_shape, key) if fixed is None else fixed
+                x = put_known(x, clean, drawn.to(device), schedule.alphas[level])
+            if step == len(entered):
+                entered.append(x[:, :, request.clip - overlap :].clone())
+            if clean is not None and options.guidance > 0:
+                prediction = guided(denoise, schedule, x, times, step, clean, options.guidance, level)
+            else:
+                prediction = denoise(x, times)
+            announce("call", clip, len(entered) - 1, prediction)
+            x = schedule.step(x, prediction, step, eta, noise("step", clip, shape, key) if eta > 0 else None)
+            jump = step - following + 1
+            for place, back in enumerate(range(step, following - 1, -1)):  # up again, through every level
+                drawn = noise("resample", clip, shape, key * jump + place)
+                x = renoise(x, drawn.to(device), schedule.alphas[back], schedule.alphas_prev[back])
+            if following == len(entered):
+                announce("step", clip, step, x)
         if clean is not None:
             x = torch.cat([clean, x[:, :, overlap:]], dim=2)
         past = entered

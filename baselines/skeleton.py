@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 
 from vidrd.denoiser import Denoiser
-from vidrd.noise import KeyedNoise, Noise
-from vidrd.sampling import Announce, OnEvent, Origin, Plan, Request, Result, Seam, check_fits
+from vidrd.noise import Noise
+from vidrd.sampling import Announce, OnEvent, Origin, Plan, Request, Result, Seam, check_fits, noise_for
 from vidrd.schedule import Schedule
 
 
@@ -43,6 +43,7 @@ def plan(request: Request, steps: int, options: Options) -> Plan:
         windows=tuple((number * clip, (number + 1) * clip) for number in range(clips)),
         seams=tuple(Seam(number * clip, "hard") for number in range(1, clips)),
         frames=tuple(Origin(*divmod(frame, clip)) for frame in range(request.frames)),
+        mixes="mixes it with the first clip's" if options.shared > 0 and clips > 1 else "",  # FreeInit asks
     )
 
 
@@ -62,7 +63,7 @@ def sample(
     todo = plan(request, schedule.steps, options)
     check_fits(denoise, request.clip)
     announce = Announce(on_event, todo.calls)
-    noise = KeyedNoise(request.seeds) if noise is None else noise
+    noise, eta = noise_for(request, noise), request.eta_or()
     C, H, W = request.shape
     shape = (C, request.clip, H, W)
     timesteps = torch.tensor(schedule.timesteps, device=device)
@@ -77,8 +78,8 @@ def sample(
         for step in range(schedule.steps):
             prediction = denoise(x, timesteps[step])
             announce("call", clip, step, prediction)
-            fresh = noise("step", clip, shape, step) if request.eta > 0 else None
-            x = schedule.step(x, prediction, step, request.eta, fresh)
+            fresh = noise("step", clip, shape, step) if eta > 0 else None
+            x = schedule.step(x, prediction, step, eta, fresh)
             announce("step", clip, step, x)
         announce("clip", clip, schedule.steps - 1, x)
         video.append(x[:, :, : request.frames - start])

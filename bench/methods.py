@@ -160,7 +160,7 @@ def with_noise(method: Method, name: str) -> Method:
     """The method on noise of that prior; FreeInit runs it several times, which its plan counts.
 
     Raises:
-        ValueError: there is no such prior.
+        ValueError: there is no such prior. FreeInit's plan refuses methods that do not start from what they draw.
     """
     if name not in NOISE:
         raise ValueError(f"noise is one of {', '.join(NOISE)}: got {name!r}")
@@ -168,7 +168,7 @@ def with_noise(method: Method, name: str) -> Method:
         return method._replace(
             plan=lambda request, steps, options: again_plan(method.plan(request, steps, options), FreeInit()),
             sample=lambda denoise, schedule, request, options, **more: again(
-                method.sample, denoise, schedule, request, options, **more
+                method.sample, denoise, schedule, request, options, plan=method.plan, **more
             ),
         )
     tie = PRIORS[name]

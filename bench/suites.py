@@ -69,7 +69,8 @@ def real(values: Mapping[str, Value]) -> dict[str, Value]:
 
 def request_of(values: Mapping[str, Value]) -> Request:
     """What the cell asks for, of one video of one latent."""
-    return Request(frames=int(values["frames"]), clip=int(values["clip"]), shape=(1, 1, 1), seeds=(0,))
+    first = int(values.get("seed", 0)) * 10**6  # of the cell's videos; refused here where it is no seed
+    return Request(frames=int(values["frames"]), clip=int(values["clip"]), shape=(1, 1, 1), seeds=(first,))
 
 
 def steps_of(values: Mapping[str, Value]) -> int:
@@ -272,7 +273,10 @@ SUITES: dict[str, Suite] = {
         },
         # 16 steps are whole clips of 8, which FIFO's code wants
         fixed={**SAMPLERS.fixed, "frames": 30, "videos": 20, "batch": 20},
-        allowed={**SAMPLERS.allowed, "compat": ("paper", "released", "genl", "official", "diffusers")},
+        allowed={
+            **SAMPLERS.allowed,
+            "compat": ("paper", "released", "genl", "official", "diffusers", "repaint", "streamingt2v"),
+        },
     ),
     "smoke": replace(
         POCKET,

@@ -174,6 +174,15 @@ def test_one_clip_is_plain_ddim_to_the_bit(method, eta):
 
 
 @every_method
+@pytest.mark.parametrize("seeds", [(3,), (3, 8, 9)])
+def test_noise_of_fewer_or_more_videos_is_refused_before_any_call(method, seeds):
+    denoise = Coupled()
+    with pytest.raises(ValueError, match=r"noise has the request's videos and shape .* got \(\d, 2"):
+        run(method, request(2 * CLIP), denoise, noise=KeyedNoise(seeds))
+    assert denoise.frames == []
+
+
+@every_method
 def test_the_callers_noise_is_not_written_to(method):
     drawn = []
 
@@ -335,6 +344,7 @@ def test_no_gradient_is_kept(method):
         ({"clip": 0}, "at least 1 frame"),
         ({"shape": (4, 0, 8)}, "at least 1 value"),
         ({"seeds": ()}, "got no seeds"),
+        ({"seeds": (1.0,)}, "a seed is one integer: got 1.0"),
         ({"eta": 1.5}, "eta lies between 0"),
     ],
 )

@@ -6,9 +6,10 @@ order of the calls change nothing.
 """
 
 import math
-from collections.abc import Sequence
+import operator
+from collections.abc import Iterable
 from hashlib import blake2b
-from typing import Literal, Protocol, runtime_checkable
+from typing import Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -48,21 +49,69 @@ def video_noise(
     return torch.cat(clips, dim=2)[:, :, :frames]
 
 
+def as_seed(seed: Any) -> int:
+    """A seed as a Python integer, whatever kind of integer it is: NumPy's, or an array or tensor of no axis.
+
+    Equal integers must give equal noise, so whatever is hashed or compared goes through here first.
+
+    Raises:
+        ValueError: it is no integer (a bool is none), or has more than the 64 bits that torch's generators take.
+    """
+    kind, axes = str(getattr(seed, "dtype", type(seed).__name__)), int(getattr(seed, "ndim", 0))
+    if "bool" in kind or axes:
+        raise ValueError(f"a seed is one integer: got {seed!r}, pass an int")
+    try:
+        number = operator.index(seed)
+    except TypeError:
+        raise ValueError(f"a seed is one integer: got {seed!r}, pass an int") from None
+    if not -(2**63) <= number < 2**64:
+        raise ValueError(f"a seed has 64 bits and lies from -2**63 to 2**64 - 1: got {number}")
+    return number
+
+
+def as_seeds(seeds: Any, videos: int | None = None) -> tuple[int, ...]:
+    """Seeds of several videos as Python integers; given a number of videos, one seed is the first one's, and counts up.
+
+    Raises:
+        ValueError: they are no sequence of as many integers.
+    """
+    axes = int(getattr(seeds, "ndim", 1))
+    one = axes == 0 or not isinstance(seeds, Iterable)
+    if one and videos is not None:
+        seeds = range(as_seed(seeds), as_seed(seeds) + videos)
+    elif one or isinstance(seeds, str | bytes) or axes != 1:
+        raise ValueError(f"seeds are a sequence of integers, one for each video: got {seeds!r}")
+    numbers = tuple(as_seed(seed) for seed in seeds)
+    if videos not in (None, len(numbers)):
+        raise ValueError(f"every video has a prompt and a seed: got {videos} prompts and {len(numbers)} seeds")
+    return numbers
+
+
+def check_alpha(alpha: float) -> None:
+    """Raise ValueError when noise cannot be mixed by that weight."""
+    if not (0 <= alpha < math.inf and alpha * alpha < math.inf):
+        raise ValueError(f"alpha is a weight from 0 (nothing is shared) upwards with a finite square: got {alpha}")
+
+
 class KeyedNoise:
     """One generator for each video and key.
 
     The key (seed, purpose, clip, step) is hashed to the 128 bits of a Philox generator; torch's own CPU generator would
     keep only 32 of them, and a set of ten thousand videos would then hold equal noise.
+
+    Raises:
+        ValueError: a seed that is no integer of 64 bits.
     """
 
-    def __init__(self, seeds: Sequence[int]):
-        self.seeds = tuple(seeds)
+    def __init__(self, seeds: Iterable[int] | Any):  # integers of any kind, see as_seed
+        self.seeds = as_seeds(seeds)
 
     def __call__(
         self, purpose: str, clip: int, shape: tuple[int, int, int, int], step: int = 0
     ) -> Float[Tensor, "B C T H W"]:
         """float32 on the CPU; equal keys give equal noise."""
         noise = np.empty((len(self.seeds), *shape), dtype=np.float32)
+        clip, step = operator.index(clip), operator.index(step)  # the key is hashed as text: 3 and np.int64(3) are one
         for seed, out in zip(self.seeds, noise, strict=True):
             digest = blake2b(repr((seed, purpose, clip, step)).encode(), digest_size=16).digest()
             key = int.from_bytes(digest, "little")
@@ -73,8 +122,12 @@ class KeyedNoise:
 class StreamNoise:
     """The released code's noise: one generator for the whole batch, read in the order of the calls.
 
-    The first clip is drawn frame by frame through the progressive prior, every later draw in one piece. A video then
-    depends on its neighbours in the batch: use it only to repeat what the released code made.
+    The first clip is drawn frame by frame through the progressive prior, every later one in one piece. What a step adds
+    is drawn as (B T) C H W, since that code folds frames into the batch before it steps. A video then depends on its
+    neighbours in the batch: use it only to repeat what the released code made.
+
+    Raises:
+        ValueError: noise_alpha is no weight.
     """
 
     def __init__(
@@ -83,21 +136,24 @@ class StreamNoise:
         batch: int,  # videos
         noise_alpha: float = 0.0,  # of the progressive prior of the first clip; 0: independent frames
     ):
+        check_alpha(noise_alpha)
         self.generator, self.batch, self.noise_alpha = generator, batch, noise_alpha
 
     def __call__(
         self, purpose: str, clip: int, shape: tuple[int, int, int, int], step: int = 0
     ) -> Float[Tensor, "B C T H W"]:
         """float32 on the CPU; the next numbers of the stream."""
-        if purpose != "initial" or clip > 0:
-            return self._draw(shape)
         C, T, H, W = shape
-        frames = torch.cat([self._draw((C, 1, H, W)) for _ in range(T)], dim=2)
+        if purpose == "step":
+            return self._draw(self.batch * T, C, H, W).unflatten(0, (self.batch, T)).transpose(1, 2).contiguous()
+        if purpose != "initial" or clip > 0:
+            return self._draw(self.batch, *shape)
+        frames = torch.cat([self._draw(self.batch, C, 1, H, W) for _ in range(T)], dim=2)
         return progressive(frames, self.noise_alpha, compat="released")
 
-    def _draw(self, shape: tuple[int, int, int, int]) -> Float[Tensor, "B C T H W"]:
+    def _draw(self, *shape: int) -> Float[Tensor, "..."]:
         device = self.generator.device
-        return torch.randn((self.batch, *shape), generator=self.generator, device=device, dtype=torch.float32).cpu()
+        return torch.randn(shape, generator=self.generator, device=device, dtype=torch.float32).cpu()
 
 
 def mixed(
@@ -109,7 +165,11 @@ def mixed(
     """PYoCo's mixed prior (arXiv 2305.10474): all frames share alpha^2/(1+alpha^2) of their variance.
 
     `released`: the released VidRD code multiplies by those variances where their roots belong.
+
+    Raises:
+        ValueError: alpha is no weight.
     """
+    check_alpha(alpha)
     past, fresh = 1 - 1 / (1 + alpha**2), 1 / (1 + alpha**2)
     if compat == "released":
         return past * shared + fresh * own
@@ -124,7 +184,11 @@ def progressive(
     """PYoCo's progressive prior (arXiv 2305.10474): each frame takes alpha^2/(1+alpha^2) of its variance from the last.
 
     `released`: the released VidRD code multiplies the fresh part by its variance where the root belongs.
+
+    Raises:
+        ValueError: alpha is no weight.
     """
+    check_alpha(alpha)
     keep, fresh = alpha / math.sqrt(1 + alpha**2), 1 / (1 + alpha**2)
     if compat == "paper":
         fresh = math.sqrt(fresh)

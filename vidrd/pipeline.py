@@ -26,7 +26,7 @@ from vidrd.denoiser import GuidedDenoiser
 from vidrd.fast import Call, compiled, fingerprint
 from vidrd.models.unet import UNet3DConditionModel
 from vidrd.models.vae import AutoencoderKLTemporal
-from vidrd.noise import StreamNoise
+from vidrd.noise import StreamNoise, as_seeds
 from vidrd.sampling import Event, Options, Request, Result, plan, sample
 from vidrd.schedule import Schedule
 from vidrd.solvers import schedule as schedule_of
@@ -84,7 +84,7 @@ class VidRDPipeline(DiffusionPipeline):
         negative_prompt: str = "",
         options: Options | None = None,  # overlap, alpha, beta, join, compat; None: the released example's
         eta: float = 0.0,
-        seed: int | Sequence[int] = 0,  # of the first video, the next one's is one more; or one for each
+        seed: int | Sequence[int] | Any = 0,  # of the first video, the next one's is one more; or one for each
         generator: torch.Generator | None = None,  # compat="released" only: the one stream of the whole batch
         height: int | None = None,  # pixels; None: what the U-Net was trained on
         width: int | None = None,
@@ -106,9 +106,7 @@ class VidRDPipeline(DiffusionPipeline):
         """
         options = options or Options()
         prompts = [prompt] if isinstance(prompt, str) else list(prompt)
-        seeds = tuple(range(seed, seed + len(prompts))) if isinstance(seed, int) else tuple(seed)
-        if len(seeds) != len(prompts):
-            raise ValueError(f"every video has a prompt and a seed: got {len(prompts)} prompts and {len(seeds)} seeds")
+        seeds = as_seeds(seed, len(prompts))
         if generator is not None and options.compat != "released":
             raise ValueError("a generator serves compat='released' alone: name each video's noise by `seed`")
         if batch_clips < 1:

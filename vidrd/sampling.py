@@ -9,14 +9,14 @@ dataclass, `plan` and `sample`.
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from vidrd.denoiser import Denoiser, answers
-from vidrd.noise import Compat, KeyedNoise, Noise
+from vidrd.noise import Compat, KeyedNoise, Noise, as_seeds, check_alpha
 from vidrd.schedule import Schedule
 
 
@@ -25,14 +25,15 @@ class Request:
     """The videos that are wanted, whatever the sampler.
 
     Raises:
-        ValueError: no frames, clip, shape or seeds, eta outside [0, 1], or a budget of no frame.
+        ValueError: no frames, clip, shape or seeds, a seed that is no integer, eta outside [0, 1], or a budget of no
+            frame.
     """
 
     frames: int  # of each video
     clip: int  # frames one network call sees
     shape: tuple[int, int, int]  # C H W of the latents
-    seeds: tuple[int, ...]  # one per video; the videos of a batch do not touch each other
-    eta: float = 0.0  # of the DDIM step: 0 deterministic, 1 ancestral
+    seeds: tuple[int, ...] | Any  # one per video, integers of any kind; the videos of a batch do not touch each other
+    eta: float | None = None  # of the DDIM step: 0 deterministic, 1 ancestral; None: the method's own, most often 0
     budget: int | None = None  # frames, of all videos, that one call may hold; None: one window of every video
 
     def __post_init__(self) -> None:
@@ -41,12 +42,17 @@ class Request:
                 "a video and a clip have at least 1 frame, and each frame at least 1 value: got "
                 f"{self.frames} frames in clips of {self.clip}, each frame {self.shape}"
             )
+        object.__setattr__(self, "seeds", as_seeds(self.seeds))  # equal integers are one seed, whatever their kind
         if not self.seeds:
             raise ValueError("every video has its seed: got no seeds, pass one for each video")
-        if not 0 <= self.eta <= 1:
+        if self.eta is not None and not 0 <= self.eta <= 1:
             raise ValueError(f"eta lies between 0 (DDIM) and 1 (DDPM): got {self.eta}")
         if self.budget is not None and self.budget < 1:
             raise ValueError(f"a budget is a count of frames from 1 upwards, or None: got {self.budget}")
+
+    def eta_or(self, own: float = 0.0) -> float:
+        """The eta that is asked for; where none is, the method's own."""
+        return own if self.eta is None else self.eta
 
     @property
     def together(self) -> int:
@@ -63,12 +69,15 @@ class Seam:
     dropped: int = 0  # frames that the later clip lost at its start, as they repeat what stands before the seam
 
 
+UNSEEN = -1  # for the number of a clip
+
+
 @dataclass(frozen=True)
 class Origin:
     """Where a frame of the video comes from."""
 
-    clip: int
-    index: int  # frame of that clip
+    clip: int  # UNSEEN: from none, no window holds the frame, which is 0
+    index: int  # frame of that clip; of an unseen one, how far it lies behind the last window
     duplicate_of: int | None = None  # frame of the video that this one repeats
 
 
@@ -82,6 +91,7 @@ class Plan:
     seams: tuple[Seam, ...]
     frames: tuple[Origin, ...]  # one per frame of the video
     drawn: tuple[tuple[int, int], ...] | None = None  # frames that each piece of initial noise is for; None: windows
+    mixes: str = ""  # what a sampler does to noise that it draws before it starts from it; "": nothing
 
 
 @dataclass(frozen=True)
@@ -141,6 +151,28 @@ def check_fits(denoise: Denoiser, frames: int) -> None:
         raise ValueError(f"this network takes at most {denoise.longest} frames a call: got {frames}, ask for fewer")
 
 
+def noise_for(request: Request, noise: Noise | None) -> Noise:
+    """The noise that a sampler reads: the given one, held to the request's videos at every draw, or the seeds' own.
+
+    Raises:
+        ValueError: when called, where the noise is of more or fewer videos than the request, or of another shape.
+    """
+    if noise is None:
+        return KeyedNoise(request.seeds)
+    given, videos = noise, len(request.seeds)
+
+    def held(purpose: str, clip: int, shape: tuple[int, int, int, int], step: int = 0) -> Tensor:
+        drawn = given(purpose, clip, shape, step)
+        if tuple(drawn.shape) != (videos, *shape):
+            raise ValueError(
+                f"noise has the request's videos and shape (B C T H W), here {(videos, *shape)}: got "
+                f"{tuple(drawn.shape)}; make noise of the request's seeds, and new noise for each request"
+            )
+        return drawn
+
+    return held
+
+
 @dataclass(frozen=True)
 class Options:
     """VidRD's parameters; the defaults are those of the released example.
@@ -162,8 +194,7 @@ class Options:
     def __post_init__(self) -> None:
         if self.overlap < 0:
             raise ValueError(f"overlap is a count of frames from 0 to the clip length: got {self.overlap}")
-        if not 0 <= self.alpha < math.inf:
-            raise ValueError(f"alpha is a weight from 0 (fresh noise) upwards: got {self.alpha}, the paper's is 4")
+        check_alpha(self.alpha)
         if not 0 <= self.beta <= 1:
             raise ValueError(f"beta is a share of the steps and lies in [0, 1]: got {self.beta}, the paper's is 0.4")
         if self.join not in ("keep", "drop_duplicate"):
@@ -217,8 +248,13 @@ def reuse_past(
     return torch.cat([reversed_past[:, :, :kept], renewed], dim=2)
 
 
-def guided_frames(step: int, steps: int, overlap: int, beta: float) -> int:
-    """How many frames follow the old clip before `step`: those k < M with step < (1 - k/M) beta T."""
+def guided_frames(step: int, steps: int, overlap: int, beta: float, compat: Compat = "paper") -> int:
+    """How many frames follow the old clip before `step`: those k < M with step < (1 - k/M) beta T.
+
+    `released`: by the released code's order of operations in floats, where a frame may be guided a step longer.
+    """
+    if compat == "released":
+        return sum(step < (overlap - frame) * (steps / overlap) * beta for frame in range(overlap))
     spans = [beta * steps * (overlap - frame) / overlap for frame in range(overlap)]
     return sum(step < round(span, 6) for span in spans)  # rounded: 0.29 * 100 is a little less than 29
 
@@ -241,8 +277,8 @@ def guide_forwards(
 def held_frames(step: int, steps: int, options: Options) -> int:
     """How many frames follow the old clip before `step`, by the options' stages."""
     if options.stages == "linear":
-        return guided_frames(step, steps, options.overlap, options.beta)
-    return options.overlap * guided_frames(step, steps, 1, options.beta)
+        return guided_frames(step, steps, options.overlap, options.beta, options.compat)
+    return options.overlap * guided_frames(step, steps, 1, options.beta, options.compat)
 
 
 def fading(step: int, steps: int, options: Options, clip: int) -> list[float]:
@@ -262,7 +298,7 @@ def clips_together(request: Request, options: Options) -> int:
     A clip needs of the one before its initial noise, which is drawn, and its states as they enter the same step: so
     neighbours can keep step, and the video is the same. Only the released stream of noise is read clip by clip.
     """
-    return 1 if options.compat == "released" and request.eta > 0 else request.together
+    return 1 if options.compat == "released" and request.eta_or() > 0 else request.together
 
 
 def plan(request: Request, steps: int, options: Options) -> Plan:
@@ -297,7 +333,15 @@ def plan(request: Request, steps: int, options: Options) -> Plan:
         windows=tuple((start, start + clip) for start in starts),
         seams=tuple(Seam(start + dropped, kind, dropped) for start in starts[1:]),
         frames=tuple(origin[:frames]),
+        mixes=_mixes(options) if clips > 1 else "",
     )
+
+
+def _mixes(options: Options) -> str:
+    """What becomes of the noise that a later clip draws; nothing where its new frames start from it."""
+    if options.alpha > 0:
+        return f"mixes it with the old clip's (alpha {options.alpha:g})"
+    return "starts the overlap from the old clip's" if options.reverse and options.overlap > 0 else ""
 
 
 @torch.no_grad()
@@ -320,7 +364,7 @@ def sample(
     todo = plan(request, schedule.steps, options)
     check_fits(denoise, request.clip)
     announce = Announce(on_event, todo.calls)
-    noise = KeyedNoise(request.seeds) if noise is None else noise
+    noise, eta = noise_for(request, noise), request.eta_or()
     C, H, W = request.shape
     shape = (C, request.clip, H, W)
     timesteps = torch.tensor(schedule.timesteps, device=device)
@@ -352,8 +396,8 @@ def sample(
             (predictions,) = answers(denoise, states, [timesteps[step]] * len(group), len(group))
             announce("call", group.start, step, predictions[0])
             for place, clip in enumerate(group):
-                fresh = noise("step", clip, shape, step) if request.eta > 0 else None
-                states[place] = solvers[place].step(states[place], predictions[place], step, request.eta, fresh)
+                fresh = noise("step", clip, shape, step) if eta > 0 else None
+                states[place] = solvers[place].step(states[place], predictions[place], step, eta, fresh)
                 announce("step", clip, step, states[place])
         past = entered
         for clip, x in zip(group, states, strict=True):

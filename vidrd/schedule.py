@@ -96,10 +96,11 @@ class Schedule:
 
     @classmethod
     def ddim(cls, config: Mapping[str, Any], steps: int) -> "Schedule":
-        """The levels that diffusers' DDIMScheduler visits in `steps` steps, from that scheduler's config.
+        """The levels of the spacing that the config names (arXiv 2305.08891, table 2), as of diffusers' DDIMScheduler.
 
         Each step ends where the next one begins. diffusers subtracts a constant from the timestep instead, which is the
-        same for spacing `leading`, and for `trailing` when the steps divide the training steps.
+        same for spacing `leading`, and for `trailing` when the steps divide the training steps. Where they do not, its
+        `trailing` adds up floats: of the counts up to 1000 at 111 (48, 61, 96) it visits another level, or one more.
 
         Raises:
             ValueError: clip_sample or thresholding is on (they hold images in range, latents have none), the betas are
@@ -151,7 +152,7 @@ class Schedule:
         after = of_x * x.to(dtype) + of_prediction * prediction.to(dtype)
         if eta > 0:
             if noise is None:
-                raise ValueError(f"a step with eta above 0 adds noise, eta is {eta} and none came: pass noise")
+                raise ValueError(f"a step with eta above 0 adds noise, got eta {eta} and no noise, pass some")
             after = after + of_noise * noise.to(x.device, dtype)
         return after.to(x.dtype)
 

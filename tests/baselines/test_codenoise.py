@@ -6,9 +6,10 @@ from toys import CLIP, SCHEDULE, SEEDS, SHAPE, STEPS, Coupled, Separable, close,
 
 import baselines.independent
 from baselines import codenoise
-from baselines.codenoise import Options, cut_shares, fuse, plan
+from baselines.codenoise import Options, cut_shares, fuse, overwritten_shares, plan
 from baselines.windows import cover, moving_cover, places, profile, shares
 from vidrd.noise import KeyedNoise
+from vidrd.sampling import UNSEEN
 
 
 @pytest.mark.parametrize("frames", [1, CLIP, CLIP + 1, 3 * CLIP - 1, 13])
@@ -42,6 +43,57 @@ def test_seams_stand_where_windows_hand_over_and_say_their_kind():
     assert [(seam.frame, seam.kind) for seam in hard.seams] == [(4, "hard"), (8, "hard")]
     moving = plan(request(3 * CLIP), STEPS, Options(windows="moving"))
     assert moving.seams == ()
+
+
+def test_a_last_window_that_is_shifted_back_shares_frames_with_the_one_before():
+    shifted = plan(request(10), STEPS, Options(overlap=0))
+    assert shifted.windows == ((0, 4), (4, 8), (6, 10))
+    assert [(seam.frame, seam.kind) for seam in shifted.seams] == [(4, "hard"), (7, "soft")]
+
+
+def test_the_plan_of_released_windows_is_what_runs():
+    todo = plan(request(14, clip=8), 1, Options(overlap=4, compat="genl"))
+    assert todo.windows == ((0, 8), (4, 12))
+    assert [(seam.frame, seam.kind) for seam in todo.seams] == [(6, "soft")]
+    assert [(origin.clip, origin.index) for origin in todo.frames] == [
+        *((0, index) for index in range(6)),
+        *((1, index) for index in range(2, 8)),
+        (UNSEEN, 0),
+        (UNSEEN, 1),
+    ]
+
+
+def test_the_law_of_streamingt2v_is_even_over_the_shared_frames_and_later_windows_overwrite():
+    noise, starts = KeyedNoise(range(600)), (0, 2, 4)
+    share = overwritten_shares(starts, 8, 12, noise, 0)
+    total = torch.zeros(600, 12, dtype=torch.float64)
+    for start, weight in zip(starts, share, strict=True):
+        total[:, start : start + 8] += weight
+    assert (total == 1).all()
+    last = 8 - share[2].sum(dim=1)  # frames that the last window leaves to those before
+    assert set(last.tolist()) == {0.0, 1.0, 2.0, 3.0, 4.0, 5.0}
+    assert float((last == 0).double().mean()) == pytest.approx(1 / 6, abs=0.06)
+    assert (share[1].sum(dim=1) == 0).any()  # overwritten altogether
+    assert (share[1].sum(dim=1) > 4).any()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"compat": "genl", "weights": "pyramid"}, "averages flatly: got weights='pyramid', leave them out"),
+        ({"compat": "genl", "windows": "moving"}, "stand still: use windows='static'"),
+        ({"blend": "cut", "weights": "flat"}, "a cut has no weights: got 'flat'"),
+        ({"compat": "streamingt2v"}, "is a law of cuts: got blend='mean', use blend='cut'"),
+    ],
+)
+def test_options_that_another_leaves_without_effect_are_refused(options, message):
+    with pytest.raises(ValueError, match=message):
+        Options(**options)
+
+
+def test_lengths_that_streamingt2v_cannot_make_are_refused():
+    with pytest.raises(ValueError, match="needs 4 frames and whole strides of 2: got 9, try 8"):
+        plan(request(9), STEPS, Options(blend="cut", compat="streamingt2v"))
 
 
 def test_fusing_answers_is_fusing_states():

@@ -107,6 +107,7 @@ def test_without_eta_only_the_start_draws_noise():
 def test_the_official_queue_is_ancestral_and_whole_clips_of_steps():
     official = run(fifo, 9, compat="official")
     assert torch.equal(official, run(fifo, 9, asked=request(9, eta=1.0), compat="official"))
+    assert not close(official, run(fifo, 9, asked=request(9, eta=0.0), compat="official"), 1e-3)
     ancestral = run(fifo, 9, asked=request(9, eta=1.0))
     assert not close(official, run(fifo, 9), 1e-3)
     assert not torch.equal(official, ancestral)  # the finished frames that the first windows see are noised there

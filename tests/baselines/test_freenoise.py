@@ -6,12 +6,12 @@ from toys import CLIP, SCHEDULE, SEEDS, SHAPE, STEPS, close, ddim, initial, requ
 
 import baselines.direct
 from baselines import freenoise
-from baselines.freenoise import Options, attention_windows, plan
-from baselines.priors import reschedule
+from baselines.freenoise import Options, attention_windows, plan, run_on
+from baselines.priors import Tied, reschedule
 from vidrd.denoiser import GuidedDenoiser, WindowedDenoiser
 from vidrd.models.blocks import TimeWindows, TransformerBlock, in_windows
 from vidrd.models.unet import UNet3DConditionModel
-from vidrd.noise import KeyedNoise
+from vidrd.noise import KeyedNoise, video_noise
 from vidrd.sampling import Cancelled
 
 
@@ -196,6 +196,38 @@ def test_the_mixin_of_diffusers_scales_the_tail(frames, scales):
     x = torch.ones(frames, 1, 1, dtype=torch.float64)
     passed = in_windows(lambda tokens, _: tokens, x, windows).flatten().tolist()
     assert passed == pytest.approx([1.0] * (frames - len(scales)) + scales)
+
+
+@pytest.mark.parametrize(
+    "options", [{"weights": "flat"}, {"compat": "diffusers"}, {"noise": "iid", "stride": 2}], ids=str
+)
+def test_what_only_windows_need_is_refused_without_them(options):
+    with pytest.raises(ValueError, match="full attention has no windows, so"):
+        Options(attention="full", **options)
+
+
+@pytest.mark.parametrize("options", [{"weights": "flat"}, {"compat": "diffusers"}], ids=str)
+def test_what_only_windows_need_is_refused_by_networks_that_offer_none(options):
+    with pytest.raises(ValueError, match="this network offers none"):
+        run(freenoise, 8, **options)
+
+
+@pytest.mark.parametrize("frames", [5, 9, 13])
+def test_chunks_of_the_published_codes_run_on_where_a_clip_ends(frames):
+    """5 frames a clip in chunks of 2: the third chunk is frames 4 and 5 of the video so far."""
+    x = run_on(KeyedNoise(range(9)), frames, 5, (1, 1, 1), 2)
+    for first in range(5, frames, 2):
+        old, new = x[:, 0, first - 5 : first - 3, 0, 0], x[:, 0, first : first + 2, 0, 0]
+        assert all(set(b.tolist()) == set(a.tolist()[: len(b)]) or len(b) < 2 for a, b in zip(old, new, strict=True))
+        turned = (old != new).any(dim=1) if new.shape == old.shape else torch.tensor([True, False])
+        assert turned.any()
+        assert not turned.all()
+
+
+def test_where_the_stride_divides_the_clip_the_two_shuffles_are_one():
+    noise = KeyedNoise(SEEDS)
+    tied = video_noise(Tied(noise, reschedule(2)), 11, CLIP, SHAPE)
+    assert torch.equal(run_on(noise, 11, CLIP, SHAPE, 2), tied)
 
 
 def test_the_plan_is_one_window_without_seams():

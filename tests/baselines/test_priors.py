@@ -1,5 +1,7 @@
 """Ties of noise: variance one, the correlation that is promised, over seams too, with any sampler; FreeInit."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from toys import CLIP, SCHEDULE, SEEDS, SHAPE, STEPS, Coupled, Separable, close, ddim, initial, request
@@ -7,9 +9,9 @@ from toys import CLIP, SCHEDULE, SEEDS, SHAPE, STEPS, Coupled, Separable, close,
 import baselines.independent
 from baselines import priors
 from baselines.priors import PRIORS, FreeInit, Tied, again, low_pass, mix, progress, reschedule, share
-from bench.methods import METHODS
+from bench.methods import METHODS, with_noise
 from vidrd.noise import KeyedNoise, video_noise
-from vidrd.sampling import Cancelled, Plan
+from vidrd.sampling import Cancelled, Plan, Result
 
 MANY = range(3000)
 
@@ -124,7 +126,10 @@ def test_one_pass_is_the_sampler_itself():
     assert once.plan == plain.plan
 
 
-@pytest.mark.parametrize("name", METHODS)
+STARTS = [name for name in METHODS if not METHODS[name].plan(request(2 * CLIP), STEPS, METHODS[name].options(0)).mixes]
+
+
+@pytest.mark.parametrize("name", STARTS)
 def test_free_init_keeps_low_frequencies_and_renews_the_others(name):
     """Any sampler; where frames do not couple, the second pass is DDIM of the first video's filtered noise."""
     method, events = METHODS[name], []
@@ -190,8 +195,88 @@ def test_a_cancelled_pass_comes_out():
         ({"passes": 0}, "at least once: got 0 passes"),
         ({"space": 0.0}, "cut-off frequencies lie in"),
         ({"time": 1.1}, "lie in"),
+        ({"order": 0}, "order is an integer from 1 upwards: got 0"),
+        ({"order": -4}, "order is an integer from 1 upwards: got -4"),
     ],
 )
 def test_options_out_of_range_are_refused(wrong, message):
     with pytest.raises(ValueError, match=message):
         FreeInit(**wrong)
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "reason"),
+    [
+        ("vidrd", {}, r"mixes it with the old clip's \(alpha 4\)"),
+        ("vidrd", {"alpha": 0.0}, "starts the overlap from the old clip's"),
+        ("independent-shared", {}, "starts every clip from the first one's"),
+        ("codenoise-rescheduled", {}, "repeats the first clip's in its place"),
+        ("freenoise", {}, "repeats the first clip's in its place"),
+        ("freenoise", {"noise": "iid", "compat": "official"}, "gives every video the first one's"),
+    ],
+)
+def test_free_init_refuses_samplers_that_do_not_start_from_what_they_draw(name, options, reason):
+    method, denoise = METHODS[name], Coupled()
+    chosen = replace(method.options(2), **options)
+    with pytest.raises(ValueError, match=reason):
+        again(method.sample, denoise, SCHEDULE, request(2 * CLIP), chosen, plan=method.plan)
+    assert denoise.calls == []
+    with pytest.raises(ValueError, match=reason):
+        again(method.sample, denoise, SCHEDULE, request(2 * CLIP), chosen)
+    with pytest.raises(ValueError, match=reason):
+        with_noise(method, "freeinit").plan(request(2 * CLIP), STEPS, chosen)
+    again(method.sample, denoise, SCHEDULE, request(CLIP, seeds=(3,)), chosen)  # a single clip starts from its noise
+
+
+@pytest.mark.parametrize("name", [name for name in METHODS if name in STARTS])
+def test_what_free_init_takes_starts_from_what_it_draws(name):
+    """Other noise for the frames of a piece changes these frames: what comes back through it reaches the video."""
+    method, asked = METHODS[name], request(3 * CLIP)
+    todo = method.plan(asked, STEPS, method.options(2))
+    if todo.mixes:
+        return
+
+    def other(purpose, clip, shape, step=0):
+        drawn = KeyedNoise(SEEDS)(purpose, clip, shape, step)
+        return -drawn if purpose == "initial" and clip == 1 else drawn
+
+    one, two = (
+        method.sample(Separable(), SCHEDULE, asked, method.options(2), noise=noise).latents for noise in (None, other)
+    )
+    piece = (todo.drawn or todo.windows)[1]
+    changed = (one - two).abs().amax(dim=(0, 1, 3, 4)) > 1e-3
+    assert changed[CLIP : piece[1]].all()
+
+
+def test_later_passes_are_noised_with_the_first_ones_noise():
+    """Where nothing is denoised (the schedule keeps the video at 0) the start shows which noise it was."""
+    started = []
+
+    def still(denoise, schedule, asked, options, *, noise, on_event=None):
+        started.append(noise("initial", 0, (SHAPE[0], CLIP, *SHAPE[1:])))
+        plan = baselines.independent.plan(asked, STEPS, baselines.independent.Options())
+        return Result(torch.zeros_like(started[-1]), plan)
+
+    again(still, None, SCHEDULE, request(CLIP), None, FreeInit(passes=4))
+    keep, over = low_pass(CLIP, *SHAPE[1:], FreeInit()), (-3, -2, -1)
+    for number, start in enumerate(started[1:]):
+        old = (1 - SCHEDULE.alphas[0]) ** 0.5 * started[0]
+        fresh = KeyedNoise(SEEDS)("freeinit", 0, (SHAPE[0], CLIP, *SHAPE[1:]), number)
+        mixed = torch.fft.fftn(old, dim=over) * keep + torch.fft.fftn(fresh, dim=over) * (1 - keep)
+        assert close(start, torch.fft.ifftn(mixed, dim=over).real, 1e-6)
+
+
+def test_tied_noise_serves_one_request():
+    tied = Tied(KeyedNoise(SEEDS), progress())
+    baselines.independent.sample(Coupled(), SCHEDULE, request(CLIP), noise=tied)
+    baselines.independent.sample(Coupled(), SCHEDULE, request(3 * CLIP), noise=tied)
+    for other in (request(CLIP, shape=(2, 5, 5)), request(CLIP, clip=2)):
+        with pytest.raises(ValueError, match=r"tied noise serves one request: .* make a new Tied"):
+            baselines.independent.sample(Coupled(), SCHEDULE, other, noise=tied)
+
+
+@pytest.mark.parametrize("alpha", [-1.0, float("inf"), float("nan")])
+@pytest.mark.parametrize("tie", [mix, progress])
+def test_ties_of_no_weight_are_refused(tie, alpha):
+    with pytest.raises(ValueError, match="alpha is a weight from 0"):
+        tie(alpha)

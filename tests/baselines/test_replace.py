@@ -2,11 +2,11 @@
 
 import pytest
 import torch
-from toys import CLIP, SCHEDULE, SEEDS, SHAPE, STEPS, Coupled, Separable, close, ddim, initial, request, run
+from toys import CLIP, CONFIG, SCHEDULE, SEEDS, SHAPE, STEPS, Coupled, Separable, close, ddim, initial, request, run
 
 import baselines.independent
 from baselines import replace
-from baselines.replace import Options, guided, plan, put_known, renoise
+from baselines.replace import Options, guided, plan, put_known, renoise, walk
 from vidrd.noise import KeyedNoise
 from vidrd.schedule import Schedule
 
@@ -167,6 +167,8 @@ def test_a_network_without_gradient_cannot_be_guided():
         ({"resample": 0}, "at least once: got resample 0"),
         ({"floor": 1.0}, r"floor is a share .* got 1\.0"),
         ({"guidance": -1.0}, r"guidance is a weight .* got -1\.0"),
+        ({"jump": 0, "resample": 2}, "at least 1 step: got 0"),
+        ({"jump": 2}, "at resample 1: got a jump of 2, use resample 2 or more"),
     ],
 )
 def test_options_out_of_range_are_refused(wrong, message):
@@ -204,3 +206,71 @@ def test_a_planted_fault_in_renoising_is_seen(monkeypatch):
     monkeypatch.setitem(globals(), "renoise", lambda x, noise, alpha, after: x + (1 - alpha / after) ** 0.5 * noise)
     with pytest.raises(AssertionError):
         test_renoising_keeps_the_forward_process()
+
+
+@pytest.mark.parametrize("known", ["fresh", "fixed", "trajectory"])
+@pytest.mark.parametrize("resample", [1, 2])
+def test_guidance_above_a_floor_does_not_depend_on_what_the_network_answers(known, resample):
+    """The known frames stand at another level than the new ones, and are estimated there."""
+
+    def network(schedule):
+        class Same(Coupled):
+            """One estimate of the clean frames, said as the schedule wants it, frame by frame at its own level."""
+
+            def __call__(self, latents, timesteps):
+                self.calls.append((latents.detach(), timesteps))
+                of_frames = [schedule.timesteps.index(int(t)) for t in timesteps.expand(latents.shape[2])]
+                alpha = torch.tensor([schedule.alphas[level] for level in of_frames]).double().reshape(-1, 1, 1)
+                clean = torch.tanh(latents) + 0.3 * latents.mean(dim=2, keepdim=True)
+                noise = (latents - alpha.sqrt() * clean) / (1 - alpha).sqrt()
+                of = {"epsilon": noise, "sample": clean}
+                return of.get(schedule.prediction_type, alpha.sqrt() * noise - (1 - alpha).sqrt() * clean)
+
+        return Same()
+
+    videos = []
+    for prediction_type in ("epsilon", "v_prediction", "sample"):
+        schedule = Schedule.ddim(CONFIG | {"prediction_type": prediction_type}, STEPS)
+        options = {"overlap": 2, "resample": resample, "known": known, "floor": 0.5, "guidance": 2.0}
+        videos.append(run(replace, 3 * CLIP, network(schedule), schedule, **options))
+    assert close(videos[0], videos[1], 1e-9)
+    assert close(videos[0], videos[2], 1e-9)
+    assert not close(videos[0], run(replace, 3 * CLIP, overlap=2, known=known, resample=resample), 1e-3)
+
+
+@pytest.mark.parametrize(("floor", "steps", "kept"), [(0.29, 100, 29), (0.57, 100, 57), (0.58, 50, 29), (0.5, 9, 4)])
+def test_the_floor_is_counted_in_whole_steps(floor, steps, kept):
+    denoise = Coupled()
+    run(replace, CLIP + 1, denoise, Schedule.ddim(CONFIG, steps), floor=floor)
+    assert sum(told.ndim == 1 for _, told in denoise.calls[steps:]) == kept
+
+
+def test_a_jump_does_stretches_again_and_the_authors_leave_the_last_step_alone():
+    assert walk(4, Options(resample=1)) == [0, 1, 2, 3]
+    assert walk(3, Options(resample=2)) == [0, 0, 1, 1, 2, 2]
+    assert walk(5, Options(resample=2, jump=2)) == [0, 1, 2, 1, 2, 3, 4, 3, 4]
+    assert walk(4, Options(resample=3, jump=1, compat="repaint")) == [0, 0, 0, 1, 1, 1, 2, 2, 2, 3]
+    assert walk(5, Options(resample=2, jump=2, compat="repaint")) == [0, 1, 0, 1, 2, 3, 2, 3, 4]
+    assert len(walk(250, Options(resample=10, compat="repaint"))) == 2410  # the authors' settings
+    with pytest.raises(ValueError, match="goes back by at most all 8 steps: got 9"):
+        plan(request(9), STEPS, Options(resample=2, jump=9))
+
+
+@pytest.mark.parametrize(("jump", "compat"), [(None, "paper"), (3, "paper"), (1, "repaint"), (3, "repaint")])
+def test_every_call_of_a_jump_meets_its_level(jump, compat):
+    """Where frames do not couple and noise is told apart by its level: new frames stay at the level of the call."""
+    denoise, options = Coupled(), Options(overlap=2, resample=2, jump=jump, compat=compat)
+    asked, events = request(2 * CLIP), []
+    replace.sample(denoise, SCHEDULE, asked, options, on_event=events.append, dtype=torch.float64)
+    assert [int(told) for _, told in denoise.calls[:STEPS]] == list(SCHEDULE.timesteps)
+    later = [int(told) for _, told in denoise.calls[STEPS : STEPS + len(walk(STEPS, options))]]
+    assert later == [SCHEDULE.timesteps[step] for step in walk(STEPS, options)]
+    assert len(denoise.calls) == plan(asked, STEPS, options).calls
+    steps = [event.step for event in events if event.kind == "step" and event.clip == 1]
+    assert steps == list(range(STEPS))
+
+
+def test_repaint_is_ancestral_where_no_eta_is_asked():
+    ways = [run(replace, 9, asked=request(9, eta=eta), compat="repaint") for eta in (None, 1.0, 0.0)]
+    assert torch.equal(ways[0], ways[1])
+    assert torch.equal(ways[2], run(replace, 9))

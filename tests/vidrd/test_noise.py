@@ -1,9 +1,11 @@
 """Noise depends on its key and the video's seed, and on nothing else; the priors keep unit variance."""
 
+import numpy as np
 import pytest
 import torch
 
-from vidrd.noise import KeyedNoise, Noise, StreamNoise, mixed, progressive
+from vidrd.noise import KeyedNoise, Noise, StreamNoise, as_seeds, mixed, progressive
+from vidrd.sampling import Request
 
 SHAPE = (4, 6, 5, 5)
 
@@ -83,3 +85,66 @@ def test_priors_at_alpha_zero_are_the_frames_themselves():
     for compat in ("paper", "released"):
         assert torch.equal(mixed(shared, own, 0.0, compat), own)
         assert torch.equal(progressive(own, 0.0, compat), own)
+
+
+@pytest.mark.parametrize(
+    "three",
+    [np.int64(3), np.int32(3), np.uint8(3), np.array(3), torch.tensor(3), torch.tensor(3, dtype=torch.uint8)],
+    ids=lambda three: f"{type(three).__name__} {three.dtype}",
+)
+def test_equal_integers_are_one_seed_whatever_their_kind(three):
+    want = KeyedNoise((3,))("initial", 0, SHAPE)
+    assert torch.equal(KeyedNoise((three,))("initial", 0, SHAPE), want)
+    assert Request(8, 4, (1, 1, 1), (three, 4)).seeds == (3, 4)
+    assert as_seeds(three, 2) == as_seeds([three, 4], 2) == as_seeds(np.array([3, 4]), 2) == (3, 4)
+    assert type(as_seeds(three, 1)[0]) is int
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [3.0, np.float32(3), "3", None, True, np.True_, np.array([3]), torch.tensor([3]), torch.tensor(3.0), (3,)],
+    ids=repr,
+)
+def test_what_is_no_integer_is_no_seed(wrong):
+    for made in (lambda: KeyedNoise((wrong,)), lambda: Request(8, 4, (1, 1, 1), (2, wrong))):
+        with pytest.raises(ValueError, match="a seed is one integer: got "):
+            made()
+
+
+@pytest.mark.parametrize("wrong", ["12", 3, np.array(3), np.array([[1, 2]])], ids=repr)
+def test_seeds_are_a_sequence_where_each_video_has_its_own(wrong):
+    with pytest.raises(ValueError, match="seeds are a sequence of integers, one for each video: got"):
+        Request(8, 4, (1, 1, 1), wrong)
+
+
+def test_seeds_have_64_bits_with_or_without_a_sign():
+    ends = (-(2**63), -1, 0, 2**63, 2**64 - 1)
+    assert Request(8, 4, (1, 1, 1), ends).seeds == ends
+    drawn = KeyedNoise(ends)("initial", 0, (1, 1, 1, 4))
+    assert len({tuple(one.flatten().tolist()) for one in drawn}) == len(ends)
+    for wrong in (-(2**63) - 1, 2**64):
+        with pytest.raises(ValueError, match=r"64 bits and lies from -2\*\*63 to 2\*\*64 - 1: got"):
+            KeyedNoise((wrong,))
+    with pytest.raises(ValueError, match="got 2 prompts and 3 seeds"):
+        as_seeds((1, 2, 3), 2)
+
+
+def test_a_stream_gives_steps_their_noise_frame_by_frame_as_the_released_loop_folds_it():
+    (C, T, H, W), batch = SHAPE, 2
+    noise = StreamNoise(torch.Generator().manual_seed(5), batch)("step", 0, SHAPE)
+    folded = torch.randn(batch * T, C, H, W, generator=torch.Generator().manual_seed(5))
+    for video in range(batch):
+        for frame in range(T):
+            assert torch.equal(noise[video, :, frame], folded[video * T + frame])
+
+
+@pytest.mark.parametrize("alpha", [-0.5, float("inf"), float("nan"), 1e200])
+def test_weights_that_mix_nothing_are_refused(alpha):
+    own, shared = torch.zeros(1, *SHAPE), torch.zeros(1, 4, 1, 5, 5)
+    for made in (
+        lambda: mixed(shared, own, alpha),
+        lambda: progressive(own, alpha),
+        lambda: StreamNoise(torch.Generator(), 1, alpha),
+    ):
+        with pytest.raises(ValueError, match="alpha is a weight from 0"):
+            made()

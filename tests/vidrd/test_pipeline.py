@@ -91,6 +91,17 @@ def test_another_seed_or_prompt_is_another_video(pipe):
     assert not np.array_equal(make(pipe, "a blue ball").frames, make(pipe).frames)
 
 
+def test_equal_seeds_of_any_kind_are_one_video_and_what_is_no_integer_is_refused(pipe):
+    want = make(pipe, seed=3).frames
+    for three in (np.int64(3), np.array(3), torch.tensor(3), np.array([3], dtype=np.int32), torch.tensor([3])):
+        assert np.array_equal(make(pipe, seed=three).frames, want)
+    for wrong in (3.0, [3.0], np.array([3.0]), True, None):
+        with pytest.raises(ValueError, match="a seed is one integer: got"):
+            make(pipe, seed=wrong)
+    with pytest.raises(ValueError, match="64 bits"):
+        make(pipe, seed=2**64, options=Options(compat="released"))
+
+
 def test_the_callback_sees_every_step(pipe):
     seen = []
     make(pipe, callback_on_step_end=lambda pipe, step, timestep, tensors: seen.append((step, timestep, tensors)))

@@ -256,7 +256,7 @@ def test_options_that_do_not_fit_the_clip_are_refused_before_anything_runs():
         ("reuse_past", lambda past, fresh, kept, alpha: reuse_past(past, fresh, kept, alpha**2)),
         ("reuse_past", lambda past, fresh, kept, alpha: reuse_past(past, fresh, kept + 1, alpha)),
         ("guide_by_stage", lambda latents, past: guide_by_stage(latents, past.flip(2))),
-        ("guided_frames", lambda step, steps, overlap, beta: guided_frames(step + 1, steps, overlap, beta)),
+        ("guided_frames", lambda step, *rest: guided_frames(step + 1, *rest)),
     ],
     ids=["not reversed", "reversed off by one", "variance as weight", "kept off by one", "not mirrored", "step late"],
 )
@@ -265,3 +265,23 @@ def test_planted_faults_are_seen(monkeypatch, name, fault):
     monkeypatch.setattr(sampling, name, fault)
     with pytest.raises(AssertionError):
         test_every_state_that_enters_the_network_obeys_the_equations(overlap=3, beta=0.35)
+
+
+def test_the_released_comparison_is_made_in_floats():
+    """(6 - 1) (50 / 6) 0.6 is a little more than 25, so that code guides frame 1 once more."""
+    for compat, steps_of_frame_1 in (("paper", 25), ("released", 26)):
+        guided = [sampling.held_frames(step, 50, Options(overlap=6, beta=0.6, compat=compat)) for step in range(50)]
+        assert sum(held > 1 for held in guided) == steps_of_frame_1
+
+
+def test_the_released_loop_asks_its_stream_in_its_own_order():
+    """With eta: the frames of clip 0 one by one, its steps, the noise of clip 1, its steps."""
+    asked = []
+
+    def noise(purpose, clip, shape, step=0):
+        asked.append((purpose, clip, step))
+        return KeyedNoise((1, 2))(purpose, clip, shape, step)
+
+    sample(Coupled(), SCHEDULE, request(2 * CLIP, eta=1.0, budget=1000), Options(compat="released"), noise=noise)
+    steps = [[("step", clip, step) for step in range(STEPS)] for clip in (0, 1)]
+    assert asked == [("initial", 0, 0), *steps[0], ("initial", 1, 0), *steps[1]]

@@ -179,7 +179,7 @@ def test_steps_that_make_no_sense_are_refused():
             schedule.step(x, x, level)
     with pytest.raises(ValueError, match="eta lies between"):
         schedule.step(x, x, 0, eta=2.0, noise=x)
-    with pytest.raises(ValueError, match=r"eta is 0\.5 and none came"):
+    with pytest.raises(ValueError, match=r"got eta 0\.5 and no noise"):
         schedule.step(x, x, 0, eta=0.5)
     with pytest.raises(ValueError, match="these are on meta"):
         schedule.step(x, x, torch.zeros(4, dtype=torch.int64, device="meta"))

@@ -1,0 +1,127 @@
+"""No option of a method is accepted and ignored: beside any other, it changes the video or is refused."""
+
+from contextlib import contextmanager, suppress
+from dataclasses import fields, replace
+from functools import cache
+from typing import get_args, get_type_hints
+
+import pytest
+import torch
+
+import baselines.freenoise
+import vidrd.sampling
+from bench.methods import METHODS
+from vidrd.sampling import Request
+from vidrd.schedule import Schedule
+
+CLIP, STEPS, OVERLAP = 8, 16, 2
+SCHEDULE = Schedule.ddim({"beta_schedule": "scaled_linear", "clip_sample": False, "steps_offset": 1}, STEPS)
+SETTINGS = ((15, None), (20, None), (20, 0.7))  # frames and eta: a tail beyond whole strides, none, fresh noise
+BASES = {  # where the table's options would hide others
+    "freenoise": baselines.freenoise.Options(stride=6),  # shorter overlaps, where ramps are no pyramids
+}
+RELEASED = vidrd.sampling.Options(overlap=CLIP, beta=0.0)  # where the released slice renews all
+
+
+class Toy:
+    """Frames couple, and those that lie in one window of attention a little more; has a gradient."""
+
+    clip, longest, branches, windows = CLIP, None, 1, None
+
+    @contextmanager
+    def attend_in(self, windows):
+        self.windows = windows
+        yield
+        self.windows = None
+
+    def __call__(self, latents, timesteps):
+        times = timesteps.double() / 1000
+        times = times if times.ndim == 0 else times.reshape(-1, 1, times.shape[-1], 1, 1)
+        place = torch.linspace(0.1, 0.4, latents.shape[2], dtype=latents.dtype).reshape(-1, 1, 1)
+        answer = (0.6 + 0.3 * times) * torch.tanh(latents) + place * latents.mean(dim=2, keepdim=True)
+        if self.windows is None:
+            return answer
+        attended = torch.zeros_like(latents)
+        for seen, share in zip(self.windows.seen, self.windows.share, strict=True):
+            attended[:, :, seen] += share[:, None, None] * latents[:, :, seen].mean(dim=2, keepdim=True)
+        return answer + attended
+
+
+def values_of(kind, name):
+    """Other values of an option: every word that it takes, or numbers, of which one at least must matter."""
+    hint = get_type_hints(kind)[name]
+    parts = {hint, *get_args(hint)}
+    if float in parts or int in parts:
+        return (0.3, 0.8, 1.0) if float in parts else (1, 2, 3)
+    return [word for part in parts for word in get_args(part) if isinstance(word, str)] or (True, False)
+
+
+def bases_of(name):
+    """The method's options, and these with one word changed."""
+    base = BASES.get(name) or METHODS[name].options(OVERLAP)
+    found = [base]
+    for field in fields(base):
+        for value in values_of(type(base), field.name):
+            with suppress(ValueError):
+                if isinstance(value, str | bool):
+                    found.append(replace(base, **{field.name: value}))
+    return list(dict.fromkeys(found))
+
+
+@cache
+def video(name, options, frames, eta):
+    asked = Request(frames, CLIP, (1, 2, 2), (3, 8), eta)
+    try:
+        return METHODS[name].sample(Toy(), SCHEDULE, asked, options, dtype=torch.float64).latents
+    except ValueError:
+        return None
+
+
+def matters(name, base, changed):
+    """Whether some setting tells the two apart."""
+    for frames, eta in SETTINGS:
+        one, other = video(name, base, frames, eta), video(name, changed, frames, eta)
+        if (one is None) != (other is None):
+            return True
+        if one is not None and (one.shape != other.shape or float((one - other).abs().max()) > 1e-9):
+            return True
+    return False
+
+
+every_base = pytest.mark.parametrize(("name", "base"), [(name, base) for name in METHODS for base in bases_of(name)])
+
+
+def said_anyway(name, base, field, value):
+    """Whether the value says what holds without it."""
+    if value == "ramp" and name == "freenoise" and base.compat != "paper":
+        return True  # windows in whole strides, whose overlaps are short: a pyramid there
+    old = getattr(base, field)
+    if field == "weights" and old is None:
+        old = "flat" if base.compat == "genl" else "pyramid"
+    return value == old
+
+
+@every_base
+def test_every_option_is_used_or_refused(name, base):
+    for field in fields(base):
+        found = {}
+        for value in values_of(type(base), field.name):
+            if said_anyway(name, base, field.name, value):
+                continue
+            hides = isinstance(base, vidrd.sampling.Options) and field.name == "compat"
+            start = replace(RELEASED, compat=base.compat) if hides else base
+            with suppress(ValueError):
+                found[value] = start, replace(start, **{field.name: value})
+        words = any(isinstance(value, str | bool) for value in found)
+        told = (matters(name, *pair) for pair in found.values())
+        assert not found or (all(told) if words else any(told)), (field.name, list(found))
+
+
+@every_base
+def test_every_eta_is_used(name, base):
+    videos = [video(name, base, 20, eta) for eta in (0.0, 0.5, 1.0)]
+    if videos[0] is None:  # lengths that a published code cannot make
+        return
+    for number, one in enumerate(videos):
+        for other in videos[:number]:
+            assert float((one - other).abs().max()) > 1e-9

@@ -57,6 +57,7 @@ def test_the_temporal_convolution_is_the_networks_own():
     assert torch.allclose(found.reshape(8, 3, 3, 8).permute(0, 3, 1, 2), expected, atol=1e-5)
 
 
+@pytest.mark.precision
 def test_a_cell_is_timed_by_pytest_benchmark_checked_and_bounded(measure):
     measured = measure("temporal-conv", "matmul")
     assert set(measured.numbers) == set(MEASURES) - {"compile_seconds"}

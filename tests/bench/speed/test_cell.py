@@ -15,6 +15,7 @@ from bench.worker import InvalidError, Job
 TINY = ["device=cpu", "model=tiny", "compiled=False", "rounds=2", "seconds=1"]
 
 
+@pytest.mark.precision
 def test_a_run_prints_the_ladder_and_every_row_comes_from_one_process(tmp_path):
     words = [word for setting in (*TINY, "rung=reference,sdpa,layout,guidance,bf16,modelscope,compile") for word in
              ("--set", setting)]  # fmt: skip

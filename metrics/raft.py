@@ -66,7 +66,7 @@ def load_raft(path: Path | str, *, device: str = "cpu", updates: int = 12) -> Ra
     Which of the two networks it is, is told from the weights. Nothing in the file is executed.
 
     Raises:
-        ValueError: torchvision is not the build that matches torch; or the file is missing, broken or holds another network.
+        ValueError: torchvision does not match torch; or the file is missing, broken or holds another network.
     """
     path = Path(path)
     tensors, digest = _read_state(path)

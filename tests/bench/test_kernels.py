@@ -25,7 +25,7 @@ def measure(tmp_path, monkeypatch):
     monkeypatch.setattr(module, "peaks", lambda device, again: FAST)
     monkeypatch.delenv("PYTEST_XDIST_WORKER", raising=False)  # in which pytest-benchmark times nothing
 
-    def do(kernel, backend, precision="fp32", rounds=7, seconds=1.5):
+    def do(kernel, backend, precision="fp32", rounds=7, seconds=0.1):
         values = {"kernel": kernel, "backend": backend, "size": "pocket", "precision": precision, "device": "cpu"}
         return run(Job({**values, "rounds": rounds, "seconds": seconds}, tmp_path, None))
 

@@ -16,6 +16,9 @@ nox.options.default_venv_backend = "uv|virtualenv"
 nox.options.reuse_venv = "yes"
 nox.options.sessions = ["lint", "types", "tests"]
 
+THREADS = {"OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", "1")}  # a process per core, so a thread per process
+AVX2 = {"ATEN_CPU_CAPABILITY": "avx2", "ONEDNN_MAX_CPU_ISA": "AVX2"}  # no AVX-512, and bfloat16 is emulated
+
 
 def install(session: nox.Session, *groups: str) -> None:
     """Put the project and some dependency groups into the session's environment, at the pinned versions."""
@@ -29,8 +32,16 @@ def install(session: nox.Session, *groups: str) -> None:
 def tests(session: nox.Session) -> None:
     """The CPU tests, shapes checked: nox -s tests -- tests/metrics -k jitter; -- -m slow; a debugger needs -n 0."""
     install(session, "test")
-    threads = {"OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", "1")}  # a process per core, so a thread per process
-    session.run("pytest", "-n", "auto", "--maxprocesses", "8", *session.posargs, env=threads)
+    session.run("pytest", "-n", "auto", "--maxprocesses", "8", *session.posargs, env=THREADS)
+
+
+@nox.session
+def avx2(session: nox.Session) -> None:
+    """The smoke suite and the tests marked precision, computed as by a CPU without AVX-512 and native bfloat16."""
+    install(session, "test")
+    session.run("python", "-m", "bench", "run", "--suite", "smoke", "--out", "runs/smoke-avx2", env=AVX2)
+    chosen = ["-m", "precision and not (gpu or slow or network)"]
+    session.run("pytest", "-n", "auto", "--maxprocesses", "8", *chosen, *session.posargs, env=THREADS | AVX2)
 
 
 @nox.session

@@ -66,16 +66,16 @@ def load_raft(path: Path | str, *, device: str = "cpu", updates: int = 12) -> Ra
     Which of the two networks it is, is told from the weights. Nothing in the file is executed.
 
     Raises:
-        ValueError: torchvision is missing; or the file is missing, broken or holds another network.
+        ValueError: torchvision does not match torch; or the file is missing, broken or holds another network.
     """
     path = Path(path)
     tensors, digest = _read_state(path)
     try:
-        from torchvision.models.optical_flow import raft_large, raft_small  # noqa: PLC0415 - optional, and slow to import
+        from torchvision.models.optical_flow import raft_large, raft_small  # noqa: PLC0415 - slow to import
     except (ImportError, RuntimeError) as error:
         raise ValueError(
-            f"RAFT needs torchvision, which cannot be imported ({error}): install the build that matches torch, or "
-            f"leave --raft out for the classical flow"
+            f"RAFT needs torchvision, which cannot be imported ({error}): install the build that matches torch, "
+            f"or leave --raft out for the classical flow"
         ) from error
     first = tensors.get("feature_encoder.convnormrelu.0.weight")
     builders = {64: (raft_large, "raft_large"), 32: (raft_small, "raft_small")}

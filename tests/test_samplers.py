@@ -136,7 +136,8 @@ def test_calls_frames_and_origins_are_as_planned(method, frames):
 
 
 @every_method
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+@pytest.mark.precision
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 def test_the_dtype_is_kept(method, dtype):
     result = run(method, request(CLIP + 1), dtype=dtype)
     assert result.latents.dtype == dtype

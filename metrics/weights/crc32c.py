@@ -3,11 +3,14 @@
 It tells accidents, not malice: whoever wants can make other bytes with the same checksum.
 """
 
+from functools import cache
+
 import numpy as np
 from jaxtyping import UInt32
 
 POLYNOMIAL = 0x82F63B78  # reflected
 MASK_DELTA = 0xA282EAD8
+LANE = 256  # bytes of a lane at least: fewer make more of them to join, more make more steps
 
 
 def crc32c(data: bytes | bytearray | memoryview) -> int:
@@ -19,20 +22,20 @@ def crc32c(data: bytes | bytearray | memoryview) -> int:
     octets = np.frombuffer(data, np.uint8)
     state = np.uint32(0xFFFFFFFF)
     while len(octets) >= 4:
-        lanes = 1 << max(0, (len(octets) // 1024).bit_length() - 1)
+        lanes = 1 << max(0, (len(octets) // LANE).bit_length() - 1)
         length = len(octets) // lanes // 4 * 4
         words = octets[: lanes * length].view("<u4").reshape(lanes, length // 4).T.copy()
         states = np.zeros(lanes, np.uint32)
         states[0] = state
         for word in words:
             states = _advance(states ^ word)
-        over = _zeros(length)
+        octets = octets[lanes * length :]
         while len(states) > 1:
-            states = _apply(over, states[::2]) ^ states[1::2]
-            over = _apply(over, over)
-        state, octets = states[0], octets[lanes * length :]
+            states = _apply(_zeros(length), states[::2]) ^ states[1::2]
+            length *= 2
+        state = states[0]
     for octet in octets:
-        state = _TABLES[0][(state ^ octet) & 255] ^ (state >> 8)
+        state = _BYTES[(state ^ octet) & 255] ^ (state >> 8)
     return int(state) ^ 0xFFFFFFFF
 
 
@@ -47,37 +50,41 @@ def mask(checksum: int) -> int:
     return ((checksum >> 15 | checksum << 17) + MASK_DELTA) & 0xFFFFFFFF
 
 
-def _tables() -> UInt32[np.ndarray, "4 256"]:
-    """Row k: what a byte becomes after k more bytes of zeros."""
-    first = np.arange(256, dtype=np.uint32)
+def _table() -> UInt32[np.ndarray, " 256"]:
+    """What a byte becomes after one more byte of zeros."""
+    table = np.arange(256, dtype=np.uint32)
     for _ in range(8):
-        first = np.where(first & 1, first >> 1 ^ np.uint32(POLYNOMIAL), first >> 1).astype(np.uint32)
-    rows = [first]
-    for _ in range(3):
-        rows.append(first[rows[-1] & 255] ^ rows[-1] >> 8)
-    return np.stack(rows)
+        table = np.where(table & 1, table >> 1 ^ np.uint32(POLYNOMIAL), table >> 1).astype(np.uint32)
+    return table
 
 
-_TABLES = _tables()
+def _halves() -> UInt32[np.ndarray, "2 65536"]:
+    """What the lower and the upper 16 bits of a state become after four more bytes of zeros."""
+    low = np.arange(1 << 16, dtype=np.uint32)
+    halves = np.stack([low, low << 16])
+    for _ in range(4):
+        halves = _BYTES[halves & 255] ^ halves >> 8
+    return halves
+
+
+_BYTES = _table()
+_LOW, _HIGH = _halves()
 
 
 def _advance(states: UInt32[np.ndarray, " L"]) -> UInt32[np.ndarray, " L"]:
     """States after four more bytes of zeros."""
-    a, b, c, d = _TABLES[::-1]
-    return a[states & 255] ^ b[states >> 8 & 255] ^ c[states >> 16 & 255] ^ d[states >> 24]
+    return _LOW[states & 0xFFFF] ^ _HIGH[states >> 16]
 
 
+@cache
 def _zeros(length: int) -> UInt32[np.ndarray, " 32"]:
     """What each bit of a state becomes after `length` bytes of zeros, `length` a multiple of 4."""
-    done = step = (np.uint32(1) << np.arange(32, dtype=np.uint32)).astype(np.uint32)
-    step = _advance(step)
-    steps = length // 4
-    while steps:
-        if steps & 1:
-            done = _apply(step, done)
-        step = _apply(step, step)
-        steps >>= 1
-    return done
+    bits = np.uint32(1) << np.arange(32, dtype=np.uint32)
+    if length == 4:
+        return _advance(bits)
+    half = length // 8 * 4
+    moved = _apply(_zeros(half), _zeros(half))
+    return moved if length % 8 == 0 else _advance(moved)
 
 
 def _apply(bits: UInt32[np.ndarray, " 32"], states: UInt32[np.ndarray, " L"]) -> UInt32[np.ndarray, " L"]:

@@ -239,6 +239,7 @@ def test_the_vae_joins_frames_where_the_record_says(cell):
     assert released.facts["decoded"] == "clips of 1 from frame 0"
 
 
+@pytest.mark.precision
 def test_bf16_goes_all_the_way(cell):
     full, _ = cell("method=vidrd")
     half, _ = cell("method=vidrd", "precision=bf16")

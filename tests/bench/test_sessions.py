@@ -1,6 +1,9 @@
 """What the nox sessions call, told from a session that only notes."""
 
 import importlib.util
+import os
+import subprocess
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -57,4 +60,19 @@ def test_what_stands_after_the_dashes_reaches_the_command(commands):
     assert commands("bench") == ["python -m bench run --suite pocket"]
     assert commands("bench", "--suite", "smoke") == ["python -m bench run --suite smoke"]
     assert commands("tests", "-m", "slow") == ["pytest -n auto --maxprocesses 8 -m slow"]
+    assert commands("avx2", "-x")[1].endswith("-m precision and not (gpu or slow or network) -x")
     assert nox.options.sessions == ["lint", "types", "tests"]
+
+
+def test_an_older_cpu_is_told_to_both_libraries_and_leaves_the_smoke_run_alone(sessions):
+    called = []
+    session = SimpleNamespace(
+        virtualenv=SimpleNamespace(is_sandboxed=False), posargs=[], run=lambda *words, env: called.append((words, env))
+    )
+    sessions.avx2(session)
+    assert {env["ATEN_CPU_CAPABILITY"] for _, env in called} == {"avx2"}
+    assert {env["ONEDNN_MAX_CPU_ISA"] for _, env in called} == {"AVX2"}
+    assert called[0][0][-2:] == ("--out", "runs/smoke-avx2")
+    code = "import torch; print(torch.backends.cpu.get_cpu_capability())"
+    done = subprocess.run([sys.executable, "-c", code], env=os.environ | called[0][1], capture_output=True, check=True)
+    assert b"AVX512" not in done.stdout

@@ -12,6 +12,7 @@ import subprocess
 import sys
 import time
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -37,6 +38,7 @@ from tests.metrics.recipes import c3d_mean
 from tests.metrics.weight_files import c3d_weights, i3d_weights, state_dict, write_checkpoint, write_npz, write_program
 
 FRAMES = 10  # the fewest that all rows allow
+thin_i3d, thin_c3d = partial(load_i3d, thin=8), partial(load_c3d, thin=8)
 
 
 @pytest.fixture(scope="module")
@@ -47,11 +49,21 @@ def i3d_file(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def c3d_file(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("weights")
-    save_file(c3d_weights(1.0), folder / "c3d.safetensors")
+def thin_files(tmp_path_factory):
+    """I3D's and C3D's weights with an eighth of the channels."""
+    folder = tmp_path_factory.mktemp("thin")
+    save_file(i3d_weights(thin=8), folder / "i3d.safetensors")
+    save_file(c3d_weights(1.0, thin=8), folder / "c3d.safetensors")
     np.savez(folder / "mean2.npz", mean=c3d_mean())
-    return folder / "c3d.safetensors"
+    return folder
+
+
+@pytest.fixture
+def thin(thin_files, monkeypatch):
+    """These weights, which the commands take here; the slow tests have the published widths."""
+    monkeypatch.setattr("metrics.i3d.load_i3d", thin_i3d)
+    monkeypatch.setattr("metrics.c3d.load_c3d", thin_c3d)
+    return thin_files
 
 
 @pytest.fixture
@@ -89,9 +101,9 @@ def by_hand(folder, clips_file, network, storage):
 
 
 @pytest.mark.parametrize("name", FVD)
-def test_every_fvd_protocol_from_films_to_its_number(name, run, folders, i3d_file):
+def test_every_fvd_protocol_from_films_to_its_number(name, run, folders, thin):
     named = () if name == DEFAULT_FVD else ("--protocol", name)
-    words = (*named, "--weights", i3d_file, "--frames", FRAMES, "--n", 3, "--allow-small")
+    words = (*named, "--weights", thin / "i3d.safetensors", "--frames", FRAMES, "--n", 3, "--allow-small")
     record = run("fvd", folders / "real", folders / "fake", *words, "--save-clips", folders / "lists", "--batch", 2)
     row, score, manifest = FVD[name], record["scores"][f"fvd:{name}"], record["manifest"]
     assert score["n"] == 3
@@ -100,7 +112,7 @@ def test_every_fvd_protocol_from_films_to_its_number(name, run, folders, i3d_fil
     assert (manifest["ddof"], manifest["row"]["epsilon"], manifest["frames"]) == (row.ddof, row.epsilon, FRAMES)
     assert manifest["network"].startswith(f"i3d:{name}:")
     if name in ("clean", "styleganv"):  # one by each kind of storage; the others differ in what their own tests hold
-        network = load_i3d(i3d_file, name)
+        network = thin_i3d(thin / "i3d.safetensors", name)
         x, y = (
             by_hand(folders / side, folders / "lists" / f"{side}.jsonl", network, rule.storage)
             for side, rule in (("real", row.real), ("fake", row.fake))
@@ -110,16 +122,16 @@ def test_every_fvd_protocol_from_films_to_its_number(name, run, folders, i3d_fil
 
 
 @pytest.mark.parametrize("name", IS)
-def test_every_inception_score_protocol_from_films_to_its_number(name, run, folders, c3d_file):
+def test_every_inception_score_protocol_from_films_to_its_number(name, run, folders, thin):
     named = () if name == DEFAULT_IS else ("--protocol", name)
-    words = (*named, "--weights", c3d_file, "--allow-small", "--splits", 2)
+    words = (*named, "--weights", thin / "c3d.safetensors", "--allow-small", "--splits", 2)
     record = run("is", folders / "real", *words, "--save-clips", folders / "lists")
     row, score = IS[name], record["scores"][f"is:{name}"]
     assert score["n"] == 4
     assert record["scores"][f"is_ceiling:{name}"]["n"] == 4
     assert record["manifest"]["row"]["epsilon"] == row.epsilon
     videos = {video.name: video for video in list_videos(folders / "real")}
-    network = load_c3d(c3d_file, name)
+    network = thin_c3d(thin / "c3d.safetensors", name)
     logits = np.concatenate(
         [
             network.embed(videos[clip.video].read(clip.start, clip.frames)[None]).embedding
@@ -137,8 +149,8 @@ def test_the_documented_lines_for_other_people_s_code_make_the_protocol_s_number
     write_program(tmp_path / "i3d_torchscript.pt", i3d_weights())
     monkeypatch.chdir(tmp_path)
     random = np.random.default_rng(0)
-    coarse = random.integers(0, 256, (7, 9, 6, 8, 3), dtype=np.uint8).repeat(10, axis=2).repeat(10, axis=3)
-    real, fake = coarse[:4], coarse[4:]
+    coarse = random.integers(0, 256, (6, 9, 6, 8, 3), dtype=np.uint8).repeat(10, axis=2).repeat(10, axis=3)
+    real, fake = coarse[:3], coarse[3:]
     exec(compile(example, "docs/metrics.md", "exec"), {"real_videos": real, "fake_videos": fake})
     row, network = FVD["styleganv"], load_i3d(tmp_path, "styleganv")
     rows = network.embed(store(real, row.real.storage)).embedding, network.embed(fake).embedding
@@ -148,8 +160,8 @@ def test_the_documented_lines_for_other_people_s_code_make_the_protocol_s_number
     assert int(n) == 3
 
 
-def test_published_protocols_refuse_too_few_videos_before_any_work(run, folders, i3d_file, c3d_file, capsys):
-    words = (folders / "real", folders / "fake", "--weights", i3d_file)
+def test_published_protocols_refuse_too_few_videos_before_any_work(run, folders, thin, capsys):
+    words = (folders / "real", folders / "fake", "--weights", thin / "i3d.safetensors")
     for more, message in (
         (
             ("--protocol", "styleganv"),
@@ -163,31 +175,39 @@ def test_published_protocols_refuse_too_few_videos_before_any_work(run, folders,
         assert stop.value.code == 3
         assert message in capsys.readouterr().err
     with pytest.raises(SystemExit):
-        run("is", folders / "real", "--protocol", "tgan2", "--weights", c3d_file, "--n", 4)
+        run("is", folders / "real", "--protocol", "tgan2", "--weights", thin / "c3d.safetensors", "--n", 4)
     assert "4 fake clips are too few: the score needs at least 202" in capsys.readouterr().err
 
 
-def test_saved_statistics_of_too_few_clips_are_too_few_as_well(run, folders, i3d_file, tmp_path, capsys):
-    network = load_i3d(i3d_file, "styleganv")
+def test_saved_statistics_of_too_few_clips_are_too_few_as_well(run, folders, thin, tmp_path, capsys):
+    network = thin_i3d(thin / "i3d.safetensors", "styleganv")
     rows = np.random.default_rng(0).standard_normal((900, 400))
     side = Side(Features(rows, {}), np.arange(900), {"gaps": 0})
     save_side(tmp_path / "real.npz", side, recipe_manifest(Recipe.of("fvd", "styleganv"), network))
     with pytest.raises(SystemExit) as stop:
-        run("fvd", tmp_path / "real.npz", folders / "fake", "--protocol", "styleganv", "--weights", i3d_file)
+        run(
+            "fvd",
+            tmp_path / "real.npz",
+            folders / "fake",
+            "--protocol",
+            "styleganv",
+            "--weights",
+            thin / "i3d.safetensors",
+        )
     assert stop.value.code == 3
     assert (
         "styleganv takes 2048 real clips, 900 came: give more, another --n, or --allow-small" in capsys.readouterr().err
     )
 
 
-def test_c3d_as_it_was_published_makes_the_same_score(run, folders, c3d_file, tmp_path, monkeypatch):
+def test_c3d_as_it_was_published_makes_the_same_score(run, folders, thin, tmp_path, monkeypatch):
     """conv3d_deepnetA_ucf.npz and mean2.npz in the folder that the environment names, against one file of tensors."""
     place = tmp_path / "weights"
     place.mkdir()
-    write_npz(place / "conv3d_deepnetA_ucf.npz", c3d_weights(1.0))
+    write_npz(place / "conv3d_deepnetA_ucf.npz", c3d_weights(1.0, thin=8))
     np.savez(place / "mean2.npz", mean=c3d_mean())
     words = ("is", folders / "real", "--protocol", "tgan2", "--allow-small", "--splits", 2, "--fresh")
-    expected = run(*words, "--weights", c3d_file)
+    expected = run(*words, "--weights", thin / "c3d.safetensors")
     monkeypatch.setenv("VIDRD_METRICS_WEIGHTS", str(place))
     found = run(*words)
     assert (found["scores"], found["manifest"]) == (expected["scores"], expected["manifest"])

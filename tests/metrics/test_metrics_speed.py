@@ -24,8 +24,10 @@ def small(monkeypatch):
 
 
 def test_every_stage_and_the_floor_of_all_have_a_speed(folder, capsys):
+    for film in ("2.mkv", "3.mkv"):
+        (folder / film).unlink()
     found = stages_speed(Stages(folder, clips=6, batch=2, rounds=1, compiled=False))
-    assert (found["clips"], found["asked_for"]) == (4, 6)
+    assert (found["clips"], found["asked_for"]) == (2, 6)
     assert "6 clips were asked for" in capsys.readouterr().err
     speeds = {name: found[name]["clips_per_second"] for name in ("decode", "resize", "network", "statistics")}
     assert min(speeds.values()) > found["one after the other"]["clips_per_second"] > 0

@@ -160,8 +160,9 @@ def test_flow_is_named_with_its_settings():
 
 @pytest.fixture(scope="module")
 def raft_file(tmp_path_factory):
-    torch = pytest.importorskip("torch")
-    flows = pytest.importorskip("torchvision.models.optical_flow")
+    import torch
+    from torchvision.models import optical_flow as flows
+
     torch.manual_seed(0)
     path = tmp_path_factory.mktemp("raft") / "raft_small.pth"
     torch.save(flows.raft_small(weights=None).state_dict(), path)

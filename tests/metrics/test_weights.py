@@ -107,10 +107,12 @@ def test_the_table_is_the_published_one():
 def test_checksums_tell_the_checkpoints_apart():
     shapes = i3d_shapes()
 
-    def made(which):
+    def made(which, part=""):
         """Other values with the published checksums: a checksum tells accidents, not forgers."""
-        tensors = {name: torch.ones(shape) for name, shape in shapes.items()}
+        tensors = {name: torch.ones(shape) for name, shape in shapes.items() if part in name}
         for name, checksum in CHECKSUMS[which].items():
+            if part not in name:
+                continue
             shape = shapes[name]
             laid = tuple(shape[axis] for axis in (2, 3, 4, 1, 0)) if len(shape) == 5 else shape
             array = torch.from_numpy(forged(name, laid, int(checksum, 16)))
@@ -125,7 +127,7 @@ def test_checksums_tell_the_checkpoints_apart():
     assert [n for n, v in identify(damaged).tensors.items() if v == "wrong"] == ["Mixed_4c.b1b.bn.bias"]
     scaled = {**scratch, "Mixed_4c.b1b.bn.weight": 2 * scratch["Mixed_4c.b1b.bn.weight"]}
     assert [n for n, v in identify(scaled).tensors.items() if v == "wrong"] == ["Mixed_4c.b1b.bn.weight"]
-    imagenet = {**scratch, **{n: made_one for n, made_one in made("rgb_imagenet").items() if "bn" in n}}
+    imagenet = {**scratch, **made("rgb_imagenet", "bn")}
     assert identify(imagenet).checkpoint in CHECKSUMS
     assert identify(i3d_weights()).name == "unrecognised"
 

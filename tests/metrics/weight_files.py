@@ -23,17 +23,17 @@ from tests.metrics.recipes import filled
 __all__ = ["block_of", "save_script", "state_dict", "table", "write_checkpoint", "write_npz", "write_program"]
 
 
-def i3d_weights(gain: float = 2**0.5, *, unit_scales: bool = False) -> dict[str, torch.Tensor]:
+def i3d_weights(gain: float = 2**0.5, *, unit_scales: bool = False, thin: int = 1) -> dict[str, torch.Tensor]:
     """The golden page's weights; `unit_scales` = batch-norm scales of 1, as TensorFlow has them."""
     ones = {name for name in i3d_shapes() if unit_scales and name.endswith("bn.weight")}
     return {
         name: torch.ones(shape) if name in ones else torch.from_numpy(filled(name, shape, gain))
-        for name, shape in i3d_shapes().items()
+        for name, shape in i3d_shapes(thin).items()
     }
 
 
-def c3d_weights(gain: float = 2**0.5) -> dict[str, torch.Tensor]:
-    return {name: torch.from_numpy(filled(name, shape, gain)) for name, shape in c3d_shapes().items()}
+def c3d_weights(gain: float = 2**0.5, *, thin: int = 1) -> dict[str, torch.Tensor]:
+    return {name: torch.from_numpy(filled(name, shape, gain)) for name, shape in c3d_shapes(thin).items()}
 
 
 def forged(name: str, shape: tuple[int, ...], checksum: int) -> np.ndarray:

@@ -83,6 +83,7 @@ def test_what_cannot_be_reused_is_said():
         Reusing(Counting(), every=2, steps=5)(X[0], torch.tensor([1, 2]), TEXT)
 
 
+@pytest.mark.precision
 def test_eight_bits_hold_a_row_to_a_sixteenth():
     x = torch.randn(5, 64, generator=torch.Generator().manual_seed(0)) * torch.tensor([1e-4, 1, 10, 1e4, 0])[:, None]
     rows, scale = to_fp8(x)
@@ -91,6 +92,7 @@ def test_eight_bits_hold_a_row_to_a_sixteenth():
     assert (back[4] == 0).all()
 
 
+@pytest.mark.precision
 @torch.no_grad()
 def test_an_8_bit_layer_multiplies_what_it_holds(monkeypatch):
     layer = torch.nn.Linear(32, 48).bfloat16()

@@ -358,7 +358,8 @@ def test_perception_plugs_in_and_is_refused_without_weights(tmp_path):
 
 
 def test_vgg_features_measure_distance(tmp_path):
-    torchvision = pytest.importorskip("torchvision")
+    import torchvision
+
     torch.manual_seed(0)
     network = torchvision.models.vgg16(weights=None)
     torch.save({k: v for k, v in network.state_dict().items() if k.startswith("features.")}, tmp_path / "vgg.pth")

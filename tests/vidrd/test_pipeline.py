@@ -131,6 +131,7 @@ def test_released_decoding_sees_single_frames(pipe):
     assert np.array_equal(pipe.decode(latents, clip=1)[:, :1], pipe.decode(latents[:, :, :1]))
 
 
+@pytest.mark.precision
 def test_bf16_runs_and_stays_near(pipe, folder):
     half = load_pipeline(folder, dtype=torch.bfloat16)
     out = make(half)

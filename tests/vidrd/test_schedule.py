@@ -125,6 +125,7 @@ def test_frames_may_be_at_different_levels(eta):
         assert near(got[:, :, frame], alone[:, :, frame])
 
 
+@pytest.mark.precision
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 def test_low_precision_is_computed_in_float32_and_returned_as_it_came(dtype):
     schedule = Schedule.ddim(SD, 10)

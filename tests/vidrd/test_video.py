@@ -47,6 +47,7 @@ def test_axes_go_where_they_belong():
     assert np.array_equal(to_uint8(to_float(still)), still)
 
 
+@pytest.mark.precision
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
 def test_values_are_clamped_and_rounded_halves_up(dtype):
     values = torch.tensor([-3, -1, 0, 1, 1.25], dtype=dtype).reshape(1, 1, 1, 1, 5)

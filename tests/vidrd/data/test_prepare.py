@@ -428,7 +428,8 @@ def kill_a_ray_worker(units, killed):
 
 
 def test_ray_makes_what_processes_make_though_a_worker_is_killed(slow, tmp_path):
-    ray = pytest.importorskip("ray", reason="Ray is an extra: pip install -e '.[ray]'")
+    import ray
+
     asked, wanted = slow
     said, killed = [], []
     (tmp_path / "units").mkdir(parents=True)

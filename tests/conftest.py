@@ -1,0 +1,39 @@
+"""A watchdog: a default test that computes for too long fails, however busy the machine is."""
+
+import resource
+
+import pytest
+
+HEAVY = ("gpu", "slow", "network")
+BEGAN = pytest.StashKey[float]()
+
+
+def cpu_seconds() -> float:
+    """CPU time of this process and of the children that it waited for, in seconds; waiting does not count."""
+    spent = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    return sum(usage.ru_utime + usage.ru_stime for usage in spent)
+
+
+def pytest_addoption(parser):
+    parser.addini(
+        "cpu_seconds", "how long a default test may compute, with the fixtures that it is the first to ask for"
+    )
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_setup(item):
+    item.stash[BEGAN] = cpu_seconds()
+    return (yield)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item):
+    result = yield
+    spent, most = cpu_seconds() - item.stash[BEGAN], float(item.config.getini("cpu_seconds"))
+    if spent > most and not any(item.get_closest_marker(name) for name in HEAVY):
+        pytest.fail(
+            f"a default test computes for at most {most:g} s, got {spent:.1f} s of CPU time: use smaller shapes, share "
+            f"what it builds through a fixture, or mark it slow if another default test proves the same",
+            pytrace=False,
+        )
+    return result

@@ -1,0 +1,224 @@
+"""Every difference that a run's headlines can show: of rows alike in all but one axis, and of rows to real video.
+
+What is compared has an interval. Rows of the same prompts and noise are compared video by video; others by their own
+intervals; times by their repeats, and memory by one reading a row. Times and memory are compared as ratios, with what
+one process differs from the next put to either side. All differences of a measure are judged together (Holm).
+"""
+
+import math
+import statistics
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import pandas as pd
+from scipy.special import ndtri, stdtr, stdtrit
+
+from bench.record import Record
+from bench.stats import Estimate, holm
+from reports.format import half_width, numeric
+from reports.paired import paired_difference
+from reports.phrases import phrase_of
+from reports.table import REFERENCE, Run, emulated_time
+
+ALPHA = 0.05
+KNOWN = 10**6  # degrees of freedom of an error that is taken for known
+FEW = 4  # values of an axis of names up to which each is set against each other; of more each against the first
+PROCESS = 0.02  # relative error of a process's times and memory that its own repeats do not show
+UNHEARD = ("seed",)  # axes that repeat
+MOST, STEP = 10**5, 1.05  # videos up to which the number needed is looked for, and the factor of a step
+
+
+class Difference(NamedTuple):
+    """What one row has more than another, or less.
+
+    Args:
+        axis: in which they differ.
+        of, other: their values on it; `REFERENCE` for real video.
+        at: what they have in common.
+        value, base: their numbers.
+        estimate: value less base, or the logarithm of value by base.
+        ratio: which of these.
+        count: videos or repeats of a row; 1 for one reading.
+        told: beyond noise, all differences of the measure judged together.
+    """
+
+    measure: str
+    axis: str
+    of: Any
+    other: Any
+    at: Mapping[str, Any]
+    value: float
+    base: float
+    estimate: Estimate
+    ratio: bool
+    count: int
+    told: bool = False
+
+    @property
+    def half(self) -> float:
+        """Half of the 95 % interval."""
+        return self.estimate.high(ALPHA / 2) - self.estimate.mean
+
+    @property
+    def strength(self) -> float:
+        """How many half intervals it is from none."""
+        return abs(self.estimate.mean) / self.half if self.half else math.inf
+
+    def turned(self) -> "Difference":
+        """The same, seen from the other row."""
+        estimate = self.estimate._replace(mean=-self.estimate.mean)
+        return self._replace(of=self.other, other=self.of, value=self.base, base=self.value, estimate=estimate)
+
+
+@dataclass(frozen=True)
+class Couple:
+    """Two rows that differ in one axis, and what they have in common."""
+
+    axis: str
+    of: Mapping[Any, Any]
+    other: Mapping[Any, Any]
+
+
+def differences(run: Run, rows: pd.DataFrame, measures: Sequence[str]) -> list[Difference]:
+    """All of them, told or not."""
+    made = rows[rows["status"] == "ok"].to_dict("records")
+    couples = list(_couples(run, rows))
+    found = []
+    for measure in measures:
+        candidates = couples + (list(_to_real(run, made)) if run.measures[measure]["better"] == "real" else [])
+        part = [each for couple in candidates if (each := _difference(run, measure, couple))]
+        adjusted = holm([_p(each.estimate) for each in part])
+        found += [each._replace(told=p < ALPHA) for each, p in zip(part, adjusted, strict=True)]
+    return found
+
+
+def compared_axes(run: Run) -> list[str]:
+    """The axes along which rows of one table compare."""
+    return [axis for axis in run.axes
+            if axis not in run.apart and axis not in UNHEARD and len(run.manifest["axes"][axis]) > 1]  # fmt: skip
+
+
+def videos_needed(difference: Difference, comparisons: int) -> float:
+    """How many videos, or repeats, would tell a difference of this size; infinite where `MOST` would not.
+
+    The error shrinks by the root of their number; what a process differs from the next does not. So many `comparisons`
+    are judged together.
+    """
+    estimate, count = difference.estimate, float(difference.count)
+    floor = 2 * PROCESS**2 if difference.ratio else 0.0
+    own = max(0.0, estimate.error**2 - floor)
+    while count < MOST and estimate.mean:
+        share = count / difference.count
+        reach = float(stdtrit(estimate.df * share, 1 - ALPHA / 2 / comparisons)) * math.sqrt(floor + own / share)
+        if reach < abs(estimate.mean):
+            return count
+        count *= STEP
+    return math.inf
+
+
+def _p(estimate: Estimate) -> float:
+    if estimate.error == 0:
+        return float(estimate.mean == 0)
+    return 2 * float(stdtr(estimate.df, -abs(estimate.mean) / estimate.error))
+
+
+def _couples(run: Run, rows: pd.DataFrame) -> Iterator[Couple]:
+    """Rows that differ in one axis, the later value's first; costs also along the group, if that is numbers."""
+    planned = rows[~rows["reference"].astype(bool)]
+    for axis in compared_axes(run):
+        values = run.manifest["axes"][axis]
+        if numeric(values):
+            pairs = [(max(values), min(values))]
+        elif len(values) <= FEW:
+            pairs = [(values[j], values[i]) for i in range(len(values)) for j in range(i + 1, len(values))]
+        else:
+            pairs = [(value, values[0]) for value in values[1:]]
+        for of, other in pairs:
+            yield from _matched(run, planned, axis, of, other)
+    values = list(dict.fromkeys(planned[run.group]))
+    if len(values) > 1 and numeric(values):
+        yield from _matched(run, planned, run.group, max(values), min(values))
+
+
+def _matched(run: Run, planned: pd.DataFrame, axis: str, of: Any, other: Any) -> Iterator[Couple]:
+    """Rows of two values that agree in all else, as far as it has a meaning for both of them.
+
+    An axis on which the two have no setting in common has none for one of them (the overlap of independent clips).
+    """
+    one, two = (planned[planned[axis] == value] for value in (of, other))
+    others = [name for name in (run.group, *run.axes) if name != axis]
+    shared = [name for name in others if name in run.apart or set(one[name]) & set(two[name])]
+    turned = len(one) < len(two)
+    more, fewer = (two, one) if turned else (one, two)
+    ends: dict[tuple[Any, ...], Any] = {}
+    for row in fewer[fewer["status"] == "ok"].to_dict("records"):
+        ends.setdefault(tuple(row[name] for name in shared), row)
+    for row in more[more["status"] == "ok"].to_dict("records"):
+        if (end := ends.get(tuple(row[name] for name in shared))) is not None:
+            yield Couple(axis, end, row) if turned else Couple(axis, row, end)
+
+
+def _to_real(run: Run, made: Sequence[Mapping[Any, Any]]) -> Iterator[Couple]:
+    real = {row[run.group]: row for row in made if row["reference"]}
+    axis = next(iter(run.axes), run.group)
+    for row in made:
+        if not row["reference"] and row[run.group] in real:
+            yield Couple(axis, row, real[row[run.group]])
+
+
+def _difference(run: Run, measure: str, couple: Couple) -> Difference | None:
+    said = run.measures[measure]
+    if couple.axis == run.group and said["table"] != "cost":
+        return None  # values of two groups do not compare, but what they cost
+    phrase = phrase_of(measure, said)
+    of, other = (run.records[row["id"]] for row in (couple.of, couple.other))
+    if any(measure not in each.numbers or emulated_time(each, measure) for each in (of, other)):
+        return None
+    ratio, repeats = bool(phrase.ratio), phrase.samples or measure
+    estimate = None if ratio else paired_difference(other, of, measure)
+    if estimate is None:
+        sides = [_side(each, measure, repeats, ratio) for each in (of, other)]
+        if sides[0] is None or sides[1] is None:
+            return None
+        estimate = _less(sides[0], sides[1])
+    to_real = bool(couple.other["reference"])
+    names = [name for name in (run.group, *run.axes) if name != couple.axis]
+    # of two rows the one that has more of an axis says where they are: overlap 4 against none
+    common = {name: next((row[name] for row in (couple.of, couple.other) if row[name] in run.manifest["axes"].get(name, ())),
+                         couple.of[name]) for name in names}  # fmt: skip
+    value, base = (each.numbers[measure].value for each in (of, other))
+    base_value = REFERENCE if to_real else couple.other[couple.axis]
+    count = int(of.cell.values.get("videos", 0)) if not ratio else 0
+    return Difference(measure, couple.axis, couple.of.get(couple.axis), base_value, common, value, base, estimate, ratio,
+                      count or estimate.n)  # fmt: skip
+
+
+def _side(record: Record, measure: str, repeats: str, ratio: bool) -> Estimate | None:
+    """A row's own value, or its logarithm, with its error; None where it has none."""
+    number = record.numbers[measure]
+    half = half_width(number.value, number.low, number.high)
+    z = float(ndtri(1 - ALPHA / 2))
+    if not ratio:
+        return None if half is None else Estimate(number.value, half / z, KNOWN, number.n)
+    if number.value <= 0:
+        return None
+    samples = [math.log(each) for each in record.samples.get(repeats, ()) if each > 0]
+    own, df, n = 0.0, KNOWN, 1
+    if half is not None and number.low is not None and number.high is not None and number.low > 0:
+        own, n = max(math.log(number.high / number.value), math.log(number.value / number.low)) / z, number.n
+    elif len(samples) > 1:
+        own, df, n = statistics.stdev(samples) / math.sqrt(len(samples)), len(samples) - 1, len(samples)
+    elif number.unit != "bytes":
+        return None
+    error = math.hypot(own, PROCESS)
+    df = min(KNOWN, round(df * (error / own) ** 4)) if own else KNOWN
+    return Estimate(math.log(number.value), error, df, n)
+
+
+def _less(one: Estimate, two: Estimate) -> Estimate:
+    """The difference of two independent estimates; degrees of freedom by Welch and Satterthwaite."""
+    parts = [(each.error**2, each.df) for each in (one, two)]
+    variance = sum(part for part, _ in parts)
+    df = round(variance**2 / sum(part**2 / df for part, df in parts)) if variance else KNOWN
+    return Estimate(one.mean - two.mean, math.sqrt(variance), min(KNOWN, max(1, df)), min(one.n, two.n))

@@ -141,12 +141,14 @@ def _compared(phrase: Phrase, shown: Difference, unit: str) -> str:
     other = REFERENCE if shown.other == REFERENCE else name_of(shown.axis, shown.other)
     mean, half = abs(shown.estimate.mean), shown.half
     if shown.ratio:
-        said = clause(subject, phrase.ratio.format(ratio=_times(math.exp(mean), half), other=other))
-        ends = f"{_times(math.exp(mean - half), half)} to {_times(math.exp(mean + half), half)}"
+        least, ratio, most = (_times(math.exp(mean + side * half), math.exp(mean) * half) for side in (-1, 0, 1))
+        said = clause(subject, phrase.ratio.format(ratio=ratio, other=other))
         read = f"{number(shown.value, unit)} against {number(shown.base, unit)} MiB, one reading each"
-        return f"{said} ({read if unit == 'bytes' else ends})"
+        return f"{said} ({read if unit == 'bytes' else f'{least} to {most}'})"
     if phrase.share and shown.base == 0 < shown.value:
-        return f"{clause(subject, phrase.share.format(f'{_percent(shown.value)} % (±{_percent(half)})'))}; {never(other)}"
+        return (
+            f"{clause(subject, phrase.share.format(f'{_percent(shown.value)} % (±{_percent(half)})'))}; {never(other)}"
+        )
     said = f"{clause(subject, phrase.more if shown.estimate.mean > 0 else phrase.less)} than {other}"
     if phrase.share:
         values = f"{_percent(shown.value)} % against {_percent(shown.base)} %"
@@ -166,8 +168,8 @@ def _short(value: float, half: float) -> str:
 
 
 def _times(ratio: float, half: float) -> str:
-    """A ratio with the digits that its interval, of the logarithm, leaves meaning."""
-    places = min(3, max(0, -math.floor(math.log10(max(ratio * half, 1e-3)))))
+    """A ratio with the digits that half of its interval leaves meaning."""
+    places = min(3, max(0, -math.floor(math.log10(max(half, 1e-3)))))
     return f"{ratio:.{places}f}"
 
 
@@ -175,8 +177,7 @@ def _untold(run: Run, measures: Sequence[str], found: Sequence[Difference]) -> s
     """The sentence on what could not be told apart: by headline along the series, else where no headline tells."""
     made = [each for each in found if each.other != REFERENCE]
     if not made:
-        return "No two rows have numbers with intervals that compare." if len(run.records) > 1 else (
-            "One cell compares with nothing.")  # fmt: skip
+        return "No two cells have numbers with intervals that compare."
     axes = [axis for axis in compared_axes(run) if any(each.axis == axis for each in made)] or [made[0].axis]
     comparisons = Counter(each.measure for each in found)
     nearest = {}  # (axis, measure) -> of what it does not tell, or None where it tells something

@@ -182,16 +182,29 @@ def _difference(run: Run, measure: str, couple: Couple) -> Difference | None:
         if sides[0] is None or sides[1] is None:
             return None
         estimate = _less(sides[0], sides[1])
-    to_real = bool(couple.other["reference"])
-    names = [name for name in (run.group, *run.axes) if name != couple.axis]
-    # of two rows the one that has more of an axis says where they are: overlap 4 against none
-    common = {name: next((row[name] for row in (couple.of, couple.other) if row[name] in run.manifest["axes"].get(name, ())),
-                         couple.of[name]) for name in names}  # fmt: skip
-    value, base = (each.numbers[measure].value for each in (of, other))
-    base_value = REFERENCE if to_real else couple.other[couple.axis]
-    count = int(of.cell.values.get("videos", 0)) if not ratio else 0
-    return Difference(measure, couple.axis, couple.of.get(couple.axis), base_value, common, value, base, estimate, ratio,
-                      count or estimate.n)  # fmt: skip
+    return Difference(
+        measure,
+        couple.axis,
+        of=couple.of[couple.axis],
+        other=REFERENCE if couple.other["reference"] else couple.other[couple.axis],
+        at=_common(run, couple),
+        value=of.numbers[measure].value,
+        base=other.numbers[measure].value,
+        estimate=estimate,
+        ratio=ratio,
+        count=estimate.n if ratio else int(of.cell.values.get("videos", estimate.n)),
+    )
+
+
+def _common(run: Run, couple: Couple) -> dict[str, Any]:
+    """Where both rows are; of an axis that has a meaning for one of them only, where that one is."""
+    found = {}
+    for axis in (run.group, *run.axes):
+        if axis != couple.axis:
+            planned = run.manifest["axes"].get(axis, ())
+            ends = couple.of[axis], couple.other[axis]
+            found[axis] = next((value for value in ends if value in planned), couple.of[axis])
+    return found
 
 
 def _side(record: Record, measure: str, repeats: str, ratio: bool) -> Estimate | None:

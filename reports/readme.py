@@ -10,8 +10,8 @@ import pandas as pd
 from bench.record import write_atomic
 from reports.films import Scene, scenes
 from reports.format import escape
-from reports.markdown import INTERVAL, MARKED, table_markdown, table_of, tables
-from reports.standing import turned
+from reports.markdown import INTERVAL, MARKED, footnote, table_markdown, table_of, tables
+from reports.standing import best_rows
 from reports.strip import strip_picture
 from reports.table import Run, headlines
 
@@ -37,7 +37,7 @@ def write_readme(run: Run, rows: pd.DataFrame, readme: Path, measures: Sequence[
     text = readme.read_text(encoding="utf-8")
     if text.count(BEGIN) != 1 or text.count(END) != 1 or text.index(BEGIN) > text.index(END):
         raise ValueError(f"--readme {readme}: give it one line {BEGIN} and below it one line {END}")
-    part = _best_rows(run, rows[rows[run.group] == rows[run.group].iloc[-1]])
+    part = best_rows(run, rows[rows[run.group] == rows[run.group].iloc[-1]])
     found = [scene for scene in scenes(run, part, most=len(part)).scenes if scene.prompt == 0]
     if not found:
         raise ValueError(f"{run.folder} kept no videos at {run.group} = {rows[run.group].iloc[-1]}")
@@ -48,18 +48,6 @@ def write_readme(run: Run, rows: pd.DataFrame, readme: Path, measures: Sequence[
     made = "\n".join([BEGIN, *_lines(run, rows, part, found[0], measures), END])
     write_atomic(readme, re.sub(f"{re.escape(BEGIN)}.*{re.escape(END)}", lambda _: made, text, flags=re.DOTALL))
     return [readme, picture]
-
-
-def _best_rows(run: Run, part: pd.DataFrame) -> pd.DataFrame:
-    """The reference, and of each series the row that is best by the first measure."""
-    measure = next(iter(headlines(run, part)), None)
-    best: dict[str, tuple[float, int]] = {}
-    if measure is not None:
-        for position, value in enumerate(turned(run, part, measure, None)):
-            series = "" if not run.axes or part["reference"].iloc[position] else str(part[run.axes[0]].iloc[position])
-            if value is not None and (series not in best or value.value < best[series][0]):
-                best[series] = (value.value, position)
-    return part.iloc[sorted(position for _, position in best.values())]
 
 
 def _lines(run: Run, rows: pd.DataFrame, part: pd.DataFrame, scene: Scene, measures: Sequence[str]) -> list[str]:
@@ -80,4 +68,5 @@ def _lines(run: Run, rows: pd.DataFrame, part: pd.DataFrame, scene: Scene, measu
         f"**Bold**: {MARKED}. Made by `python -m reports {run.folder} {chosen}--readme README.md` from revision "
         f"{run.manifest['revision'][:12]} on {escape(str(machine.get('cpu', '')))}, {machine.get('cores', '')} cores, "
         f"GPU: {escape(str(machine.get('gpu', '')))}.",
+        *(said for line in footnote(run, part) for said in ("", line)),
     ]

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import pandas as pd
 
 from bench.record import Better
-from reports.table import Run, emulated_time
+from reports.table import Run, emulated_time, headlines
 
 LEVEL = 0.95  # of the intervals in a record, and of what is said here
 
@@ -126,6 +126,18 @@ def beside(run: Run, rows: pd.DataFrame) -> Iterator[tuple[dict[str, Any], pd.Da
         made = group[~group["reference"].astype(bool)]
         for values, part in made.groupby(run.apart, sort=False):
             yield dict(zip(run.apart, values, strict=True)), part, group
+
+
+def best_rows(run: Run, part: pd.DataFrame) -> pd.DataFrame:
+    """Of one group the reference, and of each series the row that is best by the first measure."""
+    measure = next(iter(headlines(run, part)), None)
+    best: dict[str, tuple[float, int]] = {}
+    if measure is not None:
+        for position, value in enumerate(turned(run, part, measure, None)):
+            series = "" if not run.axes or part["reference"].iloc[position] else str(part[run.axes[0]].iloc[position])
+            if value is not None and (series not in best or value.value < best[series][0]):
+                best[series] = (value.value, position)
+    return part.iloc[sorted(position for _, position in best.values())]
 
 
 def marks(run: Run, rows: pd.DataFrame, measure: str) -> set[str]:

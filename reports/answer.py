@@ -6,12 +6,12 @@ rows show it; and one sentence on what could not be told, with the number of vid
 
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import pandas as pd
 
-from reports.difference import Difference, compared_axes, differences, videos_needed
+from reports.difference import FEW, Difference, claim, compared_axes, differences, videos_needed
 from reports.format import number, plain_list
 from reports.phrases import UNITS, Phrase, at, at_every, clause, name_of, never, phrase_of, plural
 from reports.table import REFERENCE, Run, spoken
@@ -46,7 +46,8 @@ def sentences(run: Run, rows: pd.DataFrame) -> list[str]:
     measures = spoken(run, rows)
     found = [_oriented(run, each) for each in differences(run, rows, measures)]
     said = [counts] if (counts := _counts(rows)) else []
-    told = [_sentence(run, finding) for finding in _telling(_findings(found), SENTENCES - len(said))]
+    bases = {axis: values[0] for axis, values in run.manifest["axes"].items() if len(values) > FEW}
+    told = [_sentence(run, finding) for finding in _telling(_findings(found), SENTENCES - len(said), bases)]
     return [*said, *told, _untold(run, measures, found)]
 
 
@@ -75,15 +76,14 @@ def _oriented(run: Run, difference: Difference) -> Difference:
 
 def _findings(differences: Sequence[Difference]) -> list[Finding]:
     """Of the differences that say the same at several settings the one that shows most, and how far it holds."""
-    compared: dict[tuple[str, str, frozenset[Any]], list[Difference]] = {}
+    compared: dict[Any, list[Difference]] = {}
     alike: dict[tuple[Any, ...], list[Difference]] = {}
     for each in differences:
-        compared.setdefault((each.measure, each.axis, frozenset((each.of, each.other))), []).append(each)
+        compared.setdefault(claim(each), []).append(each)
         if each.told:
             key = (each.measure, each.axis, each.of, each.other, each.estimate.mean > 0)
             alike.setdefault(key, []).append(each)
-    return [_finding(told, compared[measure, axis, frozenset((of, other))])
-            for (measure, axis, of, other, _), told in alike.items()]  # fmt: skip
+    return [_finding(told, compared[claim(told[0])]) for told in alike.values()]
 
 
 def _finding(told: Sequence[Difference], compared: Sequence[Difference]) -> Finding:
@@ -99,25 +99,31 @@ def _finding(told: Sequence[Difference], compared: Sequence[Difference]) -> Find
     return Finding(shown, everywhere, tuple(axis for axis in varies if axis not in everywhere))
 
 
-def _telling(findings: Sequence[Finding], most: int) -> list[Finding]:
-    """At most so many, the clearest first; what has been spoken of makes room for what has not."""
+def _telling(findings: Sequence[Finding], most: int, bases: Mapping[str, Any]) -> list[Finding]:
+    """At most so many, the clearest first; what has been spoken of makes room for what has not.
+
+    A row is spoken of once by a measure, but one of the `bases`, axis -> the value that all others are set against.
+    """
     left = list(findings)
     chosen: list[Finding] = []
     measures: Counter[str] = Counter()
     axes: Counter[str] = Counter()
     limit = max(2, math.ceil(most / max(1, len({each.shown.measure for each in left}))))
 
-    def telling(finding: Finding) -> float:
+    def telling(finding: Finding) -> tuple[bool, float]:
         shown = finding.shown
         said = 1 + 2 * measures[shown.measure] + 0.5 * axes[shown.axis]
-        return math.log1p(min(shown.strength, STRONGEST)) / said
+        new = not any(_repeats(finding, each) for each in chosen)
+        return new, math.log1p(min(shown.strength, STRONGEST)) / said
 
     while left and len(chosen) < most:
         best = max(left, key=telling)
-        chosen.append(best)
-        measures[best.shown.measure] += 1
-        axes[best.shown.axis] += 1
-        left = [each for each in left if measures[each.shown.measure] < limit and not _repeats(each, best)]
+        left.remove(best)
+        shown = best.shown
+        if measures[shown.measure] < limit and (telling(best)[0] or bases.get(shown.axis) == shown.of):
+            chosen.append(best)
+            measures[shown.measure] += 1
+            axes[shown.axis] += 1
     return chosen
 
 
@@ -146,9 +152,8 @@ def _compared(phrase: Phrase, shown: Difference, unit: str) -> str:
         read = f"{number(shown.value, unit)} against {number(shown.base, unit)} MiB, one reading each"
         return f"{said} ({read if unit == 'bytes' else f'{least} to {most}'})"
     if phrase.share and shown.base == 0 < shown.value:
-        return (
-            f"{clause(subject, phrase.share.format(f'{_percent(shown.value)} % (±{_percent(half)})'))}; {never(other)}"
-        )
+        share = phrase.share.format(f"{_percent(shown.value)} % (±{_percent(half)})")
+        return f"{clause(subject, share)}; {never(other)}"
     said = f"{clause(subject, phrase.more if shown.estimate.mean > 0 else phrase.less)} than {other}"
     if phrase.share:
         values = f"{_percent(shown.value)} % against {_percent(shown.base)} %"
@@ -179,14 +184,14 @@ def _untold(run: Run, measures: Sequence[str], found: Sequence[Difference]) -> s
     if not made:
         return "No two cells have numbers with intervals that compare."
     axes = [axis for axis in compared_axes(run) if any(each.axis == axis for each in made)] or [made[0].axis]
-    comparisons = Counter(each.measure for each in found)
+    claims = Counter(measure for measure, *_ in {claim(each) for each in found})
     nearest = {}  # (axis, measure) -> of what it does not tell, or None where it tells something
     for axis in axes:
         for measure in measures:
             along = [each for each in made if each.axis == axis and each.measure == measure]
             if along:
                 told = any(each.told for each in along)
-                nearest[axis, measure] = None if told else _nearest(along, comparisons[measure])
+                nearest[axis, measure] = None if told else _nearest(along, claims[measure])
     parts = []
     silent = [(measure, near) for (axis, measure), near in nearest.items() if axis == axes[0] and near]
     if silent:
@@ -212,8 +217,8 @@ class Near(NamedTuple):
     needed: float
 
 
-def _nearest(along: Sequence[Difference], comparisons: int) -> Near:
-    return min((Near(each, videos_needed(each, comparisons)) for each in along), key=lambda near: near.needed)
+def _nearest(along: Sequence[Difference], claims: int) -> Near:
+    return min((Near(each, videos_needed(each, claims)) for each in along), key=lambda near: near.needed)
 
 
 def _needed(run: Run, near: Near, *, first: bool) -> str:

@@ -2,7 +2,11 @@
 
 What is compared has an interval. Rows of the same prompts and noise are compared video by video; others by their own
 intervals; times by their repeats, and memory by one reading a row. Times and memory are compared as ratios, with what
-one process differs from the next put to either side. All differences of a measure are judged together (Holm).
+one process differs from the next put to either side.
+
+All differences of a measure are judged together. Those between the same two values, at several settings, are one claim:
+whether it holds anywhere is told by Simes' test, corrected for the number of claims (Holm), and where it holds by
+Hochberg's procedure within it. Many settings that agree so do not weaken each other.
 """
 
 import math
@@ -88,9 +92,13 @@ def differences(run: Run, rows: pd.DataFrame, measures: Sequence[str]) -> list[D
     for measure in measures:
         candidates = couples + (list(_to_real(run, made)) if run.measures[measure]["better"] == "real" else [])
         part = [each for couple in candidates if (each := _difference(run, measure, couple))]
-        adjusted = holm([_p(each.estimate) for each in part])
-        found += [each._replace(told=p < ALPHA) for each, p in zip(part, adjusted, strict=True)]
+        found += _judged(part)
     return found
+
+
+def claim(difference: Difference) -> tuple[str, str, frozenset[Any]]:
+    """What differences have in common that are between the same two values."""
+    return difference.measure, difference.axis, frozenset((difference.of, difference.other))
 
 
 def compared_axes(run: Run) -> list[str]:
@@ -99,22 +107,48 @@ def compared_axes(run: Run) -> list[str]:
             if axis not in run.apart and axis not in UNHEARD and len(run.manifest["axes"][axis]) > 1]  # fmt: skip
 
 
-def videos_needed(difference: Difference, comparisons: int) -> float:
+def videos_needed(difference: Difference, claims: int) -> float:
     """How many videos, or repeats, would tell a difference of this size; infinite where `MOST` would not.
 
-    The error shrinks by the root of their number; what a process differs from the next does not. So many `comparisons`
-    are judged together.
+    The error shrinks by the root of their number; what a process differs from the next does not. So many claims are
+    judged together.
     """
     estimate, count = difference.estimate, float(difference.count)
     floor = 2 * PROCESS**2 if difference.ratio else 0.0
     own = max(0.0, estimate.error**2 - floor)
     while count < MOST and estimate.mean:
         share = count / difference.count
-        reach = float(stdtrit(estimate.df * share, 1 - ALPHA / 2 / comparisons)) * math.sqrt(floor + own / share)
+        reach = float(stdtrit(estimate.df * share, 1 - ALPHA / 2 / claims)) * math.sqrt(floor + own / share)
         if reach < abs(estimate.mean):
             return count
         count *= STEP
     return math.inf
+
+
+def _judged(part: Sequence[Difference]) -> list[Difference]:
+    """The differences of one measure with the verdict on each."""
+    claims: dict[Any, list[Difference]] = {}
+    for each in part:
+        claims.setdefault(claim(each), []).append(each)
+    chances = [[_p(each.estimate) for each in several] for several in claims.values()]
+    holds = [p < ALPHA for p in holm([_simes(each) for each in chances])]
+    return [
+        each._replace(told=anywhere and here)
+        for several, p, anywhere in zip(claims.values(), chances, holds, strict=True)
+        for each, here in zip(several, _hochberg(p), strict=True)
+    ]
+
+
+def _simes(chances: Sequence[float]) -> float:
+    """The chance of such a set if no difference in it were real. Source: Simes 1986."""
+    return min(len(chances) * p / rank for rank, p in enumerate(sorted(chances), start=1))
+
+
+def _hochberg(chances: Sequence[float]) -> list[bool]:
+    """Which of a set are real, all of them judged together. Source: Hochberg 1988."""
+    ordered = sorted(chances, reverse=True)
+    limit = next((p for rank, p in enumerate(ordered, start=1) if p < ALPHA / rank), -1.0)
+    return [p <= limit for p in chances]
 
 
 def _p(estimate: Estimate) -> float:

@@ -53,14 +53,14 @@ def show(run: Run, rows: pd.DataFrame, console: Console | None = None, *, reserv
 
 def _headline_table(run: Run, rows: pd.DataFrame, most: int, console: Console) -> tuple[Table, str]:
     """Rows and columns as far as there is room for them, and what they are of all."""
-    shown, which = rows, "All rows"
+    shown, which = rows, f"All {len(rows)} cells" if len(rows) > 1 else "The one cell"
     if len(rows) > min(most, ROWS):
         groups = [best_rows(run, part) for _, part in rows.groupby(run.group, sort=False)]
         series = run.axes[0] if run.axes else run.group
         best = next(map(run.title, headlines(run, rows)), "")
-        shown, which = pd.concat(groups), f"The best setting by {best} of each {series} and {run.group}"
+        shown, which = pd.concat(groups), f"Of {len(rows)} cells the best by {best} of each {series} and {run.group}"
     if len(shown) > most:
-        shown, which = shown.head(most), f"The first {most} rows"
+        shown, which = shown.head(most), f"The first {most} of {len(rows)} cells"
     records = shown.to_dict("records")
     axes = [axis for axis in (run.group, *run.axes) if rows[axis].nunique() > 1] or [run.group]
     widths = [max(len(printable(str(row[axis]))) for row in records) if records else 0 for axis in axes]
@@ -86,7 +86,7 @@ def _headline_table(run: Run, rows: pd.DataFrame, most: int, console: Console) -
         cells = [Text(text, style="bold green" if row["id"] in best_ids else "")
                  for text, (_, best_ids) in zip(texts, measures, strict=True)]  # fmt: skip
         drawn.add_row(Text(name_, style=STYLES.get(row["status"], "")), *cells)
-    return drawn, f"{which}, by {plain_list(axes)}; --tables prints all {len(rows)} cells and every measure."
+    return drawn, f"{which}, by {plain_list(axes)}; --tables prints every cell and measure."
 
 
 def show_tables(run: Run, rows: pd.DataFrame, console: Console | None = None) -> None:

@@ -205,7 +205,7 @@ def _untold(run: Run, measures: Sequence[str], found: Sequence[Difference]) -> s
             parts.append(f"no headline tells the {plural(axis)} apart{_needed(run, best, first=not parts)}")
     if not parts:
         return f"Every headline tells some of the {plural(axes[0])} apart."
-    videos = max((each.count for each in made if not each.ratio), default=0)
+    videos = max((each.size for each in made if not each.ratio), default=0)
     said_ = f"{plain_list(parts)}."
     return f"With {videos} videos, {said_}" if videos else said_[:1].upper() + said_[1:]
 

@@ -12,7 +12,6 @@ Hochberg's procedure within it. Many settings that agree so do not weaken each o
 import math
 import statistics
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import pandas as pd
@@ -43,7 +42,7 @@ class Difference(NamedTuple):
         value, base: their numbers.
         estimate: value less base, or the logarithm of value by base.
         ratio: which of these.
-        count: videos or repeats of a row; 1 for one reading.
+        size: videos or repeats of a row; 1 for one reading.
         told: beyond noise, all differences of the measure judged together.
     """
 
@@ -56,7 +55,7 @@ class Difference(NamedTuple):
     base: float
     estimate: Estimate
     ratio: bool
-    count: int
+    size: int
     told: bool = False
 
     @property
@@ -75,22 +74,22 @@ class Difference(NamedTuple):
         return self._replace(of=self.other, other=self.of, value=self.base, base=self.value, estimate=estimate)
 
 
-@dataclass(frozen=True)
-class Couple:
+class Couple(NamedTuple):
     """Two rows that differ in one axis, and what they have in common."""
 
     axis: str
     of: Mapping[Any, Any]
     other: Mapping[Any, Any]
+    at: Mapping[str, Any]
 
 
 def differences(run: Run, rows: pd.DataFrame, measures: Sequence[str]) -> list[Difference]:
     """All of them, told or not."""
-    made = rows[rows["status"] == "ok"].to_dict("records")
-    couples = list(_couples(run, rows))
+    every = rows.to_dict("records")
+    couples, to_real = list(_couples(run, every)), list(_to_real(run, every))
     found = []
     for measure in measures:
-        candidates = couples + (list(_to_real(run, made)) if run.measures[measure]["better"] == "real" else [])
+        candidates = couples + (to_real if run.measures[measure]["better"] == "real" else [])
         part = [each for couple in candidates if (each := _difference(run, measure, couple))]
         found += _judged(part)
     return found
@@ -113,11 +112,11 @@ def videos_needed(difference: Difference, claims: int) -> float:
     The error shrinks by the root of their number; what a process differs from the next does not. So many claims are
     judged together.
     """
-    estimate, count = difference.estimate, float(difference.count)
+    estimate, count = difference.estimate, float(difference.size)
     floor = 2 * PROCESS**2 if difference.ratio else 0.0
     own = max(0.0, estimate.error**2 - floor)
     while count < MOST and estimate.mean:
-        share = count / difference.count
+        share = count / difference.size
         reach = float(stdtrit(estimate.df * share, 1 - ALPHA / 2 / claims)) * math.sqrt(floor + own / share)
         if reach < abs(estimate.mean):
             return count
@@ -157,9 +156,9 @@ def _p(estimate: Estimate) -> float:
     return 2 * float(stdtr(estimate.df, -abs(estimate.mean) / estimate.error))
 
 
-def _couples(run: Run, rows: pd.DataFrame) -> Iterator[Couple]:
+def _couples(run: Run, rows: Sequence[Mapping[Any, Any]]) -> Iterator[Couple]:
     """Rows that differ in one axis, the later value's first; costs also along the group, if that is numbers."""
-    planned = rows[~rows["reference"].astype(bool)]
+    planned = [row for row in rows if not row["reference"]]
     for axis in compared_axes(run):
         values = run.manifest["axes"][axis]
         if numeric(values):
@@ -170,35 +169,48 @@ def _couples(run: Run, rows: pd.DataFrame) -> Iterator[Couple]:
             pairs = [(value, values[0]) for value in values[1:]]
         for of, other in pairs:
             yield from _matched(run, planned, axis, of, other)
-    values = list(dict.fromkeys(planned[run.group]))
+    values = list(dict.fromkeys(row[run.group] for row in planned))
     if len(values) > 1 and numeric(values):
         yield from _matched(run, planned, run.group, max(values), min(values))
 
 
-def _matched(run: Run, planned: pd.DataFrame, axis: str, of: Any, other: Any) -> Iterator[Couple]:
+def _matched(run: Run, planned: Sequence[Mapping[Any, Any]], axis: str, of: Any, other: Any) -> Iterator[Couple]:
     """Rows of two values that agree in all else, as far as it has a meaning for both of them.
 
     An axis on which the two have no setting in common has none for one of them (the overlap of independent clips).
     """
-    one, two = (planned[planned[axis] == value] for value in (of, other))
+    one, two = ([row for row in planned if row[axis] == value] for value in (of, other))
     others = [name for name in (run.group, *run.axes) if name != axis]
-    shared = [name for name in others if name in run.apart or set(one[name]) & set(two[name])]
-    turned = len(one) < len(two)
-    more, fewer = (two, one) if turned else (one, two)
+    shared = [name for name in others if name in run.apart or {row[name] for row in one} & {row[name] for row in two}]
+    more, fewer = (one, two) if len(one) >= len(two) else (two, one)
     ends: dict[tuple[Any, ...], Any] = {}
-    for row in fewer[fewer["status"] == "ok"].to_dict("records"):
-        ends.setdefault(tuple(row[name] for name in shared), row)
-    for row in more[more["status"] == "ok"].to_dict("records"):
-        if (end := ends.get(tuple(row[name] for name in shared))) is not None:
-            yield Couple(axis, end, row) if turned else Couple(axis, row, end)
+    for row in fewer:
+        if row["status"] == "ok":
+            ends.setdefault(tuple(row[name] for name in shared), row)
+    for row in more:
+        end = ends.get(tuple(row[name] for name in shared)) if row["status"] == "ok" else None
+        if end is not None:
+            first, last = (row, end) if more is one else (end, row)
+            yield Couple(axis, first, last, _common(run, axis, first, last))
 
 
-def _to_real(run: Run, made: Sequence[Mapping[Any, Any]]) -> Iterator[Couple]:
-    real = {row[run.group]: row for row in made if row["reference"]}
+def _to_real(run: Run, rows: Sequence[Mapping[Any, Any]]) -> Iterator[Couple]:
+    done = [row for row in rows if row["status"] == "ok"]
+    real = {row[run.group]: row for row in done if row["reference"]}
     axis = next(iter(run.axes), run.group)
-    for row in made:
+    for row in done:
         if not row["reference"] and row[run.group] in real:
-            yield Couple(axis, row, real[row[run.group]])
+            yield Couple(axis, row, real[row[run.group]], _common(run, axis, row, row))
+
+
+def _common(run: Run, axis: str, of: Mapping[Any, Any], other: Mapping[Any, Any]) -> dict[str, Any]:
+    """Where both rows are; of an axis that has a meaning for one of them only, where that one is."""
+    found = {}
+    for name in (run.group, *run.axes):
+        if name != axis:
+            planned = run.manifest["axes"].get(name, ())
+            found[name] = next((row[name] for row in (of, other) if row[name] in planned), of[name])
+    return found
 
 
 def _difference(run: Run, measure: str, couple: Couple) -> Difference | None:
@@ -221,24 +233,13 @@ def _difference(run: Run, measure: str, couple: Couple) -> Difference | None:
         couple.axis,
         of=couple.of[couple.axis],
         other=REFERENCE if couple.other["reference"] else couple.other[couple.axis],
-        at=_common(run, couple),
+        at=couple.at,
         value=of.numbers[measure].value,
         base=other.numbers[measure].value,
         estimate=estimate,
         ratio=ratio,
-        count=estimate.n if ratio else int(of.cell.values.get("videos", estimate.n)),
+        size=estimate.n if ratio else int(of.cell.values.get("videos", estimate.n)),
     )
-
-
-def _common(run: Run, couple: Couple) -> dict[str, Any]:
-    """Where both rows are; of an axis that has a meaning for one of them only, where that one is."""
-    found = {}
-    for axis in (run.group, *run.axes):
-        if axis != couple.axis:
-            planned = run.manifest["axes"].get(axis, ())
-            ends = couple.of[axis], couple.other[axis]
-            found[axis] = next((value for value in ends if value in planned), couple.of[axis])
-    return found
 
 
 def _side(record: Record, measure: str, repeats: str, ratio: bool) -> Estimate | None:

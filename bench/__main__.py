@@ -198,17 +198,18 @@ def compare_(
     return EXIT_CODES[overall(findings)] if shown == 0 else shown
 
 
-def show(run_folder: Annotated[Path, tyro.conf.Positional], cell: str | None = None) -> int:
-    """Print the answer and the tables of a run, with sparklines, or all that is known of one cell.
+def show(run_folder: Annotated[Path, tyro.conf.Positional], cell: str | None = None, tables: bool = False) -> int:
+    """Print the answer and the headlines of a run, or all that is known of one cell.
 
     Args:
         run_folder: For example runs/pocket.
         cell: The id of a cell, or its first digits.
+        tables: Print every table instead of the headlines, with sparklines.
     """
     if not (run_folder / "records.jsonl").exists():
         raise ValueError(f"{run_folder} is no run: it has no records.jsonl")
     if cell is None:
-        return _report(run_folder, "--view", "rich")
+        return _report(run_folder, "--view", "rich", *(["--tables"] if tables else []))
     journal = read(run_folder / "records.jsonl")
     if journal.torn:
         _say(f"the last line of {run_folder / 'records.jsonl'} is unfinished; the next run there repairs it")

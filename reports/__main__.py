@@ -1,10 +1,11 @@
-"""`python -m reports RUN-FOLDER [--out FOLDER]`: tables in the terminal; a page, Markdown, CSV, pictures in files."""
+"""`python -m reports RUN-FOLDER [--out FOLDER]`: the answer of a run, and a page, Markdown, CSV and pictures of it."""
 
 import sys
 from pathlib import Path
 from typing import Annotated, Literal
 
 import tyro
+from rich.console import Console
 
 from bench.record import write_atomic
 from reports import ucf101
@@ -18,7 +19,7 @@ from reports.players import Place
 from reports.readme import write_readme
 from reports.strip import group_strips
 from reports.table import Run, load, rows
-from reports.terminal import show
+from reports.terminal import show, show_tables
 
 
 def report(
@@ -30,8 +31,9 @@ def report(
     measures: tuple[str, ...] = (),
     methods: tuple[str, ...] = (),
     view: Literal["auto", "plain", "rich"] = "auto",
+    tables: bool = False,
 ) -> int:
-    """Print the tables of a run; write the report if a folder is given.
+    """Print the answer of a run and its headlines; write the report if a folder is given.
 
     Args:
         run_folder: For example runs/pocket.
@@ -41,7 +43,8 @@ def report(
         readme: A Markdown file whose part between two `report` marks gets the picture and the main table.
         measures: Columns of the README's table; none: the first kind of measures, whole.
         methods: Rows of the README's picture and table; none: every method.
-        view: Tables with colours and sparklines (rich), as plain text, or as the terminal can (auto).
+        view: With colours (rich), as plain text, or as the terminal can (auto).
+        tables: Print every table instead of the headlines.
     """
     if videos < 0:
         raise ValueError(f"--videos is a count; {videos} came: try 60")
@@ -59,16 +62,18 @@ def report(
     if readme is not None:
         print(f"written: {', '.join(map(str, write_readme(run, table, readme, measures, methods)))}")
         return 0
-    if view == "rich" or (view == "auto" and sys.stdout.isatty()):
-        show(run, table)
-    else:
+    plain = view == "plain" or (view == "auto" and not sys.stdout.isatty())
+    if tables and plain:
         print(as_text(run, table))
+    elif tables:
+        show_tables(run, table)
+    else:
+        console = Console(highlight=False, color_system=None) if plain else Console(highlight=False)
+        show(run, table, console, reserved=0 if out is None else 1)
     if out is not None:
         out.mkdir(exist_ok=True)
-        names = write_report(run, out, command, folder=folder, videos=videos)
-        print("\nwritten: " + ", ".join(str(out / name) for name in names))
-        print(f"raw records: {run_folder / 'records.jsonl'}")
-        print(f"open in a browser: {(out / 'report.html').absolute().as_uri()}")
+        write_report(run, out, command, folder=folder, videos=videos)
+        print(f"page: {out / 'report.html'}", flush=True)
     return 0
 
 

@@ -1,22 +1,20 @@
-"""The answer to a suite's question, in words, computed from its records: no number without its interval.
+"""The answer to a suite's question, in words, computed from its records: no difference without its interval.
 
-Three kinds of sentence: what became of the cells; who is best by the measures that the plan calls its headlines and by
-the first of each other kind, in every group; what an axis changes when all else is equal. Where rows cannot be told
-apart, that is what is said.
+What became of the cells, if not all have numbers; the differences that are told most clearly, each once however many
+rows show it; and one sentence on what could not be told, with the number of videos that it would take.
 """
 
-import statistics
+import math
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import pandas as pd
 
-from bench.record import Record
-from reports.format import half_width, number, numeric, plain_list
-from reports.paired import paired_difference
-from reports.standing import LEVEL, Value, beside, beyond_noise, real_value, smaller_is_better, standing, turned
-from reports.table import Row, Run, spoken
+from reports.difference import FEW, Difference, claim, compared_axes, differences, videos_needed
+from reports.format import number, plain_list
+from reports.phrases import UNITS, Phrase, at, at_every, clause, name_of, never, phrase_of, plural
+from reports.table import REFERENCE, Run, spoken
 
 ENDS = {
     "oom": "ran out of memory",
@@ -26,167 +24,209 @@ ENDS = {
     "skipped": "skipped",
     "not run": "not run yet",
 }
-GROUPS = 4  # sets of rows that a sentence goes through
-NAMED = 2  # rows that a sentence names; more are counted
-SUPERLATIVE = {"lower": "lowest", "higher": "highest", "real": "nearest to real video's"}
-COMPARED = {"real": ("nearer to real video's", "farther from it")}  # else better and worse
+SENTENCES = 8  # before the one on what could not be told
+STRONGEST = 50.0  # half intervals: what is clearer than that is clear enough
 
 
-class Sentence(NamedTuple):
-    """What it speaks of, and the rest of it."""
+class Finding(NamedTuple):
+    """A difference at the setting where it shows most, and how far it holds.
 
-    lead: str
-    rest: str
+    Args:
+        everywhere: axes at all values of which it holds.
+        elsewhere: axes whose value at `shown` is to be named.
+    """
 
-
-class Pair(NamedTuple):
-    """Two rows that differ in one axis: their numbers, smaller is better, and their records."""
-
-    before: Value
-    after: Value
-    one: Record
-    other: Record
-
-    def verdict(self, measure: str, direction: str, pairs: int) -> bool | None:
-        """Whether the later is better, beyond noise; None where that cannot be told.
-
-        By the paired difference where the records allow it, else by their own intervals. A distance to real video's
-        value has no paired difference: on which side a row lies is a question of its own interval.
-        """
-        estimate = None if direction == "real" else paired_difference(self.one, self.other, measure)
-        if estimate is None:
-            better = beyond_noise(self.after, self.before, pairs)
-            return True if better else False if beyond_noise(self.before, self.after, pairs) else None
-        tail = (1 - LEVEL) / 2 / pairs
-        low, high = estimate.low(tail), estimate.high(tail)
-        return None if low <= 0 <= high else (high < 0) == (direction == "lower")
+    shown: Difference
+    everywhere: tuple[str, ...]
+    elsewhere: tuple[str, ...]
 
 
-def sentences(run: Run, rows: pd.DataFrame) -> list[Sentence]:
-    """The answer, plain text."""
+def sentences(run: Run, rows: pd.DataFrame) -> list[str]:
+    """The answer, plain text, the most telling sentence first; the last says what could not be told."""
     measures = spoken(run, rows)
-    best = (Sentence(run.measures[name]["title"], _best(run, rows, name)) for name in measures)
-    said = [Sentence("", _counts(rows)), *best, *_axes(run, rows, measures)]
-    return [sentence for sentence in said if sentence.rest]
+    found = [_oriented(run, each) for each in differences(run, rows, measures)]
+    said = [counts] if (counts := _counts(rows)) else []
+    bases = {axis: values[0] for axis, values in run.manifest["axes"].items() if len(values) > FEW}
+    told = [_sentence(run, finding) for finding in _telling(_findings(found), SENTENCES - len(said), bases)]
+    return [*said, *told, _untold(run, measures, found)]
 
 
 def answer(run: Run, rows: pd.DataFrame) -> str:
     """The sentences as one paragraph."""
-    return " ".join(sentence.lead + sentence.rest for sentence in sentences(run, rows))
+    return " ".join(sentences(run, rows))
 
 
 def _counts(rows: pd.DataFrame) -> str:
     counts = Counter(rows["status"])
     done = counts.pop("ok", 0)
-    if not counts:
-        return f"All {len(rows)} cells have their numbers." if len(rows) > 1 else "The one cell has its numbers."
     ends = [f"{count} {ENDS.get(status, status)}" for status, count in counts.items()]
-    return f"{done} of {len(rows)} cells have their numbers; {plain_list(ends)}."
+    return f"{done} of {len(rows)} cells have their numbers; {plain_list(ends)}." if ends else ""
 
 
-def _best(run: Run, rows: pd.DataFrame, measure: str) -> str:
-    """Who is best among the rows that compare; of many such sets the first and the last."""
-    named = [axis for axis in run.apart if rows[axis].nunique() > 1]
+def _oriented(run: Run, difference: Difference) -> Difference:
+    """Seen from the row to speak of: the better one by a measure of quality, else the one that has more.
+
+    Real video is what others are set against, and never the one spoken of.
+    """
+    if difference.other == REFERENCE:
+        return difference
+    fewer = run.measures[difference.measure]["better"] == "lower" and not difference.ratio
+    return difference.turned() if (difference.estimate.mean < 0) != fewer else difference
+
+
+def _findings(differences: Sequence[Difference]) -> list[Finding]:
+    """Of the differences that say the same at several settings the one that shows most, and how far it holds."""
+    compared: dict[Any, list[Difference]] = {}
+    alike: dict[tuple[Any, ...], list[Difference]] = {}
+    for each in differences:
+        compared.setdefault(claim(each), []).append(each)
+        if each.told:
+            key = (each.measure, each.axis, each.of, each.other, each.estimate.mean > 0)
+            alike.setdefault(key, []).append(each)
+    return [_finding(told, compared[claim(told[0])]) for told in alike.values()]
+
+
+def _finding(told: Sequence[Difference], compared: Sequence[Difference]) -> Finding:
+    shown = max(told, key=lambda each: each.strength)
+    varies = [axis for axis in shown.at if len({each.at[axis] for each in compared}) > 1]
+    holds = {tuple(each.at.values()) for each in told}
+    everywhere: tuple[str, ...] = ()
+    for axis in varies:
+        named = [other for other in varies if other not in (*everywhere, axis)]
+        like = (each for each in compared if all(each.at[name] == shown.at[name] for name in named))
+        if all(tuple(each.at.values()) in holds for each in like):
+            everywhere += (axis,)
+    return Finding(shown, everywhere, tuple(axis for axis in varies if axis not in everywhere))
+
+
+def _telling(findings: Sequence[Finding], most: int, bases: Mapping[str, Any]) -> list[Finding]:
+    """At most so many, the clearest first; what has been spoken of makes room for what has not.
+
+    A row is spoken of once by a measure, but one of the `bases`, axis -> the value that all others are set against.
+    """
+    left = list(findings)
+    chosen: list[Finding] = []
+    measures: Counter[str] = Counter()
+    axes: Counter[str] = Counter()
+    limit = max(2, math.ceil(most / max(1, len({each.shown.measure for each in left}))))
+
+    def telling(finding: Finding) -> tuple[bool, float]:
+        shown = finding.shown
+        said = 1 + 2 * measures[shown.measure] + 0.5 * axes[shown.axis]
+        new = not any(_repeats(finding, each) for each in chosen)
+        return new, math.log1p(min(shown.strength, STRONGEST)) / said
+
+    while left and len(chosen) < most:
+        best = max(left, key=telling)
+        left.remove(best)
+        shown = best.shown
+        if measures[shown.measure] < limit and (telling(best)[0] or bases.get(shown.axis) == shown.of):
+            chosen.append(best)
+            measures[shown.measure] += 1
+            axes[shown.axis] += 1
+    return chosen
+
+
+def _repeats(finding: Finding, said: Finding) -> bool:
+    """Whether it says of the same row by the same measure how it stands to yet another one."""
+    one, two = finding.shown, said.shown
+    return (one.measure, one.axis, one.of) == (two.measure, two.axis, two.of)
+
+
+def _sentence(run: Run, finding: Finding) -> str:
+    shown = finding.shown
+    phrase = phrase_of(shown.measure, run.measures[shown.measure])
+    words = [at(axis, shown.at[axis]) for axis in finding.elsewhere] + [at_every(axis) for axis in finding.everywhere]
+    where = f", {' '.join(words)}" if words else ""
+    return f"{_compared(phrase, shown, run.measures[shown.measure]['unit'])}{where}."
+
+
+def _compared(phrase: Phrase, shown: Difference, unit: str) -> str:
+    """Both values, and their difference with its interval."""
+    subject = name_of(shown.axis, shown.of)
+    other = REFERENCE if shown.other == REFERENCE else name_of(shown.axis, shown.other)
+    mean, half = abs(shown.estimate.mean), shown.half
+    if shown.ratio:
+        least, ratio, most = (_times(math.exp(mean + side * half), math.exp(mean) * half) for side in (-1, 0, 1))
+        said = clause(subject, phrase.ratio.format(ratio=ratio, other=other))
+        read = f"{number(shown.value, unit)} against {number(shown.base, unit)} MiB, one reading each"
+        return f"{said} ({read if unit == 'bytes' else f'{least} to {most}'})"
+    if phrase.share and shown.base == 0 < shown.value:
+        share = phrase.share.format(f"{_percent(shown.value)} % (±{_percent(half)})")
+        return f"{clause(subject, share)}; {never(other)}"
+    said = f"{clause(subject, phrase.more if shown.estimate.mean > 0 else phrase.less)} than {other}"
+    if phrase.share:
+        values = f"{_percent(shown.value)} % against {_percent(shown.base)} %"
+        return f"{said}: {values}, {_percent(mean)} ±{_percent(half)} points apart"
+    values = f"{phrase.noun} {_short(shown.value, half)} against {_short(shown.base, half)} {UNITS.get(unit, unit)}"
+    return f"{said}: {values.rstrip()}, {number(mean, '', half)} apart"
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.0f}"
+
+
+def _short(value: float, half: float) -> str:
+    """The value with the digits that the interval leaves meaning."""
+    text = number(value, "", half).partition(" ±")[0]
+    return text if float(text) else text.removeprefix("-")
+
+
+def _times(ratio: float, half: float) -> str:
+    """A ratio with the digits that half of its interval leaves meaning."""
+    places = min(3, max(0, -math.floor(math.log10(max(half, 1e-3)))))
+    return f"{ratio:.{places}f}"
+
+
+def _untold(run: Run, measures: Sequence[str], found: Sequence[Difference]) -> str:
+    """The sentence on what could not be told apart: by headline along the series, else where no headline tells."""
+    made = [each for each in found if each.other != REFERENCE]
+    if not made:
+        return "No two cells have numbers with intervals that compare."
+    axes = [axis for axis in compared_axes(run) if any(each.axis == axis for each in made)] or [made[0].axis]
+    claims = Counter(measure for measure, *_ in {claim(each) for each in found})
+    nearest = {}  # (axis, measure) -> of what it does not tell, or None where it tells something
+    for axis in axes:
+        for measure in measures:
+            along = [each for each in made if each.axis == axis and each.measure == measure]
+            if along:
+                told = any(each.told for each in along)
+                nearest[axis, measure] = None if told else _nearest(along, claims[measure])
     parts = []
-    for values, part, group in beside(run, rows):
-        if said := _best_of(run, part, measure, real_value(group, measure)):
-            at = " and ".join(f"{axis} = {value}" for axis, value in values.items() if axis in named)
-            parts.append(f"at {at} {said}" if at else said)
-    if len(parts) > GROUPS:
-        parts = [parts[0], parts[-1], f"the table marks it for the other {len(parts) - 2}"]
-    return f" is {SUPERLATIVE[run.measures[measure]['better']]} {'; '.join(parts)}." if parts else ""
+    silent = [(measure, near) for (axis, measure), near in nearest.items() if axis == axes[0] and near]
+    if silent:
+        said = [f"{phrase_of(measure, run.measures[measure]).noun}{_needed(run, near, first=i == 0)}"
+                for i, (measure, near) in enumerate(silent)]  # fmt: skip
+        parts.append(f"{plain_list(said)} cannot tell the {plural(axes[0])} apart")
+    for axis in axes[1:]:
+        kept = [near for (name, _), near in nearest.items() if name == axis]
+        if all(kept):
+            best = min((near for near in kept if near), key=lambda near: near.needed)
+            parts.append(f"no headline tells the {plural(axis)} apart{_needed(run, best, first=not parts)}")
+    if not parts:
+        return f"Every headline tells some of the {plural(axes[0])} apart."
+    videos = max((each.size for each in made if not each.ratio), default=0)
+    said_ = f"{plain_list(parts)}."
+    return f"With {videos} videos, {said_}" if videos else said_[:1].upper() + said_[1:]
 
 
-def _best_of(run: Run, part: pd.DataFrame, measure: str, real: float | None) -> str:
-    own = "" if real is None else f", where real video itself has {number(real, run.measures[measure]['unit'])}"
-    column = turned(run, part, measure, real)
-    order = standing(column)
-    if order is None:
-        known = [(value.value, i) for i, value in enumerate(column) if value is not None]
-        if not known:
-            return ""
-        said = f"for {_named_number(run, part.iloc[min(known)[1]], measure)}{own}"
-        others = _others(len(known) - 1)
-        return said if len(known) == 1 else f"{said}, from too few samples to tell it apart from {others}"
-    said = f"for {_named_number(run, part.iloc[order.best], measure)}{own}"
-    if not order.tied:
-        return f"{said}, beyond noise of {_others(len(order.worse))}"
-    if not order.worse:
-        return f"{said}, but it cannot be told apart from {_others(len(order.tied))}"
-    tied = [run.name(part.iloc[position]) for position in order.tied]
-    among = plain_list(tied) if len(tied) <= NAMED else f"{len(tied)} others"
-    verb = "is" if len(order.worse) == 1 else "are"
-    return f"{said}; it cannot be told apart from {among}, and {len(order.worse)} {verb} worse beyond noise"
+class Near(NamedTuple):
+    """The untold difference that the fewest videos or repeats would tell, and how many; infinite: no number would."""
+
+    difference: Difference
+    needed: float
 
 
-def _others(count: int) -> str:
-    return "the other one" if count == 1 else f"the other {count}"
+def _nearest(along: Sequence[Difference], claims: int) -> Near:
+    return min((Near(each, videos_needed(each, claims)) for each in along), key=lambda near: near.needed)
 
 
-def _named_number(run: Run, row: Row, measure: str) -> str:
-    value, low, high = (row[name] for name in (measure, f"{measure}_low", f"{measure}_high"))
-    return f"{run.name(row)} ({number(value, run.measures[measure]['unit'], half_width(value, low, high))})"
-
-
-def _axes(run: Run, rows: pd.DataFrame, measures: Sequence[str]) -> Iterator[Sentence]:
-    """What an axis changes: from its smallest number to its largest, or from its first value to each other one."""
-    made = [row for row in rows.to_dict("records") if not row["reference"] and row["status"] == "ok"]
-    groups = rows.groupby(run.group, sort=False)
-    real = {(value, measure): real_value(part, measure) for value, part in groups for measure in measures}
-    for axis in run.axes:
-        values = run.manifest["axes"][axis]
-        numbers = numeric(values)
-        if len(values) < 2 or (not numbers and len(values) > (2 if axis == run.axes[0] else GROUPS)):
-            continue  # nothing to compare, or the series: who is best has been said
-        for first, last in [(min(values), max(values))] if numbers else [(values[0], other) for other in values[1:]]:
-            couples = list(_couples(run, made, axis, first, last))
-            changed, same = [], []
-            for measure in measures:
-                turns = [
-                    [_turned(run, row, measure, real[row[run.group], measure]) for row in couple] for couple in couples
-                ]
-                pairs = [
-                    Pair(before, after, *(run.records[row["id"]] for row in couple))
-                    for couple, (before, after) in zip(couples, turns, strict=True)
-                    if before is not None and after is not None
-                ]
-                if said := _effect(run, measure, pairs):
-                    changed.append(f"{run.measures[measure]['title']} is {said}")
-                elif pairs:
-                    same.append(run.measures[measure]["title"])
-            if same:
-                changed.append(f"{plain_list(same)} cannot be told apart")
-            if changed:
-                yield Sentence(f"{axis} {last} against {first}", f", all else equal: {'; '.join(changed)}.")
-
-
-def _couples(
-    run: Run, made: Sequence[Mapping[Any, Any]], axis: str, first: object, last: object
-) -> Iterator[tuple[Mapping[Any, Any], Mapping[Any, Any]]]:
-    """Rows that differ in this axis only."""
-    others = [run.group, *(name for name in run.axes if name != axis)]
-    ends = {tuple(row[name] for name in others): row for row in made if row[axis] == last}
-    for row in made:
-        if row[axis] == first and (key := tuple(row[name] for name in others)) in ends:
-            yield row, ends[key]
-
-
-def _turned(run: Run, row: Mapping[Any, Any], measure: str, real: float | None) -> Value | None:
-    if row[measure] is None:
-        return None
-    ends = row[f"{measure}_low"], row[f"{measure}_high"]
-    return smaller_is_better(row[measure], *ends, run.measures[measure]["better"], real)
-
-
-def _effect(run: Run, measure: str, pairs: Sequence[Pair]) -> str:
-    """How the later of each pair stands to the earlier; "" if no pair can be told apart."""
-    direction = run.measures[measure]["better"]
-    found = Counter(pair.verdict(measure, direction, len(pairs)) for pair in pairs)
-    if not found[True] and not found[False]:
-        return ""
-    words = zip((found[True], found[False]), COMPARED.get(direction, ("better", "worse")), strict=True)
-    told = [f"{word} in {count if len(pairs) > 1 else 'the one pair'}" for count, word in words if count]
-    among = f" of {len(pairs)} pairs" if len(pairs) > 1 else ""
-    ratios = [pair.after.value / pair.before.value for pair in pairs if pair.before.value * pair.after.value > 0]
-    times = f"times{' the distance' if direction == 'real' else ''}{', the median' if len(pairs) > 1 else ''}"
-    return plain_list(told) + among + (f" ({statistics.median(ratios):.2f} {times})" if ratios else "")
+def _needed(run: Run, near: Near, *, first: bool) -> str:
+    measure = near.difference.measure
+    repeats = "batches" if phrase_of(measure, run.measures[measure]).samples else "repeats"
+    what = f" {repeats}" if near.difference.ratio else ""
+    if near.difference.estimate.mean == 0:
+        return " (equal)"
+    if math.isinf(near.needed):
+        return f" (too close for any number of {what.strip() or 'videos'})"
+    return f" ({'about ' * first}{float(f'{near.needed:.0e}'):,.0f}{what}{' would be needed' * first})"

@@ -9,7 +9,7 @@ import pandas as pd
 
 from reports.drawing import COLOURS, MANY, SERIES, Drawn, colour, point_of, summarised
 from reports.format import plain_list
-from reports.table import Run, headlines
+from reports.table import Run, emulated_time, headlines
 
 BARS = 40  # cells
 OTHER_SECONDS = ("total_seconds", "residual_seconds", "warm_up_seconds")  # series that are no stages
@@ -22,7 +22,7 @@ def stages(run: Run, done: list[dict[Any, Any]]) -> Iterator[Drawn]:
     cells = 0
     for row in done:
         total, seconds = _stage_seconds(run, row)
-        if not seconds or row["reference"]:
+        if not seconds or row["reference"] or "emulated" in run.records[row["id"]].facts:
             continue
         cells += 1
         if cells > BARS:
@@ -107,7 +107,7 @@ def history(run: Run, rows: pd.DataFrame) -> Iterator[Drawn]:
         row = by_id[cell["id"]]
         for measure in measures:
             value = record.numbers.get(measure)
-            if value is not None:
+            if value is not None and not emulated_time(record, measure):
                 filled = {**row, measure: value.value, f"{measure}_low": value.low, f"{measure}_high": value.high}
                 revision = f"{record.revision[:8]}{'+' * record.revision.endswith('+changes')}"
                 point = point_of(run, filled, {"y": measure})

@@ -16,7 +16,7 @@ import pandas as pd
 from reports.breakdown import history, stages
 from reports.drawing import MANY, WIDE, Chart, Drawn, colour, draw, having, point_of, summarised, variant
 from reports.format import numeric, plain_list
-from reports.table import Run, headlines
+from reports.table import Run, comparable, headlines
 
 SHAPES = ("circle", "square", "triangle-up", "diamond", "cross", "triangle-down")
 # axis -> measures that are asked of it beside the first of each kind, as patterns of their names
@@ -26,8 +26,8 @@ RANKED = 30  # rows of a ranking; the best are shown
 
 
 def charts(run: Run, rows: pd.DataFrame) -> list[Chart]:
-    """Every chart that the records can fill."""
-    done = [row for row in rows.to_dict("records") if row["status"] == "ok"]
+    """Every chart that the records can fill; emulated times are in none."""
+    done = [comparable(run, row) for row in rows.to_dict("records") if row["status"] == "ok"]
     drawn = [
         *_trade_off(run, rows, done),
         *_rankings(run, rows, done),

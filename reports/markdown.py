@@ -7,13 +7,13 @@ from typing import Any
 import pandas as pd
 from tabulate import tabulate
 
-from reports.answer import answer
+from reports.answer import answer, sentences
 from reports.format import BETTER, MISSING, escape, half_width, number, printable
+from reports.missing import DAGGER, EMULATED, Note, has_emulated, notes
 from reports.paired import SAID, paired_tables
 from reports.standing import marks
-from reports.table import Run
+from reports.table import Run, emulated_time
 
-NAMED = 12  # cells that a note names; more are counted
 MARKED = "no row is better beyond noise, and some are worse (95 %, all rows of a table compared at once)"
 INTERVAL = "± is half the 95 % interval (its longer side); none where n is too small for one."
 
@@ -26,7 +26,7 @@ class Table:
     columns: list[str]
     rows: list[list[str]]
     marked: set[tuple[int, int]]  # (row, column): no row is better beyond noise, and some are worse
-    notes: list[str]
+    notes: list[Note]
     kind: str  # of the measures
     ids: list[str]  # of the rows' cells
     named: int  # columns that name the row; numbers stand in the others
@@ -68,33 +68,13 @@ def table_of(run: Run, part: pd.DataFrame, kind: str, title: str, measures: Sequ
 
 
 def cell(run: Run, row: Mapping[Hashable, Any], name: str) -> str:
-    """A number with its interval, or a dash."""
+    """A number with its interval, or a dash; times of an emulated precision with a dagger."""
     if row[name] is None:
         return MISSING
-    return number(row[name], run.measures[name]["unit"], half_width(row[name], row[f"{name}_low"], row[f"{name}_high"]))
-
-
-def notes(
-    run: Run, rows: Sequence[Mapping[Hashable, Any]], measures: Sequence[str], *, group: bool = False
-) -> list[str]:
-    """Why cells are missing and why numbers are, each reason once with what and whom it concerns."""
-    about: dict[tuple[str, str], list[str]] = {}  # (what, reason) -> whom
-    for row in rows:
-        name = run.name(row, group=group)
-        if row["status"] != "ok":
-            about.setdefault((row["status"], row["reason"]), []).append(name)
-            continue
-        absent = run.records[row["id"]].absent
-        for reason in dict.fromkeys(absent[measure] for measure in measures if measure in absent):
-            titles = [run.title(measure) for measure in measures if absent.get(measure) == reason]
-            about.setdefault((f"{MISSING} {', '.join(titles)}", reason), []).append(name)
-    return [f"{what}: {reason} ({_whom(names, len(rows))})" for (what, reason), names in about.items()]
-
-
-def _whom(names: list[str], rows: int) -> str:
-    if len(names) == rows:
-        return "all"
-    return ", ".join(names) if len(names) <= NAMED else f"{', '.join(names[:NAMED])} and {len(names) - NAMED} more"
+    half = half_width(row[name], row[f"{name}_low"], row[f"{name}_high"])
+    return number(row[name], run.measures[name]["unit"], half) + f" {DAGGER}" * emulated_time(
+        run.records[row["id"]], name
+    )
 
 
 def definitions(run: Run, rows: pd.DataFrame) -> list[tuple[str, str]]:
@@ -143,9 +123,14 @@ def as_text(run: Run, rows: pd.DataFrame) -> str:
             for i, line in enumerate(table.rows)
         ]
         parts.append(f"{table.title}\n" + tabulate(body, headers=table.columns, disable_numparse=True))
-        parts.append("".join(f"  {printable(note)}\n" for note in table.notes))
-    parts += [f"{INTERVAL} * {MARKED}.", "", printable(answer(run, rows))]
+        parts.append("".join(f"  {printable(str(note))}\n" for note in table.notes))
+    parts += [f"{INTERVAL} * {MARKED}.", *footnote(run, rows), "", printable(answer(run, rows))]
     return "\n".join(parts)
+
+
+def footnote(run: Run, rows: pd.DataFrame) -> list[str]:
+    """The line that explains daggers, where there are any."""
+    return [EMULATED] if has_emulated(run, rows.to_dict("records"), list(run.measures)) else []
 
 
 def as_markdown(run: Run, rows: pd.DataFrame, pictures: Mapping[str, str] | None = None) -> str:
@@ -154,14 +139,15 @@ def as_markdown(run: Run, rows: pd.DataFrame, pictures: Mapping[str, str] | None
     Args:
         pictures: file beside the page -> what it shows.
     """
-    lines = [f"# {escape(run.manifest['question'])}", "", escape(answer(run, rows)), ""]
+    lines = [f"# {escape(run.manifest['question'])}", "", *(f"- {escape(said)}" for said in sentences(run, rows)), ""]
     for table in tables(run, rows):
         lines += [f"## {escape(table.title)}", "", table_markdown(table), ""]
-        lines += [f"- {escape(note)}" for note in table.notes] + [""] * bool(table.notes)
+        lines += [f"- {escape(str(note))}" for note in table.notes] + [""] * bool(table.notes)
     for pairs in paired_tables(run, rows):
         lines += [f"## Paired differences at {escape(pairs.title)}", "", SAID, ""]
         lines += [_pipes(pairs.columns, pairs.rows, pairs.marked), ""]
     lines += [f"{INTERVAL} **Bold**: {MARKED}. cells.csv has both ends of every interval.", ""]
+    lines += [said for line in footnote(run, rows) for said in (line, "")]
     for name, shown in (pictures or {}).items():
         lines += [f"## {escape(shown)}", "", f"![{escape(shown)}]({name})", ""]
     lines += ["## What the columns mean", ""]

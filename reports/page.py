@@ -2,7 +2,7 @@
 
 import json
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import pandas as pd
@@ -13,12 +13,13 @@ from reports.answer import sentences
 from reports.drawing import Chart
 from reports.films import Scene, Shown
 from reports.format import BETTER, plain_list, printable
-from reports.markdown import MARKED, cell, definitions, notes
+from reports.markdown import MARKED, cell, definitions, footnote
+from reports.missing import NAMED, Note, notes
 from reports.paired import SAID, paired_tables
 from reports.players import Place, colour_of, players, told_of
 from reports.rendering import render
 from reports.standing import marks
-from reports.table import Run
+from reports.table import Run, comparable
 
 WITH_BARS = 200  # rows up to which numbers have a bar of their interval
 BEHIND = 256  # raw samples of a name that the page holds; the file of records holds all
@@ -57,13 +58,12 @@ def page(
         suite=run.manifest["suite"],
         question=printable(run.manifest["question"]),
         badges=_badges(run, rows),
-        answer=[(printable(lead), printable(rest)) for lead, rest in sentences(run, rows)],
+        answer=[printable(said) for said in sentences(run, rows)],
         marked=MARKED,
         only_within=_only_within(run, rows),
         **_table(run, rows, records),
-        notes=[
-            printable(note) for note in notes(run, records, list(run.measures), group=rows[run.group].nunique() > 1)
-        ],
+        notes=[_noted(note) for note in notes(run, records, list(run.measures), group=rows[run.group].nunique() > 1)],
+        footnotes=footnote(run, rows),
         definitions=definitions(run, rows),
         pairs=[{**table._asdict(), "title": printable(table.title)} for table in paired_tables(run, rows)],
         pairs_said=SAID,
@@ -75,6 +75,15 @@ def page(
         cards=_cards(run, command),
         records=_behind(run, records),
     )
+
+
+def _noted(note: Note) -> dict[str, Any]:
+    """A line a reason, and behind it the lists that it only counts."""
+    lists = [note.what, [] if note.all else note.cells]
+    return {
+        "line": printable(note.line),
+        "more": [printable(", ".join(names)) for names in lists if len(names) > NAMED],
+    }
 
 
 def _only_within(run: Run, rows: pd.DataFrame) -> str:
@@ -97,7 +106,8 @@ def _table(run: Run, rows: pd.DataFrame, records: Sequence[Mapping[Any, Any]]) -
     bars = len(records) <= WITH_BARS
     status = any(row["status"] != "ok" for row in records)
     best = {(name, key) for name in measures for key in marks(run, rows, name)}
-    ranges = {name: _range(rows, name) for name in measures}
+    clocked = {row["id"]: comparable(run, row) for row in records}
+    ranges = {name: _range(clocked.values(), name) for name in measures}
     real = {
         (row[run.group], name): row[name]
         for row in records
@@ -112,7 +122,8 @@ def _table(run: Run, rows: pd.DataFrame, records: Sequence[Mapping[Any, Any]]) -
         cells = []
         for name in measures:
             text, _, half = cell(run, row, name).partition(" ±")
-            style = _bar(row, name, ranges[name], real.get((row[run.group], name))) if bars else ""
+            alone = not bars or clocked[row["id"]][name] is None  # an emulated time lies on no scale with others
+            style = "" if alone else _bar(row, name, ranges[name], real.get((row[run.group], name)))
             cells.append({"text": text, "half": half and f"±{half}", "best": (name, row["id"]) in best, "style": style})
         texts = [str(row[axis]) for axis in heads]
         body.append({
@@ -136,9 +147,10 @@ def _table(run: Run, rows: pd.DataFrame, records: Sequence[Mapping[Any, Any]]) -
     }  # fmt: skip
 
 
-def _range(rows: pd.DataFrame, name: str) -> tuple[float, float]:
-    values = [value for part in (name, f"{name}_low", f"{name}_high") for value in rows[part] if value is not None]
-    return min(values), max(values)
+def _range(rows: Iterable[Mapping[Any, Any]], name: str) -> tuple[float, float]:
+    values = [row[part] for row in rows if row[name] is not None for part in (name, f"{name}_low", f"{name}_high")
+              if row[part] is not None]  # fmt: skip
+    return min(values, default=0.0), max(values, default=0.0)
 
 
 def _bar(row: Mapping[Any, Any], name: str, ends: tuple[float, float], real: float | None) -> str:

@@ -15,7 +15,7 @@ from bench.record import LEFT_OUT, Record
 from bench.stats import Estimate, jackknifed, trimmed_mean
 from reports.format import MISSING, number
 from reports.standing import beside
-from reports.table import Run
+from reports.table import Run, emulated_time
 
 ALPHA = 0.05
 MOST = 200  # rows up to which every axis has its table; of more only the first one has
@@ -62,6 +62,8 @@ def paired_difference(base: Record, other: Record, measure: str) -> Estimate | N
     """
     pairs = base.facts.get("pairs")
     if not pairs or pairs != other.facts.get("pairs") or measure not in base.numbers or measure not in other.numbers:
+        return None
+    if emulated_time(base, measure) or emulated_time(other, measure):
         return None
     one, two = base.samples.get(measure, ()), other.samples.get(measure, ())
     if len(one) == len(two) >= 2:

@@ -10,8 +10,8 @@ import pandas as pd
 from bench.record import write_atomic
 from reports.films import Scene, scenes
 from reports.format import escape
-from reports.markdown import INTERVAL, MARKED, table_markdown, table_of, tables
-from reports.standing import turned
+from reports.markdown import INTERVAL, MARKED, footnote, table_markdown, table_of, tables
+from reports.standing import best_rows
 from reports.strip import strip_picture
 from reports.table import Run, headlines
 
@@ -44,7 +44,7 @@ def write_readme(
     if text.count(BEGIN) != 1 or text.count(END) != 1 or text.index(BEGIN) > text.index(END):
         raise ValueError(f"--readme {readme}: give it one line {BEGIN} and below it one line {END}")
     last = rows[rows[run.group] == rows[run.group].iloc[-1]]
-    part = _best_rows(run, last)
+    part = best_rows(run, last)
     several = len(part) < len(last)
     if methods:
         place = {method: position for position, method in enumerate(methods)}
@@ -74,18 +74,6 @@ def _series(run: Run, rows: pd.DataFrame) -> list[str]:
     return list(dict.fromkeys(rows[~rows["reference"].astype(bool)][run.axes[0]])) if run.axes else []
 
 
-def _best_rows(run: Run, part: pd.DataFrame) -> pd.DataFrame:
-    """The reference, and of each series the row that is best by the first measure."""
-    measure = next(iter(headlines(run, part)), None)
-    best: dict[str, tuple[float, int]] = {}
-    if measure is not None:
-        for position, value in enumerate(turned(run, part, measure, None)):
-            series = "" if not run.axes or part["reference"].iloc[position] else str(part[run.axes[0]].iloc[position])
-            if value is not None and (series not in best or value.value < best[series][0]):
-                best[series] = (value.value, position)
-    return part.iloc[sorted(position for _, position in best.values())]
-
-
 def _lines(
     run: Run, part: pd.DataFrame, scene: Scene, measures: Sequence[str], options: Sequence[str], *, several: bool
 ) -> list[str]:
@@ -106,4 +94,5 @@ def _lines(
         f"`{run.manifest['workload']}`, {escape(at)}. {INTERVAL} **Bold**: {MARKED}. Made by `{command}` from revision "
         f"{run.manifest['revision'][:12]} on {escape(str(machine.get('cpu', '')))}, {machine.get('cores', '')} cores, "
         f"GPU: {escape(str(machine.get('gpu', '')))}.",
+        *(said for line in footnote(run, part) for said in ("", line)),
     ]

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import pandas as pd
 
 from bench.record import Better
-from reports.table import Run
+from reports.table import Run, emulated_time, headlines
 
 LEVEL = 0.95  # of the intervals in a record, and of what is said here
 
@@ -101,14 +101,16 @@ def standing(column: Sequence[Value | None]) -> Standing | None:
 
 
 def turned(run: Run, part: pd.DataFrame, measure: str, real: float | None) -> list[Value | None]:
-    """A column as `smaller_is_better` has it; None where a row has no number, or the measure no direction."""
+    """A column as `smaller_is_better` has it; None without a number, a direction, or a machine that computes it."""
     better = run.measures[measure]["better"]
     if better is None:
         return [None] * len(part)
-    columns = (part[name] for name in ("status", measure, f"{measure}_low", f"{measure}_high"))
+    columns = (part[name] for name in ("id", "status", measure, f"{measure}_low", f"{measure}_high"))
     return [
-        None if value is None or status != "ok" else smaller_is_better(value, low, high, better, real)
-        for status, value, low, high in zip(*columns, strict=True)
+        None
+        if value is None or status != "ok" or emulated_time(run.records[key], measure)
+        else smaller_is_better(value, low, high, better, real)
+        for key, status, value, low, high in zip(*columns, strict=True)
     ]
 
 
@@ -124,6 +126,18 @@ def beside(run: Run, rows: pd.DataFrame) -> Iterator[tuple[dict[str, Any], pd.Da
         made = group[~group["reference"].astype(bool)]
         for values, part in made.groupby(run.apart, sort=False):
             yield dict(zip(run.apart, values, strict=True)), part, group
+
+
+def best_rows(run: Run, part: pd.DataFrame) -> pd.DataFrame:
+    """Of one group the reference, and of each series the row that is best by the first measure."""
+    measure = next(iter(headlines(run, part)), None)
+    best: dict[str, tuple[float, int]] = {}
+    if measure is not None:
+        for position, value in enumerate(turned(run, part, measure, None)):
+            series = "" if not run.axes or part["reference"].iloc[position] else str(part[run.axes[0]].iloc[position])
+            if value is not None and (series not in best or value.value < best[series][0]):
+                best[series] = (value.value, position)
+    return part.iloc[sorted(position for _, position in best.values())]
 
 
 def marks(run: Run, rows: pd.DataFrame, measure: str) -> set[str]:

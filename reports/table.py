@@ -10,8 +10,10 @@ from typing import Any, TypeAlias
 import pandas as pd
 
 from bench.record import Record, read
+from reports.phrases import HEADLINES, MEMORY
 
 REFERENCE = "real video"
+TIMED = ("s", "%", "x", "J", "GFLOP/s", "GB/s", "s/TFLOP")  # units of costs that come from a clock
 Row: TypeAlias = Mapping[Any, Any] | pd.Series  # of a table: axes, status, reason, values
 
 
@@ -105,11 +107,33 @@ def headlines(run: Run, rows: pd.DataFrame) -> list[str]:
 
 
 def spoken(run: Run, rows: pd.DataFrame) -> list[str]:
-    """What the answer speaks of: the headlines of the plan that have numbers, then the first of each other kind."""
-    known = [name for name in run.manifest.get("headlines", ()) if name in run.measures and rows[name].notna().any()]
-    named = [name for name in known if run.measures[name]["better"]]
+    """What the answer speaks of and the terminal shows, the most important first.
+
+    The headlines of the plan that have numbers; of kinds that it names none of, those of `HEADLINES`, and of each such
+    kind the first measure that has numbers and a direction.
+    """
+
+    def known(name: str) -> bool:
+        return name in run.measures and bool(run.measures[name]["better"]) and bool(rows[name].notna().any())
+
+    named = [name for name in run.manifest.get("headlines", ()) if known(name)]
     kinds = {run.measures[name]["table"] for name in named}
-    return [*named, *(name for name in headlines(run, rows) if run.measures[name]["table"] not in kinds)]
+    memory = next(filter(known, MEMORY), "")
+    usual = [memory if name == "memory" else name for name in HEADLINES]
+    others = [*filter(known, usual), *headlines(run, rows)]
+    return list(dict.fromkeys([*named, *(name for name in others if run.measures[name]["table"] not in kinds)]))
+
+
+def emulated_time(record: Record, measure: str) -> bool:
+    """Whether this number is a time of a precision that the machine only emulates: it compares with nothing."""
+    return "emulated" in record.facts and measure in record.numbers and record.numbers[measure].unit in TIMED
+
+
+def comparable(run: Run, row: Mapping[Any, Any]) -> dict[Any, Any]:
+    """The row without its emulated times."""
+    record = run.records.get(row["id"])
+    gone = [name for name in run.measures if record is not None and emulated_time(record, name)]
+    return {**row, **dict.fromkeys(gone)}
 
 
 def rows(run: Run) -> pd.DataFrame:

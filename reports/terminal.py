@@ -1,6 +1,7 @@
-"""The tables of a run in a terminal, with sparklines of what lies behind the numbers."""
+"""A run in a terminal: the answer and its headlines on one screen, or every table with sparklines."""
 
 import itertools
+import textwrap
 import zipfile
 from collections.abc import Sequence
 
@@ -12,19 +13,83 @@ from rich.table import Table
 from rich.text import Text
 
 from reports import films
-from reports.answer import answer
-from reports.format import printable
-from reports.markdown import INTERVAL, MARKED, tables
-from reports.table import Run
+from reports.answer import answer, sentences
+from reports.format import plain_list, printable
+from reports.markdown import INTERVAL, MARKED, cell, footnote, tables
+from reports.standing import best_rows, marks
+from reports.table import Run, headlines, spoken
 
 TICKS = "▁▂▃▄▅▆▇█"
+LINES = 40  # of the short form
+HEAD = 5  # of them around its table: an empty line, two of heads, up to two on which rows these are
+ROWS = 18  # of a table; of more the best of each series
+COLUMNS = 7
+GAP = 2
 LONGEST = 32  # characters of a sparkline
 WIDE = 220  # characters of a line where there is no terminal to ask
 MANY = 200  # rows of a table whose videos are opened for their sparkline
 STYLES = {"oom": "red", "timeout": "red", "failed": "red", "invalid": "red", "skipped": "dim", "not run": "dim"}
 
 
-def show(run: Run, rows: pd.DataFrame, console: Console | None = None) -> None:
+def show(run: Run, rows: pd.DataFrame, console: Console | None = None, *, reserved: int = 0) -> None:
+    """Print the answer and one table of headlines, in `LINES` lines less those `reserved` for what follows."""
+    console = console or Console(highlight=False)
+    said = textwrap.wrap(printable(run.manifest["question"]), console.width)
+    told = [line for sentence in sentences(run, rows)
+            for line in textwrap.wrap(printable(sentence), console.width,
+                                      initial_indent="• ", subsequent_indent="  ")]  # fmt: skip
+    mark = "Green" if console.color_system else "*"
+    notes = [f"± is half of the 95 % interval. {mark}: nothing is better beyond noise.", *footnote(run, rows)]
+    height = sum(len(textwrap.wrap(note, console.width)) for note in notes)
+    left = LINES - reserved - len(said) - len(told) - height - HEAD
+    drawn, chosen = _headline_table(run, rows, max(1, left), console)
+    console.print(Text("\n".join(said), style="bold"))
+    console.print(Text("\n".join(told)), "", sep="\n")
+    if drawn.columns[1:]:
+        console.print(drawn)
+        for note in [chosen, *notes]:
+            console.print(Text(note, style="dim"))
+
+
+def _headline_table(run: Run, rows: pd.DataFrame, most: int, console: Console) -> tuple[Table, str]:
+    """Rows and columns as far as there is room for them, and what they are of all."""
+    shown, which = rows, f"All {len(rows)} cells" if len(rows) > 1 else "The one cell"
+    if len(rows) > min(most, ROWS):
+        groups = [best_rows(run, part) for _, part in rows.groupby(run.group, sort=False)]
+        series = run.axes[0] if run.axes else run.group
+        best = next(map(run.title, headlines(run, rows)), "")
+        shown, which = pd.concat(groups), f"Of {len(rows)} cells the best by {best} of each {series} and {run.group}"
+    if len(shown) > most:
+        shown, which = shown.head(most), f"The first {most} of {len(rows)} cells"
+    records = shown.to_dict("records")
+    axes = [axis for axis in (run.group, *run.axes) if rows[axis].nunique() > 1] or [run.group]
+    widths = [max(len(printable(str(row[axis]))) for row in records) if records else 0 for axis in axes]
+    drawn = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0))
+    names = [" ".join(printable(str(row[axis])).ljust(width) for axis, width in zip(axes, widths, strict=True))
+             + ("" if row["status"] == "ok" else f" {row['status']}") for row in records]  # fmt: skip
+    columns: list[list[str]] = [names]
+    measures: list[tuple[str, set[str]]] = []
+    room = console.width - max(map(len, names), default=0)
+    drawn.add_column("", no_wrap=True)
+    for name in spoken(run, rows):
+        best_ids = marks(run, rows, name)
+        star = "" if console.color_system else "*"
+        texts = [cell(run, row, name).replace(" ±", "±") + star * (row["id"] in best_ids) for row in records]
+        width = GAP + max(map(len, [run.title(name), *texts]))
+        if width > room or len(measures) == COLUMNS:
+            continue
+        room -= width
+        measures.append((name, best_ids))
+        columns.append(texts)
+        drawn.add_column(Text(run.title(name)), justify="right", no_wrap=True)
+    for row, name_, *texts in zip(records, *columns, strict=True):
+        cells = [Text(text, style="bold green" if row["id"] in best_ids else "")
+                 for text, (_, best_ids) in zip(texts, measures, strict=True)]  # fmt: skip
+        drawn.add_row(Text(name_, style=STYLES.get(row["status"], "")), *cells)
+    return drawn, f"{which}, by {plain_list(axes)}; --tables prints every cell and measure."
+
+
+def show_tables(run: Run, rows: pd.DataFrame, console: Console | None = None) -> None:
     """Print the answer and every table; marked values are bold and green."""
     console = console or _console()
     console.print(Text(printable(run.manifest["question"]), style="bold"))
@@ -43,9 +108,10 @@ def show(run: Run, rows: pd.DataFrame, console: Console | None = None) -> None:
             drawn.add_row(*cells, *(Text(line[i], style="cyan") for line in lines.values()))
         console.print(drawn)
         for note in table.notes:
-            console.print(Padding(Text(printable(note), style="dim"), (0, 0, 0, 2)))
+            console.print(Padding(Text(printable(str(note)), style="dim"), (0, 0, 0, 2)))
         console.print()
-    console.print(Text(f"{INTERVAL} Green: {MARKED}.", style="dim"))
+    for line in (f"{INTERVAL} Green: {MARKED}.", *footnote(run, rows)):
+        console.print(Text(line, style="dim"))
 
 
 def _console() -> Console:

@@ -5,6 +5,7 @@ import json
 import math
 
 import numpy as np
+from scipy.special import stdtrit
 
 from bench.record import STATUSES, Attempt, Cell, Number, Record
 
@@ -151,6 +152,53 @@ def one_cell(folder):
     folder.mkdir()
     (folder / "manifest.json").write_text(json.dumps(manifest_of(axes, [(cell, False)])))
     (folder / "records.jsonl").write_text(record_of(cell, False).to_json() + "\n")
+    return folder
+
+
+POCKET_AXES = {
+    "frames": [16, 24, 32],
+    "method": ["vidrd", "independent", "direct"],
+    "overlap": [2, 4, 6],
+    "precision": ["fp32", "bf16"],
+}
+
+
+def measured(values, *, better="lower", unit="", half=None):
+    """The mean of one value a video with the interval of Student's t, and the values."""
+    values = np.asarray(values, float)
+    n = len(values)
+    half = float(stdtrit(n - 1, 0.975) * values.std(ddof=1) / math.sqrt(n)) if half is None else half
+    mean = float(values.mean())
+    return Number(mean, unit, better, n, mean - half, mean + half), tuple(values.tolist())
+
+
+def pocket(folder, axes, of, measures, *, pairs="the same", facts=None, **changes):
+    """A run with the axes of the pocket suite, or some of them, and its way to clear what has no meaning.
+
+    `of`: a cell's values, real video's with method "real", to measure -> (number, samples), or None for no record.
+    `facts`: the same to further facts.
+    """
+    axes = {name: list(values) for name, values in axes.items()}
+    unused = {name: 0 if name == "overlap" else values[0] for name, values in axes.items()}
+    references = [{**unused, "frames": frames, "method": "real"} for frames in axes["frames"]]
+    points = [dict(zip(axes, point, strict=True)) for point in itertools.product(*axes.values())]
+    points = [{**values, "overlap": values["overlap"] if values["method"] == "vidrd" else 0} for values in points]
+    cells = {(cell := Cell("pocket", {**values, "videos": 24})).id: (cell, values["method"] == "real")
+             for values in [*references, *points]}  # fmt: skip
+    folder.mkdir(parents=True)
+    manifest = manifest_of(axes, list(cells.values()), measures=measures, **changes)
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    lines = []
+    for cell, _ in cells.values():
+        found = of(cell.values)
+        if found is not None:
+            said = ({"pairs": pairs} if pairs and cell.values["method"] != "real" else {}) | (
+                facts(cell.values) if facts else {}
+            )
+            numbers = {name: number for name, (number, _) in found.items()}
+            samples = {name: values for name, (_, values) in found.items() if values}
+            lines.append(Record(cell, Attempt("ok"), numbers, samples=samples, facts=said).to_json() + "\n")
+    (folder / "records.jsonl").write_text("".join(lines))
     return folder
 
 

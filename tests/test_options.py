@@ -9,6 +9,7 @@ import pytest
 import torch
 
 import baselines.freenoise
+import baselines.replace
 import vidrd.sampling
 from bench.methods import METHODS
 from vidrd.sampling import Request
@@ -17,8 +18,9 @@ from vidrd.schedule import Schedule
 CLIP, STEPS, OVERLAP = 8, 16, 2
 SCHEDULE = Schedule.ddim({"beta_schedule": "scaled_linear", "clip_sample": False, "steps_offset": 1}, STEPS)
 SETTINGS = ((15, None), (20, None), (20, 0.7))  # frames and eta: a tail beyond whole strides, none, fresh noise
-BASES = {  # where the table's options would hide others
+BASES = {  # in the place of the table's options, which would hide others or take long
     "freenoise": baselines.freenoise.Options(stride=6),  # shorter overlaps, where ramps are no pyramids
+    "replace-resampled": baselines.replace.Options(OVERLAP, resample=2),  # the same in less time
 }
 RELEASED = vidrd.sampling.Options(overlap=CLIP, beta=0.0)  # where the released slice renews all
 

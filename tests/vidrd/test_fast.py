@@ -59,7 +59,7 @@ def check_compiling(backend):
 
 @pytest.mark.precision
 def test_a_compiled_network_says_the_same_and_compiles_once():
-    check_compiling("eager")  # what is captured; the slow test has what is made of it
+    check_compiling("aot_eager")
 
 
 @pytest.mark.slow

@@ -6,11 +6,11 @@ from bench.speed.approximations import APPROXIMATION_SUITE, APPROXIMATIONS, MEAS
 from bench.suite import override, plan
 from bench.worker import InvalidError, Job
 
-SMALL = ["steps=4", "videos=4", "batch=2", "frames=16"]
+SMALL = ["videos=4", "batch=2", "frames=16"]
 
 
-def cell(name, tmp_path):
-    suite = override(APPROXIMATION_SUITE, [*SMALL, f"approximation={name}"])
+def cell(name, tmp_path, steps=4):
+    suite = override(APPROXIMATION_SUITE, [*SMALL, f"steps={steps}", f"approximation={name}"])
     (item,) = plan(suite, {})
     return Job(item.cell.values, tmp_path, None)
 
@@ -36,7 +36,8 @@ def test_fewer_steps_are_faster_and_other_videos(tmp_path):
     "name", ["dpmsolver-2/5", "unipc-2/5", "reuse-2", pytest.param("bf16", marks=pytest.mark.precision)]
 )
 def test_every_kind_changes_the_videos_and_no_two_alike(name, tmp_path):
-    changed = losses.run(cell(name, tmp_path)).numbers["pixel_change"].value
+    steps = 2 if name == "bf16" else 4  # which a CPU may emulate
+    changed = losses.run(cell(name, tmp_path, steps)).numbers["pixel_change"].value
     assert 0 < changed < 0.2
 
 

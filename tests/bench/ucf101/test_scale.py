@@ -205,7 +205,9 @@ def kill_a_ray_worker(folder, killed):
                 return
 
 
-@pytest.mark.parametrize("workers", [1, *(pytest.param(n, marks=pytest.mark.slow) for n in (2, 3))])
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("workers", [1, 2, 3])
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::ResourceWarning")
 def test_ray_makes_the_same_score_though_an_actor_is_killed(undisturbed, real, tmp_path, workers):
     """One of the two is killed; where there is more than one they embed too."""
@@ -217,7 +219,7 @@ def test_ray_makes_the_same_score_though_an_actor_is_killed(undisturbed, real, t
     other, killed, crew = replace(made, out=tmp_path), [], Crew(workers, ray=True)
     (other.out / "lines").mkdir(parents=True)
     killer = threading.Thread(target=kill_a_ray_worker, args=(other.out / "lines", killed), daemon=True)
-    ray.init(num_cpus=workers, log_to_driver=False, runtime_env={"env_vars": {"PYTHONPATH": path}})
+    ray.init(num_cpus=3, log_to_driver=False, runtime_env={"env_vars": {"PYTHONPATH": path}})
     try:
         if workers == 2:
             killer.start()

@@ -90,13 +90,20 @@ def _finding(told: Sequence[Difference], compared: Sequence[Difference]) -> Find
     shown = max(told, key=lambda each: each.strength)
     varies = [axis for axis in shown.at if len({each.at[axis] for each in compared}) > 1]
     holds = {tuple(each.at.values()) for each in told}
-    everywhere: tuple[str, ...] = ()
-    for axis in varies:
+    whole = all(tuple(each.at.values()) in holds for each in compared)
+    everywhere = tuple(varies) if whole else ()
+    for axis in varies[len(everywhere) :]:
         named = [other for other in varies if other not in (*everywhere, axis)]
-        like = (each for each in compared if all(each.at[name] == shown.at[name] for name in named))
-        if all(tuple(each.at.values()) in holds for each in like):
+        like = [each for each in compared if all(each.at[name] == shown.at[name] for name in named)]
+        if len({each.at[axis] for each in like}) > 1 and all(tuple(each.at.values()) in holds for each in like):
             everywhere += (axis,)
-    return Finding(shown, everywhere, tuple(axis for axis in varies if axis not in everywhere))
+    named = [axis for axis in varies if axis not in everywhere]
+    for axis in reversed(named):  # what the others leave no choice of need not be named
+        others = [name for name in named if name != axis]
+        like = [each for each in compared if all(each.at[name] == shown.at[name] for name in others)]
+        if len({each.at[axis] for each in like}) == 1:
+            named = others
+    return Finding(shown, everywhere, tuple(named))
 
 
 def _telling(findings: Sequence[Finding], most: int, bases: Mapping[str, Any]) -> list[Finding]:
@@ -136,7 +143,10 @@ def _repeats(finding: Finding, said: Finding) -> bool:
 def _sentence(run: Run, finding: Finding) -> str:
     shown = finding.shown
     phrase = phrase_of(shown.measure, run.measures[shown.measure])
-    words = [at(axis, shown.at[axis]) for axis in finding.elsewhere] + [at_every(axis) for axis in finding.everywhere]
+    words = [at(axis, shown.at[axis]) for axis in finding.elsewhere]
+    words += [at_every(axis) for axis in finding.everywhere]
+    if len(finding.everywhere) > 1 and not finding.elsewhere:
+        words = ["at every setting"]
     where = f", {' '.join(words)}" if words else ""
     return f"{_compared(phrase, shown, run.measures[shown.measure]['unit'])}{where}."
 
@@ -202,7 +212,9 @@ def _untold(run: Run, measures: Sequence[str], found: Sequence[Difference]) -> s
         kept = [near for (name, _), near in nearest.items() if name == axis]
         if all(kept):
             best = min((near for near in kept if near), key=lambda near: near.needed)
-            parts.append(f"no headline tells the {plural(axis)} apart{_needed(run, best, first=not parts)}")
+            said_needed = _needed(run, best, first=not parts).removeprefix(" (")
+            of = phrase_of(best.difference.measure, run.measures[best.difference.measure]).noun
+            parts.append(f"no headline tells the {plural(axis)} apart ({of}: {said_needed}")
     if not parts:
         return f"Every headline tells some of the {plural(axes[0])} apart."
     videos = max((each.size for each in made if not each.ratio), default=0)
@@ -229,4 +241,10 @@ def _needed(run: Run, near: Near, *, first: bool) -> str:
         return " (equal)"
     if math.isinf(near.needed):
         return f" (too close for any number of {what.strip() or 'videos'})"
-    return f" ({'about ' * first}{float(f'{near.needed:.0e}'):,.0f}{what}{' would be needed' * first})"
+    return f" ({'about ' * first}{_rounded(near):,.0f}{what}{' would be needed' * first})"
+
+
+def _rounded(near: Near) -> float:
+    """One digit of it, and more than there are."""
+    nearest = float(f"{near.needed:.0e}")
+    return nearest if nearest > near.difference.size else nearest + 10 ** math.floor(math.log10(near.needed))

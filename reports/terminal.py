@@ -60,7 +60,9 @@ def _headline_table(run: Run, rows: pd.DataFrame, most: int, console: Console) -
         best = next(map(run.title, headlines(run, rows)), "")
         shown, which = pd.concat(groups), f"Of {len(rows)} cells the best by {best} of each {series} and {run.group}"
     if len(shown) > most:
-        shown, which = shown.head(most), f"The first {most} of {len(rows)} cells"
+        best_of = len(shown) < len(rows)
+        which = f"{which}, the first {most}" if best_of else f"The first {most} of {len(rows)} cells"
+        shown = shown.head(most)
     records = shown.to_dict("records")
     axes = [axis for axis in (run.group, *run.axes) if rows[axis].nunique() > 1] or [run.group]
     widths = [max(len(printable(str(row[axis]))) for row in records) if records else 0 for axis in axes]

@@ -1,6 +1,7 @@
 """A line a reason; times of an emulated precision are marked and in no comparison."""
 
 import json
+from dataclasses import replace
 
 import pytest
 from made_runs import MEASURES, POCKET_AXES, cells_of, grid, manifest_of, measured, pocket, record_of
@@ -29,11 +30,14 @@ def of(values):
     }
 
 
+def emulated(values):
+    return {"emulated": "bf16"} if values["precision"] == "bf16" else {}
+
+
 @pytest.fixture
 def run(tmp_path):
     axes = POCKET_AXES | {"frames": [16], "overlap": [4]}
-    facts = lambda values: {"emulated": "bf16"} if values["precision"] == "bf16" else {}  # noqa: E731
-    return load(pocket(tmp_path / "run", axes, of, MEASURES, facts=facts))
+    return load(pocket(tmp_path / "run", axes, of, MEASURES, facts=emulated))
 
 
 def test_an_emulated_time_is_marked_and_explained_once(run):
@@ -88,9 +92,8 @@ def test_reasons_that_differ_in_numbers_are_one_line(tmp_path):
 def test_long_lists_of_measures_are_counted_in_the_line(run):
     absent = dict.fromkeys(("fvd", "is", "action", "gpu"), "no GPU")
     records = [{"id": "a", "status": "ok", "reason": "", **dict.fromkeys(["frames", *run.axes], "x")}]
-    object.__setattr__(
-        run, "records", {"a": Record(next(iter(run.records.values())).cell, Attempt("ok"), absent=absent)}
-    )
-    (note,) = notes(run, records, list(run.measures))
+    cell = next(iter(run.records.values())).cell
+    bare = replace(run, records={"a": Record(cell, Attempt("ok"), absent=absent)})
+    (note,) = notes(bare, records, list(run.measures))
     assert note.line == "4 measures: no GPU (all)"
     assert str(note) == "– FVD, IS, action, GPU MiB: no GPU (all)"

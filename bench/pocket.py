@@ -37,7 +37,6 @@ from metrics.pocket import MIN_FRAMES
 from vidrd.checkpoints import load_pipeline
 from vidrd.data.shapes import ATTRIBUTES, TEST_SEEDS, Scene, caption, draw_scene, render
 from vidrd.denoiser import Denoiser, GuidedDenoiser, WindowedDenoiser
-from vidrd.pipeline import VidRDPipeline
 from vidrd.precision import PRECISIONS, why_emulated
 from vidrd.sampling import Event, Request, Seam
 from vidrd.video import write_video
@@ -148,9 +147,9 @@ class Generator:
         self.frames, self.clip, self.batch = (int(values[name]) for name in ("frames", "clip", "batch"))
         self.guidance = float(values["guidance"])
         self.first_seed = int(values["seed"]) * 10**6
-        self.pipe: VidRDPipeline = load_pipeline("pocket", dtype=precision.weights, device=self.device).to(
-            precision.compute
-        )
+        self.pipe = load_pipeline("pocket", dtype=precision.weights, device=self.device)
+        if precision.weights != precision.compute:
+            self.pipe.to(precision.compute)
         self.emulated = why_emulated(str(values["precision"]), self.device)
         self.stopwatch = Stopwatch(self.device, ranges=ranges)
         self.asked = Asked(self.pipe)

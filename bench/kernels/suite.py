@@ -85,6 +85,7 @@ KERNEL_SUITE = Suite(
     },
     measures=MEASURES,
     group="size",
+    headlines=("call_seconds", "share", "error"),
     apart=("kernel",),
     allowed={
         "kernel": tuple(KERNELS),

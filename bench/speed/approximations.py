@@ -101,6 +101,7 @@ APPROXIMATION_SUITE = Suite(
     },
     measures=MEASURES,
     group="method",
+    headlines=("speedup", "fvd_loss", "caption_loss", "pixel_change"),
     files=("weights/pocket", "weights/pocket-judges"),
     allowed={"approximation": tuple(APPROXIMATIONS), "method": ("vidrd",), "device": ("cpu", "cuda")},
     least={"frames": 1, "clip": 1, "window": 3, "steps": 2, "videos": 3, "batch": 1},

@@ -91,6 +91,7 @@ SPEED_SUITE = Suite(
     },
     measures=MEASURES,
     group="model",
+    headlines=("step_seconds", "speedup", "gain", "share", "error"),
     files=("weights/pocket/unet",),
     allowed={
         "model": tuple(MODELS),
@@ -134,6 +135,7 @@ MEMORY_SUITE = Suite(
     fixed={"model": "pocket", "overlap": 4, "steps": 4, "precision": "fp32", "device": "auto"},
     measures=GROWTH_MEASURES,
     group="model",
+    headlines=("clips_held", "sample_peak", "of_plan"),
     files=("weights/pocket/unet",),
     allowed={
         "model": tuple(MODELS), "method": tuple(METHODS), "precision": tuple(DTYPES), "device": ("auto", "cpu", "cuda")

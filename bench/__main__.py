@@ -14,36 +14,42 @@ from tabulate import tabulate
 from bench.abba.command import gate, show_verdict
 from bench.compare import compare, load
 from bench.doctor import doctor
+from bench.entry import CRASHED, obey, parse_verb
 from bench.gates import EXIT_CODES, overall
+from bench.manifest import read_manifest
 from bench.measure.threads import pin
+from bench.option_types import (
+    Count,
+    Margin,
+    Minutes,
+    Place,
+    PositiveMargin,
+    Seconds,
+    TargetFile,
+    TargetFolder,
+    check_place,
+)
 from bench.options import axes_to_set
-from bench.progress import time_left
+from bench.progress import clock, seconds_left
 from bench.record import FINAL, Journal, Record, read, write_atomic
 from bench.run import TIMEOUT, done_before, identify, pace, run
 from bench.suite import Planned, Prediction, Suite, did_you_mean, label, override, plan, select, with_emulated
 from bench.ucf101.command import ucf101
 from bench.weights_needed import weights
 
-CRASHED = 2
-USAGE = 3  # what the caller wrote cannot be done
-STOPPED = 130  # by Ctrl-C, as shells count it
+STOPPED = "stopped; the same command goes on with the cells that are missing"
 
 
 def main() -> int:
-    """Parse, do, and turn a user's mistake into one line and exit code 3."""
+    """Parse, check, do; see `vidrd.entry` for the exit codes."""
+    return obey("bench", _do, STOPPED)
+
+
+def _do() -> int:
     words = sys.argv[1:]
-    try:
-        if words and words[0] in ("run", "gate"):
-            words[1:] = axes_to_set(words[1:], COMMANDS[words[0]])
-        return tyro.extras.subcommand_cli_from_dict(COMMANDS, prog="python -m bench", description=__doc__, args=words)
-    except ValueError as error:
-        print(f"bench: {error}", file=sys.stderr)
-        return USAGE
-    except KeyboardInterrupt:
-        print("bench: stopped; the same command goes on with the cells that are missing", file=sys.stderr)
-        return STOPPED
-    except SystemExit as stop:
-        return USAGE if stop.code == 2 else int(stop.code or 0)
+    if words and words[0] in ("run", "gate"):
+        words[1:] = axes_to_set(words[1:], COMMANDS[words[0]])
+    return parse_verb(COMMANDS, words, "python -m bench", __doc__)()
 
 
 def list_() -> int:
@@ -79,14 +85,14 @@ def run_(
     ] = (),
     only: Annotated[tuple[str, ...], tyro.conf.arg(metavar="ID|AXIS=VALUE"), tyro.conf.UseAppendAction] = (),
     skip: Annotated[tuple[str, ...], tyro.conf.arg(metavar="ID|AXIS=VALUE"), tyro.conf.UseAppendAction] = (),
-    out: Path | None = None,
-    max_minutes: float | None = None,
-    timeout: float | None = None,
-    threads: int | None = None,
+    out: TargetFolder | None = None,
+    max_minutes: Minutes | None = None,
+    timeout: Seconds | None = None,
+    threads: Count | None = None,
     profile: str | None = None,
     emulated: bool = False,
     dry_run: bool = False,
-    json_: Annotated[Path | None, tyro.conf.arg(name="json")] = None,
+    json_: Annotated[TargetFile | None, tyro.conf.arg(name="json")] = None,
 ) -> int:
     """Measure a suite: each cell in a process of its own. The same command again does what is missing.
 
@@ -115,12 +121,9 @@ def run_(
 
     if suite not in SUITES:
         raise ValueError(f"there is no suite {suite!r}{did_you_mean(suite, list(SUITES))}")
-    for name, file in (("--out", out), ("--json", json_)):
-        if file is not None and not file.absolute().parent.is_dir():
-            raise ValueError(f"{name} {file}: the folder {file.parent} does not exist, make it first")
-    if timeout is not None and timeout <= 0:
-        raise ValueError(f"--timeout is seconds that one cell may take, more than 0; {timeout:g} came")
     folder = out or Path("runs") / suite
+    if out is None and not dry_run:
+        check_place("--out", folder, Place("target folder"), parents=True)
     sweep = override(SUITES[suite], set_)
     if emulated:
         sweep = with_emulated(sweep)
@@ -153,11 +156,11 @@ def run_(
 def compare_(
     base: Annotated[Path, tyro.conf.Positional],
     head: Annotated[Path, tyro.conf.Positional],
-    margin: float = 0.07,
-    quality_margin: float = 0.10,
-    out: Path | None = None,
-    junit: Path | None = None,
-    json_: Annotated[Path | None, tyro.conf.arg(name="json")] = None,
+    margin: Margin = 0.07,
+    quality_margin: PositiveMargin = 0.10,
+    out: TargetFolder | None = None,
+    junit: TargetFile | None = None,
+    json_: Annotated[TargetFile | None, tyro.conf.arg(name="json")] = None,
 ) -> int:
     """What changed between two finished runs. Speeds of two runs prove nothing alone: `gate` measures both in one.
 
@@ -173,9 +176,8 @@ def compare_(
         json_: Also write it as JSON.
     """
     before, after = load(base), load(head)
-    for name, file in (("--out", out), ("--junit", junit), ("--json", json_)):
-        if file is not None and not file.absolute().parent.is_dir():
-            raise ValueError(f"{name} {file}: the folder {file.parent} does not exist, make it first")
+    place = out or head
+    check_place("--out", place, Place("target folder"))
     began = time.monotonic()
     findings = compare(before, after, margin=margin, quality_margin=quality_margin)
     content = {
@@ -189,7 +191,6 @@ def compare_(
         "seconds": round(time.monotonic() - began, 1),
         "written": after.manifest["written"],
     }
-    place = out or head
     place.mkdir(exist_ok=True)
     for file in (place / "verdict.json", json_):
         if file is not None:
@@ -245,12 +246,13 @@ def _describe(chosen: list[Planned], suite: Suite, folder: Path) -> str:
     headers = ("id", "cell", "cost", "TFLOP", "bound", "tensors", "state", "reason")
     table = tabulate(rows, headers=headers, disable_numparse=True)
     done = done_before(folder, chosen)
-    ahead = sum(item.cost for item in chosen if item.cell.id not in done and item.skip is None)
-    left = time_left(ahead, pace(folder, suite))
+    ahead = [item.cost for item in chosen if item.cell.id not in done and item.skip is None]
+    seconds = seconds_left(ahead, pace(folder, suite))
     bounds = [found.seconds for item, found in zip(chosen, foreseen, strict=True) if found and item.cell.id not in done]
     known = [seconds for seconds in bounds if seconds is not None]
-    if left:
-        left = f", {left} by the cells measured here"
+    left = ""
+    if seconds is not None:
+        left = f", about {clock(seconds)} left by the cells measured here"
     elif known:
         left = f", {sum(known):.2g} s at least: {len(known)} of them at this machine's peaks, start and judges left out"
     return f"{table}\n{len(chosen)} cells, {len(chosen) - len(done)} to do{left}; folder {folder}"
@@ -281,7 +283,7 @@ def _profile(wanted: str, chosen: list[Planned], folder: Path) -> int:
 
 
 def _as_json(folder: Path) -> str:
-    manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
+    manifest = read_manifest(folder)
     planned = {cell["id"] for cell in manifest["cells"]}
     latest = read(folder / "records.jsonl").latest()
     records = [json.loads(record.to_json()) for key, record in latest.items() if key in planned]

@@ -8,6 +8,7 @@ two distances is paired: captions are left out of real, with and without at once
 
 import copy
 import json
+import sys
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -24,6 +25,7 @@ from metrics.score import Score
 from metrics.statistics import Gaussian, deal, frechet_distance, jackknife_interval, leave_one_out
 from vidrd.checkpoints import load_pipeline
 from vidrd.data.shapes import ATTRIBUTES, TEST_SEEDS, Scene, caption, draw_scene, render
+from vidrd.entry import obey
 from vidrd.models.blocks import TemporalConv, TransformerBlock, start_at_zero
 from vidrd.pipeline import VidRDPipeline
 
@@ -122,4 +124,4 @@ def main(videos: int = 512, steps: int = 20, guidance: float = 2.0, json_file: P
 
 
 if __name__ == "__main__":
-    tyro.cli(main)
+    sys.exit(obey("bench.ablation", lambda: tyro.cli(main)))

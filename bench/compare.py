@@ -5,7 +5,6 @@ itself (docs/gate-simulation.md): it is shown, and a slow-down beyond the margin
 measured both alternately. What has no noise is judged exactly, quality by its intervals.
 """
 
-import json
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
@@ -13,6 +12,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from bench.gates import Finding, Verdict, count, not_worse
+from bench.manifest import read_manifest
 from bench.record import Number, Record, Value, digest, read
 from bench.stats import Estimate, trimmed_mean
 
@@ -36,9 +36,7 @@ def load(folder: Path) -> Side:
     Raises:
         ValueError: the folder holds no run.
     """
-    if not (folder / "manifest.json").exists():
-        raise ValueError(f"{folder} is no run: it has no manifest.json; `python -m bench run` makes one")
-    manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
+    manifest = read_manifest(folder)
     latest = read(folder / "records.jsonl").latest()
     records = [latest[cell["id"]] for cell in manifest["cells"] if cell["id"] in latest]
     return Side(folder, manifest, {_asked(record): record for record in records})
@@ -59,7 +57,9 @@ def compare(base: Side, head: Side, *, margin: float = 0.07, quality_margin: flo
             f"{base.folder} and {head.folder} have no cell in common: {base.manifest['suite']} and "
             f"{head.manifest['suite']} with equal settings would"
         )
-    same = [name for name in ("machine", "software") if base.manifest["basis"][name] != head.manifest["basis"][name]]
+    same = [
+        name for name in ("machine", "software") if base.manifest["basis"].get(name) != head.manifest["basis"].get(name)
+    ]
     elsewhere = f"another {' and other '.join(same)}" if same else ""
     findings: list[Finding] = []
     for key in {**base.cells, **head.cells}:

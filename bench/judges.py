@@ -10,6 +10,7 @@ decoder blurs is still recognised.
 import json
 import os
 import platform
+import sys
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -26,6 +27,7 @@ from metrics.features import extract
 from metrics.frames import to_network
 from metrics.pocket import MIN_FRAMES, NETWORKS, Judge, PocketJudge, describe, load_judge
 from vidrd.data.shapes import ATTRIBUTES, TEST_SEEDS, TRAIN_SEEDS, draw_scene, labels, render
+from vidrd.entry import obey
 
 FILES = {"pocket-i3d": "i3d.safetensors", "pocket-c3d": "c3d.safetensors"}
 HEADS = {"pocket-i3d": tuple(ATTRIBUTES), "pocket-c3d": ("action",)}
@@ -187,4 +189,4 @@ def main(out: Path = Path("weights/pocket-judges"), steps: int = 1200, seed: int
 
 
 if __name__ == "__main__":
-    tyro.cli(main)
+    sys.exit(obey("bench.judges", lambda: tyro.cli(main)))

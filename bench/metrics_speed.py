@@ -40,6 +40,7 @@ from metrics.protocols import FVD
 from metrics.read import Video, list_videos
 from metrics.statistics import Gaussian, frechet_distance
 from metrics.streaming import embed_arrays, embed_clips
+from vidrd.entry import obey
 
 FRAMES = 16
 SIDE = 2048  # of the matrix product that says what the machine can do
@@ -416,4 +417,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(obey("bench.metrics_speed", main))

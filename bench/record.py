@@ -4,11 +4,12 @@ A cell is what was asked, an attempt is how it ended, a record is both with all 
 is the truth; tables, pages and verdicts are made from it. Only the standard library is needed to read one.
 """
 
+import contextlib
 import hashlib
 import json
 import math
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
@@ -104,7 +105,7 @@ class Attempt:
             raise ValueError(f"status {self.status!r} is unknown: it is one of {', '.join(STATUSES)}")
         if (self.status == "ok") == bool(self.reason):
             raise ValueError(
-                f"an attempt has a reason exactly when it is not ok; came {self.status!r} with {self.reason!r}"
+                f"an attempt has a reason exactly when it is not ok; got {self.status!r} with {self.reason!r}"
             )
 
 
@@ -158,9 +159,14 @@ class Record:
         Raises:
             ValueError: the line is no JSON, was written by a newer schema, or its id does not belong to its content.
         """
-        data = json.loads(line)
+        data = json.loads(line, parse_constant=refuse_constant)
+        if not isinstance(data, dict):
+            raise ValueError("it is no object")
         if data.get("schema") != SCHEMA:
             raise ValueError(f"schema {data.get('schema')}; this version reads {SCHEMA}")
+        fault = _fault_of(data)
+        if fault:
+            raise ValueError(fault)
         cell = Cell(**data["cell"])
         if cell.id != data["id"]:
             raise ValueError(f"cell {data['id']} was changed by hand: its content is that of {cell.id}")
@@ -210,12 +216,14 @@ def read(path: Path) -> Journal:
     """
     if not path.exists():
         return Journal([], b"")
+    if not path.is_file():
+        raise ValueError(f"{path} is no file: move it away to start anew")
     *lines, torn = path.read_bytes().split(b"\n")
     records = []
     for number, line in enumerate(lines, start=1):
         try:
             records.append(Record.from_json(line.decode()))
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise ValueError(
                 f"{path}, line {number}, is no record ({error}): move the file away to start anew"
             ) from error
@@ -238,13 +246,29 @@ def repair(path: Path) -> bytes:
 
 
 def write_atomic(path: Path, content: str | bytes) -> None:
-    """Write a file whole or not at all: beside, synced, renamed. Text becomes UTF-8."""
+    """Write a file whole or not at all: beside, synced, renamed. Text becomes UTF-8.
+
+    A device or a pipe is written into: a rename would put a file in its place.
+    """
+    data = content.encode() if isinstance(content, str) else content
+    if path.exists() and not path.is_file():
+        handle = os.open(path, os.O_WRONLY | os.O_NONBLOCK)  # a pipe that nobody reads is an error and no wait for ever
+        os.set_blocking(handle, True)
+        with open(handle, "wb") as file:
+            file.write(data)
+        return
+    path = Path(os.path.realpath(path)) if path.is_symlink() else path
     beside = path.with_name(f"{path.name}.{os.getpid()}.part")
-    with beside.open("wb") as file:
-        file.write(content.encode() if isinstance(content, str) else content)
-        file.flush()
-        os.fsync(file.fileno())
-    beside.replace(path)
+    try:
+        with beside.open("wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        beside.replace(path)
+    except BaseException:  # a full disk, Ctrl-C: half a file helps nobody
+        with contextlib.suppress(OSError):
+            beside.unlink()
+        raise
 
 
 def canonical(content: object) -> str:
@@ -265,3 +289,60 @@ def _plain(item: Cell | Attempt | Number) -> dict[str, object]:
     fields: Iterable[str] = item.__dataclass_fields__
     values = ((name, getattr(item, name)) for name in fields)
     return {name: dict(value) if isinstance(value, Mapping) else value for name, value in values if value is not None}
+
+
+def is_value(found: object) -> bool:
+    """Whether this is a text, a finite number of some 19 digits at most, or true or false."""
+    whole = isinstance(found, int) and abs(found) < 2**64
+    return isinstance(found, str) or whole or (isinstance(found, float) and math.isfinite(found))
+
+
+def refuse_constant(name: str) -> float:
+    """For `json.loads`: NaN and infinity are no JSON."""
+    raise ValueError(f"{name} is no number")
+
+
+def _is_number(found: object) -> bool:
+    return is_value(found) and not isinstance(found, str | bool)
+
+
+def _is_text(found: object) -> bool:
+    return isinstance(found, str)
+
+
+def _fault_of(data: Mapping[str, Any]) -> str:
+    """The first field of a record's line that is of a wrong type; "" if none is."""
+    tables: tuple[tuple[str, Callable[[Any], bool]], ...] = (
+        ("cell", lambda found: True),
+        ("attempt", is_value),
+        ("numbers", lambda found: isinstance(found, dict)),
+        ("samples", lambda found: isinstance(found, list) and all(map(_is_number, found))),
+        ("absent", _is_text),
+        ("facts", _is_text),
+        ("machine", is_value),
+    )
+    for name, holds in tables:
+        if not isinstance(data.get(name), dict) or not all(map(holds, data[name].values())):
+            return f"{name} is not what a record holds"
+    cell, attempt = data["cell"], data["attempt"]
+    checks = {
+        "cell": _is_text(cell.get("workload"))
+        and all(isinstance(cell.get(part, {}), dict) for part in ("values", "basis"))
+        and all(map(is_value, cell.get("values", {}).values()))
+        and all(map(_is_text, cell.get("basis", {}).values())),
+        "attempt": all(_is_text(attempt.get(part, "")) for part in ("status", "reason", "started"))
+        and _is_number(attempt.get("seconds", 0.0)),
+        "numbers": all(map(_is_measured, data["numbers"].values())),
+        "revision": _is_text(data.get("revision")),
+    }
+    return next((f"{name} is not what a record holds" for name, holds in checks.items() if not holds), "")
+
+
+def _is_measured(number: Mapping[str, Any]) -> bool:
+    return (
+        _is_number(number.get("value"))
+        and _is_text(number.get("unit", ""))
+        and number.get("better") in (None, *get_args(Better))
+        and isinstance(number.get("n", 1), int)
+        and all(number.get(end) is None or _is_number(number[end]) for end in ("low", "high"))
+    )

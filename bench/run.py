@@ -15,14 +15,17 @@ import signal
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
-from multiprocessing.context import ForkServerContext, SpawnContext
+from multiprocessing import forkserver
+from multiprocessing.context import ForkServerContext, ForkServerProcess, SpawnContext, SpawnProcess
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from bench.manifest import read_manifest
 from bench.measure.machine import ROOT, files_hash, machine, revision, software, source_hash
-from bench.progress import Progress
+from bench.orphans import RUN
+from bench.progress import Progress, Spent
 from bench.record import (
     FINAL,
     SCHEMA,
@@ -42,10 +45,12 @@ from bench.record import (
 from bench.suite import Planned, Suite, label, plan
 from bench.worker import WORKLOADS, Workload, child
 
-# In the reason of a failed attempt. A kill for want of memory is told apart before (`oom`).
 TIMEOUT = 600  # seconds of a cell, where neither the command nor the suite says
+# In the reason of a failed attempt. A kill for want of memory is told apart before (`oom`).
+LOST = "the fork server was killed"
+UNKNOWN = 255  # exit code that multiprocessing gives a process when the fork server cannot tell
 INFRASTRUCTURE = (
-    "killed by SIGKILL", "killed by SIGTERM", "killed by SIGHUP", "killed by SIGBUS", "uncorrectable ECC", "Xid",
+    LOST, "killed by SIGKILL", "killed by SIGTERM", "killed by SIGHUP", "killed by SIGBUS", "uncorrectable ECC", "Xid",
     "GPU is lost", "fallen off the bus", "CUDA-capable device(s) is/are busy or unavailable",
 )  # fmt: skip
 
@@ -114,14 +119,37 @@ def done_before(folder: Path, planned: Sequence[Planned]) -> dict[str, Record]:
     }
 
 
-def pace(folder: Path, suite: Suite) -> list[tuple[float, float]]:
-    """(cost, seconds) of cells of this suite that ended well here, of whatever source and weights: for an estimate."""
+def pace(folder: Path, suite: Suite) -> list[Spent]:
+    """What cells of this suite took that ended well here, of whatever source and weights: for an estimate."""
     settings = {*suite.axes, *suite.fixed}
     return [
-        (suite.cost(record.cell.values), record.attempt.seconds)
+        Spent(suite.cost(record.cell.values), record.attempt.seconds, _accounted(record))
         for record in read(folder / "records.jsonl").latest().values()
         if record.attempt.status == "ok" and set(record.cell.values) == settings
     ]
+
+
+def _accounted(record: Record) -> float | int:
+    """Seconds of a cell of which its record says what they were for."""
+    batches = sum(sum(record.samples.get(name, ())) for name in ("total_seconds", "warm_up_seconds"))
+    loading = record.numbers.get("load_seconds")
+    return batches + (loading.value if loading else 0.0)
+
+
+def by_need(todo: Sequence[Planned], suite: Suite) -> list[Planned]:
+    """Cells in their order, each reference right before the first cell that is compared with it.
+
+    So the first cells are of several costs, and the time left can be told early.
+    """
+    waiting = {item.cell.id: item for item in todo if item.reference}
+    found: list[Planned] = []
+    for item in todo:
+        if item.reference:
+            continue
+        values = suite.reference(item.cell.values)
+        needed = None if values is None else waiting.pop(Cell(item.cell.workload, values, item.cell.basis).id, None)
+        found += [item] if needed is None else [needed, item]
+    return [*found, *waiting.values()]
 
 
 def run(
@@ -152,16 +180,16 @@ def run(
         _say_what_changed(folder, identity, say)
         _write_manifest(folder, name, suite, identity, command)
         before = done_before(folder, chosen)
-        todo = [item for item in chosen if item.cell.id not in before]
+        todo = by_need([item for item in chosen if item.cell.id not in before], suite)
         counts = Counter(record.attempt.status for record in before.values())
         context = start_method(todo, workloads[suite.workload])
         axes = list(suite.axes)
-        if any(item.skip is None for item in todo):
-            _load_libraries(context)
         began = time.monotonic()
-        with Progress(
-            sum(item.cost for item in todo if item.skip is None), len(todo), pace(folder, suite), say
-        ) as progress:
+        ahead = [0.0 if item.skip else item.cost for item in todo]
+        with Progress(ahead, pace(folder, suite), say) as progress:
+            if any(item.skip is None for item in todo):
+                progress.start("loading libraries")
+                _load_libraries(context)
             for position, item in enumerate(todo):
                 if max_minutes is not None and time.monotonic() - began > max_minutes * 60:
                     return Outcome(counts, len(before), len(todo) - position)
@@ -170,10 +198,11 @@ def run(
                 append(records, record)
                 if infrastructure(record.attempt):
                     say(f"{label(item.cell.values, axes)}: {record.attempt.reason}; once more")
+                    _load_libraries(context)
                     record = _attempt(item, suite, identity, folder, timeout, workloads, context)
                     append(records, record)
                 counts[record.attempt.status] += 1
-                progress.end(record.attempt, 0.0 if item.skip else item.cost)
+                progress.end(record.attempt, 0.0 if item.skip else item.cost, _accounted(record))
     return Outcome(counts, len(before), 0)
 
 
@@ -195,16 +224,37 @@ def start_method(todo: Sequence[Planned], workload: Workload) -> ForkServerConte
     if any(item.cell.values.get("device") == "cuda" for item in todo):
         return multiprocessing.get_context("spawn")
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(list(workload.preload))
+    context.set_forkserver_preload(["bench.fork_server", *workload.preload])
     return context
 
 
 def _load_libraries(context: ForkServerContext | SpawnContext) -> None:
-    """Have a fork server do its loading now, not in the first cell's time."""
+    """Have a fork server do its loading now, not in the first cell's time; a new one where the last was lost."""
     if isinstance(context, ForkServerContext):
+        os.environ[RUN] = str(os.getpid())
         process = context.Process(target=int)  # does nothing, once all is loaded
-        process.start()
-        process.join()
+        with suppress(EOFError, ConnectionError):
+            process.start()
+            process.join()
+
+
+def _server_is_lost(process: ForkServerProcess | SpawnProcess, context: ForkServerContext | SpawnContext) -> bool:
+    """Whether the fork server of a process has ended, which only a kill from outside does.
+
+    An exit code of 255 is all that its process then has. The server's pipes close a moment before it has ended.
+    """
+    pid = getattr(forkserver._forkserver, "_forkserver_pid", None)
+    if not isinstance(context, ForkServerContext) or process.exitcode != UNKNOWN or pid is None:
+        return False
+    deadline = time.monotonic() + 2.0
+    while time.monotonic() < deadline:
+        try:
+            if os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None:
+                return True
+        except ChildProcessError:
+            return True
+        time.sleep(0.01)
+    return False
 
 
 def _attempt(
@@ -239,19 +289,24 @@ def _attempt(
     kills = _memory_kills()
     began = time.monotonic()
     process = context.Process(target=child, args=(workloads[item.cell.workload].run, str(place / "job.json")))
-    process.start()
+    in_time, lost = True, False
     try:
+        process.start()
         process.join(timeout)
         in_time = not process.is_alive()
+        lost = _server_is_lost(process, context)
+    except (EOFError, ConnectionError):  # while it started
+        lost = True
     finally:
-        process.kill()
-        process.join()
+        _end(process, lost=lost)
     seconds = round(time.monotonic() - began, 3)
 
     result = _result(place / "result.json")
     status: Status
     if result is not None:
         status, reason = result["status"], result["reason"]
+    elif lost:
+        status, reason = "failed", f"{LOST}, which the cell's process was forked from"
     elif not in_time:
         status, reason = "timeout", f"not done after {timeout:g} s, killed"
     else:
@@ -269,6 +324,18 @@ def _attempt(
     )
 
 
+def _end(process: ForkServerProcess | SpawnProcess, *, lost: bool) -> None:
+    """Leave no process of the cell behind."""
+    if process.pid is None:
+        return  # it was never started
+    if lost:  # nobody tells any more whether it runs
+        with suppress(ProcessLookupError):
+            os.kill(process.pid, signal.SIGKILL)
+        return
+    process.kill()
+    process.join()
+
+
 def _reference(item: Planned, suite: Suite, folder: Path) -> _Reference | None:
     values = suite.reference(item.cell.values)
     if item.reference or values is None:
@@ -280,7 +347,7 @@ def _reference(item: Planned, suite: Suite, folder: Path) -> _Reference | None:
 
 def _result(path: Path) -> dict[str, Any] | None:
     """What the child left; it writes the file whole or not at all."""
-    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
+    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
 
 
 def _why_no_result(exit_code: int, memory_kills: int, log: Path) -> tuple[Status, str]:
@@ -319,16 +386,14 @@ def locked(folder: Path) -> Iterator[None]:
 
 
 def _check_owner(folder: Path, name: str) -> None:
-    manifest = folder / "manifest.json"
-    if manifest.exists() and (owner := json.loads(manifest.read_text(encoding="utf-8"))["suite"]) != name:
+    if (folder / "manifest.json").exists() and (owner := read_manifest(folder)["suite"]) != name:
         raise ValueError(f"{folder} holds a run of the suite {owner}, not of {name}: give --out another folder")
 
 
 def _say_what_changed(folder: Path, identity: Identity, say: Callable[[str], None]) -> None:
-    manifest = folder / "manifest.json"
-    if not manifest.exists():
+    if not (folder / "manifest.json").exists():
         return
-    before = json.loads(manifest.read_text(encoding="utf-8"))["basis"]
+    before = read_manifest(folder)["basis"]
     changed = [name for name, value in identity.basis.items() if before.get(name) != value]
     if changed:
         say(f"changed since the last run in {folder}: {', '.join(changed)}; its records are kept and not used")

@@ -16,6 +16,10 @@ from bench.record import Better, Cell, Value, digest
 
 Values: TypeAlias = Mapping[str, Value]
 
+MOST_CELLS = 20_000  # of a plan
+MOST: Mapping[str, int] = {"seed": 10**18 - 1}
+MOST_OTHERWISE = 20_000  # of every other whole number: what is counted in cells, frames or steps is planned one by one
+
 
 class Measure(NamedTuple):
     """What a column of the report means."""
@@ -91,7 +95,7 @@ class Suite:
         apart: axes whose values do other work, so that a report compares nothing across them.
         files: files and folders, from the root of the project, on whose content the results depend (weights).
         allowed: name -> the only values it may have. Other names take any value of the type of their first one.
-        least: name -> smallest number it may have (0 if not named).
+        least: name -> smallest number it may have (0 if not named). The largest is `MOST`, or `MOST_OTHERWISE`.
         settle: sets what has no meaning in a combination to its one neutral value (the overlap of a method whose clips
             do not overlap). Combinations that become equal are one cell.
         reference: the values of the cell that these values are compared with, or None. It becomes a cell too, unless it
@@ -144,7 +148,7 @@ def override(suite: Suite, assignments: Sequence[str]) -> Suite:
         known = [*suite.axes, *suite.fixed]
         if not equals:
             raise ValueError(
-                f"an override is axis=value,value,...; came {assignment!r}: try {known[0]}={_spell(suite, known[0])}"
+                f"an override is axis=value,value,...; got {assignment!r}: try {known[0]}={_spell(suite, known[0])}"
             )
         if name not in known:
             raise ValueError(f"there is no axis {name!r} in this suite{did_you_mean(name, known)}")
@@ -160,6 +164,9 @@ def override(suite: Suite, assignments: Sequence[str]) -> Suite:
         else:
             fixed.pop(name, None)
             axes[name] = values
+    cells = math.prod(map(len, axes.values()))
+    if cells > MOST_CELLS:
+        raise ValueError(f"a plan has at most {MOST_CELLS:,} cells; got {cells:,}: give fewer values, or several runs")
     return replace(suite, axes=axes, fixed=fixed)
 
 
@@ -258,8 +265,10 @@ def _parse(suite: Suite, name: str, text: str) -> Value:
         number: int | float = int(text) if isinstance(example, int) else float(text)
     except ValueError:
         kind = "a whole number" if isinstance(example, int) else "a number"
-        raise ValueError(f"{name} is {kind}; came {text!r}: try {name}={_spell(suite, name)}") from None
-    least = suite.least.get(name, 0)
-    if not math.isfinite(number) or number < least:
-        raise ValueError(f"{name} is at least {least}; came {text}: try {name}={_spell(suite, name)}")
+        raise ValueError(f"{name} is {kind}; got {text!r}: try {name}={_spell(suite, name)}") from None
+    least, most = suite.least.get(name, 0), MOST.get(name, MOST_OTHERWISE)
+    if not (math.isfinite(number) and least <= number <= most):
+        far = math.isfinite(number) and number > most
+        rule = f"at most {most:,}" if far else f"at least {least}"
+        raise ValueError(f"{name} is {rule}; got {text}: try {name}={_spell(suite, name)}")
     return number

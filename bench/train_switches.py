@@ -22,6 +22,7 @@ from tabulate import tabulate
 
 from bench.measure.machine import ROOT, machine, revision, software
 from bench.record import write_atomic
+from vidrd.entry import obey
 
 PLAIN = "plain"
 BASE = {"precision": "no", "ema": "0"}  # what all ways share, unless they say otherwise
@@ -192,8 +193,4 @@ def make_data(folder: Path, frames: int, size: int, count: int = 64) -> Path:
 
 
 if __name__ == "__main__":
-    try:
-        sys.exit(tyro.cli(main, description=__doc__))
-    except ValueError as error:
-        print(f"bench.train_switches: {error}", file=sys.stderr)
-        sys.exit(3)
+    sys.exit(obey("bench.train_switches", lambda: tyro.cli(main, description=__doc__)))

@@ -16,6 +16,7 @@ import tyro
 from tabulate import tabulate
 
 from bench.fetching import download
+from bench.option_types import ExistingFolder, TargetFile
 from bench.record import write_atomic
 from bench.suite import did_you_mean
 from bench.ucf101.archive import ArchiveError, read_archive
@@ -128,8 +129,8 @@ def weights(
     weights: Path = Path("assets"),
     fetch_: Annotated[tuple[str, ...], tyro.conf.arg(name="fetch", metavar="NAME"), tyro.conf.UseAppendAction] = (),
     sd_revision: str | None = None,
-    ucf101: Path | None = None,
-    json_: Annotated[Path | None, tyro.conf.arg(name="json")] = None,
+    ucf101: ExistingFolder | None = None,
+    json_: Annotated[TargetFile | None, tyro.conf.arg(name="json")] = None,
 ) -> int:
     """List every file that the full-size UCF-101 run needs: what, from where, licence, and if it is here and right.
 
@@ -144,8 +145,8 @@ def weights(
         ucf101: The unpacked data set, compared with its official lists.
         json_: Also write the list into this file.
     """
-    if json_ is not None and not json_.absolute().parent.is_dir():
-        raise ValueError(f"--json {json_}: the folder {json_.parent} does not exist, make it first")
+    if weights.exists() and not weights.is_dir():
+        raise ValueError(f"--weights {weights}: this is no folder")
     failed = []
     for needed in named(fetch_, NEEDED):
         try:

@@ -5,18 +5,17 @@ child that is killed leaves no result, and the parent tells from its exit code.
 """
 
 import json
-import multiprocessing
-import multiprocessing.connection
 import os
 import sys
-import threading
 import traceback
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
+from bench.orphans import follow_run
 from bench.record import NotFiniteError, Number, Status, Value, write_atomic
+from vidrd.entry import obey
 
 
 class Job(NamedTuple):
@@ -103,7 +102,7 @@ WORKLOADS: dict[str, Workload] = {
 
 def child(work: Callable[[Job], Measured], job_file: str) -> None:
     """The whole life of a cell's process."""
-    _die_with_parent()
+    follow_run()
     log = os.open(Path(job_file).with_name("log.txt"), os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
     os.dup2(log, 1)
     os.dup2(log, 2)
@@ -158,26 +157,19 @@ def _verdict(error: Exception) -> tuple[Status, str]:
     return "failed", reason
 
 
-def _die_with_parent() -> None:
-    """Leave at once when the run is gone, so that a killed run leaves no cell behind to disturb the next one."""
-    parent = multiprocessing.parent_process()
-    if parent is None:
-        return
-
-    def wait() -> None:
-        multiprocessing.connection.wait([parent.sentinel])
-        os._exit(1)
-
-    threading.Thread(target=wait, name="die-with-parent", daemon=True).start()
-
-
 def main() -> int:
     """Repeat the cell of a job file in this process; 0 if it is ok, else 2."""
+    return obey("bench.worker", _repeat)
+
+
+def _repeat() -> int:
     if len(sys.argv) != 2 or not Path(sys.argv[1]).is_file():
-        print("python -m bench.worker takes the job.json of a cell: runs/SUITE/cells/ID/job.json", file=sys.stderr)
-        return 3
+        raise ValueError("this takes the job.json of a cell: runs/SUITE/cells/ID/job.json")
     job_file = Path(sys.argv[1])
-    workload = WORKLOADS[json.loads(job_file.read_text(encoding="utf-8"))["cell"]["workload"]]
+    try:
+        workload = WORKLOADS[json.loads(job_file.read_text(encoding="utf-8"))["cell"]["workload"]]
+    except (KeyError, TypeError) as error:
+        raise ValueError(f"{job_file} is no job of a cell ({error!r})") from None
     status = attend(workload.run, job_file)
     print(job_file.with_name("result.json").read_text(encoding="utf-8"))
     return 0 if status == "ok" else 2

@@ -16,6 +16,7 @@ import tyro
 from metrics import METRICS
 from metrics.cache import FeatureCache, default_path
 from metrics.clips import Clip, read_clips, write_clips
+from metrics.entry import obey
 from metrics.features import FeatureNetwork
 from metrics.flow import Flow
 from metrics.jitter_of_sets import Reading, jitter_scores
@@ -40,7 +41,6 @@ from metrics.sets import (
 )
 
 WEIGHTS = "VIDRD_METRICS_WEIGHTS"  # environment variable: a folder of weights
-USER_ERROR = 3
 
 
 def measure(verb: Fvd | Kvd | InceptionScore) -> Result:
@@ -270,25 +270,23 @@ def run(verb: Fvd | Kvd | InceptionScore | Jitter | Compare | Verify) -> int:
 
 
 def main() -> None:
-    """Parse, run, print."""
-    verb: Fvd | Kvd | InceptionScore | Jitter | Compare | Verify
-    try:
-        verb = tyro.cli(Verb, prog="python -m metrics", description=__doc__)
-    except SystemExit as stop:  # which has told what is wrong; a 2 is something else here
-        sys.exit(USER_ERROR if stop.code == 2 else stop.code)
-    try:
-        code = run(verb)
-    except (ValueError, OSError) as error:
-        print(" ".join(str(error).split()), file=sys.stderr)
-        code = USER_ERROR
+    """Parse, run, print; ends the process where the exit code is not 0."""
+    code = obey("metrics", lambda: run(tyro.cli(Verb, prog="python -m metrics", description=__doc__)))
     if code:
         sys.exit(code)
 
 
 def _write(path: Path, text: str) -> None:
+    """Write a file whole or not at all; a device or a pipe is written into and never replaced."""
+    if path.exists() and not path.is_file():
+        path.write_text(text)
+        return
     beside = path.with_name(f".{path.name}.{os.getpid()}")
-    beside.write_text(text)
-    beside.replace(path)
+    try:
+        beside.write_text(text)
+        beside.replace(path)
+    finally:
+        beside.unlink(missing_ok=True)
 
 
 if __name__ == "__main__":

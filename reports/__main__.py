@@ -7,6 +7,8 @@ from typing import Annotated, Literal
 import tyro
 from rich.console import Console
 
+from bench.manifest import read_manifest
+from bench.option_types import CountOrNone, ExistingFile, TargetFolder
 from bench.record import write_atomic
 from reports import ucf101
 from reports.charts import charts
@@ -24,10 +26,10 @@ from reports.terminal import show, show_tables
 
 def report(
     run_folder: Annotated[Path, tyro.conf.Positional],
-    out: Path | None = None,
+    out: TargetFolder | None = None,
     folder: bool = False,
-    videos: int = 60,
-    readme: Path | None = None,
+    videos: CountOrNone = 60,
+    readme: ExistingFile | None = None,
     measures: tuple[str, ...] = (),
     methods: tuple[str, ...] = (),
     view: Literal["auto", "plain", "rich"] = "auto",
@@ -46,10 +48,6 @@ def report(
         view: With colours (rich), as plain text, or as the terminal can (auto).
         tables: Print every table instead of the headlines.
     """
-    if videos < 0:
-        raise ValueError(f"--videos is a count; {videos} came: try 60")
-    if out is not None and not out.absolute().parent.is_dir():
-        raise ValueError(f"--out {out}: the folder {out.parent} does not exist, make it first")
     options = (["--folder"] if folder else []) + ([] if videos == 60 else ["--videos", str(videos)])
     command = ["python", "-m", "reports", str(run_folder), "--out", str(out), *options]
     if ucf101.is_run(run_folder):
@@ -57,6 +55,7 @@ def report(
         written = ucf101.report(run_folder, out, command, place=place, videos=videos)
         print("\nwritten: " + ", ".join(map(str, written)))
         return 0
+    read_manifest(run_folder)
     run = load(run_folder)
     table = rows(run)
     if readme is not None:

@@ -3,17 +3,14 @@
 import sys
 from collections.abc import Callable
 
-import tyro
-
-USAGE = 3
+from bench.entry import obey as end_well
+from bench.entry import parse
 
 
 def obey(do: Callable[..., int], program: str, description: str | None) -> int:
-    """Parse the words after the program's name, do, and turn a user's mistake into one line and exit code 3."""
-    try:
-        return tyro.cli(do, prog=program, description=description)
-    except ValueError as error:
-        print(f"reports: {error}", file=sys.stderr)
-        return USAGE
-    except SystemExit as stop:
-        return USAGE if stop.code == 2 else int(stop.code or 0)
+    """Parse the words after the program's name, check them and do; a user's mistake is one line and exit code 3."""
+
+    def parse_and_do() -> int:
+        return parse(do, sys.argv[1:], program, description)()
+
+    return end_well("reports", parse_and_do)

@@ -16,6 +16,7 @@ import tyro
 from tabulate import tabulate
 
 from bench.gates import WORST, Finding
+from bench.option_types import TargetFile
 from bench.record import write_atomic
 from reports.command import obey
 from reports.format import MISSING, escape, number, printable
@@ -25,7 +26,9 @@ COLUMNS = ("cell", "measure", "verdict", "base", "head", "change", "margin", "wo
 
 
 def report(
-    verdict: Annotated[Path, tyro.conf.Positional], markdown: Path | None = None, junit: Path | None = None
+    verdict: Annotated[Path, tyro.conf.Positional],
+    markdown: TargetFile | None = None,
+    junit: TargetFile | None = None,
 ) -> int:
     """Print a verdict, and write it in other forms.
 

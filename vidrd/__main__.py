@@ -12,6 +12,7 @@ from typing import Annotated, Literal, TypeVar
 import tyro
 
 from vidrd.data.commands import Latents, Prepare, Watermark, latents, prepare, watermark
+from vidrd.entry import TERMINATED, obey
 from vidrd.training.settings import Settings, Stopped
 
 T = TypeVar("T")
@@ -196,9 +197,20 @@ def sample(ask: Sample) -> None:
     print(f"{ask.out}: {len(made.frames[0])} frames, seams at {seams}, {seconds:.1f} s")
     if ask.json:
         about = {key: str(value) if isinstance(value, Path) else value for key, value in vars(ask).items()}
-        beside = ask.json.with_name(f".{ask.json.name}.{os.getpid()}")
-        beside.write_text(json.dumps({"asked": about, "seams": seams, "seconds": seconds}, indent=1) + "\n")
-        beside.replace(ask.json)
+        _write(ask.json, json.dumps({"asked": about, "seams": seams, "seconds": seconds}, indent=1) + "\n")
+
+
+def _write(path: Path, text: str) -> None:
+    """Write a file whole or not at all; a device or a pipe is written into and never replaced."""
+    if path.exists() and not path.is_file():
+        path.write_text(text)
+        return
+    beside = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        beside.write_text(text)
+        beside.replace(path)
+    finally:
+        beside.unlink(missing_ok=True)
 
 
 def given_or(given: T | None, otherwise: T) -> T:
@@ -290,7 +302,11 @@ VERBS: dict[type, Callable] = {
 
 
 def main() -> int:
-    """Parse, call one function; 0, or 3 with one line for a user's mistake."""
+    """Parse, call one function; see `vidrd.entry` for the exit codes."""
+    return obey("vidrd", _do)
+
+
+def _do() -> int:
     verbs = (
         Annotated[Sample, tyro.conf.subcommand("sample")]
         | Annotated[Train, tyro.conf.subcommand("train")]
@@ -300,19 +316,12 @@ def main() -> int:
         | Annotated[Convert, tyro.conf.subcommand("convert")]
         | Annotated[World, tyro.conf.subcommand("world")]
     )
+    ask = tyro.cli(verbs, prog="python -m vidrd", description=__doc__)
     try:
-        ask = tyro.cli(verbs, prog="python -m vidrd", description=__doc__)
         VERBS[type(ask)](ask)
-    except (ValueError, OSError) as error:
-        print(f"vidrd: {error}", file=sys.stderr)
-        return 3
     except Stopped as stop:
         print(f"vidrd: {stop}", file=sys.stderr)
-        return 143
-    except SystemExit as stop:
-        return 3 if stop.code == 2 else int(stop.code or 0)
-    except KeyboardInterrupt:
-        return 130
+        return TERMINATED
     return 0
 
 

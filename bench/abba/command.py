@@ -14,9 +14,10 @@ import tyro
 
 from bench.abba import stored as store
 from bench.abba.duel import Arm, ArmError, Settings, duel
-from bench.abba.trees import Side, checkout, environment
+from bench.abba.trees import Side, checkout, commit_of, environment
 from bench.gates import EXIT_CODES, Finding, overall
 from bench.measure.machine import ROOT, machine, revision, software
+from bench.option_types import Count, CountOrNone, Margin, Minutes, Seed, TargetFile, TargetFolder
 from bench.record import write_atomic
 from bench.run import locked
 from bench.suite import Planned, Suite, did_you_mean, label, override, plan, select
@@ -27,7 +28,7 @@ FOLDER = Path("runs") / "gate"
 def gate(
     base: str | None = None,
     head: str | None = None,
-    stored: Path | None = None,
+    stored: TargetFile | None = None,
     calibrate: bool = False,
     suite: str = "gate",
     set_: Annotated[
@@ -35,17 +36,17 @@ def gate(
     ] = (),
     only: Annotated[tuple[str, ...], tyro.conf.arg(metavar="ID|AXIS=VALUE"), tyro.conf.UseAppendAction] = (),
     skip: Annotated[tuple[str, ...], tyro.conf.arg(metavar="ID|AXIS=VALUE"), tyro.conf.UseAppendAction] = (),
-    margin: float = 0.03,
-    processes: int = 5,
-    pairs: int = 6,
-    threads: int = 1,
+    margin: Margin = 0.03,
+    processes: Count = 5,
+    pairs: Count = 6,
+    threads: CountOrNone = 1,
     outputs: Literal["equal", "may-change"] = "equal",
     environments: Literal["separate", "shared"] = "separate",
-    max_minutes: float | None = None,
-    seed: int = 0,
-    out: Path = FOLDER,
-    junit: Path | None = None,
-    json_: Annotated[Path | None, tyro.conf.arg(name="json")] = None,
+    max_minutes: Minutes | None = None,
+    seed: Seed = 0,
+    out: TargetFolder = FOLDER,
+    junit: TargetFile | None = None,
+    json_: Annotated[TargetFile | None, tyro.conf.arg(name="json")] = None,
 ) -> int:
     """Is the head as fast, as small and as good as the base? Both are measured alternately in one run.
 
@@ -80,13 +81,12 @@ def gate(
         raise ValueError("a gate compares with a revision or with stored baselines: give --base REV or --stored FILE")
     if calibrate and stored is None:
         raise ValueError("--calibrate writes stored baselines: say where with --stored FILE")
+    if calibrate:
+        store.check_person()
     if suite not in SUITES:
         raise ValueError(f"there is no suite {suite!r}{did_you_mean(suite, list(SUITES))}")
     if SUITES[suite].workload != "pocket":
         raise ValueError(f"the gate measures cells that make videos; {suite} measures {SUITES[suite].workload}s")
-    for name, file in (("--junit", junit), ("--json", json_), ("--stored", stored)):
-        if file is not None and not file.absolute().parent.is_dir():
-            raise ValueError(f"{name} {file}: the folder {file.parent} does not exist, make it first")
     settings = Settings(
         processes,
         pairs,
@@ -98,6 +98,11 @@ def gate(
     )
     sweep = override(SUITES[suite], set_)
     cells = _cells(sweep, only, skip)
+    for wanted in (base, head):
+        if wanted is not None:
+            commit_of(wanted)
+    if stored is not None:
+        store.load(stored)
     out.mkdir(parents=True, exist_ok=True)
     began = time.monotonic()
     with locked(out):

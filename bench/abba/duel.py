@@ -64,7 +64,7 @@ class Settings:
 
     def __post_init__(self) -> None:
         if self.pairs < 2 or self.pairs % 2 or self.processes < 1:
-            raise ValueError(f"blocks of A B B A have an even number of pairs, at least 2; came {self.pairs}")
+            raise ValueError(f"blocks of A B B A have an even number of pairs, at least 2; got {self.pairs}")
         if self.processes * self.pairs < 6:
             raise ValueError(f"a verdict needs 6 pairs, {self.processes} x {self.pairs} were asked for")
 

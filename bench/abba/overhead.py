@@ -5,6 +5,7 @@ python -m bench.abba.overhead --blocks 15
 
 import random
 import statistics
+import sys
 import time
 from collections.abc import Sequence
 
@@ -16,6 +17,7 @@ from bench.pocket import Generator
 from bench.suites import SUITES, settle
 from vidrd.checkpoints import load_pipeline
 from vidrd.data.shapes import TEST_SEEDS, caption, draw_scene
+from vidrd.entry import obey
 from vidrd.sampling import Request
 
 SHARE, SECONDS = 0.01, 0.005  # of a batch's time
@@ -71,4 +73,4 @@ def judged(pairs: Sequence[Pair]) -> Finding:
 
 
 if __name__ == "__main__":
-    tyro.cli(main)
+    sys.exit(obey("bench.abba.overhead", lambda: tyro.cli(main)))

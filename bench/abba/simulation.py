@@ -8,6 +8,7 @@ several pairs of fresh processes; the three usual rules see two sessions, one af
 baseline, between which the machine has changed a little. All are asked the same: is B slower than A?
 """
 
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +21,7 @@ from tabulate import tabulate
 
 from bench.gates import Pair, confirm, speed
 from bench.record import write_atomic
+from vidrd.entry import obey
 
 
 @dataclass(frozen=True)
@@ -164,4 +166,4 @@ def main(comparisons: int = 2000, seed: int = 0, out: Path | None = None) -> Non
 
 
 if __name__ == "__main__":
-    tyro.cli(main)
+    sys.exit(obey("bench.abba.simulation", lambda: tyro.cli(main)))

@@ -40,9 +40,21 @@ def load(path: Path) -> dict[str, Any]:
         return {}
     try:
         entries: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))["baselines"]
-    except (ValueError, KeyError, TypeError) as error:
+        whole = all(
+            len(key.split("-")) == len(Key._fields) and {"recipe", "sha256", "counts"} <= set(entry)
+            for key, entry in entries.items()
+        )
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise ValueError(f"{path} holds no baselines ({error}): make it with --calibrate") from None
+    if not whole:
+        raise ValueError(f"{path} holds no baselines (an entry was changed by hand): make it with --calibrate")
     return entries
+
+
+def check_person() -> None:
+    """Raise ValueError in CI, where no person decides what the baselines are."""
+    if os.environ.get("CI", "").lower() in ("1", "true"):
+        raise ValueError("baselines are raised by a person, not in CI: run --calibrate by hand and commit the file")
 
 
 def judge(label: str, key: Key, entries: Mapping[str, Any], facts: Mapping[str, Any]) -> list[Finding]:
@@ -73,8 +85,7 @@ def calibrate(path: Path, found: Mapping[str, Mapping[str, Any]]) -> None:
     Raises:
         ValueError: in CI, where no person decides.
     """
-    if os.environ.get("CI", "").lower() in ("1", "true"):
-        raise ValueError("baselines are raised by a person, not in CI: run --calibrate by hand and commit the file")
+    check_person()
     entries = load(path) | {key: dict(entry) for key, entry in found.items()}
     content = {"baselines": entries}
     write_atomic(path, json.dumps(content, indent=1, sort_keys=True, allow_nan=False, ensure_ascii=False) + "\n")

@@ -18,18 +18,27 @@ class Side(NamedTuple):
     python: Path
 
 
+def commit_of(revision: str, root: Path = ROOT) -> str:
+    """The commit that a revision names.
+
+    Raises:
+        ValueError: git does not know it.
+    """
+    try:
+        return _git(root, "rev-parse", "--verify", "--quiet", "--end-of-options", f"{revision}^{{commit}}")
+    except (subprocess.CalledProcessError, ValueError):
+        raise ValueError(
+            f"git knows no revision {revision!r}: name a commit, branch or tag that is here (in CI: fetch-depth 0)"
+        ) from None
+
+
 def checkout(revision: str, folder: Path, root: Path = ROOT) -> tuple[str, Path]:
     """The commit that a revision names, and a clean worktree of it, made under `folder` or found there.
 
     Raises:
         ValueError: git does not know the revision, or has no worktree to give.
     """
-    try:
-        commit = _git(root, "rev-parse", "--verify", "--quiet", f"{revision}^{{commit}}")
-    except subprocess.CalledProcessError:
-        raise ValueError(
-            f"git knows no revision {revision!r}: name a commit, branch or tag that is here (in CI: fetch-depth 0)"
-        ) from None
+    commit = commit_of(revision, root)
     tree = folder / commit[:12]
     if (tree / ".git").exists():
         if _git(tree, "status", "--porcelain"):

@@ -26,6 +26,7 @@ from bench.measure.machine import machine
 from bench.record import write_atomic
 from bench.suite import label, override, plan
 from bench.suites import SUITES
+from vidrd.entry import obey
 
 
 class Fault(NamedTuple):
@@ -219,4 +220,4 @@ def main(
 
 
 if __name__ == "__main__":
-    tyro.cli(main)
+    sys.exit(obey("bench.abba.trials", lambda: tyro.cli(main)))

@@ -36,6 +36,7 @@ from bench.speed.train import train_time
 from bench.speed.videos import video_rate
 from bench.tracing import kernels
 from bench.ucf101.plan import Precision
+from vidrd.entry import obey
 
 WAYS = (  # (compiled, clips in one call) of whole clips, the goal's own first
     (True, 1),
@@ -293,8 +294,4 @@ def _about(folder: Path, told: dict[str, str], model: str, device: str) -> None:
 
 
 if __name__ == "__main__":
-    try:
-        sys.exit(tyro.cli(main, description=__doc__))
-    except ValueError as error:
-        print(f"bench.speed.gpu: {error}", file=sys.stderr)
-        sys.exit(3)
+    sys.exit(obey("bench.speed.gpu", lambda: tyro.cli(main, description=__doc__)))

@@ -3,11 +3,13 @@
 import json
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Annotated, Literal
 
 import tyro
+
+from bench.option_types import Count, CountOrNone, ExistingFolder, Seed, TargetFolder, Weight
 
 STANDIN = {"size": 16, "steps": 4, "fvd": ("styleganv",), "inception": ("styleganv",)}  # unless asked otherwise
 SAMPLERS = {False: ("vidrd",), True: ("vidrd", "independent")}  # with stand-ins or not, unless asked otherwise
@@ -17,22 +19,22 @@ STANDIN_FILES = ("i3d_torchscript.pt", "conv3d_deepnetA_ucf.npz", "mean2.npz")  
 
 def ucf101(
     model: str | None = None,
-    ucf101: Path | None = None,
-    weights: Path | None = None,
+    ucf101: ExistingFolder | None = None,
+    weights: ExistingFolder | None = None,
     protocol: str = "vidrd-10k",
     method: tuple[str, ...] | None = None,
-    videos: Path | None = None,
-    out: Path = Path("runs") / "ucf101",
+    videos: ExistingFolder | None = None,
+    out: TargetFolder = Path("runs") / "ucf101",
     standin: bool = False,
     dry_run: bool = False,
     prompts: str | None = None,
-    per_class: int | None = None,
-    limit: int | None = None,
-    size: int | None = None,
-    steps: int | None = None,
-    guidance: float | None = None,
-    overlap: int | None = None,
-    seed: int | None = None,
+    per_class: Count | None = None,
+    limit: Count | None = None,
+    size: Count | None = None,
+    steps: Count | None = None,
+    guidance: Weight | None = None,
+    overlap: CountOrNone | None = None,
+    seed: Seed | None = None,
     fvd: tuple[str, ...] | None = None,
     inception: tuple[str, ...] | None = None,
     allow_small: bool = False,
@@ -40,12 +42,12 @@ def ucf101(
     device: str = "auto",
     precision: Literal["fp32", "fp16", "bf16"] = "fp32",
     compile_: Annotated[bool, tyro.conf.arg(name="compile")] = False,
-    batch: int = 8,
-    workers: int | None = None,
-    threads: int = 1,
+    batch: Count = 8,
+    workers: Count | None = None,
+    threads: Count = 1,
     ray: bool = False,
     shard: str | None = None,
-    cache: Path | None = None,
+    cache: TargetFolder | None = None,
 ) -> int:
     """Zero-shot FVD and Inception Score on UCF-101 under a named protocol, beside the published rows.
 
@@ -88,12 +90,11 @@ def ucf101(
     # --help need not load torch.
     from bench.ucf101.archive import read_archive  # noqa: PLC0415
     from bench.ucf101.blocks import Crew  # noqa: PLC0415
-    from bench.ucf101.plan import make_plan  # noqa: PLC0415
+    from bench.ucf101.checks import check_before  # noqa: PLC0415
+    from bench.ucf101.plan import Plan, make_plan  # noqa: PLC0415
     from bench.ucf101.run import Run  # noqa: PLC0415
 
     thin = THIN if standin and weights is None else 1
-    if standin:
-        model, ucf101, weights = _standin(out, model if videos is None else None, ucf101, weights, videos)
     asked = {
         "prompts": prompts, "size": size, "steps": steps, "guidance": guidance, "overlap": overlap, "seed": seed,
         "fvd": _words(fvd), "inception": _words(inception),
@@ -102,24 +103,35 @@ def ucf101(
         asked = {**asked, **{name: value for name, value in STANDIN.items() if asked.get(name) is None}}
         per_class, allow_small, allow_partial = per_class or 2, True, True
         workers = workers or min(4, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1)
-    if ucf101 is None:
+
+    def planned(described: Mapping[str, object], clip: int) -> Plan:
+        return make_plan(
+            protocol, asked, model=described, clip=clip, precision=precision, batch=batch, compiled=compile_,
+            per_class=per_class, limit=limit,
+        )  # fmt: skip
+
+    if not standin and ucf101 is None:
         raise ValueError("real videos are needed: give --ucf101 FOLDER, the unpacked archive, or try --standin")
-    if (model is None) == (videos is None):
+    if (model is not None and videos is not None) or (not standin and model is None and videos is None):
         raise ValueError("give --model FOLDER to make videos, or --videos FOLDER to score those of another model")
-    described, clip = _model(model) if model is not None else ({"folder": None, "sha256": None}, 16)
-    plan = make_plan(
-        protocol, asked, model=described, clip=clip, precision=precision, batch=batch, compiled=compile_,
-        per_class=per_class, limit=limit,
-    )  # fmt: skip
+    described, clip = _model(model) if model is not None else ({"folder": None, "sha256": None}, 8)
+    methods = () if videos else _words(method) or SAMPLERS[standin]
+    crew = Crew(workers or 1, _devices(device), threads, ray)
+    check_before(planned(described, clip), methods, crew, shard, model, allow_small=allow_small)
+    if standin:
+        model, ucf101, weights = _standin(out, model if videos is None else None, ucf101, weights, videos)
+        described, clip = _model(model) if model is not None else (described, 16)
+    assert ucf101 is not None
+    plan = planned(described, clip if model is not None else 16)
     run = Run(
         plan=plan,
-        crew=Crew(workers or 1, _devices(device), threads, ray),
+        crew=crew,
         archive=read_archive(ucf101, allow_partial=allow_partial),
         weights=weights,
         out=out,
         cache=_cache(cache, out, standin=standin),
         model=model,
-        methods=() if videos else _words(method) or SAMPLERS[standin],
+        methods=methods,
         videos=videos,
         world="stand-in" if standin else "",
         allow_small=allow_small,

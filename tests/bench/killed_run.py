@@ -7,10 +7,17 @@ from toy_suite import SUITE, TOYS
 
 from bench.run import identify, run
 from bench.suite import override, plan
+from vidrd.entry import obey
 
-if __name__ == "__main__":
+
+def go():
+    """The run; prints how many cells are ok and how many were there before."""
     suite = override(SUITE, ["how=fine", f"size={sys.argv[2] if len(sys.argv) > 2 else '1,2,3,4'}"])
     identity = identify(suite)
     outcome = run("toy", suite, identity, plan(suite, identity.basis), Path(sys.argv[1]), workloads=TOYS)
     print(outcome.counts["ok"], outcome.reused)
-    sys.exit(outcome.exit_code)
+    return outcome.exit_code
+
+
+if __name__ == "__main__":
+    sys.exit(obey("killed_run", go))

@@ -27,8 +27,11 @@ def write(folder, *, values=None, status="ok", machine="m", suite="pocket", **nu
     record = Record(cell, attempt, *((kept, SECONDS, absent) if status == "ok" else ()))
     append(folder / "records.jsonl", record)
     manifest = {
-        "suite": suite, "revision": folder.name, "cells": [{"id": cell.id}],
-        "basis": {"machine": machine, "software": "s"},
+        **dict.fromkeys(("hash", "workload", "question", "written"), "x"),
+        "suite": suite, "revision": folder.name, "group": "frames", "axes": {"frames": [16]},
+        "fixed": {}, "machine": {}, "software": {}, "basis": {"machine": machine, "software": "s"},
+        "measures": {"fvd": {"title": "FVD", "unit": "", "better": "lower", "table": "quality", "definition": ""}},
+        "cells": [{"id": cell.id, "values": dict(cell.values), "reference": False}],
     }  # fmt: skip
     (folder / "manifest.json").write_text(json.dumps(manifest))
     return load(folder)
@@ -115,7 +118,7 @@ def test_how_a_cell_ends(tmp_path, before, after, verdict):
 def test_equal_ends_are_no_news_and_cells_of_one_side_are(tmp_path):
     assert compare(write(tmp_path / "a", status="oom"), write(tmp_path / "b", status="oom")) == []
     base, head = write(tmp_path / "c"), write(tmp_path / "d")
-    new = write(tmp_path / "e", values={"method": "other"})
+    new = write(tmp_path / "e", values={"method": "other", "frames": 16})
     both = head._replace(cells={**head.cells, **new.cells})
     assert overall(compare(base, both)) == "CALIBRATION_NEEDED"
     assert overall(compare(both, base)) == "INVALID"

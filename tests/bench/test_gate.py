@@ -24,6 +24,7 @@ KEY = Key("r" * 12, "h" * 12, "s" * 12)
 def gate(monkeypatch, tmp_path, capsys):
     """Call `bench gate` with findings that were made up: verdicts, words -> exit code, output, error."""
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(command, "commit_of", lambda name: name * 10)
     monkeypatch.setattr(command, "checkout", lambda name, folder: (name * 10, tmp_path))
     monkeypatch.setattr(command, "environment", lambda tree, folder: tmp_path / "python")
     monkeypatch.delenv("CI", raising=False)
@@ -79,7 +80,7 @@ def test_what_is_measured_can_be_chosen(gate):
         ((), "bench: a gate compares with a revision or with stored baselines: give --base REV or --stored FILE"),
         (("--base", "a", "--calibrate"), "bench: --calibrate writes stored baselines: say where with --stored FILE"),
         (("--base", "a", "--suite", "gat"), "bench: there is no suite 'gat': did you mean 'gate'?"),
-        (("--base", "a", "--pairs", "5"), "bench: blocks of A B B A have an even number of pairs, at least 2; came 5"),
+        (("--base", "a", "--pairs", "5"), "bench: blocks of A B B A have an even number of pairs, at least 2; got 5"),
         (("--base", "a", "--frames", "8"), "bench: a gate measures all its cells: 8 frames are fewer than the judges'"),
         (("--base", "a", "--suite", "kernels"), "bench: the gate measures cells that make videos; kernels measures"),
         (("--base", "a", "--junit", "no/j"), "bench: --junit no/j: the folder no does not exist, make it first"),

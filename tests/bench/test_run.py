@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from toy_suite import SUITE, TOYS
 
-from bench.progress import time_left
+from bench.progress import Spent, seconds_left
 from bench.record import Attempt, read
 from bench.run import done_before, identify, infrastructure, pace, run
 from bench.suite import override, plan, select
@@ -66,7 +66,7 @@ def test_every_way_to_end_is_a_row_with_its_reason(tmp_path):
     assert found["fine", 1].machine["cores"] >= 1
     assert "ValueError: a | b" in (tmp_path / "cells" / found["raise", 1].cell.id / "log.txt").read_text()
     assert len(said) == 18
-    assert any("left" in line for line in said)
+    assert any(" of about " in line for line in said)
     again = [record.cell.values["how"] for record in read(tmp_path / "records.jsonl").records]
     assert {how for how in again if again.count(how) > 2} == {"kill"}  # sizes 1 and 13, and only this one once more
 
@@ -270,7 +270,7 @@ def test_a_kill_that_the_system_counts_as_want_of_memory_is_one(tmp_path, monkey
 def test_the_estimate_learns_from_cells_of_other_weights(tmp_path):
     go(tmp_path, "how=fine", "size=2")
     records = read(tmp_path / "records.jsonl").records
-    assert pace(tmp_path, SUITE) == [(1.0, records[0].attempt.seconds), (2.0, records[1].attempt.seconds)]
-    assert time_left(120.0, [(1.0, 1.0), (2.0, 5.0)]) == "about 4 min left"
-    assert time_left(10.0, [(1.0, 1.0)]) == "about 10 s left"
-    assert time_left(10.0, []) == ""
+    assert pace(tmp_path, SUITE) == [
+        Spent(1.0, records[0].attempt.seconds), Spent(2.0, records[1].attempt.seconds),
+    ]  # fmt: skip
+    assert seconds_left([120.0], [Spent(1.0, 1.0), Spent(2.0, 3.0)]) == pytest.approx(1.4 * 120)

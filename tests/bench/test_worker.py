@@ -37,7 +37,7 @@ def test_an_error_is_a_result_and_its_traceback_is_in_the_log(tmp_path, capsys):
 def test_by_hand_without_a_job_is_a_usage_error():
     done = subprocess.run([sys.executable, "-m", "bench.worker"], capture_output=True, text=True, check=False)
     assert done.returncode == 3
-    assert done.stderr == "python -m bench.worker takes the job.json of a cell: runs/SUITE/cells/ID/job.json\n"
+    assert done.stderr == "bench.worker: this takes the job.json of a cell: runs/SUITE/cells/ID/job.json\n"
 
 
 def test_a_run_and_its_worker_load_no_torch_of_their_own():

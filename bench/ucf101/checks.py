@@ -1,0 +1,72 @@
+"""What can be known of a UCF-101 run before anything is made or written."""
+
+import importlib.util
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+from bench.methods import METHODS
+from bench.suite import did_you_mean
+from bench.ucf101.blocks import Crew
+from bench.ucf101.plan import Plan
+from bench.ucf101.run import share
+from bench.ucf101.score import judges, recipe_of
+from metrics.sets import Setting, check_count
+from vidrd.checkpoints import PRESETS
+from vidrd.schedule import Schedule
+
+STANDIN_CELL, STANDIN_STEPS = 2, 1000  # pixels of a latent, levels: of the model that --standin makes
+
+
+def check_before(
+    plan: Plan, methods: Sequence[str], crew: Crew, shard: str | None, model: str | None, *, allow_small: bool
+) -> None:
+    """Hold a run's settings to each other and to its model.
+
+    Args:
+        plan: what is to be made; the hash of its model does not matter.
+        methods: the samplers; none where videos are given.
+        crew: who is to do it.
+        shard: "I/N", or None for all.
+        model: a preset or a folder; None where it is given no videos to make, or a stand-in.
+        allow_small: sets may be too small for their scores.
+
+    Raises:
+        ValueError: a setting that cannot be; the message names its option.
+    """
+    share(shard, plan.blocks)
+    if crew.ray and importlib.util.find_spec("ray") is None:
+        raise ValueError("--ray needs Ray Data: pip install 'vidrd-bench[ray]'")
+    for method in methods:
+        if method not in METHODS:
+            raise ValueError(f"there is no method {method!r}{did_you_mean(method, list(METHODS))}")
+        plan.fe(method)
+    if methods:
+        _check_network(plan, model)
+    count = len(plan.items)
+    setting = Setting(seed=plan.settings.seed, allow_small=allow_small)
+    for judge in judges(plan.settings, None, plan.batch):
+        recipe = recipe_of(judge, plan.settings)
+        if methods and not shard:
+            check_count(count, None, "generated", recipe, setting)
+        if methods and judge.metric == "fvd" and count < 2:
+            raise ValueError(f"{judge.name} compares sets of videos: got {count}, try --limit {plan.batch}")
+
+
+def _check_network(plan: Plan, model: str | None) -> None:
+    cell, levels = STANDIN_CELL, STANDIN_STEPS
+    if model is not None:
+        folder = PRESETS[model].folder if model in PRESETS else Path(model)
+        try:
+            vae = json.loads((folder / "vae" / "config.json").read_text(encoding="utf-8"))
+            scheduler = json.loads((folder / "scheduler" / "scheduler_config.json").read_text(encoding="utf-8"))
+            cell, levels = 2 ** (len(vae["block_out_channels"]) - 1), int(scheduler["num_train_timesteps"])
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise ValueError(f"--model {model} is no whole VidRD pipeline ({error})") from None
+        if plan.settings.steps <= levels:
+            Schedule.ddim(scheduler, plan.settings.steps)
+    if plan.settings.size % cell:
+        near = max(cell, plan.settings.size - plan.settings.size % cell)
+        raise ValueError(f"--size is a multiple of {cell} pixels for this model: got {plan.settings.size}, try {near}")
+    if plan.settings.steps > levels:
+        raise ValueError(f"--steps are at most the {levels} of this model's training: got {plan.settings.steps}")

@@ -1,0 +1,155 @@
+"""Real kills of the run and of its fork server: nothing outlives the run, and what was lost is done again."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from toy_suite import SUITE, TOYS
+
+from bench.record import read
+from bench.run import by_need, identify, run
+from bench.suite import override, plan
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+SOON = 1.0  # seconds after which nothing of a killed run is left
+
+
+def processes():
+    """Process -> (parent, command line), of all that run."""
+    found = {}
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            state, parent = (folder / "stat").read_text().rpartition(")")[2].split()[:2]
+            words = (folder / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+        except OSError:
+            continue
+        if state != "Z":
+            found[int(folder.name)] = (int(parent), words)
+    return found
+
+
+def family(pid):
+    """A process and all that it started, itself or by others."""
+    every, found = processes(), {pid}
+    while more := {child for child, (parent, _) in every.items() if parent in found} - found:
+        found |= more
+    return found & set(every)
+
+
+def servers(pid):
+    """The fork servers of a process."""
+    return [child for child, (parent, words) in processes().items() if parent == pid and "forkserver" in words]
+
+
+def wait_until(holds, seconds=60.0):
+    deadline = time.monotonic() + seconds
+    while not (found := holds()):
+        assert time.monotonic() < deadline, "waited in vain"
+        time.sleep(0.01)
+    return found
+
+
+@pytest.fixture
+def begun(tmp_path):
+    """A run in a process of its own, in its second cell, which takes long; and its family."""
+    command = [sys.executable, str(Path(__file__).with_name("killed_run.py")), str(tmp_path), "2"]
+    env = {**os.environ, "TOY_SECONDS": "200"}
+    log = tmp_path / "cells" / "log_of_cells"
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=env) as process:
+        try:
+            wait_until(lambda: process.poll() is not None or (log.exists() and log.read_text().endswith("fine 2\n")))
+            assert process.poll() is None, process.communicate()
+            yield process, family(process.pid)
+        finally:
+            process.kill()
+
+
+@pytest.mark.parametrize(("sent", "code"), [(signal.SIGKILL, -9), (signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_nothing_outlives_its_run(begun, tmp_path, sent, code):
+    process, members = begun
+    assert len(members) >= 4  # the run, its tracker, its server, its cell
+    process.send_signal(sent)
+    _, error = process.communicate(timeout=30)
+    assert process.returncode == code
+    assert "Traceback" not in error
+    wait_until(lambda: not members & set(processes()), SOON)
+    assert [record.attempt.status for record in read(tmp_path / "records.jsonl").records] == ["ok"]
+
+
+def test_a_run_that_is_killed_while_its_libraries_load_leaves_nothing(tmp_path):
+    command = [sys.executable, "-c", SLOW, str(tmp_path)]
+    with subprocess.Popen(command, cwd=Path(__file__).parents[2]) as process:
+        wait_until(lambda: servers(process.pid))
+        time.sleep(0.5)
+        members = family(process.pid)
+        process.kill()
+        process.wait()
+        wait_until(lambda: not members & set(processes()), SOON)
+
+
+SLOW = """
+import sys
+from bench.run import _load_libraries, start_method
+from bench.worker import Workload
+
+_load_libraries(start_method([], Workload(print, preload=("bench.pocket", "bench.judged"))))
+"""
+
+
+def test_a_fork_server_that_is_killed_while_a_cell_runs_is_the_machines_fault(begun, tmp_path):
+    """The cell is tried once more by a new one; killed again, the row says so."""
+    process, _ = begun
+    (first,) = servers(process.pid)
+    os.kill(first, signal.SIGKILL)
+    (second,) = wait_until(lambda: [server for server in servers(process.pid) if server != first])
+    log = tmp_path / "cells" / "log_of_cells"
+    wait_until(lambda: log.read_text().count("fine 2") == 2)
+    os.kill(second, signal.SIGKILL)
+    said, error = process.communicate(timeout=60)
+    assert process.returncode == 2
+    assert "Traceback" not in error
+    assert "the fork server was killed, which the cell's process was forked from; once more" in said
+    found = [(record.attempt.status, record.attempt.reason) for record in read(tmp_path / "records.jsonl").records]
+    lost = ("failed", "the fork server was killed, which the cell's process was forked from")
+    assert found == [("ok", ""), lost, lost]
+
+
+def test_a_fork_server_that_is_killed_between_two_looks_costs_one_attempt(tmp_path, monkeypatch):
+    """In this process: the server dies while the cell is being started, and the second attempt is ok."""
+    suite = override(SUITE, ["how=fine", "size=1"])
+    identity = identify(suite)
+    killed = []
+
+    def say(line):
+        if "once more" in line:
+            killed.append(line)
+
+    import bench.run as module
+
+    attempt = module._attempt
+
+    def kill_first(*args):
+        if not killed:
+            for server in servers(os.getpid()):
+                os.kill(server, signal.SIGSTOP)  # so that it cannot answer, then
+                os.kill(server, signal.SIGKILL)
+        return attempt(*args)
+
+    monkeypatch.setattr("bench.run._attempt", kill_first)
+    outcome = run("toy", suite, identity, plan(suite, identity.basis), tmp_path, workloads=TOYS, say=say)
+    assert outcome.counts == {"ok": 2}
+
+
+def test_a_reference_runs_right_before_the_first_cell_that_needs_it():
+    suite = override(SUITE, ["how=fine,plain", "size=1,2"])
+    cells = by_need(plan(suite, {}), suite)
+    assert [(item.cell.values["how"], item.cell.values["size"]) for item in cells] == [
+        ("real", 1), ("fine", 1), ("fine", 2), ("plain", 1),
+    ]  # fmt: skip
+    groups = override(SUITE, ["how=fine", "seconds=0,1", "size=1"])
+    order = [(item.reference, item.cell.values["seconds"]) for item in by_need(plan(groups, {}), groups)]
+    assert order == [(True, 0.0), (False, 0.0), (True, 1.0), (False, 1.0)]

@@ -91,7 +91,7 @@ def train(session: nox.Session) -> None:
     install(session)
     session.run("python", "-m", "vidrd", "train", *session.posargs)
     if session.posargs in ([], ["--preset", "pocket"]):  # else a trial or a data set, which must not replace the judges
-        session.run("python", "-m", "bench.judges")
+        session.run("python", "-m", "bench.videos.train_classifiers")
 
 
 @nox.session
@@ -105,7 +105,9 @@ def ucf101(session: nox.Session) -> None:
 def gpu(session: nox.Session) -> None:
     """Everything that needs a CUDA device, in one call: all speeds, the smoke suite in fp16 and bf16, the gpu tests."""
     install(session, "test")
-    session.run("python", "-m", "bench.speed.gpu")  # the dearest first: a test that fails must not cost the figures
+    session.run(
+        "python", "-m", "bench.studies.gpu_session"
+    )  # the dearest first: a test that fails must not cost the figures
     settings = ["--set", "device=cuda", "--set", "precision=fp16,bf16"]
     session.run("python", "-m", "bench", "run", "--suite", "smoke", *settings)
     session.run("pytest", "-m", "gpu", *session.posargs)

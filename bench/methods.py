@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any, NamedTuple
 
-import baselines.codenoise
+import baselines.co_denoise
 import baselines.direct
 import baselines.fifo
 import baselines.freenoise
@@ -13,7 +13,7 @@ import baselines.replace
 import vidrd.sampling
 from baselines.priors import PRIORS, FreeInit, Tied, again, again_plan
 from vidrd.noise import KeyedNoise
-from vidrd.sampling import Plan, Result
+from vidrd.sampler_contract import Plan, Result
 
 
 class Method(NamedTuple):
@@ -69,25 +69,25 @@ METHODS: dict[str, Method] = {
         summary="all frames in one window, beyond the length that the network was trained on",
     ),
     "codenoise": Method(
-        plan=baselines.codenoise.plan,
-        sample=baselines.codenoise.sample,
-        options=lambda overlap: baselines.codenoise.Options(overlap=overlap),
+        plan=baselines.co_denoise.plan,
+        sample=baselines.co_denoise.sample,
+        options=lambda overlap: baselines.co_denoise.Options(overlap=overlap),
         takes_overlap=True,
         paper="Wang et al. 2023, Gen-L-Video, arXiv 2305.18264; Bar-Tal et al. 2023, MultiDiffusion, arXiv 2302.08113",
         summary="overlapping windows denoised together, the mean of their predictions at every step",
     ),
     "codenoise-cut": Method(
-        plan=baselines.codenoise.plan,
-        sample=baselines.codenoise.sample,
-        options=lambda overlap: baselines.codenoise.Options(overlap=overlap, blend="cut"),
+        plan=baselines.co_denoise.plan,
+        sample=baselines.co_denoise.sample,
+        options=lambda overlap: baselines.co_denoise.Options(overlap=overlap, blend="cut"),
         takes_overlap=True,
         paper="Henschel et al. 2024, StreamingT2V's randomised blending, arXiv 2403.14773",
         summary="the same with a random hard cut in each overlap and step instead of a mean",
     ),
     "codenoise-rescheduled": Method(
-        plan=baselines.codenoise.plan,
-        sample=baselines.codenoise.sample,
-        options=lambda overlap: baselines.codenoise.Options(overlap=overlap, noise="rescheduled"),
+        plan=baselines.co_denoise.plan,
+        sample=baselines.co_denoise.sample,
+        options=lambda overlap: baselines.co_denoise.Options(overlap=overlap, noise="rescheduled"),
         takes_overlap=True,
         paper="Qiu et al. 2023, FreeNoise, arXiv 2310.15169, without its hook",
         summary="the same from shuffled repeats of the first clip's noise",

@@ -14,31 +14,31 @@ from pathlib import Path
 import tyro
 
 from metrics import METRICS
-from metrics.cache import FeatureCache, default_path
-from metrics.clips import Clip, read_clips, write_clips
+from metrics.cli_options import Common, Compare, Fvd, InceptionScore, Jitter, Kvd, Verb, Verify
 from metrics.entry import obey
-from metrics.features import FeatureNetwork
-from metrics.flow import Flow
-from metrics.jitter_of_sets import Reading, jitter_scores
-from metrics.motion import CLASSICAL
-from metrics.options import Common, Compare, Fvd, InceptionScore, Jitter, Kvd, Verb, Verify
-from metrics.progress import Teller
-from metrics.read import DECODER
-from metrics.result import Result, compare, same_videos, versions
-from metrics.score import Score
-from metrics.sets import (
+from metrics.evaluation.cache import FeatureCache, default_path
+from metrics.evaluation.dataset import (
     POCKET,
-    Recipe,
-    Setting,
-    Side,
+    FeatureSet,
+    ReadOptions,
+    ResolvedProtocol,
     check_count,
     digest,
     embed_set,
-    enlarge,
+    extend_for_floor,
     load_side,
-    recipe_manifest,
+    protocol_manifest,
     save_side,
 )
+from metrics.evaluation.progress import ProgressPrinter
+from metrics.evaluation.result import Result, compare, same_videos, versions
+from metrics.networks.features import FeatureNetwork
+from metrics.score import Score
+from metrics.temporal.flow_metrics import CLASSICAL
+from metrics.temporal.optical_flow import Flow
+from metrics.temporal.score_folder import VideoReader, jitter_scores
+from metrics.videos.clips import Clip, read_clips, write_clips
+from metrics.videos.read import DECODER
 
 WEIGHTS = "VIDRD_METRICS_WEIGHTS"  # environment variable: a folder of weights
 
@@ -46,7 +46,7 @@ WEIGHTS = "VIDRD_METRICS_WEIGHTS"  # environment variable: a folder of weights
 def measure(verb: Fvd | Kvd | InceptionScore) -> Result:
     """The scores of one verb that needs a network."""
     # torch is slow to import, and not every verb needs it
-    from metrics.scoring import score_fvd, score_is, score_kvd  # noqa: PLC0415
+    from metrics.evaluation.evaluate import score_fvd, score_is, score_kvd  # noqa: PLC0415
 
     common = verb.common
     metric = {InceptionScore: "is", Kvd: "kvd", Fvd: "fvd"}[type(verb)]
@@ -54,12 +54,12 @@ def measure(verb: Fvd | Kvd | InceptionScore) -> Result:
         raise ValueError("--window and --frames both say how long clips are: give one")
     path = common.weights or (Path(os.environ[WEIGHTS]) if os.environ.get(WEIGHTS) else None)
     protocol = common.protocol or _default_protocol(metric, path)
-    recipe = Recipe.of(metric, protocol, frames=common.window or common.frames, stride=common.stride)
+    recipe = ResolvedProtocol.of(metric, protocol, frames=common.window or common.frames, stride=common.stride)
     recipe = recipe.tile() if common.window is not None else recipe
     network = _network(metric, protocol, path, common)
     with ExitStack() as stack:
         cache = None if common.fresh else stack.enter_context(FeatureCache(common.cache or default_path()))
-        setting = Setting(
+        setting = ReadOptions(
             n=common.n,
             seed=common.seed,
             allow_small=common.allow_small,
@@ -67,7 +67,7 @@ def measure(verb: Fvd | Kvd | InceptionScore) -> Result:
             stored=common.stored,
             batch_size=common.batch,
             cache=cache,
-            report=Teller(),
+            report=ProgressPrinter(),
         )
         if isinstance(verb, InceptionScore):
             real_set, fake_set = _real_and_fake(verb.videos)
@@ -82,42 +82,42 @@ def measure(verb: Fvd | Kvd | InceptionScore) -> Result:
         floor = real
         if verb.floor and clips is not None and common.real_clips is None and real.n < 2 * fake.n:
             listed = None if common.real_list is None else _names(common.real_list)
-            floor = enlarge(real, clips, 2 * fake.n, verb.real, recipe, network, setting, listed=listed)
+            floor = extend_for_floor(real, clips, 2 * fake.n, verb.real, recipe, network, setting, listed=listed)
         return score_fvd(real, fake, recipe, network, setting, infinity=verb.infinity, floor=floor).named()
 
 
 def _default_protocol(metric: str, path: Path | None) -> str:
     """Weights say what is meant: none, or a judge's, the pocket world; others the default for new work."""
-    from metrics.pocket import is_judge  # noqa: PLC0415
+    from metrics.networks.pocket import is_classifier  # noqa: PLC0415
     from metrics.protocols import DEFAULT_FVD, DEFAULT_IS  # noqa: PLC0415
 
-    if path is None or is_judge(path):
+    if path is None or is_classifier(path):
         return POCKET
     return DEFAULT_IS if metric == "is" else DEFAULT_FVD
 
 
 def _network(metric: str, protocol: str, path: Path | None, common: Common) -> FeatureNetwork:
     if protocol == POCKET:
-        from metrics.pocket import load_judge, shipped  # noqa: PLC0415
+        from metrics.networks.pocket import load_classifier, load_shipped  # noqa: PLC0415
 
         if common.weights is None:
-            return shipped("c3d" if metric == "is" else "i3d", common.device)
-        return load_judge(common.weights, device=common.device)
+            return load_shipped("c3d" if metric == "is" else "i3d", common.device)
+        return load_classifier(common.weights, device=common.device)
     if path is None:
         raise ValueError(
             f"the protocol {protocol} needs the weights it was published with: give --weights FILE, or set "
             f"{WEIGHTS} to their folder (`python -m metrics verify` says which file is right)"
         )
     if common.run_program or common.trust_program:
-        from metrics.scripted import load_script  # noqa: PLC0415
+        from metrics.networks.torchscript import load_script  # noqa: PLC0415
 
         kind = "c3d" if metric == "is" else "i3d"
         return load_script(path, kind, trust=common.trust_program, device=common.device, batch=common.batch)
     if metric == "is":
-        from metrics.c3d import load_c3d  # noqa: PLC0415
+        from metrics.networks.c3d import load_c3d  # noqa: PLC0415
 
         return load_c3d(path, protocol, mean=common.mean, device=common.device, batch=common.batch)
-    from metrics.i3d import load_i3d  # noqa: PLC0415
+    from metrics.networks.i3d import load_i3d  # noqa: PLC0415
 
     return load_i3d(
         path,
@@ -130,10 +130,10 @@ def _network(metric: str, protocol: str, path: Path | None, common: Common) -> F
 
 
 def _side(
-    source: Path, side: str, recipe: Recipe, network: FeatureNetwork, setting: Setting, common: Common
-) -> tuple[Side, list[Clip] | None]:
+    source: Path, side: str, recipe: ResolvedProtocol, network: FeatureNetwork, setting: ReadOptions, common: Common
+) -> tuple[FeatureSet, list[Clip] | None]:
     """A set's features and its clips; no clips where it was given by saved statistics."""
-    made_by = recipe_manifest(recipe, network)
+    made_by = protocol_manifest(recipe, network)
     if side == "real" and source.suffix == ".npz" and _is_statistics(source):
         saved = load_side(source, made_by)
         check_count(saved.n, setting.n or recipe.real.n, side, recipe, setting)
@@ -186,7 +186,7 @@ def measure_jitter(verb: Jitter) -> Result:
     """The scores of `jitter`."""
     flow: Flow | None = CLASSICAL if verb.flow else None
     if verb.raft is not None:
-        from metrics.raft import load_raft  # noqa: PLC0415 - torch is slow to import
+        from metrics.temporal.raft import load_raft  # noqa: PLC0415 - torch is slow to import
 
         flow = load_raft(verb.raft)
     scores: dict[str, Score] = {}
@@ -196,7 +196,9 @@ def measure_jitter(verb: Jitter) -> Result:
     for side, source in zip(("real", "fake"), _real_and_fake(verb.videos), strict=True):
         if source is None:
             continue
-        reading = Reading(source, side, n=verb.n, frames=verb.frames, allow_gaps=verb.allow_gaps, report=Teller())
+        reading = VideoReader(
+            source, side, n=verb.n, frames=verb.frames, allow_gaps=verb.allow_gaps, report=ProgressPrinter()
+        )
         found, each = jitter_scores(reading, seams=verb.seams, dropped=verb.dropped, flow=flow, rates=reading.rates)
         ending = "" if side == "fake" else "_real"
         scores |= {name + ending: score for name, score in found.items()}
@@ -235,7 +237,7 @@ def show(result: Result) -> None:
 
 def verify_weights(verb: Verify) -> int:
     """Print what there is to say of a file of weights; the exit code."""
-    from metrics.verify import CONSTANT_CLIPS, SOME_LENGTHS, describe, verify  # noqa: PLC0415 - torch is slow to import
+    from metrics.networks.verify import CONSTANT_CLIPS, SOME_LENGTHS, describe, verify  # noqa: PLC0415 - torch is slow to import
 
     lengths = tuple(CONSTANT_CLIPS) if verb.all_lengths else SOME_LENGTHS
     found = verify(verb.weights, lengths=lengths, device=verb.device, export_to=verb.export)

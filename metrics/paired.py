@@ -9,8 +9,8 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from jaxtyping import Float, Int
 
+from metrics.intervals import assign_groups, jackknife_interval
 from metrics.score import Replicated, Score
-from metrics.statistics import deal, jackknife_interval
 
 
 def paired_difference(
@@ -48,14 +48,14 @@ def paired_difference(
         return float(statistic(*before, others)) - float(statistic(*before, rows))
 
     value = difference(first, second, real)
-    hand = deal(np.arange(len(first)) if groups is None else groups, hands)
+    hand = assign_groups(np.arange(len(first)) if groups is None else groups, hands)
     if hand.max() < 2:
         return Score(value, len(first))
     left_out = [
         [difference(first[hand != out], second[hand != out], real) for out in range(int(hand.max()) + 1)],
     ]
     if real is not None:
-        others = deal(np.arange(len(real)), hands)
+        others = assign_groups(np.arange(len(real)), hands)
         left_out.append([difference(first, second, real[others != out]) for out in range(int(others.max()) + 1)])
     low, high = jackknife_interval(value, left_out)
     return Score(value, len(first), low, high)

@@ -1,8 +1,8 @@
 """Published ways to compute FVD and a C3D Inception Score, one row each: numbers compare within a row only.
 
-A row is data: `metrics.preprocess` carries out what it says of frames, `metrics.i3d` and `metrics.c3d` what it says of
-the network, the scorer what it says of sets and statistics. What each row reproduces, and what of it could not be
-verified without the weights, stands in docs/metrics-protocols.md.
+A row is data: `metrics.videos.preprocess` carries out what it says of frames, `metrics.networks.i3d` and
+`metrics.networks.c3d` what it says of the network, the scorer what it says of sets and statistics. What each row
+reproduces, and what of it could not be verified without the weights, stands in docs/metrics-protocols.md.
 """
 
 from dataclasses import dataclass

@@ -7,21 +7,21 @@ from typing import Annotated, Literal
 import tyro
 from rich.console import Console
 
-from bench.manifest import read_manifest
-from bench.option_types import CountOrNone, ExistingFile, TargetFolder
-from bench.record import write_atomic
-from reports import ucf101
+from bench.commands.option_types import CountOrNone, ExistingFile, TargetFolder
+from bench.results.manifest import read_manifest
+from bench.results.records import write_atomic
+from reports.chart_style import png, printed
 from reports.charts import charts
-from reports.command import obey
-from reports.drawing import png, printed
-from reports.films import scenes
+from reports.cli import run_command
+from reports.filmstrip import group_strips
 from reports.markdown import as_markdown, as_text
 from reports.page import page
-from reports.players import Place
 from reports.readme import write_readme
-from reports.strip import group_strips
-from reports.table import Run, load, rows
+from reports.run_table import Run, load, rows
 from reports.terminal import show, show_tables
+from reports.ucf101 import report as ucf101
+from reports.video_players import Place
+from reports.videos import scenes
 
 
 def report(
@@ -108,7 +108,7 @@ def write_report(run: Run, out: Path, command: list[str], *, folder: bool = Fals
 
 def main() -> int:
     """The command."""
-    return obey(report, "python -m reports", __doc__)
+    return run_command(report, "python -m reports", __doc__)
 
 
 if __name__ == "__main__":

@@ -13,10 +13,10 @@ from typing import Any
 import altair as alt
 import pandas as pd
 
-from reports.breakdown import history, stages
-from reports.drawing import MANY, WIDE, Chart, Drawn, colour, draw, having, point_of, summarised, variant
+from reports.chart_style import MANY, WIDE, Chart, ChartSpec, colour, draw, having, point_of, summarised, variant
 from reports.format import numeric, plain_list
-from reports.table import Run, comparable, headlines
+from reports.run_table import Run, comparable, headlines
+from reports.stage_charts import history, stages
 
 SHAPES = ("circle", "square", "triangle-up", "diamond", "cross", "triangle-down")
 # axis -> measures that are asked of it beside the first of each kind, as patterns of their names
@@ -38,7 +38,7 @@ def charts(run: Run, rows: pd.DataFrame) -> list[Chart]:
     return [Chart(item.name, item.title, item.reading, item.alt, draw(item.chart)) for item in drawn]
 
 
-def _trade_off(run: Run, rows: pd.DataFrame, done: list[dict[Any, Any]]) -> Iterator[Drawn]:
+def _trade_off(run: Run, rows: pd.DataFrame, done: list[dict[Any, Any]]) -> Iterator[ChartSpec]:
     """Quality against cost, the rows that nothing beats in both joined by a line."""
     kinds = {run.measures[name]["table"]: name for name in headlines(run, rows)}
     cost = kinds.pop("cost", None)
@@ -81,7 +81,7 @@ def _trade_off(run: Run, rows: pd.DataFrame, done: list[dict[Any, Any]]) -> Iter
     line = [{**point_of(run, row, {"x": cost, "y": quality}), "front": True} for row in front]
     spec = _by_group([*real, *line, *points], layers, len({p["head"] for p in points}))
     left = f" Of {in_all} cells only those that none of their own series beats in both are drawn."
-    yield Drawn(
+    yield ChartSpec(
         "trade-off",
         f"{run.measures[quality]['title']} against {run.measures[cost]['title']}",
         "Dashed: rows that no other row beats in both. Thin bars: 95 % intervals."
@@ -138,7 +138,7 @@ def _by_group(data: list[Any], layers: list[Any], groups: int, height: int = 260
     )
 
 
-def _rankings(run: Run, rows: pd.DataFrame, done: list[dict[Any, Any]]) -> Iterator[Drawn]:
+def _rankings(run: Run, rows: pd.DataFrame, done: list[dict[Any, Any]]) -> Iterator[ChartSpec]:
     """Rows in order of the first measure of quality, with their intervals."""
     quality = next((name for name in headlines(run, rows) if run.measures[name]["table"] != "cost"), None)
     if quality is None:
@@ -168,7 +168,7 @@ def _rankings(run: Run, rows: pd.DataFrame, done: list[dict[Any, Any]]) -> Itera
     longest = max(len(point["name"]) for point in points)
     spec = _by_group([*points, *real], layers, len(groups), max(60, 18 * tallest), min(260, 30 + 6 * longest))
     best = [min(part, key=lambda row: sign * row[quality]) for part in groups.values()]
-    yield Drawn(
+    yield ChartSpec(
         "ranking",
         f"Cells by {run.measures[quality]['title']}",
         "Best first; bars are 95 % intervals. Rows whose bars overlap widely cannot be told apart."
@@ -180,7 +180,7 @@ def _rankings(run: Run, rows: pd.DataFrame, done: list[dict[Any, Any]]) -> Itera
     )  # fmt: skip
 
 
-def _along(run: Run, rows: pd.DataFrame, done: list[dict[Any, Any]], axis: str) -> Iterator[Drawn]:
+def _along(run: Run, rows: pd.DataFrame, done: list[dict[Any, Any]], axis: str) -> Iterator[ChartSpec]:
     """Measures against one axis, a line for each combination of the others."""
     made = [row for row in done if not row["reference"]]
     values = list(dict.fromkeys(row[axis] for row in made))
@@ -219,7 +219,7 @@ def _along(run: Run, rows: pd.DataFrame, done: list[dict[Any, Any]], axis: str) 
             ).properties(width=width, height=220)
         )
     titles = [run.measures[measure]["title"] for measure, _ in panels]
-    yield Drawn(
+    yield ChartSpec(
         f"along-{re.sub(r'[^a-z0-9]+', '-', axis.lower()).strip('-') or 'axis'}",
         f"{plain_list(titles)} along {axis}",
         "A line joins cells that differ in this axis only. Bars are 95 % intervals."

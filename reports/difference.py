@@ -17,12 +17,12 @@ from typing import Any, NamedTuple
 import pandas as pd
 from scipy.special import ndtri, stdtr, stdtrit
 
-from bench.record import Record
-from bench.stats import Estimate, holm
+from bench.results.records import Record
+from bench.results.statistics import Estimate, holm
 from reports.format import half_width, numeric
 from reports.paired import paired_difference
 from reports.phrases import phrase_of
-from reports.table import REFERENCE, Run, emulated_time
+from reports.run_table import REFERENCE, Run, emulated_time
 
 ALPHA = 0.05
 KNOWN = 10**6  # degrees of freedom of an error that is taken for known

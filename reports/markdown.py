@@ -7,12 +7,12 @@ from typing import Any
 import pandas as pd
 from tabulate import tabulate
 
-from reports.answer import answer, sentences
 from reports.format import BETTER, MISSING, escape, half_width, number, printable
 from reports.missing import DAGGER, EMULATED, Note, has_emulated, notes
 from reports.paired import SAID, paired_tables
-from reports.standing import marks
-from reports.table import Run, emulated_time
+from reports.run_table import Run, emulated_time
+from reports.significance import best_ids
+from reports.summary import sentences, summary
 
 MARKED = "no row is better beyond noise, and some are worse (95 %, all rows of a table compared at once)"
 INTERVAL = "± is half the 95 % interval (its longer side); none where n is too small for one."
@@ -51,7 +51,7 @@ def table_of(run: Run, part: pd.DataFrame, kind: str, title: str, measures: Sequ
     part = part[~costless]  # real video is not generated, so it has no row where all is about generating
     ok = bool((part["status"] == "ok").all())
     columns = [*run.axes, *([] if ok else ["status"]), *(run.title(name) for name in shown)]
-    best = {name: marks(run, part, name) for name in shown}
+    best = {name: best_ids(run, part, name) for name in shown}
     rows = part.to_dict("records")
     body = [
         [
@@ -124,7 +124,7 @@ def as_text(run: Run, rows: pd.DataFrame) -> str:
         ]
         parts.append(f"{table.title}\n" + tabulate(body, headers=table.columns, disable_numparse=True))
         parts.append("".join(f"  {printable(str(note))}\n" for note in table.notes))
-    parts += [f"{INTERVAL} * {MARKED}.", *footnote(run, rows), "", printable(answer(run, rows))]
+    parts += [f"{INTERVAL} * {MARKED}.", *footnote(run, rows), "", printable(summary(run, rows))]
     return "\n".join(parts)
 
 

@@ -5,7 +5,7 @@ from collections.abc import Hashable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from reports.format import MISSING
-from reports.table import Run, emulated_time
+from reports.run_table import Run, emulated_time
 
 DAGGER = "†"
 EMULATED = f"{DAGGER} this machine only emulates that precision: these times compare with nothing and are in no chart."

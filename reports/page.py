@@ -8,18 +8,18 @@ from typing import Any
 import pandas as pd
 from markupsafe import Markup
 
-from bench.record import LEFT_OUT
-from reports.answer import sentences
-from reports.drawing import Chart
-from reports.films import Scene, Shown
+from bench.results.records import LEFT_OUT
+from reports.chart_style import Chart
 from reports.format import BETTER, plain_list, printable
 from reports.markdown import MARKED, cell, definitions, footnote
 from reports.missing import NAMED, Note, notes
 from reports.paired import SAID, paired_tables
-from reports.players import Place, colour_of, players, told_of
 from reports.rendering import render
-from reports.standing import marks
-from reports.table import Run, comparable
+from reports.run_table import Run, comparable
+from reports.significance import best_ids
+from reports.summary import sentences
+from reports.video_players import Place, colour_of, players, row_label
+from reports.videos import Scene, VideoGallery
 
 WITH_BARS = 200  # rows up to which numbers have a bar of their interval
 BEHIND = 256  # raw samples of a name that the page holds; the file of records holds all
@@ -33,7 +33,7 @@ def page(
     run: Run,
     rows: pd.DataFrame,
     drawn: Sequence[Chart],
-    shown: Shown,
+    shown: VideoGallery,
     command: Sequence[str],
     place: Place | None = None,
 ) -> str:
@@ -50,7 +50,7 @@ def page(
     def titled(scene: Scene) -> str:
         return f"{run.group} = {scene.group} · prompt {scene.prompt + 1}"
 
-    played = players(shown, told_of(run, rows, records), titled, place, "; --videos N shows more")
+    played = players(shown, row_label(run, rows, records), titled, place, "; --videos N shows more")
     return render(
         "page.html",
         ("base", "table", "players"),
@@ -105,7 +105,7 @@ def _table(run: Run, rows: pd.DataFrame, records: Sequence[Mapping[Any, Any]]) -
     kinds = [{"name": kind, "columns": sum(run.measures[m]["table"] == kind for m in measures)} for kind in names]
     bars = len(records) <= WITH_BARS
     status = any(row["status"] != "ok" for row in records)
-    best = {(name, key) for name in measures for key in marks(run, rows, name)}
+    best = {(name, key) for name in measures for key in best_ids(run, rows, name)}
     clocked = {row["id"]: comparable(run, row) for row in records}
     ranges = {name: _range(clocked.values(), name) for name in measures}
     real = {

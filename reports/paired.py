@@ -11,11 +11,11 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
-from bench.record import LEFT_OUT, Record
-from bench.stats import Estimate, jackknifed, trimmed_mean
+from bench.results.records import LEFT_OUT, Record
+from bench.results.statistics import Estimate, jackknifed, trimmed_mean
 from reports.format import MISSING, number
-from reports.standing import beside
-from reports.table import Run, emulated_time
+from reports.run_table import Run, emulated_time
+from reports.significance import comparable_rows
 
 ALPHA = 0.05
 MOST = 200  # rows up to which every axis has its table; of more only the first one has
@@ -43,7 +43,7 @@ class Pairs(NamedTuple):
 def paired_tables(run: Run, rows: pd.DataFrame) -> list[Pairs]:
     """Of each set of rows that compare a table an axis; none where no two rows are paired."""
     found = []
-    for values, part, _ in beside(run, rows):
+    for values, part, _ in comparable_rows(run, rows):
         title = ", ".join(f"{axis} = {value}" for axis, value in values.items())
         done = part[part["status"] == "ok"].to_dict("records")
         for axis in run.axes if len(done) <= MOST else run.axes[:1]:

@@ -7,13 +7,13 @@ from typing import Any
 
 import pandas as pd
 
-from bench.record import write_atomic
-from reports.films import Scene, scenes
+from bench.results.records import write_atomic
+from reports.filmstrip import strip_picture
 from reports.format import escape
 from reports.markdown import INTERVAL, MARKED, footnote, table_markdown, table_of, tables
-from reports.standing import best_rows
-from reports.strip import strip_picture
-from reports.table import Run, headlines
+from reports.run_table import Run, headlines
+from reports.significance import best_rows
+from reports.videos import Scene, scenes
 
 BEGIN, END = "<!-- report: begin -->", "<!-- report: end -->"
 PICTURE = Path("docs") / "result.png"

@@ -12,12 +12,13 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from reports import films
-from reports.answer import answer, sentences
+from reports import videos
 from reports.format import plain_list, printable
 from reports.markdown import INTERVAL, MARKED, cell, footnote, tables
-from reports.standing import best_rows, marks
-from reports.table import Run, headlines, spoken
+from reports.run_table import Run, headlines, spoken
+from reports.significance import best_ids as marks
+from reports.significance import best_rows
+from reports.summary import sentences, summary
 
 TICKS = "▁▂▃▄▅▆▇█"
 LINES = 40  # of the short form
@@ -95,7 +96,7 @@ def show_tables(run: Run, rows: pd.DataFrame, console: Console | None = None) ->
     """Print the answer and every table; marked values are bold and green."""
     console = console or _console()
     console.print(Text(printable(run.manifest["question"]), style="bold"))
-    console.print(Text(printable(answer(run, rows))), "")
+    console.print(Text(printable(summary(run, rows))), "")
     for table in tables(run, rows):
         title = Text(printable(table.title), style="bold")
         drawn = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
@@ -152,7 +153,7 @@ def _seconds(run: Run, key: str) -> Sequence[float]:
 
 def _change(run: Run, key: str) -> Sequence[float]:
     try:
-        kept = films.read_films(run.folder / "cells" / key, key)
+        kept = videos.read_videos(run.folder / "cells" / key, key)
     except (OSError, ValueError, KeyError, zipfile.BadZipFile):
         return ()
-    return films.change(kept[0])[0] if kept else ()
+    return videos.change(kept[0])[0] if kept else ()

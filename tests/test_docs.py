@@ -14,8 +14,8 @@ from pathlib import Path
 import pytest
 
 from bench.__main__ import COMMANDS as BENCH
+from bench.commands.axis_options import axes_to_set
 from bench.methods import METHODS
-from bench.options import axes_to_set
 from bench.suites import SUITES
 from metrics import METRICS
 

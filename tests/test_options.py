@@ -12,7 +12,7 @@ import baselines.freenoise
 import baselines.replace
 import vidrd.sampling
 from bench.methods import METHODS
-from vidrd.sampling import Request
+from vidrd.sampler_contract import Request
 from vidrd.schedule import Schedule
 
 CLIP, STEPS, OVERLAP = 8, 16, 2

@@ -12,9 +12,10 @@ from typing import NamedTuple
 import pytest
 import torch
 
-from baselines import codenoise, fifo, freenoise, replace
+from baselines import co_denoise, fifo, freenoise, replace
 from bench.methods import METHODS
-from vidrd.sampling import Options, Request
+from vidrd.sampler_contract import Request
+from vidrd.sampling import Options
 from vidrd.schedule import Schedule
 
 RHO, CLIP, FRAMES, VIDEOS = 0.97, 16, 64, 4000
@@ -108,10 +109,10 @@ def test_one_long_window_of_a_perfect_network_is_right():
 @pytest.mark.parametrize(
     ("options", "variance", "recall"),
     [
-        (codenoise.Options(overlap=8, weights="flat"), 0.71, 0.17),
-        (codenoise.Options(overlap=12, weights="flat"), 0.67, 0.22),
-        (codenoise.Options(overlap=12), 0.71, 0.19),
-        (codenoise.Options(overlap=12, noise="rescheduled"), 0.88, 0.96),
+        (co_denoise.Options(overlap=8, weights="flat"), 0.71, 0.17),
+        (co_denoise.Options(overlap=12, weights="flat"), 0.67, 0.22),
+        (co_denoise.Options(overlap=12), 0.71, 0.19),
+        (co_denoise.Options(overlap=12, noise="rescheduled"), 0.88, 0.96),
     ],
     ids=["S=8", "S=4", "S=4 pyramid", "S=4 rescheduled noise"],
 )

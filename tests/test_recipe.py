@@ -45,7 +45,7 @@ def project(tmp_path_factory):
     before = content(folder)
     assert re.findall(r"^(\d)\. ", RECIPE, re.MULTILINE) == ["1", "2", "3"]
 
-    sampler = (folder / "baselines/skeleton.py").read_text()
+    sampler = (folder / "baselines/sampler_template.py").read_text()
     idea = "first + math.sqrt(1 - options.shared) * noise("
     assert sampler.count(idea) == 1
     (folder / f"baselines/{NAME}.py").write_text(

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from baselines.codenoise import Options, plan
+from baselines.co_denoise import Options, plan
 from bench.methods import METHODS
-from vidrd.sampling import Request
+from vidrd.sampler_contract import Request
 
 PAGE = (Path(__file__).parents[1] / "docs" / "samplers.md").read_text()
 GRID = [

@@ -7,20 +7,20 @@ import jaxtyping
 import pytest
 import torch
 
-import baselines.skeleton
+import baselines.sampler_template
 from bench.methods import METHODS, Method
 from vidrd.denoiser import Denoiser
 from vidrd.noise import KeyedNoise
-from vidrd.sampling import Cancelled, Request
+from vidrd.sampler_contract import Cancelled, Request
 from vidrd.schedule import Schedule
 
 CLIP, STEPS, OVERLAP = 4, 5, 2
 LENGTHS = (1, CLIP - 1, CLIP, CLIP + 1, 2 * CLIP, 3 * CLIP - 1, 2 * CLIP - 1)
 SCHEDULE = Schedule.ddim({"beta_schedule": "scaled_linear", "clip_sample": False, "steps_offset": 1}, STEPS)
 SKELETON = Method(
-    plan=baselines.skeleton.plan,
-    sample=baselines.skeleton.sample,
-    options=lambda overlap: baselines.skeleton.Options(),
+    plan=baselines.sampler_template.plan,
+    sample=baselines.sampler_template.sample,
+    options=lambda overlap: baselines.sampler_template.Options(),
     takes_overlap=False,
     paper="none",
     summary="the file to copy",

@@ -232,7 +232,7 @@ def train(ask: Train) -> None:
         train_on_data(ask.settings, ask.out)
         return
     from vidrd.checkpoints import PRESETS  # noqa: PLC0415
-    from vidrd.training.pocket import train_pocket  # noqa: PLC0415
+    from vidrd.pocket.train import train_pocket  # noqa: PLC0415
 
     if ask.out is None and ask.steps_scale != 1:
         raise ValueError("a trial does not take the place of the preset's weights: name a folder by --out")
@@ -273,7 +273,7 @@ def convert(ask: Convert) -> None:
 
 def world(ask: World) -> None:
     """Render and write scenes."""
-    from vidrd.data.shapes import caption, draw_scene, render  # noqa: PLC0415
+    from vidrd.pocket.world import caption, draw_scene, render  # noqa: PLC0415
     from vidrd.video import write_video  # noqa: PLC0415
 
     if not ask.out.absolute().parent.is_dir() or ask.out.exists():

@@ -164,3 +164,16 @@ def inflated(image: DiffusionPipeline, *, clip: int, add_temp_embed: bool) -> Vi
         scheduler=DDIMScheduler.from_config(image.scheduler.config, clip_sample=False),
         clip=clip,
     )
+
+
+def load_any(model: str) -> VidRDPipeline:
+    """A VidRD pipeline from its folder or preset, or one inflated from a Stable Diffusion folder."""
+    folder = Path(model)
+    index = folder / "model_index.json"
+    if model not in PRESETS and index.is_file() and "VidRD" not in json.loads(index.read_text())["_class_name"]:
+        with quiet():
+            image = DiffusionPipeline.from_pretrained(str(folder), local_files_only=True, safety_checker=None)
+        pipeline = inflated(image, clip=8, add_temp_embed=True)
+        pipeline.set_progress_bar_config(disable=True)
+        return pipeline
+    return load_pipeline(model)

@@ -21,13 +21,14 @@ from PIL import Image
 from torch import Tensor
 
 from vidrd.approximate import Reusing
+from vidrd.compiled_unet import Call, compiled, fingerprint
 from vidrd.decoding import ClipDecoder
 from vidrd.denoiser import GuidedDenoiser
-from vidrd.fast import Call, compiled, fingerprint
 from vidrd.models.unet import UNet3DConditionModel
 from vidrd.models.vae import AutoencoderKLTemporal
 from vidrd.noise import StreamNoise, as_seeds
-from vidrd.sampling import Event, Options, Request, Result, plan, sample
+from vidrd.sampler_contract import Event, Request, Result
+from vidrd.sampling import Options, plan, sample
 from vidrd.schedule import Schedule
 from vidrd.solvers import schedule as schedule_of
 from vidrd.text import embed
@@ -183,7 +184,7 @@ class VidRDPipeline(DiffusionPipeline):
         """The U-Net through torch.compile; compiled again after its weights were changed, moved or cast.
 
         Raises:
-            ValueError: it cannot be, see `vidrd.fast.compiled`.
+            ValueError: it cannot be, see `vidrd.compiled_unet.compiled`.
         """
         weights = fingerprint(self.unet)
         if self._compiled is None or self._compiled[0] != weights:

@@ -16,6 +16,7 @@ from typing import Final
 import av
 import numpy as np
 import torch
+import torch.nn.functional as F
 from av.filter import Graph
 from jaxtyping import Float, UInt8
 from numpy import ndarray
@@ -248,3 +249,15 @@ def _decode(file: Path) -> list[UInt8[ndarray, "H W 3"]]:
             message = f"{file} promises {stream.frames} frames but {len(frames)} decode: cut short?"
             warnings.warn(message, stacklevel=3)
         return frames
+
+
+def middle_square(frames: UInt8[ndarray, "T H W 3"], size: int) -> Float[Tensor, "3 T size size"]:
+    """The middle square of frames at `size` pixels in [-1, 1]; reduced with anti-aliasing, bilinear."""
+    _, height, width, _ = frames.shape
+    side = min(height, width)
+    top, left = (height - side) // 2, (width - side) // 2
+    middle = torch.from_numpy(np.ascontiguousarray(frames[:, top : top + side, left : left + side]))
+    pixels = middle.permute(0, 3, 1, 2).float().div_(127.5).sub_(1)
+    if side != size:
+        pixels = F.interpolate(pixels, (size, size), mode="bilinear", antialias=True, align_corners=False)
+    return pixels.transpose(0, 1).contiguous()

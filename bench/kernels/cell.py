@@ -14,15 +14,16 @@ import torch
 import torch._dynamo
 from torch import nn
 
-from bench.kernels.suite import DTYPES, MEASURES
+from bench.hardware.device import emulation_facts
+from bench.hardware.peaks import PROBED, fastest, peaks, raised
+from bench.hardware.roofline import Peaks, Probe, Work
+from bench.harness.job import Job
+from bench.kernels.flops_and_bytes import counted, least_seconds, size_of, weights
+from bench.kernels.kernel_suite import MEASURES
 from bench.kernels.table import KERNELS, Run
-from bench.kernels.work import counted, least_seconds, size_of, weights
-from bench.measure.device import emulation_facts
-from bench.measure.peaks import PROBED, fastest, peaks, raised
-from bench.measure.physics import Peaks, Probe, Work
-from bench.record import Number
-from bench.stats import median_number
-from bench.worker import InvalidError, Job, Measured
+from bench.results.records import InvalidError, Measured, Number
+from bench.results.statistics import median_number
+from vidrd.precision import DTYPES
 
 # Largest error against the first backend, as a share of its largest value, that rounding explains.
 TOLERANCES = {"fp32": 1e-4, "bf16": 5e-2, "fp16": 1e-2}

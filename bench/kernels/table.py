@@ -16,12 +16,12 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from bench.measure.machine import ROOT
-from metrics.i3d import I3D
-from metrics.pocket import NETWORKS
-from metrics.statistics import Gaussian, frechet_distance
-from vidrd.data.shapes import ATTRIBUTES
+from bench.hardware.machine import ROOT
+from metrics.distribution.frechet import Gaussian, frechet_distance
+from metrics.networks.i3d import I3D
+from metrics.networks.pocket import NETWORKS
 from vidrd.models.blocks import attend_in_time
+from vidrd.pocket.world import ATTRIBUTES
 
 Inputs = tuple[Tensor, ...]
 Run = Callable[..., Any]
@@ -158,7 +158,7 @@ class VaeDecode(nn.Module):
         return self.vae.decode(latents, num_frames=self.frames).sample
 
 
-class JudgeForward(nn.Module):
+class ClassifierForward(nn.Module):
     """The network behind FVD, its weights drawn: the pocket judge, or I3D itself."""
 
     def __init__(self, size: str):
@@ -207,7 +207,7 @@ KERNELS: dict[str, Kernel] = {
     "temporal-conv": Kernel(_clip, {run.__name__: _plain(run) for run in (conv2d, conv3d, conv1d, matmul)}),
     "norm-silu": Kernel(_norm_input, _eager(_plain(norm_silu))),
     "vae-decode": Kernel(_latents, _eager(VaeDecode)),
-    "i3d-forward": Kernel(_videos, _eager(JudgeForward)),
+    "i3d-forward": Kernel(_videos, _eager(ClassifierForward)),
     "frechet": Kernel(_features, {"eigenvalues": _plain(frechet)}),
 }
 BACKENDS = tuple(dict.fromkeys(name for kernel in KERNELS.values() for name in kernel.backends))

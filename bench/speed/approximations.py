@@ -1,9 +1,11 @@
-"""The suite `approximations`: what is faster because it computes something else (done by `bench/speed/losses.py`)."""
+"""The suite `approximations`: what is faster because it computes something else (done by
+`bench/speed/approximation_cell.py`).
+"""
 
 from typing import NamedTuple
 
-from bench.measure.device import emulated
-from bench.suite import Measure, Suite, Values
+from bench.hardware.device import emulated
+from bench.harness.suite_spec import Measure, Suite, Values
 
 EXACT = "exact"
 

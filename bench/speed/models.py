@@ -8,10 +8,9 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from bench.measure.machine import ROOT
+from bench.hardware.machine import ROOT
 
 Network = TypeVar("Network", bound=nn.Module)
-DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 
 
 @dataclass(frozen=True)

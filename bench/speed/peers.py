@@ -10,7 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from bench.speed.models import DTYPES, Model, network
+from bench.speed.models import Model, network
+from vidrd.precision import DTYPES
 
 
 def modelscope(model: Model) -> dict[str, Any]:

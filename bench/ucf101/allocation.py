@@ -15,7 +15,7 @@ from bench.ucf101.prompts import Prompt, PromptSet
 Shares = Literal["train", "all", "equal"]
 
 
-class Item(NamedTuple):
+class AllocatedVideo(NamedTuple):
     """One video to be made. All randomness of it is a function of the run and these two."""
 
     prompt: str  # id
@@ -73,7 +73,7 @@ def allocate(
     how: str | Path | Rule | Mapping[str, int],  # name or file of a rule, a rule, or counts by class or prompt id
     prompts: PromptSet,
     class_videos: Mapping[str, int] | None = None,  # videos of each class that shares go by; None: the official counts
-) -> tuple[Item, ...]:
+) -> tuple[AllocatedVideo, ...]:
     """The items of a set of prompts, in the order of its prompts; prompts of one class share its videos evenly.
 
     Raises:
@@ -85,10 +85,10 @@ def allocate(
     else:
         chosen = how if isinstance(how, Rule) else rule(how)
     counts = _prompt_counts(chosen, prompts, class_videos)
-    return tuple(Item(prompt.id, i) for prompt in prompts.prompts for i in range(counts[prompt.id]))
+    return tuple(AllocatedVideo(prompt.id, i) for prompt in prompts.prompts for i in range(counts[prompt.id]))
 
 
-def manifest(chosen: Rule, items: Sequence[Item]) -> dict[str, object]:
+def manifest(chosen: Rule, items: Sequence[AllocatedVideo]) -> dict[str, object]:
     """What says how many videos of which prompt there are, with a hash of the whole list."""
     told = {name: value for name, value in asdict(chosen).items() if value not in (None, (), "")}
     lines = "".join(f"{item.prompt}\t{item.sample}\n" for item in items)

@@ -1,7 +1,7 @@
 """UCF-101 on the disk, in the archive's own layout: found, compared with the lists, and addressed by split.
 
 Nothing is downloaded and no name is ever rebuilt: what the lists name is what is opened. Frames come from the original
-.avi files by order of decoding (`metrics.read`).
+.avi files by order of decoding (`metrics.videos.read`).
 """
 
 import hashlib
@@ -14,7 +14,7 @@ from itertools import islice
 from pathlib import Path
 
 from bench.ucf101.classes import LIST_SHA256, SPLITS, Half, check_split, classes, list_files
-from metrics import read
+from metrics.videos import read
 
 LISTS = "ucfTrainTestlist"
 VIDEOS = "UCF-101"

@@ -1,15 +1,17 @@
-"""The reproduction card: all that another lab needs to get the same numbers, as data; reports/ucf101.py prints it."""
+"""The reproduction card: all that another lab needs to get the same numbers, as data; reports/ucf101/report.py
+prints it.
+"""
 
 import json
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from bench.measure.machine import machine, revision, software
-from bench.record import write_atomic
+from bench.hardware.machine import machine, revision, software
+from bench.results.records import write_atomic
 from bench.ucf101.plan import Plan, told
 from bench.ucf101.protocols import PROTOCOLS, SETTINGS
-from metrics.result import Result
+from metrics.evaluation.result import Result
 from metrics.score import Score
 
 FILE = "ucf101.json"

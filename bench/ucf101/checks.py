@@ -5,13 +5,13 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
+from bench.harness.suite_spec import did_you_mean
 from bench.methods import METHODS
-from bench.suite import did_you_mean
-from bench.ucf101.blocks import Crew
 from bench.ucf101.plan import Plan
+from bench.ucf101.pool import WorkerPool
 from bench.ucf101.run import share
-from bench.ucf101.score import judges, recipe_of
-from metrics.sets import Setting, check_count
+from bench.ucf101.score import recipe_of, scoring_networks
+from metrics.evaluation.dataset import ReadOptions, check_count
 from vidrd.checkpoints import PRESETS
 from vidrd.schedule import Schedule
 
@@ -19,14 +19,14 @@ STANDIN_CELL, STANDIN_STEPS = 2, 1000  # pixels of a latent, levels: of the mode
 
 
 def check_before(
-    plan: Plan, methods: Sequence[str], crew: Crew, shard: str | None, model: str | None, *, allow_small: bool
+    plan: Plan, methods: Sequence[str], pool: WorkerPool, shard: str | None, model: str | None, *, allow_small: bool
 ) -> None:
     """Hold a run's settings to each other and to its model.
 
     Args:
         plan: what is to be made; the hash of its model does not matter.
         methods: the samplers; none where videos are given.
-        crew: who is to do it.
+        pool: who is to do it.
         shard: "I/N", or None for all.
         model: a preset or a folder; None where it is given no videos to make, or a stand-in.
         allow_small: sets may be too small for their scores.
@@ -35,7 +35,7 @@ def check_before(
         ValueError: a setting that cannot be; the message names its option.
     """
     share(shard, plan.blocks)
-    if crew.ray and importlib.util.find_spec("ray") is None:
+    if pool.ray and importlib.util.find_spec("ray") is None:
         raise ValueError("--ray needs Ray Data: pip install 'vidrd-bench[ray]'")
     for method in methods:
         if method not in METHODS:
@@ -44,8 +44,8 @@ def check_before(
     if methods:
         _check_network(plan, model)
     count = len(plan.items)
-    setting = Setting(seed=plan.settings.seed, allow_small=allow_small)
-    for judge in judges(plan.settings, None, plan.batch):
+    setting = ReadOptions(seed=plan.settings.seed, allow_small=allow_small)
+    for judge in scoring_networks(plan.settings, None, plan.batch):
         recipe = recipe_of(judge, plan.settings)
         if methods and not shard:
             check_count(count, None, "generated", recipe, setting)

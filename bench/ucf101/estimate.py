@@ -1,4 +1,4 @@
-"""What a run will take, from a few of its own blocks, done by the crew that would do them all."""
+"""What a run will take, from a few of its own blocks, done by the pool that would do them all."""
 
 import time
 from collections import defaultdict
@@ -11,9 +11,9 @@ from typing import Any
 
 from tabulate import tabulate
 
-from bench.ucf101.blocks import Crew, Done, Job, run_blocks
 from bench.ucf101.features import Embedding, Source
 from bench.ucf101.generate import Generation
+from bench.ucf101.pool import BlockJob, FinishedBlock, WorkerPool, run_blocks
 from bench.ucf101.score import made_sources
 
 TRIED = 3  # blocks a worker; its first is not taken for the rest
@@ -33,15 +33,17 @@ class Stage:
     fe: int = 0  # frame evaluations
 
 
-def generation(made: Generation, crew: Crew, say: Callable[[str], None], scratch: Path) -> tuple[Stage, list[Source]]:
+def generation(
+    made: Generation, pool: WorkerPool, say: Callable[[str], None], scratch: Path
+) -> tuple[Stage, list[Source]]:
     """A method's videos; and those that were made to find out."""
     trial = replace(made, out=scratch / made.method)
-    tried = spread(made.plan.blocks, crew.workers * TRIED)
-    done, wall = _timed(trial, tried, crew, say)
+    tried = spread(made.plan.blocks, pool.workers * TRIED)
+    done, wall = _timed(trial, tried, pool, say)
     lines = [line for block in tried for line in trial.lines(block) or ()]
     left = [block for block in range(made.plan.blocks) if not made.is_done(block)]
     items = sum(len(made.plan.block(block)) for block in left)
-    stage = _stage(f"videos of {made.method}", done, wall, crew, len(made.plan.items), items, made.plan.batch)
+    stage = _stage(f"videos of {made.method}", done, wall, pool, len(made.plan.items), items, made.plan.batch)
     size = mean(int(line["bytes"]) for line in lines) * items
     stage = replace(stage, bytes=round(size), fe=made.plan.fe(made.method) * items)
     return stage, [source for source in made_sources(trial, tried) if source.sha256]
@@ -54,21 +56,21 @@ def listing(name: str, jobs: Mapping[Any, Embedding], seconds: float) -> Stage:
     return Stage(name, clips, to_do, 0.0, seconds, seconds, 0)
 
 
-def features(name: str, job: Embedding, crew: Crew, say: Callable[[str], None], scratch: Path) -> Stage:
+def features(name: str, job: Embedding, pool: WorkerPool, say: Callable[[str], None], scratch: Path) -> Stage:
     """Features of a set."""
-    blocks = spread(job.blocks, crew.workers * TRIED)
+    blocks = spread(job.blocks, pool.workers * TRIED)
     some = tuple(source for block in blocks for source in job.block(block))
     left = sum(len(job.block(block)) for block in range(job.blocks) if not job.is_done(block))
     trial = replace(job, sources=some, out=scratch / f"features-{job.recipe[:16]}")
-    done, wall = _timed(trial, range(trial.blocks), crew, say)
-    stage = _stage(name, done, wall, crew, len(job.sources), left, job.judge.batch)
+    done, wall = _timed(trial, range(trial.blocks), pool, say)
+    stage = _stage(name, done, wall, pool, len(job.sources), left, job.judge.batch)
     kept = sum(path.stat().st_size for path in trial.out.rglob("*.npz"))
     return replace(stage, bytes=round(kept / len(some) * left))
 
 
-def scaled(stage: Stage, clips: int, crew: Crew, batch: int) -> Stage:
+def scaled(stage: Stage, clips: int, pool: WorkerPool, batch: int) -> Stage:
     """The same stage for so many clips, none of them done."""
-    seconds = stage.start_seconds + stage.seconds_per_block * clips / batch / min(crew.workers, -(-clips // batch))
+    seconds = stage.start_seconds + stage.seconds_per_block * clips / batch / min(pool.workers, -(-clips // batch))
     grown = round(stage.bytes / max(1, stage.to_do) * clips)
     return replace(stage, clips=clips, to_do=clips, seconds=seconds, bytes=grown)
 
@@ -80,14 +82,18 @@ def spread(blocks: int, wanted: int) -> list[int]:
     return [number * (blocks - 1) // wanted for number in range(wanted)]
 
 
-def _timed(job: Job, blocks: Sequence[int], crew: Crew, say: Callable[[str], None]) -> tuple[list[Done], float]:
+def _timed(
+    job: BlockJob, blocks: Sequence[int], pool: WorkerPool, say: Callable[[str], None]
+) -> tuple[list[FinishedBlock], float]:
     began = time.perf_counter()
-    return run_blocks(job, blocks, crew, say), time.perf_counter() - began
+    return run_blocks(job, blocks, pool, say), time.perf_counter() - began
 
 
-def _stage(name: str, done: Sequence[Done], wall: float, crew: Crew, clips: int, to_do: int, batch: int) -> Stage:
+def _stage(
+    name: str, done: Sequence[FinishedBlock], wall: float, pool: WorkerPool, clips: int, to_do: int, batch: int
+) -> Stage:
     """Seconds to the first block and a block's, put together: every worker loads once, its first block is slow."""
-    of: dict[str, list[Done]] = defaultdict(list)
+    of: dict[str, list[FinishedBlock]] = defaultdict(list)
     for each in done:
         of[each.worker].append(each)
     later = [each.seconds for own in of.values() for each in own[1:]] or [each.seconds for each in done]
@@ -95,7 +101,7 @@ def _stage(name: str, done: Sequence[Done], wall: float, crew: Crew, clips: int,
     first = max(0.0, mean(own[0].seconds for own in of.values()) - per_block)
     busy = max(own[0].load_seconds + sum(each.seconds for each in own) for own in of.values())
     start = max(0.0, wall - busy) + mean(own[0].load_seconds for own in of.values()) + first
-    workers = min(crew.workers, max(1, -(-to_do // batch)))
+    workers = min(pool.workers, max(1, -(-to_do // batch)))
     return Stage(
         name=name,
         clips=clips,
@@ -112,17 +118,17 @@ def scratch_folder() -> TemporaryDirectory[str]:
     return TemporaryDirectory(prefix="ucf101-")
 
 
-def as_dict(stages: Sequence[Stage], crew: Crew) -> dict[str, object]:
+def as_dict(stages: Sequence[Stage], pool: WorkerPool) -> dict[str, object]:
     """The estimate as data: seconds from the first to the last stage, and hours of all workers together."""
     seconds = sum(stage.seconds for stage in stages)
     return {
         "stages": [asdict(stage) for stage in stages],
         "seconds": seconds,
-        "worker_hours": seconds * crew.workers / 3600,
+        "worker_hours": seconds * pool.workers / 3600,
         "bytes": sum(stage.bytes for stage in stages),
         "fe": sum(stage.fe for stage in stages),
         "videos_per_hour": _per_hour(stages),
-        "crew": asdict(crew),
+        "crew": asdict(pool),
     }
 
 
@@ -132,19 +138,19 @@ def _per_hour(stages: Sequence[Stage]) -> float | None:
     return sum(stage.to_do for stage in made) / seconds * 3600 if seconds else None
 
 
-def as_text(stages: Sequence[Stage], crew: Crew) -> str:
+def as_text(stages: Sequence[Stage], pool: WorkerPool) -> str:
     """A table for the terminal."""
-    whole = as_dict(stages, crew)
+    whole = as_dict(stages, pool)
     rows = [
         (stage.name, stage.to_do, f"{stage.seconds_per_block:.3g}", f"{stage.start_seconds:.3g}", _clock(stage.seconds),
          f"{stage.bytes / 2**20:,.0f}", f"{stage.fe:,}" if stage.fe else "")
         for stage in stages
     ]  # fmt: skip
     heads = ("stage", "clips to do", "s/block", "s to start", "takes", "MiB", "fe")
-    unit = "GPU" if crew.devices[0].startswith("cuda") else "worker"
+    unit = "GPU" if pool.devices[0].startswith("cuda") else "worker"
     per_hour = whole["videos_per_hour"]
     ends = [
-        f"in all {_clock(sum(stage.seconds for stage in stages))} with {crew.workers} workers: "
+        f"in all {_clock(sum(stage.seconds for stage in stages))} with {pool.workers} workers: "
         f"{whole['worker_hours']:.3g} {unit} hours, {sum(s.bytes for s in stages) / 2**30:.3g} GiB, "
         f"{sum(stage.fe for stage in stages):,} frame evaluations",
         "from a few blocks of each stage, measured here just now",

@@ -16,18 +16,18 @@ from typing import Literal
 
 import numpy as np
 
-from bench.record import canonical
-from metrics.clips import Clip, hash_clips
-from metrics.features import FeatureNetwork, Features
-from metrics.preprocess import store
+from bench.results.records import canonical
+from metrics.evaluation.dataset import POCKET, FeatureSet, digest, weights_digest
+from metrics.networks.features import FeatureNetwork, Features
 from metrics.protocols import Storage
-from metrics.read import DECODER, Video
-from metrics.sets import POCKET, Side, digest, weights_digest
+from metrics.videos.clips import Clip, hash_clips
+from metrics.videos.preprocess import store
+from metrics.videos.read import DECODER, Video
 from vidrd.checkpoints import sha256
 
 
 @dataclass(frozen=True)
-class Judge:
+class ScoringNetwork:
     """A network that scores, under one of its protocols."""
 
     metric: Literal["fvd", "is"]
@@ -44,19 +44,19 @@ class Judge:
         """
         # Each of them brings its network's code with it.
         if self.protocol == POCKET:
-            from metrics.pocket import shipped  # noqa: PLC0415
+            from metrics.networks.pocket import load_shipped  # noqa: PLC0415
 
-            return shipped("c3d" if self.metric == "is" else "i3d", device)
+            return load_shipped("c3d" if self.metric == "is" else "i3d", device)
         if self.weights is None:
             raise ValueError(
                 f"{self.metric}:{self.protocol} needs the network it was published with: give --weights FOLDER "
                 "(`python -m bench weights` lists the files)"
             )
         if self.metric == "is":
-            from metrics.c3d import load_c3d  # noqa: PLC0415
+            from metrics.networks.c3d import load_c3d  # noqa: PLC0415
 
             return load_c3d(self.weights, self.protocol, device=device, batch=self.batch, thin=self.thin)
-        from metrics.i3d import load_i3d  # noqa: PLC0415
+        from metrics.networks.i3d import load_i3d  # noqa: PLC0415
 
         return load_i3d(self.weights, self.protocol, device=device, batch=self.batch, thin=self.thin)
 
@@ -83,7 +83,7 @@ class Embedding:
     """The job of one network on one set."""
 
     sources: tuple[Source, ...]
-    judge: Judge
+    judge: ScoringNetwork
     storage: Storage | None  # what is done to decoded frames first
     out: Path
     recipe: str  # hash of network, storage, decoder, threads, device and clips: other recipes are other files
@@ -117,7 +117,7 @@ class Embedding:
         except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
             return None
 
-    def side(self, manifest: dict[str, object]) -> Side:
+    def side(self, manifest: dict[str, object]) -> FeatureSet:
         """All features in the order of the clips, as scores take them.
 
         Raises:
@@ -152,7 +152,7 @@ class Embedding:
             "stored": False,
             **manifest,
         }
-        return Side(features, np.arange(len(clips)), told)
+        return FeatureSet(features, np.arange(len(clips)), told)
 
     def _embed(self, network: FeatureNetwork, block: int) -> None:
         frames, contents = [], []
@@ -188,7 +188,7 @@ class Embedding:
         return hashlib.sha256(json.dumps([self.recipe, clips], sort_keys=True).encode()).hexdigest()
 
 
-def recipe(judge: Judge, network: FeatureNetwork, storage: Storage | None, device: str, threads: int) -> str:
+def recipe(judge: ScoringNetwork, network: FeatureNetwork, storage: Storage | None, device: str, threads: int) -> str:
     """Hash of all that features depend on but the clips."""
     told = {
         "judge": judge.name,

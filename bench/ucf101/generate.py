@@ -16,15 +16,15 @@ from typing import Any
 import torch
 
 from bench.methods import METHODS
-from bench.pocket import Counted
-from bench.record import write_atomic
-from bench.ucf101.plan import Item, Plan
+from bench.results.records import write_atomic
+from bench.ucf101.plan import Plan, PlannedVideo
+from bench.videos.generator import CountingDenoiser
 from vidrd.checkpoints import load_pipeline, sha256
 from vidrd.pipeline import VidRDPipeline
-from vidrd.sampling import Request
+from vidrd.precision import DTYPES
+from vidrd.sampler_contract import Request
 from vidrd.video import write_video
 
-DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 VIDEOS = "videos"
 LINES = "lines"  # one file a block
 MANIFEST = "videos.jsonl"  # all lines in the order of the items
@@ -134,7 +134,7 @@ class Generation:
         write_atomic(self._path(block), "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines))
 
 
-def sample(pipe: VidRDPipeline, plan: Plan, method: str, items: tuple[Item, ...], device: str) -> Any:
+def sample(pipe: VidRDPipeline, plan: Plan, method: str, items: tuple[PlannedVideo, ...], device: str) -> Any:
     """One batch of videos, B T H W C uint8.
 
     Raises:
@@ -143,7 +143,7 @@ def sample(pipe: VidRDPipeline, plan: Plan, method: str, items: tuple[Item, ...]
     settings, dtype = plan.settings, DTYPES[plan.precision]
     size = settings.size
     prompts = [item.prompt for item in items]
-    denoise = Counted(pipe.denoiser(prompts, guidance=settings.guidance, compile=plan.compiled), len(items))
+    denoise = CountingDenoiser(pipe.denoiser(prompts, guidance=settings.guidance, compile=plan.compiled), len(items))
     shape = pipe.latent_shape_of(size, size)
     request = Request(settings.frames, pipe.config.clip, shape, tuple(item.seed for item in items))
     result = METHODS[method].sample(

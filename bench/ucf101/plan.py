@@ -11,13 +11,13 @@ from pathlib import Path
 from typing import Any, Literal
 
 from bench.methods import METHODS
-from bench.record import canonical, write_atomic
+from bench.results.records import canonical, write_atomic
 from bench.ucf101.allocation import allocate, manifest, rule
 from bench.ucf101.classes import class_counts
 from bench.ucf101.prompts import PromptSet, prompt_set
 from bench.ucf101.protocols import Protocol, protocol
 from metrics.protocols import Sampling
-from vidrd.sampling import Request
+from vidrd.sampler_contract import Request
 
 Precision = Literal["fp32", "fp16", "bf16"]
 SUFFIX = ".mkv"  # lossless
@@ -25,7 +25,7 @@ NO_CLASS = "prompts"  # folder of the videos whose prompts name no class
 
 
 @dataclass(frozen=True)
-class Item:
+class PlannedVideo:
     """One video to be made."""
 
     prompt_id: str
@@ -49,7 +49,7 @@ class Plan:
     changes: tuple[str, ...]  # "steps: 20, the protocol's is 50"
     prompts: Mapping[str, object]  # manifests of the two
     allocation: Mapping[str, object]
-    items: tuple[Item, ...]
+    items: tuple[PlannedVideo, ...]
     wanted: int  # videos that the protocol itself takes
     model: Mapping[str, object]  # where it was, and a hash of its files
     clip: int  # frames of one network call
@@ -62,7 +62,7 @@ class Plan:
         """Batches of items."""
         return -(-len(self.items) // self.batch)
 
-    def block(self, number: int) -> tuple[Item, ...]:
+    def block(self, number: int) -> tuple[PlannedVideo, ...]:
         """The items of one batch."""
         return self.items[number * self.batch : (number + 1) * self.batch]
 
@@ -164,7 +164,7 @@ def make_plan(
     )
 
 
-def order(prompts: PromptSet, chosen: Sequence[tuple[str, int]], run: int) -> tuple[Item, ...]:
+def order(prompts: PromptSet, chosen: Sequence[tuple[str, int]], run: int) -> tuple[PlannedVideo, ...]:
     """Items with their seeds, shuffled by a hash: each stretch of them is then a fair sample of the classes.
 
     Splits of an Inception Score, and the first n, are cut from this order.
@@ -172,7 +172,9 @@ def order(prompts: PromptSet, chosen: Sequence[tuple[str, int]], run: int) -> tu
     items = []
     for prompt_id, index in chosen:
         prompt = prompts.by_id[prompt_id]
-        items.append(Item(prompt_id, prompt.class_name or "", prompt.text, index, seed_of(run, prompt_id, index)))
+        items.append(
+            PlannedVideo(prompt_id, prompt.class_name or "", prompt.text, index, seed_of(run, prompt_id, index))
+        )
     return tuple(sorted(items, key=lambda item: key_of("order", run, item.prompt_id, item.index)))
 
 

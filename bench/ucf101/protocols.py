@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Literal
 
-from bench.suite import did_you_mean
+from bench.harness.suite_spec import did_you_mean
 from metrics.protocols import FVD, STYLEGANV, Resample, Sampling, Storage
 
 PRIOR = "what later authors of this lineage use"

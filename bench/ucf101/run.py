@@ -10,33 +10,34 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
+from bench.harness.progress import say
+from bench.harness.suite_spec import did_you_mean
 from bench.methods import METHODS
-from bench.record import write_atomic
-from bench.suite import did_you_mean
+from bench.results.records import write_atomic
 from bench.ucf101 import estimate
 from bench.ucf101.archive import Archive
-from bench.ucf101.blocks import Crew, Done, Job, run_blocks
 from bench.ucf101.card import write_card
-from bench.ucf101.features import Embedding, Judge, Source
+from bench.ucf101.features import Embedding, ScoringNetwork, Source
 from bench.ucf101.generate import MANIFEST, Generation
 from bench.ucf101.plan import Plan, keep, told
+from bench.ucf101.pool import BlockJob, FinishedBlock, WorkerPool, run_blocks
 from bench.ucf101.score import (
     cached_real,
+    caveats,
     embedding,
     given_sources,
-    judges,
     made_sources,
     real_file,
     real_list,
     real_sources,
     score,
-    standing,
+    scoring_networks,
     world_of,
 )
-from metrics.features import FeatureNetwork
-from metrics.progress import Progress, Teller
-from metrics.result import Result
-from metrics.sets import Side
+from metrics.evaluation.dataset import FeatureSet
+from metrics.evaluation.progress import Progress, ProgressPrinter
+from metrics.evaluation.result import Result
+from metrics.networks.features import FeatureNetwork
 from vidrd.checkpoints import sha256
 
 ESTIMATE = "estimate.json"
@@ -49,7 +50,7 @@ class Run:
     """All that a run needs, checked."""
 
     plan: Plan
-    crew: Crew
+    pool: WorkerPool
     archive: Archive
     weights: Path | None
     out: Path
@@ -113,26 +114,26 @@ class Run:
             say(f"{self.title()}\nmeasuring a few blocks of each stage")
             trials: dict[str, list[Source] | None] = {}
             for each in self.generations():
-                stage, trials[each.method] = estimate.generation(each, self.crew, say, scratch)
+                stage, trials[each.method] = estimate.generation(each, self.pool, say, scratch)
                 stages.append(stage)
             kept = (self.cache / real_list(self.archive, self.plan.settings)).is_file()
             began = time.perf_counter()
             real = self.real_jobs(networks, self.cache if kept else scratch)
             stages.append(estimate.listing(LISTING, real, 0.0 if kept else time.perf_counter() - began))
             for judge, job in real.items():
-                stages.append(estimate.features(f"real, {judge.name}", job, self.crew, say, scratch))
+                stages.append(estimate.features(f"real, {judge.name}", job, self.pool, say, scratch))
             for name, sources in (trials or {self.name(): None}).items():
                 for judge, network in networks.items():
                     whole = self.given() if sources is None else tuple(sources)
                     job = self.job(whole, "fake", judge, network, self.out / name / "features")
-                    stage = estimate.features(f"{name}, {judge.name}", job, self.crew, say, scratch)
+                    stage = estimate.features(f"{name}, {judge.name}", job, self.pool, say, scratch)
                     if sources is not None:
-                        stage = estimate.scaled(stage, len(self.plan.items), self.crew, judge.batch)
+                        stage = estimate.scaled(stage, len(self.plan.items), self.pool, judge.batch)
                     stages.append(stage)
-        found = estimate.as_dict(stages, self.crew)
+        found = estimate.as_dict(stages, self.pool)
         self.out.mkdir(parents=True, exist_ok=True)
         write_atomic(self.out / ESTIMATE, json.dumps(found, indent=1) + "\n")
-        print(estimate.as_text(stages, self.crew))
+        print(estimate.as_text(stages, self.pool))
         return 0
 
     def title(self) -> str:
@@ -166,16 +167,16 @@ class Run:
         settings = {name: getattr(self.plan.settings, name) for name in MAKING}
         keep(made.out / "plan.json", {**settings, **{name: content[name] for name in names}}, "videos")
 
-    def networks(self) -> dict[Judge, FeatureNetwork]:
+    def networks(self) -> dict[ScoringNetwork, FeatureNetwork]:
         """Every scoring network, loaded once here: what is wrong with a file shows before hours of work."""
         settings = self.plan.settings
-        return {judge: judge.load() for judge in judges(settings, self.weights, self.plan.batch, self.thin)}
+        return {judge: judge.load() for judge in scoring_networks(settings, self.weights, self.plan.batch, self.thin)}
 
     def job(
-        self, sources: tuple[Source, ...], side: str, judge: Judge, network: FeatureNetwork, out: Path
+        self, sources: tuple[Source, ...], side: str, judge: ScoringNetwork, network: FeatureNetwork, out: Path
     ) -> Embedding:
         """The job of one network on one side."""
-        return embedding(sources, side, judge, network, self.plan.settings, self.crew, out)
+        return embedding(sources, side, judge, network, self.plan.settings, self.pool, out)
 
     def given(self) -> tuple[Source, ...]:
         """Clips of the videos that somebody else made."""
@@ -183,7 +184,9 @@ class Run:
         wanted = len(self.plan.items)
         return given_sources(self.videos, self.plan.settings, wanted, allow_small=self.allow_small)
 
-    def real_jobs(self, networks: Mapping[Judge, FeatureNetwork], kept: Path) -> dict[Judge, Embedding]:
+    def real_jobs(
+        self, networks: Mapping[ScoringNetwork, FeatureNetwork], kept: Path
+    ) -> dict[ScoringNetwork, Embedding]:
         """The real side's jobs, of clips whose list is kept in a folder; the Inception Score has none."""
         sources = real_sources(self.archive, self.plan.settings, kept)
         found = {}
@@ -195,13 +198,15 @@ class Run:
         return found
 
     def real_sides(
-        self, jobs: Mapping[Judge, Embedding], networks: Mapping[Judge, FeatureNetwork]
-    ) -> dict[Judge, Side]:
+        self, jobs: Mapping[ScoringNetwork, Embedding], networks: Mapping[ScoringNetwork, FeatureNetwork]
+    ) -> dict[ScoringNetwork, FeatureSet]:
         """The real sides, kept with their manifests."""
         settings = self.plan.settings
         return {judge: cached_real(job, judge, networks[judge], settings, self.archive) for judge, job in jobs.items()}
 
-    def score(self, judge: Judge, network: FeatureNetwork, real: Side | None, fake: Side) -> Result:
+    def score(
+        self, judge: ScoringNetwork, network: FeatureNetwork, real: FeatureSet | None, fake: FeatureSet
+    ) -> Result:
         """One score, with what must be equal for another to compare."""
         about = {
             "protocol": self.plan.protocol,
@@ -229,29 +234,29 @@ class Run:
             "shape": lines[0]["shape"],
         }
 
-    def work(self, name: str, job: Job, blocks: int, batch: int, shard: str | None) -> None:
+    def work(self, name: str, job: BlockJob, blocks: int, batch: int, shard: str | None) -> None:
         """Do the blocks of a job that are not done, and tell how far it is."""
         mine = share(shard, blocks)
-        teller, began, numbers = Teller(), time.monotonic(), count(1)
+        teller, began, numbers = ProgressPrinter(), time.monotonic(), count(1)
 
-        def tell(_: Done, todo: int) -> None:
+        def tell(_: FinishedBlock, todo: int) -> None:
             kept = len(mine) - todo
             done = kept + next(numbers)
             teller(name, Progress(done * batch, len(mine) * batch, kept * batch, time.monotonic() - began))
 
-        run_blocks(job, mine, self.crew, say, tell)
+        run_blocks(job, mine, self.pool, say, tell)
 
     def tell(
         self,
         results: Mapping[str, Mapping[str, Result]],
         about: Mapping[str, Mapping[str, object]],
-        networks: Mapping[Judge, FeatureNetwork],
+        networks: Mapping[ScoringNetwork, FeatureNetwork],
         seconds: Mapping[str, float],
     ) -> int:
         """Write table and card; `reports` prints them, in a process of its own that loads no torch."""
         least = min(result.scores[key.partition(":")[0]].n for each in results.values() for key, result in each.items())
         used = {judge.name: network for judge, network in networks.items()}
-        apart = standing(self.archive, used, least, self.plan.wanted, self.world)
+        apart = caveats(self.archive, used, least, self.plan.wanted, self.world)
         before = self.out / ESTIMATE
         write_card(
             self.out,
@@ -293,8 +298,3 @@ def share(shard: str | None, blocks: int) -> range:
     if not (slash and first.isdigit() and count.isdigit() and int(first) < int(count)):
         raise ValueError(f"--shard is I/N with I from 0 to N - 1, as in 0/8: {shard!r} came")
     return range(int(first), blocks, int(count))
-
-
-def say(line: str) -> None:
-    """A line for people, on stderr."""
-    print(line, file=sys.stderr, flush=True)

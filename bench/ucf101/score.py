@@ -4,27 +4,34 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 
-from bench.record import canonical
+from bench.results.records import canonical
 from bench.ucf101.archive import Archive
-from bench.ucf101.blocks import Crew
 from bench.ucf101.classes import CLASSES
-from bench.ucf101.features import Embedding, Judge, Source, recipe
+from bench.ucf101.features import Embedding, ScoringNetwork, Source, recipe
 from bench.ucf101.generate import VIDEOS, Generation
 from bench.ucf101.plan import key_of
+from bench.ucf101.pool import WorkerPool
 from bench.ucf101.protocols import Protocol
-from metrics.clips import Clip, Sampled, hash_clips, read_clips, sample_clips, write_clips
-from metrics.features import FeatureNetwork
+from metrics.evaluation.dataset import (
+    FeatureSet,
+    ReadOptions,
+    ResolvedProtocol,
+    load_side,
+    protocol_manifest,
+    save_side,
+)
+from metrics.evaluation.evaluate import score_fvd, score_is
+from metrics.evaluation.result import Result
+from metrics.networks.features import FeatureNetwork
 from metrics.protocols import Sampling
-from metrics.read import DECODER, Video, list_videos
-from metrics.result import Result
-from metrics.scoring import score_fvd, score_is
-from metrics.sets import Recipe, Setting, Side, load_side, recipe_manifest, save_side
+from metrics.videos.clips import Clip, Sampled, hash_clips, read_clips, sample_clips, write_clips
+from metrics.videos.read import DECODER, Video, list_videos
 
 
-def judges(settings: Protocol, weights: Path | None, batch: int, thin: int = 1) -> list[Judge]:
+def scoring_networks(settings: Protocol, weights: Path | None, batch: int, thin: int = 1) -> list[ScoringNetwork]:
     """The networks of a protocol: those of FVD, then those of the Inception Score."""
-    return [Judge("fvd", name, weights, batch, thin) for name in settings.fvd] + [
-        Judge("is", name, weights, batch, thin) for name in settings.inception
+    return [ScoringNetwork("fvd", name, weights, batch, thin) for name in settings.fvd] + [
+        ScoringNetwork("is", name, weights, batch, thin) for name in settings.inception
     ]
 
 
@@ -118,34 +125,36 @@ def _sampled(videos: Sequence[Video], rule: Sampling, settings: Protocol) -> Sam
 def embedding(
     sources: tuple[Source, ...],
     side: str,
-    judge: Judge,
+    judge: ScoringNetwork,
     network: FeatureNetwork,
     settings: Protocol,
-    crew: Crew,
+    pool: WorkerPool,
     out: Path,
 ) -> Embedding:
     """The job that makes the features of one side."""
     storage = (settings.real if side == "real" else settings.fake).storage
-    key = recipe(judge, network, storage, crew.devices[0], crew.threads)
+    key = recipe(judge, network, storage, pool.devices[0], pool.threads)
     clips = hash_clips([source.clip for source in sources])
     return Embedding(sources, judge, storage, out, key_of(key, clips).hex())
 
 
-def recipe_of(judge: Judge, settings: Protocol) -> Recipe:
+def recipe_of(judge: ScoringNetwork, settings: Protocol) -> ResolvedProtocol:
     """The metric's row with the clip rules of the UCF-101 protocol in the place of its own."""
-    found = Recipe.of(judge.metric, judge.protocol, frames=settings.frames, stride=settings.stride)
+    found = ResolvedProtocol.of(judge.metric, judge.protocol, frames=settings.frames, stride=settings.stride)
     real, fake = replace(settings.real, split="given"), replace(settings.fake, split="given")
     row = {**found.row, "real": asdict(settings.real), "fake": asdict(settings.fake)} if found.row else {}
     return replace(found, real=real, fake=fake, row=row)
 
 
-def cached_real(job: Embedding, judge: Judge, network: FeatureNetwork, settings: Protocol, archive: Archive) -> Side:
+def cached_real(
+    job: Embedding, judge: ScoringNetwork, network: FeatureNetwork, settings: Protocol, archive: Archive
+) -> FeatureSet:
     """The real side: from the file that keeps it if that was made so, else from its blocks, and then kept.
 
     The file is what `python -m metrics ... --save-stats` writes, so it serves there too.
     """
     made_by = {
-        **recipe_manifest(recipe_of(judge, settings), network),
+        **protocol_manifest(recipe_of(judge, settings), network),
         "archive": archive.manifest(),
         "clips_sha256": hash_clips([source.clip for source in job.sources]),
         "recipe": job.recipe,
@@ -167,10 +176,10 @@ def real_file(job: Embedding) -> Path:
 
 
 def score(
-    judge: Judge,
+    judge: ScoringNetwork,
     network: FeatureNetwork,
-    real: Side | None,
-    fake: Side,
+    real: FeatureSet | None,
+    fake: FeatureSet,
     settings: Protocol,
     about: Mapping[str, object],  # what must be equal, beyond the metric's own, for two scores to compare
     *,
@@ -181,7 +190,7 @@ def score(
     Raises:
         ValueError: too few clips, unless allowed.
     """
-    setting = Setting(seed=settings.seed, allow_small=allow_small)
+    setting = ReadOptions(seed=settings.seed, allow_small=allow_small)
     rule = recipe_of(judge, settings)
     if judge.metric == "is":
         splits = min(rule.splits, fake.n) if allow_small else None
@@ -192,7 +201,7 @@ def score(
     return replace(found, manifest={**found.manifest, "ucf101": dict(about)})
 
 
-def standing(
+def caveats(
     archive: Archive, networks: Mapping[str, FeatureNetwork], videos: int, wanted: int, world: str
 ) -> list[str]:
     """Why scores may not stand beside published ones; [] if they may."""
@@ -216,7 +225,7 @@ def standing(
 
 
 def world_of(archive: Archive, videos: int, wanted: int, apart: Sequence[str], world: str) -> str:
-    """What numbers are called that `standing` keeps apart, "" for others: by the gravest of its reasons."""
+    """What numbers are called that `caveats` keeps apart, "" for others: by the gravest of its reasons."""
     if world or not apart:
         return world
     if not archive.official or len(archive.class_names) != CLASSES:

@@ -23,13 +23,13 @@ from bench.ucf101.archive import LISTS, VIDEOS
 from bench.ucf101.classes import GROUPS, Class, classes, file_name, list_files
 from bench.ucf101.prompts import DESCRIPTIVE, prompt_set
 from bench.ucf101.weight_files import state_dict, write_checkpoint, write_npz, write_program
-from metrics.c3d import MEAN_FILE, MEAN_SHAPE, c3d_shapes
-from metrics.i3d import i3d_shapes
+from metrics.networks.c3d import MEAN_FILE, MEAN_SHAPE, c3d_shapes
+from metrics.networks.i3d import i3d_shapes
 from vidrd.checkpoints import quiet
-from vidrd.data.shapes import ACTIONS, COLOURS, TEST_SEEDS, draw_scene, render
 from vidrd.inflate import unet_settings, vae_settings
 from vidrd.models.unet import UNet3DConditionModel
 from vidrd.models.vae import AutoencoderKLTemporal
+from vidrd.pocket.world import ACTIONS, COLOURS, TEST_SEEDS, draw_scene, render
 from vidrd.released import convert_released
 
 SIZE = 16  # pixels that the stand-in's U-Net makes

@@ -36,7 +36,7 @@ DTYPES = {
 
 
 @dataclass(frozen=True)
-class Storage:
+class StorageRecord:
     """A record of raw bytes."""
 
     dtype: torch.dtype
@@ -48,7 +48,7 @@ class Storage:
 class TensorRecord:
     """A tensor that has not been read yet."""
 
-    storage: Storage
+    storage: StorageRecord
     offset: int
     shape: tuple[int, ...]
     stride: tuple[int, ...]
@@ -146,18 +146,18 @@ class _Reader(pickle.Unpickler):
             "do not open it with anything else",
         )
 
-    def persistent_load(self, pid: object) -> Storage:
+    def persistent_load(self, pid: object) -> StorageRecord:
         """A reference to a record of raw bytes."""
         match pid:
             case ("storage", torch.dtype() as dtype, str(record), str(), int(numel)) if numel > 0:
-                return Storage(dtype, record, numel)
+                return StorageRecord(dtype, record, numel)
         raise ValueError("a reference that is no storage")
 
 
 def _tensor_record(
-    storage: Storage, offset: int, shape: tuple[int, ...], stride: tuple[int, ...], *_: object
+    storage: StorageRecord, offset: int, shape: tuple[int, ...], stride: tuple[int, ...], *_: object
 ) -> object:
-    whole = isinstance(storage, Storage) and all(isinstance(n, int) for n in (offset, *shape, *stride))
+    whole = isinstance(storage, StorageRecord) and all(isinstance(n, int) for n in (offset, *shape, *stride))
     if not whole or len(shape) != len(stride):
         raise ValueError("a tensor that is none")
     return TensorRecord(storage, offset, tuple(shape), tuple(stride))

@@ -10,10 +10,11 @@ import numpy as np
 import pytest
 import torch
 
-from baselines import codenoise, direct, fifo, freenoise, priors, replace
+from baselines import co_denoise, direct, fifo, freenoise, priors, replace
 from vidrd import sampling
 from vidrd.noise import StreamNoise
-from vidrd.sampling import Request, guided_frames
+from vidrd.sampler_contract import Request
+from vidrd.sampling import guided_frames
 from vidrd.schedule import Schedule
 
 FOLDER = Path(__file__).parents[1] / "golden" / "samplers"
@@ -168,9 +169,9 @@ def test_cuts_as_streamingt2v(case):
             return torch.special.ndtri(place).expand(about["batch"], 1, 1, 1, 1)
         return next(steps).reshape(about["batch"], shape[0], -1, *shape[1:]).transpose(1, 2)
 
-    options = codenoise.Options(overlap, blend="cut", compat="streamingt2v")
+    options = co_denoise.Options(overlap, blend="cut", compat="streamingt2v")
     request = asked(about, about["frames"], eta=about["eta"])
-    made = codenoise.sample(Toy(about), schedule_of(about), request, options, noise=noise, dtype=torch.float64)
+    made = co_denoise.sample(Toy(about), schedule_of(about), request, options, noise=noise, dtype=torch.float64)
     assert_same(made.latents, "streaming", case)
 
 
@@ -184,9 +185,9 @@ def test_windows_as_gen_l_video(case):
             return next(steps)
         return torch.nn.functional.pad(draws.all[0], (0, 0, 0, 0, 0, clip))[:, :, number * clip :][:, :, :clip]
 
-    options = codenoise.Options(clip - about["stride"], compat="genl")
+    options = co_denoise.Options(clip - about["stride"], compat="genl")
     request = asked(about, about["frames"], eta=about["eta"])
-    made = codenoise.sample(Toy(about), schedule_of(about), request, options, noise=noise, dtype=torch.float64)
+    made = co_denoise.sample(Toy(about), schedule_of(about), request, options, noise=noise, dtype=torch.float64)
     assert_same(made.latents, "genl", case)
     unseen = sum(origin.clip == sampling.UNSEEN for origin in made.origin)
     assert unseen == about["unseen_frames"] == int((made.latents == 0).all(dim=(0, 1, 3, 4)).sum())

@@ -12,7 +12,7 @@ from vidrd.denoiser import GuidedDenoiser, WindowedDenoiser
 from vidrd.models.blocks import TimeWindows, TransformerBlock, in_windows
 from vidrd.models.unet import UNet3DConditionModel
 from vidrd.noise import KeyedNoise, video_noise
-from vidrd.sampling import Cancelled
+from vidrd.sampler_contract import Cancelled
 
 
 @pytest.fixture(scope="module")

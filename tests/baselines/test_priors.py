@@ -11,7 +11,7 @@ from baselines import priors
 from baselines.priors import PRIORS, FreeInit, Tied, again, low_pass, mix, progress, reschedule, share
 from bench.methods import METHODS, with_noise
 from vidrd.noise import KeyedNoise, video_noise
-from vidrd.sampling import Cancelled, Plan, Result
+from vidrd.sampler_contract import Cancelled, Plan, Result
 
 MANY = range(3000)
 

@@ -3,7 +3,7 @@
 import torch
 
 from vidrd.noise import KeyedNoise, video_noise
-from vidrd.sampling import Request
+from vidrd.sampler_contract import Request
 from vidrd.schedule import Schedule
 
 CLIP, STEPS, SHAPE, SEEDS = 4, 8, (2, 3, 3), (3, 8)

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-POCKET = """
+GENERATOR = """
 import time
 import numpy as np
 import torch
@@ -58,7 +58,7 @@ class Generator:
         return videos, None
 """
 
-SHAPES = """
+WORLD = """
 TEST_SEEDS = range(100)
 
 
@@ -72,14 +72,18 @@ def caption(scene):
 
 
 def plant(
-    folder: Path, *, steps=0, spin=0.0, leak=False, bias=0.0, crash=False, hang=False, nan=False, extra=0
+    folder: Path, *, steps=0, spin=0.0, leak=False, bias=0.0, crash=False, hang=False, nan=False, extra=0, old=False
 ) -> Path:
-    """A tree whose work is as told; spin: share of its time that it wastes."""
-    (folder / "bench").mkdir(parents=True)
-    (folder / "vidrd" / "data").mkdir(parents=True)
-    for package in ("bench", "vidrd", "vidrd/data"):
-        (folder / package / "__init__.py").touch()
+    """A tree whose work is as told; spin: share of its time that it wastes; old: files lie as before the move."""
+    generator, world = (
+        ("bench/pocket.py", "vidrd/data/shapes.py") if old else ("bench/videos/generator.py", "vidrd/pocket/world.py")
+    )
+    for path in (generator, world):
+        package = (folder / path).parent
+        package.mkdir(parents=True)
+        for each in {package, folder / path.split("/")[0]}:
+            (each / "__init__.py").touch()
     faults = (steps, spin, leak, bias, crash, hang, nan, extra)
-    (folder / "bench" / "pocket.py").write_text(POCKET.format(faults=faults))
-    (folder / "vidrd" / "data" / "shapes.py").write_text(SHAPES)
+    (folder / generator).write_text(GENERATOR.format(faults=faults))
+    (folder / world).write_text(WORLD)
     return folder

@@ -5,8 +5,8 @@ from pathlib import Path
 
 from toy_suite import SUITE, TOYS
 
-from bench.run import identify, run
-from bench.suite import override, plan
+from bench.harness.runner import identify, run
+from bench.harness.suite_spec import override, plan
 from vidrd.entry import obey
 
 

@@ -17,17 +17,19 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from bench import __main__ as bench
-from bench.options import axes_to_set
-from bench.record import Attempt
-from bench.run import Outcome
+from bench.commands import run
+from bench.commands.axis_options import axes_to_set
+from bench.harness import runner
+from bench.harness.runner import Outcome
+from bench.results.records import Attempt
 from reports import __main__ as reports
-from reports import verdict
+from reports import gate_report
 from vidrd import entry
 
 ALLOWED = {0, 3, 4, 130}  # 1 is a regression, and 2 a crash: neither may come of a command line
 VERBS = {("bench", name): verb for name, verb in bench.COMMANDS.items()} | {
     ("reports", ""): reports.report,
-    ("reports.verdict", ""): verdict.report,
+    ("reports.gate_report", ""): gate_report.report,
 }
 NUMBERS = ("0", "1", "-1", "3", "0.5", "nan", "inf", "-inf", "1e309", "9" * 20, "x", "", "0x10", "1_0", "٣")
 PATHS = ("", ".", "file", "file/x", "folder", "no/where", "new", "loop", "pipe", "/proc/x", "/dev/null", "x" * 300)
@@ -95,24 +97,25 @@ def idle(place):
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(place)
         patch.delenv("GITHUB_STEP_SUMMARY", raising=False)
-        patch.setattr(bench, "run", note)
-        patch.setattr(bench, "_report", lambda *args: 0)
-        patch.setattr(bench, "_profile", lambda *args: 0)
-        patch.setattr(bench, "_as_json", lambda folder: "{}")
-        patch.setattr(bench, "pin", lambda threads: None)
-        patch.setattr("bench.suite.MOST_CELLS", 200)
-        patch.setattr("bench.predict.predict", lambda values: None)
-        patch.setattr("bench.abba.command.duel", lambda *args: ([], {}))
-        patch.setattr("bench.abba.command._against_stored", lambda *args, **kwargs: ([], {}))
-        patch.setattr("bench.abba.command._side", lambda name, wanted, out, how: _Side())
-        patch.setattr("bench.abba.command.show_verdict", lambda *args: 0)
-        patch.setattr("bench.doctor.examine", lambda: iter(()))
-        patch.setattr("bench.ucf101.command._standin", _refuse)
+        patch.setattr(run, "run", note)
+        patch.setattr(run, "print_report", lambda *args: 0)
+        patch.setattr("bench.commands.show.print_report", lambda *args: 0)
+        patch.setattr(run, "_profile", lambda *args: 0)
+        patch.setattr(run, "_as_json", lambda folder: "{}")
+        patch.setattr(run, "pin", lambda threads: None)
+        patch.setattr("bench.harness.suite_spec.MOST_CELLS", 200)
+        patch.setattr("bench.videos.predict.predict", lambda values: None)
+        patch.setattr("bench.commands.gate.measure_interleaved", lambda *args: ([], {}))
+        patch.setattr("bench.commands.gate._against_stored", lambda *args, **kwargs: ([], {}))
+        patch.setattr("bench.commands.gate._side", lambda name, wanted, out, how: _Side())
+        patch.setattr("bench.commands.gate.show_verdict", lambda *args: 0)
+        patch.setattr("bench.commands.doctor.examine", lambda: iter(()))
+        patch.setattr("bench.commands.ucf101._standin", _refuse)
         patch.setattr("bench.ucf101.run.Run.do", lambda self, shard: 0)
         patch.setattr("bench.ucf101.run.Run.foretell", lambda self: 0)
-        patch.setattr("bench.weights_needed.fetch", _refuse)
-        identity = bench.identify(bench_suite())
-        patch.setattr(bench, "identify", lambda suite: identity)
+        patch.setattr("bench.commands.weights.fetch", _refuse)
+        identity = runner.identify(bench_suite())
+        patch.setattr(run, "identify", lambda suite: identity)
         yield done
 
 
@@ -138,7 +141,7 @@ def tree(folder):
 @pytest.mark.parametrize("verb", VERBS, ids=lambda verb: "-".join(verb).strip("-"))
 def test_any_command_line_is_done_or_answered_in_one_line(verb, idle, place):
     program, name = verb
-    main = {"bench": bench.main, "reports": reports.main, "reports.verdict": verdict.main}[program]
+    main = {"bench": bench.main, "reports": reports.main, "reports.gate_report": gate_report.main}[program]
     before, kept = tree(place), (place / "file").read_bytes()
 
     @settings(max_examples=30, deadline=None, database=None, suppress_health_check=list(HealthCheck))
@@ -179,5 +182,5 @@ def test_the_strategy_reaches_work_and_refusal(idle, place, monkeypatch):
         codes.append(bench.main())
     assert codes == [0, 3]
     assert len(idle) >= 1
-    assert axes_to_set(["--frames", "8"], bench.run_) == ["--set", "frames=8"]
+    assert axes_to_set(["--frames", "8"], run.run_) == ["--set", "frames=8"]
     assert Attempt("ok").reason == ""

@@ -4,11 +4,11 @@ import sys
 
 import pytest
 
-from bench import __main__ as command_line
 from bench.__main__ import main
-from bench.measure.machine import ROOT
-from bench.measure.physics import Peaks
-from bench.run import identify
+from bench.commands import run as command_line
+from bench.hardware.machine import ROOT
+from bench.hardware.roofline import Peaks
+from bench.harness.runner import identify
 
 
 @pytest.fixture
@@ -159,13 +159,13 @@ def test_a_dry_run_foretells_work_and_memory_and_does_nothing(bench, tmp_path):
 def test_before_anything_was_measured_the_peaks_say_how_long_it_takes_at_least(bench, monkeypatch):
     words = ("run", "--suite", "kernels", "--only", "kernel=temporal-conv", "--size", "pocket", "--dry-run")
     fast = Peaks({"float32": 1e9}, 1e9, 1e9)
-    monkeypatch.setattr("bench.measure.peaks.stored", lambda device: fast)
+    monkeypatch.setattr("bench.hardware.peaks.stored", lambda device: fast)
     code, out, _ = bench(*words, "--device", "cpu")
     assert code == 0
     flops = 2 * (2 * 8 * 64) * 48 * 48 * 3
     last = out.splitlines()[-1]
     assert last.startswith(f"4 cells, 4 to do, {4 * flops / 1e9:.2g} s at least: 4 of them at this machine's peaks")
-    monkeypatch.setattr("bench.measure.peaks.stored", lambda device: None)
+    monkeypatch.setattr("bench.hardware.peaks.stored", lambda device: None)
     assert bench(*words, "--device", "cpu")[1].splitlines()[-1].startswith("4 cells, 4 to do; folder")
 
 

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 from toy_suite import SUITE, TOYS
 
-from bench.record import read
-from bench.run import by_need, identify, run
-from bench.suite import override, plan
+from bench.harness.runner import by_need, identify, run
+from bench.harness.suite_spec import override, plan
+from bench.results.records import read
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 SOON = 1.0  # seconds after which nothing of a killed run is left
@@ -93,10 +93,10 @@ def test_a_run_that_is_killed_while_its_libraries_load_leaves_nothing(tmp_path):
 
 SLOW = """
 import sys
-from bench.run import _load_libraries, start_method
-from bench.worker import Workload
+from bench.harness.runner import _load_libraries, start_method
+from bench.harness.worker import Workload
 
-_load_libraries(start_method([], Workload(print, preload=("bench.pocket", "bench.judged"))))
+_load_libraries(start_method([], Workload(print, preload=("bench.videos.cell", "bench.videos.quality"))))
 """
 
 
@@ -128,7 +128,7 @@ def test_a_fork_server_that_is_killed_between_two_looks_costs_one_attempt(tmp_pa
         if "once more" in line:
             killed.append(line)
 
-    import bench.run as module
+    import bench.harness.runner as module
 
     attempt = module._attempt
 
@@ -139,7 +139,7 @@ def test_a_fork_server_that_is_killed_between_two_looks_costs_one_attempt(tmp_pa
                 os.kill(server, signal.SIGKILL)
         return attempt(*args)
 
-    monkeypatch.setattr("bench.run._attempt", kill_first)
+    monkeypatch.setattr("bench.harness.runner._attempt", kill_first)
     outcome = run("toy", suite, identity, plan(suite, identity.basis), tmp_path, workloads=TOYS, say=say)
     assert outcome.counts == {"ok": 2}
 

@@ -41,7 +41,10 @@ def noted(function, posargs):
 
 @pytest.mark.parametrize("words", [(), ("--preset", "pocket")])
 def test_training_the_whole_preset_makes_its_judges_too(commands, words):
-    assert commands("train", *words) == [" ".join(["python -m vidrd train", *words]), "python -m bench.judges"]
+    assert commands("train", *words) == [
+        " ".join(["python -m vidrd train", *words]),
+        "python -m bench.videos.train_classifiers",
+    ]
 
 
 @pytest.mark.parametrize(

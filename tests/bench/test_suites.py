@@ -1,10 +1,12 @@
 import pytest
 
-from bench.measures import FLOW_MEASURES, MEASURES
+from bench.harness.suite_spec import override, plan, with_emulated
 from bench.methods import METHODS
-from bench.suite import override, plan, with_emulated
-from bench.suites import POCKET, SUITES, plan_of, settle, steps_of
-from bench.worker import WORKLOADS
+from bench.suites import SUITES
+from bench.videos.columns import FLOW_MEASURES, MEASURES
+from bench.videos.plan import plan_of, steps_of
+from bench.videos.video_suites import POCKET, settle
+from bench.workloads import WORKLOADS
 from vidrd.precision import default_precisions
 
 
@@ -128,7 +130,7 @@ def test_what_cannot_run_does_not_stop_what_can():
 
 
 def test_without_a_gpu_a_cuda_cell_is_skipped(monkeypatch):
-    monkeypatch.setattr("bench.suites.has_cuda", lambda: False)
+    monkeypatch.setattr("bench.videos.video_suites.has_cuda", lambda: False)
     planned = plan(override(POCKET, ["device=cuda", "precision=fp16"]), {})
     assert {item.skip for item in planned if not item.reference} == {"no CUDA device was found"}
     assert {item.cell.values["device"] for item in plan(POCKET, {})} == {"cpu"}
@@ -147,7 +149,7 @@ def test_every_measure_says_what_it_is():
 
 
 def test_emulated_precisions_are_rows_with_their_reason_until_they_are_asked_for(monkeypatch):
-    monkeypatch.setattr("bench.measure.device.why_emulated", lambda precision, device: f"{precision} is emulated here")
+    monkeypatch.setattr("bench.hardware.device.why_emulated", lambda precision, device: f"{precision} is emulated here")
     suite = override(POCKET, ["device=cpu", "precision=bf16", "videos=32"])
     cells = [item for item in plan(suite, {}) if not item.reference]
     assert {item.skip for item in cells} == {"bf16 is emulated here: its times would say nothing about it"}
@@ -157,7 +159,7 @@ def test_emulated_precisions_are_rows_with_their_reason_until_they_are_asked_for
 
 
 def test_what_cannot_run_at_all_is_said_before_what_is_emulated(monkeypatch):
-    monkeypatch.setattr("bench.measure.device.why_emulated", lambda precision, device: "emulated")
+    monkeypatch.setattr("bench.hardware.device.why_emulated", lambda precision, device: "emulated")
     (reason,) = {i.skip for i in plan(override(POCKET, ["device=cpu", "frames=15"]), {}) if not i.reference}
     assert reason.startswith("15 frames are fewer")
 
@@ -165,7 +167,7 @@ def test_what_cannot_run_at_all_is_said_before_what_is_emulated(monkeypatch):
 @pytest.mark.parametrize("name", ["kernels", "memory", "approximations"])
 def test_other_suites_leave_out_what_is_emulated(name, monkeypatch):
     monkeypatch.setattr(
-        "bench.measure.device.why_emulated", lambda precision, device: None if precision == "fp32" else "emulated"
+        "bench.hardware.device.why_emulated", lambda precision, device: None if precision == "fp32" else "emulated"
     )
     axes = ["approximation=exact,bf16"] if name == "approximations" else ["precision=fp32,bf16"]
     reasons = {item.skip for item in plan(override(SUITES[name], [*axes, "device=cpu"]), {})}
@@ -175,7 +177,7 @@ def test_other_suites_leave_out_what_is_emulated(name, monkeypatch):
 
 def test_a_ladder_leaves_out_what_is_emulated(monkeypatch):
     monkeypatch.setattr(
-        "bench.speed.rungs.why_emulated", lambda precision, device: None if precision == "fp32" else "emulated"
+        "bench.speed.variants.why_emulated", lambda precision, device: None if precision == "fp32" else "emulated"
     )
     planned = plan(override(SUITES["speed"], ["model=tiny", "device=cpu"]), {})
     reasons = {str(item.cell.values["rung"]): item.skip for item in planned}

@@ -4,9 +4,9 @@ import os
 import signal
 import time
 
-from bench.record import Number
-from bench.suite import Measure, Suite
-from bench.worker import InvalidError, Job, Measured, Workload
+from bench.harness.job import Job, Workload
+from bench.harness.suite_spec import Measure, Suite
+from bench.results.records import InvalidError, Measured, Number
 
 
 def toy(job: Job) -> Measured:

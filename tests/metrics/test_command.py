@@ -7,15 +7,16 @@ import numpy as np
 import pytest
 from safetensors.torch import save_file
 
-from metrics import METRICS, __main__
-from metrics.clips import read_clips
-from metrics.fvd import frechet_floor, fvd
-from metrics.inception_score import inception_score
-from metrics.jitter import flicker
+from metrics import METRICS
+from metrics import __main__ as metrics
+from metrics.distribution.frechet import Gaussian, GaussianFactor, frechet_distance
+from metrics.distribution.fvd import frechet_floor, fvd
+from metrics.distribution.inception_score import inception_score
+from metrics.evaluation.result import Result, compare
+from metrics.networks.pocket import NETWORKS, describe, load_classifier
 from metrics.paired import paired_difference
-from metrics.pocket import NETWORKS, describe, load_judge
-from metrics.result import Result, compare
-from metrics.statistics import Gaussian, Spread, frechet_distance
+from metrics.temporal.frame_difference import flicker
+from metrics.videos.clips import read_clips
 from tests.metrics.films import numbered, some_videos, write_film, write_xvid
 
 
@@ -30,7 +31,7 @@ def run(monkeypatch, capsys):
     def run(*words, code=0):
         monkeypatch.setattr(sys, "argv", ["metrics", *map(str, words)])
         try:
-            __main__.main()
+            metrics.main()
             came = 0
         except SystemExit as stop:
             came = stop.code
@@ -69,7 +70,7 @@ def test_fvd_stands_beside_its_floor_its_interval_and_its_manifest(run, judge, s
     record = folder / "fvd.json"
     words = ("fvd", folder / "real.npy", folder / "one.npy", "--weights", judge, "--json", record)
     out = run(*words, "--window", 8, "--allow-small", "--infinity")
-    network = load_judge(judge)
+    network = load_classifier(judge)
     expected = fvd(real, one, network=network, window=8)
     result = json.loads(record.read_text())
     assert result["scores"]["fvd:pocket"] == pytest.approx(expected._asdict(), rel=1e-6)
@@ -141,8 +142,8 @@ def test_kvd_and_is_and_what_they_hold(run, judge, sets):
     )
     scores = json.loads(record.read_text())["scores"]
     score = scores["is:pocket"]["value"]
-    assert score == pytest.approx(inception_score(one, network=load_judge(judge), splits=2).value)
-    parts = [inception_score(part, network=load_judge(judge)).value for part in (one[:6], one[6:])]
+    assert score == pytest.approx(inception_score(one, network=load_classifier(judge), splits=2).value)
+    parts = [inception_score(part, network=load_classifier(judge)).value for part in (one[:6], one[6:])]
     assert scores["is_std:pocket"] == {"value": pytest.approx(np.std(parts), rel=1e-6), "n": 12}
     assert scores["is_real:pocket"]["n"] == scores["is_real_std:pocket"]["n"] == 14
     assert score < scores["is_ceiling:pocket"]["value"] < 3
@@ -158,9 +159,11 @@ def test_two_results_compare_paired_and_only_if_they_were_made_alike(run, judge,
     out = run("compare", folder / "one.json", folder / "other.json", "--json", folder / "difference.json")
     assert "the same videos on both sides: paired" in out
     found = json.loads((folder / "difference.json").read_text())["scores"]["fvd:pocket"]
-    network = load_judge(judge)
+    network = load_classifier(judge)
     rows = [network.embed(videos).embedding for videos in (real, one, one + np.uint8(20))]
-    live = paired_difference(lambda a, b: frechet_distance(Spread.of(a), Spread.of(b)), rows[1], rows[2], real=rows[0])
+    live = paired_difference(
+        lambda a, b: frechet_distance(GaussianFactor.of(a), GaussianFactor.of(b)), rows[1], rows[2], real=rows[0]
+    )
     assert found["value"] == pytest.approx(live.value, rel=1e-4, abs=1e-6)
     assert found["high"] - found["low"] == pytest.approx(live.high - live.low, rel=1e-3, abs=1e-6)
     run("fvd", folder / "real.npy", folder / "one.npy", *words, "--frames", 8, "--json", folder / "short.json")
@@ -230,7 +233,9 @@ def test_features_are_kept_from_verb_to_verb(run, judge, sets, monkeypatch):
     words = (folder / "real.npy", folder / "one.npy", "--weights", judge, "--allow-small", "--cache", folder / "kept")
     run("fvd", *words)
     calls = []
-    monkeypatch.setattr("metrics.pocket.PocketJudge.embed", lambda self, videos: calls.append(len(videos)))
+    monkeypatch.setattr(
+        "metrics.networks.pocket.PocketFeatureExtractor.embed", lambda self, videos: calls.append(len(videos))
+    )
     run("kvd", *words)
     assert calls == []
     with pytest.raises(Exception, match="None"):  # what the network now returns
@@ -348,12 +353,12 @@ def test_what_a_user_can_mend_is_told_in_one_line(run, judge, sets):
 def test_usage_errors_have_their_own_exit_code(monkeypatch, words, capsys):
     monkeypatch.setattr(sys, "argv", ["metrics", *words])
     with pytest.raises(SystemExit) as stop:
-        __main__.main()
+        metrics.main()
     assert stop.value.code == 3  # 2 says that weights are wrong
     assert capsys.readouterr().err
     monkeypatch.setattr(sys, "argv", ["metrics", *words[:1], "--help"])
     if words[:1] != ("score",):  # no such verb
-        __main__.main()
+        metrics.main()
         assert capsys.readouterr().out
 
 
@@ -362,7 +367,7 @@ def test_the_floor_is_that_at_the_score_s_own_n(run, judge, sets):
     words = ("fvd", folder / "real.npy", folder / "one.npy", "--weights", judge, "--allow-small", "--n", 6)
     out = run(*words, "--json", folder / "a")
     result = json.loads((folder / "a").read_text())
-    rows = load_judge(judge).embed(real[:12]).embedding
+    rows = load_classifier(judge).embed(real[:12]).embedding
     expected = frechet_floor(rows, 6)
     assert result["scores"]["fvd_floor:pocket"] == pytest.approx(expected._asdict(), rel=1e-4, abs=1e-9)
     assert result["manifest"]["real"]["clips"] == 6

@@ -21,17 +21,17 @@ import torch
 from safetensors.torch import save_file
 from scipy.special import softmax
 
-from metrics import __main__
-from metrics.c3d import load_c3d
-from metrics.clips import read_clips
-from metrics.features import Features
-from metrics.i3d import i3d_shapes, load_i3d
-from metrics.inception_score import score_of_probabilities
-from metrics.preprocess import store
+from metrics import __main__ as metrics
+from metrics.distribution.frechet import Gaussian, frechet_distance
+from metrics.distribution.inception_score import score_of_probabilities
+from metrics.evaluation.dataset import FeatureSet, ResolvedProtocol, protocol_manifest, save_side
+from metrics.networks.c3d import load_c3d
+from metrics.networks.features import Features
+from metrics.networks.i3d import i3d_shapes, load_i3d
 from metrics.protocols import DEFAULT_FVD, DEFAULT_IS, FVD, IS
-from metrics.read import list_videos
-from metrics.sets import Recipe, Side, recipe_manifest, save_side
-from metrics.statistics import Gaussian, frechet_distance
+from metrics.videos.clips import read_clips
+from metrics.videos.preprocess import store
+from metrics.videos.read import list_videos
 from metrics.weights import export, load
 from tests.metrics.films import real_clips
 from tests.metrics.recipes import c3d_mean
@@ -61,8 +61,8 @@ def thin_files(tmp_path_factory):
 @pytest.fixture
 def thin(thin_files, monkeypatch):
     """These weights, which the commands take here; the slow tests have the published widths."""
-    monkeypatch.setattr("metrics.i3d.load_i3d", thin_i3d)
-    monkeypatch.setattr("metrics.c3d.load_c3d", thin_c3d)
+    monkeypatch.setattr("metrics.networks.i3d.load_i3d", thin_i3d)
+    monkeypatch.setattr("metrics.networks.c3d.load_c3d", thin_c3d)
     return thin_files
 
 
@@ -84,7 +84,7 @@ def run(monkeypatch, tmp_path):
 
     def run(*words):
         monkeypatch.setattr(sys, "argv", ["metrics", *map(str, words), "--json", str(tmp_path / "out.json")])
-        __main__.main()
+        metrics.main()
         return json.loads((tmp_path / "out.json").read_text())
 
     return run
@@ -182,8 +182,8 @@ def test_published_protocols_refuse_too_few_videos_before_any_work(run, folders,
 def test_saved_statistics_of_too_few_clips_are_too_few_as_well(run, folders, thin, tmp_path, capsys):
     network = thin_i3d(thin / "i3d.safetensors", "styleganv")
     rows = np.random.default_rng(0).standard_normal((900, 400))
-    side = Side(Features(rows, {}), np.arange(900), {"gaps": 0})
-    save_side(tmp_path / "real.npz", side, recipe_manifest(Recipe.of("fvd", "styleganv"), network))
+    side = FeatureSet(Features(rows, {}), np.arange(900), {"gaps": 0})
+    save_side(tmp_path / "real.npz", side, protocol_manifest(ResolvedProtocol.of("fvd", "styleganv"), network))
     with pytest.raises(SystemExit) as stop:
         run(
             "fvd",

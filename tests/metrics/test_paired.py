@@ -4,13 +4,13 @@ import numpy as np
 import pytest
 from scipy.stats import ttest_rel
 
-from metrics.fvd import frechet_replicates, frechet_score
+from metrics.distribution.frechet import GaussianFactor, frechet_distance
+from metrics.distribution.fvd import frechet_replicates, frechet_score
 from metrics.paired import difference_of_replicates, paired_difference
-from metrics.statistics import Spread, frechet_distance
 
 
 def fvd(real, rows):
-    return frechet_distance(Spread.of(real), Spread.of(rows))
+    return frechet_distance(GaussianFactor.of(real), GaussianFactor.of(rows))
 
 
 def two_methods(seed: int, step: float = 0.3, n: int = 100):

@@ -4,11 +4,11 @@ import dataclasses
 
 import pytest
 
-from metrics.c3d import CLASSES as UCF_CLASSES
-from metrics.c3d import FRAMES, MEAN_SHAPE
-from metrics.i3d import MIN_FRAMES, SIZE
-from metrics.preprocess import C3D_SIZE
+from metrics.networks.c3d import CLASSES as UCF_CLASSES
+from metrics.networks.c3d import FRAMES, MEAN_SHAPE
+from metrics.networks.i3d import MIN_FRAMES, SIZE
 from metrics.protocols import DEFAULT_FVD, DEFAULT_IS, FVD, IS
+from metrics.videos.preprocess import C3D_SIZE
 
 
 def test_the_tables_have_the_published_rows():

@@ -15,8 +15,8 @@ from bench.ucf101.weight_files import (
     write_npz,
     write_program,
 )
-from metrics.c3d import c3d_shapes
-from metrics.i3d import i3d_shapes
+from metrics.networks.c3d import c3d_shapes
+from metrics.networks.i3d import i3d_shapes
 from metrics.weights.crc32c import crc32c
 from tests.metrics.recipes import filled
 

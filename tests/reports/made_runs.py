@@ -7,7 +7,7 @@ import math
 import numpy as np
 from scipy.special import stdtrit
 
-from bench.record import STATUSES, Attempt, Cell, Number, Record
+from bench.results.records import STATUSES, Attempt, Cell, Number, Record
 
 EVIL = (
     "<script>document.title='owned'</script>\"'&lt; `red` | <b>star</b> {{7*7}} \x1b[2J\u2028 a_b*c* [x](javascript:y)"

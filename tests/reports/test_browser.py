@@ -6,7 +6,7 @@ import shutil
 import pytest
 from made_runs import every_status, moving_square
 
-from reports.films import Film, change
+from reports.videos import VideoFile, change
 
 playwright = pytest.importorskip("playwright.sync_api", reason="Playwright's Python package is not installed")
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
@@ -18,7 +18,7 @@ pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this ma
 def out(tmp_path_factory):
     """A run's report folder, films beside the page."""
     from reports.__main__ import write_report
-    from reports.table import load
+    from reports.run_table import load
 
     folder = every_status(tmp_path_factory.mktemp("browser") / "run")
     for name, beside in (("inline", False), ("beside", True)):
@@ -309,7 +309,7 @@ def test_jitter_is_drawn_under_the_player(visit):
     tab = visit()
     svg = tab.locator("#scene-1 .film .jitter").nth(1)
     points = [tuple(map(float, point.split(","))) for point in svg.locator("polyline").get_attribute("points").split()]
-    first, second = change(Film("id", moving_square(), None, 8.0))
+    first, second = change(VideoFile("id", moving_square(), None, 8.0))
     for t, (x, y) in enumerate(points):
         jitter = second[t] / (first[t] + first[t + 1])
         assert (x, y) == (t + 1.5, pytest.approx(0.97 - 0.94 * jitter, abs=1e-3))

@@ -6,10 +6,10 @@ import altair as alt
 import pytest
 from made_runs import MEASURES, METHODS, cells_of, every_status, grid, numbers_of, one_cell, record_of, write
 
-from bench.record import Number, Record, append
+from bench.results.records import Number, Record, append
+from reports.chart_style import LIGHT, png, printed
 from reports.charts import charts
-from reports.drawing import LIGHT, png, printed
-from reports.table import load, rows
+from reports.run_table import load, rows
 
 
 def drawn(folder):

@@ -6,15 +6,15 @@ from dataclasses import replace
 import pytest
 from made_runs import MEASURES, POCKET_AXES, cells_of, grid, manifest_of, measured, pocket, record_of
 
-from bench.record import Attempt, Number, Record
+from bench.results.records import Attempt, Number, Record
 from reports.charts import charts
-from reports.films import Shown
 from reports.markdown import as_markdown, as_text
 from reports.missing import EMULATED, notes
 from reports.page import page
 from reports.paired import paired_difference
-from reports.standing import marks
-from reports.table import load, rows
+from reports.run_table import load, rows
+from reports.significance import best_ids
+from reports.videos import VideoGallery
 
 PAIRED = tuple(0.01 * i for i in range(9))
 
@@ -42,7 +42,11 @@ def run(tmp_path):
 
 def test_an_emulated_time_is_marked_and_explained_once(run):
     table = rows(run)
-    for text in (as_text(run, table), as_markdown(run, table), page(run, table, [], Shown([], 0, []), ["python"])):
+    for text in (
+        as_text(run, table),
+        as_markdown(run, table),
+        page(run, table, [], VideoGallery([], 0, []), ["python"]),
+    ):
         assert text.count(EMULATED) == 1
         assert "0.001000 ±0.000020 †" in text or "0.001000 <small>±0.000020 †" in text
         assert "1024 †" not in text  # memory is what it is
@@ -51,7 +55,7 @@ def test_an_emulated_time_is_marked_and_explained_once(run):
 def test_an_emulated_time_is_no_best_one_and_in_no_pair_or_chart(run):
     table = rows(run)
     low = {row["id"] for row in table.to_dict("records") if row["precision"] == "bf16"}
-    assert not low & marks(run, table, "seconds_per_frame")
+    assert not low & best_ids(run, table, "seconds_per_frame")
     one, two = (next(iter(r for r in run.records.values() if r.cell.values["precision"] == name and "pairs" in r.facts))
                 for name in ("fp32", "bf16"))  # fmt: skip
     assert paired_difference(one, two, "seconds_per_frame") is None
@@ -82,7 +86,7 @@ def test_reasons_that_differ_in_numbers_are_one_line(tmp_path):
     found = notes(run, table.to_dict("records"), list(run.measures))
     assert [(note.what[0], len(note.cells)) for note in found] == [("skipped", 6), ("invalid", 2), ("– GPU MiB", 5)]
     assert found[0].line.endswith("(6 cells)")
-    text = page(run, table, [], Shown([], 0, []), ["python"])
+    text = page(run, table, [], VideoGallery([], 0, []), ["python"])
     missing = text.split("What is missing, and why")[1].split("What the columns mean")[0]
     assert missing.count("<summary>skipped: bf16 is emulated") == 1
     assert "ours overlap=2 bf16" in missing  # folded behind the line

@@ -10,10 +10,10 @@ import pytest
 from made_runs import MEASURES, every_status, grid, many_cells, one_cell, write
 
 from reports.charts import charts
-from reports.films import scenes
 from reports.page import page
-from reports.players import PICTURE_BYTES
-from reports.table import load, rows
+from reports.run_table import load, rows
+from reports.video_players import PICTURE_BYTES
+from reports.videos import scenes
 
 COMMAND = ["python", "-m", "reports", "runs/a b", "--out", "out"]
 FOR_ALL = {"meta", "link", "br", "img", "input", "hr", "polyline", "rect", "path", "line"}
@@ -202,7 +202,7 @@ def test_a_page_of_sixty_videos_stays_small(tmp_path, shape):
 
 @pytest.mark.parametrize("limit", [0, 3000, 20_000])
 def test_no_picture_goes_beyond_the_limit(made_run, monkeypatch, limit):
-    monkeypatch.setattr("reports.players.PICTURE_BYTES", limit)
+    monkeypatch.setattr("reports.video_players.PICTURE_BYTES", limit)
     text = made(made_run, drawn=no_charts)
     kept = pictures(text)
     assert sum(map(len, kept)) <= limit
@@ -214,7 +214,7 @@ def test_no_picture_goes_beyond_the_limit(made_run, monkeypatch, limit):
 
 
 def test_what_does_not_fit_lies_beside_the_page_where_it_may(made_run, monkeypatch):
-    monkeypatch.setattr("reports.players.PICTURE_BYTES", 3000)
+    monkeypatch.setattr("reports.video_players.PICTURE_BYTES", 3000)
     placed = {}
     text = made(made_run, place=lambda name, film: placed.setdefault(name, film) and f"films/{name}", drawn=no_charts)
     assert "did not fit" not in text

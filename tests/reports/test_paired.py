@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 from made_runs import cells_of, grid, manifest_of, record_of
 
-from bench.record import LEFT_OUT
-from bench.stats import jackknifed
-from reports.films import Shown
+from bench.results.records import LEFT_OUT
+from bench.results.statistics import jackknifed
 from reports.markdown import as_markdown
 from reports.page import page
 from reports.paired import paired_difference, paired_tables
-from reports.table import load, rows
+from reports.run_table import load, rows
+from reports.videos import VideoGallery
 
 VIDEOS = 24
 PAIRS = "prompts 1 to 24, noise of the seeds from 0 on"
@@ -139,7 +139,7 @@ def test_other_numbers_of_videos_do_not_pair(run):
 
 def test_page_and_markdown_show_them(run):
     table = rows(run)
-    text = page(run, table, [], Shown([], 0, []), ["python"])
+    text = page(run, table, [], VideoGallery([], 0, []), ["python"])
     assert "Differences of rows with the same prompts and noise" in text
     assert text.count("<caption>frames = 16</caption>") == 1
     assert "## Paired differences at frames = 16" in as_markdown(run, table)

@@ -6,7 +6,7 @@ from made_runs import grid, write
 from PIL import Image
 
 from reports.readme import BEGIN, END, write_readme
-from reports.table import load, rows
+from reports.run_table import load, rows
 
 
 @pytest.fixture

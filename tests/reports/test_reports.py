@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from bench.record import Attempt, Cell, Number, Record, append
+from bench.results.records import Attempt, Cell, Number, Record, append
 from reports.__main__ import main
 from reports.format import escape, number, printable
 from reports.markdown import as_markdown, as_text
-from reports.table import load, rows
+from reports.run_table import load, rows
 
 MEASURES = {
     "fvd": {"title": "FVD", "unit": "", "better": "lower", "table": "quality", "definition": "distance | of sets"},

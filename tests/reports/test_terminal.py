@@ -6,10 +6,10 @@ import pytest
 from made_runs import POCKET_AXES, every_status, grid, many_cells, measured, one_cell, pocket, write
 from rich.console import Console
 
-from bench.measures import MEASURES
-from bench.record import Number
+from bench.results.records import Number
+from bench.videos.columns import MEASURES
 from reports.__main__ import main
-from reports.table import load, rows
+from reports.run_table import load, rows
 from reports.terminal import show, show_tables, sparkline
 
 

@@ -7,7 +7,7 @@ import torch
 import torch._dynamo
 from torch._dynamo.utils import counters
 
-from vidrd.fast import BLOCKS, compiled, with_compiled_blocks
+from vidrd.compiled_unet import BLOCKS, compiled, with_compiled_blocks
 from vidrd.models.unet import UNet3DConditionModel
 
 WAYS = {"whole": compiled, "blocks": with_compiled_blocks}

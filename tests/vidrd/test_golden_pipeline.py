@@ -9,7 +9,8 @@ from vidrd.denoiser import GuidedDenoiser
 from vidrd.models.unet import UNet3DConditionModel
 from vidrd.models.vae import AutoencoderKLTemporal
 from vidrd.noise import StreamNoise, mixed, progressive
-from vidrd.sampling import Options, Request, sample
+from vidrd.sampler_contract import Request
+from vidrd.sampling import Options, sample
 from vidrd.schedule import Schedule
 
 

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from vidrd.noise import KeyedNoise, Noise, StreamNoise, as_seeds, mixed, progressive
-from vidrd.sampling import Request
+from vidrd.sampler_contract import Request
 
 SHAPE = (4, 6, 5, 5)
 

@@ -15,9 +15,9 @@ from vidrd.models.blocks import frames_of
 from vidrd.models.unet import UNet3DConditionModel
 from vidrd.models.vae import AutoencoderKLTemporal
 from vidrd.pipeline import VidRDPipeline
+from vidrd.pocket.train import scheduler
 from vidrd.sampling import Options
 from vidrd.text import readable, small_text_encoder, word_tokenizer
-from vidrd.training.pocket import scheduler
 from vidrd.video import read_video, to_uint8
 
 WORDS = ("a", "ball", "blue", "falling", "red")

@@ -5,7 +5,8 @@ import torch
 
 from vidrd import sampling
 from vidrd.noise import KeyedNoise
-from vidrd.sampling import Options, Origin, Request, continue_noise, fading, guide_forwards, held_frames, plan, sample
+from vidrd.sampler_contract import Origin, Request
+from vidrd.sampling import Options, continue_noise, fading, guide_forwards, held_frames, plan, sample
 from vidrd.schedule import Schedule
 
 CLIP, STEPS = 8, 10

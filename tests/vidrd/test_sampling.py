@@ -6,18 +6,8 @@ import torch
 import baselines.independent
 from vidrd import sampling
 from vidrd.noise import KeyedNoise
-from vidrd.sampling import (
-    Options,
-    Origin,
-    Request,
-    Seam,
-    guide_by_stage,
-    guided_frames,
-    plan,
-    reuse_past,
-    reverse_noise,
-    sample,
-)
+from vidrd.sampler_contract import Origin, Request, Seam
+from vidrd.sampling import Options, guide_by_stage, guided_frames, plan, reuse_past, reverse_noise, sample
 from vidrd.schedule import Schedule
 
 CLIP, STEPS = 8, 10

@@ -6,7 +6,8 @@ from diffusers import DPMSolverMultistepScheduler, UniPCMultistepScheduler
 
 import baselines.direct
 from vidrd.noise import KeyedNoise
-from vidrd.sampling import Options, Request, sample
+from vidrd.sampler_contract import Request
+from vidrd.sampling import Options, sample
 from vidrd.schedule import Schedule
 from vidrd.solvers import MULTISTEP, schedule
 

@@ -10,7 +10,7 @@ import torch
 from PIL import Image, ImageSequence
 
 from tests.real_clips import CLIPS, WANTED
-from vidrd.data.shapes import world
+from vidrd.pocket.world import world
 from vidrd.video import ENCODINGS, read_video, to_float, to_uint8, write_video
 
 

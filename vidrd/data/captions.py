@@ -14,7 +14,7 @@ from typing import Literal, Protocol, runtime_checkable
 from PIL import Image
 
 from vidrd.data.record import Drop, Record, digest
-from vidrd.data.scenes import key_frames
+from vidrd.data.shots import key_frames
 
 FRAME_PROMPT = (
     "Describe in one sentence what this frame of a video shows: the place, who or what is in it and what they look "

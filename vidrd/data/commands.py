@@ -116,14 +116,14 @@ def prepare(ask: Prepare) -> None:
     """Build a data set and print what became of its records."""
     from vidrd.data.adapters import Where  # noqa: PLC0415 - so that --help does not wait for it
     from vidrd.data.captions import Asking  # noqa: PLC0415
-    from vidrd.data.media import Encoder  # noqa: PLC0415
+    from vidrd.data.media import EncoderSettings  # noqa: PLC0415
     from vidrd.data.prepare import describe  # noqa: PLC0415
     from vidrd.data.prepare import prepare as build  # noqa: PLC0415
-    from vidrd.data.scenes import Cutting  # noqa: PLC0415
-    from vidrd.data.units import Panning, Plan  # noqa: PLC0415
+    from vidrd.data.shard_task import Panning, PreparePlan  # noqa: PLC0415
+    from vidrd.data.shots import Cutting  # noqa: PLC0415
     from vidrd.device import resolve_device  # noqa: PLC0415
 
-    plan = Plan(
+    plan = PreparePlan(
         format=ask.format,
         where=Where(ask.root, ask.annotations, ask.split),
         cutting=Cutting(ask.size or None, ask.cut, ask.threshold, ask.min_frames, ask.max_frames),
@@ -140,7 +140,7 @@ def prepare(ask: Prepare) -> None:
         device=resolve_device(ask.device),
         asking=Asking(ask.key_frames, ask.choose, "always" if ask.recaption else "missing"),
         blocked=ask.blocked,
-        encoder=Encoder(ask.crf, ask.x264),
+        encoder=EncoderSettings(ask.crf, ask.x264),
         duplicates=ask.duplicates,
         against=ask.against,
         unit=ask.unit,
@@ -155,9 +155,9 @@ def prepare(ask: Prepare) -> None:
 
 def latents(ask: Latents) -> None:
     """Cache a data set's latents."""
+    from vidrd.checkpoints import load_any  # noqa: PLC0415
     from vidrd.data.latents import cache_latents  # noqa: PLC0415
     from vidrd.device import resolve_device  # noqa: PLC0415
-    from vidrd.training.full import load_any  # noqa: PLC0415
 
     cache_latents(ask.data, load_any(ask.model).vae.to(resolve_device(ask.device)), ask.out, size=ask.size)
 

@@ -12,20 +12,22 @@ from typing import Any
 
 import numpy as np
 
-from vidrd.data.units import Plan, Unit, do_unit, is_done
+from vidrd.data.shard_task import PreparePlan, ShardTask, is_done, run_shard_task
 
 RESTARTS = 8  # of the pool, after a worker died
 LOADED = ("blip2", "chat")  # captioners whose model the worker itself runs
 
 
-def run_locally(plan: Plan, out: Path, units: Sequence[Unit], workers: int, say: Callable[[str], None]) -> None:
+def run_locally(
+    plan: PreparePlan, out: Path, units: Sequence[ShardTask], workers: int, say: Callable[[str], None]
+) -> None:
     """Carry out units in processes of this machine; one worker: in this process.
 
     A worker that dies (out of memory, killed) takes the pool with it: a new pool does what was not done.
     """
     if workers <= 1:
         for unit in units:
-            do_unit(plan, out, unit)
+            run_shard_task(plan, out, unit)
         return
     left = {unit.number: unit for unit in units}
     for _ in range(RESTARTS):
@@ -43,12 +45,14 @@ def run_locally(plan: Plan, out: Path, units: Sequence[Unit], workers: int, say:
     )
 
 
-def _finished(pool: ProcessPoolExecutor, plan: Plan, out: Path, units: Sequence[Unit], workers: int) -> Iterator[int]:
+def _finished(
+    pool: ProcessPoolExecutor, plan: PreparePlan, out: Path, units: Sequence[ShardTask], workers: int
+) -> Iterator[int]:
     """Numbers of units as they are done, with few of them in the queue at a time."""
     coming, running = iter(units), dict[Future[int], int]()
     while True:
         for unit in islice(coming, 2 * workers - len(running)):
-            running[pool.submit(do_unit, plan, out, unit)] = unit.number
+            running[pool.submit(run_shard_task, plan, out, unit)] = unit.number
         if not running:
             return
         for future in wait(running, return_when=FIRST_COMPLETED).done:
@@ -57,7 +61,9 @@ def _finished(pool: ProcessPoolExecutor, plan: Plan, out: Path, units: Sequence[
             yield number
 
 
-def run_on_ray(plan: Plan, out: Path, units: Sequence[Unit], workers: int, say: Callable[[str], None]) -> None:
+def run_on_ray(
+    plan: PreparePlan, out: Path, units: Sequence[ShardTask], workers: int, say: Callable[[str], None]
+) -> None:
     """Carry out units on a Ray cluster: the running one, or one of this machine. `out` must be a folder all see.
 
     Units of workers that die go to others.
@@ -94,7 +100,9 @@ class _RayWorker:
     def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
         numbers = [int(number) for number in batch["number"]]
         todo = [self.units[number] for number in numbers]
-        clips = [0 if is_done(self.plan, self.out, unit) else do_unit(self.plan, self.out, unit) for unit in todo]
+        clips = [
+            0 if is_done(self.plan, self.out, unit) else run_shard_task(self.plan, self.out, unit) for unit in todo
+        ]
         return {"number": np.array(numbers), "clips": np.array(clips)}
 
 

@@ -20,11 +20,11 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from vidrd.data.draws import square
+from vidrd.data.shard_task import write_text
 from vidrd.data.shards import INDEX, ShardSet
-from vidrd.data.units import write_text
 from vidrd.models.blocks import frames_of
 from vidrd.models.vae import AutoencoderKLTemporal
+from vidrd.video import middle_square
 
 META = "latents.json"
 
@@ -70,7 +70,7 @@ def cache_latents(
             continue
         tensors = {}
         for row in rows:
-            frames = frames_of(square(shards.read(row), size)[None])
+            frames = frames_of(middle_square(shards.read(row), size)[None])
             parts = [vae.encode(part.to(vae.device)).latent_dist.mode() for part in frames.split(chunk)]
             tensors[shards.row(row)["key"]] = torch.cat(parts).half().cpu().contiguous()
         beside = target.with_suffix(".part")

@@ -48,7 +48,7 @@ class VideoInfo:
 
 
 @dataclass(frozen=True)
-class Encoder:
+class EncoderSettings:
     """How clips are stored."""
 
     crf: int = 17  # x264's quality, 0 (lossless) to 51
@@ -129,7 +129,9 @@ def to_yuv(frame: UInt8[ndarray, "H W 3"]) -> av.VideoFrame:
     return av.VideoFrame.from_ndarray(np.ascontiguousarray(frame), format="rgb24").reformat(format="yuv420p")
 
 
-def encode_mp4(frames: Sequence[av.VideoFrame], fps: float | int, encoder: Encoder = Encoder()) -> bytes:
+def encode_mp4(
+    frames: Sequence[av.VideoFrame], fps: float | int, encoder: EncoderSettings = EncoderSettings()
+) -> bytes:
     """An H.264 file of these 4:2:0 frames, without B-frames, frame i shown at i / fps."""
     file = io.BytesIO()
     rate = Fraction(fps).limit_denominator(1001)

@@ -1,7 +1,7 @@
 """Build a data set: records of a known format through decoding, cutting, captioning and filters into shards.
 
-The work is cut into units of some records (vidrd/data/units.py), which an engine carries out (vidrd/data/engines.py).
-What comes out depends on the plan alone: not on workers, their number, or who was killed.
+The work is cut into units of some records (vidrd/data/shard_task.py), which an engine carries out
+(vidrd/data/engines.py). What comes out depends on the plan alone: not on workers, their number, or who was killed.
 """
 
 import json
@@ -20,8 +20,8 @@ from vidrd.data.duplicates import Reference, near_duplicates
 from vidrd.data.engines import ENGINES
 from vidrd.data.media import THUMB, UnreadableError, decode, to_rgb
 from vidrd.data.record import Drop, Record, Tally
+from vidrd.data.shard_task import FREE, PreparePlan, ShardTask, is_done, write_text
 from vidrd.data.shards import INDEX, SCHEMA, write_table
-from vidrd.data.units import FREE, Plan, Unit, is_done, write_text
 
 EVERY = 8  # frames of a reference clip from one hash to the next
 
@@ -36,7 +36,7 @@ class Summary(NamedTuple):
 
 
 def prepare(
-    plan: Plan,
+    plan: PreparePlan,
     out: Path,
     *,
     workers: int = 1,
@@ -53,7 +53,7 @@ def prepare(
     (out / "shards").mkdir(exist_ok=True)
     _claim(out, plan)
     waiting, numbers, before = [], [], 0
-    for unit in units_of(records(plan.format, plan.where), plan.unit):
+    for unit in shard_tasks_of(records(plan.format, plan.where), plan.unit):
         numbers.append(unit.number)
         if is_done(plan, out, unit):
             before += 1
@@ -67,16 +67,16 @@ def prepare(
     return Summary(summary.tally, summary.clips, perf_counter() - began, before)
 
 
-def units_of(found: Iterable[Record | Drop], size: int) -> Iterator[Unit]:
+def shard_tasks_of(found: Iterable[Record | Drop], size: int) -> Iterator[ShardTask]:
     """Records in groups of `size`, the last one smaller."""
     coming = iter(found)
     number = 0
     while some := tuple(islice(coming, size)):
-        yield Unit(number, some)
+        yield ShardTask(number, some)
         number += 1
 
 
-def finish(plan: Plan, out: Path, numbers: Sequence[int]) -> Summary:
+def finish(plan: PreparePlan, out: Path, numbers: Sequence[int]) -> Summary:
     """Put the units' rows together, without clips that are there twice or in a set named by `against`."""
     tally, drops, tables = Tally(), list[Mapping[str, str]](), list[pa.Table]()
     for number in numbers:
@@ -104,7 +104,7 @@ def finish(plan: Plan, out: Path, numbers: Sequence[int]) -> Summary:
 
 
 def _repeats(
-    plan: Plan, keys: Sequence[str], bytes_of: Sequence[str], hashes_of: Sequence[Sequence[int] | None]
+    plan: PreparePlan, keys: Sequence[str], bytes_of: Sequence[str], hashes_of: Sequence[Sequence[int] | None]
 ) -> dict[str, Drop]:
     """The clips that must go, by key."""
     found: dict[str, Drop] = {}
@@ -141,7 +141,7 @@ def read_reference(folders: Sequence[Path]) -> Reference:
     return reference
 
 
-def _claim(out: Path, plan: Plan) -> None:
+def _claim(out: Path, plan: PreparePlan) -> None:
     """Write the plan down, or see that what is there is of one that units take for it; leave nothing of broken workers.
 
     What only the end of the work depends on may change: it is done anew every time.

@@ -90,7 +90,7 @@ class Drop:
 
 
 @dataclass(frozen=True)
-class Stage:
+class PreparationStage:
     """A step of the building: its work, and a version that changes whenever its results may."""
 
     name: str

@@ -15,15 +15,14 @@ from typing import Any
 import numpy as np
 import torch
 from accelerate import PartialState
-from diffusers import DDIMScheduler, DiffusionPipeline
+from diffusers import DDIMScheduler
 from diffusers.schedulers.scheduling_ddim import rescale_zero_terminal_snr
 from jaxtyping import Float
 from PIL import Image
 from torch import Tensor, nn
 from torch.nn.attention import sdpa_kernel
 
-from vidrd.checkpoints import PRESETS, inflated, load_pipeline, quiet
-from vidrd.data.draws import ClipSet, Draws, Feed, PixelSet, Sample
+from vidrd.checkpoints import load_any
 from vidrd.data.latents import META, LatentSet
 from vidrd.data.shards import ShardSet
 from vidrd.models.blocks import frames_of
@@ -41,6 +40,7 @@ from vidrd.training.losses import (
     draw_timesteps,
     snr_weights,
 )
+from vidrd.training.sample_stream import BatchLoader, ClipSet, IndexedSamples, PixelSet, TrainingSample
 from vidrd.training.settings import Layers, Settings
 from vidrd.training.stages import ATTENTION_KERNELS, learns_from_video, trainable
 from vidrd.video import to_uint8
@@ -81,19 +81,6 @@ def train_on_data(settings: Settings, run: Path) -> None:
         if not (run / "pipeline").exists():
             save_with_card(pipeline.to("cpu"), run / "pipeline", card)
     state.wait_for_everyone()
-
-
-def load_any(model: str) -> VidRDPipeline:
-    """A VidRD pipeline from its folder or preset, or one inflated from a Stable Diffusion folder."""
-    folder = Path(model)
-    index = folder / "model_index.json"
-    if model not in PRESETS and index.is_file() and "VidRD" not in json.loads(index.read_text())["_class_name"]:
-        with quiet():
-            image = DiffusionPipeline.from_pretrained(str(folder), local_files_only=True, safety_checker=None)
-        pipeline = inflated(image, clip=8, add_temp_embed=True)
-        pipeline.set_progress_bar_config(disable=True)
-        return pipeline
-    return load_pipeline(model)
 
 
 def open_data(settings: Settings, pipeline: VidRDPipeline) -> ClipSet:
@@ -143,7 +130,7 @@ def training_schedule(
 class _Side:
     """Where clips of one length come from."""
 
-    feed: Feed
+    feed: BatchLoader
     stream: str
     encoded: bool  # latents already
     mine: slice = field(init=False)  # this process's part of a batch
@@ -228,7 +215,7 @@ def _train_decoder(settings: Settings, pipeline: VidRDPipeline, clips: ClipSet, 
     side = _side(settings, clips, settings.batch, settings.frames, "video", state)
     vae.to(state.device)
 
-    def latents_of(samples: list[Sample]) -> tuple[Tensor, Tensor]:
+    def latents_of(samples: list[TrainingSample]) -> tuple[Tensor, Tensor]:
         """Clips, and noisy unscaled latents of their frames."""
         pixels = torch.stack([sample.clip for sample in samples]).to(vae.device)
         with torch.no_grad():
@@ -244,7 +231,7 @@ def _train_decoder(settings: Settings, pipeline: VidRDPipeline, clips: ClipSet, 
         return objective(decoded, pixels, discriminator, step, last if last.requires_grad else decoded)
 
     def draw(step: int, averaged: Networks) -> None:  # the VAE is one
-        first = Draws(clips, seed=settings.seed, frames=settings.frames, stride=settings.stride)
+        first = IndexedSamples(clips, seed=settings.seed, frames=settings.frames, stride=settings.stride)
         with torch.no_grad():
             pixels, latents = latents_of([first[number] for number in range(2)])
             decoded = vae.decode(latents, num_frames=settings.frames).sample.float()
@@ -287,12 +274,12 @@ def save_strip(path: Path, videos: Any) -> None:
 
 
 def _side(settings: Settings, clips: ClipSet, batch: int, frames: int, stream: str, state: PartialState) -> _Side:
-    draws = Draws(clips, seed=settings.seed, frames=frames, stride=settings.stride, stream=stream)
-    feed = Feed(draws, batch, rank=state.process_index, world=state.num_processes, workers=settings.workers)
+    draws = IndexedSamples(clips, seed=settings.seed, frames=frames, stride=settings.stride, stream=stream)
+    feed = BatchLoader(draws, batch, rank=state.process_index, world=state.num_processes, workers=settings.workers)
     return _Side(feed, stream, isinstance(clips, LatentSet))
 
 
-def _latents(vae: Any, samples: list[Sample], encoded: bool) -> Float[Tensor, "B C T H W"]:
+def _latents(vae: Any, samples: list[TrainingSample], encoded: bool) -> Float[Tensor, "B C T H W"]:
     """Unit-variance latents of samples."""
     clips = torch.stack([sample.clip for sample in samples]).to(vae.device)
     if not encoded:
@@ -302,14 +289,14 @@ def _latents(vae: Any, samples: list[Sample], encoded: bool) -> Float[Tensor, "B
     return clips * vae.config.scaling_factor
 
 
-def _noise(samples: list[Sample], shape: Iterable[int], seed: int, stream: str) -> Tensor:
+def _noise(samples: list[TrainingSample], shape: Iterable[int], seed: int, stream: str) -> Tensor:
     """Standard normal noise of each sample, whatever batch it is in."""
     size = tuple(shape)
     keys = (keyed_generator(seed, stream, "noise", sample.number) for sample in samples)
     return torch.stack([torch.randn(size, generator=generator) for generator in keys])
 
 
-def _caption(sample: Sample, settings: Settings, stream: str) -> str:
+def _caption(sample: TrainingSample, settings: Settings, stream: str) -> str:
     generator = keyed_generator(settings.seed, stream, "drop", sample.number)
     return "" if float(torch.rand((), generator=generator)) < settings.caption_drop else sample.caption
 

@@ -1,10 +1,11 @@
 import numpy as np
 import pytest
 
-from bench.speed import losses
+from bench.harness.job import Job
+from bench.harness.suite_spec import override, plan
+from bench.results.records import InvalidError
+from bench.speed import approximation_cell
 from bench.speed.approximations import APPROXIMATION_SUITE, APPROXIMATIONS, MEASURES
-from bench.suite import override, plan
-from bench.worker import InvalidError, Job
 
 SMALL = ["videos=4", "batch=2", "frames=16"]
 
@@ -16,7 +17,7 @@ def cell(name, tmp_path, steps=4):
 
 
 def test_the_exact_way_loses_nothing_against_itself(tmp_path):
-    numbers = losses.run(cell("exact", tmp_path)).numbers
+    numbers = approximation_cell.run(cell("exact", tmp_path)).numbers
     assert set(numbers) == set(MEASURES)
     assert numbers["pixel_change"].value == numbers["caption_loss"].value == 0
     assert abs(numbers["fvd_loss"].value) < 1e-9
@@ -24,7 +25,7 @@ def test_the_exact_way_loses_nothing_against_itself(tmp_path):
 
 
 def test_fewer_steps_are_faster_and_other_videos(tmp_path):
-    measured = losses.run(cell("fifth-steps", tmp_path))
+    measured = approximation_cell.run(cell("fifth-steps", tmp_path))
     assert measured.numbers["steps"].value == 1
     assert measured.numbers["speedup"].value > 1
     assert measured.numbers["pixel_change"].value > 0
@@ -37,7 +38,7 @@ def test_fewer_steps_are_faster_and_other_videos(tmp_path):
 )
 def test_every_kind_changes_the_videos_and_no_two_alike(name, tmp_path):
     steps = 2 if name == "bf16" else 4  # which a CPU may emulate
-    changed = losses.run(cell(name, tmp_path, steps)).numbers["pixel_change"].value
+    changed = approximation_cell.run(cell(name, tmp_path, steps)).numbers["pixel_change"].value
     assert 0 < changed < 0.2
 
 
@@ -45,28 +46,28 @@ def test_reuse_does_less_of_the_network_in_the_same_steps(tmp_path):
     values = cell("reuse-2", tmp_path).values
     asked = {}
     for name in ("exact", "reuse-2"):
-        made, steps = losses.generator(name, values)
+        made, steps = approximation_cell.generator(name, values)
         made.make(["a red star"] * 2, 0, steps)
-        asked[name] = sum(times * work.flops for times, work in made.asked.work()["denoise"])
-        assert sum(made.asked.calls["denoise"].values()) == 2 * steps  # clips
+        asked[name] = sum(times * work.flops for times, work in made.recorder.work()["denoise"])
+        assert sum(made.recorder.calls["denoise"].values()) == 2 * steps  # clips
     assert asked["reuse-2"] < 0.9 * asked["exact"]
 
 
 def test_an_exact_way_that_changes_is_no_yardstick(tmp_path, monkeypatch):
     made = iter(range(100))
-    real = losses.Generator.make
+    real = approximation_cell.Generator.make
 
     def unsteady(self, *args):
         frames, cost = real(self, *args)
         return frames + np.uint8(next(made)), cost
 
-    monkeypatch.setattr(losses.Generator, "make", unsteady)
+    monkeypatch.setattr(approximation_cell.Generator, "make", unsteady)
     with pytest.raises(InvalidError, match="made other videos the second time"):
-        losses.run(cell("exact", tmp_path))
+        approximation_cell.run(cell("exact", tmp_path))
 
 
 def test_a_loss_has_the_sign_that_its_name_says():
-    worse = losses._number(losses.Estimate(-0.2, 0.01, 9, 10), -1)  # less probable than before
+    worse = approximation_cell._number(approximation_cell.Estimate(-0.2, 0.01, 9, 10), -1)  # less probable than before
     assert worse.value == pytest.approx(0.2)
     assert worse.low < 0.2 < worse.high
 

@@ -4,13 +4,13 @@ import sys
 
 import pytest
 
-from bench.measure.machine import ROOT
-from bench.record import Number, read
+from bench.hardware.machine import ROOT
+from bench.harness.job import Job
+from bench.harness.suite_spec import override, plan, select
+from bench.results.records import InvalidError, Number, read
 from bench.speed.cell import LADDER, load, run, save
-from bench.speed.ladder import Result
-from bench.speed.suite import SPEED_SUITE
-from bench.suite import override, plan, select
-from bench.worker import InvalidError, Job
+from bench.speed.round_robin import VariantResult
+from bench.speed.speed_suites import SPEED_SUITE
 
 TINY = ["device=cpu", "model=tiny", "compiled=False", "rounds=2", "seconds=1"]
 
@@ -34,33 +34,37 @@ def test_a_run_prints_the_ladder_and_every_row_comes_from_one_process(tmp_path):
         assert title in done.stdout
 
 
-def job(tmp_path, rung):
-    planned = plan(override(SPEED_SUITE, [*TINY, f"rung={rung}"]), {})
-    values = next(item.cell.values for item in planned if item.cell.values["rung"] == rung)
+def job(tmp_path, variant):
+    planned = plan(override(SPEED_SUITE, [*TINY, f"rung={variant}"]), {})
+    values = next(item.cell.values for item in planned if item.cell.values["rung"] == variant)
     return Job(values, tmp_path, tmp_path)
 
 
 def test_each_rung_ends_as_it_ended_in_its_ladder(tmp_path):
-    good = Result(
+    good = VariantResult(
         "ok", "", {"speedup": Number(2.0, "x", "higher", 6, 1.9, 2.1)}, {"step_seconds": (1.0, 2.0)}, {"a": "b"}
     )
-    save(tmp_path / LADDER, {"sdpa": good, "layout": Result("invalid", "wrong"), "guidance": Result("oom", "too large"),
-                             "bf16": Result("failed", "broken")})  # fmt: skip
+    bad = {
+        "layout": VariantResult("invalid", "wrong"),
+        "guidance": VariantResult("oom", "too large"),
+        "bf16": VariantResult("failed", "broken"),
+    }
+    save(tmp_path / LADDER, {"sdpa": good, **bad})
     assert load(tmp_path / LADDER)["sdpa"] == good
     assert run(job(tmp_path, "sdpa")).numbers == good.numbers
-    for rung, error, reason in (
+    for variant, error, reason in (
         ("layout", InvalidError, "wrong"), ("guidance", MemoryError, "too large"), ("bf16", RuntimeError, "broken")
     ):  # fmt: skip
         with pytest.raises(error, match=reason):
-            run(job(tmp_path, rung))
+            run(job(tmp_path, variant))
 
 
 def test_a_ladder_that_is_killed_leaves_its_rounds(tmp_path, monkeypatch):
     def killed(*args, keep, **options):
-        keep({"reference": Result("ok", "", {"speedup": Number(1.0, "x")})})
+        keep({"reference": VariantResult("ok", "", {"speedup": Number(1.0, "x")})})
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("bench.speed.cell.climb", killed)
+    monkeypatch.setattr("bench.speed.cell.time_variants", killed)
     with pytest.raises(KeyboardInterrupt):
         run(job(tmp_path, "reference"))
     assert load(tmp_path / LADDER)["reference"].numbers["speedup"].value == 1
@@ -72,7 +76,7 @@ def test_the_suite_gives_its_ladder_more_time_than_others_have():
 
 
 def test_the_file_of_a_ladder_is_plain_json(tmp_path):
-    save(tmp_path / LADDER, {"reference": Result()})
+    save(tmp_path / LADDER, {"reference": VariantResult()})
     assert json.loads((tmp_path / LADDER).read_text())["reference"]["status"] == "ok"
 
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bench.ucf101.allocation import RULES, Item, Rule, allocate, largest_remainder, manifest, rule
+from bench.ucf101.allocation import RULES, AllocatedVideo, Rule, allocate, largest_remainder, manifest, rule
 from bench.ucf101.classes import class_counts
 from bench.ucf101.prompts import Prompt, PromptSet, prompt_set
 
@@ -78,14 +78,22 @@ def test_a_part_of_the_classes_takes_only_their_prompts():
 
 def test_prompts_without_classes_share_evenly_or_not_at_all():
     loose = PromptSet("loose", (Prompt("p00000", None, "a"), Prompt("p00001", None, "b")), "test")
-    assert allocate("3-equally", loose) == (Item("p00000", 0), Item("p00000", 1), Item("p00001", 0))
+    assert allocate("3-equally", loose) == (
+        AllocatedVideo("p00000", 0),
+        AllocatedVideo("p00000", 1),
+        AllocatedVideo("p00001", 0),
+    )
     assert len(allocate("4-a-class", loose)) == 8
     with pytest.raises(ValueError, match="goes by class, and loose has prompts without one"):
         allocate("vidrd-10k", loose)
 
 
 def test_counts_of_ones_own(tmp_path):
-    assert allocate({"Archery": 2, "YoYo": 1}, OURS) == (Item("Archery", 0), Item("Archery", 1), Item("YoYo", 0))
+    assert allocate({"Archery": 2, "YoYo": 1}, OURS) == (
+        AllocatedVideo("Archery", 0),
+        AllocatedVideo("Archery", 1),
+        AllocatedVideo("YoYo", 0),
+    )
     path = tmp_path / "mine.json"
     path.write_text(json.dumps({"YoYo": 3}))
     assert per_prompt(allocate(path, OURS)) == {"YoYo": 3}

@@ -54,10 +54,10 @@ def test_an_unknown_protocol_is_named():
 
 
 def test_the_clip_rules_are_the_protocol_s_and_stand_in_the_manifest():
-    from bench.ucf101.features import Judge
+    from bench.ucf101.features import ScoringNetwork
 
     row = PROTOCOLS["videopoet-10k"]
-    found = recipe_of(Judge("fvd", "styleganv"), row)
+    found = recipe_of(ScoringNetwork("fvd", "styleganv"), row)
     assert found.real == replace(row.real, split="given")
     assert found.row["real"]["start"] == "centre"
     assert found.row["epsilon"] == FVD["styleganv"].epsilon

@@ -13,19 +13,19 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bench.ucf101.blocks import Crew, run_blocks
-from bench.ucf101.features import Embedding, Judge
+from bench.ucf101.features import Embedding, ScoringNetwork
 from bench.ucf101.generate import MANIFEST, VIDEOS, Generation
 from bench.ucf101.plan import make_plan
+from bench.ucf101.pool import WorkerPool, run_blocks
 from bench.ucf101.score import embedding, made_sources, score
-from metrics.read import list_videos
-from metrics.sets import Side
+from metrics.evaluation.dataset import FeatureSet
+from metrics.videos.read import list_videos
 from vidrd.checkpoints import sha256
-from vidrd.data.shapes import draw_scene, render
+from vidrd.pocket.world import draw_scene, render
 from vidrd.video import read_video
 
 MODEL = {"folder": "pocket", "sha256": "0" * 64}
-ONE = Crew()
+ONE = WorkerPool()
 CHANGES = {"size": 32, "steps": 2, "fvd": ("pocket",), "inception": ("pocket",)}
 
 
@@ -51,7 +51,7 @@ def features(made, judge, crew=ONE, said=None):
 def scores(made, real, crew=ONE, said=None):
     """Both scores of a run, every bit of them."""
     found = {}
-    for judge in (Judge("fvd", "pocket", batch=2), Judge("is", "pocket", batch=2)):
+    for judge in (ScoringNetwork("fvd", "pocket", batch=2), ScoringNetwork("is", "pocket", batch=2)):
         job = features(made, judge, crew, said)
         result = score(judge, judge.load(), real, job.side({"seed": 0}), made.plan.settings, {}, allow_small=True)
         found |= {name: [float(x).hex() for x in value if x is not None] for name, value in result.scores.items()}
@@ -61,9 +61,9 @@ def scores(made, real, crew=ONE, said=None):
 @pytest.fixture(scope="module")
 def real():
     """Real scenes as the pocket judge sees them."""
-    network = Judge("fvd", "pocket").load()
+    network = ScoringNetwork("fvd", "pocket").load()
     found = network.embed(render([draw_scene(seed) for seed in range(24)], 16))
-    return Side(found, np.arange(24), {"gaps": 0, "names_sha256": "", "clips": 24})
+    return FeatureSet(found, np.arange(24), {"gaps": 0, "names_sha256": "", "clips": 24})
 
 
 @pytest.fixture(scope="module")
@@ -128,7 +128,7 @@ def test_missing_and_damaged_files_are_made_again_as_they_were(undisturbed, real
 def test_without_a_video_there_is_no_score(tmp_path):
     made = generation(tmp_path, limit=3)
     make(made)
-    features(made, Judge("fvd", "pocket", batch=2))
+    features(made, ScoringNetwork("fvd", "pocket", batch=2))
     (made.out / VIDEOS / made.plan.items[1].file).unlink()
     with pytest.raises(
         ValueError, match=rf"1 of 3 videos of vidrd are missing or damaged \({made.plan.items[1].file}\)"
@@ -140,11 +140,11 @@ def test_without_a_video_there_is_no_score(tmp_path):
 def test_features_of_a_file_that_changed_are_not_taken(tmp_path):
     made = generation(tmp_path, limit=2)
     make(made)
-    judge = Judge("fvd", "pocket", batch=2)
+    judge = ScoringNetwork("fvd", "pocket", batch=2)
     sources = made_sources(made)
     path = sources[0].path
     path.write_bytes(path.read_bytes() + b"x")
-    job = embedding(sources, "fake", judge, judge.load(), made.plan.settings, Crew(), tmp_path / "features")
+    job = embedding(sources, "fake", judge, judge.load(), made.plan.settings, WorkerPool(), tmp_path / "features")
     with pytest.raises(ValueError, match="changed since it was made"):
         make(job)
     with pytest.raises(ValueError, match="features of 1 of 1 blocks are missing"):
@@ -180,13 +180,13 @@ def check(made, wanted, real, out, crew, *, kill, embed):
 
 
 def test_two_workers_of_whom_one_is_killed_make_the_same_score(undisturbed, real, tmp_path):
-    check(*undisturbed, real, tmp_path, Crew(2), kill=True, embed=False)
+    check(*undisturbed, real, tmp_path, WorkerPool(2), kill=True, embed=False)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("workers", "kill"), [(2, False), (3, True)])
 def test_workers_who_also_embed_make_the_same_score(undisturbed, real, tmp_path, workers, kill):
-    check(*undisturbed, real, tmp_path, Crew(workers), kill=kill, embed=True)
+    check(*undisturbed, real, tmp_path, WorkerPool(workers), kill=kill, embed=True)
 
 
 def kill_a_ray_worker(folder, killed):
@@ -216,7 +216,7 @@ def test_ray_makes_the_same_score_though_an_actor_is_killed(undisturbed, real, t
     made, wanted = undisturbed
     root = str(Path(__file__).parents[3])
     path = os.pathsep.join([root, os.environ.get("PYTHONPATH", "")])
-    other, killed, crew = replace(made, out=tmp_path), [], Crew(workers, ray=True)
+    other, killed, crew = replace(made, out=tmp_path), [], WorkerPool(workers, ray=True)
     (other.out / "lines").mkdir(parents=True)
     killer = threading.Thread(target=kill_a_ray_worker, args=(other.out / "lines", killed), daemon=True)
     ray.init(num_cpus=3, log_to_driver=False, runtime_env={"env_vars": {"PYTHONPATH": path}})
@@ -236,10 +236,10 @@ def test_ray_makes_the_same_score_though_an_actor_is_killed(undisturbed, real, t
 def test_without_ray_it_says_what_to_install(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(ValueError, match=r"--ray needs Ray Data: pip install 'vidrd-bench\[ray\]'"):
-        make(generation(tmp_path), Crew(2, ray=True))
+        make(generation(tmp_path), WorkerPool(2, ray=True))
 
 
-@pytest.mark.parametrize("crew", [ONE, pytest.param(Crew(2), marks=pytest.mark.slow)])
+@pytest.mark.parametrize("crew", [ONE, pytest.param(WorkerPool(2), marks=pytest.mark.slow)])
 def test_what_a_worker_cannot_load_is_said(tmp_path, crew):
     broken = replace(generation(tmp_path), model=str(tmp_path / "nothing"))
     with pytest.raises(ValueError, match="is neither a preset"):
@@ -248,7 +248,7 @@ def test_what_a_worker_cannot_load_is_said(tmp_path, crew):
 
 def test_a_crew_of_none_is_refused():
     with pytest.raises(ValueError, match="at least one worker on one thread"):
-        Crew(0)
+        WorkerPool(0)
 
 
 def test_the_read_set_is_the_made_set(undisturbed):

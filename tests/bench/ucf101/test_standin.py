@@ -10,6 +10,7 @@ import torch
 
 from bench.ucf101.archive import read_archive
 from bench.ucf101.classes import classes
+from bench.ucf101.downloads import REMOTE_FILES, examine
 from bench.ucf101.prompts import prompt_set
 from bench.ucf101.standin import (
     METRIC_FILES,
@@ -20,9 +21,8 @@ from bench.ucf101.standin import (
     make_released,
     make_weights,
 )
-from bench.weights_needed import NEEDED, examine
-from metrics.c3d import load_c3d, read_mean
-from metrics.i3d import load_i3d
+from metrics.networks.c3d import load_c3d, read_mean
+from metrics.networks.i3d import load_i3d
 from vidrd.checkpoints import load_pipeline
 
 AMONG = ("ApplyEyeMakeup", "HandstandPushups", "YoYo")
@@ -132,7 +132,7 @@ def test_thin_networks_are_read_only_where_they_are_asked_for(tmp_path):
 @pytest.mark.slow
 def test_every_file_that_the_full_run_needs_is_made_and_loads(tmp_path):
     make_weights(tmp_path)
-    states = {each.needed.file: each.state for each in examine(tmp_path, NEEDED) if each.state != "here"}
+    states = {each.needed.file: each.state for each in examine(tmp_path, REMOTE_FILES) if each.state != "here"}
     # Of the files with published checksums the stand-ins differ; what no score needs is not made.
     assert states == dict.fromkeys(
         ["i3d_torchscript.pt", "i3d_pretrained_400.pt", "rgb_scratch/model.ckpt.data-00000-of-00001"], "wrong"

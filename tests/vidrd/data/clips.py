@@ -5,7 +5,7 @@ from fractions import Fraction
 import av
 import numpy as np
 
-from vidrd.data.shapes import TRAIN_SEEDS, draw_scene
+from vidrd.pocket.world import TRAIN_SEEDS, draw_scene
 
 
 def scenes(count, first=0):

@@ -4,7 +4,7 @@ import pytest
 
 from tests.real_clips import CLIPS, WANTED
 from tests.vidrd.data.clips import scenes
-from vidrd.data.shapes import caption, render
+from vidrd.pocket.world import caption, render
 from vidrd.video import write_video
 
 

@@ -13,9 +13,9 @@ from time import thread_time
 
 from vidrd.data.adapters import Where, records
 from vidrd.data.media import decode, encode_mp4, probe
-from vidrd.data.prepare import describe, prepare, units_of
-from vidrd.data.scenes import Cutting
-from vidrd.data.units import Plan, do_unit
+from vidrd.data.prepare import describe, prepare, shard_tasks_of
+from vidrd.data.shard_task import PreparePlan, run_shard_task
+from vidrd.data.shots import Cutting
 
 COUNT = 40  # films
 TURN = 4  # of them
@@ -23,7 +23,7 @@ TURN = 4  # of them
 
 def plan(clips, **choices):
     cutting = Cutting(None, min_frames=16, max_frames=10_000)
-    return Plan("ucf101", Where(clips), cutting, duplicates=11, unit=COUNT, **choices)
+    return PreparePlan("ucf101", Where(clips), cutting, duplicates=11, unit=COUNT, **choices)
 
 
 def alone(found) -> int:
@@ -48,13 +48,13 @@ def main(clips: Path, folder: Path) -> None:
         out, least, whole, frames = folder / str(turn), 0.0, 0.0, 0
         for part in ("shards", "units"):
             (out / part).mkdir(parents=True)
-        for unit in units_of(islice(records("ucf101", Where(clips)), COUNT), TURN):
+        for unit in shard_tasks_of(islice(records("ucf101", Where(clips)), COUNT), TURN):
             for first in (turn + unit.number, turn + unit.number + 1):
                 if first % 2:
                     seconds, count = spent(alone, unit.records)
                     least, frames = least + seconds, frames + count
                 else:
-                    whole += spent(do_unit, asked, out, unit)[0]
+                    whole += spent(run_shard_task, asked, out, unit)[0]
         seconds, summary = spent(partial(prepare, say=lambda line: None), asked, out)  # what is left: the index
         whole += seconds
         print(f"{COUNT} films, {frames} frames; CPU seconds: decoding and x264 alone {least:.2f},")

@@ -26,7 +26,7 @@ from vidrd.data.captions import (
     tidy,
 )
 from vidrd.data.record import Drop, Pixels, Record
-from vidrd.data.shapes import render
+from vidrd.pocket.world import render
 
 
 class Scripted:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from tests.vidrd.data.clips import scenes
 from vidrd.data.duplicates import Reference, clip_hashes, frame_hash, near_duplicates
 from vidrd.data.media import encode_mp4, read_mp4, to_yuv
-from vidrd.data.shapes import render
+from vidrd.pocket.world import render
 
 
 def distance(a, b):

@@ -27,19 +27,21 @@ from vidrd.data.commands import prepare as command
 from vidrd.data.commands import watermark as estimate_mark
 from vidrd.data.engines import run_on_ray
 from vidrd.data.latents import LatentSet
-from vidrd.data.media import Encoder, decode, encode_mp4, to_rgb, to_yuv
+from vidrd.data.media import EncoderSettings, decode, encode_mp4, to_rgb, to_yuv
 from vidrd.data.prepare import describe, prepare
-from vidrd.data.scenes import Cutting
-from vidrd.data.shapes import caption, render
+from vidrd.data.shard_task import Panning, PreparePlan, ShardTask
 from vidrd.data.shards import ShardSet
-from vidrd.data.units import Panning, Plan, Unit
+from vidrd.data.shots import Cutting
+from vidrd.pocket.world import caption, render
 from vidrd.video import write_video
 
 ROOT = Path(__file__).parents[3]
 
 
 def plan(root, **changes):
-    return Plan(**{"format": "folder", "where": Where(root), "cutting": Cutting(64, min_frames=8), "unit": 4} | changes)
+    return PreparePlan(
+        **{"format": "folder", "where": Where(root), "cutting": Cutting(64, min_frames=8), "unit": 4} | changes
+    )
 
 
 def quietly(*args, **options):
@@ -200,7 +202,7 @@ def test_ray_gives_a_captioner_the_gpu_that_it_runs_on(captioner, device, wanted
 
     monkeypatch.setitem(sys.modules, "ray", Ray)
     whole = plan(tmp_path, captioner=captioner, caption_model="x", device=device)
-    run_on_ray(whole, tmp_path, [Unit(0, ())], 2, print)
+    run_on_ray(whole, tmp_path, [ShardTask(0, ())], 2, print)
     assert asked["num_gpus"] == wanted
     assert asked["plan"].device == device.partition(":")[0]
 
@@ -224,7 +226,7 @@ def test_processes_make_what_one_process_makes(built, pocket_folder, tmp_path):
 KILLED = """
 import os, signal, sys, time
 from pathlib import Path
-import vidrd.data.units as units
+import vidrd.data.shard_task as units
 from tests.vidrd.data.test_prepare import plan, quietly
 original = units.write_rows
 def slow(path, rows):
@@ -265,7 +267,7 @@ def slow(tmp_path_factory):
     for index, (scene, video) in enumerate(zip(some, render(some, 48, size=32), strict=True)):
         write_video(root / "in" / f"{index:02d}.mp4", video, fps=8, scale=4)
         (root / "in" / f"{index:02d}.txt").write_text(caption(scene))
-    asked = plan(root / "in", unit=1, encoder=Encoder(preset="veryslow"), cutting=Cutting(128, min_frames=8))
+    asked = plan(root / "in", unit=1, encoder=EncoderSettings(preset="veryslow"), cutting=Cutting(128, min_frames=8))
     quietly(asked, root / "local")
     return asked, content(root / "local")
 
@@ -453,10 +455,10 @@ def test_without_ray_the_engine_says_what_to_install(pocket_folder, tmp_path, mo
 
 def test_the_plan_decides_and_its_tuning_of_the_end_does_not_redo_units(pocket_folder):
     from vidrd.data.adapters import records
-    from vidrd.data.prepare import units_of
-    from vidrd.data.units import unit_hash
+    from vidrd.data.prepare import shard_tasks_of
+    from vidrd.data.shard_task import unit_hash
 
-    unit = next(units_of(records("folder", Where(pocket_folder)), 4))
+    unit = next(shard_tasks_of(records("folder", Where(pocket_folder)), 4))
     whole = plan(pocket_folder)
     assert unit_hash(whole, unit) == unit_hash(replace(whole, duplicates=3, device="cuda"), unit)
     assert unit_hash(whole, unit) != unit_hash(replace(whole, seed=1), unit)

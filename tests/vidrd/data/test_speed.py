@@ -12,11 +12,11 @@ import numpy as np
 import pytest
 import torch
 
-from bench.measure.machine import ROOT
+from bench.hardware.machine import ROOT
 from tests.vidrd.data.ingest import COUNT, plan
 from tests.vidrd.data.test_zoompan import picture
 from vidrd.data.adapters import Where, records
-from vidrd.data.media import Encoder, decode, to_rgb
+from vidrd.data.media import EncoderSettings, decode, to_rgb
 from vidrd.data.prepare import prepare
 from vidrd.data.shards import ShardSet
 from vidrd.data.zoompan import Camera, draw_path, move
@@ -37,7 +37,7 @@ def test_ingest_costs_little_beside_decoding_and_encoding(real_clips, tmp_path, 
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("crf", [0, 17])
 def test_forty_real_clips_come_back_in_order_frame_for_frame(real_clips, tmp_path, crf):
-    asked = plan(real_clips, encoder=Encoder(crf))
+    asked = plan(real_clips, encoder=EncoderSettings(crf))
     summary = prepare(asked, tmp_path, say=lambda line: None)
     shards = ShardSet(tmp_path)
     short = summary.tally.dropped.pop("cut", {})  # pieces of films, too short for a clip; nothing else is lost

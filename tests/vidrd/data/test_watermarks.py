@@ -6,7 +6,6 @@ import pytest
 
 from tests.vidrd.data.clips import scenes
 from vidrd.data.record import Drop, Pixels, Record
-from vidrd.data.shapes import render
 from vidrd.data.watermarks import (
     Overlay,
     crop_box,
@@ -17,6 +16,7 @@ from vidrd.data.watermarks import (
     invert,
     watermark_stage,
 )
+from vidrd.pocket.world import render
 
 SIZE = 96
 

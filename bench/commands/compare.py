@@ -1,0 +1,60 @@
+"""`python -m bench compare`: what changed between two finished runs."""
+
+import json
+import time
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from bench.commands.gate import show_verdict
+from bench.commands.option_types import Margin, Place, PositiveMargin, TargetFile, TargetFolder, check_place
+from bench.regression.compare_runs import compare, load
+from bench.results.records import write_atomic
+from bench.results.verdicts import EXIT_CODES, overall
+
+
+def compare_(
+    base: Annotated[Path, tyro.conf.Positional],
+    head: Annotated[Path, tyro.conf.Positional],
+    margin: Margin = 0.07,
+    quality_margin: PositiveMargin = 0.10,
+    out: TargetFolder | None = None,
+    junit: TargetFile | None = None,
+    json_: Annotated[TargetFile | None, tyro.conf.arg(name="json")] = None,
+) -> int:
+    """What changed between two finished runs. Speeds of two runs prove nothing alone: `gate` measures both in one.
+
+    Exit codes: 0 PASS, 1 FAIL, 2 INVALID, 3 usage, 4 INCONCLUSIVE or CALIBRATION_NEEDED.
+
+    Args:
+        base: Folder of a run, for example runs/pocket.
+        head: Folder of the run that is judged.
+        margin: A slow-down up to this share is passed over.
+        quality_margin: What quality may lose, as a share of the base's value.
+        out: Folder of verdict.json and verdict.md; the head's run if not given.
+        junit: Also write the verdict as JUnit XML.
+        json_: Also write it as JSON.
+    """
+    before, after = load(base), load(head)
+    place = out or head
+    check_place("--out", place, Place("target folder"))
+    began = time.monotonic()
+    findings = compare(before, after, margin=margin, quality_margin=quality_margin)
+    content = {
+        "verdict": overall(findings),
+        "suite": after.manifest["suite"],
+        "base": before.manifest["revision"],
+        "head": after.manifest["revision"],
+        "findings": [finding.to_dict() for finding in findings],
+        "machine": after.manifest["machine"],
+        "settings": {"base": str(base), "head": str(head)},
+        "seconds": round(time.monotonic() - began, 1),
+        "written": after.manifest["written"],
+    }
+    place.mkdir(exist_ok=True)
+    for file in (place / "verdict.json", json_):
+        if file is not None:
+            write_atomic(file, json.dumps(content, indent=1, allow_nan=False, ensure_ascii=False))
+    shown = show_verdict(place / "verdict.json", junit)
+    return EXIT_CODES[overall(findings)] if shown == 0 else shown

@@ -1,0 +1,214 @@
+"""`python -m bench gate`: base against head in one run, or head against baselines that were stored."""
+
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from contextlib import ExitStack
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import tyro
+
+from bench.commands.option_types import Count, CountOrNone, Margin, Minutes, Seed, TargetFile, TargetFolder
+from bench.hardware.machine import ROOT, machine, revision, software
+from bench.harness.progress import say
+from bench.harness.runner import locked
+from bench.harness.suite_spec import Planned, Suite, did_you_mean, label, override, plan, select
+from bench.regression import baselines as store
+from bench.regression.interleaved import RevisionError, RevisionProcess, Settings, measure_interleaved
+from bench.regression.worktrees import Side, checkout, commit_of, environment
+from bench.results.records import write_atomic
+from bench.results.verdicts import EXIT_CODES, Finding, overall
+
+FOLDER = Path("runs") / "gate"
+
+
+def gate(
+    base: str | None = None,
+    head: str | None = None,
+    stored: TargetFile | None = None,
+    calibrate: bool = False,
+    suite: str = "gate",
+    set_: Annotated[
+        tuple[str, ...], tyro.conf.arg(name="set", metavar="AXIS=VALUE,..."), tyro.conf.UseAppendAction
+    ] = (),
+    only: Annotated[tuple[str, ...], tyro.conf.arg(metavar="ID|AXIS=VALUE"), tyro.conf.UseAppendAction] = (),
+    skip: Annotated[tuple[str, ...], tyro.conf.arg(metavar="ID|AXIS=VALUE"), tyro.conf.UseAppendAction] = (),
+    margin: Margin = 0.03,
+    processes: Count = 5,
+    pairs: Count = 6,
+    threads: CountOrNone = 1,
+    outputs: Literal["equal", "may-change"] = "equal",
+    environments: Literal["separate", "shared"] = "separate",
+    max_minutes: Minutes | None = None,
+    seed: Seed = 0,
+    out: TargetFolder = FOLDER,
+    junit: TargetFile | None = None,
+    json_: Annotated[TargetFile | None, tyro.conf.arg(name="json")] = None,
+) -> int:
+    """Is the head as fast, as small and as good as the base? Both are measured alternately in one run.
+
+    Exit codes: 0 PASS, 1 FAIL (a regression is shown), 2 INVALID (no numbers to believe), 3 usage, 4 INCONCLUSIVE or
+    CALIBRATION_NEEDED. With GITHUB_STEP_SUMMARY set, the verdict is appended to that file.
+
+    Args:
+        base: Revision to compare with, for example origin/main.
+        head: Revision that is judged; the checkout as it stands, uncommitted changes included, if not given.
+        stored: Compare the head's counts (no times) with the baselines in this file instead of a base.
+        calibrate: With --stored: make what was counted the baselines of this machine. A person's decision; not in CI.
+        suite: Whose cells; `python -m bench list` names them.
+        set_: Replace the values of an axis; may be given for several.
+        only: Only these cells; may be given several times.
+        skip: Not these cells; may be given several times.
+        margin: A slow-down up to this share is allowed: 0.03 for shared machines, 0.01 for a dedicated GPU.
+        processes: Pairs of fresh processes.
+        pairs: Timed pairs of each cell in each pair of processes; even.
+        threads: Of either arm on a CPU; 0: as many as PyTorch takes.
+        outputs: "equal": other videos for the same noise are a regression. "may-change": their quality decides.
+        environments: "separate": the base gets an environment with its own pinned dependencies. "shared": both run in
+            this one.
+        max_minutes: Begin no further pair of processes after so many minutes.
+        seed: Of the order of the arms.
+        out: Folder of the verdict, the logs, the worktrees and the environments.
+        junit: Also write the verdict as JUnit XML.
+        json_: Also write it as JSON.
+    """
+    from bench.suites import SUITES  # noqa: PLC0415  (loads torch, which --help need not)
+
+    if (base is None) == (stored is None):
+        raise ValueError("a gate compares with a revision or with stored baselines: give --base REV or --stored FILE")
+    if calibrate and stored is None:
+        raise ValueError("--calibrate writes stored baselines: say where with --stored FILE")
+    if calibrate:
+        store.check_person()
+    if suite not in SUITES:
+        raise ValueError(f"there is no suite {suite!r}{did_you_mean(suite, list(SUITES))}")
+    if SUITES[suite].workload != "pocket":
+        raise ValueError(f"the gate measures cells that make videos; {suite} measures {SUITES[suite].workload}s")
+    settings = Settings(
+        processes,
+        pairs,
+        threads or None,
+        margin,
+        may_change=outputs == "may-change",
+        max_minutes=max_minutes,
+        seed=seed,
+    )
+    sweep = override(SUITES[suite], set_)
+    cells = _cells(sweep, only, skip)
+    for wanted in (base, head):
+        if wanted is not None:
+            commit_of(wanted)
+    if stored is not None:
+        store.load(stored)
+    out.mkdir(parents=True, exist_ok=True)
+    began = time.monotonic()
+    with locked(out):
+        right = _side("head", head, out, environments)
+        if base is not None:
+            left = _side("base", base, out, environments)
+            say(f"{suite}: {len(cells)} cells, base {left.revision[:12]}, head {right.revision[:12]}")
+            for side in (left, right):
+                (out / f"{side.name}.log").unlink(missing_ok=True)
+            findings, seen = measure_interleaved(cells, left, right, settings, out, say)
+            against = left.revision
+        else:
+            assert stored is not None
+            findings, seen = _against_stored(cells, right, settings, out, stored, calibrate=calibrate)
+            against = str(stored)
+        verdict = {
+            "verdict": overall(findings),
+            "suite": suite,
+            "base": against,
+            "head": right.revision,
+            "findings": [finding.to_dict() for finding in findings],
+            "machine": machine(),
+            "settings": {**vars(settings), "environments": environments},
+            "seconds": round(time.monotonic() - began, 1),
+            "written": datetime.now(UTC).isoformat(timespec="seconds"),
+            **seen,
+        }
+        text = json.dumps(verdict, indent=1, allow_nan=False, ensure_ascii=False)
+        write_atomic(out / "verdict.json", text)
+    if json_ is not None:
+        write_atomic(json_, text)
+    shown = show_verdict(out / "verdict.json", junit)
+    return EXIT_CODES[overall(findings)] if shown == 0 else shown
+
+
+def show_verdict(file: Path, junit: Path | None) -> int:
+    """Print a verdict and write it as Markdown, and as JUnit XML if asked, in a process that loads no torch."""
+    more = ["--junit", str(junit)] if junit else []
+    command = [
+        sys.executable,
+        "-m",
+        "reports.gate_report",
+        str(file),
+        "--markdown",
+        str(file.with_suffix(".md")),
+        *more,
+    ]
+    return subprocess.run(command, check=False).returncode
+
+
+def _cells(sweep: Suite, only: Sequence[str], skip: Sequence[str]) -> list[tuple[str, dict[str, Any]]]:
+    chosen: list[Planned] = [item for item in select(plan(sweep, {}), sweep, only, skip) if not item.reference]
+    impossible = next((item.skip for item in chosen if item.skip is not None), None)
+    if not chosen or impossible:
+        raise ValueError(f"a gate measures all its cells: {impossible or 'none was chosen'}")
+    return [(label(item.cell.values, list(sweep.axes)), dict(item.cell.values)) for item in chosen]
+
+
+def _side(name: str, wanted: str | None, out: Path, environments: str) -> Side:
+    here = Path(sys.executable)
+    if wanted is None:
+        return Side(name, str(revision(ROOT)), ROOT, here)
+    commit, tree = checkout(wanted, (out / "trees").absolute())
+    if environments == "shared":
+        return Side(name, commit, tree, here)
+    say(f"{name}: environment of {commit[:12]}")
+    return Side(name, commit, tree, environment(tree, (out / "environments").absolute()))
+
+
+def _against_stored(
+    cells: Sequence[tuple[str, dict[str, Any]]],
+    head: Side,
+    settings: Settings,
+    out: Path,
+    file: Path,
+    *,
+    calibrate: bool,
+) -> tuple[list[Finding], dict[str, Any]]:
+    """Count in each cell and compare with the file; with `calibrate`, write it."""
+    entries, hardware, using = store.load(file), machine(), software()
+    findings: list[Finding] = []
+    fresh: dict[str, dict[str, Any]] = {}
+    place = (out / "outputs" / "head").absolute()
+    place.mkdir(parents=True, exist_ok=True)
+    with ExitStack() as stack:
+        arm = stack.enter_context(RevisionProcess(head, out / "head.log", settings))
+        greeting = arm.ask("hello", threads=settings.threads)
+        for name, values in cells:
+            try:
+                warm = arm.ask("open", values=values)
+                facts = arm.ask("facts", folder=str(place))
+            except RevisionError as error:
+                findings.append(Finding(name, "run", "INVALID", str(error)))
+                continue
+            key = store.key_of(values, hardware, using)
+            findings += store.check_baseline(name, key, entries, facts)
+            fresh[str(key)] = {
+                "cell": name,
+                **facts,
+                "seconds": min(warm["warm_up_seconds"]),
+                "revision": head.revision,
+                "written": datetime.now(UTC).isoformat(timespec="seconds"),
+            }
+    if calibrate:
+        store.calibrate(file, fresh)
+        say(f"{len(fresh)} baselines written into {file}: commit it")
+        findings = [Finding(entry["cell"], "baseline", "PASS", "written by --calibrate") for entry in fresh.values()]
+    return findings, {"software": {"head": greeting}}

@@ -1,0 +1,203 @@
+"""`python -m bench ucf101`: plan, make, embed, score, and leave a table and a reproduction card."""
+
+import json
+import os
+import shutil
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Annotated, Literal
+
+import tyro
+
+from bench.commands.option_types import Count, CountOrNone, ExistingFolder, Seed, TargetFolder, Weight
+
+STANDIN = {"size": 16, "steps": 4, "fvd": ("styleganv",), "inception": ("styleganv",)}  # unless asked otherwise
+SAMPLERS = {False: ("vidrd",), True: ("vidrd", "independent")}  # with stand-ins or not, unless asked otherwise
+THIN = 8  # the stand-ins' I3D and C3D have an eighth of the published channels: a sixty-fourth of the work
+STANDIN_FILES = ("i3d_torchscript.pt", "conv3d_deepnetA_ucf.npz", "mean2.npz")  # one for each network is enough
+
+
+def ucf101(
+    model: str | None = None,
+    ucf101: ExistingFolder | None = None,
+    weights: ExistingFolder | None = None,
+    protocol: str = "vidrd-10k",
+    method: tuple[str, ...] | None = None,
+    videos: ExistingFolder | None = None,
+    out: TargetFolder = Path("runs") / "ucf101",
+    standin: bool = False,
+    dry_run: bool = False,
+    prompts: str | None = None,
+    per_class: Count | None = None,
+    limit: Count | None = None,
+    size: Count | None = None,
+    steps: Count | None = None,
+    guidance: Weight | None = None,
+    overlap: CountOrNone | None = None,
+    seed: Seed | None = None,
+    fvd: tuple[str, ...] | None = None,
+    inception: tuple[str, ...] | None = None,
+    allow_small: bool = False,
+    allow_partial: bool = False,
+    device: str = "auto",
+    precision: Literal["fp32", "fp16", "bf16"] = "fp32",
+    compile_: Annotated[bool, tyro.conf.arg(name="compile")] = False,
+    batch: Count = 8,
+    workers: Count | None = None,
+    threads: Count = 1,
+    ray: bool = False,
+    shard: str | None = None,
+    cache: TargetFolder | None = None,
+) -> int:
+    """Zero-shot FVD and Inception Score on UCF-101 under a named protocol, beside the published rows.
+
+    Makes the videos, embeds them and the real ones, scores, and writes table.md, card.md and ucf101.json. The same
+    command again does only what is missing or damaged. Nothing is downloaded: `python -m bench weights` lists the
+    files.
+
+    Args:
+        model: Folder of a VidRD pipeline (`python -m vidrd convert` makes one), or a preset.
+        ucf101: The unpacked archive.
+        weights: Folder with I3D, C3D and C3D's mean.
+        protocol: vidrd-10k, videopoet-10k, 100-a-class or styleganv-2048; see docs/ucf101.md.
+        method: Samplers, each a row of the table (vidrd if not given); `python -m bench list` names them.
+        videos: Score the videos of this folder instead of making some; any model's, named in any way.
+        out: The run's folder.
+        standin: Without model, data and weights: tiny ones are made first, the rest is the same code.
+        dry_run: Measure a few blocks in a temporary folder and print what the whole run will take.
+        prompts: Other prompts: descriptive, class-name, class-name:TEMPLATE, or a .csv, .json or .txt.
+        per_class: So many videos of each class, instead of the protocol's allocation.
+        limit: Only the first so many videos of the plan's order.
+        size: Pixels of generated videos, if not the protocol's.
+        steps: Denoising steps.
+        guidance: Weight of the text.
+        overlap: Frames that clips share.
+        seed: Of the run.
+        fvd: Rows of metrics.protocols.FVD to score by.
+        inception: Rows of metrics.protocols.IS to score by.
+        allow_small: Score sets that are too small for the score to mean much; the table says so.
+        allow_partial: Take an archive of which only some videos are there; the table says so.
+        device: cpu, cuda (workers share all GPUs) or cuda:1; auto: cuda where there is one.
+        precision: Of the pipeline; the scoring networks always run in float32.
+        compile_: The U-Net through torch.compile: faster after a slow first batch; part of the plan, like batch.
+        batch: Videos that go through a network together; part of the plan, as it may change last bits.
+        workers: Processes, or with --ray actors at most (1 if not given; for stand-ins a core each).
+        threads: Of each worker on a CPU; may change last bits.
+        ray: Share the work on the running Ray cluster (RAY_ADDRESS), or one of this machine.
+        shard: I/N: only every Nth block from the Ith on, and no score; for arrays of jobs that see one --out.
+        cache: Folder that keeps real statistics (default: in the user's cache folder).
+    """
+    # --help need not load torch.
+    from bench.ucf101.archive import read_archive  # noqa: PLC0415
+    from bench.ucf101.checks import check_before  # noqa: PLC0415
+    from bench.ucf101.plan import Plan, make_plan  # noqa: PLC0415
+    from bench.ucf101.pool import WorkerPool  # noqa: PLC0415
+    from bench.ucf101.run import Run  # noqa: PLC0415
+
+    thin = THIN if standin and weights is None else 1
+    asked = {
+        "prompts": prompts, "size": size, "steps": steps, "guidance": guidance, "overlap": overlap, "seed": seed,
+        "fvd": _words(fvd), "inception": _words(inception),
+    }  # fmt: skip
+    if standin:
+        asked = {**asked, **{name: value for name, value in STANDIN.items() if asked.get(name) is None}}
+        per_class, allow_small, allow_partial = per_class or 2, True, True
+        workers = workers or min(4, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1)
+
+    def planned(described: Mapping[str, object], clip: int) -> Plan:
+        return make_plan(
+            protocol, asked, model=described, clip=clip, precision=precision, batch=batch, compiled=compile_,
+            per_class=per_class, limit=limit,
+        )  # fmt: skip
+
+    if not standin and ucf101 is None:
+        raise ValueError("real videos are needed: give --ucf101 FOLDER, the unpacked archive, or try --standin")
+    if (model is not None and videos is not None) or (not standin and model is None and videos is None):
+        raise ValueError("give --model FOLDER to make videos, or --videos FOLDER to score those of another model")
+    described, clip = _model(model) if model is not None else ({"folder": None, "sha256": None}, 8)
+    methods = () if videos else _words(method) or SAMPLERS[standin]
+    pool = WorkerPool(workers or 1, _devices(device), threads, ray)
+    check_before(planned(described, clip), methods, pool, shard, model, allow_small=allow_small)
+    if standin:
+        model, ucf101, weights = _standin(out, model if videos is None else None, ucf101, weights, videos)
+        described, clip = _model(model) if model is not None else (described, 16)
+    assert ucf101 is not None
+    plan = planned(described, clip if model is not None else 16)
+    run = Run(
+        plan=plan,
+        pool=pool,
+        archive=read_archive(ucf101, allow_partial=allow_partial),
+        weights=weights,
+        out=out,
+        cache=_cache(cache, out, standin=standin),
+        model=model,
+        methods=methods,
+        videos=videos,
+        world="stand-in" if standin else "",
+        allow_small=allow_small,
+        thin=thin,
+    )
+    return run.foretell() if dry_run else run.do(shard)
+
+
+def _model(name: str) -> tuple[dict[str, object], int]:
+    """What a pipeline's folder is, and the frames of its clip, without loading it."""
+    from bench.hardware.machine import files_hash  # noqa: PLC0415
+    from vidrd.checkpoints import PRESETS  # noqa: PLC0415
+
+    folder = PRESETS[name].folder if name in PRESETS else Path(name)
+    index = folder / "model_index.json"
+    if not index.is_file():
+        hint = "convert it first: python -m vidrd convert" if (folder / "ModelT2V.pth").is_file() else "give its folder"
+        raise ValueError(f"{name} is no VidRD pipeline: it has no model_index.json; {hint}")
+    clip = int(json.loads(index.read_text(encoding="utf-8")).get("clip", 8))
+    return {"folder": folder.name, "sha256": files_hash(["."], folder)}, clip
+
+
+def _standin(
+    out: Path, model: str | None, ucf101: Path | None, weights: Path | None, videos: Path | None
+) -> tuple[str | None, Path, Path]:
+    """Tiny stand-ins for what was not given, made once, below the run's folder."""
+    from bench.ucf101.standin import make_archive, make_model, make_weights  # noqa: PLC0415
+
+    folder = out / "stand-ins"
+    folder.mkdir(parents=True, exist_ok=True)
+
+    def once(name: str, make: Callable[[Path], object]) -> Path:
+        if not (folder / name).is_dir():
+            beside = folder / f".{name}.part"
+            shutil.rmtree(beside, ignore_errors=True)
+            make(beside)
+            beside.rename(folder / name)
+        return folder / name
+
+    archive = ucf101 or once("UCF101", lambda path: make_archive(path, height=120, width=160))
+    files = once("weights", lambda path: make_weights(path, only=STANDIN_FILES, thin=THIN))
+    if model is None and videos is None:
+        model = str(once("model", lambda path: make_model(files, path)))
+    return model, archive, weights or files
+
+
+def _cache(given: Path | None, out: Path, *, standin: bool) -> Path:
+    from metrics.evaluation.cache import default_path  # noqa: PLC0415
+
+    return given or (out / "stand-ins" / "real" if standin else default_path().parent / "ucf101")
+
+
+def _devices(device: str) -> tuple[str, ...]:
+    import torch  # noqa: PLC0415
+
+    from bench.hardware.device import named_device  # noqa: PLC0415
+
+    device = str(named_device(device))
+    if device != "cuda":
+        return (device,)
+
+    if not torch.cuda.is_available():
+        raise ValueError("--device cuda: there is no CUDA device here; take cpu")
+    return tuple(f"cuda:{number}" for number in range(torch.cuda.device_count()))
+
+
+def _words(given: tuple[str, ...] | None) -> tuple[str, ...] | None:
+    """Words given one by one or with commas."""
+    return None if given is None else tuple(word for each in given for word in each.split(",") if word)

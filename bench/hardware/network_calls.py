@@ -1,0 +1,174 @@
+"""What the networks of a pipeline were asked for, and the least time that this takes: the bound beside every speed."""
+
+import copy
+import inspect
+from collections import Counter
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from bench.hardware.peaks import PROBED, fastest, peaks, raised
+from bench.hardware.roofline import Bound, Peaks, Probe, Work, bound, count
+from bench.results.records import InvalidError
+
+STAGES = {"text": ("text_encoder", "forward"), "denoise": ("unet", "forward"), "decode": ("vae", "decode")}
+COMPLETE = 0.99  # of the FLOPs that calls ask for: kernels may count the edges of a padded operation otherwise
+
+
+class CallRecorder:
+    """Counts the calls of a pipeline's networks by what they were given: the shapes decide how much work a call is.
+
+    Noting a call takes some microseconds; nothing is computed until `bounds`.
+    """
+
+    def __init__(self, pipe: Any) -> None:
+        self.calls: dict[str, Counter[Any]] = {}
+        self._modules: dict[str, tuple[nn.Module, str]] = {}
+        self._stage = ""  # whose network is at work
+        for stage, (part, method) in STAGES.items():
+            module = getattr(pipe, part, None)
+            if isinstance(module, nn.Module):
+                self.calls[stage] = Counter()
+                self._modules[stage] = (module, method)
+                self._watch(stage, module, method)
+
+    def clear(self) -> None:
+        """Forget all calls."""
+        for calls in self.calls.values():
+            calls.clear()
+
+    def _watch(self, stage: str, module: nn.Module, method: str) -> None:
+        original: Callable[..., Any] = getattr(module, method)
+
+        def noted(*args: Any, **kwargs: Any) -> Any:
+            self.calls[stage][_key(args, kwargs)] += 1
+            self._stage = stage
+            try:
+                return original(*args, **kwargs)
+            finally:
+                self._stage = ""
+
+        noted.__signature__ = inspect.signature(original)  # type: ignore[attr-defined]
+        setattr(module, method, noted)
+
+    def work(self) -> dict[str, list[tuple[int, Work]]]:
+        """Stage -> (how many calls, the work of one), counted on copies without weights.
+
+        A stage whose network asks for the values of its tensors cannot be counted, and is left out.
+        """
+        found: dict[str, list[tuple[int, Work]]] = {}
+        for stage, (module, method) in self._modules.items():
+            noted = module.__dict__.pop(method)  # a copy must not note, nor copy what notes
+            try:
+                twin = copy.deepcopy(module).to("meta")
+                calls = self.calls[stage].items()
+                found[stage] = [(times, _count(getattr(twin, method), key)) for key, times in calls]
+            except (NotImplementedError, RuntimeError):
+                continue
+            finally:
+                setattr(module, method, noted)
+        return found
+
+    def probe(self, make: Callable[[], object], device: str) -> Probe:
+        """Do the work once more, each operator of the networks timed and counted by stage."""
+        probe = Probe(lambda: self._stage, lambda call: fastest(call, device, PROBED))
+        probe.run(make)
+        return probe
+
+
+def _key(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[Any, ...]:
+    return (tuple(map(_spec, args)), tuple(sorted((name, _spec(value)) for name, value in kwargs.items())))
+
+
+def _spec(value: Any) -> Any:
+    if isinstance(value, Tensor):
+        return ("tensor", tuple(value.shape), value.dtype)
+    return value if isinstance(value, bool | int | float | str) or value is None else ("other", type(value).__name__)
+
+
+def _count(function: Callable[..., Any], key: tuple[Any, ...]) -> Work:
+    args, kwargs = key
+    return count(lambda: function(*map(_meta, args), **{name: _meta(value) for name, value in kwargs}))
+
+
+def _meta(spec: Any) -> Any:
+    if isinstance(spec, tuple) and spec[0] == "tensor":
+        return torch.empty(spec[1], dtype=spec[2], device="meta")
+    return spec
+
+
+def stage_bounds(work: Mapping[str, list[tuple[int, Work]]], best: Peaks, dtype: str) -> dict[str, Bound]:
+    """The bounds of all calls of each stage."""
+    found = {}
+    for stage, calls in work.items():
+        each = [(times, bound(one, best, dtype)) for times, one in calls]
+        found[stage] = Bound(*(sum(times * limit[i] for times, limit in each) for i in range(3)))
+    return found
+
+
+def roofline_shares(
+    asked: "CallRecorder",
+    seconds: Mapping[str, float],
+    *,
+    device: str,
+    dtype: str,
+    batches: int,
+    make: Callable[[], object],
+) -> tuple[dict[str, float], dict[str, str]]:
+    """Share of each stage's time that the machine at its peaks would need for it, in (0, 1], or why there is none.
+
+    A stage that was faster than the peaks allow makes them doubtful: they are measured once more, and then lifted to
+    what the stage's own operators reach, one by one, in one more batch. That batch also shows whether all FLOPs are
+    computed that the calls ask for.
+
+    Args:
+        asked: counted the calls of all batches.
+        seconds: of each stage, all batches together.
+        device: "cpu" or "cuda".
+        dtype: of the arithmetic: "float32", "bfloat16", ...
+        batches: how many there were, all alike.
+        make: makes one more.
+
+    Raises:
+        InvalidError: a stage was faster than the machine can be because it left arithmetic out; or, on a GPU, although
+            it computed everything: then the clock did not wait for it.
+    """
+    work = asked.work()
+    for look in (peaks, partial(peaks, again=True)):
+        limits = stage_bounds(work, look(device), dtype)
+        if not (fast := _faster(limits, seconds)):
+            return _shares(limits, seconds), {}
+    probe = asked.probe(make, device)
+    for stage in fast:
+        wanted = sum(times * one.flops for times, one in work[stage]) / batches
+        if probe.flops[stage] < COMPLETE * wanted:
+            raise InvalidError(
+                f"{stage} took {seconds[stage]:.3g} s, at this machine's peaks it takes {limits[stage].ideal:.3g} s: a "
+                f"batch computes {probe.flops[stage] / 1e9:.3g} GFLOP of the {wanted / 1e9:.3g} that its calls ask for"
+            )
+    limits = stage_bounds(work, raised(device, probe.seen), dtype)
+    fast = _faster(limits, seconds)
+    if fast and device != "cpu":
+        raise InvalidError(
+            f"{fast[0]} took {seconds[fast[0]]:.3g} s, its own operators one by one take {limits[fast[0]].ideal:.3g} "
+            "s: the clock did not wait for the GPU"
+        )
+    doubted = {
+        stage: f"it took {seconds[stage]:.3g} s, computed all its FLOPs, and takes {limits[stage].ideal:.3g} s at the "
+        "peaks measured on this machine: they are too low"
+        for stage in fast
+    }
+    return {stage: share for stage, share in _shares(limits, seconds).items() if stage not in doubted}, doubted
+
+
+def _shares(limits: Mapping[str, Bound], seconds: Mapping[str, float]) -> dict[str, float]:
+    return {stage: limit.ideal / seconds[stage] for stage, limit in limits.items() if limit.ideal}
+
+
+def _faster(limits: Mapping[str, Bound], seconds: Mapping[str, float]) -> list[str]:
+    """The stages that took less than the machine needs at its peaks, the fastest first."""
+    found = _shares(limits, seconds)
+    return sorted((stage for stage, share in found.items() if share > 1), key=lambda stage: -found[stage])

@@ -1,0 +1,13 @@
+"""The first module that a fork server loads (`bench.harness.runner.start_method`): it ties the server to its run.
+
+A server sees by itself that its run has ended, but only when its libraries are loaded and its last cell is gone.
+"""
+
+import os
+import signal
+
+from bench.harness.orphans import RUN, follow
+
+if RUN in os.environ:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the run, which ends its cells
+    follow(int(os.environ[RUN]))

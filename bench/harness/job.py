@@ -1,0 +1,50 @@
+"""What a cell's process is given, and what kind of work there is: the contract of every workload."""
+
+import importlib
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import NamedTuple, TypeAlias
+
+from bench.results.records import Measured, Value
+
+
+class Job(NamedTuple):
+    """What a workload gets.
+
+    Args:
+        values: the settings of the cell.
+        folder: where it may leave files; of this cell alone.
+        reference: the folder of the cell it is compared with, which is ok; None if it is compared with none.
+        measures: names of the suite's measures, for work that is only done where it is asked for.
+    """
+
+    values: Mapping[str, Value]
+    folder: Path
+    reference: Path | None
+    measures: tuple[str, ...] = ()
+
+
+# A function that does one cell, or its name as "module:function".
+Work: TypeAlias = Callable[[Job], Measured] | str
+
+
+class Workload(NamedTuple):
+    """A kind of work.
+
+    Args:
+        run: does one cell; given by its name, it is loaded (and torch with it) where a cell runs and nowhere else.
+        preload: modules that all its cells use, loaded once and shared where a process may be forked; see
+            `bench.harness.runner.start_method`.
+    """
+
+    run: Work
+    preload: tuple[str, ...] = ()
+
+
+def load_work(work: Work) -> Callable[[Job], Measured]:
+    """The function itself."""
+    if not isinstance(work, str):
+        return work
+    module, _, name = work.partition(":")
+    function: Callable[[Job], Measured] = getattr(importlib.import_module(module), name)
+    return function

@@ -1,0 +1,274 @@
+"""A suite is a question, and the grid of cells that answers it.
+
+    suite --override--> suite --plan--> cells, each with the reason why it cannot run, or none
+
+Plain data: nothing here knows what a cell does.
+"""
+
+import difflib
+import itertools
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Literal, NamedTuple, TypeAlias
+
+from bench.results.records import Better, Cell, Value, digest
+
+Values: TypeAlias = Mapping[str, Value]
+
+MOST_CELLS = 20_000  # of a plan
+MOST: Mapping[str, int] = {"seed": 10**18 - 1}
+MOST_OTHERWISE = 20_000  # of every other whole number: what is counted in cells, frames or steps is planned one by one
+
+
+class Measure(NamedTuple):
+    """What a column of the report means."""
+
+    title: str
+    unit: str
+    better: Better | None
+    table: Literal["quality", "prompt", "cost"]
+    definition: str
+
+
+class Planned(NamedTuple):
+    """A cell of the plan.
+
+    Args:
+        reference: others are compared with it and it is no point of the grid, so a report shows it apart.
+        skip: why it cannot run, or None.
+    """
+
+    cell: Cell
+    reference: bool
+    skip: str | None
+    cost: float
+
+
+class Prediction(NamedTuple):
+    """What is known of a cell before it runs.
+
+    Args:
+        flops: of all its videos.
+        peak_bytes: of weights and tensors at one time; libraries come on top.
+        seconds: the least that this machine takes, at the peaks measured on it; None: none were measured yet.
+    """
+
+    flops: float
+    peak_bytes: float
+    seconds: float | None
+
+
+def _keep(values: dict[str, Value]) -> dict[str, Value]:
+    return values
+
+
+def _no_reference(_: Values) -> dict[str, Value] | None:
+    return None
+
+
+def _never(_: Values) -> str | None:
+    return None
+
+
+def _equal_cost(_: Values) -> float:
+    return 1.0
+
+
+def _no_prediction(_: Values) -> Prediction | None:
+    return None
+
+
+@dataclass(frozen=True)
+class Suite:
+    """A sweep.
+
+    Args:
+        question: what the sweep answers, one line.
+        workload: who does a cell, a key of `bench.workloads.WORKLOADS`.
+        axes: name -> values; the cells are their product, the last axis fastest.
+        fixed: name -> the one value that all cells share. An override may turn it into an axis.
+        measures: name -> what the report says of it. A cell that is ok has each as a number or says why not.
+        group: the axis by which the report splits its tables.
+        headlines: measures that a report's answer speaks of; without any, of each table the first that is better lower
+            or higher.
+        apart: axes whose values do other work, so that a report compares nothing across them.
+        files: files and folders, from the root of the project, on whose content the results depend (weights).
+        allowed: name -> the only values it may have. Other names take any value of the type of their first one.
+        least: name -> smallest number it may have (0 if not named). The largest is `MOST`, or `MOST_OTHERWISE`.
+        settle: sets what has no meaning in a combination to its one neutral value (the overlap of a method whose clips
+            do not overlap). Combinations that become equal are one cell.
+        reference: the values of the cell that these values are compared with, or None. It becomes a cell too, unless it
+            is a point of the grid, and runs before all others.
+        skip: why a cell cannot run, or None. The cell is then a row with this reason.
+        emulated: why its precision is only emulated here, or None. Such a cell is not run either, unless --emulated
+            asks for it; its times are then marked and compared with nothing.
+        cost: how long a cell takes, in any unit; only ratios matter.
+        predict: what a cell will ask for, or None.
+        timeout: seconds that one of its cells may take, where the command does not say; None: as other suites' may.
+    """
+
+    question: str
+    workload: str
+    axes: Mapping[str, tuple[Value, ...]]
+    fixed: Mapping[str, Value]
+    measures: Mapping[str, Measure]
+    group: str
+    headlines: tuple[str, ...] = ()
+    apart: tuple[str, ...] = ()
+    files: tuple[str, ...] = ()
+    allowed: Mapping[str, Sequence[Value]] = field(default_factory=dict)
+    least: Mapping[str, float | int] = field(default_factory=dict)
+    settle: Callable[[dict[str, Value]], dict[str, Value]] = _keep
+    reference: Callable[[Values], dict[str, Value] | None] = _no_reference
+    skip: Callable[[Values], str | None] = _never
+    emulated: Callable[[Values], str | None] = _never
+    cost: Callable[[Values], float] = _equal_cost
+    predict: Callable[[Values], Prediction | None] = _no_prediction
+    timeout: float | int | None = None
+
+    @property
+    def hash(self) -> str:
+        """Twelve hexadecimal digits: the grid that was asked for."""
+        axes = {name: list(values) for name, values in self.axes.items()}
+        return digest({"workload": self.workload, "axes": axes, "fixed": dict(self.fixed)})
+
+
+def override(suite: Suite, assignments: Sequence[str]) -> Suite:
+    """The suite with some axes replaced: each assignment is "axis=value,value,...".
+
+    Raises:
+        ValueError: no such axis, or a value that the axis cannot have.
+    """
+    axes, fixed = dict(suite.axes), dict(suite.fixed)
+    named: set[str] = set()
+    for assignment in assignments:
+        name, equals, text = assignment.partition("=")
+        name = name.strip()
+        known = [*suite.axes, *suite.fixed]
+        if not equals:
+            raise ValueError(
+                f"an override is axis=value,value,...; got {assignment!r}: try {known[0]}={_spell(suite, known[0])}"
+            )
+        if name not in known:
+            raise ValueError(f"there is no axis {name!r} in this suite{did_you_mean(name, known)}")
+        if name in named:
+            raise ValueError(f"{name} is set twice: give all its values at once, {name}=A,B")
+        named.add(name)
+        values = tuple(_parse(suite, name, part.strip()) for part in text.split(","))
+        twice = next((value for value in values if values.count(value) > 1), None)
+        if twice is not None:
+            raise ValueError(f"{name} has {twice} twice: name each value once")
+        if name in fixed and len(values) == 1:
+            fixed[name] = values[0]
+        else:
+            fixed.pop(name, None)
+            axes[name] = values
+    cells = math.prod(map(len, axes.values()))
+    if cells > MOST_CELLS:
+        raise ValueError(f"a plan has at most {MOST_CELLS:,} cells; got {cells:,}: give fewer values, or several runs")
+    return replace(suite, axes=axes, fixed=fixed)
+
+
+def plan(suite: Suite, basis: Mapping[str, str]) -> list[Planned]:
+    """The cells of a suite: references first, then the grid in its order; each cell once."""
+    grid: dict[Cell, bool] = {}
+    references: dict[Cell, bool] = {}
+    for values in _grid(suite):
+        reference = suite.reference(values)
+        if reference is not None:
+            references[Cell(suite.workload, reference, basis)] = True
+        grid[Cell(suite.workload, values, basis)] = False
+    cells = references | {cell: False for cell in grid if cell not in references}
+    return [
+        Planned(cell, first and cell not in grid, _why_not(suite, cell.values), suite.cost(cell.values))
+        for cell, first in cells.items()
+    ]
+
+
+def with_emulated(suite: Suite) -> Suite:
+    """The suite with the cells whose precision is only emulated here."""
+    return replace(suite, emulated=_never)
+
+
+def _why_not(suite: Suite, values: Values) -> str | None:
+    reason = suite.skip(values)
+    if reason is None and (reason := suite.emulated(values)) is not None:
+        reason += ": its times would say nothing about it"
+    return reason
+
+
+def select(planned: Sequence[Planned], suite: Suite, only: Sequence[str], skip: Sequence[str]) -> list[Planned]:
+    """The cells that `only` names and `skip` does not, with the references they need.
+
+    A name is a cell's id or "axis=value"; in `only` two of one axis are either-or, and every named axis must hold.
+
+    Raises:
+        ValueError: a name fits no cell.
+    """
+    for name in [*only, *skip]:
+        if not any(_fits(item.cell, name) for item in planned):
+            raise ValueError(f"{name!r} fits no cell of the plan: give a cell's id or axis=value (see --dry-run)")
+
+    def wanted(cell: Cell) -> bool:
+        by_axis: dict[str, list[bool]] = {}
+        for name in only:
+            by_axis.setdefault(name.partition("=")[0] if "=" in name else "id", []).append(_fits(cell, name))
+        return all(any(fits) for fits in by_axis.values()) and not any(_fits(cell, name) for name in skip)
+
+    chosen = {item.cell.id for item in planned if not item.reference and wanted(item.cell)}
+    needed = {
+        Cell(item.cell.workload, reference, item.cell.basis).id
+        for item in planned
+        if item.cell.id in chosen and (reference := suite.reference(item.cell.values)) is not None
+    }
+    named = {item.cell.id for item in planned if item.reference and item.cell.id in only}
+    return [item for item in planned if item.cell.id in chosen | needed | named]
+
+
+def label(values: Values, axes: Sequence[str]) -> str:
+    """What tells a cell from its neighbours: "vidrd frames=16 overlap=4 bf16"."""
+    return " ".join(str(values[axis]) if isinstance(values[axis], str) else f"{axis}={values[axis]}" for axis in axes)
+
+
+def did_you_mean(name: str, known: Sequence[str]) -> str:
+    """The end of a sentence that begins with an unknown name."""
+    close = difflib.get_close_matches(name, known, n=1)
+    return f": did you mean {close[0]!r}?" if close else f": there are {', '.join(known)}"
+
+
+def _grid(suite: Suite) -> Iterator[dict[str, Value]]:
+    for point in itertools.product(*suite.axes.values()):
+        yield suite.settle({**suite.fixed, **dict(zip(suite.axes, point, strict=True))})
+
+
+def _fits(cell: Cell, name: str) -> bool:
+    axis, equals, value = name.partition("=")
+    return str(cell.values.get(axis)) == value if equals else cell.id == name
+
+
+def _spell(suite: Suite, name: str) -> str:
+    return ",".join(str(value) for value in suite.axes.get(name) or (suite.fixed[name],))
+
+
+def _parse(suite: Suite, name: str, text: str) -> Value:
+    allowed = suite.allowed.get(name)
+    if allowed is not None:
+        for value in allowed:
+            if str(value) == text:
+                return value
+        raise ValueError(f"{name} cannot be {text!r}{did_you_mean(text, [str(value) for value in allowed])}")
+    example = suite.fixed[name] if name in suite.fixed else suite.axes[name][0]
+    if isinstance(example, str):
+        return text
+    try:
+        number: int | float = int(text) if isinstance(example, int) else float(text)
+    except ValueError:
+        kind = "a whole number" if isinstance(example, int) else "a number"
+        raise ValueError(f"{name} is {kind}; got {text!r}: try {name}={_spell(suite, name)}") from None
+    least, most = suite.least.get(name, 0), MOST.get(name, MOST_OTHERWISE)
+    if not (math.isfinite(number) and least <= number <= most):
+        far = math.isfinite(number) and number > most
+        rule = f"at most {most:,}" if far else f"at least {least}"
+        raise ValueError(f"{name} is {rule}; got {text}: try {name}={_spell(suite, name)}")
+    return number

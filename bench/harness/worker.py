@@ -1,0 +1,98 @@
+"""One cell in one process: the child of a run, or `python -m bench.harness.worker JOB.json` to repeat one by hand.
+
+The parent writes job.json into the cell's folder; the child leaves result.json there and says how it went in log.txt. A
+child that is killed leaves no result, and the parent tells from its exit code.
+"""
+
+import json
+import os
+import sys
+import traceback
+from pathlib import Path
+
+from bench.harness.job import Job, Work, load_work
+from bench.harness.orphans import follow_run
+from bench.results.records import InvalidError, Measured, NotFiniteError, Status, write_atomic
+from bench.workloads import WORKLOADS
+from vidrd.entry import obey
+
+
+def child(work: Work, job_file: str) -> None:
+    """The whole life of a cell's process."""
+    follow_run()
+    log = os.open(Path(job_file).with_name("log.txt"), os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
+    os.dup2(log, 1)
+    os.dup2(log, 2)
+    attend(work, Path(job_file))
+
+
+def attend(work: Work, job_file: Path) -> Status:
+    """Do the job and write result.json beside it, whatever happens short of a kill."""
+    job = json.loads(job_file.read_text(encoding="utf-8"))
+    reference = job_file.parent.parent / job["reference"] if job["reference"] else None
+    status: Status = "ok"
+    reason = ""
+    measured = Measured()
+    try:
+        measured = load_work(work)(
+            Job(job["cell"]["values"], job_file.parent, reference, tuple(job.get("measures", ())))
+        )
+        content = _result(status, reason, measured)
+    except Exception as error:  # every way to fail is a row of the table
+        traceback.print_exc()
+        status, reason = _verdict(error)
+        content = _result(status, reason, Measured())
+    write_atomic(job_file.with_name("result.json"), content)
+    return status
+
+
+def _result(status: Status, reason: str, measured: Measured) -> str:
+    return json.dumps(
+        {
+            "status": status,
+            "reason": reason,
+            "numbers": {name: vars(number) for name, number in measured.numbers.items()},
+            "samples": {name: list(values) for name, values in measured.samples.items()},
+            "absent": dict(measured.absent),
+            "facts": dict(measured.facts),
+        },
+        allow_nan=False,
+    )
+
+
+def _verdict(error: Exception) -> tuple[Status, str]:
+    line = next((line.strip() for line in str(error).splitlines() if line.strip()), "no message")
+    if isinstance(error, InvalidError | NotFiniteError):
+        return "invalid", line
+    reason = f"{type(error).__name__}: {line}"
+    # PyTorch's own class on a GPU; a plain RuntimeError with one of these texts from its allocator on a CPU
+    texts = ("DefaultCPUAllocator: can't allocate memory", "DefaultCPUAllocator: not enough memory")
+    if (
+        isinstance(error, MemoryError)
+        or type(error).__name__ == "OutOfMemoryError"
+        or any(t in str(error) for t in texts)
+    ):
+        return "oom", reason
+    return "failed", reason
+
+
+def main() -> int:
+    """Repeat the cell of a job file in this process; 0 if it is ok, else 2."""
+    return obey("bench.harness.worker", _repeat)
+
+
+def _repeat() -> int:
+    if len(sys.argv) != 2 or not Path(sys.argv[1]).is_file():
+        raise ValueError("this takes the job.json of a cell: runs/SUITE/cells/ID/job.json")
+    job_file = Path(sys.argv[1])
+    try:
+        workload = WORKLOADS[json.loads(job_file.read_text(encoding="utf-8"))["cell"]["workload"]]
+    except (KeyError, TypeError) as error:
+        raise ValueError(f"{job_file} is no job of a cell ({error!r})") from None
+    status = attend(workload.run, job_file)
+    print(job_file.with_name("result.json").read_text(encoding="utf-8"))
+    return 0 if status == "ok" else 2
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,179 @@
+"""Two finished runs, cell by cell: what changed, and what that proves.
+
+Two runs were measured at two times, perhaps on two machines, so a difference in speed between them proves nothing by
+itself (docs/gate-simulation.md): it is shown, and a slow-down beyond the margin is INCONCLUSIVE until `bench gate` has
+measured both alternately. What has no noise is judged exactly, quality by its intervals.
+"""
+
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from bench.results.manifest import read_manifest
+from bench.results.records import Number, Record, Value, digest, read
+from bench.results.statistics import Estimate, trimmed_mean
+from bench.results.verdicts import Finding, Verdict, count, not_worse
+
+EXACT = ("fe_per_frame", "allocated_peak")  # the same work takes the same again
+MEMORY = ("process_peak", "reserved_peak", "driver_peak")
+MEMORY_MARGIN = 0.05  # of the base: pages that a process touches vary a little
+ALPHA = 0.01
+
+
+class FinishedRun(NamedTuple):
+    """A finished run: its manifest, and its last record of every planned cell by what was asked (not by the id)."""
+
+    folder: Path
+    manifest: Mapping[str, Any]
+    cells: Mapping[str, Record]
+
+
+def load(folder: Path) -> FinishedRun:
+    """Read a run.
+
+    Raises:
+        ValueError: the folder holds no run.
+    """
+    manifest = read_manifest(folder)
+    latest = read(folder / "records.jsonl").latest()
+    records = [latest[cell["id"]] for cell in manifest["cells"] if cell["id"] in latest]
+    return FinishedRun(folder, manifest, {_asked(record): record for record in records})
+
+
+def compare(
+    base: FinishedRun, head: FinishedRun, *, margin: float = 0.07, quality_margin: float = 0.10
+) -> list[Finding]:
+    """Findings of all cells that either run has.
+
+    Args:
+        margin: a slow-down up to this share is not spoken of.
+        quality_margin: what quality may lose, as a share of the base's value.
+
+    Raises:
+        ValueError: the runs have no cell in common.
+    """
+    if not set(base.cells) & set(head.cells):
+        raise ValueError(
+            f"{base.folder} and {head.folder} have no cell in common: {base.manifest['suite']} and "
+            f"{head.manifest['suite']} with equal settings would"
+        )
+    same = [
+        name for name in ("machine", "software") if base.manifest["basis"].get(name) != head.manifest["basis"].get(name)
+    ]
+    elsewhere = f"another {' and other '.join(same)}" if same else ""
+    findings: list[Finding] = []
+    for key in {**base.cells, **head.cells}:
+        findings += _cell(base.cells.get(key), head.cells.get(key), elsewhere, margin, quality_margin)
+    return findings
+
+
+def _asked(record: Record) -> str:
+    return digest({"workload": record.cell.workload, "values": dict(record.cell.values)})
+
+
+def _cell(
+    base: Record | None, head: Record | None, elsewhere: str, margin: float, quality_margin: float
+) -> Iterator[Finding]:
+    one = head or base
+    assert one is not None
+    name = _label(one.cell.values)
+    if base is None:
+        yield Finding(name, "run", "CALIBRATION_NEEDED", "the base has no such cell")
+        return
+    if head is None:
+        yield Finding(name, "run", "INVALID", "the head has no such cell: what was not measured has not passed")
+        return
+    if base.attempt.status != "ok":
+        if head.attempt.status not in ("ok", base.attempt.status):
+            yield Finding(name, "run", "INVALID", f"{head.attempt.status}: {head.attempt.reason}")
+        elif head.attempt.status == "ok":
+            yield Finding(name, "run", "CALIBRATION_NEEDED", f"the base was {base.attempt.status}, the head is ok")
+        return
+    if head.attempt.status != "ok":
+        verdict: Verdict = "FAIL" if head.attempt.status == "oom" else "INVALID"
+        yield Finding(name, "run", verdict, f"ok before, now {head.attempt.status}: {head.attempt.reason}")
+        return
+    emulated = "emulated" in {**base.facts, **head.facts}  # then its times say nothing
+    unjudged = ("%", "s") if emulated else ("%",)  # shares of the bound say what times say
+    judged = {measure: number for measure, number in base.numbers.items() if number.unit not in unjudged}
+    for measure, number in judged.items():
+        now = head.numbers.get(measure)
+        if now is None:
+            why = head.absent.get(measure, "it has no number")
+            yield Finding(name, measure, "INVALID", f"measured before, missing now: {why}", number.unit, number.value)
+        elif measure in EXACT:
+            yield count(name, measure, number.value, now.value, tolerance=0.01, unit=number.unit)
+        elif measure in MEMORY:
+            yield _memory(name, measure, number, now, elsewhere)
+        elif number.unit == "s":
+            samples = (base.samples.get(_samples_of(measure)), head.samples.get(_samples_of(measure)))
+            yield _times(name, measure, number, now, samples, elsewhere, margin)
+        elif number.better in ("lower", "higher"):
+            yield _quality(name, measure, number, now, quality_margin)
+
+
+def _label(values: Mapping[str, Value]) -> str:
+    axes = ("method", "kernel", "size", "backend", "frames", "overlap", "precision")
+    return " ".join(str(values[a]) if isinstance(values[a], str) else f"{a}={values[a]}" for a in axes if a in values)
+
+
+def _samples_of(measure: str) -> str:
+    return "total_seconds" if measure == "seconds_per_frame" else measure
+
+
+def _memory(cell: str, measure: str, base: Number, head: Number, elsewhere: str) -> Finding:
+    found = count(cell, measure, base.value, head.value, tolerance=MEMORY_MARGIN, unit=base.unit)
+    if found.verdict == "FAIL" and elsewhere:
+        return Finding(
+            cell, measure, "CALIBRATION_NEEDED", f"{elsewhere}: {found.reason}", base.unit, base.value, head.value,
+            found.change, margin=MEMORY_MARGIN,
+        )  # fmt: skip
+    return found
+
+
+def _times(
+    cell: str,
+    measure: str,
+    base: Number,
+    head: Number,
+    samples: tuple[tuple[float, ...] | None, tuple[float, ...] | None],
+    elsewhere: str,
+    margin: float,
+) -> Finding:
+    """The ratio of two runs' times, with the interval of their own spread; what lies between them is not in it."""
+    change = head.value / base.value - 1
+    found = Finding(cell, measure, "PASS", f"{change:+.1%} between two runs", "s", base.value, head.value, change)
+    if elsewhere:
+        return replace(found, verdict="CALIBRATION_NEEDED", reason=f"{elsewhere}: times do not compare")
+    low = high = None
+    n = min(len(each or ()) for each in samples)
+    if n >= 4:
+        one, other = (trimmed_mean([math.log(second) for second in each or ()]) for each in samples)
+        error = math.hypot(one.error, other.error)
+        difference = Estimate(other.mean - one.mean, error, min(one.df, other.df), n)
+        low, high = (math.expm1(end) for end in (difference.low(ALPHA), difference.high(ALPHA)))
+    found = replace(found, low=low, high=high, margin=margin, n=n)
+    if change <= margin:
+        return found
+    return replace(found, verdict="INCONCLUSIVE", reason=f"{found.reason}: measure both in one with `bench gate`")
+
+
+def _quality(cell: str, measure: str, base: Number, head: Number, share: float) -> Finding:
+    """Non-inferiority from the two intervals as if the runs had nothing in common, which is on the safe side."""
+    ends = [(number.low, number.high) for number in (base, head)]
+    halves = [(high - low) / 2 for low, high in ends if low is not None and high is not None]
+    margin = share * abs(base.value) or share
+    if len(halves) < 2:
+        verdict: Verdict = "PASS" if head.value == base.value else "INCONCLUSIVE"
+        return Finding(
+            cell, measure, verdict, "equal" if verdict == "PASS" else "too few samples for an interval", base.unit,
+            base.value, head.value, head.value - base.value, margin=margin,
+        )  # fmt: skip
+    if base == head:
+        return Finding(cell, measure, "PASS", "equal", base.unit, base.value, head.value, 0.0, margin=margin, n=base.n)
+    error = math.hypot(*halves) / 1.96
+    difference = Estimate(head.value - base.value, error, max(min(base.n, head.n) - 1, 1), min(base.n, head.n))
+    better = base.better or "lower"
+    return not_worse(cell, measure, difference, margin=margin, better=better, base=base.value, unit=base.unit)

@@ -1,0 +1,91 @@
+"""Two revisions side by side: a git worktree each, and an environment each."""
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import NamedTuple
+
+from bench.hardware.machine import ROOT
+
+
+class Side(NamedTuple):
+    """One revision, ready to be measured."""
+
+    name: str  # "base" or "head"
+    revision: str
+    tree: Path
+    python: Path
+
+
+def commit_of(revision: str, root: Path = ROOT) -> str:
+    """The commit that a revision names.
+
+    Raises:
+        ValueError: git does not know it.
+    """
+    try:
+        return _git(root, "rev-parse", "--verify", "--quiet", "--end-of-options", f"{revision}^{{commit}}")
+    except (subprocess.CalledProcessError, ValueError):
+        raise ValueError(
+            f"git knows no revision {revision!r}: name a commit, branch or tag that is here (in CI: fetch-depth 0)"
+        ) from None
+
+
+def checkout(revision: str, folder: Path, root: Path = ROOT) -> tuple[str, Path]:
+    """The commit that a revision names, and a clean worktree of it, made under `folder` or found there.
+
+    Raises:
+        ValueError: git does not know the revision, or has no worktree to give.
+    """
+    commit = commit_of(revision, root)
+    tree = folder / commit[:12]
+    if (tree / ".git").exists():
+        if _git(tree, "status", "--porcelain"):
+            raise ValueError(f"{tree} was changed by hand: remove it, the gate makes it again")
+        return commit, tree
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        _git(root, "worktree", "prune")
+        _git(root, "worktree", "add", "--detach", "--force", str(tree), commit)
+    except subprocess.CalledProcessError as error:
+        raise ValueError(f"git could not check {revision} out: {error.stderr.strip()}") from None
+    return commit, tree
+
+
+def environment(tree: Path, folder: Path) -> Path:
+    """The Python of an environment with the tree's own pinned dependencies, made under `folder` or found there.
+
+    Raises:
+        ValueError: it cannot be made.
+    """
+    place = folder / tree.name
+    python = place / ("Scripts/python.exe" if sys.platform == "win32" else "bin/python")
+    done = place / "installed"
+    if done.exists():
+        return python
+    # Compiled, as nox and pip do it for the head's: a process that compiles what it imports is slower for life.
+    uv = shutil.which("uv")
+    wanted = ["--constraint", str(tree / "constraints.txt"), "--editable", str(tree)]
+    if uv:
+        commands = [
+            [uv, "venv", "--clear", "--python", sys.executable, str(place)],
+            [uv, "pip", "install", "--compile-bytecode", "--python", str(python), *wanted],
+        ]
+    else:
+        commands = [
+            [sys.executable, "-m", "venv", "--clear", str(place)],
+            [str(python), "-m", "pip", "install", "--quiet", *wanted],
+        ]
+    for command in commands:
+        ended = subprocess.run(command, capture_output=True, text=True, check=False)
+        if ended.returncode:
+            last = (ended.stderr.strip() or ended.stdout.strip()).splitlines()[-1:] or ["no message"]
+            raise ValueError(f"no environment for {tree.name}: {' '.join(command[:3])} ... failed: {last[0]}")
+    done.touch()
+    return python
+
+
+def _git(root: Path, *arguments: str) -> str:
+    done = subprocess.run(["git", "-C", str(root), *arguments], check=True, capture_output=True, text=True)
+    return done.stdout.strip()

@@ -1,0 +1,362 @@
+"""What a run remembers: one JSON line for each attempt at a cell, appended and never rewritten.
+
+A cell is what was asked, an attempt is how it ended, a record is both with all that was measured. The file of records
+is the truth; tables, pages and verdicts are made from it. Only the standard library is needed to read one.
+"""
+
+import contextlib
+import hashlib
+import json
+import math
+import os
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, Literal, NamedTuple, TypeAlias, get_args
+
+# 1: first version
+SCHEMA = 1
+# Between a measure and the number of a side, in the name of samples that are the measure with a group left out.
+LEFT_OUT = ":left out:"
+
+Value: TypeAlias = str | int | float | bool
+Better: TypeAlias = Literal["lower", "higher", "real"]  # "real": the nearer to real video's own value the better
+Status: TypeAlias = Literal["ok", "skipped", "oom", "timeout", "failed", "invalid"]
+STATUSES: tuple[Status, ...] = get_args(Status)
+# Asking again would give the same answer. "failed" and "timeout" are not here: the same command tries them again.
+FINAL: tuple[Status, ...] = ("ok", "skipped", "oom", "invalid")
+
+
+@dataclass(frozen=True)
+class Cell:
+    """What was asked, and all that the answer depends on. Two cells of equal content have one id, anywhere.
+
+    Args:
+        workload: the name of the work, a key of `bench.workloads.WORKLOADS`.
+        values: every setting of the work: axes and fixed values.
+        basis: hashes of what the settings do not name: weights, source, machine, software. A record is taken for the
+            answer to a cell only when these agree too.
+    """
+
+    workload: str
+    values: Mapping[str, Value]
+    basis: Mapping[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "values", _frozen(self.values))
+        object.__setattr__(self, "basis", _frozen(self.basis))
+
+    def __hash__(self) -> int:
+        return hash(self.id)
+
+    @property
+    def id(self) -> str:
+        """Twelve hexadecimal digits of the SHA-256 of the content."""
+        return digest({"workload": self.workload, "values": dict(self.values), "basis": dict(self.basis)})
+
+
+class NotFiniteError(ValueError):
+    """A number that is NaN or infinite was to be recorded."""
+
+
+@dataclass(frozen=True)
+class Number:
+    """A measured number that describes itself, so that a report needs no list of measures.
+
+    Args:
+        value: finite, in `unit`.
+        unit: "s", "bytes", "1/frame", ... or "" for a pure number.
+        better: which direction is better; None when none is.
+        n: how many things were measured (videos, repeats).
+        low: lower end of the 95 % interval; None, with `high`, when n is too small for one.
+        high: upper end of the 95 % interval.
+    """
+
+    value: float
+    unit: str = ""
+    better: Better | None = None
+    n: int = 1
+    low: float | None = None
+    high: float | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("value", "low", "high"):
+            number = getattr(self, name)
+            if number is not None and not math.isfinite(number):
+                raise NotFiniteError(
+                    f"a number in a record is finite; {name} is {number}: leave it out and say why in `absent`"
+                )
+        if (self.low is None) != (self.high is None):
+            raise ValueError("an interval has two ends; give both low and high, or neither")
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """How a cell ended, when and after how long. The reason stands if and only if the status is not "ok"."""
+
+    status: Status
+    reason: str = ""
+    started: str = ""  # UTC, ISO 8601
+    seconds: float = 0.0  # from the start of the process to its end
+
+    def __post_init__(self) -> None:
+        if self.status not in STATUSES:
+            raise ValueError(f"status {self.status!r} is unknown: it is one of {', '.join(STATUSES)}")
+        if (self.status == "ok") == bool(self.reason):
+            raise ValueError(
+                f"an attempt has a reason exactly when it is not ok; got {self.status!r} with {self.reason!r}"
+            )
+
+
+@dataclass(frozen=True)
+class Record:
+    """One attempt at one cell and everything it measured.
+
+    Args:
+        numbers: measure -> number.
+        samples: name -> raw repeats, in the order they were taken; nothing is averaged away. Under the name of a
+            measure that is a mean over videos stands one value a video, and under "MEASURE:left out:SIDE" the measure
+            with one group of that side's videos left out at a time.
+        absent: measure -> why it has no number.
+        facts: name -> text that is no number: hash of the output, kind of memory reading, ...; records of equal `pairs`
+            made their videos from the same prompts and noise, one by one.
+        machine: what the attempt ran on.
+        revision: commit of the project; "+changes" is appended when the checkout differed from it.
+    """
+
+    cell: Cell
+    attempt: Attempt
+    numbers: Mapping[str, Number] = field(default_factory=dict)
+    samples: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
+    absent: Mapping[str, str] = field(default_factory=dict)
+    facts: Mapping[str, str] = field(default_factory=dict)
+    machine: Mapping[str, Value] = field(default_factory=dict)
+    revision: str = ""
+    schema: int = SCHEMA
+
+    def to_json(self) -> str:
+        """One line. Raises ValueError for a number that is not finite."""
+        return canonical(
+            {
+                "schema": self.schema,
+                "id": self.cell.id,
+                "cell": _plain(self.cell),
+                "attempt": _plain(self.attempt),
+                "numbers": {name: _plain(number) for name, number in self.numbers.items()},
+                "samples": {name: list(values) for name, values in self.samples.items()},
+                "absent": dict(self.absent),
+                "facts": dict(self.facts),
+                "machine": dict(self.machine),
+                "revision": self.revision,
+            }
+        )
+
+    @classmethod
+    def from_json(cls, line: str) -> "Record":
+        """The record of a line.
+
+        Raises:
+            ValueError: the line is no JSON, was written by a newer schema, or its id does not belong to its content.
+        """
+        data = json.loads(line, parse_constant=refuse_constant)
+        if not isinstance(data, dict):
+            raise ValueError("it is no object")
+        if data.get("schema") != SCHEMA:
+            raise ValueError(f"schema {data.get('schema')}; this version reads {SCHEMA}")
+        fault = _fault_of(data)
+        if fault:
+            raise ValueError(fault)
+        cell = Cell(**data["cell"])
+        if cell.id != data["id"]:
+            raise ValueError(f"cell {data['id']} was changed by hand: its content is that of {cell.id}")
+        return cls(
+            cell=cell,
+            attempt=Attempt(**data["attempt"]),
+            numbers={name: Number(**number) for name, number in data["numbers"].items()},
+            samples={name: tuple(values) for name, values in data["samples"].items()},
+            absent=data["absent"],
+            facts=data["facts"],
+            machine=data["machine"],
+            revision=data["revision"],
+            schema=data["schema"],
+        )
+
+
+class Journal(NamedTuple):
+    """The records of a file in order, and the bytes of a last line that was never finished (b"" if none)."""
+
+    records: list[Record]
+    torn: bytes
+
+    def latest(self) -> dict[str, Record]:
+        """Cell id -> its last record: a later attempt replaces an earlier one."""
+        return {record.cell.id: record for record in self.records}
+
+
+def append(path: Path, record: Record) -> None:
+    """Add one line and return when it is on the disk."""
+    line = (record.to_json() + "\n").encode()
+    handle = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+    try:
+        while line:
+            line = line[os.write(handle, line) :]
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def read(path: Path) -> Journal:
+    """The records of a file; none if there is no file.
+
+    A last line without its end is what a killed writer leaves: it is returned apart, not raised.
+
+    Raises:
+        ValueError: a finished line cannot be read; the message names file and line.
+    """
+    if not path.exists():
+        return Journal([], b"")
+    if not path.is_file():
+        raise ValueError(f"{path} is no file: move it away to start anew")
+    *lines, torn = path.read_bytes().split(b"\n")
+    records = []
+    for number, line in enumerate(lines, start=1):
+        try:
+            records.append(Record.from_json(line.decode()))
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+            raise ValueError(
+                f"{path}, line {number}, is no record ({error}): move the file away to start anew"
+            ) from error
+    return Journal(records, torn)
+
+
+def repair(path: Path) -> bytes:
+    """Cut an unfinished last line off, keep its bytes in a file beside (.torn), and return them (b"" if none).
+
+    Call it only while no one else can write.
+    """
+    torn = read(path).torn
+    if torn:
+        with path.with_suffix(".torn").open("ab") as beside:
+            beside.write(torn + b"\n")
+            beside.flush()
+            os.fsync(beside.fileno())
+        os.truncate(path, path.stat().st_size - len(torn))
+    return torn
+
+
+def write_atomic(path: Path, content: str | bytes) -> None:
+    """Write a file whole or not at all: beside, synced, renamed. Text becomes UTF-8.
+
+    A device or a pipe is written into: a rename would put a file in its place.
+    """
+    data = content.encode() if isinstance(content, str) else content
+    if path.exists() and not path.is_file():
+        handle = os.open(path, os.O_WRONLY | os.O_NONBLOCK)  # a pipe that nobody reads is an error and no wait for ever
+        os.set_blocking(handle, True)
+        with open(handle, "wb") as file:
+            file.write(data)
+        return
+    path = Path(os.path.realpath(path)) if path.is_symlink() else path
+    beside = path.with_name(f"{path.name}.{os.getpid()}.part")
+    try:
+        with beside.open("wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        beside.replace(path)
+    except BaseException:  # a full disk, Ctrl-C: half a file helps nobody
+        with contextlib.suppress(OSError):
+            beside.unlink()
+        raise
+
+
+def canonical(content: object) -> str:
+    """JSON with one spelling for equal content: sorted keys, no spaces, no NaN."""
+    return json.dumps(content, sort_keys=True, separators=(",", ":"), allow_nan=False, ensure_ascii=False)
+
+
+def digest(content: object) -> str:
+    """The first 12 hexadecimal digits of the SHA-256 of the canonical JSON."""
+    return hashlib.sha256(canonical(content).encode()).hexdigest()[:12]
+
+
+def _frozen(mapping: Mapping[str, Any]) -> Mapping[str, Any]:
+    return MappingProxyType(dict(mapping))
+
+
+def _plain(item: Cell | Attempt | Number) -> dict[str, object]:
+    fields: Iterable[str] = item.__dataclass_fields__
+    values = ((name, getattr(item, name)) for name in fields)
+    return {name: dict(value) if isinstance(value, Mapping) else value for name, value in values if value is not None}
+
+
+def is_value(found: object) -> bool:
+    """Whether this is a text, a finite number of some 19 digits at most, or true or false."""
+    whole = isinstance(found, int) and abs(found) < 2**64
+    return isinstance(found, str) or whole or (isinstance(found, float) and math.isfinite(found))
+
+
+def refuse_constant(name: str) -> float:
+    """For `json.loads`: NaN and infinity are no JSON."""
+    raise ValueError(f"{name} is no number")
+
+
+def _is_number(found: object) -> bool:
+    return is_value(found) and not isinstance(found, str | bool)
+
+
+def _is_text(found: object) -> bool:
+    return isinstance(found, str)
+
+
+def _fault_of(data: Mapping[str, Any]) -> str:
+    """The first field of a record's line that is of a wrong type; "" if none is."""
+    tables: tuple[tuple[str, Callable[[Any], bool]], ...] = (
+        ("cell", lambda found: True),
+        ("attempt", is_value),
+        ("numbers", lambda found: isinstance(found, dict)),
+        ("samples", lambda found: isinstance(found, list) and all(map(_is_number, found))),
+        ("absent", _is_text),
+        ("facts", _is_text),
+        ("machine", is_value),
+    )
+    for name, holds in tables:
+        if not isinstance(data.get(name), dict) or not all(map(holds, data[name].values())):
+            return f"{name} is not what a record holds"
+    cell, attempt = data["cell"], data["attempt"]
+    checks = {
+        "cell": _is_text(cell.get("workload"))
+        and all(isinstance(cell.get(part, {}), dict) for part in ("values", "basis"))
+        and all(map(is_value, cell.get("values", {}).values()))
+        and all(map(_is_text, cell.get("basis", {}).values())),
+        "attempt": all(_is_text(attempt.get(part, "")) for part in ("status", "reason", "started"))
+        and _is_number(attempt.get("seconds", 0.0)),
+        "numbers": all(map(_is_measured, data["numbers"].values())),
+        "revision": _is_text(data.get("revision")),
+    }
+    return next((f"{name} is not what a record holds" for name, holds in checks.items() if not holds), "")
+
+
+def _is_measured(number: Mapping[str, Any]) -> bool:
+    return (
+        _is_number(number.get("value"))
+        and _is_text(number.get("unit", ""))
+        and number.get("better") in (None, *get_args(Better))
+        and isinstance(number.get("n", 1), int)
+        and all(number.get(end) is None or _is_number(number[end]) for end in ("low", "high"))
+    )
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What a workload returns; the fields are those of `bench.results.records.Record`."""
+
+    numbers: Mapping[str, Number] = field(default_factory=dict)
+    samples: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
+    absent: Mapping[str, str] = field(default_factory=dict)
+    facts: Mapping[str, str] = field(default_factory=dict)
+
+
+class InvalidError(Exception):
+    """Raised by a workload whose work cannot be believed: a wrong count of calls, output that is not finite."""

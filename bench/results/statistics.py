@@ -1,0 +1,192 @@
+"""Statistics of repeated measurements, and of comparisons between two of them.
+
+Everything about a comparison of speeds is in the natural logarithm of ratios, where "10 % slower" and "10 % faster" are
+equally far from no change.
+"""
+
+import math
+import statistics
+from collections.abc import Hashable, Sequence
+from typing import NamedTuple
+
+from scipy.special import fdtrc, ndtri, stdtr, stdtrit
+
+from bench.results.records import Better, Number
+
+TRIM = 0.2  # share of the values that the trimmed mean leaves out at either end
+
+
+def median_interval(samples: Sequence[float], confidence: float = 0.95) -> tuple[float, float] | None:
+    """Two samples that enclose the true median with at least this confidence, or None: too few samples for it.
+
+    The k-th smallest and k-th largest of n independent samples enclose the median with probability
+    1 - 2 P(Binomial(n, 1/2) < k), whatever the distribution. For 95 % it takes 6 samples.
+    """
+    ordered = sorted(samples)
+    n = len(ordered)
+    outside = 0.0
+    best = None
+    for k in range(1, n // 2 + 1):
+        outside += 2 * math.comb(n, k - 1) / 2**n
+        if outside > 1 - confidence:
+            break
+        best = (ordered[k - 1], ordered[n - k])
+    return best
+
+
+def median_number(samples: Sequence[float], unit: str, better: Better | None, per: float | int = 1) -> Number:
+    """The median of the samples, divided by `per`, with its interval.
+
+    Raises:
+        ValueError: there are no samples.
+    """
+    if not samples:
+        raise ValueError("a median needs at least one sample")
+    low, high = median_interval(samples) or (None, None)
+    return Number(
+        value=statistics.median(samples) / per,
+        unit=unit,
+        better=better,
+        n=len(samples),
+        low=None if low is None else low / per,
+        high=None if high is None else high / per,
+    )
+
+
+class Estimate(NamedTuple):
+    """A mean, how far it may be off, and from how many values it comes.
+
+    Args:
+        error: standard error of the mean.
+        df: degrees of freedom of Student's t.
+        n: values.
+    """
+
+    mean: float
+    error: float
+    df: int
+    n: int
+
+    def low(self, alpha: float) -> float:
+        """The truth lies below this with probability `alpha`."""
+        return self.mean - float(stdtrit(self.df, 1 - alpha)) * self.error
+
+    def high(self, alpha: float) -> float:
+        """The truth lies above this with probability `alpha`."""
+        return self.mean + float(stdtrit(self.df, 1 - alpha)) * self.error
+
+    def p_above(self, limit: float) -> float:
+        """Chance of so high a mean, or a higher one, if the truth were `limit`."""
+        if self.error == 0:
+            return float(self.mean <= limit)
+        return float(stdtr(self.df, (limit - self.mean) / self.error))
+
+
+def trimmed_mean(values: Sequence[float], trim: float = TRIM) -> Estimate:
+    """The mean without the lowest and the highest `trim` of the values, with Yuen's standard error.
+
+    The error is that of the winsorized values (those left out count as the outermost that are kept), divided by
+    (1 - 2 trim) sqrt(n); degrees of freedom are n - 2 floor(trim n) - 1. A few wild values, of which shared machines
+    have many, move neither.
+
+    Raises:
+        ValueError: fewer than 2 values are kept, or one is not finite.
+
+    Source: Tukey and McLaughlin 1963; Yuen 1974.
+    """
+    n, cut = len(values), math.floor(trim * len(values))
+    kept = sorted(values)[cut : n - cut]
+    if len(kept) < 2:
+        raise ValueError(f"a trimmed mean keeps at least 2 values; of {n}, trimmed by {trim:g}, it keeps {len(kept)}")
+    if not all(map(math.isfinite, values)):
+        raise ValueError("a trimmed mean is one of finite values; some of these are not")
+    winsorized = [kept[0]] * cut + kept + [kept[-1]] * cut
+    error = statistics.stdev(winsorized) / ((1 - 2 * trim) * math.sqrt(n))
+    return Estimate(statistics.fmean(kept), error, len(kept) - 1, n)
+
+
+def jackknifed(value: float, sides: Sequence[Sequence[float]], n: int) -> Estimate:
+    """A statistic with the error that the delete-a-group jackknife gives it.
+
+    Each of `sides` is one independent sample and holds the statistic with one of its G groups left out at a time; the
+    variance is the sum over samples of (G - 1)/G sum (replicate - their mean)^2.
+
+    Raises:
+        ValueError: no sample, or one of fewer than 3 groups.
+    """
+    fewest = min(map(len, sides), default=0)
+    if fewest < 3:
+        raise ValueError(f"a jackknife leaves out at least 3 groups of every sample in turn; of one it left {fewest}")
+    variance = sum((len(side) - 1) * statistics.pvariance(side) for side in sides)
+    return Estimate(value, math.sqrt(variance), fewest - 1, n)
+
+
+def clustered_mean(values: Sequence[float], groups: Sequence[Hashable], alpha: float = 0.05) -> Estimate:
+    """The trimmed mean of values that come in groups (the pairs of one pair of processes).
+
+    Where a process was put in memory may make it faster or slower as long as it lives: many pairs of it are then not so
+    many witnesses. If the groups' means differ more than the spread within them explains (F test at `alpha`), each
+    group is one value. Fewer than three groups cannot show it, and are pooled.
+
+    Raises:
+        ValueError: as `trimmed_mean`.
+    """
+    pooled = trimmed_mean(values)
+    ordered, cut = sorted(values), math.floor(TRIM * len(values))
+    lowest, highest = ordered[cut], ordered[-1 - cut]
+    members: dict[Hashable, list[float]] = {}
+    for value, group in zip(values, groups, strict=True):
+        members.setdefault(group, []).append(min(max(value, lowest), highest))
+    sizes = [len(each) for each in members.values()]
+    within_df, between_df = sum(sizes) - len(sizes), len(sizes) - 1
+    if between_df < 2 or within_df < 1:
+        return pooled
+    means = [statistics.fmean(each) for each in members.values()]
+    grand = statistics.fmean(value for each in members.values() for value in each)
+    between = sum(size * (mean - grand) ** 2 for size, mean in zip(sizes, means, strict=True)) / between_df
+    within = sum((v - m) ** 2 for each, m in zip(members.values(), means, strict=True) for v in each) / within_df
+    if within == 0 or fdtrc(between_df, within_df, between / within) > alpha:
+        return pooled
+    return Estimate(statistics.fmean(means), statistics.stdev(means) / math.sqrt(len(means)), between_df, len(values))
+
+
+def minimum_detectable(margin: float, error: float, *, alpha: float = 0.01, power: float = 0.9) -> float:
+    """The effect that a test against `margin` sees with probability `power`: margin + (z_1-alpha + z_power) error.
+
+    `margin` and `error` in one unit, logarithms of ratios for speeds; the answer is in the same.
+    """
+    return margin + float(ndtri(1 - alpha) + ndtri(power)) * error
+
+
+def samples_needed(
+    n: int,
+    error: float,
+    margin: float,
+    *,
+    expected: float | int = 0,  # the true difference, as far as one can guess
+    alpha: float = 0.05,
+    power: float = 0.9,
+) -> int:
+    """How many samples show with probability `power` that a difference is below `margin`.
+
+    `error` is the standard error that `n` samples had; all in one unit.
+
+    Raises:
+        ValueError: the expected difference is no smaller than the margin, which no number of samples can show.
+    """
+    if expected >= margin:
+        raise ValueError(f"no number of samples shows a difference of {expected:g} to be below {margin:g}")
+    return math.ceil(n * (float(ndtri(1 - alpha) + ndtri(power)) * error / (margin - expected)) ** 2)
+
+
+def holm(p: Sequence[float]) -> list[float]:
+    """The chances of several tests, adjusted so that all of them together err as seldom as one would.
+
+    Source: Holm 1979.
+    """
+    order = sorted(range(len(p)), key=p.__getitem__)
+    adjusted, largest = [0.0] * len(p), 0.0
+    for rank, index in enumerate(order):
+        largest = max(largest, min(1.0, (len(p) - rank) * p[index]))
+        adjusted[index] = largest
+    return adjusted

@@ -1,0 +1,270 @@
+"""Verdicts: is the head as fast, as small and as good as the base? Only numbers come in; nothing is measured here.
+
+    PASS                what could have gone wrong by more than the margin is shown not to have
+    FAIL                it is shown that it has
+    INCONCLUSIVE        neither is shown: measure more, or on a quieter machine
+    CALIBRATION_NEEDED  there is nothing to compare with: first time on this machine, with this software or recipe
+    INVALID             the numbers cannot be believed or do not belong together: another recipe, a missing number
+
+Every verdict says its margin and the smallest effect that it could have seen.
+"""
+
+import math
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from functools import partial
+from typing import Any, Literal, NamedTuple, TypeAlias
+
+from bench.results.records import Better
+from bench.results.statistics import Estimate, clustered_mean, holm, minimum_detectable, samples_needed
+
+Verdict: TypeAlias = Literal["PASS", "FAIL", "INCONCLUSIVE", "CALIBRATION_NEEDED", "INVALID"]
+# The worst first: a regression that is shown stands, whatever else could not be told.
+WORST: tuple[Verdict, ...] = ("FAIL", "INVALID", "INCONCLUSIVE", "CALIBRATION_NEEDED", "PASS")
+EXIT_CODES: dict[Verdict, int] = {"PASS": 0, "FAIL": 1, "INVALID": 2, "INCONCLUSIVE": 4, "CALIBRATION_NEEDED": 4}
+
+ALPHA = 0.01  # chance that a speed at the margin is called slower
+QUALITY_ALPHA = 0.05  # one-sided, of the bound on a difference in quality
+FEWEST_PAIRS = 6  # fewer say nothing at ALPHA
+
+
+@dataclass(frozen=True)
+class Finding:
+    """A verdict on one measure of one cell.
+
+    Args:
+        cell: its label.
+        measure: "speed", "flops", "fvd", ...
+        reason: one line that says why.
+        base: value of the base in `unit`; None where there is none.
+        head: value of the head.
+        change: head against base: the ratio less 1 for speeds and counts, the difference for quality.
+        low: lower end of the change's interval; None for counts, which have none.
+        high: upper end.
+        margin: the change that is still allowed.
+        detectable: the smallest change that would have been called a FAIL in 9 of 10 cases.
+        p: chance of such a change at the margin; what Holm's correction works on.
+        n: pairs or videos.
+    """
+
+    cell: str
+    measure: str
+    verdict: Verdict
+    reason: str
+    unit: str = ""
+    base: float | int | None = None
+    head: float | int | None = None
+    change: float | None = None
+    low: float | None = None
+    high: float | None = None
+    margin: float | None = None
+    detectable: float | None = None
+    p: float | None = None
+    n: int = 1
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON content; what is not there is left out."""
+        return {name: value for name, value in asdict(self).items() if value is not None}
+
+    @classmethod
+    def from_dict(cls, content: Mapping[str, Any]) -> "Finding":
+        """The inverse of `to_dict`."""
+        return cls(**content)
+
+
+class Pair(NamedTuple):
+    """Seconds of the same work done by base and head one right after the other.
+
+    Args:
+        group: the pair of processes it comes from.
+        spoiled: why it must not count (throttled, another process on the GPU); "" if it may.
+    """
+
+    base: float
+    head: float
+    group: Hashable = 0
+    spoiled: str = ""
+
+
+def speed(
+    cell: str,
+    pairs: Sequence[Pair],
+    *,
+    margin: float | int = 0.03,  # slower by so much is still allowed, as a share
+    alpha: float = ALPHA,
+    confirmed: bool = False,
+) -> Finding:
+    """Is the head slower than the base by more than the margin?
+
+    d = ln(head / base) of each pair; FAIL if the lower bound of their trimmed mean at `alpha` lies above
+    ln(1 + margin), PASS if the upper bound lies below it, else INCONCLUSIVE. Spoiled pairs do not
+    count; if they leave fewer than six, or are more than half, the cell is INVALID.
+
+    Raises:
+        ValueError: a time is not above 0, or the margin is below 0.
+    """
+    if margin < 0:
+        raise ValueError(f"a margin is at least 0; came {margin}")
+    if any(not (math.isfinite(pair.base) and math.isfinite(pair.head) and min(pair[:2]) > 0) for pair in pairs):
+        raise ValueError("times are finite and above 0; some pair has one that is not: the clock is broken")
+    good = [pair for pair in pairs if not pair.spoiled]
+    if len(good) < FEWEST_PAIRS or 2 * len(good) < len(pairs):
+        why = "; ".join(dict.fromkeys(pair.spoiled for pair in pairs if pair.spoiled)) or "too few were measured"
+        return Finding(
+            cell, "speed", "INVALID", f"{len(good)} of {len(pairs)} pairs are good ({why})", margin=margin, n=len(good)
+        )
+    logs = [math.log(pair.head / pair.base) for pair in good]
+    found = clustered_mean(logs, [pair.group for pair in good])
+    limit = math.log1p(margin)
+    low, high = found.low(alpha), found.high(alpha)
+    detectable = math.expm1(minimum_detectable(limit, found.error, alpha=alpha))
+    verdict: Verdict = "FAIL" if low > limit else "PASS" if high < limit else "INCONCLUSIVE"
+    interval = f"{math.expm1(low):+.1%} to {math.expm1(high):+.1%}"
+    told = {
+        "FAIL": f"slower by {math.expm1(found.mean):.1%} ({interval}), {margin:.1%} is allowed",
+        "PASS": f"{_faster(found, alpha)} ({interval}); less than {detectable:.1%} could not have been seen",
+        "INCONCLUSIVE": f"{interval} holds the margin of {margin:.1%}: more pairs, or a quieter machine",
+    }
+    base, head = (sorted(times)[len(times) // 2] for times in zip(*(pair[:2] for pair in good), strict=True))
+    return Finding(
+        cell, "speed", verdict, told[verdict], "s", base, head, math.expm1(found.mean), math.expm1(low),
+        math.expm1(high), margin, detectable, found.p_above(limit), len(good),
+    )  # fmt: skip
+
+
+def _faster(found: Estimate, alpha: float) -> str:
+    change = math.expm1(found.mean)
+    return f"faster by {-change:.1%}" if found.high(alpha) < 0 else f"no slowdown beyond the margin, {change:+.1%}"
+
+
+def hold(findings: Sequence[Finding], alpha: float = ALPHA) -> list[Finding]:
+    """Let only those FAILs stand that survive Holm's correction over all cells that were tested for speed."""
+    tested = [i for i, finding in enumerate(findings) if finding.p is not None]
+    adjusted = dict(zip(tested, holm([findings[i].p or 0.0 for i in tested]), strict=True))
+    held = list(findings)
+    for i, p in adjusted.items():
+        if findings[i].verdict == "FAIL" and p > alpha:
+            reason = f"{findings[i].reason}; no longer certain among {len(tested)} cells (Holm p = {p:.2g})"
+            held[i] = replace(findings[i], verdict="INCONCLUSIVE", reason=reason)
+    return held
+
+
+def confirm(first: Finding, again: Finding) -> Finding:
+    """A FAIL stands only when a second measurement, in fresh processes, fails too."""
+    if first.verdict != "FAIL":
+        return first
+    if again.verdict == "FAIL":
+        return replace(first, reason=f"{first.reason}; confirmed: {again.reason}")
+    return replace(
+        first, verdict="INCONCLUSIVE", reason=f"{first.reason}; not confirmed ({again.verdict}: {again.reason})"
+    )
+
+
+def count(
+    cell: str,
+    measure: str,
+    base: float | int | None,
+    head: float | int | None,
+    *,
+    tolerance: float = 0.0,  # as a share of the base
+    unit: str = "",
+) -> Finding:
+    """A hard gate on a quantity without noise, of which less is better: FLOPs, kernels, graph breaks, peak bytes.
+
+    A number that is missing on one side is INVALID: what cannot be measured has not passed.
+    """
+    if base is None or head is None:
+        side = "base and head" if base is None and head is None else "the base" if base is None else "the head"
+        return Finding(cell, measure, "INVALID", f"{side} gave no number", unit, base, head, margin=tolerance)
+    change = head / base - 1 if base else float(head > 0)
+    verdict: Verdict
+    if head > base * (1 + tolerance):
+        verdict, reason = "FAIL", f"{head:,g} after {base:,g}, at most {base * (1 + tolerance):,g} is allowed"
+    else:
+        verdict, reason = "PASS", "equal" if head == base else f"{change:+.2%}"
+    return Finding(
+        cell, measure, verdict, reason, unit, base, head, change, margin=tolerance, detectable=tolerance
+    )  # fmt: skip
+
+
+def equal_output(cell: str, error: float | None, *, tolerance: float, may_change: bool = False) -> Finding:
+    """A hard gate on the output for the same noise: the largest error, as a share of the base's largest value.
+
+    With `may_change` another output is allowed here, and quality has to be shown.
+    """
+    if error is None:
+        return Finding(cell, "output", "INVALID", "base and head gave outputs of different shapes", margin=tolerance)
+    compared = partial(Finding, cell, "output", head=error, margin=tolerance, detectable=tolerance)
+    if math.isnan(error):
+        return Finding(cell, "output", "FAIL", "an output is not finite", margin=tolerance)
+    if error <= tolerance:
+        return compared(verdict="PASS", reason="equal bits" if error == 0 else "equal within rounding")
+    if may_change:
+        return compared(verdict="PASS", reason=f"changed by {error:.2g}, as announced: quality decides")
+    return compared(verdict="FAIL", reason=f"changed by {error:.2g}: if that is meant, say so (--outputs may-change)")
+
+
+def not_worse(
+    cell: str,
+    measure: str,
+    difference: Estimate,
+    *,
+    margin: float,  # in the unit of the measure
+    better: Better,
+    base: float | None = None,
+    unit: str = "",
+    alpha: float = QUALITY_ALPHA,
+) -> Finding:
+    """Non-inferiority of quality on the paired difference head - base: same prompts, same noise in both arms.
+
+    PASS if the one-sided bound at `alpha` of how much worse the head may be lies below the margin, FAIL if the other
+    bound lies above it, else INCONCLUSIVE with the number of videos that would settle it.
+
+    Raises:
+        ValueError: the margin is not above 0, or the measure has no better direction.
+    """
+    if margin <= 0:
+        raise ValueError(f"a margin of quality is above 0; came {margin}")
+    if better not in ("lower", "higher"):
+        raise ValueError(f"{measure} is best where real video's is and has no direction to get worse in")
+    sign = 1.0 if better == "lower" else -1.0
+    worse = difference._replace(mean=sign * difference.mean)
+    low, high = worse.low(alpha), worse.high(alpha)
+    verdict: Verdict = "PASS" if high < margin else "FAIL" if low > margin else "INCONCLUSIVE"
+    n = difference.n
+    told = {
+        "PASS": f"worse by at most {high:.3g}, {margin:.3g} is allowed",
+        "FAIL": f"worse by at least {low:.3g}, {margin:.3g} is allowed",
+        "INCONCLUSIVE": f"worse by {low:.3g} to {high:.3g}, {margin:.3g} is allowed: "
+        f"some {samples_needed(n, difference.error, margin, alpha=alpha)} videos would tell, {n} were made",
+    }
+    lower, upper = sorted((sign * low, sign * high))
+    return Finding(
+        cell, measure, verdict, told[verdict], unit, base, None if base is None else base + difference.mean,
+        difference.mean, lower, upper, margin, minimum_detectable(margin, difference.error, alpha=alpha), None, n,
+    )  # fmt: skip
+
+
+def same_recipe(cell: str, base: Mapping[str, object], head: Mapping[str, object]) -> Finding:
+    """What was done must be the same on both sides, or no time or score of them compares."""
+    differing = [
+        f"{name} was {_short(base.get(name))}, is {_short(head.get(name))}"
+        for name in sorted({*base, *head})
+        if base.get(name) != head.get(name)
+    ]
+    if differing:
+        return Finding(
+            cell, "recipe", "INVALID", f"another recipe, which is no change of speed: {'; '.join(differing)}"
+        )
+    return Finding(cell, "recipe", "PASS", "equal")
+
+
+def _short(value: object, most: int = 60) -> str:
+    text = "nothing" if value is None else str(value)
+    return text if len(text) <= most else f"{text[: most - 3]}..."
+
+
+def overall(findings: Sequence[Finding]) -> Verdict:
+    """The worst verdict; nothing measured is INVALID, not a PASS."""
+    found = {finding.verdict for finding in findings}
+    return next((verdict for verdict in WORST if verdict in found), "INVALID")

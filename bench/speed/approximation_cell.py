@@ -1,0 +1,101 @@
+"""A cell of the suite `approximations`: the same videos exactly and approximately, and what that loses.
+
+Both are made in one process, batch by batch in turns: exactly (DDIM, float32, all steps) and approximately. The times
+are compared within each pair of batches, the videos as pairs of one prompt and one noise.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+import numpy as np
+from jaxtyping import UInt8
+
+from bench.hardware.device import emulation_facts
+from bench.harness.job import Job
+from bench.results.records import InvalidError, Measured, Number, Value
+from bench.results.statistics import Estimate, median_number
+from bench.speed.approximations import APPROXIMATIONS, EXACT
+from bench.speed.round_robin import ratio
+from bench.videos.generator import Generator
+from bench.videos.paired_quality import Differences, differences
+from vidrd.approximate import Reusing, fp8_linears
+from vidrd.denoiser import GuidedDenoiser
+from vidrd.pocket.world import TEST_SEEDS, caption, draw_scene
+
+
+def generator(name: str, values: Mapping[str, Value]) -> tuple[Generator, int]:
+    """What makes videos in that way, and in how many steps."""
+    chosen = APPROXIMATIONS[name]
+    settings: dict[str, Value] = {**values, "precision": chosen.precision, "noise": "iid", "budget": 0}
+    made, steps = Generator(settings), max(1, round(chosen.steps * int(values["steps"])))
+    pipe, plain, bind = made.pipe, made.pipe.schedule, made.pipe.denoiser
+    if chosen.fp8:
+        fp8_linears(pipe.unet)
+    if chosen.solver != "ddim":
+        pipe.schedule = lambda count: plain(count, chosen.solver)  # type: ignore[method-assign,assignment]
+    if chosen.reuse_every > 1:
+
+        def reusing(prompts: Sequence[str], *, guidance: float) -> GuidedDenoiser:
+            bound = bind(prompts, guidance=guidance)
+            return replace(bound, unet=Reusing(bound.unet, chosen.reuse_every, steps))
+
+        pipe.denoiser = reusing  # type: ignore[method-assign,assignment]
+    return made, steps
+
+
+def run(job: Job) -> Measured:
+    """Make the videos both ways and compare.
+
+    Raises:
+        InvalidError: the exact way against itself makes other videos.
+    """
+    values = job.values
+    name, videos, batch = str(values["approximation"]), int(values["videos"]), int(values["batch"])
+    ways = {"exact": generator(EXACT, values), "approximate": generator(name, values)}
+    prompts = [caption(draw_scene(TEST_SEEDS[i])) for i in range(videos)]
+    made: dict[str, list[UInt8[np.ndarray, "B T H W C"]]] = {way: [] for way in ways}
+    seconds: dict[str, list[float]] = {way: [] for way in ways}
+    for make, _ in ways.values():
+        make.make(prompts[:batch], 0, 2)
+    for number, first in enumerate(range(0, videos, batch)):
+        for way in list(ways)[:: 1 if number % 2 else -1]:  # A B B A ...
+            make, steps = ways[way]
+            frames, cost = make.make(prompts[first : first + batch], first, steps)
+            made[way].append(frames)
+            seconds[way].append(cost.seconds["total"])
+    exact, other = (np.concatenate(made[way]) for way in ("exact", "approximate"))
+    if name == EXACT and not np.array_equal(exact, other):
+        raise InvalidError("the exact way made other videos the second time: nothing can be compared with it")
+    found = differences(exact, other, window=int(values["window"]))
+    return Measured(
+        numbers={
+            "speedup": ratio(seconds["exact"], seconds["approximate"]),
+            "batch_seconds": median_number(seconds["approximate"], "s", "lower"),
+            "exact_seconds": median_number(seconds["exact"], "s", "lower"),
+            "steps": Number(float(ways["approximate"][1])),
+            **_losses(found),
+            "pixel_change": Number(_change(exact, other), "", "lower", videos),
+        },
+        samples={f"{way}_batch_seconds": tuple(each) for way, each in seconds.items()},
+        facts={
+            **emulation_facts(APPROXIMATIONS[name].precision, str(values["device"])),
+            "approximation": APPROXIMATIONS[name].says,
+        },
+    )
+
+
+def _losses(found: Differences) -> dict[str, Number]:
+    return {
+        "fvd_loss": _number(found.fvd, 1),
+        "exact_fvd": Number(found.base_fvd, "", "lower", found.fvd.n),
+        "caption_loss": _number(found.named, -1),
+    }
+
+
+def _number(found: Estimate, sign: int) -> Number:
+    ends = sorted((sign * found.low(0.025), sign * found.high(0.025)))
+    return Number(sign * found.mean, "", "lower", found.n, *ends)
+
+
+def _change(a: UInt8[np.ndarray, "N T H W C"], b: UInt8[np.ndarray, "N T H W C"]) -> float:
+    return float(np.abs(a.astype(np.float32) - b.astype(np.float32)).mean() / 255)

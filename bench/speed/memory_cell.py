@@ -1,0 +1,188 @@
+"""What a video of any length holds in memory while it is made: the suite `memory`.
+
+    plan -> what the largest network call will hold + the video's latents      (predicted, nothing runs)
+    sample -> the most that its tensors held at one time                       (measured)
+
+Weights are left out: they do not grow. Steps are few, since what a sampler holds hardly depends on them.
+"""
+
+from collections.abc import Callable
+from functools import cache
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.multiprocessing.reductions import StorageWeakRef
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+from bench.hardware.memory import process_peak
+from bench.hardware.roofline import count
+from bench.harness.job import Job
+from bench.harness.suite_spec import Measure, Values
+from bench.methods import METHODS, Method
+from bench.results.records import Measured, Number
+from bench.speed.models import MODELS, Model, shell, unet_class
+from vidrd.denoiser import GuidedDenoiser
+from vidrd.precision import DTYPES
+from vidrd.sampler_contract import Plan, Request
+from vidrd.schedule import Schedule
+
+SCHEDULER = {  # Stable Diffusion's
+    "num_train_timesteps": 1000, "beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear",
+    "clip_sample": False, "set_alpha_to_one": False, "steps_offset": 1,
+}  # fmt: skip
+BRANCHES = 2  # of guidance
+ENDS = 2  # copies of the finished latents: as they came, and joined
+
+
+class PeakTracker(TorchDispatchMode):
+    """The most bytes that tensors made while it is open held at one time, those of inputs and weights left out."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.peak = 0
+        self._live: dict[int, tuple[StorageWeakRef, int]] = {}
+        self._given: dict[int, StorageWeakRef] = {}  # a weak reference keeps the address from being used again
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        for leaf in tree_leaves((args, kwargs)):
+            if isinstance(leaf, Tensor):
+                storage = leaf.untyped_storage()
+                if storage._cdata not in self._live and storage._cdata not in self._given:
+                    self._given[storage._cdata] = StorageWeakRef(storage)
+        out = func(*args, **kwargs)
+        made = False
+        for leaf in tree_leaves(out):
+            if isinstance(leaf, Tensor):
+                storage = leaf.untyped_storage()
+                if storage._cdata not in self._given and storage._cdata not in self._live:
+                    self._live[storage._cdata] = (StorageWeakRef(storage), storage.nbytes())
+                    made = True
+        if made:
+            self._live = {key: (weak, size) for key, (weak, size) in self._live.items() if not weak.expired()}
+            self.peak = max(self.peak, sum(size for _, size in self._live.values()))
+        return out
+
+
+MEMORY_MEASURES: dict[str, Measure] = {
+    "sample_peak": Measure(
+        "peak", "bytes", "lower", "cost",
+        "The most that tensors held at one time while the latents of one video were made, weights left out.",
+    ),
+    "clips_held": Measure(
+        "in clips", "x", "lower", "cost",
+        "That, in network calls for one clip: 1 at any length if memory does not grow with the video.",
+    ),
+    "planned_peak": Measure(
+        "planned", "bytes", "lower", "cost",
+        "What the plan foretells: the network's call for the longest stretch that is denoised together, counted on the "
+        "meta device, and the video's latents twice.",
+    ),
+    "of_plan": Measure("of plan", "x", None, "cost", "The measured peak by the planned one."),
+    "latents": Measure("latents", "bytes", None, "cost", "Of the finished video: what no method can do without."),
+    "process_peak": Measure(
+        "RSS", "bytes", "lower", "cost", "Largest resident memory of the process: Python, libraries, weights and all."
+    ),
+}  # fmt: skip
+
+
+def request_of(values: Values) -> Request:
+    """One video of the cell."""
+    model = MODELS[str(values["model"])]
+    channels = int(model.all_config["in_channels"])
+    return Request(int(values["frames"]), model.frames, (channels, model.side, model.side), seeds=(0,))
+
+
+def plan_of(values: Values) -> Plan:
+    """What the cell's method will do.
+
+    Raises:
+        ValueError: the method cannot make such a video.
+    """
+    method = METHODS[str(values["method"])]
+    return method.plan(request_of(values), int(values["steps"]), method.options(int(values["overlap"])))
+
+
+def planned(values: Values) -> tuple[float, float]:
+    """Bytes that the plan of the cell foretells, and those that the network's call for one clip holds.
+
+    The first is the call for the longest stretch that is denoised together, and the video's latents twice.
+    """
+    plan, request = plan_of(values), request_of(values)
+    longest = max(stop - start for start, stop in plan.windows)
+    name, precision = str(values["model"]), str(values["precision"])
+    return (
+        float(_call(name, longest, precision) + ENDS * request.frames * _latents(request, precision)),
+        float(_call(name, request.clip, precision)),
+    )
+
+
+def _latents(request: Request, precision: str) -> int:
+    """Bytes of a frame's latents."""
+    C, H, W = request.shape
+    return C * H * W * DTYPES[precision].itemsize
+
+
+@cache
+def _call(name: str, frames: int, precision: str) -> int:
+    """Bytes that a guided call over so many frames holds, its inputs left out."""
+    model, dtype = MODELS[name], DTYPES[precision]
+    config = model.all_config
+    unet = shell(unet_class(), config).to(dtype)
+    with torch.device("meta"):
+        latents = torch.empty(BRANCHES, config["in_channels"], frames, model.side, model.side, dtype=dtype)
+        text = torch.empty(BRANCHES, model.tokens, config["cross_attention_dim"], dtype=dtype)
+        timestep = torch.empty((), dtype=torch.int64)
+    return count(lambda: unet(latents, timestep, encoder_hidden_states=text)).peak_bytes
+
+
+def run(job: Job) -> Measured:
+    """Make the latents of one video and see what that held."""
+    values = job.values
+    model, device = MODELS[str(values["model"])], str(values["device"])
+    dtype = DTYPES[str(values["precision"])]
+    method, request = METHODS[str(values["method"])], request_of(values)
+    sample = sampler(method, model, values, device, dtype)
+    foretold, clip = planned(values)
+    peak, by = held(sample, device)
+    rss = process_peak()
+    numbers = {
+        "sample_peak": Number(float(peak), "bytes", "lower"),
+        "planned_peak": Number(foretold, "bytes", "lower"),
+        "of_plan": Number(peak / foretold, "x"),
+        "clips_held": Number(peak / clip, "x", "lower"),
+        "latents": Number(float(request.frames * _latents(request, str(values["precision"]))), "bytes"),
+    }
+    absent = {}
+    if rss.bytes is None:
+        absent["process_peak"] = rss.source
+    else:
+        numbers["process_peak"] = Number(float(rss.bytes), "bytes", "lower")
+    return Measured(numbers, absent=absent, facts={"sample_peak_by": by})
+
+
+def sampler(method: Method, model: Model, values: Values, device: str, dtype: torch.dtype) -> Callable[[], Any]:
+    """The sampling of one video, ready to run."""
+    unet, given = model.unet(device, dtype), model.inputs(device).to(dtype)
+    denoise = GuidedDenoiser(unet, given.context, given.negative, model.guidance, clip=model.frames)
+    schedule = Schedule.ddim(SCHEDULER, int(values["steps"]))
+    options, request = method.options(int(values["overlap"])), request_of(values)
+    return lambda: method.sample(denoise, schedule, request, options, device=device, dtype=dtype)
+
+
+def held(work: Callable[[], Any], device: str) -> tuple[int, str]:
+    """Bytes that tensors made by the work hold at most at one time, and who counted them."""
+    if device == "cuda":
+        torch.cuda.synchronize()
+        torch.cuda.reset_peak_memory_stats()
+        before = torch.cuda.memory_allocated()
+        work()
+        torch.cuda.synchronize()
+        return torch.cuda.max_memory_allocated() - before, "torch.cuda.max_memory_allocated"
+    with PeakTracker() as tracker:
+        work()
+    return tracker.peak, "every operator's tensors, followed until they were freed"

@@ -1,0 +1,230 @@
+"""One cell of the pocket world: make videos as its values say, time it, and measure what came out.
+
+The same work serves speed and quality: every batch is one repeat of the timing, and all batches together are the set
+that the judges see. Prompt i and the noise of video i are the same in every cell of a seed, whatever the method.
+"""
+
+import hashlib
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+from time import perf_counter
+
+import numpy as np
+import torch
+from jaxtyping import UInt8
+
+from bench.hardware.device import emulation_facts
+from bench.hardware.gpu_telemetry import Telemetry, gpu_passes
+from bench.hardware.memory import allocator_peaks, process_peak
+from bench.hardware.network_calls import STAGES, roofline_shares
+from bench.hardware.warmup import until_flat
+from bench.harness.job import Job
+from bench.results.records import InvalidError, Measured, Number
+from bench.results.statistics import median_number
+from bench.videos.columns import MEASURES
+from bench.videos.generator import Cost, Generator
+from bench.videos.plan import steps_of
+from bench.videos.quality import REFERENCE, load_classifier, measure_quality
+from metrics.networks.features import extract
+from metrics.networks.pocket import MIN_FRAMES
+from metrics.videos.frames import windows
+from vidrd.pocket.world import ATTRIBUTES, TEST_SEEDS, Scene, caption, draw_scene, render
+from vidrd.sampler_contract import Seam
+from vidrd.video import write_video
+
+KEPT = 4  # videos of a cell that stay on the disk
+WARM = {"cpu": 2, "cuda": 3}  # calls that must agree: on a CPU nothing is set up after the first
+warmed_up = partial(until_flat, spread=0.2, most=6)  # calls so short that little noise shows much
+
+
+def run(job: Job) -> Measured:
+    """Do one cell."""
+    kinds = {"real": _real, "still": _still}
+    return kinds.get(str(job.values["method"]), _generated)(job)
+
+
+def _real(job: Job) -> Measured:
+    """Real video of the captions that the other cells get; and the real videos that FVD compares all of them with."""
+    frames, videos = int(job.values["frames"]), int(job.values["videos"])
+    scenes = _scenes(videos)
+    shown = render(scenes, frames)
+    _keep(job, shown, ())
+    compared = _compared(scenes, int(job.values["real_videos"]), str(job.values["real_captions"]))
+    cut, source = windows(render(compared, frames), int(job.values["window"]))
+    seeing = load_classifier("i3d", job)
+    clip = int(job.values["clip"])
+    clips: dict[str, np.ndarray] = {}
+    if clip >= MIN_FRAMES:
+        short, clips["clip_source"] = windows(render(compared, max(frames, clip)), clip)
+        clips["clip_embedding"] = extract(seeing, short).embedding
+    embedding = extract(seeing, cut).embedding
+    np.savez(job.folder / REFERENCE, allow_pickle=False, embedding=embedding, source=source, **clips)
+    seams = list(range(clip, frames, clip))
+    found = measure_quality(shown, scenes, seams, "these videos are no longer than a clip", job, job.folder)
+    return Measured(
+        numbers=found.numbers,
+        samples=found.samples,
+        absent=found.absent | dict.fromkeys(_costs(), "real video is not generated"),
+        facts={"prompts": "\n".join(map(caption, scenes))},
+    )
+
+
+def _compared(scenes: list[Scene], count: int, captions: str) -> list[Scene]:
+    """Scenes that no prompt was made of: drawn freely ("other"), or for each caption in turn another one ("same")."""
+    seeds = [TEST_SEEDS[-1 - i] for i in range(count)]
+    if captions == "other":
+        return [draw_scene(seed) for seed in seeds]
+    said = [{name: str(getattr(scene, name)) for name in ATTRIBUTES} for scene in scenes]
+    return [draw_scene(seed, **said[i % len(said)]) for i, seed in enumerate(seeds)]
+
+
+def _still(job: Job) -> Measured:
+    """Real video whose first frame is held: what a model that paints but does not move would reach."""
+    scenes = _scenes(int(job.values["videos"]))
+    shown = render(scenes, int(job.values["frames"]), step=0)
+    _keep(job, shown, ())
+    found = measure_quality(shown, scenes, [], "still video is one clip", job, _reference(job))
+    absent = found.absent | dict.fromkeys(_costs(), "still video is not generated")
+    return Measured(numbers=found.numbers, samples=found.samples, absent=absent)
+
+
+def _reference(job: Job) -> Path:
+    if job.reference is None:
+        raise ValueError("video is compared with real video, and this job names no reference")
+    return job.reference
+
+
+def _generated(job: Job) -> Measured:
+    values, reference = job.values, _reference(job)
+    videos, steps = int(values["videos"]), steps_of(values)
+    print("load", flush=True)
+    began = perf_counter()
+    generator = Generator(values)
+    load_seconds = perf_counter() - began
+    batch, device = generator.batch, generator.device
+    scenes = _scenes(videos)
+    prompts = [caption(scene) for scene in scenes]
+
+    if values["equal"] == "seconds":
+        print("find out how many steps fit", flush=True)
+        steps = generator.steps_as_long_as("independent", steps, prompts[:batch])
+    print("warm up", flush=True)
+    fewer = generator.few_steps(steps)
+    calls = WARM[torch.device(device).type]
+    warm_up = warmed_up(
+        lambda: generator.make(prompts[:batch], 0, fewer)[1].seconds["total"], least=calls, window=calls
+    )
+    if device == "cuda":
+        torch.cuda.reset_peak_memory_stats()
+    generator.recorder.clear()
+    with Telemetry(device) as around:
+        made, costs, laps = _made(generator, prompts, steps, around)
+    allocated, reserved = allocator_peaks(device)
+    memory = {"process_peak": process_peak(), "allocated_peak": allocated, "reserved_peak": reserved}
+    if made.shape[:2] != (videos, generator.frames):
+        raise InvalidError(f"{made.shape[:2]} videos and frames came where {(videos, generator.frames)} were asked for")
+
+    print("judge", flush=True)
+    seams = costs[0].seams
+    _keep(job, made, seams)
+    no_seams = f"{values['method']} has no seams, it makes the whole video in one window"
+    turned = seams[0].dropped if seams and seams[0].kind == "mirror" else 0
+    found = measure_quality(made, scenes, [seam.frame for seam in seams], no_seams, job, reference, turned=turned)
+    numbers, absent = dict(found.numbers), dict(found.absent)
+    samples, times = _times(costs, batch * generator.frames)
+    numbers |= times
+    numbers["steps"] = Number(float(steps))
+    numbers["step_seconds"] = median_number(laps, "s", "lower")
+    numbers["load_seconds"] = Number(load_seconds, "s", "lower")
+    numbers["cold_seconds"] = Number(warm_up.seconds[0], "s", "lower")
+    numbers["fe_per_frame"] = Number(costs[0].fe_per_frame, "1/frame", "lower", n=videos)
+    for name, reading in memory.items():
+        if reading.bytes is None:
+            absent[name] = reading.source
+        else:
+            numbers[name] = Number(float(reading.bytes), "bytes", "lower")
+    bounded, uncounted = _shares(generator, costs, partial(generator.make, prompts[:batch], 0, steps))
+    extra = gpu_passes(lambda: generator.make(prompts[:batch], 0, steps), device=device, videos=batch)
+    return Measured(
+        numbers={**numbers, **bounded, **extra.numbers},
+        samples={
+            **found.samples,
+            **samples,
+            "step_seconds": tuple(laps),
+            "warm_up_seconds": warm_up.seconds,
+            **around.samples(),
+        },
+        absent={**absent, **uncounted, **extra.absent},
+        facts={
+            **emulation_facts(str(values["precision"]), device),
+            "output_sha256": hashlib.sha256(made.tobytes()).hexdigest(),
+            "pairs": f"prompts 1 to {videos}, noise of the seeds from {generator.first_seed} on",
+            "threads": str(torch.get_num_threads()),
+            "decoded": f"clips of {generator.decoded} from frame 0",
+            "seams": ", ".join(f"{seam.kind} at {seam.frame}" for seam in seams),
+            "warm_up": "flat" if warm_up.flat else "not flat when the patience was out",
+            **{f"{name}_by": reading.source for name, reading in memory.items() if reading.bytes is not None},
+            **around.facts(),
+            **extra.facts,
+        },
+    )
+
+
+def _made(
+    generator: Generator, prompts: list[str], steps: int, around: Telemetry
+) -> tuple[UInt8[np.ndarray, "N T H W C"], list[Cost], list[float]]:
+    """All videos of a cell, what each batch cost, and the seconds of every step."""
+    parts, costs, laps = [], [], list[float]()
+    for first in range(0, len(prompts), generator.batch):
+        print(f"videos {first} to {first + generator.batch - 1}", flush=True)
+        around.look()
+        part, cost = generator.make(prompts[first : first + generator.batch], first, steps)
+        parts.append(part)
+        costs.append(cost)
+        laps += generator.stopwatch.laps.get("denoise", ())
+    around.look()
+    return np.concatenate(parts), costs, laps
+
+
+def _times(costs: list[Cost], frames: int) -> tuple[dict[str, tuple[float, ...]], dict[str, Number]]:
+    """Raw seconds of every stage of every batch of `frames` frames in all, and their medians."""
+    samples = {f"{stage}_seconds": tuple(cost.seconds[stage] for cost in costs) for stage in costs[0].seconds}
+    samples["residual_seconds"] = tuple(2 * cost.seconds["total"] - sum(cost.seconds.values()) for cost in costs)
+    stages = ("text_seconds", "denoise_seconds", "decode_seconds", "residual_seconds")
+    numbers = {name: median_number(samples[name], "s", "lower") for name in stages}
+    numbers["seconds_per_frame"] = median_number(samples["total_seconds"], "s", "lower", per=frames)
+    return samples, numbers
+
+
+def _shares(
+    generator: Generator, costs: list[Cost], make: Callable[[], object]
+) -> tuple[dict[str, Number], dict[str, str]]:
+    """Of each stage the share of its time that the machine at its peaks would take, or why there is none."""
+    if generator.emulated is not None:
+        return {}, {f"{stage}_share": generator.emulated for stage in STAGES}
+    seconds = {stage: sum(cost.seconds[stage] for cost in costs) for stage in STAGES}
+    dtype = str(generator.dtype).removeprefix("torch.")
+    found, doubted = roofline_shares(
+        generator.recorder, seconds, device=generator.device, dtype=dtype, batches=len(costs), make=make
+    )
+    numbers = {f"{stage}_share": Number(100 * share, "%", "higher", n=len(costs)) for stage, share in found.items()}
+    none = dict.fromkeys(STAGES, "the stage does no product, convolution or attention that could be counted")
+    return numbers, {f"{stage}_share": why for stage, why in (none | doubted).items() if stage not in found}
+
+
+def _scenes(count: int) -> list[Scene]:
+    return [draw_scene(TEST_SEEDS[i]) for i in range(count)]
+
+
+def _costs() -> list[str]:
+    return [name for name, measure in MEASURES.items() if measure.table == "cost"]
+
+
+def _keep(job: Job, videos: UInt8[np.ndarray, "N T H W C"], seams: Sequence[Seam]) -> None:
+    """Leave a few videos to look at: exact, with their seams and the kind of each, and side by side as a film."""
+    few = videos[:KEPT]
+    places = np.array([seam.frame for seam in seams], dtype=np.int64)
+    kinds = np.array([seam.kind for seam in seams], dtype=np.str_)
+    np.savez_compressed(job.folder / "videos.npz", allow_pickle=False, videos=few, seams=places, kinds=kinds)
+    write_video(job.folder / "videos.mp4", np.concatenate(list(few), axis=2), scale=4)

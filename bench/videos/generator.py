@@ -1,0 +1,147 @@
+"""Videos by a cell's values, batch by batch, with the seconds of each stage."""
+
+import copy
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int, UInt8
+
+from bench.hardware.network_calls import CallRecorder
+from bench.hardware.stopwatch import Stopwatch
+from bench.methods import METHODS, options_of, with_noise
+from bench.results.records import InvalidError, Value
+from bench.videos.equal_cost import most_steps, seconds_line
+from vidrd.checkpoints import load_pipeline
+from vidrd.denoiser import Denoiser, GuidedDenoiser, WindowedDenoiser
+from vidrd.precision import PRECISIONS, why_emulated
+from vidrd.sampler_contract import Event, Request, Seam
+
+WARM_UP_STEPS = 2
+
+
+class CountingDenoiser:
+    """A denoiser that counts what is asked of it; its attention can be cut in windows where the other's can."""
+
+    def __init__(self, denoise: Denoiser, videos: int) -> None:
+        self._denoise, self._videos = denoise, videos
+        self.clip, self.longest, self.branches = denoise.clip, denoise.longest, denoise.branches
+        self.calls = self.fe = 0
+        if isinstance(denoise, WindowedDenoiser):
+            self.attend_in = denoise.attend_in
+
+    def __call__(
+        self, latents: Float[torch.Tensor, "B C T H W"], timesteps: Int[torch.Tensor, "*T"]
+    ) -> Float[torch.Tensor, "B C T H W"]:
+        """Pass the call on."""
+        self.calls += 1
+        self.fe += latents.shape[2] * latents.shape[0] // self._videos
+        return self._denoise(latents, timesteps)
+
+
+class Cost(NamedTuple):
+    """What a batch took, by stage; what the method's plan asks of the network; where its clips meet."""
+
+    seconds: dict[str, float]
+    fe_per_frame: float
+    seams: tuple[Seam, ...]
+
+
+class Generator:
+    """Makes batches of videos as a cell's values say, and times their stages.
+
+    The gate runs the generators of two revisions side by side (bench/regression/revision_server.py): keep `make`
+    callable as it is, and `pipe` the pipeline that does the work.
+    """
+
+    def __init__(self, values: Mapping[str, Value], *, ranges: bool = False) -> None:
+        self.method = with_noise(METHODS[str(values["method"])], str(values["noise"]))
+        self.options = options_of(values)
+        self.budget = int(values["budget"])
+        precision = PRECISIONS[str(values["precision"])]
+        self.device, self.dtype = str(values["device"]), precision.compute
+        self.frames, self.clip, self.batch = (int(values[name]) for name in ("frames", "clip", "batch"))
+        self.guidance = float(values["guidance"])
+        self.first_seed = int(values["seed"]) * 10**6
+        self.pipe = load_pipeline("pocket", dtype=precision.weights, device=self.device)
+        if precision.weights != precision.compute:
+            self.pipe.to(precision.compute)
+        self.emulated = why_emulated(str(values["precision"]), self.device)
+        self.stopwatch = Stopwatch(self.device, ranges=ranges)
+        self.recorder = CallRecorder(self.pipe)
+
+    def make(self, prompts: list[str], first: int, steps: int) -> tuple[UInt8[np.ndarray, "B T H W C"], Cost]:
+        """A batch: the videos `first`, `first` + 1, ... of the cell.
+
+        Raises:
+            InvalidError: the calls were not those of the plan, or the latents are not finite.
+        """
+        schedule = self.pipe.schedule(steps)
+        with self.stopwatch.stage("text"):
+            bound = self.pipe.denoiser(prompts, guidance=self.guidance)
+        if self.budget and isinstance(bound, GuidedDenoiser):
+            bound = replace(bound, budget=self.budget)
+        denoise = CountingDenoiser(bound, len(prompts))
+        request = self.request(first, len(prompts), denoise.branches)
+        with self.stopwatch.stage("denoise"):
+            result = self.method.sample(
+                denoise, schedule, request, self.options, on_event=self._lap, device=self.device, dtype=self.dtype
+            )
+        plan = result.plan
+        if (denoise.calls, denoise.fe) != (plan.calls, plan.fe):
+            made = f"{denoise.calls} calls over {denoise.fe} frames"
+            raise InvalidError(f"{made} were made where the plan says {plan.calls} over {plan.fe}")
+        with self.stopwatch.stage("decode"):
+            try:
+                videos = self.pipe.decode(result.latents, clip=self.decoded)
+            except ValueError as error:
+                bad = int((~torch.isfinite(result.latents)).sum())
+                raise InvalidError(f"{bad} latents are NaN or infinite") if bad else error from error
+        return videos, Cost(self.stopwatch.read(), plan.fe * denoise.branches / self.frames, plan.seams)
+
+    @property
+    def decoded(self) -> int:
+        """Frames that the VAE sees at once, counted from frame 0, wherever the sampler's seams are."""
+        return 1 if getattr(self.options, "compat", "paper") == "released" else self.clip
+
+    def request(self, first: int, videos: int, branches: int) -> Request:
+        """The videos `first`, `first` + 1, ... of the cell."""
+        seeds = tuple(range(self.first_seed + first, self.first_seed + first + videos))
+        budget = max(1, self.budget // branches) if self.budget else None
+        return Request(self.frames, self.clip, self.pipe.latent_shape, seeds, budget=budget)
+
+    def with_method(self, name: str) -> "Generator":
+        """The same with another method and its defaults."""
+        other = copy.copy(self)
+        other.method, other.options = METHODS[name], METHODS[name].options(0)
+        return other
+
+    def few_steps(self, steps: int) -> int:
+        """The least steps, from `WARM_UP_STEPS` to `steps`, that the method can do: not all of them take any number."""
+        request = self.request(0, 1, 1)
+        for few in range(min(WARM_UP_STEPS, steps), steps):
+            try:
+                self.method.plan(request, few, self.options)
+            except ValueError:
+                continue
+            return few
+        return steps
+
+    def seconds(self, prompts: list[str]) -> Callable[[int], float]:
+        """Seconds of a batch by steps, from short runs; one more goes ahead to warm up."""
+        self.make(prompts, 0, WARM_UP_STEPS)
+        request = self.request(0, len(prompts), 1)
+        return seconds_line(
+            self.method.plan, request, self.options, lambda steps: self.make(prompts, 0, steps)[1].seconds["total"]
+        )
+
+    def steps_as_long_as(self, method: str, steps: int, prompts: list[str]) -> int:
+        """How many steps fit the time that another method takes for `steps`."""
+        allowed = self.with_method(method).seconds(prompts)(steps)
+        return most_steps(self.seconds(prompts), allowed, "seconds")
+
+    def _lap(self, event: Event) -> None:
+        if event.kind == "step":
+            self.stopwatch.lap()

@@ -1,0 +1,39 @@
+"""What a cell's values ask of its method: the request, the steps and the plan, before anything runs."""
+
+from collections.abc import Mapping
+
+from bench.methods import METHODS, options_of, with_noise
+from bench.results.records import Value
+from bench.videos.equal_cost import steps_at_equal_fe
+from vidrd.sampler_contract import Plan, Request
+
+GIVEN = ("real", "still")  # rows that no method makes: real video, and real video whose first frame is held
+
+
+def request_of(values: Mapping[str, Value]) -> Request:
+    """What the cell asks for, of one video of one latent."""
+    first = int(values.get("seed", 0)) * 10**6  # of the cell's videos; refused here where it is no seed
+    return Request(frames=int(values["frames"]), clip=int(values["clip"]), shape=(1, 1, 1), seeds=(first,))
+
+
+def steps_of(values: Mapping[str, Value]) -> int:
+    """Steps of the cell, as far as they can be known before it runs (at equal seconds: those it is allowed to match).
+
+    Raises:
+        ValueError: one step of the method costs more than is allowed.
+    """
+    steps = int(values["steps"])
+    if values["equal"] != "fe":
+        return steps
+    method = with_noise(METHODS[str(values["method"])], str(values["noise"]))
+    return steps_at_equal_fe(method.plan, request_of(values), options_of(values), steps)
+
+
+def plan_of(values: Mapping[str, Value]) -> Plan:
+    """What the cell's method will do for one video.
+
+    Raises:
+        ValueError: the method cannot make such a video.
+    """
+    method = with_noise(METHODS[str(values["method"])], str(values["noise"]))
+    return method.plan(request_of(values), steps_of(values), options_of(values))

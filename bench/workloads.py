@@ -1,0 +1,18 @@
+"""The kinds of work that cells may be; the key of each is in the id of its cells and never changes."""
+
+from bench.harness.job import Workload
+
+WORKLOADS: dict[str, Workload] = {
+    "pocket": Workload("bench.videos.cell:run", preload=("bench.videos.cell", "bench.suites", "tyro", "rich.progress")),
+    "speed": Workload("bench.speed.cell:run", preload=("bench.speed.cell", "bench.suites", "tyro", "rich.progress")),
+    "growth": Workload(
+        "bench.speed.memory_cell:run", preload=("bench.speed.memory_cell", "bench.suites", "tyro", "rich.progress")
+    ),
+    "approximation": Workload(
+        "bench.speed.approximation_cell:run",
+        preload=("bench.speed.approximation_cell", "bench.suites", "tyro", "rich.progress"),
+    ),
+    "kernel": Workload(
+        "bench.kernels.cell:run", preload=("bench.kernels.cell", "bench.suites", "tyro", "rich.progress")
+    ),
+}

@@ -1,0 +1,326 @@
+"""Fréchet video distance: how far the features of generated videos lie from those of real ones.
+
+Blind to whatever the network does not tell apart, to all but mean and covariance of its features, and, with I3D, more
+to time than to looks: a set whose single frames are good and whose motion is not can still score well. One number for
+the set: it says neither which video is bad nor whether the fault is quality or variety (`metrics.distribution.prdc`
+does).
+"""
+
+from collections.abc import Sequence
+from itertools import accumulate, pairwise
+
+import numpy as np
+from jaxtyping import Float, Int, UInt8
+
+from metrics.distribution.frechet import Gaussian, GaussianFactor, frechet_distance, leave_one_out
+from metrics.intervals import assign_groups, jackknife_interval
+from metrics.networks.features import FeatureNetwork, extract
+from metrics.score import Replicated, Score
+from metrics.videos.frames import check_videos, windows
+
+N_GROUPS = 20  # groups that the jackknife leaves out one at a time
+
+
+def fvd(
+    real: UInt8[np.ndarray, "N T H W C"],
+    fake: UInt8[np.ndarray, "M S Y X C"],
+    *,
+    network: FeatureNetwork,
+    window: int | None = None,  # frames; None = whole videos, which must then be equally long in both sets
+    batch_size: int = 64,
+    ddof: int = 1,
+) -> Score:
+    """Fréchet distance between the network's embeddings of two sets of videos; 0 for equal sets, lower is better.
+
+    Videos longer than `window` are cut into all the windows that fit without overlap (a shorter remainder is not read),
+    and each window is one sample. `n` counts the generated windows. Biased upward by about 1/n: compare only numbers of
+    equal n, and with `fvd_floor` at that n. The interval (see `frechet_score`) is that of the distance at this n.
+
+    Raises:
+        ValueError: an array that is no set of videos, a set of fewer than 2, videos shorter than `window` or than the
+            network's `min_frames`, or videos of different lengths without a `window`.
+
+    Source: Unterthiner et al. 2018, arXiv:1812.01717, section 3.
+    """
+    check_videos(real, what="real videos")
+    check_videos(fake, what="generated videos")
+    if window is None and real.shape[1] != fake.shape[1]:
+        raise ValueError(
+            f"whole videos compare only at equal length, {real.shape[1]} and {fake.shape[1]} frames came: give a window"
+        )
+    embeddings, sources = [], []
+    for videos in (real, fake):
+        cut, source = windows(videos, window or videos.shape[1])
+        embeddings.append(extract(network, cut, batch_size=batch_size).embedding)
+        sources.append(source)
+    return frechet_score(*embeddings, *sources, ddof=ddof)
+
+
+def frechet_score(
+    real: Float[np.ndarray, "N F"],
+    fake: Float[np.ndarray, "M G"],
+    real_source: Int[np.ndarray, " N"] | None = None,  # the video each row comes from; None = each from its own
+    fake_source: Int[np.ndarray, " M"] | None = None,
+    *,
+    ddof: int = 1,
+) -> Score:
+    """Fréchet distance between two sets of embeddings, with the interval of a delete-a-group jackknife.
+
+    Videos, not windows, are dealt into 20 random groups on either side, so what windows of one video share widens the
+    interval as it should. Left out one at a time, they give the variance (`metrics.intervals.jackknife_interval`). The
+    interval belongs to the distance at this n, bias included; it is cut at 0 and None for fewer than 3 videos.
+
+    Raises:
+        ValueError: fewer than 2 rows in a set, rows that are not finite, or different numbers of features.
+    """
+    return frechet_replicates(real, fake, real_source, fake_source, ddof=ddof).score
+
+
+def frechet_replicates(
+    real: Float[np.ndarray, "N F"],
+    fake: Float[np.ndarray, "M G"],
+    real_source: Int[np.ndarray, " N"] | None = None,  # the video each row comes from; None = each from its own
+    fake_source: Int[np.ndarray, " M"] | None = None,
+    *,
+    ddof: int = 1,
+) -> Replicated:
+    """`frechet_score`, with the values that its interval was made of."""
+    _check_pair(real, fake)
+    (a, a_rest), (b, b_rest) = (
+        _factors(rows, source, ddof) for rows, source in ((real, real_source), (fake, fake_source))
+    )
+    return _replicated(a, a_rest, b, b_rest)
+
+
+def frechet_of_parts(real: Sequence[Gaussian], fake: Sequence[Gaussian], *, ddof: int = 1) -> Replicated:
+    """The same from statistics alone: each part holds the samples of one group of videos, none of them twice.
+
+    For sets that were never in one place: every worker deals its videos into the same number of groups, and groups of
+    equal number are merged.
+
+    Raises:
+        ValueError: fewer than 2 samples in a set, or different numbers of features.
+    """
+    sides = []
+    for parts in (real, fake):
+        whole = list(accumulate(parts, Gaussian.merge))[-1]
+        rest = leave_one_out(parts) if len(parts) >= 3 else []
+        sides.append((whole, rest if min((part.n for part in rest), default=0) >= 2 else []))
+    (a, a_rest), (b, b_rest) = sides
+    _check_count(a.n, b.n)
+    spread = [
+        [GaussianFactor.of_gaussian(x, ddof=ddof) for x in (side, *rest)] for side, rest in ((a, a_rest), (b, b_rest))
+    ]
+    return _replicated(spread[0][0], spread[0][1:], spread[1][0], spread[1][1:])
+
+
+def _replicated(
+    a: GaussianFactor, a_rest: Sequence[GaussianFactor], b: GaussianFactor, b_rest: Sequence[GaussianFactor]
+) -> Replicated:
+    value = frechet_distance(a, b)
+    if not (a_rest and b_rest):
+        return Replicated(Score(value, b.n), ([], []))
+    left_out = [frechet_distance(rest, b) for rest in a_rest], [frechet_distance(a, rest) for rest in b_rest]
+    low, high = jackknife_interval(value, left_out)
+    return Replicated(Score(value, b.n, max(0.0, low), high), left_out)
+
+
+def _factors(
+    rows: Float[np.ndarray, "N F"], source: Int[np.ndarray, " N"] | None, ddof: int
+) -> tuple[GaussianFactor, list[GaussianFactor]]:
+    """A set's spread, and its spreads with one group of videos left out at a time (none for fewer than 3 videos)."""
+    hands = assign_groups(np.arange(len(rows)) if source is None else source, N_GROUPS)
+    whole, groups = GaussianFactor.of(rows, ddof=ddof), range(hands.max() + 1)
+    if len(groups) < 3 or len(rows) - np.bincount(hands).max() < 2:
+        return whole, []
+    if len(rows) <= rows.shape[1]:
+        return whole, [GaussianFactor.of(rows[hands != hand], ddof=ddof) for hand in groups]
+    parts = [Gaussian.of(rows[hands == hand]) for hand in groups]
+    return whole, [GaussianFactor.of_gaussian(rest, ddof=ddof) for rest in leave_one_out(parts)]
+
+
+def matched_frechet_score(
+    real: Float[np.ndarray, "N F"],
+    fake: Float[np.ndarray, "M G"],
+    real_caption: Int[np.ndarray, " N"],  # number of the caption of each row, from 0
+    fake_caption: Int[np.ndarray, " M"],
+) -> Score:
+    """`matched_frechet_replicates` without what its interval was made of."""
+    return matched_frechet_replicates(real, fake, real_caption, fake_caption).score
+
+
+def matched_frechet_replicates(
+    real: Float[np.ndarray, "N F"],
+    fake: Float[np.ndarray, "M G"],
+    real_caption: Int[np.ndarray, " N"],  # number of the caption of each row, from 0
+    fake_caption: Int[np.ndarray, " M"],
+) -> Replicated:
+    """Fréchet distance between two sets of embeddings that show the same captions.
+
+    What the captions name is then equal on both sides and adds neither bias nor noise, so that few videos tell more.
+    Captions, not videos, are dealt into 20 random groups and left out of both sides at once; the interval is that of
+    the distance for these captions at this n.
+    """
+    _check_pair(real, fake)
+    hands = assign_groups(np.arange(int(max(real_caption.max(), fake_caption.max())) + 1), N_GROUPS)
+    value = frechet_distance(GaussianFactor.of(real), GaussianFactor.of(fake))
+    sides = ((real, hands[real_caption]), (fake, hands[fake_caption]))
+    if hands.max() < 2:
+        return Replicated(Score(value, len(fake)), ([],))
+    left_out = [
+        frechet_distance(*(GaussianFactor.of(rows[hand != out]) for rows, hand in sides))
+        for out in range(int(hands.max()) + 1)
+    ]
+    low, high = jackknife_interval(value, [left_out])
+    return Replicated(Score(value, len(fake), max(0.0, low), high), (left_out,))
+
+
+def frechet_infinity(
+    real: Float[np.ndarray, "N F"],
+    fake: Float[np.ndarray, "M G"],
+    *,
+    sizes: int = 8,
+    permutations: int = 4,
+    smallest: float = 0.25,  # share of both sets in the smallest subsets
+    ddof: int = 1,
+    seed: int = 0,
+) -> Score:
+    """Fréchet distance that sets without end would have: a line in 1/n through growing random subsets of both sets.
+
+    Bias falls as 1/n, so the line's value at 1/n = 0 has none to that order. It may lie below 0, where it says that the
+    sets cannot be told apart. The interval is that of a jackknife over 10 groups of rows, left out of the same subsets;
+    it is wider than that of `frechet_score`, which is the price of the extrapolation. None for fewer than 40 rows.
+
+    Blind to what the line cannot see: with subsets no larger than the number of features the bias is not yet 1/n.
+
+    Raises:
+        ValueError: as `frechet_score`; or a smallest subset of fewer than 2 rows.
+
+    Source: Chong and Forsyth 2020, arXiv:1911.07023, section 3.
+    """
+    _check_pair(real, fake)
+    if sizes < 2 or not 0 < smallest < 1 or min(len(real), len(fake)) * smallest < 2:
+        raise ValueError(
+            f"a line in 1/n needs at least 2 sizes and 2 rows in the smallest subset, {sizes} sizes from {smallest:g} "
+            f"of {min(len(real), len(fake))} rows came: give more videos"
+        )
+    random = np.random.default_rng(seed)
+    orders = [(random.permutation(len(real)), random.permutation(len(fake))) for _ in range(permutations)]
+    shares = np.linspace(smallest, 1, sizes)
+
+    def intercept(pairs: Sequence[tuple[Int[np.ndarray, " _"], Int[np.ndarray, " _"]]]) -> float:
+        distances = [
+            [
+                frechet_distance(a, b)
+                for a, b in zip(_growing(real[i], shares, ddof), _growing(fake[j], shares, ddof), strict=True)
+            ]
+            for i, j in pairs
+        ]
+        return float(np.polyfit(1 / shares, np.mean(distances, axis=0), 1)[1])
+
+    value = intercept(orders)
+    if min(len(real), len(fake)) < 40:
+        return Score(value, len(fake))
+    hands = [assign_groups(np.arange(len(rows)), 10, seed=seed) for rows in (real, fake)]
+    kept = [
+        [tuple(order[hand[order] != out] for order, hand in zip(pair, hands, strict=True)) for pair in orders[:2]]
+        for out in range(10)
+    ]
+    low, high = jackknife_interval(value, [[intercept(pairs) for pairs in kept]])
+    return Score(value, len(fake), low, high)
+
+
+def _growing(rows: Float[np.ndarray, "N F"], shares: Float[np.ndarray, " S"], ddof: int) -> list[GaussianFactor]:
+    """Spreads of the first shares of the rows, each taking over the statistics of the one before."""
+    cuts = [0, *np.maximum(2, np.rint(shares * len(rows))).astype(int)]
+    if len(rows) <= rows.shape[1]:
+        return [GaussianFactor.of(rows[:cut], ddof=ddof) for cut in cuts[1:]]
+    parts = accumulate((Gaussian.of(rows[i:j]) for i, j in pairwise(cuts) if j > i), Gaussian.merge)
+    return [GaussianFactor.of_gaussian(part, ddof=ddof) for part in parts]
+
+
+def fvd_infinity(
+    real: UInt8[np.ndarray, "N T H W C"],
+    fake: UInt8[np.ndarray, "M S Y X C"],
+    *,
+    network: FeatureNetwork,
+    window: int | None = None,  # frames; None = whole videos, which must then be equally long in both sets
+    batch_size: int = 64,
+    ddof: int = 1,
+) -> Score:
+    """FVD that endless sets would have, by a line in 1/n: see `frechet_infinity`; else as `fvd`."""
+    check_videos(real, what="real videos")
+    check_videos(fake, what="generated videos")
+    cut = [windows(videos, window or videos.shape[1])[0] for videos in (real, fake)]
+    return frechet_infinity(*(extract(network, part, batch_size=batch_size).embedding for part in cut), ddof=ddof)
+
+
+def fvd_floor(
+    real: UInt8[np.ndarray, "N T H W C"],
+    n: int,
+    *,
+    network: FeatureNetwork,
+    window: int | None = None,  # frames; None = whole videos
+    batch_size: int = 64,
+    repeats: int = 20,
+    seed: int = 0,
+) -> Score:
+    """What FVD reads between two sets of `n` real videos each: no generator can be expected to beat it at this n.
+
+    Raises:
+        ValueError: fewer than 2 n real videos, or what `fvd` raises.
+    """
+    check_videos(real, what="real videos")
+    cut, source = windows(real, window or real.shape[1])
+    _check_floor(n, len(real))
+    rows = extract(network, cut, batch_size=batch_size).embedding
+    return frechet_floor(rows, n, source, repeats=repeats, seed=seed)
+
+
+def frechet_floor(
+    real: Float[np.ndarray, "N F"],
+    n: int,  # videos on either side
+    source: Int[np.ndarray, " N"] | None = None,  # the video each row comes from; None = each from its own
+    *,
+    ddof: int = 1,
+    repeats: int = 20,
+    seed: int = 0,
+) -> Score:
+    """Fréchet distance between two disjoint random sets of `n` real videos, over `repeats` draws.
+
+    The value is the mean of the distances; low and high are the 2.5th and 97.5th percentile of single distances: a
+    generator whose FVD lies between them cannot be told from real.
+
+    Raises:
+        ValueError: fewer than 2 n real videos.
+    """
+    videos = np.arange(len(real)) if source is None else source
+    names = np.unique(videos)
+    _check_floor(n, len(names))
+    random = np.random.default_rng(seed)
+    distances, count = [], 0
+    for _ in range(repeats):
+        order = names[random.permutation(len(names))]
+        a, b = (GaussianFactor.of(real[np.isin(videos, part)], ddof=ddof) for part in (order[:n], order[n : 2 * n]))
+        distances.append(frechet_distance(a, b))
+        count = b.n
+    low, high = np.percentile(distances, [2.5, 97.5])
+    return Score(float(np.mean(distances)), count, float(low), float(high))
+
+
+def _check_floor(n: int, videos: int) -> None:
+    if not 2 <= n <= videos // 2:
+        raise ValueError(
+            f"a floor at n={n} needs n >= 2 and {2 * n} real videos, {videos} came: ask for n up to {videos // 2}"
+        )
+
+
+def _check_pair(real: Float[np.ndarray, "N F"], fake: Float[np.ndarray, "M G"]) -> None:
+    if real.shape[1] != fake.shape[1]:
+        raise ValueError(f"sets of {real.shape[1]} and of {fake.shape[1]} features have no distance: use one network")
+    _check_count(len(real), len(fake))
+
+
+def _check_count(real: int, fake: int) -> None:
+    if min(real, fake) < 2:
+        raise ValueError(f"a Fréchet distance needs at least 2 samples in each set, {real} and {fake} came")

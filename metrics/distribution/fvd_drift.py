@@ -1,0 +1,67 @@
+"""Whether a video gets worse as it goes on: the Fréchet distance of its windows by their place, and the slope of it."""
+
+import numpy as np
+from jaxtyping import Float, Int, UInt8
+
+from metrics.distribution.frechet import Gaussian, frechet_distance, leave_one_out
+from metrics.intervals import assign_groups, jackknife_interval
+from metrics.networks.features import FeatureNetwork, extract
+from metrics.score import Score
+from metrics.videos.frames import check_videos, windows
+
+
+def fvd_drift(
+    real: UInt8[np.ndarray, "N T H W C"],
+    fake: UInt8[np.ndarray, "M S Y X C"],
+    *,
+    network: FeatureNetwork,
+    window: int,  # frames
+    batch_size: int = 64,
+) -> Score:
+    """FVD gained from one window of a generated video to the next: 0 = no drift, above = it gets worse.
+
+    Real video is taken to be the same at any time, so the windows at every place are compared with all real windows;
+    each distance rests on as many windows as there are videos, and their bias, alike at all places, leaves the slope.
+
+    Raises:
+        ValueError: an array that is no set of videos, fewer than 2 generated ones, or room for fewer than 2 windows.
+    """
+    check_videos(fake, what="generated videos", frames=2 * window)
+    real_cut, real_source = windows(real, window)
+    fake_cut, fake_source = windows(fake, window)
+    real_rows, fake_rows = (extract(network, cut, batch_size=batch_size).embedding for cut in (real_cut, fake_cut))
+    place = np.arange(len(fake_rows)) % (fake.shape[1] // window)
+    return drift_score(real_rows, fake_rows, place, real_source, fake_source)
+
+
+def drift_score(
+    real: Float[np.ndarray, "N F"],
+    fake: Float[np.ndarray, "M F"],
+    place: Int[np.ndarray, " M"],  # of each generated row along its video
+    real_group: Int[np.ndarray, " N"],  # what is left out together on the two sides: captions, or else videos; from 0
+    fake_group: Int[np.ndarray, " M"],
+) -> Score:
+    """Slope, by least squares, of the Fréchet distance over the place; `n` counts the videos behind each distance.
+
+    Groups are dealt into 20 hands and left out of both sides at once. Where the two sides are of unrelated groups,
+    their errors are independent, and leaving them out together adds up the two variances all the same.
+    """
+    count = min(20, len(np.unique(real_group)), len(np.unique(fake_group)))
+    real_hand, fake_hand = (assign_groups(group, count) for group in (real_group, fake_group))
+    found = np.unique(place)
+    parts = [[Gaussian.of(real[real_hand == hand]) for hand in range(count)]]
+    for where in found:
+        at = place == where
+        parts.append([Gaussian.of(fake[at & (fake_hand == hand)]) for hand in range(count)])
+    weights = (found - found.mean()) / ((found - found.mean()) ** 2).sum()
+
+    def slope(sides: list[Gaussian]) -> float:
+        return float(weights @ [frechet_distance(sides[0], side) for side in sides[1:]])
+
+    whole = [Gaussian.of(real), *(Gaussian.of(fake[place == where]) for where in found)]
+    n = min(side.n for side in whole[1:])
+    if count < 3:
+        return Score(slope(whole), n)
+    left_out = zip(*map(leave_one_out, parts), strict=True)
+    low, high = jackknife_interval(slope(whole), [[slope(list(rest)) for rest in left_out]])
+    return Score(slope(whole), n, low, high)

@@ -1,0 +1,137 @@
+"""Kernel video distance: the maximum mean discrepancy between two sets of features, unbiased at any n.
+
+Unlike the Fréchet distance it assumes no Gaussian, and small sets do not raise it: sets of one distribution lie around
+0, on either side of it. Blind to what the network does not tell apart; with a cubic kernel, to differences beyond the
+third moments of the features; and, like any distance of sets, silent on whether quality or variety is at fault.
+"""
+
+import numpy as np
+from jaxtyping import Float, Float64, Int, UInt8
+
+from metrics.intervals import assign_groups, jackknife_interval
+from metrics.networks.features import FeatureNetwork, extract
+from metrics.score import Replicated, Score
+from metrics.videos.frames import check_videos, windows
+
+BLOCK = 1024  # rows whose kernel values are held at a time
+
+
+def kvd(
+    real: UInt8[np.ndarray, "N T H W C"],
+    fake: UInt8[np.ndarray, "M S Y X C"],
+    *,
+    network: FeatureNetwork,
+    window: int | None = None,  # frames; None = whole videos, which must then be equally long in both sets
+    batch_size: int = 64,
+) -> Score:
+    """Kernel distance between the network's embeddings of two sets of videos: see `kernel_score`; windows as `fvd`.
+
+    Raises:
+        ValueError: an array that is no set of videos, or fewer than 2 videos in a set.
+    """
+    check_videos(real, what="real videos")
+    check_videos(fake, what="generated videos")
+    cut = [windows(videos, window or videos.shape[1]) for videos in (real, fake)]
+    rows = [extract(network, part, batch_size=batch_size).embedding for part, _ in cut]
+    return kernel_score(rows[0], rows[1], cut[0][1], cut[1][1])
+
+
+def kernel_score(
+    real: Float[np.ndarray, "N F"],
+    fake: Float[np.ndarray, "M G"],
+    real_source: Int[np.ndarray, " N"] | None = None,  # the video each row comes from; None = each from its own
+    fake_source: Int[np.ndarray, " M"] | None = None,
+    *,
+    degree: int = 3,
+    offset: float = 1.0,
+    biased: bool = False,
+) -> Score:
+    """Squared maximum mean discrepancy: `kernel_replicates` without the values that its interval was made of."""
+    rows = (real, fake, real_source, fake_source)
+    return kernel_replicates(*rows, degree=degree, offset=offset, biased=biased).score
+
+
+def kernel_replicates(
+    real: Float[np.ndarray, "N F"],
+    fake: Float[np.ndarray, "M G"],
+    real_source: Int[np.ndarray, " N"] | None = None,  # the video each row comes from; None = each from its own
+    fake_source: Int[np.ndarray, " M"] | None = None,
+    *,
+    degree: int = 3,
+    offset: float = 1.0,
+    biased: bool = False,
+) -> Replicated:
+    """Squared maximum mean discrepancy under the kernel (x . y / F + offset)^degree, in float64.
+
+    Unbiased by default: a sample's kernel with itself is left out (not that of two windows of one video), and the value
+    may be negative. `degree=2, offset=0, biased=True`, times 100, is JEDi's. The interval is that of a delete-a-group
+    jackknife over the videos of both sides, and None for fewer than 3 videos on a side.
+
+    Raises:
+        ValueError: fewer than 2 rows in a set, or different numbers of features.
+
+    Source: Binkowski et al. 2018, arXiv:1801.01401, section 4; Gretton et al. 2012, equation 3.
+    """
+    if real.shape[1] != fake.shape[1]:
+        raise ValueError(f"sets of {real.shape[1]} and of {fake.shape[1]} features have no distance: use one network")
+    if min(len(real), len(fake)) < 2:
+        raise ValueError(
+            f"a kernel distance needs at least 2 samples in each set, {len(real)} and {len(fake)} samples came"
+        )
+    hands = [
+        assign_groups(np.arange(len(rows)) if source is None else source)
+        for rows, source in ((real, real_source), (fake, fake_source))
+    ]
+    counts = [np.bincount(hand).astype(np.float64) for hand in hands]
+    sums = {
+        (i, j): _group_sums(x, y, hands[i], hands[j], degree, offset)
+        for i, j, x, y in ((0, 0, real, real), (1, 1, fake, fake), (0, 1, real, fake))
+    }
+    own = [
+        np.bincount(hand, weights=_own_kernel(rows, degree, offset))
+        for hand, rows in zip(hands, (real, fake), strict=True)
+    ]
+
+    def distance(kept: tuple[Float64[np.ndarray, " G"], Float64[np.ndarray, " P"]]) -> float:
+        total = 0.0
+        for side in (0, 1):
+            n = float(kept[side] @ counts[side])
+            within = float(kept[side] @ sums[side, side] @ kept[side])
+            total += within / n**2 if biased else (within - float(kept[side] @ own[side])) / (n * (n - 1))
+        between = float(kept[0] @ sums[0, 1] @ kept[1])
+        return total - 2 * between / float((kept[0] @ counts[0]) * (kept[1] @ counts[1]))
+
+    whole = np.ones(len(counts[0])), np.ones(len(counts[1]))
+    value = distance(whole)
+    if min(map(len, whole)) < 3 or any(count.sum() - count.max() < 2 for count in counts):
+        return Replicated(Score(value, len(fake)), ([], []))
+    left_out = (
+        [distance((whole[0] - out, whole[1])) for out in np.eye(len(whole[0]))],
+        [distance((whole[0], whole[1] - out)) for out in np.eye(len(whole[1]))],
+    )
+    low, high = jackknife_interval(value, left_out)
+    return Replicated(Score(value, len(fake), low, high), left_out)
+
+
+def _group_sums(
+    x: Float[np.ndarray, "N F"],
+    y: Float[np.ndarray, "M F"],
+    x_hand: Int[np.ndarray, " N"],
+    y_hand: Int[np.ndarray, " M"],
+    degree: int,
+    offset: float,
+) -> Float64[np.ndarray, "G P"]:
+    """Sums of the kernel over the pairs of every two groups: all that value and jackknife need of it."""
+    groups, others = int(x_hand.max()) + 1, int(y_hand.max()) + 1
+    columns = np.eye(others)[y_hand]
+    wide = y.astype(np.float64).T
+    sums = np.zeros((groups, others))
+    for first in range(0, len(x), BLOCK):
+        block = slice(first, first + BLOCK)
+        kernel = (x[block].astype(np.float64) @ wide / x.shape[1] + offset) ** degree
+        sums += np.eye(groups)[x_hand[block]].T @ (kernel @ columns)
+    return sums
+
+
+def _own_kernel(rows: Float[np.ndarray, "N F"], degree: int, offset: float) -> Float64[np.ndarray, " N"]:
+    return ((rows.astype(np.float64) ** 2).mean(axis=1) + offset) ** degree

@@ -1,0 +1,78 @@
+"""Videos to features: the contract every feature network keeps, and the loop that runs one over a set."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol, runtime_checkable
+
+import numpy as np
+from jaxtyping import Float, UInt8
+
+from metrics.videos.frames import check_videos
+
+
+@dataclass(frozen=True)
+class Features:
+    """What a network sees in N videos."""
+
+    embedding: Float[np.ndarray, "N F"]  # what the Fréchet distance is taken of
+    logits: dict[str, Float[np.ndarray, "N _"]]  # per head, before the softmax; a head's name says what it tells apart
+
+
+@runtime_checkable
+class FeatureNetwork(Protocol):
+    """A network that embeds whole videos; resizing, scaling and batch statistics are its own affair.
+
+    A video's features must not depend on the other videos of its batch.
+    """
+
+    @property
+    def name(self) -> str:
+        """Names the architecture and the weights' protocol; stands beside every number made with it."""
+        ...
+
+    @property
+    def min_frames(self) -> int:
+        """The shortest video it can embed."""
+        ...
+
+    def embed(self, videos: UInt8[np.ndarray, "N T H W C"]) -> Features:
+        """Features of one batch."""
+        ...
+
+
+@runtime_checkable
+class PreparingNetwork(FeatureNetwork, Protocol):
+    """A network whose input can be made clip by clip, elsewhere, while it is busy with other clips.
+
+    `embed_prepared([prepare(video) for video in videos])` is `embed(videos)`, up to rounding.
+    """
+
+    def prepare(self, video: UInt8[np.ndarray, "T H W C"]) -> Any:
+        """What `embed_prepared` takes of one video, something with a `shape`; safe to call in any thread."""
+        ...
+
+    def embed_prepared(self, clips: Sequence[Any]) -> Features:
+        """Features of one batch, all of one shape."""
+        ...
+
+
+def digest_of(network: FeatureNetwork) -> str | None:
+    """What tells its weights from others: the sha256 of tensors or file that it names; None if it names none."""
+    digest = getattr(network, "digest", None) or getattr(network, "sha256", None)
+    return str(digest) if digest else None
+
+
+def extract(network: FeatureNetwork, videos: UInt8[np.ndarray, "N T H W C"], *, batch_size: int = 64) -> Features:
+    """Features of a set of videos, `batch_size` at a time; the batch size changes them by rounding only.
+
+    Raises:
+        ValueError: videos that are no N T H W C uint8 RGB array, or shorter than the network's `min_frames`.
+    """
+    check_videos(videos, frames=network.min_frames, what=f"videos for {network.name}")
+    if batch_size < 1:
+        raise ValueError(f"a batch holds at least one video, batch_size={batch_size} came")
+    parts = [network.embed(videos[i : i + batch_size]) for i in range(0, len(videos), batch_size)]
+    return Features(
+        embedding=np.concatenate([part.embedding for part in parts]),
+        logits={head: np.concatenate([part.logits[head] for part in parts]) for head in parts[0].logits},
+    )

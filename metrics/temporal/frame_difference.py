@@ -1,0 +1,134 @@
+"""How a video changes from frame to frame: flicker, jitter, light, motion, drift of colour.
+
+All are plain arithmetic on grey levels in [0, 1], counted in integers up to the last division, so a still video scores
+exactly 0. D_t = mean |x_{t+1} - x_t| and A_t = mean |x_{t+1} - 2 x_t + x_{t-1}| are means over pixels and channels.
+Every measure is per frame of the rate given, is taken per video and averaged, with a 95 % t-interval over videos.
+
+None of these alone is "lower is better": blur and stillness lower flicker and jitter. Read them next to real video's
+own values and to each other; `metrics.temporal.seams` measures where clips meet.
+
+What each is blind to stands in its own lines; `metrics.temporal.flow_metrics` holds what optical flow adds.
+"""
+
+from collections.abc import Callable
+from itertools import pairwise
+
+import numpy as np
+from jaxtyping import Float64, Int, UInt8
+
+from metrics.intervals import mean_score
+from metrics.score import Score
+from metrics.videos.frames import check_videos, to_unit
+
+Videos = UInt8[np.ndarray, "N T H W C"]
+Video = UInt8[np.ndarray, "T H W C"]
+LUMA = np.array([0.299, 0.587, 0.114])
+
+
+def differences(video: Video, lag: int = 1) -> Float64[np.ndarray, " _"]:
+    """Mean |x_{t+lag} - x_t| for every t."""
+    wide = video.astype(np.int16)
+    return _mean_abs(wide[lag:] - wide[:-lag])
+
+
+def accelerations(video: Video) -> Float64[np.ndarray, " _"]:
+    """A_t for t = 1 .. T-2: entry i belongs to the frame i + 1."""
+    wide = video.astype(np.int16)
+    return _mean_abs(wide[2:] - 2 * wide[1:-1] + wide[:-2])
+
+
+def _mean_abs(levels: Int[np.ndarray, "T H W C"]) -> Float64[np.ndarray, " T"]:
+    return np.abs(levels).reshape(len(levels), -1).sum(axis=1, dtype=np.int64) / (levels[0].size * 255)
+
+
+def flicker(videos: Videos) -> Score:
+    """Mean D_t: 0 for a still video. Blind to the cause: motion, cuts and noise raise it as flicker does."""
+    return _over_videos(videos, 2, lambda video: float(differences(video).mean()))
+
+
+def temporal_flickering(videos: Videos) -> Score:
+    """VBench's temporal flickering, (255 - mean absolute difference of neighbours in grey levels) / 255: 1 is still.
+
+    1 - flicker, but in VBench's own arithmetic: float32, blue first. Blind as flicker is: VBench takes it of videos
+    only whose flow is small, and a frozen video is perfect.
+
+    Source: Huang et al. 2023, arXiv:2311.17982, temporal flickering.
+    """
+
+    def one(video: Video) -> float:
+        swapped = np.ascontiguousarray(video[..., ::-1])
+        steps = [np.mean(np.abs(a.astype(np.float32) - b.astype(np.float32))) for a, b in pairwise(swapped)]
+        return (255.0 - float(np.mean(np.array(steps)))) / 255.0
+
+    return _over_videos(videos, 2, one)
+
+
+def jitter(videos: Videos) -> Score:
+    """J = sum A_t / sum (D_{t-1} + D_t), in [0, 1]: how much of the change from frame to frame is taken back.
+
+    0 for a still video and for a linear fade, sqrt(3)/2 = 0.866 for white noise, 1 for strict alternation. Rises with
+    speed times fineness of texture, so compare like content. Blind to slow drift and to shake slower than three frames.
+    """
+
+    def one(video: Video) -> float:
+        d = differences(video)
+        change = float((d[:-1] + d[1:]).sum())
+        return float(accelerations(video).sum()) / change if change >= 1e-6 * len(video) else 0.0
+
+    return _over_videos(videos, 3, one)
+
+
+def light_jitter(videos: Videos) -> Score:
+    """Mean |second difference| of a frame's mean luma: 2 a for light that alternates by a, 0 for a steady fade.
+
+    Blind to flicker that leaves the frame's mean alone, and raised by bright objects that enter or leave.
+    """
+
+    def one(video: Video) -> float:
+        luma = video.mean(axis=(1, 2), dtype=np.float64) @ LUMA / 255
+        return float(np.abs(np.diff(luma, n=2)).mean())
+
+    return _over_videos(videos, 3, one)
+
+
+def motion(videos: Videos, *, lag: int = 2) -> Score:
+    """Amount of motion: the root mean square change over `lag` frames beyond the change over one.
+
+    sqrt(max(0, mean (y_{t+lag} - y_t)^2 - mean (y_{t+1} - y_t)^2)), where y is x averaged over 3 x 3 pixels. Noise that
+    is new in every frame changes as much over one frame as over `lag` and cancels, light that alternates does not
+    change over an even lag at all; blur only lowers it. 0 for a still video, and for motion that is back where it was
+    after `lag`.
+    """
+
+    def one(video: Video) -> float:
+        smooth = _box3(to_unit(video))
+        far, near = ((smooth[step:] - smooth[:-step]) ** 2 for step in (lag, 1))
+        return max(0.0, float(far.mean() - near.mean())) ** 0.5
+
+    return _over_videos(videos, lag + 1, one)
+
+
+def _box3(video: Float64[np.ndarray, "T H W C"]) -> Float64[np.ndarray, "T _ _ C"]:
+    rows = video[:, 2:] + video[:, 1:-1] + video[:, :-2]
+    return (rows[:, :, 2:] + rows[:, :, 1:-1] + rows[:, :, :-2]) / 9
+
+
+def saturation_drift(videos: Videos) -> Score:
+    """How much more colourful the last quarter of a video is than its first, [-1, 1]; below 0 it turns grey.
+
+    Colour is the largest less the smallest of a pixel's R, G and B, in [0, 1], averaged over the frame. Long videos
+    that are made from their own last frames drift up until they burn out; 0 for a still video. Blind to drifts of hue
+    and light, and to drift that turns back; content that changes drifts too, so read it beside real video.
+    """
+
+    def one(video: Video) -> float:
+        colour = (video.max(axis=-1) - video.min(axis=-1)).mean(axis=(1, 2), dtype=np.float64) / 255
+        part = max(1, len(colour) // 4)
+        return float(colour[-part:].mean() - colour[:part].mean())
+
+    return _over_videos(videos, 2, one)
+
+
+def _over_videos(videos: Videos, frames: int, measure: Callable[[Video], float]) -> Score:
+    check_videos(videos, frames=frames)
+    return mean_score([measure(video) for video in videos])

@@ -1,0 +1,110 @@
+"""RAFT, torchvision's network for optical flow, from a file of its weights."""
+
+import hashlib
+import pickle
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import torch
+from jaxtyping import Float32, UInt8
+from safetensors import SafetensorError
+from safetensors.torch import load
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from metrics.temporal.optical_flow import Pair
+
+Video = UInt8[np.ndarray, "T H W C"]
+SMALLEST = 128  # pixels a side that RAFT's pyramid asks for
+
+
+class Raft:
+    """RAFT with torchvision's weights: finer borders, surer where texture is weak; frames under 128 px are enlarged.
+
+    Source: Teed and Deng 2020, arXiv:2003.12039, by torchvision's `raft_large` or `raft_small`.
+    """
+
+    def __init__(self, network: nn.Module, name: str, *, updates: int = 12, batch: int = 8) -> None:
+        self._network, self._name, self._updates, self._batch = network, name, updates, batch
+
+    @property
+    def name(self) -> str:
+        """Network, updates and the sha256 of the weights."""
+        return self._name
+
+    def __call__(self, video: Video) -> Iterator[Pair]:
+        """The flows between neighbouring frames."""
+        for first in range(0, len(video) - 1, self._batch):
+            a, b = video[first : first + self._batch], video[first + 1 : first + 1 + self._batch]
+            yield from map(Pair, self._between(a[: len(b)], b), self._between(b, a[: len(b)]))
+
+    def _between(self, a: Video, b: Video) -> Float32[np.ndarray, "T H W 2"]:
+        device = next(self._network.parameters()).device
+        height, width = a.shape[1:3]
+        scale = max(1.0, SMALLEST / min(height, width))
+        size = [8 * round(side * scale / 8) for side in (height, width)]
+        stretch = torch.tensor([width / size[1], height / size[0]], dtype=torch.float32).view(1, 2, 1, 1)
+        with torch.inference_mode():
+            pair = [
+                F.interpolate(
+                    torch.from_numpy(np.array(side)).to(device).permute(0, 3, 1, 2).float() / 127.5 - 1,
+                    size=size,
+                    mode="bilinear",
+                )
+                for side in (a, b)
+            ]
+            flow = self._network(*pair, num_flow_updates=self._updates)[-1]
+            flow = F.interpolate(flow, size=(height, width), mode="bilinear").cpu() * stretch
+            return flow.permute(0, 2, 3, 1).contiguous().numpy()
+
+
+def load_raft(path: Path | str, *, device: str = "cpu", updates: int = 12) -> Raft:
+    """RAFT from torchvision's own weights file (.pth, or .safetensors with the same names); nothing is downloaded.
+
+    Which of the two networks it is, is told from the weights. Nothing in the file is executed.
+
+    Raises:
+        ValueError: torchvision does not match torch; or the file is missing, broken or holds another network.
+    """
+    path = Path(path)
+    tensors, digest = _read_state(path)
+    try:
+        from torchvision.models.optical_flow import raft_large, raft_small  # noqa: PLC0415 - slow to import
+    except (ImportError, RuntimeError) as error:
+        raise ValueError(
+            f"RAFT needs torchvision, which cannot be imported ({error}): install the build that matches torch, "
+            f"or leave --raft out for the classical flow"
+        ) from error
+    first = tensors.get("feature_encoder.convnormrelu.0.weight")
+    builders = {64: (raft_large, "raft_large"), 32: (raft_small, "raft_small")}
+    if first is None or len(first) not in builders:
+        raise ValueError(f"{path} holds no weights of torchvision's RAFT: give raft_large_*.pth or raft_small_*.pth")
+    build, name = builders[len(first)]
+    network = build(weights=None, progress=False)
+    try:
+        network.load_state_dict(tensors)
+    except RuntimeError as error:
+        raise ValueError(f"{path} does not fit {name}: {' '.join(str(error).split())[:200]}") from error
+    network.eval().requires_grad_(False).to(device)
+    return Raft(network, f"{name} sha256:{digest} updates:{updates}", updates=updates)
+
+
+def _read_state(path: Path) -> tuple[dict[str, Tensor], str]:
+    try:
+        content = path.read_bytes()
+        if path.suffix == ".safetensors":
+            tensors = load(content)
+        else:
+            tensors = torch.load(path, map_location="cpu", weights_only=True)
+        if not isinstance(tensors, dict):
+            raise ValueError(f"it holds a {type(tensors).__name__}")
+    except (OSError, ValueError, RuntimeError, EOFError, pickle.UnpicklingError, zipfile.BadZipFile) as error:
+        raise ValueError(f"{path} cannot be read as weights: {' '.join(str(error).split())[:200]}") from error
+    except SafetensorError as error:
+        raise ValueError(f"{path} cannot be read as weights: {error}") from error
+    bad = [name for name, tensor in tensors.items() if tensor.is_floating_point() and not tensor.isfinite().all()]
+    if bad:
+        raise ValueError(f"{path} cannot be used as weights: {bad[0]} is not finite")
+    return tensors, hashlib.sha256(content).hexdigest()

@@ -1,0 +1,16 @@
+"""How the commands of this package parse and fail."""
+
+import sys
+from collections.abc import Callable
+
+from bench.commands.entry import obey as end_well
+from bench.commands.entry import parse
+
+
+def run_command(do: Callable[..., int], program: str, description: str | None) -> int:
+    """Parse the words after the program's name, check them and do; a user's mistake is one line and exit code 3."""
+
+    def parse_and_do() -> int:
+        return parse(do, sys.argv[1:], program, description)()
+
+    return end_well("reports", parse_and_do)

@@ -1,0 +1,155 @@
+"""A verdict to text: `python -m reports.gate_report verdict.json --markdown FILE --junit FILE`. Needs no torch.
+
+With GITHUB_STEP_SUMMARY set, the Markdown is appended to that file too.
+"""
+
+import json
+import os
+import sys
+from collections import Counter
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any
+from xml.etree import ElementTree
+
+import tyro
+from tabulate import tabulate
+
+from bench.commands.option_types import TargetFile
+from bench.results.records import write_atomic
+from bench.results.verdicts import WORST, Finding
+from reports.cli import run_command
+from reports.format import MISSING, escape, number, printable
+
+MARKS = {"PASS": "✅", "FAIL": "❌", "INVALID": "⛔", "INCONCLUSIVE": "❔", "CALIBRATION_NEEDED": "📏"}
+COLUMNS = ("cell", "measure", "verdict", "base", "head", "change", "margin", "would see", "n", "why")
+
+
+def report(
+    verdict: Annotated[Path, tyro.conf.Positional],
+    markdown: TargetFile | None = None,
+    junit: TargetFile | None = None,
+) -> int:
+    """Print a verdict, and write it in other forms.
+
+    Args:
+        verdict: The verdict.json of a gate or a comparison.
+        markdown: Also write it as Markdown.
+        junit: Also write it as JUnit XML.
+    """
+    try:
+        content = json.loads(verdict.read_text(encoding="utf-8"))
+        findings = [Finding.from_dict(finding) for finding in content["findings"]]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ValueError(f"{verdict} is no verdict ({error}): `python -m bench gate` writes one") from None
+    print(as_text(content, findings))
+    page = as_markdown(content, findings)
+    if markdown is not None:
+        write_atomic(markdown, page)
+    if junit is not None:
+        write_atomic(junit, as_junit(content, findings))
+    summary = os.environ.get("GITHUB_STEP_SUMMARY")
+    if summary:
+        with Path(summary).open("a", encoding="utf-8") as file:
+            file.write(page)
+    return 0
+
+
+def as_text(content: Mapping[str, Any], findings: list[Finding]) -> str:
+    """For a terminal: everything that is no plain PASS with its reason, then all findings in a table."""
+    rows = [[printable(cell) for cell in _row(finding)] for finding in _sorted(findings)]
+    narrow = [row[:-1] for row in rows]
+    lines = [tabulate(narrow, headers=COLUMNS[:-1], disable_numparse=True), ""]
+    lines += [printable(f"{f.verdict}: {f.cell}, {f.measure}: {f.reason}") for f in _loud(findings)]
+    return "\n".join([*lines, f"{content['verdict']} ({_counted(findings)}; {content['seconds']:.0f} s)"])
+
+
+def as_markdown(content: Mapping[str, Any], findings: list[Finding]) -> str:
+    """A page: the verdict, what is wrong, every finding, how it was measured."""
+    rows = [[escape(cell) for cell in _row(finding)] for finding in _sorted(findings)]
+    machine = content["machine"]
+    settings = ", ".join(f"{name} {value}" for name, value in content.get("settings", {}).items())
+    lines = [
+        f"## {MARKS[content['verdict']]} {content['verdict']}: {escape(content['head'][:12])} against "
+        f"{escape(content['base'][:12])}",
+        "",
+        *(f"- **{f.verdict}** {escape(f.cell)}, {escape(f.measure)}: {escape(f.reason)}" for f in _loud(findings)),
+        "",
+        tabulate(rows, headers=COLUMNS, tablefmt="pipe", disable_numparse=True),
+        "",
+        "change: head against base, with its interval (98 % for speed, 90 % for quality). would see: the smallest "
+        "change that would have been called a FAIL in 9 of 10 cases.",
+        "",
+        f"Measured on {escape(str(machine['cpu']))}, {machine['cores']} cores, GPU: {escape(str(machine['gpu']))}; "
+        f"{escape(settings)}; {content['seconds']:.0f} s; {escape(content['written'])}.",
+        "",
+    ]
+    for side, software in content.get("software", {}).items():
+        lines.append(f"- {side}: " + escape(", ".join(f"{k} {v}" for k, v in software.items() if k != "tree")))
+    return "\n".join([*lines, ""])
+
+
+def as_junit(content: Mapping[str, Any], findings: list[Finding]) -> str:
+    """A test case for each finding: FAIL is a failure, INVALID an error, what could not be told is skipped."""
+    counts = Counter(finding.verdict for finding in findings)
+    untold = counts["INCONCLUSIVE"] + counts["CALIBRATION_NEEDED"]
+    suite = ElementTree.Element(
+        "testsuite", name="gate", tests=str(len(findings)), failures=str(counts["FAIL"]),
+        errors=str(counts["INVALID"]), skipped=str(untold), time=str(content["seconds"]),
+    )  # fmt: skip
+    kinds = {"FAIL": "failure", "INVALID": "error", "INCONCLUSIVE": "skipped", "CALIBRATION_NEEDED": "skipped"}
+    for finding in findings:
+        case = ElementTree.SubElement(suite, "testcase", classname=printable(finding.cell), name=finding.measure)
+        reason = printable(f"{finding.verdict}: {finding.reason}")
+        if finding.verdict in kinds:
+            ElementTree.SubElement(case, kinds[finding.verdict], message=reason)
+        else:
+            ElementTree.SubElement(case, "system-out").text = reason
+    return ElementTree.tostring(suite, encoding="unicode", xml_declaration=True) + "\n"
+
+
+def _row(finding: Finding) -> list[str]:
+    counted = finding.low is None
+    share = finding.unit == "s" or counted
+    change = MISSING if finding.change is None else f"{finding.change:+.1%}" if share else f"{finding.change:+.3g}"
+    if finding.low is not None and finding.high is not None and finding.change is not None:
+        ends = (finding.low, finding.high)
+        change += " (" + " to ".join(f"{end:+.1%}" if share else f"{end:+.3g}" for end in ends) + ")"
+    limits = [
+        MISSING if limit is None else f"{limit:.2%}" if share else f"{limit:.3g}"
+        for limit in (finding.margin, finding.detectable)
+    ]
+    sides = [MISSING if value is None else _amount(value, finding.unit) for value in (finding.base, finding.head)]
+    n = str(finding.n) if not counted else ""
+    return [finding.cell, finding.measure, finding.verdict, *sides, change, *limits, n, finding.reason]
+
+
+def _amount(value: float, unit: str) -> str:
+    if unit == "FLOP":
+        return f"{number(value / 1e9, '')} GFLOP"
+    if not unit and value == int(value):
+        return str(int(value))
+    return f"{number(value, unit)} {'MiB' if unit == 'bytes' else unit}".strip()
+
+
+def _sorted(findings: list[Finding]) -> list[Finding]:
+    """The worst first; within a verdict as they were found."""
+    return sorted(findings, key=lambda finding: WORST.index(finding.verdict))
+
+
+def _loud(findings: list[Finding]) -> list[Finding]:
+    return [finding for finding in _sorted(findings) if finding.verdict != "PASS"]
+
+
+def _counted(findings: list[Finding]) -> str:
+    counts = Counter(finding.verdict for finding in findings)
+    return ", ".join(f"{counts[verdict]} {verdict}" for verdict in WORST if counts[verdict]) or "nothing was measured"
+
+
+def main() -> int:
+    """The command."""
+    return run_command(report, "python -m reports.gate_report", __doc__)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

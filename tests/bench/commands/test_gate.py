@@ -1,0 +1,176 @@
+"""The command line of the gate; what it measures is replaced."""
+
+import inspect
+import json
+import re
+import shlex
+import sys
+
+import pytest
+import yaml
+
+from bench.__main__ import main
+from bench.commands import gate as command
+from bench.hardware.machine import ROOT
+from bench.regression import baselines
+from bench.regression.baselines import Key, calibrate, check_baseline, key_of, load
+from bench.regression.worktrees import Side
+from bench.results.verdicts import EXIT_CODES, Finding
+
+FACTS = {"recipe": {"steps": 4}, "counts": {"flops": 100, "operators": 7, "graph_breaks": "no"}, "sha256": "abc"}
+KEY = Key("r" * 12, "h" * 12, "s" * 12)
+
+
+@pytest.fixture
+def gate(monkeypatch, tmp_path, capsys):
+    """Call `bench gate` with findings that were made up: verdicts, words -> exit code, output, error."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(command, "commit_of", lambda name: name * 10)
+    monkeypatch.setattr(command, "checkout", lambda name, folder: (name * 10, tmp_path))
+    monkeypatch.setattr(command, "environment", lambda tree, folder: tmp_path / "python")
+    monkeypatch.delenv("CI", raising=False)
+    asked = {}
+
+    def call(verdicts, *words):
+        def duel(cells, base, head, settings, folder, say):
+            asked.update(cells=cells, base=base, head=head, settings=settings)
+            return [Finding("cell", "speed", verdict, "because") for verdict in verdicts], {"software": {}}
+
+        monkeypatch.setattr(command, "measure_interleaved", duel)
+        monkeypatch.setattr(sys, "argv", ["bench", "gate", *words])
+        return main(), *capsys.readouterr(), asked
+
+    return call
+
+
+@pytest.mark.parametrize(
+    ("verdicts", "code"),
+    [
+        (["PASS"], 0),
+        (["PASS", "FAIL", "INVALID"], 1),
+        (["PASS", "INVALID"], 2),
+        (["INCONCLUSIVE", "PASS"], 4),
+        (["CALIBRATION_NEEDED"], 4),
+        ([], 2),
+    ],
+)
+def test_the_exit_code_is_the_verdict(gate, tmp_path, verdicts, code):
+    (tmp_path / "runs").mkdir()
+    assert gate(verdicts, "--base", "abcd", "--junit", "j.xml", "--json", "v.json")[0] == code
+    content = json.loads((tmp_path / "v.json").read_text())
+    assert [finding["verdict"] for finding in content["findings"]] == verdicts
+    assert content["base"] == "abcd" * 10
+    assert (tmp_path / "runs" / "gate" / "verdict.md").exists()
+    assert (tmp_path / "j.xml").exists()
+
+
+def test_what_is_measured_can_be_chosen(gate):
+    words = ("--base", "main", "--method", "direct", "--margin", "0.01", "--threads", "0", "--outputs", "may-change")
+    *_, asked = gate(["PASS"], *words, "--processes", "3", "--pairs", "4", "--environments", "shared")
+    assert {values["method"] for _, values in asked["cells"]} == {"direct"}
+    assert [values["precision"] for _, values in asked["cells"]] == ["fp32", "bf16"]
+    settings = asked["settings"]
+    assert (settings.processes, settings.pairs, settings.margin, settings.threads) == (3, 4, 0.01, None)
+    assert settings.may_change
+    assert asked["base"].python == asked["head"].python
+
+
+@pytest.mark.parametrize(
+    ("words", "line"),
+    [
+        ((), "bench: a gate compares with a revision or with stored baselines: give --base REV or --stored FILE"),
+        (("--base", "a", "--calibrate"), "bench: --calibrate writes stored baselines: say where with --stored FILE"),
+        (("--base", "a", "--suite", "gat"), "bench: there is no suite 'gat': did you mean 'gate'?"),
+        (("--base", "a", "--pairs", "5"), "bench: blocks of A B B A have an even number of pairs, at least 2; got 5"),
+        (("--base", "a", "--frames", "8"), "bench: a gate measures all its cells: 8 frames are fewer than the judges'"),
+        (("--base", "a", "--suite", "kernels"), "bench: the gate measures cells that make videos; kernels measures"),
+        (("--base", "a", "--junit", "no/j"), "bench: --junit no/j: the folder no does not exist, make it first"),
+    ],
+)
+def test_mistakes_are_one_line_and_exit_code_3(gate, words, line):
+    code, out, error, _ = gate(["PASS"], *words)
+    assert (code, out) == (3, "")
+    assert error.startswith(line)
+    assert error.count("\n") == 1
+
+
+def test_stored_baselines_are_found_by_recipe_hardware_and_software(tmp_path, monkeypatch):
+    monkeypatch.delenv("CI", raising=False)
+    file = tmp_path / "baselines.json"
+    assert check_baseline("cell", KEY, load(file), FACTS)[0].verdict == "CALIBRATION_NEEDED"
+    calibrate(file, {str(KEY): {"cell": "cell", **FACTS}})
+    found = {finding.measure: finding.verdict for finding in check_baseline("cell", KEY, load(file), FACTS)}
+    assert found == dict.fromkeys(("recipe", "flops", "operators", "output"), "PASS")
+    more = {**FACTS, "counts": {**FACTS["counts"], "flops": 101}, "sha256": "other"}
+    found = {finding.measure: finding.verdict for finding in check_baseline("cell", KEY, load(file), more)}
+    assert (found["flops"], found["output"]) == ("FAIL", "INCONCLUSIVE")
+    changed = {**FACTS, "recipe": {"steps": 3}}
+    assert [finding.verdict for finding in check_baseline("cell", KEY, load(file), changed)] == ["INVALID"]
+    other = check_baseline("cell", KEY._replace(software="x" * 12), load(file), FACTS)
+    assert other[0].verdict == "CALIBRATION_NEEDED"
+    assert other[0].reason.startswith("other software than any baseline of it")
+    assert "no baseline of it" in check_baseline("cell", KEY._replace(recipe="x" * 12), load(file), FACTS)[0].reason
+
+
+def test_a_key_names_what_must_agree_and_nothing_else():
+    values, hardware, software = {"steps": 4}, {"cpu": "x"}, {"torch": "2"}
+    key = key_of(values, hardware, software)
+    assert key == key_of(dict(values), dict(hardware), dict(software))
+    for changed in (({"steps": 5}, hardware, software), (values, {"cpu": "y"}, software), (values, hardware, {})):
+        assert sum(a != b for a, b in zip(key, key_of(*changed), strict=True)) == 1
+
+
+def test_baselines_are_never_raised_in_ci_or_read_from_something_else(tmp_path, monkeypatch):
+    monkeypatch.setenv("CI", "true")
+    with pytest.raises(ValueError, match="raised by a person, not in CI"):
+        calibrate(tmp_path / "b.json", {})
+    assert not (tmp_path / "b.json").exists()
+    (tmp_path / "b.json").write_text("[1]")
+    with pytest.raises(ValueError, match="holds no baselines"):
+        load(tmp_path / "b.json")
+
+
+def test_stored_mode_counts_without_timing_and_calibrates_only_when_told(gate, tmp_path, monkeypatch):
+    class FakeArm:
+        def __init__(self, side, log, settings):
+            assert isinstance(side, Side)
+
+        def __enter__(self):
+            return self
+
+        def __exit__(self, *error):
+            pass
+
+        def ask(self, do, **request):
+            return {"hello": {}, "open": {"warm_up_seconds": [2.0, 1.0]}, "facts": FACTS}[do]
+
+    monkeypatch.setattr(command, "RevisionProcess", FakeArm)
+    words = ("--stored", "b.json", "--method", "vidrd", "--precision", "fp32")
+    assert gate([], *words)[0] == 4
+    assert not (tmp_path / "b.json").exists()
+    assert gate([], *words, "--calibrate")[0] == 0
+    (entry,) = json.loads((tmp_path / "b.json").read_text())["baselines"].values()
+    assert (entry["counts"], entry["seconds"], entry["cell"]) == (FACTS["counts"], 1.0, "vidrd fp32")
+    before = (tmp_path / "b.json").read_bytes()
+    assert gate([], *words)[0] == 0
+    monkeypatch.setitem(FACTS, "counts", {**FACTS["counts"], "flops": 99})
+    assert gate([], *words)[0] == 0  # less work: a pass, and still no reason to move the baseline
+    assert (tmp_path / "b.json").read_bytes() == before
+    assert baselines.load(tmp_path / "b.json")
+
+
+def test_the_workflow_to_copy_asks_for_what_the_gate_offers():
+    workflow = yaml.safe_load((ROOT / "docs" / "gate-workflow.yml").read_text())
+    assert workflow[True] == "pull_request"  # YAML reads the word `on` so
+    steps = workflow["jobs"]["gate"]["steps"]
+    (measure,) = [step for step in steps if "nox -s gate" in step.get("run", "")]
+    (line,) = [line for line in measure["run"].splitlines() if "nox -s gate" in line]
+    options = [word for word in shlex.split(line.partition(" -- ")[2]) if word.startswith("--")]
+    offered = {f"--{name.rstrip('_').replace('_', '-')}" for name in inspect.signature(command.gate).parameters}
+    assert {"--base", "--junit", "--max-minutes"} == set(options) <= offered
+    assert set(measure["env"]) == set(re.findall(r"\$(\w+)", line))
+    accepted = re.findall(r"-eq (\d+)", measure["run"])
+    assert {int(code) for code in accepted} == {EXIT_CODES["INCONCLUSIVE"]}
+    (upload,) = [step["with"]["path"].split() for step in steps if "upload-artifact" in step.get("uses", "")]
+    assert {"gate.xml", "runs/gate/verdict.json", "runs/gate/verdict.md"} <= set(upload)
+    assert command.FOLDER.as_posix() == "runs/gate"

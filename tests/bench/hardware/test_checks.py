@@ -1,0 +1,47 @@
+from fake_nvml import FakeNvml
+
+from bench.commands import doctor
+from bench.hardware import checks
+
+
+def look(**card):
+    return {finding.what: finding for finding in checks.examine(FakeNvml(**card))}
+
+
+def test_a_healthy_card_is_described():
+    found = look()
+    assert found["GPU"].seen == "Fake H100, driver 999.1"
+    assert found["clocks"].seen == "SM 1980 of at most 1980 MHz"
+    assert (found["MIG"].seen, found["ECC"].seen, found["persistence"].seen) == ("off", "on", "on")
+    assert found["throttling"].state == found["other processes"].state == "good"
+    assert {"load", "threads", "disk", "weights/pocket", "weights/pocket-judges"} <= set(found)
+
+
+def test_what_disturbs_is_bad_and_comes_with_advice():
+    found = look(throttle=0x40, processes=[(4242, 1 << 30)])
+    assert (found["throttling"].state, found["throttling"].seen) == ("bad", "hardware thermal slowdown")
+    assert (found["other processes"].state, found["other processes"].seen) == ("bad", "4242")
+    assert found["other processes"].advice
+
+
+def test_what_a_card_does_not_tell_is_a_note():
+    found = look(lacks={"nvmlDeviceGetMigMode", "nvmlDeviceGetComputeRunningProcesses", "nvmlDeviceGetClockInfo"})
+    assert found["MIG"].state == found["other processes"].state == "note"
+    assert "Not Supported" in found["clocks"].seen
+
+
+def test_more_threads_than_cores_and_a_busy_machine_are_bad(monkeypatch):
+    monkeypatch.setattr(checks, "_busy_share", lambda: 1.5)
+    found = {finding.what: finding for finding in checks._processor(cores=2, threads=4)}
+    assert found["load"].state == found["threads"].state == "bad"
+    assert found["threads"].advice == "set OMP_NUM_THREADS=2"
+    monkeypatch.setattr(checks, "_busy_share", lambda: 0.0)
+    assert all(finding.state != "bad" for finding in checks._processor(cores=2, threads=2))
+
+
+def test_the_exit_code_says_whether_to_measure(monkeypatch, capsys):
+    monkeypatch.setattr(doctor, "examine", lambda: iter([checks.Check("load", "bad", "2.00 cores busy", "wait")]))
+    assert doctor.doctor() == 4
+    assert "timings here would be disturbed: load" in capsys.readouterr().out
+    monkeypatch.setattr(doctor, "examine", lambda: iter([checks.Check("load", "good", "idle")]))
+    assert doctor.doctor() == 0

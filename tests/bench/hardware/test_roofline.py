@@ -1,0 +1,151 @@
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from bench.hardware import peaks as peak_store
+from bench.hardware.roofline import Bound, Op, Peaks, bound, count
+from vidrd.models.unet import UNet3DConditionModel
+
+PEAKS = Peaks({"float32": 1e9}, memory=1e9, cache=4e9)
+
+
+def test_flops_and_bytes_of_what_can_be_counted_by_hand():
+    a, b = torch.empty(3, 5, device="meta"), torch.empty(5, 7, device="meta")
+    work = count(lambda: torch.relu(a @ b))
+    assert work.ops == (Op("mm", 2 * 3 * 5 * 7, 4 * (15 + 35 + 21)), Op("relu", 0, 4 * (21 + 21)))
+    assert (work.flops, work.heavy_bytes, work.light_bytes) == (210, 284, 168)
+
+
+def test_attention_is_one_operator_that_keeps_its_scores():
+    q, k, v = (torch.empty(2, 3, tokens, 8, device="meta") for tokens in (16, 32, 32))
+    work = count(lambda: F.scaled_dot_product_attention(q, k, v))
+    (op,) = work.ops
+    assert op.flops == 4 * 2 * 3 * 16 * 32 * 8
+    assert op.bytes >= 4 * 2 * 3 * 8 * (16 + 32 + 32 + 16)
+    assert op.bytes < 4 * 2 * 3 * (8 * (16 + 32 + 32 + 16) + 16 * 32)  # no matrix of scores
+
+
+def test_views_and_repeated_values_move_nothing_twice():
+    x = torch.empty(4, 4, device="meta")
+    assert count(lambda: x.view(16).reshape(2, 8).transpose(0, 1)).ops == ()
+    assert count(lambda: x[:1].expand(1000, 4) * 2).ops[0].bytes == 4 * 16 + 4 * 4000
+    assert count(lambda: x + x).ops[0].bytes == 4 * (16 + 16)
+
+
+def test_meta_and_real_tensors_count_alike():
+    network = nn.Sequential(nn.Conv2d(3, 8, 3), nn.GroupNorm(2, 8), nn.SiLU(), nn.Flatten(), nn.Linear(8 * 36, 5))
+    real = count(lambda: network(torch.zeros(2, 3, 8, 8)))
+    network.to("meta")
+    meta = count(lambda: network(torch.zeros(2, 3, 8, 8, device="meta")))
+    assert real.flops == meta.flops == sum(op.flops for op in meta.ops)
+    assert real.flops == 2 * 2 * 36 * 8 * 27 + 2 * 2 * 8 * 36 * 5
+
+
+def test_peak_and_held_bytes_follow_the_life_of_tensors():
+    x = torch.zeros(1 << 16)
+    size = 4 << 16
+    assert count(lambda: (x + 1) * 2).peak_bytes == 2 * size
+    assert count(lambda: x.add_(1)).peak_bytes == 0
+    held = []
+    assert count(lambda: held.append(x + 1)).held_bytes == size
+    assert count(lambda: x + 1).held_bytes == 0
+
+    def three():
+        a, b, c = x + 1, x + 2, x + 3
+        return a + b + c
+
+    assert count(three).peak_bytes == 5 * size
+    assert [count(three).peak_bytes for _ in range(5)] == [5 * size] * 5
+
+
+def test_the_bound_is_arithmetic_or_memory_whichever_is_longer():
+    a = torch.empty(100, 100, device="meta")
+    work = count(lambda: torch.relu(a @ a))
+    product, light = 2 * 100**3, 4 * 2 * 100**2
+    moved = 4 * (10_000 + 10_000)
+    assert bound(work, PEAKS, "float32") == Bound(
+        ideal=product / 1e9, eager=product / 1e9 + light / 1e9, arithmetic=product / 1e9
+    )
+    slow_memory = PEAKS._replace(memory=1e7, cache=2e7)
+    found = bound(work, slow_memory, "float32")
+    assert found.ideal == pytest.approx(moved / 2e7)
+    assert found.eager == pytest.approx((moved + light) / 1e7)
+    with pytest.raises(ValueError, match="no peak was measured for bfloat16"):
+        bound(work, PEAKS, "bfloat16")
+
+
+def test_the_full_size_network_asks_for_what_was_derived_from_its_formulas():
+    """7.56 TFLOP for a guided step of 16 frames of 256 x 256: docs/harness.md has the sum by layers."""
+    with torch.device("meta"):
+        unet = UNet3DConditionModel().eval()
+        latents, context = torch.empty(2, 4, 16, 32, 32), torch.empty(2, 77, unet.config.cross_attention_dim)
+        work = count(lambda: unet(latents, torch.empty((), dtype=torch.int64), encoder_hidden_states=context))
+    assert sum(parameter.numel() for parameter in unet.parameters()) == 1_182_401_284
+    assert 7.3e12 < work.flops < 7.6e12
+    assert work.flops == sum(op.flops for op in work.ops)
+    assert sum(op.flops > 0 for op in work.ops) == 482
+
+
+@pytest.fixture
+def quick(monkeypatch):
+    monkeypatch.setattr(peak_store, "PRODUCTS", {"cpu": ((64, 64, 64), (128, 64, 32))})
+    monkeypatch.setattr(peak_store, "COPIES", {"cpu": (12, 20)})
+    monkeypatch.setattr(peak_store, "PATIENCE", 0.02)
+
+
+def test_peaks_are_measured_once_and_kept_with_their_machine(tmp_path, quick, monkeypatch):
+    first = peak_store.peaks("cpu", store=tmp_path)
+    assert first.cache >= first.memory > 1e6
+    assert set(first.flops) == {"float32", "bfloat16", "float16"}
+    (file,) = tmp_path.iterdir()
+    content = json.loads(file.read_text())
+    assert content["identity"]["machine"]["cpu"]
+    monkeypatch.setattr(peak_store, "measure", lambda *arguments: pytest.fail("measured again"))
+    assert peak_store.peaks("cpu", store=tmp_path) == first
+
+
+def test_measuring_again_keeps_the_higher(tmp_path, quick, monkeypatch):
+    found = iter(
+        [Peaks({"float32": 5.0, "bfloat16": 1.0}, 3.0, 9.0), Peaks({"float32": 4.0, "bfloat16": 2.0}, 4.0, 8.0)]
+    )
+    monkeypatch.setattr(peak_store, "measure", lambda *arguments: next(found))
+    peak_store.peaks("cpu", store=tmp_path)
+    assert peak_store.peaks("cpu", store=tmp_path, again=True) == Peaks({"float32": 5.0, "bfloat16": 2.0}, 4.0, 9.0)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 99)
+    monkeypatch.setattr(peak_store, "measure", lambda *arguments: Peaks({"float32": 1.0}, 1.0, 1.0))
+    assert peak_store.peaks("cpu", store=tmp_path).memory == 1.0
+    assert len(list(Path(tmp_path).iterdir())) == 2
+
+
+def test_a_precision_that_is_emulated_is_bounded_by_float32_and_not_timed(quick, monkeypatch):
+    """A fake machine: its bf16 is emulated, and one shape of its float32 products is slow."""
+    timed = []
+
+    def product(shape, dtype, device):
+        timed.append(dtype)
+        return 1.0 if shape == (64, 64, 64) else 1e-3
+
+    monkeypatch.setattr(peak_store, "_product", product)
+    monkeypatch.setattr(peak_store, "why_emulated", lambda precision, device: "emulated")
+    found = peak_store.measure("cpu")
+    best = 2 * 128 * 64 * 32 / 1e-3
+    assert found.flops == {"float32": best, "bfloat16": best, "float16": best}
+    assert set(timed) == {torch.float32}
+
+
+def test_a_slow_native_precision_is_bounded_by_float32_too(quick, monkeypatch):
+    monkeypatch.setattr(peak_store, "_product", lambda shape, dtype, device: 1e-3 if dtype == torch.float32 else 1.0)
+    monkeypatch.setattr(peak_store, "why_emulated", lambda precision, device: None)
+    found = peak_store.measure("cpu")
+    assert found.flops["bfloat16"] == found.flops["float32"]
+
+
+def test_peaks_are_lifted_to_what_was_seen_and_kept(tmp_path, monkeypatch):
+    monkeypatch.setattr(peak_store, "measure", lambda *arguments: Peaks({"float32": 5.0, "bfloat16": 1.0}, 3.0, 9.0))
+    lifted = peak_store.raised("cpu", Peaks({"float32": 7.0}, 0.0, 8.0), store=tmp_path)
+    assert lifted == Peaks({"float32": 7.0, "bfloat16": 1.0}, 3.0, 9.0)
+    assert peak_store.peaks("cpu", store=tmp_path) == lifted

@@ -1,0 +1,260 @@
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from fake_nvml import FakeNvml
+from fake_tree import plant
+
+from bench.regression import interleaved as duels
+from bench.regression import revision_server
+from bench.regression.interleaved import (
+    RevisionError,
+    RevisionProcess,
+    Settings,
+    counted,
+    measure_interleaved,
+    uncounted,
+)
+from bench.regression.worktrees import Side
+from bench.results.verdicts import overall
+
+VALUES = {
+    "method": "toy", "precision": "fp32", "device": "cpu", "videos": 4, "batch": 2, "steps": 30, "window": 3,
+}  # fmt: skip
+QUICK = Settings(processes=2, pairs=6, margin=0.25)
+
+
+def side(name, tree):
+    return Side(name, name * 10, tree, sys.executable)
+
+
+def sides(tmp_path, **faults):
+    return side("base", plant(tmp_path / "base")), side("head", plant(tmp_path / "head", **faults))
+
+
+def go(tmp_path, settings=QUICK, **faults):
+    findings, seen = measure_interleaved(
+        [("toy", VALUES)], *sides(tmp_path, **faults), settings, tmp_path, lambda line: None
+    )
+    return {finding.measure: finding for finding in findings}, seen
+
+
+def test_a_revision_against_itself_is_no_regression(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    findings, seen = measure_interleaved([("toy", VALUES)], *sides(tmp_path), QUICK, Path(), lambda line: None)
+    found = {finding.measure: finding for finding in findings}
+    assert found["speed"].verdict != "FAIL"
+    exact = {name: finding.verdict for name, finding in found.items() if name != "speed"}
+    names = ("recipe", "flops", "operators", "graph_breaks", "peak_bytes", "held_bytes", "output")
+    assert exact == dict.fromkeys(names, "PASS")
+    assert found["flops"].head == 30 * 2 * (2 * 4 * 64) * 64 * 64
+    assert found["output"].reason == "equal bits"
+    assert len(seen["pairs"]["toy"]) == 12
+    assert {pair[2] for pair in seen["pairs"]["toy"]} == {0, 1}
+    assert seen["software"]["base"]["tree"].endswith("base")
+    assert seen["software"]["head"]["tree"].endswith("head")
+    assert seen["set_up"]["toy"]["head"]["cold_seconds"] > 0
+
+
+@pytest.mark.parametrize("older", ["base", "head"])
+def test_a_tree_from_before_the_move_is_measured_too(tmp_path, older):
+    sides = [side(name, plant(tmp_path / name, old=name == older)) for name in ("base", "head")]
+    findings, _ = measure_interleaved([("toy", VALUES)], *sides, QUICK, tmp_path, lambda line: None)
+    found = {finding.measure: finding.verdict for finding in findings}
+    assert found["recipe"] == found["output"] == found["flops"] == "PASS"
+
+
+def test_planted_faults_are_found_and_named(tmp_path, monkeypatch):
+    judged = []
+    monkeypatch.setattr(
+        "bench.videos.paired_quality.compare_videos", lambda cell, *videos, window: judged.append(videos) or []
+    )
+    found, _ = go(tmp_path, leak=True, bias=0.1, extra=1)
+    verdicts = {name: finding.verdict for name, finding in found.items()}
+    assert verdicts["held_bytes"] == "FAIL"
+    assert found["held_bytes"].head == 4 << 18
+    assert verdicts["flops"] == verdicts["operators"] == verdicts["output"] == "FAIL"
+    assert judged[0][0].shape == judged[0][1].shape == (4, 4, 64, 64, 3)
+    assert not np.array_equal(*judged[0])
+
+
+def test_a_slower_head_fails_and_is_measured_again_before_it_does(tmp_path):
+    found, seen = go(tmp_path, spin=1.5)
+    assert found["speed"].verdict in ("FAIL", "INCONCLUSIVE")  # the machine of the tests may be a very noisy one
+    assert found["speed"].change > 0.4
+    if found["speed"].verdict == "FAIL":
+        assert "confirmed" in found["speed"].reason
+        assert len(seen["pairs"]["toy (again)"]) == 12
+
+
+@pytest.mark.slow
+def test_another_recipe_is_invalid_and_not_timed(tmp_path):
+    found, seen = go(tmp_path, steps=-5)
+    assert found["recipe"].verdict == "INVALID"
+    assert "calls was 30, is 25" in found["recipe"].reason
+    assert "speed" not in found
+    assert seen["pairs"]["toy"] == []
+
+
+@pytest.mark.slow
+def test_an_output_that_is_not_finite_fails(tmp_path, monkeypatch):
+    monkeypatch.setattr("bench.videos.paired_quality.compare_videos", lambda *arguments, window: [])
+    assert go(tmp_path, nan=True)[0]["output"].verdict == "FAIL"
+
+
+@pytest.mark.slow
+def test_a_base_that_does_not_know_the_cell_needs_calibration(tmp_path):
+    base, head = side("base", plant(tmp_path / "base", crash=True)), side("head", plant(tmp_path / "head"))
+    findings, _ = measure_interleaved([("toy", VALUES)], base, head, QUICK, tmp_path, lambda line: None)
+    assert [(finding.measure, finding.verdict) for finding in findings] == [("run", "CALIBRATION_NEEDED")]
+    swapped = [head._replace(name="base"), base._replace(name="head")]
+    findings, _ = measure_interleaved([("toy", VALUES)], *swapped, QUICK, tmp_path, lambda line: None)
+    assert overall(findings) == "INVALID"
+    assert "the head failed: KeyError: 'toy'" in findings[0].reason
+
+
+@pytest.mark.slow
+def test_an_arm_that_hangs_or_dies_is_said_to(tmp_path):
+    tree = plant(tmp_path / "tree", hang=True)
+    with RevisionProcess(side("head", tree), tmp_path / "log", Settings(timeout=20)) as server:
+        server.ask("hello", threads=1)
+        server._timeout = 0.5
+        began = time.monotonic()
+        with pytest.raises(RevisionError, match=r"the head gave no answer within 0\.5 s"):
+            server.ask("open", values=VALUES)
+        assert time.monotonic() - began < 10
+        with pytest.raises(RevisionError, match="the process of the head ended with -9"):
+            server.ask("run")
+    (tree / "vidrd" / "__init__.py").write_text("import os\nprint('dying')\nos._exit(7)\n")
+    with (
+        RevisionProcess(side("head", tree), tmp_path / "log", Settings()) as server,
+        pytest.raises(RevisionError, match=r"ended with 7; last line of log: dying"),
+    ):
+        server.ask("hello", threads=1)
+
+
+def test_an_answer_is_never_left_for_the_next_question():
+    class Scripted(RevisionProcess):
+        def __init__(self, name, answers):
+            self.side, self.answers = side(name, Path()), answers
+
+        def tell(self, do, **request):
+            pass
+
+        def answer(self):
+            answer = self.answers.pop(0)
+            if isinstance(answer, Exception):
+                raise answer
+            return answer
+
+    base, head = Scripted("base", [RevisionError("no"), {"n": 2}]), Scripted("head", [{"n": 1}, {"n": 2}])
+    with pytest.raises(RevisionError, match="no"):
+        duels._both([base, head], "facts")
+    assert duels._both([base, head], "open") == {"base": {"n": 2}, "head": {"n": 2}}
+
+
+def test_blocks_alternate_and_begin_by_lot():
+    order = []
+
+    class Fake(RevisionProcess):
+        pid = 7
+
+        def __init__(self, name):
+            self.side = Side(name, "", Path(), Path())
+
+        def ask(self, do, pids):
+            assert pids == [7, 7]
+            order.append(self.side.name[0])
+            return {"seconds": 1.0, "spoiled": "", "looks": []}
+
+    pairs = duels._pairs([Fake("base"), Fake("head")], 40, 3, duels.random.Random(0))
+    assert len(pairs) == 40
+    assert {pair.group for pair in pairs} == {3}
+    blocks = ["".join(order[i : i + 4]) for i in range(0, 80, 4)]
+    assert set(blocks) == {"bhhb", "hbbh"}
+
+
+def test_samples_at_other_clocks_are_spoiled():
+    at = [[0.0, 1980.0], [1.0, 1980.0]]
+    slow = [[0.0, 1700.0], [1.0, 1700.0]]
+    assert duels._clocks_apart(at, at) == ""
+    assert duels._clocks_apart(at, slow) == "SM clocks 1980 and 1700 MHz"
+    assert duels._clocks_apart([], at) == ""
+
+
+def test_a_count_that_only_one_side_has_is_invalid():
+    found = counted("", {"flops": 3, "graph_breaks": 0}, {"flops": 3, "graph_breaks": "TypeError: no"})
+    assert [(finding.measure, finding.verdict) for finding in found] == [("flops", "PASS"), ("graph_breaks", "INVALID")]
+    assert "TypeError: no" in found[1].reason
+
+
+def test_a_count_that_neither_side_has_is_not_judged_and_said_to_be_missing():
+    neither = {"flops": 3, "graph_breaks": "no compiler"}
+    assert [finding.measure for finding in counted("", neither, neither)] == ["flops"]
+    assert uncounted(neither, neither) == {"graph_breaks": "no compiler"}
+    assert uncounted(neither, {"flops": 3, "graph_breaks": 0}) == {}
+
+
+def test_what_could_not_be_counted_is_noted_beside_the_verdict(tmp_path, monkeypatch):
+    said = []
+    servers, cell = [Told("base", tmp_path), Told("head", tmp_path)], duels.MeasuredCell("toy", VALUES)
+    duels._compare_facts(cell, servers, QUICK, tmp_path, said.append)
+    assert cell.uncounted == {"graph_breaks": "TypeError: no"}
+    assert said == ["toy: graph_breaks could not be counted on either side, and is not judged: TypeError: no"]
+    assert {finding.measure for finding in cell.findings} == {"recipe", "flops", "output"}
+
+
+class Told(RevisionProcess):
+    """A side whose facts are made up."""
+
+    def __init__(self, name, folder):
+        self.side = side(name, folder)
+
+    def tell(self, do, *, folder):
+        np.save(Path(folder) / "latents.npy", np.ones(3, np.float32))
+
+    def answer(self):
+        return {"recipe": {"calls": 1}, "counts": {"flops": 3, "graph_breaks": "TypeError: no"}, "sha256": "ab"}
+
+
+class Quick(revision_server.PreparedCell):
+    """Work that takes no time."""
+
+    def __init__(self):
+        pass
+
+    def seconds(self):
+        return 1.0
+
+
+@pytest.mark.parametrize(
+    ("others", "spoiled"), [([], ""), ([99], "another process on the GPU: 99"), ([98, 99], "another process")]
+)
+def test_a_pair_beside_which_another_process_used_the_card_does_not_count(others, spoiled):
+    own = [1001, 1002]
+    fake = FakeNvml(processes=[(pid, 1) for pid in (*own, *others)])
+    one = revision_server.RevisionServer()
+    one.cell = Quick()
+    with revision_server.tool("nvml").card(None, fake) as one.card:
+        found = one.run(own)
+    assert found["seconds"] == 1.0
+    assert found["spoiled"].startswith(spoiled)
+    assert bool(found["spoiled"]) == bool(others)
+    assert len(found["looks"]) == 2
+
+
+def test_without_a_card_nothing_is_spoiled():
+    one = revision_server.RevisionServer()
+    one.cell = Quick()
+    assert one.run([1, 2]) == {"seconds": 1.0, "spoiled": "", "looks": []}
+
+
+@pytest.mark.parametrize(
+    ("wrong", "match"),
+    [({"pairs": 5}, "an even number of pairs"), ({"processes": 1, "pairs": 4}, "a verdict needs 6 pairs")],
+)
+def test_settings_without_a_verdict_are_refused(wrong, match):
+    with pytest.raises(ValueError, match=match):
+        Settings(**wrong)

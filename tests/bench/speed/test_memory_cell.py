@@ -1,0 +1,68 @@
+import pytest
+import torch
+
+from bench.harness.job import Job
+from bench.harness.suite_spec import override, plan
+from bench.methods import METHODS
+from bench.speed.memory_cell import PeakTracker, held, planned, run
+from bench.speed.speed_suites import MEMORY_SUITE
+
+
+def cells(*assignments):
+    return plan(override(MEMORY_SUITE, ["device=cpu", "model=tiny", "steps=2", *assignments]), {})
+
+
+def measured(tmp_path, **values):
+    found = cells(*(f"{name}={value}" for name, value in values.items()))
+    return run(Job(found[0].cell.values, tmp_path, None)).numbers
+
+
+def test_vidrd_holds_one_clip_at_any_length_and_the_direct_window_holds_them_all(tmp_path):
+    short, long = (measured(tmp_path, method="vidrd", overlap=1, frames=n) for n in (8, 64))
+    growth = long["sample_peak"].value - short["sample_peak"].value
+    assert growth <= 3 * (long["latents"].value - short["latents"].value)  # the video itself, and no activations
+    direct = measured(tmp_path, method="direct", frames=64)
+    assert direct["clips_held"].value > 16  # clips of 2 frames: 32 of them in one call
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_the_plan_foretells_what_is_held(tmp_path, method):
+    numbers = measured(tmp_path, method=method, overlap=1, frames=8)
+    assert 0.7 < numbers["of_plan"].value < 1.5
+    assert numbers["of_plan"].value == pytest.approx(numbers["sample_peak"].value / numbers["planned_peak"].value)
+
+
+def test_a_sampler_that_keeps_every_answer_is_seen():
+    kept = []
+
+    def leak():
+        for _ in range(10):
+            kept.append(torch.ones(1000) + 1)
+
+    def no_leak():
+        for _ in range(10):
+            torch.ones(1000) + 1
+
+    assert held(no_leak, "cpu")[0] == 8000
+    assert held(leak, "cpu")[0] == 44_000
+
+
+def test_views_and_inputs_are_no_new_memory():
+    x = torch.ones(1000)
+    with PeakTracker() as tracker:
+        y = x.view(10, 100).t() + 1
+        y.add_(x.view(10, 100).t())
+    assert tracker.peak == 4000
+
+
+def test_what_cannot_run_says_why():
+    reasons = {str(item.skip) for item in plan(override(MEMORY_SUITE, ["model=full", "device=cpu"]), {})}
+    assert reasons == {"hundreds of TFLOP are hours on a CPU: take a GPU, or model=pocket"}
+    (item,) = cells("method=vidrd", "overlap=9", "frames=16")
+    assert item.skip.startswith("an overlap is at most the clip")
+
+
+def test_planned_memory_needs_no_run():
+    (item,) = plan(override(MEMORY_SUITE, ["model=full", "method=vidrd", "frames=256", "precision=bf16"]), {})
+    total, clip = planned(item.cell.values)
+    assert 0 < clip < total < 1.1 * clip

@@ -1,0 +1,61 @@
+"""The bench of the metrics says what it measured, what it could not, and when results differ that should not."""
+
+import json
+import sys
+
+import pytest
+
+from bench.studies import metrics_speed
+from bench.studies.metrics_speed import Films, Stages, films_speed, main, noisy_scenes, stages_speed
+from tests.metrics.films import write_film
+
+
+@pytest.fixture
+def folder(tmp_path):
+    for i, video in enumerate(noisy_scenes(4, 0)):
+        write_film(tmp_path / f"{i}.mkv", video[:, ::4, ::4].copy())
+    return tmp_path
+
+
+@pytest.fixture(autouse=True)
+def small(monkeypatch):
+    monkeypatch.setattr(metrics_speed, "SIDE", 256)
+    monkeypatch.setattr(metrics_speed, "ROWS", 30)
+
+
+def test_every_stage_and_the_floor_of_all_have_a_speed(folder, capsys):
+    for film in ("2.mkv", "3.mkv"):
+        (folder / film).unlink()
+    found = stages_speed(Stages(folder, clips=6, batch=2, rounds=1, compiled=False))
+    assert (found["clips"], found["asked_for"]) == (2, 6)
+    assert "6 clips were asked for" in capsys.readouterr().err
+    speeds = {name: found[name]["clips_per_second"] for name in ("decode", "resize", "network", "statistics")}
+    assert min(speeds.values()) > found["one after the other"]["clips_per_second"] > 0
+    assert found["floor"]["gflop_per_clip"] == pytest.approx(55.6, abs=0.3)
+    rate = found["floor"]["matrix_product_gflops"] / found["floor"]["gflop_per_clip"]
+    assert found["floor"]["clips_per_second"] == pytest.approx(rate)
+
+
+@pytest.mark.slow
+def test_ours_and_the_straightforward_way_have_one_result(folder):
+    found = films_speed(Films(folder, clips=4, rounds=1, compiled=False))
+    assert found["clips"] == 4
+    assert found["relative_difference"] == pytest.approx(0, abs=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("ours", "verdict"), [(10.0, "yes"), (10.000009, "yes"), (10.00002, "FAILED"), (9.9, "FAILED")]
+)
+def test_results_that_differ_are_called_failed(ours, verdict, monkeypatch, capsys):
+    rows = metrics_speed._side_by_side({"ours": [ours], "cd-fvd": [10.0]}, {"ours": [1.0], "cd-fvd": [3.0]}, 6)
+    assert rows["times_as_fast"] == 3
+    assert rows["equal_results"].startswith(verdict)
+    monkeypatch.setattr(metrics_speed, "films_speed", lambda _: rows)
+    monkeypatch.setattr(sys, "argv", ["metrics_speed", "films", "--folder", "."])
+    if verdict == "yes":
+        main()
+    else:
+        with pytest.raises(SystemExit) as stop:
+            main()
+        assert stop.value.code == 2
+    assert json.loads(capsys.readouterr().out)["equal_results"].startswith(verdict)

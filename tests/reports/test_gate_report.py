@@ -1,0 +1,90 @@
+import json
+import sys
+from xml.etree import ElementTree
+
+import pytest
+
+from bench.results.verdicts import Finding
+from reports import gate_report as module
+
+FINDINGS = [
+    Finding("vidrd fp32", "recipe", "PASS", "equal"),
+    Finding(
+        "vidrd fp32", "speed", "FAIL", "slower by 10 % | <b>", "s", 0.5, 0.55, 0.1, 0.08, 0.12, 0.03, 0.05, 1e-6, 30
+    ),
+    Finding("vidrd bf16", "flops", "INVALID", "the head gave no number", "FLOP", 2.5e9, None, margin=0.001),
+    Finding("direct fp32", "peak_bytes", "PASS", "equal", "bytes", 2**20, 2**20, 0.0, margin=0.01, detectable=0.01),
+    Finding("direct fp32", "fvd", "INCONCLUSIVE", "more videos", "", 2.0, 2.1, 0.1, -0.2, 0.4, 0.2, 0.6, None, 24),
+    Finding("direct bf16", "baseline", "CALIBRATION_NEEDED", "none"),
+]
+
+
+@pytest.fixture
+def content(tmp_path):
+    file = tmp_path / "verdict.json"
+    whole = {
+        "verdict": "FAIL", "base": "a" * 40, "head": "b" * 40, "seconds": 61.2, "written": "2026-01-01",
+        "findings": [finding.to_dict() for finding in FINDINGS],
+        "machine": {"cpu": "some cpu", "cores": 2, "gpu": "none"},
+        "settings": {"margin": 0.03}, "software": {"base": {"torch": "2.15.0", "tree": "x"}},
+    }  # fmt: skip
+    file.write_text(json.dumps(whole))
+    return file, whole
+
+
+def test_the_text_says_what_is_wrong_first(content):
+    text = module.as_text(content[1], FINDINGS)
+    assert text.index("FAIL") < text.index("INVALID") < text.index("INCONCLUSIVE")
+    assert "+10.0% (+8.0% to +12.0%)" in text
+    assert "2.50 GFLOP" in text
+    assert "1.00 MiB" in text
+    assert "+0.1 (-0.2 to +0.4)" in text
+    assert text.splitlines()[-1].startswith("FAIL (1 FAIL, 1 INVALID, 1 INCONCLUSIVE, 1 CALIBRATION_NEEDED, 2 PASS")
+
+
+def test_markdown_keeps_reasons_as_text(content):
+    page = module.as_markdown(content[1], FINDINGS)
+    assert page.startswith("## ❌ FAIL: bbbbbbbbbbbb against aaaaaaaaaaaa")
+    assert "\\| &lt;b&gt;" in page
+    assert "torch 2.15.0" in page
+    assert "margin 0.03" in page
+
+
+def test_junit_counts_what_ci_counts(content):
+    root = ElementTree.fromstring(module.as_junit(content[1], FINDINGS).encode())
+    assert {name: root.get(name) for name in ("tests", "failures", "errors", "skipped")} == {
+        "tests": "6", "failures": "1", "errors": "1", "skipped": "2",
+    }  # fmt: skip
+    assert len(root.findall("testcase")) == 6
+    assert root.find("testcase/failure").get("message") == "FAIL: slower by 10 % | <b>"
+
+
+def run(monkeypatch, *arguments):
+    monkeypatch.setattr(sys, "argv", ["reports", *map(str, arguments)])
+    return module.main()
+
+
+def test_the_command_writes_all_forms_and_githubs_summary(content, tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(tmp_path / "summary"))
+    (tmp_path / "summary").write_text("before\n")
+    assert run(monkeypatch, content[0], "--markdown", tmp_path / "v.md", "--junit", tmp_path / "v.xml") == 0
+    assert "FAIL" in capsys.readouterr().out
+    assert (tmp_path / "summary").read_text() == "before\n" + (tmp_path / "v.md").read_text()
+    assert ElementTree.parse(tmp_path / "v.xml").getroot().tag == "testsuite"
+
+
+def test_what_is_no_verdict_is_one_line(tmp_path, monkeypatch, capsys):
+    (tmp_path / "x.json").write_text("[]")
+    for file in (tmp_path / "x.json", tmp_path / "missing.json"):
+        assert run(monkeypatch, file) == 3
+        error = capsys.readouterr().err
+        assert error.startswith("reports: ")
+        assert "is no verdict" in error
+        assert error.count("\n") == 1
+
+
+def test_it_loads_without_torch():
+    import subprocess
+
+    code = "import sys; sys.modules['torch'] = None; import reports.gate_report"
+    subprocess.run([sys.executable, "-c", code], check=True)

@@ -1,0 +1,484 @@
+"""Training on a data set: exact resume, stages that change what they should, several processes that equal one."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from diffusers import DDIMScheduler
+from PIL import Image
+
+from tests.vidrd.data.clips import scenes
+from vidrd.checkpoints import load_pipeline, quiet
+from vidrd.data.adapters import Where
+from vidrd.data.latents import LatentSet, cache_latents
+from vidrd.data.prepare import prepare
+from vidrd.data.shard_task import PreparePlan
+from vidrd.data.shards import ShardSet
+from vidrd.data.shots import Cutting
+from vidrd.models.unet import UNet3DConditionModel, is_temporal
+from vidrd.models.vae import AutoencoderKLTemporal
+from vidrd.pipeline import VidRDPipeline
+from vidrd.pocket.world import VOCABULARY, caption, render
+from vidrd.text import small_text_encoder, word_tokenizer
+from vidrd.training.full import _caption, load_vgg, train_on_data, training_schedule
+from vidrd.training.log import RunLog
+from vidrd.training.loop import Recipe, fit
+from vidrd.training.losses import DecoderLoss, Discriminator, snr_weights
+from vidrd.training.sample_stream import TrainingSample
+from vidrd.training.settings import Settings
+from vidrd.training.stages import learns_from_video
+from vidrd.video import write_video
+
+ROOT = Path(__file__).parents[3]
+
+
+def scheduler(prediction="v_prediction"):
+    """Stable Diffusion's, whose last level keeps some signal."""
+    return DDIMScheduler(
+        beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear", clip_sample=False, set_alpha_to_one=False,
+        steps_offset=1, prediction_type=prediction,
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def given(tmp_path_factory):
+    """A tiny pipeline and a data set of a few pocket clips."""
+    root = tmp_path_factory.mktemp("given")
+    torch.manual_seed(0)
+    tokenizer = word_tokenizer(VOCABULARY, 16)
+    pipeline = VidRDPipeline(
+        vae=AutoencoderKLTemporal(
+            block_out_channels=(8, 8), layers_per_block=1, norm_num_groups=4, temp_conv_dropout=0.0
+        ),
+        text_encoder=small_text_encoder(tokenizer, 16, layers=1, heads=2),
+        tokenizer=tokenizer,
+        unet=UNet3DConditionModel(
+            sample_size=8, block_out_channels=(8, 16), down_block_types=("CrossAttnDownBlock3D", "DownBlock3D"),
+            layers_per_block=1, attention_head_dim=2, cross_attention_dim=16, norm_num_groups=4,
+            temp_conv_dropout=0.0,
+        ),
+        scheduler=scheduler(),
+        clip=4,
+    )  # fmt: skip
+    with quiet():
+        pipeline.save_pretrained(root / "model")
+    (root / "clips").mkdir()
+    some = scenes(6)
+    for index, (scene, video) in enumerate(zip(some, render(some, 10, size=16), strict=True)):
+        write_video(root / "clips" / f"{index}.mp4", video, fps=8, scale=2)
+        (root / "clips" / f"{index}.txt").write_text(caption(scene))
+    plan = PreparePlan("folder", Where(root / "clips"), Cutting(None, "none", min_frames=4), duplicates=-1, unit=3)
+    prepare(plan, root / "data", say=lambda line: None)
+    return root
+
+
+def settings(given, stage="temporal", **changes):
+    base = {
+        "stage": stage, "model": str(given / "model"), "data": given / "data", "steps": 6, "batch": 4, "frames": 4,
+        "size": 16, "warmup": 1, "learning_rate": 1e-2, "precision": "no", "ema": 0.5, "save_every": 3,
+    }  # fmt: skip
+    return Settings(**base | changes)
+
+
+def weights(folder):
+    pipeline = load_pipeline(folder)
+    parts = {"unet": pipeline.unet, "vae": pipeline.vae, "text": pipeline.text_encoder}
+    return {f"{name}.{key}": value for name, part in parts.items() for key, value in part.state_dict().items()}
+
+
+def changed(given, run):
+    before, after = weights(given / "model"), weights(run / "pipeline")
+    return {key for key in before if not torch.equal(before[key], after[key])}
+
+
+@pytest.fixture(scope="module")
+def trained(given, tmp_path_factory):
+    run = tmp_path_factory.mktemp("run")
+    train_on_data(settings(given, show_every=6, show_steps=2), run)
+    return run
+
+
+def test_the_run_folder_holds_everything(trained):
+    config = json.loads((trained / "config.json").read_text())
+    assert config["settings"]["learning_rate"] == 1e-2
+    lines = [json.loads(line) for line in (trained / "log.jsonl").read_text().splitlines()]
+    assert lines[-1]["step"] == 6
+    assert lines[-1]["peak_bytes"] > 0
+    assert list((trained / "tensorboard").glob("events.*"))
+    strip = np.asarray(Image.open(trained / "samples" / "step-0000006.png"))
+    assert strip.shape == (4 * 16, 4 * 16, 3)
+    made = load_pipeline(trained / "pipeline")
+    assert made.config.clip == 4
+    assert made.unet.config.sample_size == 8
+
+
+def test_the_temporal_stage_trains_what_the_figure_marks(given, trained):
+    keys = changed(given, trained)
+    assert keys
+    assert all(key.startswith("unet.") and learns_from_video(key) for key in keys)
+    assert any(is_temporal(key) for key in keys)
+    assert any(".attn1." in key for key in keys)
+
+
+@pytest.mark.parametrize(
+    ("stage", "learn", "fits"),
+    [
+        ("image", (), lambda key: key.startswith("unet.") and not is_temporal(key)),
+        ("temporal", ("temporal",), lambda key: key.startswith("unet.") and is_temporal(key)),
+        ("temporal", ("temporal", "text"), lambda key: key.startswith("text.") or is_temporal(key)),
+        ("vae-decoder", (), lambda key: key.startswith("vae.decoder.") and is_temporal(key)),
+        ("vae-decoder", ("decoder", "temporal"), lambda key: key.startswith(("vae.decoder.", "vae.post_quant"))),
+    ],
+)
+def test_switches_choose_what_is_trained(given, tmp_path, stage, learn, fits):
+    train_on_data(settings(given, stage, learn=learn, steps=2), tmp_path)
+    keys = changed(given, tmp_path)
+    assert keys
+    assert all(fits(key) for key in keys)
+    if "text" in learn:
+        assert any(key.startswith("text.") for key in keys)
+
+
+def test_what_a_stage_cannot_learn_is_refused(given):
+    with pytest.raises(ValueError, match="stage image can learn spatial, attention, text: got temporal"):
+        settings(given, "image", learn=("temporal",))
+    with pytest.raises(ValueError, match="images beside clips belong to stage temporal"):
+        settings(given, "image", images=2)
+    with pytest.raises(ValueError, match="needs both"):
+        train_on_data(Settings(model="pocket"), Path("nowhere"))
+
+
+def cut_off(monkeypatch, step_of_cut):
+    """Let the run die at a step."""
+    from vidrd.training import full, losses
+
+    original = losses.diffusion_target
+    count = iter(range(1000))
+
+    class CutOffError(Exception):
+        pass
+
+    def target(*args):
+        if next(count) == step_of_cut:
+            raise CutOffError
+        return original(*args)
+
+    monkeypatch.setattr(full, "diffusion_target", target)
+    return CutOffError
+
+
+@pytest.mark.parametrize("switches", [{}, {"checkpointing": True, "snr_gamma": 5.0, "learn": ("temporal", "text")}])
+def test_a_resumed_run_is_the_whole_one_bit_for_bit(given, tmp_path, monkeypatch, switches):
+    asked = settings(given, steps=20, save_every=10, batch=2, **switches)
+    train_on_data(asked, tmp_path / "whole")
+    with monkeypatch.context() as patch:
+        error = cut_off(patch, 13)
+        with pytest.raises(error):
+            train_on_data(asked, tmp_path / "cut")
+    train_on_data(replace(asked, save_every=7), tmp_path / "cut")
+    whole, again = weights(tmp_path / "whole" / "pipeline"), weights(tmp_path / "cut" / "pipeline")
+    assert all(torch.equal(whole[key], again[key]) for key in whole)
+    logs = [(tmp_path / name / "log.jsonl").read_text().splitlines() for name in ("whole", "cut")]
+    assert [json.loads(line)["step"] for line in logs[1]] == [json.loads(line)["step"] for line in logs[0]]
+
+
+def test_a_torn_last_line_of_the_log_is_no_obstacle(tmp_path):
+    lines = [json.dumps({"step": step, "loss": 1.0}) + "\n" for step in (20, 40, 60)]
+    (tmp_path / "log.jsonl").write_text("".join(lines)[:-9])
+    RunLog(tmp_path, 100, 60, writes=True, tensorboard=False)
+    assert (tmp_path / "log.jsonl").read_text() == "".join(lines[:2])
+    RunLog(tmp_path, 100, 20, writes=True, tensorboard=False)
+    assert (tmp_path / "log.jsonl").read_text() == lines[0]
+
+
+def test_the_result_is_the_average_of_the_steps_weights(tmp_path):
+    """The decay grows to what was asked, as (1 + n) / (10 + n), so that the first weights are soon forgotten."""
+    layer, seen = torch.nn.Linear(3, 1, bias=False), []
+
+    def loss(step, generator):
+        seen.append(layer.weight.detach().clone())
+        return (layer(torch.randn(5, 3, generator=generator)) - 1).square().mean(), {}
+
+    fit({"layer": layer}, loss, Recipe(6, 5, 0.1, 0, ema=0.3, precision="no", save_every=6), tmp_path)
+    last = torch.load(tmp_path / "state.pt", weights_only=True)["parameters"]["layer.weight"]
+    average = seen[1]
+    for number, weights in enumerate([*seen[2:], last], 1):
+        decay = min(0.3, (1 + number) / (10 + number))
+        average = decay * average + (1 - decay) * weights
+    assert torch.allclose(layer.weight, average, atol=1e-7)
+    assert not torch.allclose(layer.weight, last, atol=1e-4)
+
+
+def test_without_averages_the_last_weights_are_the_result(tmp_path):
+    layer = torch.nn.Linear(3, 1, bias=False)
+
+    def loss(step, generator):
+        return (layer(torch.randn(5, 3, generator=generator)) - 1).square().mean(), {}
+
+    for steps in (2, 4):
+        recipe = Recipe(steps, 5, 0.1, 0, ema=0, precision="no", save_every=2)
+        fit({"layer": layer}, loss, recipe, tmp_path / str(steps))
+        state = torch.load(tmp_path / str(steps) / "state.pt", weights_only=True)
+        assert not state["ema"]["shadow_params"]
+        assert torch.equal(layer.weight, state["parameters"]["layer.weight"])
+
+
+def test_captions_are_left_out_in_their_share_and_always_the_same_ones(given):
+    some = [TrainingSample(number, torch.zeros(1, 1, 1, 1), "a dog") for number in range(4000)]
+    share = settings(given, caption_drop=0.2)
+    said = [_caption(sample, share, "video") for sample in some]
+    assert set(said) == {"", "a dog"}
+    assert said.count("") / len(said) == pytest.approx(0.2, abs=4 * (0.2 * 0.8 / len(said)) ** 0.5)
+    assert said == [_caption(sample, share, "video") for sample in some]
+    assert said != [_caption(sample, share, "image") for sample in some]
+    for drop, wanted in ((0.0, "a dog"), (1.0, "")):
+        assert {_caption(sample, settings(given, caption_drop=drop), "video") for sample in some[:200]} == {wanted}
+
+
+def test_another_configuration_in_the_same_folder_is_refused(given, trained):
+    with pytest.raises(ValueError, match=r"holds a run with other settings \(frames 4 -> 5\)"):
+        train_on_data(settings(given, frames=5), trained)
+
+
+@pytest.mark.parametrize("stage", ["temporal", "vae-decoder"])
+def test_checkpointing_changes_memory_and_not_results(given, tmp_path, stage):
+    for name, on in (("with", True), ("without", False)):
+        train_on_data(settings(given, stage, steps=2, checkpointing=on), tmp_path / name)
+    a, b = (weights(tmp_path / name / "pipeline") for name in ("with", "without"))
+    for key in a:
+        torch.testing.assert_close(a[key], b[key], rtol=0, atol=1e-5)
+
+
+def test_single_frames_beside_clips_are_learned_from(given, tmp_path):
+    train_on_data(settings(given, images=2, learn=("temporal", "spatial", "attention"), steps=3), tmp_path)
+    line = json.loads((tmp_path / "log.jsonl").read_text().splitlines()[-1])
+    assert {"video", "image"} <= line.keys()
+    assert line["loss"] == pytest.approx((4 * line["video"] + 2 * line["image"]) / 6, rel=1e-3)
+    assert any(".resnets." in key for key in changed(given, tmp_path))
+
+
+def test_latents_train_as_pixels_do(given, tmp_path):
+    vae = load_pipeline(given / "model").vae
+    cache_latents(given / "data", vae, tmp_path / "latents", size=16, say=lambda line: None)
+    held, shards = LatentSet(tmp_path / "latents"), ShardSet(given / "data")
+    assert list(held.frames) == list(shards.frames)
+    assert held.clip(1, [2, 4, 6]).shape == (4, 3, 8, 8)
+    for name, data in (("pixels", given / "data"), ("cached", tmp_path / "latents")):
+        train_on_data(settings(given, steps=3, data=data), tmp_path / name)
+    losses = [
+        json.loads((tmp_path / name / "log.jsonl").read_text().splitlines()[-1])["loss"]
+        for name in ("pixels", "cached")
+    ]
+    assert losses[0] == pytest.approx(losses[1], rel=2e-3)  # half precision at rest
+    with pytest.raises(ValueError, match="holds latents of 16 pixels, training asks for 32"):
+        train_on_data(settings(given, data=tmp_path / "latents", size=32), tmp_path / "x")
+    with pytest.raises(ValueError, match="the decoder learns from pixels"):
+        train_on_data(settings(given, "vae-decoder", data=tmp_path / "latents"), tmp_path / "y")
+    vae.encoder.conv_in.bias.data += 1
+    with pytest.raises(ValueError, match="latents of another VAE"):
+        held.check(vae, 16)
+    with pytest.raises(ValueError, match="holds latents of another VAE, size or data set"):
+        cache_latents(given / "data", vae, tmp_path / "latents", size=16, say=lambda line: None)
+
+
+def test_zero_terminal_snr_has_no_signal_at_the_end_and_needs_v():
+    alphas, sampler = training_schedule(scheduler(), zero_terminal_snr=True)
+    assert float(alphas[-1]) == 0
+    assert sampler.config.rescale_betas_zero_snr
+    assert sampler.config.timestep_spacing == "trailing"
+    plain, _ = training_schedule(scheduler(), zero_terminal_snr=False)
+    assert float(plain[-1]) > 0
+    with pytest.raises(ValueError, match="needs a network that predicts v"):
+        training_schedule(scheduler("epsilon"), zero_terminal_snr=True)
+
+
+def test_a_run_with_zero_terminal_snr_samples_from_it(given, tmp_path):
+    train_on_data(settings(given, steps=2, zero_terminal_snr=True, snr_gamma=5.0), tmp_path)
+    made = load_pipeline(tmp_path / "pipeline")
+    assert made.schedule(4).alphas[0] == pytest.approx(0, abs=1e-6)
+    assert made("a red star", num_frames=4, num_inference_steps=2, guidance_scale=1.0).frames.shape[1] == 4
+
+
+def test_snr_weights_are_those_of_the_paper():
+    alphas = torch.tensor([0.5, 0.99, 0.0])
+    assert snr_weights(alphas, 5.0, "epsilon")[:2].tolist() == pytest.approx([1.0, 5 / 99], rel=1e-4)
+    assert snr_weights(alphas, 5.0, "v_prediction").tolist() == pytest.approx([0.5, 5 / 100, 0.0], rel=1e-4)
+
+
+def decoder_loss(weights, **options):
+    torch.manual_seed(0)
+    clips, fake = torch.rand(1, 3, 4, 16, 16), torch.rand(4, 3, 16, 16, requires_grad=True)
+    judge = Discriminator(8)
+    step = options.pop("step", 0)
+    total, parts = DecoderLoss(weights, **options)(fake, clips, judge, step, fake)
+    return total, parts, judge, fake
+
+
+def test_the_decoders_loss_is_the_sum_of_its_parts():
+    total, parts, _, _ = decoder_loss({"l1": 2.0, "change": 0.5, "adversarial": 0.1})
+    want = 2 * parts["l1"] + 0.5 * parts["change"] + 0.1 * parts["fool"] + parts["judge"]
+    torch.testing.assert_close(total, want)
+    total, parts, _, _ = decoder_loss({"l1": 1.0})
+    assert "judge" not in parts
+    torch.testing.assert_close(total, parts["l1"])
+
+
+def test_the_discriminator_sets_in_late():
+    _, _, judge, _ = early = decoder_loss({"l1": 1.0, "adversarial": 1.0}, starts=10)
+    early[0].backward()
+    assert all(p.grad is None or float(p.grad.abs().sum()) == 0 for p in judge.parameters())
+    torch.testing.assert_close(early[0], early[1]["l1"])
+    late = decoder_loss({"l1": 1.0, "adversarial": 1.0}, starts=10, step=10)
+    late[0].backward()
+    assert any(float(p.grad.abs().sum()) > 0 for p in late[2].parameters())
+
+
+def test_a_balanced_adversary_pulls_as_hard_as_the_rest():
+    total, parts, _, fake = decoder_loss({"l1": 1.0, "adversarial": 1.0}, balanced=True)
+    (of_error,) = torch.autograd.grad(parts["l1"], fake, retain_graph=True)
+    (of_all,) = torch.autograd.grad(total, fake, retain_graph=True)
+    assert float((of_all - of_error).norm()) == pytest.approx(float(of_error.norm()), rel=0.02)
+
+
+def test_perception_plugs_in_and_is_refused_without_weights(tmp_path):
+    total, parts, _, _ = decoder_loss({"perceptual": 3.0}, perceptual=lambda a, b: (a - b).square().mean())
+    torch.testing.assert_close(total, 3 * parts["perceptual"])
+    with pytest.raises(ValueError, match="needs a network"):
+        DecoderLoss({"perceptual": 1.0})
+    with pytest.raises(ValueError, match="is made of adversarial, change, l1, perceptual"):
+        DecoderLoss({"ssim": 1.0})
+
+
+def test_vgg_features_measure_distance(tmp_path):
+    import torchvision
+
+    torch.manual_seed(0)
+    network = torchvision.models.vgg16(weights=None)
+    torch.save({k: v for k, v in network.state_dict().items() if k.startswith("features.")}, tmp_path / "vgg.pth")
+    loss = load_vgg(tmp_path / "vgg.pth")
+    frames = torch.rand(2, 3, 32, 32) * 2 - 1
+    assert float(loss(frames, frames)) == 0
+    near, far = loss(frames + 0.05 * torch.randn_like(frames), frames), loss(torch.rand_like(frames), frames)
+    assert 0 < float(near) < float(far)
+    torch.save({"features.0.weight": torch.zeros(1)}, tmp_path / "bad.pth")
+    with pytest.raises(ValueError, match="must hold torchvision's VGG16: it lacks"):
+        load_vgg(tmp_path / "bad.pth")
+
+
+def command(asked, run, *before):
+    words = [*before, "-m", "vidrd", "train", "--out", str(run)]
+    for key, value in vars(asked).items():
+        if value is not None and value is not False and value != ():
+            several = value if isinstance(value, tuple) else () if value is True else (value,)
+            words += [f"--{key.replace('_', '-')}", *map(str, several)]
+    return words
+
+
+def environment(**more):
+    return os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"} | more
+
+
+def test_sigterm_saves_and_the_same_command_goes_on(given, trained, tmp_path):
+    asked = settings(given, steps=4000, save_every=100_000)
+    words = command(asked, tmp_path, sys.executable)
+    process = subprocess.Popen(words, cwd=ROOT, env=environment(), stderr=subprocess.PIPE, text=True)
+    log = tmp_path / "log.jsonl"
+    for _ in range(4000):
+        if (log.exists() and log.read_text()) or process.poll() is not None:
+            break
+        time.sleep(0.05)
+    process.send_signal(signal.SIGTERM)
+    said = process.communicate(timeout=200)[1]
+    assert process.returncode == 143, said
+    assert "the same command goes on from there" in said
+    state = torch.load(tmp_path / "state.pt", weights_only=True)
+    assert state["step"] == json.loads(log.read_text().splitlines()[-1])["step"] >= 20
+    assert not (tmp_path / "pipeline").exists()
+
+
+def launch(asked, run):
+    """Train in two processes."""
+    words = [sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2",
+             "--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no",
+             "--main_process_port", "0", *command(asked, run)]  # fmt: skip
+    done = subprocess.run(
+        words, cwd=ROOT, env=environment(ACCELERATE_USE_CPU="true"), capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+
+
+NAMES = ("one", "two")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"images": 2},
+        {"images": 2, "learn": ("temporal", "attention", "text"), "shard": True},
+        {"stage": "image"},
+        {"stage": "image", "checkpointing": True, "shard": True},
+        {"stage": "vae-decoder", "adversarial_after": 3},  # a discriminator that rests at first
+    ],
+)
+def test_two_processes_equal_one(given, tmp_path, changes):
+    """Whether each holds the networks or a part of them. A step of Adam changes a weight by 1e-3, rounding by 3e-6."""
+    asked = settings(given, steps=5, learning_rate=1e-3, caption_drop=0.3, show_every=3, show_steps=2, **changes)
+    train_on_data(replace(asked, shard=False), tmp_path / "one")
+    launch(asked, tmp_path / "two")
+    assert json.loads((tmp_path / "two" / "pipeline" / "card.json").read_text())["processes"] == 2
+    one, two = (weights(tmp_path / name / "pipeline") for name in NAMES)
+    for key in one:
+        if not key.endswith(".k_proj.bias"):  # no gradient but rounding, which Adam takes for one
+            torch.testing.assert_close(one[key], two[key], rtol=0, atol=2e-5, msg=key)
+    moments = [torch.load(tmp_path / name / "state.pt", weights_only=True)["optimizer"]["state"] for name in NAMES]
+    assert max(float(part["exp_avg"].abs().max()) for part in moments[0].values()) > 1e-3
+    torch.testing.assert_close(moments[1], moments[0], rtol=0, atol=3e-5)  # twice the gradients would be twice these
+    logs = [json.loads((tmp_path / name / "log.jsonl").read_text().splitlines()[-1]) for name in NAMES]
+    assert logs[0]["loss"] == pytest.approx(logs[1]["loss"], abs=1e-5)
+
+
+def test_processes_that_do_not_find_each_other_stop(given, tmp_path, monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(ValueError, match="2 processes were launched, this one finds 1: give each a GPU, or set ACCEL"):
+        train_on_data(settings(given), tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.slow
+def test_a_run_of_one_process_goes_on_divided(given, tmp_path, monkeypatch):
+    asked = settings(given, steps=5, learning_rate=1e-3, show_every=3, show_steps=1)
+    train_on_data(asked, tmp_path / "whole")
+
+    def cut_off(path, videos):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("vidrd.training.full.save_strip", cut_off)
+    with pytest.raises(KeyboardInterrupt):
+        train_on_data(asked, tmp_path / "divided")
+    launch(replace(asked, shard=True), tmp_path / "divided")
+    states = [torch.load(tmp_path / name / "state.pt", weights_only=True) for name in ("whole", "divided")]
+    assert states[0]["step"] == states[1]["step"] == 5
+    assert states[0].pop("recipe") == states[1].pop("recipe")
+    torch.testing.assert_close(states[1], states[0], rtol=0, atol=2e-5)
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"stage": "vae-decoder"}, "shard divides a U-Net that is not compiled: got stage vae-decoder"),
+        ({"compiled": True}, "compiled True"),
+        ({}, r"among several processes, in bf16 or float32: got 1 process\(es\)"),
+    ],
+)
+def test_what_cannot_be_divided_is_refused(given, tmp_path, changes, words):
+    with pytest.raises(ValueError, match=words):
+        train_on_data(settings(given, shard=True, **changes), tmp_path)

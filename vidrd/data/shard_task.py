@@ -1,0 +1,235 @@
+"""One piece of the building of a data set: some records, their way through the stages, one shard.
+
+A task writes its tar and its rows beside and renames them; last comes a file that says it is done, with a hash of all
+that decided its content, so that nothing is done twice and nothing half done is believed.
+"""
+
+import hashlib
+import io
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field, replace
+from functools import lru_cache, partial
+from pathlib import Path
+from time import thread_time
+from typing import NamedTuple
+
+import numpy as np
+from PIL import Image
+
+from vidrd.data.adapters import Where
+from vidrd.data.captions import Asking, Captioner, Template, caption_stage, filter_captions
+from vidrd.data.duplicates import clip_hashes
+from vidrd.data.media import EncoderSettings, Fit, encode_mp4
+from vidrd.data.record import Drop, Pixels, PreparationStage, Record, Tally, digest
+from vidrd.data.shards import ShardWriter, write_rows
+from vidrd.data.shots import Cutting, motion, read_clips
+from vidrd.data.watermarks import How, Overlay, watermark_stage
+
+FREE = ("duplicates", "against", "device")  # parts of a plan that no unit's content depends on
+
+
+@dataclass(frozen=True)
+class Panning:
+    """How stills become clips; see zoompan.Camera."""
+
+    frames: int = 16
+    size: int = 256
+    fps: float = 8.0
+    name_motion: bool = True  # say in the caption what the camera does
+
+
+@dataclass(frozen=True)
+class PreparePlan:
+    """Everything that decides what comes out."""
+
+    format: str  # of ADAPTERS
+    where: Where
+    cutting: Cutting = field(default_factory=Cutting)
+    fit: Fit = field(default_factory=Fit)
+    panning: Panning | None = field(default_factory=Panning)  # None: stills stay stills
+    watermark: How = "score"
+    overlay: Path | None = None  # of a mark that all videos carry, as `watermark` estimates it
+    look_for_marks: bool = False  # a look at every clip's edges: costs as much as decoding
+    least_motion: float = 0.0  # clips with less are dropped: mean change from frame to frame, grey levels
+    captioner: str = "template"  # of CAPTIONERS
+    caption_model: str = ""
+    endpoint: str = ""
+    device: str = "cpu"
+    asking: Asking = field(default_factory=Asking)
+    blocked: tuple[str, ...] = ()  # words that no caption may have
+    encoder: EncoderSettings = field(default_factory=EncoderSettings)
+    duplicates: int = 11  # bits of 192 within which two clips are one; -1: do not look
+    against: tuple[Path, ...] = ()  # folders of videos that must not be in the set
+    unit: int = 64  # records a shard is made of
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.watermark == "invert" and self.overlay is None:
+            raise ValueError("a mark can be inverted only if it is known: estimate it with `python -m vidrd watermark`")
+        if self.unit < 1:
+            raise ValueError(f"a shard is made of at least one record: got unit {self.unit}")
+
+
+class ShardTask(NamedTuple):
+    """A piece of work."""
+
+    number: int
+    records: tuple[Record | Drop, ...]
+
+
+def stages_of(plan: PreparePlan, captioner: Captioner | Template) -> list[PreparationStage]:
+    """The steps behind decoding and cutting, in order."""
+    steps: list[PreparationStage] = []
+    if plan.panning is not None:
+        steps.append(PreparationStage("pan", 1, partial(_pan, plan.panning, plan.seed)))
+    steps.append(PreparationStage("motion", 1, partial(_motion, plan.least_motion)))
+    if plan.look_for_marks or plan.watermark != "score":
+        overlay = Overlay.load(plan.overlay) if plan.overlay else None
+        steps.append(PreparationStage("watermark", 1, partial(watermark_stage, how=plan.watermark, overlay=overlay)))
+    return [
+        *steps,
+        PreparationStage("caption", 1, partial(caption_stage, captioner, plan.asking)),
+        PreparationStage("filter", 1, partial(filter_captions, blocked=plan.blocked)),
+        PreparationStage("hash", 1, _hash),
+    ]
+
+
+def run_shard_task(plan: PreparePlan, out: Path, unit: ShardTask) -> int:
+    """Carry out one piece of work, whoever calls; the number of clips that it made."""
+    stages = stages_of(plan, _captioner(plan.captioner, plan.caption_model, plan.endpoint, plan.device))
+    label = " ".join(["decode@1", "cut@1", *(stage.label for stage in stages)])
+    name = f"{unit.number:06d}"
+    tally, drops = Tally(), list[Drop]()
+    partial_tar = out / "shards" / f".{name}.{os.getpid()}.part"
+    writer = ShardWriter(partial_tar, f"shards/{name}.tar")
+    try:
+        for source in unit.records:
+            tally.enter("read")
+            if isinstance(source, Drop):
+                tally.leave("read", source)
+                drops.append(source)
+                continue
+            outcomes = 0
+            for clip in read_clips(source, plan.cutting, plan.fit, tally):
+                outcomes += 1
+                if isinstance(clip, Drop) and clip.key == source.key:  # the whole source
+                    tally.leave("read", clip)
+                    drops.append(clip)
+                    continue
+                if outcomes == 1:
+                    tally.leave("read", source)
+                made = _through(clip, stages, tally)
+                if isinstance(made, Drop):
+                    drops.append(made)
+                    continue
+                began = thread_time()
+                data = _encoded(made, plan.encoder)
+                tally.spend("encode", thread_time() - began)
+                began = thread_time()
+                writer.add(made, data, hashlib.sha256(data).hexdigest(), label)
+                tally.spend("shard", thread_time() - began)
+        writer.close()
+    except BaseException:
+        partial_tar.unlink(missing_ok=True)
+        raise
+    tally.check()
+    partial_tar.rename(out / "shards" / f"{name}.tar")
+    write_rows(out / "units" / f"{name}.parquet", writer.rows)
+    done = {"hash": unit_hash(plan, unit), "tally": asdict(tally), "drops": [asdict(drop) for drop in drops]}
+    write_text(out / "units" / f"{name}.json", json.dumps(done))
+    return len(writer.rows)
+
+
+def unit_hash(plan: PreparePlan, unit: ShardTask) -> str:
+    """A name for all that decides what a unit makes."""
+    deciding = {key: value for key, value in asdict(plan).items() if key not in FREE}
+    labels = [stage.label for stage in stages_of(plan, Template())]
+    found = [asdict(record) if isinstance(record, Drop) else record.to_json() for record in unit.records]
+    return digest(deciding, labels, found)
+
+
+def is_done(plan: PreparePlan, out: Path, unit: ShardTask) -> bool:
+    """Whether a unit has been carried out, with equal content."""
+    done = out / "units" / f"{unit.number:06d}.json"
+    if not done.is_file() or not (out / "shards" / f"{unit.number:06d}.tar").is_file():
+        return False
+    return json.loads(done.read_text())["hash"] == unit_hash(plan, unit)
+
+
+def _through(clip: Record | Drop, stages: Sequence[PreparationStage], tally: Tally) -> Record | Drop:
+    """A clip's way; cutting counts as the first step."""
+    tally.enter("cut")
+    tally.leave("cut", clip)
+    for stage in stages:
+        if isinstance(clip, Drop):
+            return clip
+        began = thread_time()
+        tally.enter(stage.name)
+        clip = stage.apply(clip)
+        tally.leave(stage.name, clip)
+        tally.spend(stage.name, thread_time() - began)
+    return clip
+
+
+def _pan(panning: Panning, seed: int, record: Record) -> Record | Drop:
+    """A still becomes a clip; videos pass."""
+    if record.media != "image":
+        return record
+    from vidrd.data.zoompan import Camera, animate, name_motion  # noqa: PLC0415 - torch, which videos do not need
+
+    camera = Camera(frames=panning.frames, size=panning.size, fps=panning.fps)
+    words = hashlib.blake2b(f"{seed} {record.key}".encode(), digest_size=16).digest()
+    made = animate(record.seen().rgb()[0], camera, np.random.default_rng(int.from_bytes(words, "big")))
+    if made is None:
+        return Drop(record.key, "picture too small", f"for clips of {panning.size} pixels")
+    clip, path = made
+    said = name_motion(path) if panning.name_motion else ""
+    captions = tuple(f"{text.rstrip('. ')}, {said}" if said else text for text in record.captions)
+    return replace(
+        record, media="video", start=0, end=panning.frames, captions=captions,
+        pixels=Pixels.of_rgb(clip, panning.fps),
+    ).having(camera=asdict(path), moved_still=True)  # fmt: skip
+
+
+def _motion(least: float, record: Record) -> Record | Drop:
+    if record.media == "image":
+        return record
+    amount = motion(record.seen().thumbs)
+    if amount < least:
+        return Drop(record.key, "stands still", f"mean change {amount:.2f} grey levels")
+    return record.having(motion=round(amount, 4))
+
+
+def _hash(record: Record) -> Record:
+    return record.having(hashes=clip_hashes(record.seen().thumbs))
+
+
+def _encoded(record: Record, encoder: EncoderSettings) -> bytes:
+    pixels = record.seen()
+    if record.media == "video":
+        return encode_mp4(pixels.frames, pixels.fps, encoder)
+    file = io.BytesIO()
+    Image.fromarray(pixels.rgb()[0]).save(file, "JPEG", quality=95, subsampling=0)
+    return file.getvalue()
+
+
+@lru_cache(maxsize=1)
+def _captioner(kind: str, model: str, endpoint: str, device: str) -> Captioner | Template:
+    """One a process: models take long to load."""
+    if kind == "template":
+        return Template()
+    from vidrd.data.captioners import new_captioner  # noqa: PLC0415 - torch, which templates do not need
+
+    return new_captioner(kind, model, endpoint=endpoint, device=device, key=os.environ.get("CAPTION_API_KEY"))
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write beside, see it on the disk, rename."""
+    beside = path.with_name(f".{path.name}.{os.getpid()}.part")
+    with beside.open("w") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(beside, path)

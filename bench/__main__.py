@@ -6,13 +6,13 @@ from collections.abc import Callable
 from bench.commands.axis_options import axes_to_set
 from bench.commands.compare import compare_
 from bench.commands.doctor import doctor
-from bench.commands.entry import obey, parse_verb
 from bench.commands.gate import gate
 from bench.commands.list import list_
 from bench.commands.run import run_
 from bench.commands.show import show
 from bench.commands.ucf101 import ucf101
 from bench.commands.weights import weights
+from bench.results.entry import obey, parse_verb
 
 STOPPED = "stopped; the same command goes on with the cells that are missing"
 

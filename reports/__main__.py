@@ -7,8 +7,8 @@ from typing import Annotated, Literal
 import tyro
 from rich.console import Console
 
-from bench.commands.option_types import CountOrNone, ExistingFile, TargetFolder
 from bench.results.manifest import read_manifest
+from bench.results.option_types import CountOrNone, ExistingFile, TargetFolder
 from bench.results.records import write_atomic
 from reports.chart_style import png, printed
 from reports.charts import charts

@@ -3,8 +3,8 @@
 import sys
 from collections.abc import Callable
 
-from bench.commands.entry import obey as end_well
-from bench.commands.entry import parse
+from bench.results.entry import obey as end_well
+from bench.results.entry import parse
 
 
 def run_command(do: Callable[..., int], program: str, description: str | None) -> int:

@@ -15,7 +15,7 @@ from xml.etree import ElementTree
 import tyro
 from tabulate import tabulate
 
-from bench.commands.option_types import TargetFile
+from bench.results.option_types import TargetFile
 from bench.results.records import write_atomic
 from bench.results.verdicts import WORST, Finding
 from reports.cli import run_command

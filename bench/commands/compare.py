@@ -8,8 +8,8 @@ from typing import Annotated
 import tyro
 
 from bench.commands.gate import show_verdict
-from bench.commands.option_types import Margin, Place, PositiveMargin, TargetFile, TargetFolder, check_place
 from bench.regression.compare_runs import compare, load
+from bench.results.option_types import Margin, Place, PositiveMargin, TargetFile, TargetFolder, check_place
 from bench.results.records import write_atomic
 from bench.results.verdicts import EXIT_CODES, overall
 

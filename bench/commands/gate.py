@@ -12,7 +12,6 @@ from typing import Annotated, Any, Literal
 
 import tyro
 
-from bench.commands.option_types import Count, CountOrNone, Margin, Minutes, Seed, TargetFile, TargetFolder
 from bench.hardware.machine import ROOT, machine, revision, software
 from bench.harness.progress import say
 from bench.harness.runner import locked
@@ -20,6 +19,7 @@ from bench.harness.suite_spec import Planned, Suite, did_you_mean, label, overri
 from bench.regression import baselines as store
 from bench.regression.interleaved import RevisionError, RevisionProcess, Settings, measure_interleaved
 from bench.regression.worktrees import Side, checkout, commit_of, environment
+from bench.results.option_types import Count, CountOrNone, Margin, Minutes, Seed, TargetFile, TargetFolder
 from bench.results.records import write_atomic
 from bench.results.verdicts import EXIT_CODES, Finding, overall
 

@@ -8,8 +8,6 @@ from typing import Annotated
 import tyro
 from tabulate import tabulate
 
-from bench.commands.entry import CRASHED
-from bench.commands.option_types import Count, Minutes, Place, Seconds, TargetFile, TargetFolder, check_place
 from bench.commands.show import print_report
 from bench.hardware.threads import pin
 from bench.harness.progress import clock, say, seconds_left
@@ -25,7 +23,9 @@ from bench.harness.suite_spec import (
     select,
     with_emulated,
 )
+from bench.results.entry import CRASHED
 from bench.results.manifest import read_manifest
+from bench.results.option_types import Count, Minutes, Place, Seconds, TargetFile, TargetFolder, check_place
 from bench.results.records import FINAL, read, write_atomic
 
 

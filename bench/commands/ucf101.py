@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 
 import tyro
 
-from bench.commands.option_types import Count, CountOrNone, ExistingFolder, Seed, TargetFolder, Weight
+from bench.results.option_types import Count, CountOrNone, ExistingFolder, Seed, TargetFolder, Weight
 
 STANDIN = {"size": 16, "steps": 4, "fvd": ("styleganv",), "inception": ("styleganv",)}  # unless asked otherwise
 SAMPLERS = {False: ("vidrd",), True: ("vidrd", "independent")}  # with stand-ins or not, unless asked otherwise

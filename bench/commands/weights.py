@@ -8,7 +8,7 @@ from typing import Annotated
 import tyro
 from tabulate import tabulate
 
-from bench.commands.option_types import ExistingFolder, TargetFile
+from bench.results.option_types import ExistingFolder, TargetFile
 from bench.results.records import write_atomic
 from bench.ucf101.downloads import DATA_SET, REMOTE_FILES, examine, examine_data_set, fetch, named
 

@@ -30,7 +30,7 @@ def out(tmp_path_factory):
 @pytest.fixture(scope="module")
 def ucf101(out):
     """The page of a UCF-101 run, in the folder `ucf101` beside the others."""
-    from test_ucf101 import made, write_run
+    from tests.reports.ucf101.test_report import made, write_run
 
     folder = write_run(out / "ucf101")
     (folder / "report.html").write_text(made(folder))

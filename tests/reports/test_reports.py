@@ -1,8 +1,6 @@
-import importlib.util
 import json
 import subprocess
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -153,12 +151,3 @@ def test_a_folder_that_is_not_there_is_one_line_and_exit_code_3(folder, made, mo
     assert printed == ""  # the tables are not printed before it is refused
     assert error.count("\n") == 1
     assert ("does not exist, make it first" if made else "is no run: it has no manifest.json") in error
-
-
-def test_reports_import_only_what_they_may():
-    folder = Path(importlib.util.find_spec("reports").origin).parent
-    for file in folder.glob("*.py"):
-        for line in file.read_text().splitlines():
-            if line.startswith(("from ", "import ")) and line.split()[1].split(".")[0] in {"bench", "vidrd", "metrics"}:
-                allowed = {"record", "manifest", "stats", "gates", "entry", "option_types"}
-                assert line.split()[1] in {f"bench.{name}" for name in allowed}

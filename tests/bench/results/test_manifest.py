@@ -4,13 +4,13 @@ import json
 import sys
 
 import pytest
-from test_run import go
 
 from bench import __main__ as bench
 from bench.regression.compare_runs import load
 from bench.results.manifest import read_manifest
 from bench.results.records import read
 from reports import __main__ as reports
+from tests.bench.harness.test_runner import go
 
 
 @pytest.fixture(scope="module")

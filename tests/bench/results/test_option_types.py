@@ -5,7 +5,7 @@ from typing import Annotated
 
 import pytest
 
-from bench.commands.option_types import (
+from bench.results.option_types import (
     Count,
     CountOrNone,
     ExistingFile,

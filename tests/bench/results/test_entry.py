@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from bench.commands.entry import parse, parse_verb
+from bench.results.entry import parse, parse_verb
 from vidrd.entry import obey
 
 ROOT = Path(__file__).parents[3]

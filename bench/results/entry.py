@@ -9,7 +9,7 @@ from typing import Any
 
 import tyro
 
-from bench.commands.option_types import check, check_words
+from bench.results.option_types import check, check_words
 from vidrd.entry import CRASHED, STOPPED, TERMINATED, USAGE, obey, one_line
 
 __all__ = ["CRASHED", "STOPPED", "TERMINATED", "USAGE", "obey", "one_line", "parse", "parse_verb"]

@@ -112,16 +112,25 @@ def videos_needed(difference: Difference, claims: int) -> float:
     The error shrinks by the root of their number; what a process differs from the next does not. So many claims are
     judged together.
     """
-    estimate, count = difference.estimate, float(difference.size)
-    floor = 2 * PROCESS**2 if difference.ratio else 0.0
-    own = max(0.0, estimate.error**2 - floor)
-    while count < MOST and estimate.mean:
-        share = count / difference.size
-        reach = float(stdtrit(estimate.df * share, 1 - ALPHA / 2 / claims)) * math.sqrt(floor + own / share)
-        if reach < abs(estimate.mean):
+    count = float(difference.size)
+    while count < MOST and difference.estimate.mean:
+        if detectable(difference, count / difference.size, claims) < abs(difference.estimate.mean):
             return count
         count *= STEP
     return math.inf
+
+
+def detectable(difference: Difference, share: float, claims: int) -> float:
+    """The smallest difference that would be told apart from none, in the unit of the estimate.
+
+    Args:
+        share: of the videos or repeats that the difference has: 2 for twice as many.
+        claims: how many are judged together.
+    """
+    floor = 2 * PROCESS**2 if difference.ratio else 0.0
+    own = max(0.0, difference.estimate.error**2 - floor)
+    quantile = float(stdtrit(difference.estimate.df * share, 1 - ALPHA / 2 / claims))
+    return quantile * math.sqrt(floor + own / share)
 
 
 def _judged(part: Sequence[Difference]) -> list[Difference]:

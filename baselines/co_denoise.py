@@ -29,8 +29,7 @@ from baselines.windows import (
 )
 from vidrd.denoiser import Denoiser, answers
 from vidrd.noise import Noise, video_noise
-from vidrd.sampler_contract import Announce, OnEvent, Origin, Plan, Request, Result, Seam, check_fits
-from vidrd.sampling import UNSEEN, noise_for
+from vidrd.sampler_contract import UNSEEN, Announce, OnEvent, Origin, Plan, Request, Result, Seam, check_fits, noise_for
 from vidrd.schedule import Schedule
 
 Blend = Literal["mean", "cut"]

@@ -6,8 +6,7 @@ import torch
 
 from vidrd.denoiser import Denoiser
 from vidrd.noise import Noise, video_noise
-from vidrd.sampler_contract import Announce, OnEvent, Origin, Plan, Request, Result, check_fits
-from vidrd.sampling import noise_for
+from vidrd.sampler_contract import Announce, OnEvent, Origin, Plan, Request, Result, check_fits, noise_for
 from vidrd.schedule import Schedule
 
 

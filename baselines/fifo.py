@@ -16,8 +16,7 @@ from torch import Tensor
 
 from vidrd.denoiser import Denoiser, answers
 from vidrd.noise import Noise
-from vidrd.sampler_contract import Announce, OnEvent, Origin, Plan, Request, Result, Seam, check_fits
-from vidrd.sampling import noise_for
+from vidrd.sampler_contract import Announce, OnEvent, Origin, Plan, Request, Result, Seam, check_fits, noise_for
 from vidrd.schedule import Schedule
 
 Compat = Literal["paper", "official"]

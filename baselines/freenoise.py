@@ -17,8 +17,7 @@ from baselines.windows import WEIGHTS, Weights, cover, floor_cover, places, prof
 from vidrd.denoiser import Denoiser, WindowedDenoiser
 from vidrd.models.blocks import TimeWindows
 from vidrd.noise import Noise, video_noise
-from vidrd.sampler_contract import Announce, OnEvent, Origin, Plan, Request, Result, check_fits
-from vidrd.sampling import noise_for
+from vidrd.sampler_contract import Announce, OnEvent, Origin, Plan, Request, Result, check_fits, noise_for
 from vidrd.schedule import Schedule
 
 Compat = Literal["paper", "official", "diffusers"]

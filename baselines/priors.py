@@ -17,8 +17,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from vidrd.noise import Compat, Noise, check_alpha, mixed, progressive
-from vidrd.sampler_contract import Event, OnEvent, Plan, Request, Result
-from vidrd.sampling import noise_for
+from vidrd.sampler_contract import Event, OnEvent, Plan, Request, Result, noise_for
 from vidrd.schedule import Schedule
 
 Shape = tuple[int, int, int, int]  # C T H W

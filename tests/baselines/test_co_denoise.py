@@ -9,7 +9,7 @@ from baselines import co_denoise
 from baselines.co_denoise import Options, cut_shares, fuse, overwritten_shares, plan
 from baselines.windows import cover, moving_cover, places, profile, shares
 from vidrd.noise import KeyedNoise
-from vidrd.sampling import UNSEEN
+from vidrd.sampler_contract import UNSEEN
 
 
 @pytest.mark.parametrize("frames", [1, CLIP, CLIP + 1, 3 * CLIP - 1, 13])

@@ -1,7 +1,6 @@
 """The command line of the reference system: `python -m vidrd sample | train | prepare | ... --help`."""
 
 import json
-import os
 import sys
 import time
 from collections.abc import Callable
@@ -13,6 +12,7 @@ import tyro
 
 from vidrd.data.commands import Latents, Prepare, Watermark, latents, prepare, watermark
 from vidrd.entry import TERMINATED, obey
+from vidrd.files import write_atomic
 from vidrd.training.settings import Settings, Stopped
 
 T = TypeVar("T")
@@ -197,20 +197,7 @@ def sample(ask: Sample) -> None:
     print(f"{ask.out}: {len(made.frames[0])} frames, seams at {seams}, {seconds:.1f} s")
     if ask.json:
         about = {key: str(value) if isinstance(value, Path) else value for key, value in vars(ask).items()}
-        _write(ask.json, json.dumps({"asked": about, "seams": seams, "seconds": seconds}, indent=1) + "\n")
-
-
-def _write(path: Path, text: str) -> None:
-    """Write a file whole or not at all; a device or a pipe is written into and never replaced."""
-    if path.exists() and not path.is_file():
-        path.write_text(text)
-        return
-    beside = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        beside.write_text(text)
-        beside.replace(path)
-    finally:
-        beside.unlink(missing_ok=True)
+        write_atomic(ask.json, json.dumps({"asked": about, "seams": seams, "seconds": seconds}, indent=1) + "\n")
 
 
 def given_or(given: T | None, otherwise: T) -> T:
@@ -286,7 +273,7 @@ def world(ask: World) -> None:
         video = render([scene], ask.frames, size=ask.size)[0]
         write_video(ask.out / name, video, fps=ask.fps, scale=ask.scale)
         lines.append(json.dumps({"file": name, "caption": caption(scene), "seed": seed}))
-    (ask.out / "captions.jsonl").write_text("\n".join(lines) + "\n")
+    write_atomic(ask.out / "captions.jsonl", "\n".join(lines) + "\n")
     print(f"{ask.out}: {ask.count} videos of {ask.frames} frames and captions.jsonl")
 
 

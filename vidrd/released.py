@@ -7,7 +7,6 @@ card gives; any other key is an error. Nothing in a file is ever executed.
 
 import json
 import pickle
-import shutil
 import warnings
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -20,6 +19,7 @@ from torch import Tensor, nn
 from transformers import CLIPTextModel, CLIPTokenizerFast
 
 from vidrd.checkpoints import inflated, quiet, sha256
+from vidrd.files import replacing
 from vidrd.inflate import inflate_vae, load_spatial, renamed_vae_key, unet_settings, vae_settings
 from vidrd.models.unet import UNet3DConditionModel
 from vidrd.models.vae import AutoencoderKLTemporal
@@ -121,14 +121,12 @@ def inflate_folder(
 
 def save_with_card(pipeline: VidRDPipeline, out: Path, card: Mapping[str, Any]) -> dict[str, Any]:
     """Write a pipeline's folder, whole or not at all, with a card that adds every file's hash; returns the card."""
-    beside = out.with_name(f".{out.name}.part")
-    shutil.rmtree(beside, ignore_errors=True)
-    with quiet():
-        pipeline.save_pretrained(str(beside), safe_serialization=True)
-    files = sorted(path for path in beside.rglob("*") if path.is_file())
-    whole = {**card, "sha256": {path.relative_to(beside).as_posix(): sha256(path) for path in files}}
-    (beside / "card.json").write_text(json.dumps(whole, indent=1, allow_nan=False) + "\n")
-    beside.rename(out)
+    with replacing(out, sole_writer=True) as part:
+        with quiet():
+            pipeline.save_pretrained(str(part), safe_serialization=True)
+        files = sorted(path for path in part.rglob("*") if path.is_file())
+        whole = {**card, "sha256": {path.relative_to(part).as_posix(): sha256(path) for path in files}}
+        (part / "card.json").write_text(json.dumps(whole, indent=1, allow_nan=False) + "\n")
     return whole
 
 

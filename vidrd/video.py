@@ -5,7 +5,6 @@ only module of the package that converts one into the other, and the only one th
 """
 
 import os
-import shutil
 import warnings
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
@@ -22,6 +21,8 @@ from jaxtyping import Float, UInt8
 from numpy import ndarray
 from PIL import Image
 from torch import Tensor
+
+from vidrd.files import replacing
 
 
 def to_uint8(videos: Float[Tensor, "B C T H W"]) -> UInt8[ndarray, "B T H W C"]:
@@ -95,7 +96,7 @@ def write_video(
 
     pictures = video.repeat(scale, axis=1).repeat(scale, axis=2)
     if folder:
-        _appear(target, lambda partial: _write_pngs(partial, pictures))
+        _appear(target, lambda part: _write_pngs(part, pictures))
         return
     encoding = ENCODINGS[target.suffix.lower()]
     if encoding.even and (pictures.shape[1] % 2 or pictures.shape[2] % 2):
@@ -105,7 +106,7 @@ def write_video(
         )
     if encoding.container == "gif" and fps > 50:
         raise ValueError(f"a GIF shows at most 50 frames per second: got {fps}")
-    _appear(target, lambda partial: _encode(partial, encoding, pictures, Fraction(fps).limit_denominator(1001)))
+    _appear(target, lambda part: _encode(part, encoding, pictures, Fraction(fps).limit_denominator(1001)))
 
 
 def check_target(path: str | os.PathLike[str]) -> bool:
@@ -136,17 +137,12 @@ def check_look(fps: float | int | Fraction, scale: int) -> None:
 
 
 def _appear(target: Path, write: Callable[[Path], None]) -> None:
-    """Write beside the target and rename, so that a broken write leaves nothing that looks like a video."""
-    partial = target.with_name(f".{target.name}.{os.getpid()}.part")
+    """Write atomically, so that a broken write leaves nothing that looks like a video."""
     try:
-        write(partial)
-        partial.replace(target)
+        with replacing(target) as part:
+            write(part)
     except (OSError, av.FFmpegError) as error:
         raise ValueError(f"cannot write {target}: {error}") from error
-    finally:
-        if partial.is_dir():
-            shutil.rmtree(partial)
-        partial.unlink(missing_ok=True)
 
 
 def _write_pngs(folder: Path, pictures: UInt8[ndarray, "T H W 3"]) -> None:

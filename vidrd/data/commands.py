@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from vidrd.files import write_atomic
+
 
 @dataclass(frozen=True)
 class Prepare:
@@ -150,7 +152,7 @@ def prepare(ask: Prepare) -> None:
     print(describe(summary))
     if ask.json:
         about = {"clips": summary.clips, "seconds": summary.seconds, **vars(summary.tally)}
-        ask.json.write_text(json.dumps(about, indent=1) + "\n")
+        write_atomic(ask.json, json.dumps(about, indent=1) + "\n")
 
 
 def latents(ask: Latents) -> None:

@@ -17,11 +17,12 @@ import pyarrow.parquet as pq
 
 from vidrd.data.adapters import Where, folder, records
 from vidrd.data.duplicates import Reference, near_duplicates
-from vidrd.data.engines import ENGINES
+from vidrd.data.engines import carry_out
 from vidrd.data.media import THUMB, UnreadableError, decode, to_rgb
 from vidrd.data.record import Drop, Record, Tally
-from vidrd.data.shard_task import FREE, PreparePlan, ShardTask, is_done, write_text
+from vidrd.data.shard_task import FREE, PreparePlan, ShardTask, is_done
 from vidrd.data.shards import INDEX, SCHEMA, write_table
+from vidrd.files import write_atomic
 
 EVERY = 8  # frames of a reference clip from one hash to the next
 
@@ -62,7 +63,7 @@ def prepare(
     if not numbers:
         raise ValueError(f"{plan.where.root} holds no {plan.format} records: check --root, --annotations and --split")
     say(f"{len(numbers)} units of up to {plan.unit} records, {before} of them done before")
-    ENGINES[engine](plan, out, waiting, workers, say)
+    carry_out(plan, out, waiting, workers, say, ray=engine == "ray")
     summary = finish(plan, out, numbers)
     return Summary(summary.tally, summary.clips, perf_counter() - began, before)
 
@@ -97,9 +98,9 @@ def finish(plan: PreparePlan, out: Path, numbers: Sequence[int]) -> Summary:
     tally.spend("duplicates", thread_time() - began)
     tally.check()
     write_table(out / INDEX, table.filter(pa.array([key not in repeats for key in keys], pa.bool_())))
-    write_text(out / "drops.jsonl", "".join(json.dumps(drop) + "\n" for drop in drops))
+    write_atomic(out / "drops.jsonl", "".join(json.dumps(drop) + "\n" for drop in drops))
     clips = len(keys) - len(repeats)
-    write_text(out / "summary.json", json.dumps({"clips": clips, **asdict(tally)}, indent=1) + "\n")
+    write_atomic(out / "summary.json", json.dumps({"clips": clips, **asdict(tally)}, indent=1) + "\n")
     return Summary(tally, clips, 0.0, 0)
 
 
@@ -155,8 +156,8 @@ def _claim(out: Path, plan: PreparePlan) -> None:
             f"{out} holds the data set of another plan, of other {', '.join(other)} (see its plan.json): name a new "
             "folder"
         )
-    write_text(path, written)
-    for leftover in [*out.glob("shards/.*.part"), *out.glob("units/.*.part")]:
+    write_atomic(path, written)
+    for leftover in [*out.glob(".*.part"), *out.glob("shards/.*.part"), *out.glob("units/.*.part")]:
         leftover.unlink(missing_ok=True)
 
 

@@ -8,7 +8,7 @@ import hashlib
 import io
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import lru_cache, partial
 from pathlib import Path
@@ -26,6 +26,7 @@ from vidrd.data.record import Drop, Pixels, PreparationStage, Record, Tally, dig
 from vidrd.data.shards import ShardWriter, write_rows
 from vidrd.data.shots import Cutting, motion, read_clips
 from vidrd.data.watermarks import How, Overlay, watermark_stage
+from vidrd.files import replacing, write_atomic
 
 FREE = ("duplicates", "against", "device")  # parts of a plan that no unit's content depends on
 
@@ -102,44 +103,44 @@ def run_shard_task(plan: PreparePlan, out: Path, unit: ShardTask) -> int:
     label = " ".join(["decode@1", "cut@1", *(stage.label for stage in stages)])
     name = f"{unit.number:06d}"
     tally, drops = Tally(), list[Drop]()
-    partial_tar = out / "shards" / f".{name}.{os.getpid()}.part"
-    writer = ShardWriter(partial_tar, f"shards/{name}.tar")
-    try:
-        for source in unit.records:
-            tally.enter("read")
-            if isinstance(source, Drop):
-                tally.leave("read", source)
-                drops.append(source)
+    with replacing(out / "shards" / f"{name}.tar") as part:
+        writer = ShardWriter(part, f"shards/{name}.tar")
+        for clip in _prepared(plan, unit, stages, tally):
+            if isinstance(clip, Drop):
+                drops.append(clip)
                 continue
-            outcomes = 0
-            for clip in read_clips(source, plan.cutting, plan.fit, tally):
-                outcomes += 1
-                if isinstance(clip, Drop) and clip.key == source.key:  # the whole source
-                    tally.leave("read", clip)
-                    drops.append(clip)
-                    continue
-                if outcomes == 1:
-                    tally.leave("read", source)
-                made = _through(clip, stages, tally)
-                if isinstance(made, Drop):
-                    drops.append(made)
-                    continue
-                began = thread_time()
-                data = _encoded(made, plan.encoder)
-                tally.spend("encode", thread_time() - began)
-                began = thread_time()
-                writer.add(made, data, hashlib.sha256(data).hexdigest(), label)
-                tally.spend("shard", thread_time() - began)
+            began = thread_time()
+            data = _encoded(clip, plan.encoder)
+            tally.spend("encode", thread_time() - began)
+            began = thread_time()
+            writer.add(clip, data, hashlib.sha256(data).hexdigest(), label)
+            tally.spend("shard", thread_time() - began)
         writer.close()
-    except BaseException:
-        partial_tar.unlink(missing_ok=True)
-        raise
-    tally.check()
-    partial_tar.rename(out / "shards" / f"{name}.tar")
+        tally.check()
     write_rows(out / "units" / f"{name}.parquet", writer.rows)
     done = {"hash": unit_hash(plan, unit), "tally": asdict(tally), "drops": [asdict(drop) for drop in drops]}
-    write_text(out / "units" / f"{name}.json", json.dumps(done))
+    write_atomic(out / "units" / f"{name}.json", json.dumps(done))
     return len(writer.rows)
+
+
+def _prepared(
+    plan: PreparePlan, unit: ShardTask, stages: Sequence[PreparationStage], tally: Tally
+) -> Iterator[Record | Drop]:
+    """The finished clips of a task's records, and for each record or clip that yields none the reason."""
+    for source in unit.records:
+        tally.enter("read")
+        if isinstance(source, Drop):
+            tally.leave("read", source)
+            yield source
+            continue
+        for number, clip in enumerate(read_clips(source, plan.cutting, plan.fit, tally)):
+            if isinstance(clip, Drop) and clip.key == source.key:  # the whole source
+                tally.leave("read", clip)
+                yield clip
+                continue
+            if number == 0:
+                tally.leave("read", source)
+            yield _through(clip, stages, tally)
 
 
 def unit_hash(plan: PreparePlan, unit: ShardTask) -> str:
@@ -223,13 +224,3 @@ def _captioner(kind: str, model: str, endpoint: str, device: str) -> Captioner |
     from vidrd.data.captioners import new_captioner  # noqa: PLC0415 - torch, which templates do not need
 
     return new_captioner(kind, model, endpoint=endpoint, device=device, key=os.environ.get("CAPTION_API_KEY"))
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write beside, see it on the disk, rename."""
-    beside = path.with_name(f".{path.name}.{os.getpid()}.part")
-    with beside.open("w") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(beside, path)

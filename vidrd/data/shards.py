@@ -20,6 +20,7 @@ from numpy import ndarray
 
 from vidrd.data.media import read_image, read_mp4
 from vidrd.data.record import Record
+from vidrd.files import replacing
 
 INDEX = "index.parquet"
 SCHEMA = pa.schema(
@@ -88,10 +89,8 @@ class ShardWriter:
         self.rows.append(row | {"shard": self.name, "offset": offset, "length": len(data)})
 
     def close(self) -> None:
-        """Finish the tar and see it on the disk."""
+        """Finish the tar."""
         self._tar.close()
-        with self.path.open("rb") as file:
-            os.fsync(file.fileno())
 
     def _put(self, name: str, data: bytes) -> int:
         info = tarfile.TarInfo(name)
@@ -101,15 +100,14 @@ class ShardWriter:
 
 
 def write_rows(path: Path, rows: Sequence[dict[str, Any]]) -> None:
-    """Write index rows beside, then rename."""
+    """Write index rows atomically, as Parquet with the columns of SCHEMA."""
     write_table(path, pa.Table.from_pylist(list(rows), schema=SCHEMA))
 
 
 def write_table(path: Path, table: pa.Table) -> None:
-    """Write a table beside, then rename."""
-    beside = path.with_name(f".{path.name}.part")
-    pq.write_table(table, beside)
-    os.replace(beside, path)
+    """Write a table atomically, as Parquet."""
+    with replacing(path) as part:
+        pq.write_table(table, part)
 
 
 class ShardSet:

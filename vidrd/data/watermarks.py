@@ -14,6 +14,7 @@ from jaxtyping import Bool, Float, UInt8
 from numpy import ndarray
 
 from vidrd.data.record import Drop, Pixels, Record
+from vidrd.files import replacing
 
 How = Literal["score", "drop", "crop", "invert", "inpaint"]
 OPAQUE = 0.8  # where a mark covers more than this, nothing is left to be recovered
@@ -33,8 +34,8 @@ class Overlay:
         return self.alpha > 0
 
     def save(self, path: Path) -> None:
-        """Write it as a .npz."""
-        with path.open("wb") as file:
+        """Write it atomically, as a .npz of `alpha` and `light`."""
+        with replacing(path) as part, part.open("wb") as file:
             np.savez_compressed(file, alpha=self.alpha, light=self.light)
 
     @classmethod

@@ -25,6 +25,7 @@ from torch.nn.attention import sdpa_kernel
 from vidrd.checkpoints import load_any
 from vidrd.data.latents import META, LatentSet
 from vidrd.data.shards import ShardSet
+from vidrd.files import replacing, write_atomic
 from vidrd.models.blocks import frames_of
 from vidrd.models.unet import is_temporal
 from vidrd.pipeline import VidRDPipeline
@@ -268,9 +269,8 @@ def save_strip(path: Path, videos: Any) -> None:
     """Videos as one picture: a row each, their frames side by side (`B T H W C`, uint8)."""
     rows = [np.concatenate(list(video), axis=1) for video in videos]
     path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_suffix(".part")
-    Image.fromarray(np.concatenate(rows)).save(beside, format="PNG")
-    beside.rename(path)
+    with replacing(path) as part:
+        Image.fromarray(np.concatenate(rows)).save(part, format="PNG")
 
 
 def _side(settings: Settings, clips: ClipSet, batch: int, frames: int, stream: str, state: PartialState) -> _Side:
@@ -318,6 +318,4 @@ def _claim(run: Path, settings: Settings) -> None:
             changes = ", ".join(f"{name} {there.get(name)} -> {asked[name]}" for name in differ)
             raise ValueError(f"{run} holds a run with other settings ({changes}): name a new folder, or delete it")
     about = {"python": platform.python_version(), "torch": torch.__version__, "machine": platform.machine()}
-    beside = path.with_suffix(".part")
-    beside.write_text(json.dumps({"settings": asked, "versions": about}, indent=1) + "\n")
-    beside.rename(path)
+    write_atomic(path, json.dumps({"settings": asked, "versions": about}, indent=1) + "\n")

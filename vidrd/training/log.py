@@ -12,6 +12,8 @@ from typing import Any
 import torch
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from vidrd.files import write_atomic
+
 
 class RunLog:
     """`log.jsonl` and, where asked for, TensorBoard events in a run's folder; only the writing process touches files.
@@ -28,11 +30,9 @@ class RunLog:
         if not writes:
             return
         if self.path.exists():
-            whole = self.path.read_text().rpartition("\n")[0]  # what a killed run left behind the last line is torn
+            whole = self.path.read_text().rpartition("\n")[0]  # a killed run leaves a torn line at the end
             kept = [line for line in whole.splitlines() if json.loads(line)["step"] <= first]
-            beside = self.path.with_suffix(".part")
-            beside.write_text("".join(f"{line}\n" for line in kept))
-            beside.replace(self.path)
+            write_atomic(self.path, "".join(f"{line}\n" for line in kept))
         if tensorboard:
             from torch.utils.tensorboard import SummaryWriter  # noqa: PLC0415 - takes seconds, and many runs want none
 

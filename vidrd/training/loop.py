@@ -23,6 +23,7 @@ from diffusers.optimization import get_cosine_schedule_with_warmup
 from diffusers.training_utils import EMAModel
 from torch import Tensor, nn
 
+from vidrd.files import replacing
 from vidrd.training.log import RunLog, peak_bytes
 from vidrd.training.settings import Stopped
 from vidrd.training.sharding import divide, divided_as, gathered, whole
@@ -211,7 +212,7 @@ class _State(NamedTuple):
     scaler: Any  # of fp16's losses; None otherwise
 
     def save(self, step: int, *, writes: bool) -> None:
-        """Write beside, then rename; all processes gather what one `writes`."""
+        """Write the state atomically; all processes gather it, the one that `writes` stores it."""
         state = gathered(
             {
                 "recipe": json.dumps(asdict(self.recipe)),
@@ -224,9 +225,8 @@ class _State(NamedTuple):
             }
         )
         if writes:
-            beside = self.path.with_suffix(".pt.part")
-            torch.save(state, beside)
-            os.replace(beside, self.path)
+            with replacing(self.path, sole_writer=True) as part:
+                torch.save(state, part)
 
     def load(self) -> int:
         """Put an earlier run's state into place, if there is one of the same recipe; the step to go on with."""

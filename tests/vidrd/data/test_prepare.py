@@ -25,7 +25,7 @@ from vidrd.data.commands import Latents, Prepare, Watermark
 from vidrd.data.commands import latents as cache_latents
 from vidrd.data.commands import prepare as command
 from vidrd.data.commands import watermark as estimate_mark
-from vidrd.data.engines import run_on_ray
+from vidrd.data.engines import carry_out
 from vidrd.data.latents import LatentSet
 from vidrd.data.media import EncoderSettings, decode, encode_mp4, to_rgb, to_yuv
 from vidrd.data.prepare import describe, prepare
@@ -178,7 +178,7 @@ def test_ray_gives_a_captioner_the_gpu_that_it_runs_on(captioner, device, wanted
     class Ray:
         @staticmethod
         def put(work):
-            asked["plan"] = work[0]
+            asked["device"] = work[2]
 
         class data:  # noqa: N801 - as Ray calls it
             ActorPoolStrategy = dict
@@ -202,9 +202,9 @@ def test_ray_gives_a_captioner_the_gpu_that_it_runs_on(captioner, device, wanted
 
     monkeypatch.setitem(sys.modules, "ray", Ray)
     whole = plan(tmp_path, captioner=captioner, caption_model="x", device=device)
-    run_on_ray(whole, tmp_path, [ShardTask(0, ())], 2, print)
+    carry_out(whole, tmp_path, [ShardTask(0, ())], 2, print, ray=True)
     assert asked["num_gpus"] == wanted
-    assert asked["plan"].device == device.partition(":")[0]
+    assert asked["device"] == device.partition(":")[0]
 
 
 def test_a_unit_whose_source_changed_is_done_again(pocket_folder, tmp_path):

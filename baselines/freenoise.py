@@ -25,7 +25,7 @@ Compat = Literal["paper", "official", "diffusers"]
 
 @dataclass(frozen=True)
 class Options:
-    """What may vary; the defaults are the paper's.
+    """Parameters of the sampler; the defaults are the paper's.
 
     Raises:
         ValueError: a parameter out of its range, or one that another leaves without effect.
@@ -154,7 +154,7 @@ def sample(
     options: Options = Options(),
     *,
     noise: Noise | None = None,  # None: KeyedNoise(request.seeds)
-    on_event: OnEvent | None = None,  # told of every call and step; may raise Cancelled
+    on_event: OnEvent | None = None,  # called after every call and step; may raise Cancelled
     device: torch.device | str | None = None,  # of the latents, where the network is; None: the CPU
     dtype: torch.dtype | None = None,  # of the latents; None: float32
 ) -> Result:

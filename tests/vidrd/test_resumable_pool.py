@@ -47,8 +47,8 @@ class Broken(Squares):
         raise ValueError(f"nothing to load on {device}")
 
 
-def squares(job, pieces, pool, said=None):
-    finished = list(run_locally(job, pieces, pool, (said if said is not None else []).append))
+def squares(job, pieces, pool, messages=None):
+    finished = list(run_locally(job, pieces, pool, (messages if messages is not None else []).append))
     assert all(isinstance(each, Finished) for each in finished)
     return {each.piece: each.results for each in finished}
 
@@ -66,11 +66,11 @@ def test_pieces_are_done_once_on_the_devices_in_turn(tmp_path, workers, start):
 
 
 def test_a_new_pool_does_what_a_dead_worker_left(tmp_path):
-    said = []
-    squares(Squares(tmp_path, deadly=4, deaths=2), range(6), Pool(2, pieces="squares"), said)
+    messages = []
+    squares(Squares(tmp_path, deadly=4, deaths=2), range(6), Pool(2, pieces="squares"), messages)
     assert [(tmp_path / str(n)).read_text() for n in range(6)] == ["0", "1", "4", "9", "16", "25"]
-    assert len(said) == 2
-    assert all("a worker died" in line and "squares are left" in line for line in said)
+    assert len(messages) == 2
+    assert all("a worker died" in line and "squares are left" in line for line in messages)
 
 
 def test_workers_that_keep_dying_are_an_error_with_advice(tmp_path, monkeypatch):

@@ -1,4 +1,4 @@
-"""A cache of latents beside a data set, so that training need not decode and encode the same clips again.
+"""A cache of a data set's latents, so that training need not decode and encode the same clips again.
 
 Frames are cropped and reduced as training would, encoded to the means of their distributions, and kept in half
 precision in safetensors files, one a shard. The cache belongs to one VAE, one size and one data set, and says which.
@@ -29,7 +29,7 @@ META = "latents.json"
 
 
 def vae_name(vae: AutoencoderKLTemporal) -> str:
-    """A hash of the encoder's weights, the same wherever they lie."""
+    """A hash of the encoder's weights, the same wherever they are."""
     whole = hashlib.sha256()
     for key, value in sorted(vae.state_dict().items()):
         if key.startswith(("encoder.", "quant_conv.")):
@@ -47,7 +47,7 @@ def cache_latents(
     chunk: int = 64,  # frames encoded at once
     say: Callable[[str], None] = print,
 ) -> None:
-    """Write the cache, or what of it is missing.
+    """Write the cache, or its missing files.
 
     Raises:
         ValueError: `out` holds the cache of another VAE, size or data set.
@@ -114,7 +114,7 @@ class LatentSet:
         return some[[index - min(indices) for index in indices]].float().transpose(0, 1).contiguous()
 
     def check(self, vae: AutoencoderKLTemporal, size: int) -> None:
-        """See that the latents are this VAE's.
+        """Check that the latents are this VAE's.
 
         Raises:
             ValueError: they are not.

@@ -28,7 +28,7 @@ EVERY = 8  # frames of a reference clip from one hash to the next
 
 
 class Summary(NamedTuple):
-    """What a run made."""
+    """Counts and times of a run."""
 
     tally: Tally
     clips: int  # in the index
@@ -68,9 +68,9 @@ def prepare(
     return Summary(summary.tally, summary.clips, perf_counter() - began, before)
 
 
-def shard_tasks_of(found: Iterable[Record | Drop], size: int) -> Iterator[ShardTask]:
+def shard_tasks_of(sources: Iterable[Record | Drop], size: int) -> Iterator[ShardTask]:
     """Records in groups of `size`, the last one smaller."""
-    coming = iter(found)
+    coming = iter(sources)
     number = 0
     while some := tuple(islice(coming, size)):
         yield ShardTask(number, some)
@@ -78,7 +78,7 @@ def shard_tasks_of(found: Iterable[Record | Drop], size: int) -> Iterator[ShardT
 
 
 def finish(plan: PreparePlan, out: Path, numbers: Sequence[int]) -> Summary:
-    """Put the units' rows together, without clips that are there twice or in a set named by `against`."""
+    """Join the rows of all tasks, without clips that are there twice or are in a set named by `against`."""
     tally, drops, tables = Tally(), list[Mapping[str, str]](), list[pa.Table]()
     for number in numbers:
         done = json.loads((out / "units" / f"{number:06d}.json").read_text())
@@ -107,24 +107,24 @@ def finish(plan: PreparePlan, out: Path, numbers: Sequence[int]) -> Summary:
 def _repeats(
     plan: PreparePlan, keys: Sequence[str], bytes_of: Sequence[str], hashes_of: Sequence[Sequence[int] | None]
 ) -> dict[str, Drop]:
-    """The clips that must go, by key."""
-    found: dict[str, Drop] = {}
+    """The repeated clips by key, each with its reason."""
+    drops: dict[str, Drop] = {}
     by_bytes: dict[str, str] = {}
     hashes = {key: values for key, values in zip(keys, hashes_of, strict=True) if values}
     for key, sha256 in zip(keys, bytes_of, strict=True):
         first = by_bytes.setdefault(sha256, key)
         if first != key:
-            found[key] = Drop(key, "duplicate", f"same bytes as {first}")
+            drops[key] = Drop(key, "duplicate", f"same bytes as {first}")
     if plan.duplicates >= 0:
         for key, earlier in near_duplicates(hashes, most=plan.duplicates).items():
-            found.setdefault(key, Drop(key, "duplicate", f"looks like {earlier}"))
+            drops.setdefault(key, Drop(key, "duplicate", f"looks like {earlier}"))
     if plan.against:
         reference = read_reference(plan.against)
         for key, values in hashes.items():
             held = reference.find(values)
             if held:
-                found.setdefault(key, Drop(key, "in a test set", held))
-    return found
+                drops.setdefault(key, Drop(key, "in a test set", held))
+    return drops
 
 
 def read_reference(folders: Sequence[Path]) -> Reference:
@@ -136,14 +136,14 @@ def read_reference(folders: Sequence[Path]) -> Reference:
                 frames = islice(decode(Path(record.uri)), None, None, EVERY)
                 reference.add(record.uri, (to_rgb(frame, THUMB) for frame in frames))
             except UnreadableError:
-                continue  # what cannot be read cannot be recognised; the count of hashes tells
+                continue  # an unreadable file cannot be recognized; the count of hashes shows it
     if not len(reference):
-        raise ValueError(f"no video in {', '.join(map(str, folders))} can be read: nothing to hold the set against")
+        raise ValueError(f"no video in {', '.join(map(str, folders))} can be read: nothing to compare the set with")
     return reference
 
 
 def _claim(out: Path, plan: PreparePlan) -> None:
-    """Write the plan down, or see that what is there is of one that units take for it; leave nothing of broken workers.
+    """Write plan.json, after checking that `out` belongs to no other plan; remove what killed workers left.
 
     What only the end of the work depends on may change: it is done anew every time.
     """
@@ -162,7 +162,7 @@ def _claim(out: Path, plan: PreparePlan) -> None:
 
 
 def describe(summary: Summary) -> str:
-    """A table of what became of records at each step, and what it cost."""
+    """A table of the records that entered and left each step, the reasons of drops, and CPU seconds."""
     tally = summary.tally
     steps = list(dict.fromkeys(["read", "decode", "cut", *tally.came, *tally.cpu_seconds]))
     lines = [f"{'step':<11}{'came':>8}{'went on':>9}{'CPU s':>9}  dropped"]

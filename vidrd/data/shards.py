@@ -1,4 +1,4 @@
-"""Data sets on disk: tars of `{key}.mp4` (or .jpg) and `{key}.json`, and one Parquet index that knows where each lies.
+"""Data sets on disk: tars of `{key}.mp4` (or .jpg) and `{key}.json`, and one Parquet index that knows where each is.
 
 Any reader of webdataset tars can stream the tars; this project reads single clips through the index, in any order.
 """
@@ -44,7 +44,7 @@ SCHEMA = pa.schema(
         ("start", pa.int32()),  # frames of the source, in decode order
         ("end", pa.int32()),
         ("hashes", pa.list_(pa.uint64())),  # of three frames; none for flat ones
-        ("motion", pa.float32()),  # mean change from frame to frame, grey levels
+        ("motion", pa.float32()),  # mean change from frame to frame, gray levels
         ("watermark", pa.float32()),  # share of the frame that a mark covers; none where it was not looked for
         ("facts", pa.string()),  # JSON of everything else
         ("sha256", pa.string()),  # of the clip's bytes
@@ -63,7 +63,7 @@ class ShardWriter:
         self._tar = tarfile.open(path, "w", format=tarfile.USTAR_FORMAT)  # noqa: SIM115 - closed by `close`
 
     def add(self, record: Record, data: bytes, sha256: str, stages: str) -> None:
-        """Put a clip and what is known of it at the end."""
+        """Append a clip and its description."""
         pixels = record.seen()
         about = {name: value for name, value in record.to_json().items() if name not in ("facts", "pixels", "media")}
         facts = {name: value for name, value in record.facts.items() if name not in _COLUMNS}
@@ -84,8 +84,8 @@ class ShardWriter:
         }
         ending = "mp4" if record.media == "video" else "jpg"
         offset = self._put(f"{record.key}.{ending}", data)
-        beside = {**row, "facts": facts, "caption": record.captions[0] if record.captions else ""}
-        self._put(f"{record.key}.json", json.dumps(beside, default=str).encode())
+        sidecar = {**row, "facts": facts, "caption": record.captions[0] if record.captions else ""}
+        self._put(f"{record.key}.json", json.dumps(sidecar, default=str).encode())
         self.rows.append(row | {"shard": self.name, "offset": offset, "length": len(data)})
 
     def close(self) -> None:
@@ -111,7 +111,7 @@ def write_table(path: Path, table: pa.Table) -> None:
 
 
 class ShardSet:
-    """A data set that `prepare` wrote; rows are read on their own, in any order, by any process."""
+    """A data set that `prepare` wrote; rows are read independently, in any order, by any process."""
 
     def __init__(self, folder: Path):
         self.folder = folder
@@ -140,7 +140,7 @@ class ShardSet:
         return [self._table.column(name).to_pylist() for name in names]
 
     def row(self, row: int) -> dict[str, Any]:
-        """Everything the index says of a row."""
+        """All columns of a row."""
         return self._table.slice(row, 1).to_pylist()[0]
 
     def data(self, row: int) -> bytes:

@@ -71,9 +71,10 @@ def sentences(batch: int, generator: torch.Generator) -> Labelled:
     """Captions of the pocket world."""
     seeds = torch.randint(TRAIN_SEEDS.start, TRAIN_SEEDS.stop, (batch,), generator=generator).tolist()
     scenes = [draw_scene(seed) for seed in seeds]
-    said = [labels(scene) for scene in scenes]
+    values = [labels(scene) for scene in scenes]
     return Labelled(
-        [caption(scene) for scene in scenes], {name: torch.tensor([each[name] for each in said]) for name in ATTRIBUTES}
+        [caption(scene) for scene in scenes],
+        {name: torch.tensor([each[name] for each in values]) for name in ATTRIBUTES},
     )
 
 
@@ -109,7 +110,7 @@ def new_image_unet() -> UNet2DConditionModel:
 def scheduler() -> DDIMScheduler:
     """Stable Diffusion 2.1's schedule, which predicts v, rescaled to end in noise alone (Lin et al. 2024, algorithm 1).
 
-    As it stands, 1/200 of the noise's power is left as signal at the last level, and a clip holds so many numbers that
+    Unshifted, 1/200 of the noise's power is left as signal at the last level, and a clip holds so many numbers that
     a network reads from them which way an object moves. It then never learns to take that from the caption, and in
     sampling takes it from chance.
     """

@@ -52,14 +52,14 @@ _KINDS = (DistributedType.NO, DistributedType.MULTI_GPU, DistributedType.MULTI_C
 
 
 class Show(NamedTuple):
-    """What to draw now and then, with the averaged weights in place."""
+    """A function that draws samples at intervals, with the averaged weights in place."""
 
     every: int  # steps
     draw: Callable[[int, Networks], None]  # of the number of finished steps, and the networks with averaged weights
 
 
 class Objective(nn.Module):
-    """The networks of a stage with what they minimise: one module, whose forward pass DDP can watch."""
+    """The networks of a stage with the loss that they minimize: one module, whose forward pass DDP can watch."""
 
     def __init__(self, networks: Networks, loss: StepLoss):
         super().__init__()
@@ -152,13 +152,13 @@ def fit(
                 with _averaged(ema, trained, modules, empty) as averaged:
                     if accelerator.is_main_process:
                         show.draw(done, averaged)
-    made = _whole(ema, trained, modules, empty)
+    learned = _whole(ema, trained, modules, empty)
     accelerator.wait_for_everyone()
-    return made
+    return learned
 
 
 def _accelerator(precision: str, *, shard: bool) -> Accelerator:
-    """What the processes share the work by.
+    """How the processes share the work.
 
     Raises:
         ValueError: they do it otherwise than by DDP, or `shard` meets one process or fp16.
@@ -179,7 +179,7 @@ def _accelerator(precision: str, *, shard: bool) -> Accelerator:
 
 
 def processes() -> PartialState:
-    """Who of how many this process is; the first to ask joins them.
+    """Rank of this process and number of processes; the first call joins them.
 
     Raises:
         ValueError: it was launched as one of several and cannot reach the others, so that each would train for itself.
@@ -201,7 +201,7 @@ def keyed_generator(*key: int | str) -> torch.Generator:
 
 
 class _State(NamedTuple):
-    """All that a resumed run needs, as one file."""
+    """Everything that a resumed run needs, in one file."""
 
     path: Path
     recipe: Recipe
@@ -229,7 +229,7 @@ class _State(NamedTuple):
                 torch.save(state, part)
 
     def load(self) -> int:
-        """Put an earlier run's state into place, if there is one of the same recipe; the step to go on with."""
+        """Restore an earlier run's state, if there is one of the same recipe; returns the step to continue with."""
         if not self.path.exists():
             return 0
         state = torch.load(self.path, weights_only=True, map_location="cpu")
@@ -289,7 +289,7 @@ def _whole(ema: EMAModel, trained: list[nn.Parameter], modules: Networks, empty:
 
 @contextmanager
 def _stop_requests() -> Iterator[Callable[[], bool]]:
-    """Note SIGTERM instead of dying of it; only a main thread can."""
+    """Note SIGTERM instead of ending; only the main thread can."""
     asked = threading.Event()
     if threading.current_thread() is not threading.main_thread():
         yield asked.is_set
@@ -302,7 +302,7 @@ def _stop_requests() -> Iterator[Callable[[], bool]]:
 
 
 def _any(flag: bool, accelerator: Accelerator) -> bool:
-    """Whether any process says so."""
+    """Whether the flag is set in any process."""
     if accelerator.num_processes == 1:
         return flag
     return bool(accelerator.reduce(torch.tensor(float(flag), device=accelerator.device), "sum") > 0)

@@ -1,4 +1,4 @@
-"""Overlapping windows denoised together: at every step each sees its frames, and their answers are fused.
+"""Overlapping windows denoised together: at every step each window is denoised separately and the outputs are fused.
 
 By its options this is Gen-L-Video (arXiv 2305.18264) and MultiDiffusion (arXiv 2302.08113) in time, the static context
 windows of AnimateDiff-Evolved (its uniform ones move by another rule), StreamingT2V's randomised blending (arXiv
@@ -29,8 +29,7 @@ from baselines.windows import (
 )
 from vidrd.denoiser import Denoiser, answers
 from vidrd.noise import Noise, video_noise
-from vidrd.sampler_contract import Announce, OnEvent, Origin, Plan, Request, Result, Seam, check_fits
-from vidrd.sampling import UNSEEN, noise_for
+from vidrd.sampler_contract import UNSEEN, Announce, OnEvent, Origin, Plan, Request, Result, Seam, check_fits, noise_for
 from vidrd.schedule import Schedule
 
 Blend = Literal["mean", "cut"]
@@ -40,13 +39,13 @@ Compat = Literal["paper", "genl", "streamingt2v"]
 
 @dataclass(frozen=True)
 class Options:
-    """What may vary.
+    """Parameters of the sampler.
 
     Raises:
         ValueError: a parameter out of its range, or one that another leaves without effect.
     """
 
-    overlap: int | None = None  # frames that neighbouring windows share, below the clip length; None: half a clip
+    overlap: int | None = None  # frames that neighboring windows share, below the clip length; None: half a clip
     weights: Weights | None = None  # of a window's frames in the mean; None: pyramid, under "genl" flat
     windows: Windows = "static"  # "moving": their places change from step to step
     blend: Blend = "mean"  # "cut": at every step and seam a random hard cut in the overlap instead of a mean
@@ -70,7 +69,7 @@ class Options:
         if self.compat == "streamingt2v" and self.blend != "cut":
             raise ValueError(f"compat='streamingt2v' is a law of cuts: got blend={self.blend!r}, use blend='cut'")
         if self.compat != "paper" and self.windows == "moving":
-            raise ValueError(f"windows of compat={self.compat!r} stand still: use windows='static' or compat='paper'")
+            raise ValueError(f"windows of compat={self.compat!r} do not move: use windows='static' or compat='paper'")
         if self.blend == "cut" and self.weights is not None:
             raise ValueError(f"a cut has no weights: got {self.weights!r}, leave them out or use blend='mean'")
         if self.compat == "genl" and self.weights not in (None, "flat"):
@@ -99,7 +98,7 @@ def starts_at(step: int, request: Request, options: Options) -> tuple[int, ...]:
 
 
 def plan(request: Request, steps: int, options: Options) -> Plan:
-    """Of every step as many windows as cover the video: with a stride of S frames 1 + ceil(max(0, N - F) / S).
+    """At every step as many windows as cover the video: with a stride of S frames 1 + ceil(max(0, N - F) / S).
 
     Moving windows may be one more in a step. Under "genl" there are 1 + floor((N - F) / S), and the rest is UNSEEN.
 
@@ -116,10 +115,10 @@ def plan(request: Request, steps: int, options: Options) -> Plan:
         )
     still = starts_at(0, request, options) if options.windows == "static" else (0,)
     joints = changes(still, clip)
-    seen = frames if options.windows == "moving" else min(frames, still[-1] + clip)
-    made = [
+    covered = frames if options.windows == "moving" else min(frames, still[-1] + clip)
+    origins = [
         Origin(number, frame - still[number])
-        for number, (first, last) in enumerate(pairwise([0, *joints, seen]))
+        for number, (first, last) in enumerate(pairwise([0, *joints, covered]))
         for frame in range(first, last)
     ]
     apart = [later - start >= clip for start, later in pairwise(still)]
@@ -128,7 +127,7 @@ def plan(request: Request, steps: int, options: Options) -> Plan:
         fe=sum(len(starts) for starts in by_step) * clip,
         windows=tuple((start, start + clip) for start in windows),
         seams=tuple(Seam(joint, "hard" if alone else "soft") for joint, alone in zip(joints, apart, strict=True)),
-        frames=(*made, *(Origin(UNSEEN, beyond) for beyond in range(frames - seen))),
+        frames=(*origins, *(Origin(UNSEEN, beyond) for beyond in range(frames - covered))),
         drawn=tuple((first, first + clip) for first in range(0, frames, clip)),
         mixes="repeats the first clip's in its place" if options.noise == "rescheduled" and frames > clip else "",
     )
@@ -150,8 +149,8 @@ def fuse(
 
 
 def cut_shares(starts: Sequence[int], clip: int, frames: int, noise: Noise, step: int) -> Float[Tensor, "W B F"]:
-    """All or nothing: between neighbours a hard cut at a random frame of what they share, for every video and seam."""
-    begins, found = torch.zeros(1, dtype=torch.long), []
+    """All or nothing: between neighbors a hard cut at a random frame of what they share, for every video and seam."""
+    begins, cuts = torch.zeros(1, dtype=torch.long), []
     for seam, start in enumerate(starts):
         if seam + 1 < len(starts):
             normal = noise("cut", seam, (1, 1, 1, 1), step).flatten()
@@ -162,16 +161,16 @@ def cut_shares(starts: Sequence[int], clip: int, frames: int, noise: Noise, step
             ends = torch.tensor([frames])
         place = start + torch.arange(clip)
         begins, ends = torch.broadcast_tensors(begins, ends)
-        found.append(((place >= begins[:, None]) & (place < ends[:, None])).double())
+        cuts.append(((place >= begins[:, None]) & (place < ends[:, None])).double())
         begins = ends
-    videos = max(len(share) for share in found)
-    return torch.stack([share.expand(videos, -1) for share in found])
+    videos = max(len(share) for share in cuts)
+    return torch.stack([share.expand(videos, -1) for share in cuts])
 
 
 def overwritten_shares(
     starts: Sequence[int], clip: int, frames: int, noise: Noise, step: int
 ) -> Float[Tensor, "W B F"]:
-    """All or nothing by StreamingT2V's law: a window begins at an even draw of the frames that it shares with the last.
+    """StreamingT2V's cuts: a window begins at a frame drawn uniformly from those that it shares with the previous one.
 
     It is never used from the frame after these on, and overwrites what earlier windows say.
     """
@@ -195,11 +194,11 @@ def sample(
     options: Options = Options(),
     *,
     noise: Noise | None = None,  # None: KeyedNoise(request.seeds)
-    on_event: OnEvent | None = None,  # told of every call and step; may raise Cancelled
+    on_event: OnEvent | None = None,  # called after every call and step; may raise Cancelled
     device: torch.device | str | None = None,  # of the latents, where the network is; None: the CPU
     dtype: torch.dtype | None = None,  # of the latents; None: float32
 ) -> Result:
-    """Denoise the whole video at once, the network's answer to it put together from its answers to windows.
+    """Denoise the whole video at once; the network's output for it is fused from its outputs for windows.
 
     Answers are fused, not states, and the schedule steps once: two steps of one level are no step of a scheduler with a
     memory, and with eta above 0 the mean of independently noised states has too little noise. Options of `compat` do it
@@ -233,7 +232,7 @@ def sample(
             share = cuts(starts, clip, length, noise, step)
         if by_itself:  # a frame that no window sees becomes 0
             shape = (C, clip, H, W)
-            fresh = [noise("step", seen, shape, step) if eta > 0 else None for seen in range(len(starts))]
+            fresh = [noise("step", number, shape, step) if eta > 0 else None for number in range(len(starts))]
             pairs = zip(windows, predictions, fresh, strict=True)
             stepped = [schedule.step(window, answer, step, eta, new) for window, answer, new in pairs]
             x = fuse(stepped, starts, share, length).to(x.dtype)

@@ -6,14 +6,13 @@ import torch
 
 from vidrd.denoiser import Denoiser
 from vidrd.noise import Noise, video_noise
-from vidrd.sampler_contract import Announce, OnEvent, Origin, Plan, Request, Result, check_fits
-from vidrd.sampling import noise_for
+from vidrd.sampler_contract import Announce, OnEvent, Origin, Plan, Request, Result, check_fits, noise_for
 from vidrd.schedule import Schedule
 
 
 @dataclass(frozen=True)
 class Options:
-    """Nothing varies."""
+    """This sampler has no parameters."""
 
 
 def plan(request: Request, steps: int, options: Options) -> Plan:
@@ -36,7 +35,7 @@ def sample(
     options: Options = Options(),
     *,
     noise: Noise | None = None,  # None: KeyedNoise(request.seeds)
-    on_event: OnEvent | None = None,  # told of every call and step; may raise Cancelled
+    on_event: OnEvent | None = None,  # called after every call and step; may raise Cancelled
     device: torch.device | str | None = None,  # of the latents, where the network is; None: the CPU
     dtype: torch.dtype | None = None,  # of the latents; None: float32
 ) -> Result:

@@ -1,6 +1,6 @@
 """FIFO-Diffusion (arXiv 2405.11473): frames wait in a queue, each a step cleaner than the next, and leave one by one.
 
-The network sees a clip of the queue at a time, so its frames lie on a diagonal of noise levels. The queue begins with a
+The network sees a clip of the queue at a time, so its frames form a diagonal of noise levels. The queue begins with a
 clip that was sampled plainly and noised again. Any number of steps works here: where the windows do not fill the
 queue, the cleanest one also sees frames that have left it.
 """
@@ -16,8 +16,7 @@ from torch import Tensor
 
 from vidrd.denoiser import Denoiser, answers
 from vidrd.noise import Noise
-from vidrd.sampler_contract import Announce, OnEvent, Origin, Plan, Request, Result, Seam, check_fits
-from vidrd.sampling import noise_for
+from vidrd.sampler_contract import Announce, OnEvent, Origin, Plan, Request, Result, Seam, check_fits, noise_for
 from vidrd.schedule import Schedule
 
 Compat = Literal["paper", "official"]
@@ -25,13 +24,13 @@ Compat = Literal["paper", "official"]
 
 @dataclass(frozen=True)
 class Options:
-    """What may vary.
+    """Parameters of the sampler.
 
     Raises:
         ValueError: an unknown word.
     """
 
-    lookahead: bool = True  # each window renews its noisier half only, so that no frame lacks cleaner neighbours
+    lookahead: bool = True  # each window renews its noisier half only, so that no frame lacks cleaner neighbors
     compat: Compat = "paper"  # "official": eta 1 where none is asked, whole clips of steps, context frames noised
 
     def __post_init__(self) -> None:
@@ -40,7 +39,7 @@ class Options:
 
 
 class Queue(NamedTuple):
-    """How windows lie over the queue; places count from the oldest finished frame that a window still sees."""
+    """How windows cover the queue; places count from the oldest finished frame that a window still sees."""
 
     front: int  # finished frames before the queue
     windows: tuple[int, ...]  # first places
@@ -88,7 +87,7 @@ def turn(
 ) -> Float[Tensor, "B C Q H W"]:
     """One step of every frame of the queue (algorithms 1 and 2): all windows see the frames as they were.
 
-    That is the order of the paper, from the noisy end to the clean one; the other order would show a window neighbours
+    That is the order of the paper, from the noisy end to the clean one; the other order would show a window neighbors
     that are a step further.
     """
     clip = frames.shape[2] - queue.windows[-1]
@@ -107,7 +106,7 @@ def fill(
     noise: Float[Tensor, "B C Q H W"],
     compat: Compat,
 ) -> Float[Tensor, "B C Q H W"]:
-    """The first queue: the clip's frames noised to their places' levels, its first one again and again before them."""
+    """The first queue: the clip's frames noised to their places' levels, after repeats of its first frame."""
     places = len(queue.levels)
     source = (torch.arange(places) - places + clip.shape[2]).clamp(min=0)
     alphas = torch.tensor(schedule.alphas, dtype=torch.float64)[queue.levels]
@@ -126,7 +125,7 @@ def sample(
     options: Options = Options(),
     *,
     noise: Noise | None = None,  # None: KeyedNoise(request.seeds)
-    on_event: OnEvent | None = None,  # told of every call, step and clip; may raise Cancelled
+    on_event: OnEvent | None = None,  # called after every call, step and clip; may raise Cancelled
     device: torch.device | str | None = None,  # of the latents, where the network is; None: the CPU
     dtype: torch.dtype | None = None,  # of the latents; None: float32
 ) -> Result:
@@ -175,7 +174,7 @@ def sample(
                 announce("call", 1 + number, len(predictions) - 1, call[-1])
             fresh = [noise("step", 1 + number, shape, place) if eta > 0 else None for place in range(len(windows))]
             parts = zip(windows, predictions, levels, fresh, strict=True)
-            return [schedule.step(window, said, level, eta, new) for window, said, level, new in parts]
+            return [schedule.step(window, prediction, level, eta, new) for window, prediction, level, new in parts]
 
         waiting = turn(waiting, queue, answer)
         announce("step", 1 + number, len(levels) - 1, waiting)

@@ -17,8 +17,7 @@ from baselines.windows import WEIGHTS, Weights, cover, floor_cover, places, prof
 from vidrd.denoiser import Denoiser, WindowedDenoiser
 from vidrd.models.blocks import TimeWindows
 from vidrd.noise import Noise, video_noise
-from vidrd.sampler_contract import Announce, OnEvent, Origin, Plan, Request, Result, check_fits
-from vidrd.sampling import noise_for
+from vidrd.sampler_contract import Announce, OnEvent, Origin, Plan, Request, Result, check_fits, noise_for
 from vidrd.schedule import Schedule
 
 Compat = Literal["paper", "official", "diffusers"]
@@ -26,7 +25,7 @@ Compat = Literal["paper", "official", "diffusers"]
 
 @dataclass(frozen=True)
 class Options:
-    """What may vary; the defaults are the paper's.
+    """Parameters of the sampler; the defaults are the paper's.
 
     Raises:
         ValueError: a parameter out of its range, or one that another leaves without effect.
@@ -155,7 +154,7 @@ def sample(
     options: Options = Options(),
     *,
     noise: Noise | None = None,  # None: KeyedNoise(request.seeds)
-    on_event: OnEvent | None = None,  # told of every call and step; may raise Cancelled
+    on_event: OnEvent | None = None,  # called after every call and step; may raise Cancelled
     device: torch.device | str | None = None,  # of the latents, where the network is; None: the CPU
     dtype: torch.dtype | None = None,  # of the latents; None: float32
 ) -> Result:

@@ -11,14 +11,13 @@ from torch import Tensor
 
 from vidrd.denoiser import Denoiser, answers
 from vidrd.noise import Noise
-from vidrd.sampler_contract import Announce, OnEvent, Origin, Plan, Request, Result, Seam, check_fits
-from vidrd.sampling import noise_for
+from vidrd.sampler_contract import Announce, OnEvent, Origin, Plan, Request, Result, Seam, check_fits, noise_for
 from vidrd.schedule import Schedule
 
 
 @dataclass(frozen=True)
 class Options:
-    """What may vary."""
+    """Parameters of the sampler."""
 
     shared_noise: bool = False  # every clip starts from the first one's noise
 
@@ -46,7 +45,7 @@ def sample(
     options: Options = Options(),
     *,
     noise: Noise | None = None,  # None: KeyedNoise(request.seeds)
-    on_event: OnEvent | None = None,  # told of every call, step and clip; may raise Cancelled
+    on_event: OnEvent | None = None,  # called after every call, step and clip; may raise Cancelled
     device: torch.device | str | None = None,  # of the latents, where the network is; None: the CPU
     dtype: torch.dtype | None = None,  # of the latents; None: float32
 ) -> Result:

@@ -1,4 +1,4 @@
-"""Initial noise whose frames or clips know of each other: a prior for any sampler, which does not notice.
+"""Initial noise whose frames or clips are correlated: a prior for any sampler, which needs no change.
 
     sample(..., noise=Tied(KeyedNoise(seeds), progress(alpha=2.0)))
 
@@ -17,8 +17,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from vidrd.noise import Compat, Noise, check_alpha, mixed, progressive
-from vidrd.sampler_contract import Event, OnEvent, Plan, Request, Result
-from vidrd.sampling import noise_for
+from vidrd.sampler_contract import Event, OnEvent, Plan, Request, Result, noise_for
 from vidrd.schedule import Schedule
 
 Shape = tuple[int, int, int, int]  # C T H W
@@ -27,7 +26,7 @@ Tie = Callable[[Noise, int, Shape, Tensor | None], Tensor]
 
 
 class Tied:
-    """Noise whose initial draws are tied, clip to clip and frame to frame; what steps add stays as it is.
+    """Noise whose initial draws are tied, clip to clip and frame to frame; the noise that steps add is unchanged.
 
     It keeps the draws, since a clip's noise may depend on those of all before it, and so serves one request.
 
@@ -128,7 +127,7 @@ PRIORS: dict[str, Callable[[], Tie] | None] = {
 
 @dataclass(frozen=True)
 class FreeInit:
-    """What FreeInit (arXiv 2312.07537) keeps of the last pass; the filter's defaults are the authors'.
+    """What FreeInit (arXiv 2312.07537) keeps of the previous pass; the filter's defaults are the authors'.
 
     Raises:
         ValueError: fewer than one pass, a cut-off frequency outside (0, 1], or a filter of an order below 1.
@@ -144,7 +143,7 @@ class FreeInit:
             raise ValueError(f"FreeInit runs the sampler at least once: got {self.passes} passes")
         if not (0 < self.space <= 1 and 0 < self.time <= 1):
             raise ValueError(
-                f"cut-off frequencies lie in (0, 1]: got {self.space} and {self.time}, the paper's are 0.25"
+                f"cut-off frequencies are in (0, 1]: got {self.space} and {self.time}, the paper's are 0.25"
             )
         if not 1 <= self.order < math.inf or self.order % 1:
             raise ValueError(f"the filter's order is an integer from 1 upwards: got {self.order}, the paper's is 4")
@@ -161,7 +160,7 @@ def low_pass(frames: int, height: int, width: int, options: FreeInit) -> Float[T
 
 
 def again_plan(todo: Plan, options: FreeInit) -> Plan:
-    """The plan of a sampler that runs so many times.
+    """The plan of a sampler that runs several times.
 
     Raises:
         ValueError: the sampler does not start from the noise that it draws, so that nothing would come back.

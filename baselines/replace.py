@@ -1,4 +1,4 @@
-"""Autoregressive replacement: each clip is made to agree with the last frames of the one before while it is denoised.
+"""Autoregressive replacement: each clip is forced to match the previous clip's last frames while it is denoised.
 
 Replacement and reconstruction guidance are Ho et al. 2022 (arXiv 2204.03458, section 3.1), resampling is RePaint
 (arXiv 2201.09865) in time. By default every step is done again, the last one too; compat="repaint" has the schedule of
@@ -17,8 +17,7 @@ from torch import Tensor
 
 from vidrd.denoiser import Denoiser
 from vidrd.noise import Noise
-from vidrd.sampler_contract import Announce, OnEvent, Origin, Plan, Request, Result, Seam, check_fits
-from vidrd.sampling import noise_for
+from vidrd.sampler_contract import Announce, OnEvent, Origin, Plan, Request, Result, Seam, check_fits, noise_for
 from vidrd.schedule import Schedule
 
 Known = Literal["fresh", "fixed", "trajectory"]
@@ -27,7 +26,7 @@ Compat = Literal["paper", "repaint"]
 
 @dataclass(frozen=True)
 class Options:
-    """What may vary.
+    """Parameters of the sampler.
 
     Raises:
         ValueError: a parameter out of its range, or a jump where nothing is resampled.
@@ -49,7 +48,7 @@ class Options:
         if self.known not in get_args(Known):
             raise ValueError(f"known is one of {', '.join(get_args(Known))}: got {self.known!r}")
         if not 0 <= self.floor < 1:
-            raise ValueError(f"floor is a share of the steps and lies in [0, 1): got {self.floor}")
+            raise ValueError(f"floor is a share of the steps in [0, 1): got {self.floor}")
         if not 0 <= self.guidance < math.inf:
             raise ValueError(f"guidance is a weight from 0 upwards: got {self.guidance}")
         if self.jump is not None and self.jump < 1:
@@ -61,7 +60,7 @@ class Options:
 
 
 def overlap_of(clip: int, options: Options) -> int:
-    """Known frames of clips of so many.
+    """Number of known frames in a clip.
 
     Raises:
         ValueError: they leave nothing of a clip to make.
@@ -73,7 +72,7 @@ def overlap_of(clip: int, options: Options) -> int:
 
 
 def walk(steps: int, options: Options) -> list[int]:
-    """The steps of a later clip in the order in which they are done; one that goes back begins with renoising.
+    """The steps of a later clip in their order; one that goes back starts with renoising.
 
     With a jump of J each stretch of J steps, counted from the end, is done `resample` times. RePaint's code counts from
     the last step but one, and never does the last one again; steps before the first whole stretch are done once.
@@ -103,21 +102,21 @@ def plan(request: Request, steps: int, options: Options) -> Plan:
     later = max(0, math.ceil((request.frames - clip) / (clip - overlap)))
     calls = steps + later * (len(walk(steps, options)) if overlap else steps)
     starts = [number * (clip - overlap) for number in range(1 + later)]
-    made = [Origin(0, index) for index in range(clip)]
-    made += [Origin(number, index) for number in range(1, 1 + later) for index in range(overlap, clip)]
+    origins = [Origin(0, index) for index in range(clip)]
+    origins += [Origin(number, index) for number in range(1, 1 + later) for index in range(overlap, clip)]
     return Plan(
         calls=calls,
         fe=calls * clip,
         windows=tuple((start, start + clip) for start in starts),
         seams=tuple(Seam(start + overlap, "soft" if overlap else "hard") for start in starts[1:]),
-        frames=tuple(made[: request.frames]),
+        frames=tuple(origins[: request.frames]),
     )
 
 
 def put_known(
     x: Float[Tensor, "B C T H W"], clean: Float[Tensor, "B C O H W"], noise: Float[Tensor, "B C O H W"], alpha: float
 ) -> Float[Tensor, "B C T H W"]:
-    """Replace the first frames by the known ones, noised to the level of that share of signal."""
+    """Replace the first frames with the known ones, noised to a level given by its share of signal."""
     exact = torch.promote_types(clean.dtype, torch.float32)
     known = math.sqrt(alpha) * clean.to(exact) + math.sqrt(1 - alpha) * noise.to(exact)
     return torch.cat([known.to(x.dtype), x[:, :, clean.shape[2] :]], dim=2)
@@ -126,7 +125,7 @@ def put_known(
 def renoise(
     x: Float[Tensor, "B C T H W"], noise: Float[Tensor, "B C T H W"], alpha: float, alpha_prev: float
 ) -> Float[Tensor, "B C T H W"]:
-    """Back from after a step to before it: the forward process between the two levels (RePaint, equation 8b)."""
+    """The state before a step from the one after it: the forward process between both levels (RePaint, equation 8b)."""
     kept = alpha / alpha_prev
     exact = torch.promote_types(x.dtype, torch.float32)
     return (math.sqrt(kept) * x.to(exact) + math.sqrt(1 - kept) * noise.to(exact)).to(x.dtype)
@@ -142,7 +141,7 @@ def guided(
     weight: float,
     known_level: int | None = None,  # where the known frames keep more noise than the new ones; None: the same
 ) -> Float[Tensor, "B C T H W"]:
-    """The network's answer under reconstruction guidance (arXiv 2204.03458, equation 7).
+    """The network's output under reconstruction guidance (arXiv 2204.03458, equation 7).
 
     The new frames' clean estimate moves by -weight sqrt(alpha) / 2 times the gradient, by the new frames, of the
     squared distance between known frames and their estimate.
@@ -173,11 +172,11 @@ def sample(
     options: Options = Options(),
     *,
     noise: Noise | None = None,  # None: KeyedNoise(request.seeds)
-    on_event: OnEvent | None = None,  # told of every call, step and clip; may raise Cancelled
+    on_event: OnEvent | None = None,  # called after every call, step and clip; may raise Cancelled
     device: torch.device | str | None = None,  # of the latents, where the network is; None: the CPU
     dtype: torch.dtype | None = None,  # of the latents; None: float32
 ) -> Result:
-    """Sample clip by clip; before every call the first frames of a later clip are the noised end of the one before.
+    """Sample clip by clip; before every call a later clip's first frames become the noised end of the previous one.
 
     After the last step they are that end itself, so the video holds each frame once.
 

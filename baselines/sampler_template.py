@@ -1,4 +1,4 @@
-"""Copy this file to begin a new sampler: it works, and what it does is the least one can do.
+"""Copy this file to begin a new sampler: it works, and does as little as a sampler can.
 
 Three things make a method: `Options` (its parameters, checked), `plan` (its cost and its frames, without a network)
 and `sample`. Then add one line to METHODS in bench/methods.py and one row to docs/methods.md; the conformance tests
@@ -14,28 +14,27 @@ from torch import Tensor
 
 from vidrd.denoiser import Denoiser
 from vidrd.noise import Noise
-from vidrd.sampler_contract import Announce, OnEvent, Origin, Plan, Request, Result, Seam, check_fits
-from vidrd.sampling import noise_for
+from vidrd.sampler_contract import Announce, OnEvent, Origin, Plan, Request, Result, Seam, check_fits, noise_for
 from vidrd.schedule import Schedule
 
 
 @dataclass(frozen=True)
 class Options:
-    """Your parameters: one a line, with unit, range and what the default means.
+    """Your parameters: one per line, with unit, range and what the default means.
 
     Raises:
-        ValueError: a parameter out of its range; say the rule, what came and what to do.
+        ValueError: a parameter out of its range; say the rule, what it got and what to do.
     """
 
     shared: float = 0.5  # [0, 1]: share of the initial noise's variance that all clips have in common
 
     def __post_init__(self) -> None:
         if not 0 <= self.shared <= 1:
-            raise ValueError(f"shared is a share of the variance and lies in [0, 1]: got {self.shared}")
+            raise ValueError(f"shared is a share of the variance in [0, 1]: got {self.shared}")
 
 
 def plan(request: Request, steps: int, options: Options) -> Plan:
-    """Pure arithmetic: tests compare it with what `sample` really calls and returns."""
+    """Pure arithmetic, which tests compare with the calls and the result of `sample`."""
     clip = request.clip
     clips = math.ceil(request.frames / clip)
     return Plan(
@@ -56,7 +55,7 @@ def sample(
     options: Options = Options(),
     *,
     noise: Noise | None = None,  # None: KeyedNoise(request.seeds)
-    on_event: OnEvent | None = None,  # told of every call, step and clip; may raise Cancelled
+    on_event: OnEvent | None = None,  # called after every call, step and clip; may raise Cancelled
     device: torch.device | str | None = None,  # of the latents, where the network is; None: the CPU
     dtype: torch.dtype | None = None,  # of the latents; None: float32
 ) -> Result:

@@ -1,4 +1,4 @@
-"""Windows of one clip over a longer video: which frames each sees, and how much its answer counts for them."""
+"""Windows of one clip over a longer video: which frames each sees, and the weight of its output for them."""
 
 import math
 from itertools import pairwise
@@ -15,7 +15,7 @@ WEIGHTS: tuple[Weights, ...] = ("flat", "pyramid", "ramp")
 def cover(frames: int, clip: int, stride: int, first: int = 0) -> tuple[int, ...]:
     """First frames of windows of one clip, `stride` apart from `first` on, that see every frame of the video.
 
-    The last window is shifted back to end with the video, and one stands at the beginning. A video no longer than a
+    The last window is shifted back to end with the video, and one starts at the beginning. A video no longer than a
     clip gets one window. Many published codes stop at the last whole stride instead and leave the tail unseen.
     """
     last = max(0, frames - clip)
@@ -23,7 +23,7 @@ def cover(frames: int, clip: int, stride: int, first: int = 0) -> tuple[int, ...
 
 
 def floor_cover(frames: int, clip: int, stride: int) -> tuple[int, ...]:
-    """The windows of published codes: whole strides only, so that a tail may be seen by none.
+    """The windows of published codes: whole strides only, so that no window may contain the tail.
 
     Raises:
         ValueError: the video is shorter than a clip, and no window fits.
@@ -34,7 +34,7 @@ def floor_cover(frames: int, clip: int, stride: int) -> tuple[int, ...]:
 
 
 def moving_cover(frames: int, clip: int, stride: int, step: int) -> tuple[int, ...]:
-    """Windows whose places change with the step, so that no frame always stands at an edge.
+    """Windows whose places change with the step, so that no frame is always at an edge.
 
     The grid begins at a share of the stride that runs through 0, 1/2, 1/4, 3/4, 1/8, ... (van der Corput's sequence).
     """
@@ -45,7 +45,7 @@ def moving_cover(frames: int, clip: int, stride: int, step: int) -> tuple[int, .
 
 
 def profile(weights: Weights, clip: int, overlap: int) -> Float[Tensor, " F"]:
-    """Weight of a window's answer for each of its frames, all above 0; only ratios matter.
+    """Weight of a window's output for each of its frames, all above 0; only ratios matter.
 
     `flat`: equal; `pyramid`: rising to the middle; `ramp`: rising and falling over the overlap only.
     """
@@ -62,11 +62,11 @@ def places(starts: tuple[int, ...], clip: int) -> Int[Tensor, "W F"]:
 
 
 def shares(index: Int[Tensor, "W F"], weights: Float[Tensor, " F"], frames: int) -> Float[Tensor, "W F"]:
-    """The weights, divided so that those of every frame add up to 1."""
+    """The weights, normalized to add up to 1 for every frame."""
     total = torch.zeros(frames, dtype=weights.dtype).index_add_(0, index.flatten(), weights.repeat(len(index)))
     return weights / total[index]
 
 
 def changes(starts: tuple[int, ...], clip: int) -> tuple[int, ...]:
-    """The frames from which on the next window's middle is the nearest: where one window hands over to the next."""
+    """The first frames that are nearer to the next window's middle: where one window hands over to the next."""
     return tuple((a + b + clip - 1) // 2 + 1 for a, b in pairwise(starts))

@@ -19,9 +19,9 @@ MAY_IMPORT = {
     "bench": {"vidrd", "baselines", "metrics"},
     "reports": {"bench.results"},
     # within bench: what knows no video
-    "bench.results": {"vidrd.entry"},
+    "bench.results": {"vidrd.entry", "vidrd.files"},
     "bench.hardware": {"bench.results", "vidrd.precision"},
-    "bench.harness": {"bench.results", "bench.hardware", "bench.workloads", "vidrd.entry"},
+    "bench.harness": {"bench.results", "bench.hardware", "bench.workloads", "vidrd.entry", "vidrd.orphans"},
 }
 MODULES = {
     ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): path

@@ -346,7 +346,7 @@ def test_no_gradient_is_kept(method):
         ({"shape": (4, 0, 8)}, "at least 1 value"),
         ({"seeds": ()}, "got no seeds"),
         ({"seeds": (1.0,)}, "a seed is one integer: got 1.0"),
-        ({"eta": 1.5}, "eta lies between 0"),
+        ({"eta": 1.5}, "eta is between 0"),
     ],
 )
 def test_requests_that_make_no_sense_are_refused(wrong, message):

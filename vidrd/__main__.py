@@ -1,7 +1,6 @@
 """The command line of the reference system: `python -m vidrd sample | train | prepare | ... --help`."""
 
 import json
-import os
 import sys
 import time
 from collections.abc import Callable
@@ -13,6 +12,7 @@ import tyro
 
 from vidrd.data.commands import Latents, Prepare, Watermark, latents, prepare, watermark
 from vidrd.entry import TERMINATED, obey
+from vidrd.files import write_atomic
 from vidrd.training.settings import Settings, Stopped
 
 T = TypeVar("T")
@@ -35,19 +35,19 @@ class Sample:
     overlap: int = 4
     """Frames that a clip shares, reversed, with the one before."""
     alpha: float = 4.0
-    """Weight of the old noise beyond the overlap; 0: fresh noise."""
+    """Weight of the previous clip's noise outside the overlap; 0: fresh noise."""
     beta: float = 0.4
-    """Share of the steps in which the first shared frame follows the old clip."""
+    """Share of the steps in which the first shared frame follows the previous clip."""
     join: Literal["keep", "drop_duplicate"] = "keep"
     """What happens to the frame that is held at a seam."""
     compat: Literal["paper", "released"] = "paper"
     """The paper's equations, or the released code with its faults."""
     reverse: bool = True
-    """No: a clip goes on forwards from the one before, against cycling content (with --join drop_duplicate)."""
+    """No: a clip continues the previous one forwards, against cycling content (with --join drop_duplicate)."""
     stages: Literal["linear", "constant"] = "linear"
-    """Guided frames are let go one after another, or all at once."""
+    """Guidance of the frames ends one after another, or at once for all."""
     guide: Literal["hard", "blend"] = "hard"
-    """Guided frames are the old states, or pass from them to their own."""
+    """Guided frames take the previous clip's states, or fade to their own."""
     steps: int | None = None
     """Denoising steps; default: the preset's."""
     guidance: float | None = None
@@ -57,30 +57,30 @@ class Sample:
     eta: float = 0.0
     """0: deterministic DDIM; 1: ancestral."""
     seed: int = 0
-    """Names the noise: the same seed gives the same video."""
+    """Seed of the noise: the same seed gives the same video."""
     fps: int | None = None
     """Frames per second of the file."""
     scale: int | None = None
-    """Pixels are enlarged so much in the file."""
+    """Enlargement of the pixels in the file."""
     precision: Literal["fp32", "bf16", "fp16"] = "fp32"
-    """Of the networks."""
+    """Precision of the networks."""
     device: str = "auto"
     """Where they run: auto (the GPU where there is one), cpu, cuda, cuda:1, ..."""
     compile: bool = False
     """The U-Net through torch.compile: faster steps after a slow first one."""
     batch_clips: int = 1
-    """Clips that go through their steps side by side: faster on a GPU, takes so much more memory."""
+    """Clips per network call: more are faster on a GPU and take more memory."""
     solver: Literal["ddim", "dpmsolver++", "unipc"] = "ddim"
-    """Other than ddim: an approximation, for which some 20 steps will do."""
+    """Solvers other than ddim are approximations, for which some 20 steps suffice."""
     reuse_every: int = 1
     """Above 1: an approximation that runs the U-Net's lower stages every so many steps only."""
     json: Path | None = None
-    """Also write what was asked, seams and seconds into this file."""
+    """Also write the settings, seams and seconds into this file."""
 
 
 @dataclass(frozen=True)
 class Train:
-    """Make a preset's networks from nothing, or (with --data) train a stage of a pipeline on a data set.
+    """Train a preset's networks from scratch, or (with --data) train a stage of a pipeline on a data set.
 
     The same command again goes on where it was cut off. Several processes: accelerate launch -m vidrd train ...
     """
@@ -116,9 +116,9 @@ class Convert:
     pins: Path | None = None
     """JSON of the sha256 that source files must have, as in the card.json of an earlier conversion."""
     revision: str | None = None
-    """Of the repository."""
+    """Revision of the repository."""
     fetch: bool = False
-    """Download the repository where it is not here; without it nothing goes to the network."""
+    """Download the repository if it is not here; otherwise nothing uses the network."""
     clip: int = 8
     """Frames that the U-Net sees, or is to see, at once."""
     size: int = 256
@@ -134,19 +134,19 @@ class World:
     out: Path
     """New folder."""
     count: int = 24
-    """Videos."""
+    """Number of videos."""
     frames: int = 16
-    """Frames of each."""
+    """Frames of each video."""
     size: int = 32
     """Height and width in pixels."""
     format: Literal["mp4", "avi", "gif", "png"] = "mp4"
     """Files, or a folder of PNGs for each video."""
     first_seed: int = 10_000_000
-    """Seed of the first scene; below 1,000,000 lie those that networks learn from."""
+    """Seed of the first scene; those below 1,000,000 are for training."""
     fps: int = 8
     """Frames per second."""
     scale: int = 4
-    """Pixels are enlarged so much."""
+    """Enlargement of the pixels."""
 
 
 def sample(ask: Sample) -> None:
@@ -177,7 +177,7 @@ def sample(ask: Sample) -> None:
     pipeline = load_pipeline(ask.model or ask.preset, dtype=DTYPES[ask.precision], device=device)
     pipeline.set_progress_bar_config(disable=False, desc="denoising")
     started = time.perf_counter()
-    made = pipeline(
+    output = pipeline(
         ask.prompt,
         num_frames=given_or(ask.frames, shown.frames if shown else 2 * pipeline.config.clip),
         num_inference_steps=given_or(ask.steps, shown.steps if shown else 50),
@@ -192,29 +192,16 @@ def sample(ask: Sample) -> None:
         reuse_every=ask.reuse_every,
     )
     seconds = time.perf_counter() - started
-    write_video(ask.out, made.frames[0], fps=fps, scale=scale)
-    seams = [seam.frame for seam in made.result.seams if seam.frame < len(made.frames[0])]
-    print(f"{ask.out}: {len(made.frames[0])} frames, seams at {seams}, {seconds:.1f} s")
+    write_video(ask.out, output.frames[0], fps=fps, scale=scale)
+    seams = [seam.frame for seam in output.result.seams if seam.frame < len(output.frames[0])]
+    print(f"{ask.out}: {len(output.frames[0])} frames, seams at {seams}, {seconds:.1f} s")
     if ask.json:
         about = {key: str(value) if isinstance(value, Path) else value for key, value in vars(ask).items()}
-        _write(ask.json, json.dumps({"asked": about, "seams": seams, "seconds": seconds}, indent=1) + "\n")
-
-
-def _write(path: Path, text: str) -> None:
-    """Write a file whole or not at all; a device or a pipe is written into and never replaced."""
-    if path.exists() and not path.is_file():
-        path.write_text(text)
-        return
-    beside = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        beside.write_text(text)
-        beside.replace(path)
-    finally:
-        beside.unlink(missing_ok=True)
+        write_atomic(ask.json, json.dumps({"asked": about, "seams": seams, "seconds": seconds}, indent=1) + "\n")
 
 
 def given_or(given: T | None, otherwise: T) -> T:
-    """What was asked for, 0 included, else the default."""
+    """The given value, 0 included, or the default."""
     return otherwise if given is None else given
 
 
@@ -286,7 +273,7 @@ def world(ask: World) -> None:
         video = render([scene], ask.frames, size=ask.size)[0]
         write_video(ask.out / name, video, fps=ask.fps, scale=ask.scale)
         lines.append(json.dumps({"file": name, "caption": caption(scene), "seed": seed}))
-    (ask.out / "captions.jsonl").write_text("\n".join(lines) + "\n")
+    write_atomic(ask.out / "captions.jsonl", "\n".join(lines) + "\n")
     print(f"{ask.out}: {ask.count} videos of {ask.frames} frames and captions.jsonl")
 
 

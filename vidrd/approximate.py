@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 
 class Reusing:
-    """A U-Net that goes down to its lower stages only every so many calls, and in between takes what they last said.
+    """A U-Net that runs its lower stages only every so many calls and reuses their last output in between.
 
     The stages of the highest resolution see every step, the others change slowly from step to step (DeepCache, arXiv
     2312.00858). Calls are counted, `steps` of them a clip, so that no clip sees features of another.

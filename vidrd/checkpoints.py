@@ -21,7 +21,7 @@ ROOT = Path(__file__).parents[1]
 
 @dataclass(frozen=True)
 class Preset:
-    """A pipeline by name, and how it is best used."""
+    """A named pipeline and its recommended settings."""
 
     folder: Path
     frames: int  # of a video, unless asked otherwise
@@ -78,7 +78,7 @@ def load_pipeline(
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Keep the libraries' bars and remarks about files off the terminal."""
+    """Hide the libraries' progress bars and messages about files."""
     before = [(log, log.get_verbosity(), log.is_progress_bar_enabled()) for log in (diffusers_log, transformers_log)]
     try:
         for log, _, _ in before:

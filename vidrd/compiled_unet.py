@@ -1,4 +1,4 @@
-"""The same U-Net, faster: compiled, and on CUDA replayed as one graph a step. Results differ by rounding alone.
+"""The same U-Net, faster: compiled, and on CUDA replayed as one graph per step. Results differ by rounding alone.
 
     CPU    one graph of the whole network, weights frozen into it in the layout that the kernels read
     CUDA   the blocks that repeat, each shape compiled once, and a CUDA graph around the whole step
@@ -52,7 +52,7 @@ def compiled(unet: UNet3DConditionModel, *, backend: str = "inductor") -> Call:
     if hasattr(unet, "_hf_hook"):
         raise ValueError("a compiled network stays where it is, this one is offloaded: use to(device)")
     if device == "cpu" and backend == "inductor" and not any(map(shutil.which, ("c++", "g++", "clang++"))):
-        raise ValueError("compiling on a CPU takes a C++ compiler, and none was found: install g++, or compile=False")
+        raise ValueError("compiling on a CPU takes a C++ compiler: got none, install g++, or compile=False")
     if device == "cuda":
         return Graphed(with_compiled_blocks(unet, backend=backend))
     whole = torch.compile(unet.forward, fullgraph=True, dynamic=False, backend=backend)
@@ -63,9 +63,9 @@ def compiled(unet: UNet3DConditionModel, *, backend: str = "inductor") -> Call:
         encoder_hidden_states: Float[Tensor, "B L D"],
         deep: Tensor | None = None,
     ) -> UNetOutput:
-        told = torch.as_tensor(timestep)  # a number would be compiled in
+        time = torch.as_tensor(timestep)  # a number would be compiled in
         with torch.no_grad(), _frozen():
-            return UNetOutput(*whole(latents, told, encoder_hidden_states, return_dict=False, deep=deep))
+            return UNetOutput(*whole(latents, time, encoder_hidden_states, return_dict=False, deep=deep))
 
     return call
 
@@ -102,7 +102,7 @@ def with_compiled_blocks(unet: UNet3DConditionModel, *, backend: str = "inductor
 
 
 class Graphed:
-    """A function of tensors on CUDA, captured once a shape and replayed: the host says one word a step."""
+    """A function of tensors on CUDA, captured once per shape and replayed: the host issues one launch per step."""
 
     def __init__(self, function: Call):
         self._function = function
@@ -115,9 +115,9 @@ class Graphed:
         encoder_hidden_states: Float[Tensor, "B L D"],
         deep: Tensor | None = None,
     ) -> UNetOutput:
-        """What the function says; the tensors are the caller's to keep."""
-        told = torch.as_tensor(timestep, device=latents.device)
-        given = [latents, told, encoder_hidden_states] + ([] if deep is None else [deep])
+        """The function's output, in tensors that the caller may keep."""
+        time = torch.as_tensor(timestep, device=latents.device)
+        given = [latents, time, encoder_hidden_states] + ([] if deep is None else [deep])
         key = tuple((tuple(x.shape), x.stride(), x.dtype) for x in given)
         if key not in self._captured:
             if len(self._captured) == GRAPHS:

@@ -1,4 +1,4 @@
-"""Latents to video, clip by clip, as they come: on CUDA beside the work on the next ones."""
+"""Latents to video, clip by clip as they are finished: on CUDA, while the next clips are denoised."""
 
 import torch
 from jaxtyping import Float, UInt8

@@ -1,4 +1,4 @@
-"""What a sampler may know of the network: a call, and how many frames it bears."""
+"""What a sampler knows of the network: how to call it, and how many frames a call takes."""
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
@@ -14,11 +14,11 @@ from vidrd.models.blocks import TimeWindows
 
 @runtime_checkable
 class Denoiser(Protocol):
-    """A network with text and guidance already bound in; it answers what the schedule's prediction_type names."""
+    """A network with text and guidance already bound in; its output is what the schedule's prediction_type names."""
 
     @property
     def clip(self) -> int:
-        """Frames a call was trained on."""
+        """Frames per call in training."""
         ...
 
     @property
@@ -41,10 +41,10 @@ class Denoiser(Protocol):
 
 @runtime_checkable
 class WindowedDenoiser(Denoiser, Protocol):
-    """A network with temporal attention, which can be cut in windows. One without has nothing to cut."""
+    """A network whose temporal attention can be cut into windows."""
 
     def attend_in(self, windows: TimeWindows) -> AbstractContextManager[None]:
-        """While this is open, temporal attention sees one window at a time; nothing of it stays behind."""
+        """A context in which temporal attention sees one window at a time; leaving it restores the network."""
         ...
 
 
@@ -54,7 +54,7 @@ def answers(
     timesteps: Sequence[Int[Tensor, "*T"]],  # of each window; 0-d ones are equal
     together: int = 1,  # windows a call
 ) -> Iterator[list[Float[Tensor, "B C T H W"]]]:
-    """The network's answers to several windows, a list for each call; how many share a call changes none of them."""
+    """The network's outputs for several windows, one list per call; joining windows in a call does not change them."""
     for first in range(0, len(windows), together):
         part, times = windows[first : first + together], timesteps[first : first + together]
         if len(part) == 1:
@@ -100,7 +100,7 @@ class GuidedDenoiser:
         return 1 if self.guidance == 1 else 2
 
     def __call__(self, latents: Float[Tensor, "B C T H W"], timesteps: Int[Tensor, "*T"]) -> Float[Tensor, "B C T H W"]:
-        """The guided answer of the network, in the dtype it answers in."""
+        """The guided output of the network, in the network's dtype."""
         windows, left = divmod(latents.shape[0], self.context.shape[0])
         if left:
             raise ValueError(

@@ -26,7 +26,7 @@ def obey(program: str, do: Callable[[], int | None], stopped: str = "stopped") -
 
     Args:
         program: its name, which begins the line on stderr.
-        do: parses and works; returns the exit code, None for 0. ValueError and OSError are what a user can mend,
+        do: parses and works; returns the exit code, None for 0. ValueError and OSError are what a user can fix,
             SystemExit(2) is what parsers of command lines raise.
         stopped: what to say after Ctrl-C.
     """
@@ -43,7 +43,7 @@ def obey(program: str, do: Callable[[], int | None], stopped: str = "stopped") -
 
 
 def _ended(do: Callable[[], int | None], stopped: str) -> tuple[int, str]:
-    """The exit code, and the line that says why; "" if nothing is to be said."""
+    """The exit code, and the line that says why; "" if there is nothing to say."""
     code, line = CRASHED, ""
     try:
         with _sigterm_as_exit():
@@ -90,7 +90,7 @@ def _told(error: OSError) -> str:
 
 
 def _let_go_of(stream: Any) -> None:
-    """What cannot be written now shall not fail once more when the interpreter ends."""
+    """Drop what cannot be written, so that it does not fail again when the interpreter ends."""
     try:
         stream.flush()
     except (OSError, ValueError, AttributeError):
@@ -100,7 +100,7 @@ def _let_go_of(stream: Any) -> None:
 
 @contextlib.contextmanager
 def _sigterm_as_exit() -> Iterator[None]:
-    """SIGTERM ends the work as an exception does, so that what was begun is taken down."""
+    """Let SIGTERM end the work as an exception does, so that everything is cleaned up."""
 
     def leave(number: int, frame: FrameType | None) -> None:
         raise SystemExit(TERMINATED)

@@ -1,7 +1,7 @@
 """From Stable Diffusion's image networks to VidRD's video networks, key by key.
 
 Both carry the same keys for what they share; the temporal layers are new and start as the identity, so that one frame
-comes out of the inflated network as it came out of the image network.
+leaves the inflated network exactly as it leaves the image network.
 """
 
 import re
@@ -112,7 +112,7 @@ def load_spatial(model: nn.Module, state: Mapping[str, Tensor]) -> None:
             given[key] = given[key].reshape(shape)
         if given[key].shape != shape:
             raise ValueError(
-                f"the image network's {key} must have shape {tuple(shape)}, came as {tuple(given[key].shape)}: "
+                f"the image network's {key} must have shape {tuple(shape)}, got {tuple(given[key].shape)}: "
                 "build the video network from that network's configuration"
             )
     model.load_state_dict(given, strict=False)
@@ -120,7 +120,7 @@ def load_spatial(model: nn.Module, state: Mapping[str, Tensor]) -> None:
 
 def renamed_vae_key(key: str) -> str:
     """A key of the VAE's attention under its old name, which the released files carry; other keys as they are."""
-    return _VAE_KEY.sub(lambda found: found[1] + _VAE_ATTENTION[found[2]] + found[3], key)
+    return _VAE_KEY.sub(lambda match: match[1] + _VAE_ATTENTION[match[2]] + match[3], key)
 
 
 def _need(config: Mapping[str, Any], names: Iterable[str]) -> None:

@@ -65,7 +65,7 @@ def as_seed(seed: Any) -> int:
     except TypeError:
         raise ValueError(f"a seed is one integer: got {seed!r}, pass an int") from None
     if not -(2**63) <= number < 2**64:
-        raise ValueError(f"a seed has 64 bits and lies from -2**63 to 2**64 - 1: got {number}")
+        raise ValueError(f"a seed has 64 bits, from -2**63 to 2**64 - 1: got {number}")
     return number
 
 
@@ -124,7 +124,7 @@ class StreamNoise:
 
     The first clip is drawn frame by frame through the progressive prior, every later one in one piece. What a step adds
     is drawn as (B T) C H W, since that code folds frames into the batch before it steps. A video then depends on its
-    neighbours in the batch: use it only to repeat what the released code made.
+    neighbors in the batch: use it only to reproduce the released code's videos.
 
     Raises:
         ValueError: noise_alpha is no weight.

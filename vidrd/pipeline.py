@@ -103,7 +103,7 @@ class VidRDPipeline(DiffusionPipeline):
         """Make one video for each prompt.
 
         Raises:
-            ValueError: the request cannot be met; the message says the rule, what came and what to do.
+            ValueError: the request cannot be met; the message says the rule, what it got and what to do.
         """
         options = options or Options()
         prompts = [prompt] if isinstance(prompt, str) else list(prompt)
@@ -172,7 +172,7 @@ class VidRDPipeline(DiffusionPipeline):
         guidance: float = 10.0,
         compile: bool = False,  # noqa: A002
     ) -> GuidedDenoiser:
-        """The U-Net with text and guidance bound in: all that a sampler may know of it."""
+        """The U-Net with text and guidance bound in, which is all that a sampler uses of it."""
         text = [*prompts, negative_prompt] if guidance != 1 else list(prompts)
         embedded = embed(text, self.tokenizer, self.text_encoder, self._execution_device).to(self.unet.dtype)
         context = embedded[: len(prompts)]
@@ -181,7 +181,7 @@ class VidRDPipeline(DiffusionPipeline):
         return GuidedDenoiser(unet, context, negative, guidance, clip=self.config.clip)
 
     def compiled_unet(self) -> Call:
-        """The U-Net through torch.compile; compiled again after its weights were changed, moved or cast.
+        """The U-Net through torch.compile; compiled again after its weights have been changed, moved or cast.
 
         Raises:
             ValueError: it cannot be, see `vidrd.compiled_unet.compiled`.
@@ -201,7 +201,7 @@ class VidRDPipeline(DiffusionPipeline):
         return self.latent_shape_of(None, None)
 
     def latent_shape_of(self, height: int | None, width: int | None) -> tuple[int, int, int]:
-        """C H W of the latents of a frame of that many pixels.
+        """C H W of a frame's latents at a size in pixels.
 
         Raises:
             ValueError: a side is no multiple of the VAE's reduction.

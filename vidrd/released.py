@@ -7,7 +7,6 @@ card gives; any other key is an error. Nothing in a file is ever executed.
 
 import json
 import pickle
-import shutil
 import warnings
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -20,6 +19,7 @@ from torch import Tensor, nn
 from transformers import CLIPTextModel, CLIPTokenizerFast
 
 from vidrd.checkpoints import inflated, quiet, sha256
+from vidrd.files import replacing
 from vidrd.inflate import inflate_vae, load_spatial, renamed_vae_key, unet_settings, vae_settings
 from vidrd.models.unet import UNet3DConditionModel
 from vidrd.models.vae import AutoencoderKLTemporal
@@ -41,7 +41,7 @@ def convert_released(
     clip: int = 8,  # frames that the U-Net was trained on
     size: int = 256,  # pixels that it was trained on
     add_temp_embed: bool = True,  # as the released network was trained
-    sources: Mapping[str, str] | None = None,  # what the card says of where the files came from
+    sources: Mapping[str, str] | None = None,  # origin of the files, for the card
     pins: Mapping[str, str] | None = None,  # wanted sha256 of source files, as a card's "sources" names them
 ) -> dict[str, Any]:
     """Write one diffusers-style folder of safetensors that `VidRDPipeline.from_pretrained` loads; returns its card.
@@ -91,7 +91,7 @@ def inflate_folder(
     *,
     clip: int,
     add_temp_embed: bool,
-    sources: Mapping[str, str] | None = None,  # what the card says of where the files came from
+    sources: Mapping[str, str] | None = None,  # origin of the files, for the card
     pins: Mapping[str, str] | None = None,  # wanted sha256 of source files, as a card's "sources" names them
 ) -> dict[str, Any]:
     """Write an untrained video pipeline around the networks of an image pipeline; returns its card.
@@ -121,14 +121,12 @@ def inflate_folder(
 
 def save_with_card(pipeline: VidRDPipeline, out: Path, card: Mapping[str, Any]) -> dict[str, Any]:
     """Write a pipeline's folder, whole or not at all, with a card that adds every file's hash; returns the card."""
-    beside = out.with_name(f".{out.name}.part")
-    shutil.rmtree(beside, ignore_errors=True)
-    with quiet():
-        pipeline.save_pretrained(str(beside), safe_serialization=True)
-    files = sorted(path for path in beside.rglob("*") if path.is_file())
-    whole = {**card, "sha256": {path.relative_to(beside).as_posix(): sha256(path) for path in files}}
-    (beside / "card.json").write_text(json.dumps(whole, indent=1, allow_nan=False) + "\n")
-    beside.rename(out)
+    with replacing(out, sole_writer=True) as part:
+        with quiet():
+            pipeline.save_pretrained(str(part), safe_serialization=True)
+        files = sorted(path for path in part.rglob("*") if path.is_file())
+        whole = {**card, "sha256": {path.relative_to(part).as_posix(): sha256(path) for path in files}}
+        (part / "card.json").write_text(json.dumps(whole, indent=1, allow_nan=False) + "\n")
     return whole
 
 
@@ -136,7 +134,7 @@ def read_state(path: Path) -> dict[str, Tensor]:
     """The tensors of a checkpoint by key, without executing anything that the file may hold.
 
     Raises:
-        ValueError: no such file, it is broken, it holds objects beside tensors, or no tensors.
+        ValueError: no such file, it is broken, it holds other objects than tensors, or no tensors.
     """
     if not path.is_file():
         raise ValueError(f"{path} is missing: name the checkpoint's file")
@@ -150,7 +148,7 @@ def read_state(path: Path) -> dict[str, Tensor]:
     except pickle.UnpicklingError as error:
         reason = next((line.strip() for line in str(error).splitlines() if "GLOBAL" in line or "global" in line), "")
         raise ValueError(
-            f"{path} is refused: it holds objects or code beside tensors, which loading would run ({reason[:160]}); "
+            f"{path} is refused: it holds objects or code besides tensors, which loading would run ({reason[:160]}); "
             "save the tensors alone as .safetensors where the file is trusted"
         ) from error
     except Exception as error:  # whatever a reader of broken files may raise
@@ -168,7 +166,7 @@ def read_state(path: Path) -> dict[str, Tensor]:
 def split_keys(
     state: Mapping[str, Tensor], *, keep_vae: bool
 ) -> tuple[dict[str, dict[str, Tensor]], dict[str, dict[str, Any]]]:
-    """The checkpoint's tensors by network, without the network's name; and what is left out, by reason.
+    """The checkpoint's tensors by network, keys without the network's name; and the keys that are left out, by reason.
 
     Raises:
         ValueError: a key belongs to none of the released model's parts.
@@ -217,7 +215,7 @@ def load_exactly(name: str, model: nn.Module, state: Mapping[str, Tensor]) -> No
 
 
 def check_pins(hashes: Mapping[str, str], pins: Mapping[str, str]) -> None:
-    """Compare source files with the hashes that are wanted of them.
+    """Compare source files with their pinned hashes.
 
     Raises:
         ValueError: a pinned file is not among the sources, or differs.
@@ -259,14 +257,14 @@ def _vae(model: Path, finetuned: Path | None, of_checkpoint: Mapping[str, Tensor
 
 def _weights(folder: Path) -> Path:
     names = ("diffusion_pytorch_model.safetensors", "diffusion_pytorch_model.bin")
-    found = [folder / name for name in names if (folder / name).is_file()]
-    if not found:
+    existing = [folder / name for name in names if (folder / name).is_file()]
+    if not existing:
         raise ValueError(f"{folder} must hold {' or '.join(names)}: neither is there")
-    return found[0]
+    return existing[0]
 
 
 def _bare(state: Mapping[str, Tensor], text_encoder: nn.Module) -> dict[str, Tensor]:
-    """Keys as this version of transformers names them: older ones put "text_model." before all."""
+    """Keys as this version of transformers names them: older versions prefix all of them with "text_model."."""
     if any(key.startswith("text_model.") for key in text_encoder.state_dict()):
         return dict(state)
     return {key.removeprefix("text_model."): tensor for key, tensor in state.items()}

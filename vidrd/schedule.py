@@ -60,11 +60,11 @@ class Schedule:
     """Pairs of noise levels, noisiest first; x = sqrt(alpha) clean + sqrt(1 - alpha) noise at each.
 
     Raises:
-        ValueError: the tuples differ in length or are empty, an alpha lies outside [0, 1], or a level cannot be
+        ValueError: the tuples differ in length or are empty, an alpha is outside [0, 1], or a level cannot be
             stepped from (pure noise under `epsilon`, a clean image under `sample`: both divide by zero).
     """
 
-    timesteps: tuple[int, ...]  # what the network is told
+    timesteps: tuple[int, ...]  # the network's input for each level
     alphas: tuple[float, ...]  # share of the signal's variance before the step (abar), [0, 1]
     alphas_prev: tuple[float, ...]  # and after it
     prediction_type: PredictionType = "epsilon"  # what the network answers
@@ -76,14 +76,14 @@ class Schedule:
                 f"{len(self.timesteps)}, {len(self.alphas)} and {len(self.alphas_prev)}"
             )
         if not all(0 <= alpha <= 1 for alpha in (*self.alphas, *self.alphas_prev)):
-            raise ValueError("alphas are shares of variance and lie in [0, 1]: check the schedule's betas")
+            raise ValueError("alphas are shares of variance, in [0, 1]: check the schedule's betas")
         if self.prediction_type == "epsilon" and min(self.alphas) == 0:
             raise ValueError(
-                "the clean image cannot be told from the noise of a level with no signal: a schedule with "
+                "the clean image cannot be separated from the noise at a level with no signal: a schedule with "
                 "rescale_betas_zero_snr needs prediction_type 'v_prediction' or 'sample', or timestep_spacing 'leading'"
             )
         if self.prediction_type == "sample" and max(self.alphas) == 1:
-            raise ValueError("the noise cannot be told from a clean image: leave out the level whose alpha is 1")
+            raise ValueError("the noise cannot be separated from a clean image: leave out the level whose alpha is 1")
 
     @property
     def steps(self) -> int:
@@ -161,7 +161,7 @@ class Schedule:
         if not 0 <= level < self.steps:
             raise ValueError(f"levels of this schedule are 0 to {self.steps - 1}: got {level}")
         if not 0 <= eta <= 1:
-            raise ValueError(f"eta lies between 0 (DDIM) and 1 (DDPM): got {eta}")
+            raise ValueError(f"eta is between 0 (DDIM) and 1 (DDPM): got {eta}")
         alpha, alpha_prev = self.alphas[level], self.alphas_prev[level]
         signal, noise = math.sqrt(alpha), math.sqrt(1 - alpha)
         clean_of_x, clean_of_prediction = self.clean_coefficients(level)
@@ -215,7 +215,7 @@ def _timesteps(config: Mapping[str, Any], steps: int) -> tuple[int, ...]:
     """The timesteps visited, noisiest first (arXiv 2305.08891, table 2)."""
     count, offset, spacing = (config[key] for key in ("num_train_timesteps", "steps_offset", "timestep_spacing"))
     if not 1 <= steps <= count:
-        raise ValueError(f"steps lie between 1 and the {count} of the training: got {steps}")
+        raise ValueError(f"steps are between 1 and the {count} of the training: got {steps}")
     if spacing == "leading":
         timesteps = [index * (count // steps) + offset for index in range(steps)][::-1]
     elif spacing == "trailing":

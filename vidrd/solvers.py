@@ -1,6 +1,6 @@
 """Approximations: solvers that remember earlier steps and so need fewer of them. diffusers computes, a clip remembers.
 
-Their videos are others than DDIM's at any number of steps, so their numbers never stand beside exact ones unnamed.
+Their videos are others than DDIM's at any number of steps, so their numbers are always marked next to exact ones.
 """
 
 import warnings

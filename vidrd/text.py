@@ -1,4 +1,4 @@
-"""Prompts to embeddings: what the tokenizer cannot read, or has no room for, is said and left out."""
+"""Prompts to embeddings; words that the tokenizer cannot read, or has no room for, are reported and left out."""
 
 import logging
 from collections.abc import Sequence

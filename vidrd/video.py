@@ -5,7 +5,6 @@ only module of the package that converts one into the other, and the only one th
 """
 
 import os
-import shutil
 import warnings
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
@@ -22,6 +21,8 @@ from jaxtyping import Float, UInt8
 from numpy import ndarray
 from PIL import Image
 from torch import Tensor
+
+from vidrd.files import replacing
 
 
 def to_uint8(videos: Float[Tensor, "B C T H W"]) -> UInt8[ndarray, "B T H W C"]:
@@ -56,7 +57,7 @@ class Encoding:
     pixels: str  # FFmpeg's name of the pixel format
     options: dict[str, str] = field(default_factory=dict)
     tag: str = ""  # the codec's four letters in the file, where the default will not do
-    even: bool = False  # colour is stored at half the size, so height and width must be even
+    even: bool = False  # color is stored at half the size, so height and width must be even
     exact: bool = False  # what is read is what was written, and equal frames are equal files
 
 
@@ -79,8 +80,8 @@ def write_video(
     """Write RGB frames as .mp4 (H.264), .avi (MPEG-4 part 2), .gif or .mkv (FFV1), or as PNGs into a folder (no suffix,
     or "name/").
 
-    PNGs and .mkv are exact; the others are as good as they get with colour at half the size (.mp4, .avi: a larger scale
-    spares small videos the blur) or 256 colours (.gif, which also rounds times to 1/100 s). The file appears complete
+    PNGs and .mkv are exact; the others are as good as they get with color at half the size (.mp4, .avi: a larger scale
+    spares small videos the blur) or 256 colors (.gif, which also rounds times to 1/100 s). The file appears complete
     or not at all, and replaces one of that name; a folder must be new or empty.
 
     Raises:
@@ -95,7 +96,7 @@ def write_video(
 
     pictures = video.repeat(scale, axis=1).repeat(scale, axis=2)
     if folder:
-        _appear(target, lambda partial: _write_pngs(partial, pictures))
+        _appear(target, lambda part: _write_pngs(part, pictures))
         return
     encoding = ENCODINGS[target.suffix.lower()]
     if encoding.even and (pictures.shape[1] % 2 or pictures.shape[2] % 2):
@@ -105,11 +106,11 @@ def write_video(
         )
     if encoding.container == "gif" and fps > 50:
         raise ValueError(f"a GIF shows at most 50 frames per second: got {fps}")
-    _appear(target, lambda partial: _encode(partial, encoding, pictures, Fraction(fps).limit_denominator(1001)))
+    _appear(target, lambda part: _encode(part, encoding, pictures, Fraction(fps).limit_denominator(1001)))
 
 
 def check_target(path: str | os.PathLike[str]) -> bool:
-    """Whether a video would be written there as a folder of PNGs; to be asked before the video is made.
+    """Whether a video would be written there as a folder of PNGs; call it before making the video.
 
     Raises:
         ValueError: nothing can be written there.
@@ -128,25 +129,20 @@ def check_target(path: str | os.PathLike[str]) -> bool:
 
 
 def check_look(fps: float | int | Fraction, scale: int) -> None:
-    """Raise ValueError where no video can be written at that rate or size; to be asked before the video is made."""
+    """Raise ValueError where no video can be written at that rate or size; call it before making the video."""
     if scale < 1:
         raise ValueError(f"scale is how many times larger each pixel gets, 1 or more: got {scale}")
     if not 0.01 <= fps <= 1000:
-        raise ValueError(f"fps must lie between 0.01 and 1000: got {fps}")
+        raise ValueError(f"fps must be between 0.01 and 1000: got {fps}")
 
 
 def _appear(target: Path, write: Callable[[Path], None]) -> None:
-    """Write beside the target and rename, so that a broken write leaves nothing that looks like a video."""
-    partial = target.with_name(f".{target.name}.{os.getpid()}.part")
+    """Write atomically, so that a broken write leaves nothing that looks like a video."""
     try:
-        write(partial)
-        partial.replace(target)
+        with replacing(target) as part:
+            write(part)
     except (OSError, av.FFmpegError) as error:
         raise ValueError(f"cannot write {target}: {error}") from error
-    finally:
-        if partial.is_dir():
-            shutil.rmtree(partial)
-        partial.unlink(missing_ok=True)
 
 
 def _write_pngs(folder: Path, pictures: UInt8[ndarray, "T H W 3"]) -> None:
@@ -181,7 +177,7 @@ def _frames(pictures: UInt8[ndarray, "T H W 3"], time_base: Fraction) -> Iterato
 def _with_palette(
     frames: Iterable[av.VideoFrame], stream: av.VideoStream, time_base: Fraction
 ) -> Iterator[av.VideoFrame]:
-    """Map all frames to the 256 colours that suit the whole video best, without dither: it would flicker."""
+    """Map all frames to the 256 colors that suit the whole video best, without dither: it would flicker."""
     graph = Graph()
     source = graph.add_buffer(
         width=stream.width, height=stream.height, format=av.VideoFormat("rgb24"), time_base=time_base

@@ -6,7 +6,8 @@ A server sees by itself that its run has ended, but only when its libraries are 
 import os
 import signal
 
-from bench.harness.orphans import RUN, follow
+from bench.harness.job import RUN
+from vidrd.orphans import follow
 
 if RUN in os.environ:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the run, which ends its cells

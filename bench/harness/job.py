@@ -7,6 +7,8 @@ from typing import NamedTuple, TypeAlias
 
 from bench.results.records import Measured, Value
 
+RUN = "VIDRD_BENCH_RUN"  # environment variable: the process whose fork server this is; see `bench.harness.fork_server`
+
 
 class Job(NamedTuple):
     """What a workload gets.

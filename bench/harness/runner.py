@@ -23,8 +23,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from bench.hardware.machine import ROOT, files_hash, machine, revision, software, source_hash
-from bench.harness.job import Workload
-from bench.harness.orphans import RUN
+from bench.harness.job import RUN, Workload
 from bench.harness.progress import Progress, Spent
 from bench.harness.suite_spec import Planned, Suite, label, plan
 from bench.harness.worker import child

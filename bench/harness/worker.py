@@ -11,15 +11,15 @@ import traceback
 from pathlib import Path
 
 from bench.harness.job import Job, Work, load_work
-from bench.harness.orphans import follow_run
 from bench.results.records import InvalidError, Measured, NotFiniteError, Status, write_atomic
 from bench.workloads import WORKLOADS
 from vidrd.entry import obey
+from vidrd.orphans import follow_starter
 
 
 def child(work: Work, job_file: str) -> None:
     """The whole life of a cell's process."""
-    follow_run()
+    follow_starter()
     log = os.open(Path(job_file).with_name("log.txt"), os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
     os.dup2(log, 1)
     os.dup2(log, 2)

@@ -4,7 +4,6 @@ A cell is what was asked, an attempt is how it ended, a record is both with all 
 is the truth; tables, pages and verdicts are made from it. Only the standard library is needed to read one.
 """
 
-import contextlib
 import hashlib
 import json
 import math
@@ -14,6 +13,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Literal, NamedTuple, TypeAlias, get_args
+
+from vidrd.files import write_atomic as write_atomic  # noqa: PLC0414 - for reports, which import no vidrd
 
 # 1: first version
 SCHEMA = 1
@@ -243,32 +244,6 @@ def repair(path: Path) -> bytes:
             os.fsync(beside.fileno())
         os.truncate(path, path.stat().st_size - len(torn))
     return torn
-
-
-def write_atomic(path: Path, content: str | bytes) -> None:
-    """Write a file whole or not at all: beside, synced, renamed. Text becomes UTF-8.
-
-    A device or a pipe is written into: a rename would put a file in its place.
-    """
-    data = content.encode() if isinstance(content, str) else content
-    if path.exists() and not path.is_file():
-        handle = os.open(path, os.O_WRONLY | os.O_NONBLOCK)  # a pipe that nobody reads is an error and no wait for ever
-        os.set_blocking(handle, True)
-        with open(handle, "wb") as file:
-            file.write(data)
-        return
-    path = Path(os.path.realpath(path)) if path.is_symlink() else path
-    beside = path.with_name(f"{path.name}.{os.getpid()}.part")
-    try:
-        with beside.open("wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        beside.replace(path)
-    except BaseException:  # a full disk, Ctrl-C: half a file helps nobody
-        with contextlib.suppress(OSError):
-            beside.unlink()
-        raise
 
 
 def canonical(content: object) -> str:

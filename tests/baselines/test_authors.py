@@ -13,7 +13,7 @@ import torch
 from baselines import co_denoise, direct, fifo, freenoise, priors, replace
 from vidrd import sampling
 from vidrd.noise import StreamNoise
-from vidrd.sampler_contract import Request
+from vidrd.sampler_contract import UNSEEN, Request
 from vidrd.sampling import guided_frames
 from vidrd.schedule import Schedule
 
@@ -189,7 +189,7 @@ def test_windows_as_gen_l_video(case):
     request = asked(about, about["frames"], eta=about["eta"])
     made = co_denoise.sample(Toy(about), schedule_of(about), request, options, noise=noise, dtype=torch.float64)
     assert_same(made.latents, "genl", case)
-    unseen = sum(origin.clip == sampling.UNSEEN for origin in made.origin)
+    unseen = sum(origin.clip == UNSEEN for origin in made.origin)
     assert unseen == about["unseen_frames"] == int((made.latents == 0).all(dim=(0, 1, 3, 4)).sum())
 
 

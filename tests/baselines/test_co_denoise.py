@@ -9,7 +9,7 @@ from baselines import co_denoise
 from baselines.co_denoise import Options, cut_shares, fuse, overwritten_shares, plan
 from baselines.windows import cover, moving_cover, places, profile, shares
 from vidrd.noise import KeyedNoise
-from vidrd.sampling import UNSEEN
+from vidrd.sampler_contract import UNSEEN
 
 
 @pytest.mark.parametrize("frames", [1, CLIP, CLIP + 1, 3 * CLIP - 1, 13])
@@ -81,7 +81,7 @@ def test_the_law_of_streamingt2v_is_even_over_the_shared_frames_and_later_window
     ("options", "message"),
     [
         ({"compat": "genl", "weights": "pyramid"}, "averages flatly: got weights='pyramid', leave them out"),
-        ({"compat": "genl", "windows": "moving"}, "stand still: use windows='static'"),
+        ({"compat": "genl", "windows": "moving"}, "do not move: use windows='static'"),
         ({"blend": "cut", "weights": "flat"}, "a cut has no weights: got 'flat'"),
         ({"compat": "streamingt2v"}, "is a law of cuts: got blend='mean', use blend='cut'"),
     ],

@@ -120,7 +120,7 @@ def test_a_video_is_plain_ddim_of_a_network_whose_windows_were_opened_by_hand(un
 def test_windows_of_another_length_are_refused(unet):
     with (
         unet.attend_in(attention_windows(6, CLIP, Options())),
-        pytest.raises(ValueError, match="windows are of 6 frames, 10 frames came"),
+        pytest.raises(ValueError, match="windows are of 6 frames: got 10"),
     ):
         unet(initial(5), 500, torch.ones(2, 3, 4, dtype=torch.float64))
     assert is_closed(unet)

@@ -96,12 +96,12 @@ def test_conditioning_noise_is_kept_to_the_end_and_the_network_is_told():
     run(replace, 2 * CLIP, denoise, floor=0.5, known="fixed")
     kept = STEPS - 1 - STEPS // 2
     for step in range(STEPS):
-        entered, told = denoise.calls[STEPS + step]
+        entered, timesteps = denoise.calls[STEPS + step]
         level = min(step, kept)
         if level == step:
-            assert told.ndim == 0
+            assert timesteps.ndim == 0
         else:
-            assert told.tolist() == [SCHEDULE.timesteps[level]] * 2 + [SCHEDULE.timesteps[step]] * 2
+            assert timesteps.tolist() == [SCHEDULE.timesteps[level]] * 2 + [SCHEDULE.timesteps[step]] * 2
         if step > kept:
             assert torch.equal(entered[:, :, :2], denoise.calls[STEPS + kept][0][:, :, :2])
 
@@ -215,7 +215,7 @@ def test_guidance_above_a_floor_does_not_depend_on_what_the_network_answers(know
 
     def network(schedule):
         class Same(Coupled):
-            """One estimate of the clean frames, said as the schedule wants it, frame by frame at its own level."""
+            """One estimate of the clean frames, in the schedule's prediction type, frame by frame at its own level."""
 
             def __call__(self, latents, timesteps):
                 self.calls.append((latents.detach(), timesteps))
@@ -242,7 +242,7 @@ def test_guidance_above_a_floor_does_not_depend_on_what_the_network_answers(know
 def test_the_floor_is_counted_in_whole_steps(floor, steps, kept):
     denoise = Coupled()
     run(replace, CLIP + 1, denoise, Schedule.ddim(CONFIG, steps), floor=floor)
-    assert sum(told.ndim == 1 for _, told in denoise.calls[steps:]) == kept
+    assert sum(timesteps.ndim == 1 for _, timesteps in denoise.calls[steps:]) == kept
 
 
 def test_a_jump_does_stretches_again_and_the_authors_leave_the_last_step_alone():

@@ -48,13 +48,13 @@ def check_compiling(backend):
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    said = json.loads(done.stdout.splitlines()[-1])
-    for way, account in said.items():
+    accounts = json.loads(done.stdout.splitlines()[-1])
+    for way, account in accounts.items():
         assert max(account["errors"]) < 1e-5, way
         assert account["breaks"] == account["left"] == 0, way
         assert len(set(account["graphs"])) == 1, f"{way}: a later step was compiled again"
-    assert said["whole"]["graphs"][0] == 1
-    assert 3 <= said["blocks"]["graphs"][0] < said["blocks"]["blocks"]  # blocks of one shape share their code
+    assert accounts["whole"]["graphs"][0] == 1
+    assert 3 <= accounts["blocks"]["graphs"][0] < accounts["blocks"]["blocks"]  # blocks of one shape share their code
 
 
 @pytest.mark.precision
@@ -81,7 +81,7 @@ def test_what_cannot_be_compiled_is_said(unet, monkeypatch):
         compiled(unet.train())
     unet.eval()
     monkeypatch.setattr("shutil.which", lambda name: None)
-    with pytest.raises(ValueError, match=r"takes a C\+\+ compiler, and none was found"):
+    with pytest.raises(ValueError, match=r"takes a C\+\+ compiler: got none"):
         compiled(unet)
     unet._hf_hook = object()
     with pytest.raises(ValueError, match="this one is offloaded"):

@@ -67,10 +67,10 @@ def test_a_stream_goes_on_from_draw_to_draw():
 def test_priors_keep_variance_one_and_correlate_frames(alpha):
     own, shared = KeyedNoise(range(400))("own", 0, SHAPE), KeyedNoise(range(400))("shared", 0, (4, 1, 5, 5))
     share = alpha**2 / (1 + alpha**2)
-    for frames, neighbours in ((mixed(shared, own, alpha), share), (progressive(own, alpha), share**0.5)):
+    for frames, correlation in ((mixed(shared, own, alpha), share), (progressive(own, alpha), share**0.5)):
         per_frame = frames.transpose(0, 2).flatten(1).double()
         assert per_frame.var(dim=1).tolist() == pytest.approx([1] * SHAPE[1], abs=0.04)
-        assert float(torch.corrcoef(per_frame[:2])[0, 1]) == pytest.approx(neighbours, abs=0.03)
+        assert float(torch.corrcoef(per_frame[:2])[0, 1]) == pytest.approx(correlation, abs=0.03)
 
 
 def test_the_released_priors_lose_variance():
@@ -106,9 +106,9 @@ def test_equal_integers_are_one_seed_whatever_their_kind(three):
     ids=repr,
 )
 def test_what_is_no_integer_is_no_seed(wrong):
-    for made in (lambda: KeyedNoise((wrong,)), lambda: Request(8, 4, (1, 1, 1), (2, wrong))):
+    for make in (lambda: KeyedNoise((wrong,)), lambda: Request(8, 4, (1, 1, 1), (2, wrong))):
         with pytest.raises(ValueError, match="a seed is one integer: got "):
-            made()
+            make()
 
 
 @pytest.mark.parametrize("wrong", ["12", 3, np.array(3), np.array([[1, 2]])], ids=repr)
@@ -123,7 +123,7 @@ def test_seeds_have_64_bits_with_or_without_a_sign():
     drawn = KeyedNoise(ends)("initial", 0, (1, 1, 1, 4))
     assert len({tuple(one.flatten().tolist()) for one in drawn}) == len(ends)
     for wrong in (-(2**63) - 1, 2**64):
-        with pytest.raises(ValueError, match=r"64 bits and lies from -2\*\*63 to 2\*\*64 - 1: got"):
+        with pytest.raises(ValueError, match=r"64 bits, from -2\*\*63 to 2\*\*64 - 1: got"):
             KeyedNoise((wrong,))
     with pytest.raises(ValueError, match="got 2 prompts and 3 seeds"):
         as_seeds((1, 2, 3), 2)
@@ -141,10 +141,10 @@ def test_a_stream_gives_steps_their_noise_frame_by_frame_as_the_released_loop_fo
 @pytest.mark.parametrize("alpha", [-0.5, float("inf"), float("nan"), 1e200])
 def test_weights_that_mix_nothing_are_refused(alpha):
     own, shared = torch.zeros(1, *SHAPE), torch.zeros(1, 4, 1, 5, 5)
-    for made in (
+    for make in (
         lambda: mixed(shared, own, alpha),
         lambda: progressive(own, alpha),
         lambda: StreamNoise(torch.Generator(), 1, alpha),
     ):
         with pytest.raises(ValueError, match="alpha is a weight from 0"):
-            made()
+            make()

@@ -103,11 +103,11 @@ def test_equal_seeds_of_any_kind_are_one_video_and_what_is_no_integer_is_refused
 
 
 def test_the_callback_sees_every_step(pipe):
-    seen = []
-    make(pipe, callback_on_step_end=lambda pipe, step, timestep, tensors: seen.append((step, timestep, tensors)))
-    assert [step for step, _, _ in seen] == [0, 1, 2, 0, 1, 2]
-    assert seen[0][1] > seen[1][1] > seen[2][1]
-    assert seen[0][2]["latents"].shape == (1, 4, 4, 4, 4)
+    steps = []
+    make(pipe, callback_on_step_end=lambda pipe, step, timestep, tensors: steps.append((step, timestep, tensors)))
+    assert [step for step, _, _ in steps] == [0, 1, 2, 0, 1, 2]
+    assert steps[0][1] > steps[1][1] > steps[2][1]
+    assert steps[0][2]["latents"].shape == (1, 4, 4, 4, 4)
     with pytest.raises(ValueError, match="may look at the latents, not replace them"):
         make(pipe, callback_on_step_end=lambda *_: {"latents": torch.zeros(1)})
 
@@ -167,20 +167,20 @@ def test_clips_side_by_side_share_calls(pipe):
 
 
 def test_a_compiled_network_makes_the_same_video_until_its_weights_change(pipe, monkeypatch):
-    made = []
+    networks = []
 
     def stand_in(unet):
-        made.append(unet)
+        networks.append(unet)
         return unet
 
     monkeypatch.setattr("vidrd.pipeline.compiled", stand_in)
     assert np.array_equal(make(pipe, compile=True).frames, make(pipe).frames)
     make(pipe, compile=True)
-    assert len(made) == 1
+    assert len(networks) == 1
     with torch.no_grad():
         pipe.unet.conv_in.bias.add_(1).sub_(1)
     make(pipe, compile=True)
-    assert len(made) == 2
+    assert len(networks) == 2
 
 
 @pytest.mark.parametrize("change", [{"solver": "dpmsolver++"}, {"solver": "unipc"}, {"reuse_every": 2}])
@@ -328,8 +328,8 @@ def test_the_command_writes_the_pipelines_own_pixels(pipe, folder, tmp_path, mon
         (["--out", "video.webm"], "unknown suffix '.webm'"),
         (["--model", "nothing"], "neither a preset (pocket) nor a folder with a model_index.json"),
         (["--frames", 0], "got 0 frames in clips of 4"),
-        (["--steps", 0], "steps lie between 1 and the 1000 of the training: got 0"),
-        (["--fps", 0], "fps must lie between 0.01 and 1000: got 0"),
+        (["--steps", 0], "steps are between 1 and the 1000 of the training: got 0"),
+        (["--fps", 0], "fps must be between 0.01 and 1000: got 0"),
         (["--scale", 0], "1 or more: got 0"),
         (["--json", "no/where.json"], "cannot write no/where.json: --json names a file in a folder that exists"),
         (["--json", "."], "cannot write .: --json names a file"),
@@ -340,9 +340,9 @@ def test_the_command_writes_the_pipelines_own_pixels(pipe, folder, tmp_path, mon
 def test_a_users_mistake_is_one_line_and_exit_code_3(folder, tmp_path, monkeypatch, capsys, more, message):
     monkeypatch.chdir(tmp_path)
     assert command(monkeypatch, *sampling(folder, "video.gif"), *more) == 3
-    said = capsys.readouterr().err.strip()
-    assert message in said
-    assert len(said.splitlines()) == 1
+    errors = capsys.readouterr().err.strip()
+    assert message in errors
+    assert len(errors.splitlines()) == 1
     assert not list(tmp_path.iterdir())
 
 
@@ -359,9 +359,9 @@ def test_a_preset_with_broken_weights_is_one_line_and_exit_code_3(tmp_path, monk
     monkeypatch.setitem(PRESETS, "pocket", replace(shipped, folder=corrupt(shipped.folder, tmp_path, harm)))
     out = tmp_path / "video.gif"
     assert command(monkeypatch, "sample", "--prompt", "a red plain star", "--out", out) == 3
-    said = capsys.readouterr().err.strip()
-    assert message in said
-    assert len(said.splitlines()) == 1
+    errors = capsys.readouterr().err.strip()
+    assert message in errors
+    assert len(errors.splitlines()) == 1
     assert not out.exists()
 
 

@@ -35,11 +35,11 @@ def run(root, out, **changes):
 
 
 def test_the_folder_loads_and_holds_the_released_weights(files, tmp_path, capsys):
-    root, made = files
+    root, networks = files
     run(root, tmp_path / "out")
     assert "left out 1 (CLIP of the released evaluator" in capsys.readouterr().out
     pipeline = load_pipeline(tmp_path / "out")
-    for name, network in made.items():
+    for name, network in networks.items():
         loaded = getattr(pipeline, name).state_dict()
         assert loaded.keys() == network.state_dict().keys()
         assert all(torch.equal(loaded[key], value) for key, value in network.state_dict().items()), name

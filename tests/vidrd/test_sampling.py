@@ -1,5 +1,7 @@
 """VidRD's three ideas, each by its equation, and what they add up to."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -211,6 +213,41 @@ def test_drop_duplicate_needs_as_many_clips_as_its_formula_says(frames, clips):
     video = run(frames, denoise, join="drop_duplicate")
     assert video.shape[2] == frames
     assert len(denoise.entered) == clips * STEPS == plan(request(frames), STEPS, Options(join="drop_duplicate")).calls
+
+
+class WindowByWindow(Coupled):
+    """A network that treats the windows of a call one after the other, so that a joined call changes no bit."""
+
+    def __init__(self, videos):
+        super().__init__()
+        self.videos, self.calls = videos, 0
+
+    def __call__(self, latents, timesteps):
+        self.calls += 1
+        return torch.cat([super(WindowByWindow, self).__call__(part, timesteps) for part in latents.split(self.videos)])
+
+
+@pytest.mark.parametrize(
+    ("options", "eta"),
+    [
+        (Options(overlap=3), 0.0),
+        (Options(overlap=3), 0.5),
+        (Options(overlap=CLIP, beta=1.0), 0.5),
+        (Options(overlap=CLIP, beta=0.0, compat="released"), 0.0),
+        (Options(overlap=3, reverse=False, stages="constant", guide="blend", join="drop_duplicate"), 0.5),
+    ],
+    ids=["paper", "paper, eta", "whole overlap", "released", "remedies"],
+)
+@pytest.mark.parametrize("together", [1, 2, 3, 5])
+def test_clips_side_by_side_are_those_of_the_plain_loop_bit_for_bit(options, eta, together):
+    asked = request(5 * CLIP - 3, eta=eta)
+    wanted = sample(Coupled(), SCHEDULE, asked, options).latents
+    denoise = WindowByWindow(len(asked.seeds))
+    joined = replace(asked, budget=together * CLIP * len(asked.seeds))
+    result = sampling.sample_side_by_side(denoise, SCHEDULE, joined, options)
+    assert torch.equal(result.latents, wanted)
+    assert denoise.calls == result.plan.calls == -(-len(result.plan.windows) // together) * STEPS
+    assert torch.equal(sample(WindowByWindow(len(asked.seeds)), SCHEDULE, joined, options).latents, wanted)
 
 
 @pytest.mark.parametrize(

@@ -145,7 +145,7 @@ def test_low_precision_is_computed_in_float32_and_returned_as_it_came(dtype):
         ({"beta_schedule": "sigmoid"}, 10, "beta_schedule is one of .* got 'sigmoid'"),
         ({"timestep_spacing": "karras"}, 10, "timestep_spacing is one of .* got 'karras'"),
         ({"prediction_type": "flow"}, 10, "prediction_type is one of .* got 'flow'"),
-        ({}, 0, "steps lie between 1 and the 1000 of the training: got 0"),
+        ({}, 0, "steps are between 1 and the 1000 of the training: got 0"),
         ({}, 1001, "got 1001"),
         ({}, 1000, "begin at 1000"),
         ({"rescale_betas_zero_snr": True, "timestep_spacing": "trailing"}, 10, "rescale_betas_zero_snr needs"),
@@ -166,7 +166,7 @@ def test_pairs_that_make_no_sense_are_refused():
         Schedule((5, 3), (0.5,), (0.9,))
     with pytest.raises(ValueError, match="at least one: got 0, 0 and 0"):
         Schedule((), (), ())
-    with pytest.raises(ValueError, match=r"lie in \[0, 1\]"):
+    with pytest.raises(ValueError, match=r"shares of variance, in \[0, 1\]"):
         Schedule((5,), (0.5,), (1.1,))
     with pytest.raises(ValueError, match="leave out the level whose alpha is 1"):
         Schedule((5,), (1.0,), (1.0,), "sample")
@@ -178,7 +178,7 @@ def test_steps_that_make_no_sense_are_refused():
     for level in (-1, 10, torch.tensor([0, 1, 2, 10])):
         with pytest.raises(ValueError, match=r"levels of this schedule are 0 to 9: got (-1|10)"):
             schedule.step(x, x, level)
-    with pytest.raises(ValueError, match="eta lies between"):
+    with pytest.raises(ValueError, match="eta is between"):
         schedule.step(x, x, 0, eta=2.0, noise=x)
     with pytest.raises(ValueError, match=r"got eta 0\.5 and no noise"):
         schedule.step(x, x, 0, eta=0.5)

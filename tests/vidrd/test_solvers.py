@@ -34,7 +34,7 @@ def request(frames, **changes):
     return Request(frames, CLIP, (2, 3, 3), (0, 1), **changes)
 
 
-def made(name, steps, frames=CLIP, **changes):
+def solved(name, steps, frames=CLIP, **changes):
     levels = schedule(name, CONFIG, steps)
     return sample(Exact(levels), levels, request(frames, **changes), Options(overlap=2)).latents
 
@@ -55,21 +55,21 @@ def test_a_clip_is_what_diffusers_own_loop_makes(name, scheduler):
     x = KeyedNoise((0, 1))("initial", 0, (2, CLIP, 3, 3))
     for timestep in scheduler.timesteps:
         x = scheduler.step(denoise(x, timestep), timestep, x).prev_sample
-    torch.testing.assert_close(made(name, 7), x)
+    torch.testing.assert_close(solved(name, 7), x)
 
 
 @every_solver
 def test_every_clip_has_a_memory_of_its_own(name):
-    video = made(name, 5, frames=3 * CLIP)
-    torch.testing.assert_close(video[:, :, :CLIP], made(name, 5))
-    side_by_side = made(name, 5, frames=3 * CLIP, budget=1000)
+    video = solved(name, 5, frames=3 * CLIP)
+    torch.testing.assert_close(video[:, :, :CLIP], solved(name, 5))
+    side_by_side = solved(name, 5, frames=3 * CLIP, budget=1000)
     torch.testing.assert_close(side_by_side, video)
 
 
 @every_solver
 def test_twenty_steps_come_nearer_to_the_truth_than_thirty_of_ddim(name):
     truth = SPREAD * KeyedNoise((0, 1))("initial", 0, (2, CLIP, 3, 3))  # noise of variance 1 flows to clean frames
-    distance = {each: float((made(each, steps) - truth).norm()) for each, steps in (("ddim", 30), (name, 20))}
+    distance = {each: float((solved(each, steps) - truth).norm()) for each, steps in (("ddim", 30), (name, 20))}
     assert distance[name] < distance["ddim"], distance
 
 

@@ -81,7 +81,7 @@ def test_pngs_are_exact(tmp_path, video):
 
 @pytest.mark.parametrize(("suffix", "decibels"), [(".mp4", 37), (".avi", 35), (".gif", 45), (".GIF", 45)])
 def test_files_keep_every_frame(tmp_path, video, suffix, decibels):
-    """At scale 4 colours at half the size cost little; frames that stand still are kept like the others."""
+    """At scale 4 colors at half the size cost little; still frames are kept like the others."""
     file = tmp_path / f"video{suffix}"
     write_video(file, video, scale=4)
     back = read_video(file)
@@ -143,8 +143,8 @@ def test_a_file_is_replaced_whole_or_not_at_all(tmp_path, video, monkeypatch):
         ("taken", {}, "it exists and is no empty folder"),
         (".", {}, "it exists and is no empty folder"),
         ("video.mp4", {"scale": 0}, "1 or more: got 0"),
-        ("video.mp4", {"fps": 0}, "fps must lie between 0.01 and 1000: got 0"),
-        ("video.mp4", {"fps": math.nan}, "fps must lie between 0.01 and 1000: got nan"),
+        ("video.mp4", {"fps": 0}, "fps must be between 0.01 and 1000: got 0"),
+        ("video.mp4", {"fps": math.nan}, "fps must be between 0.01 and 1000: got nan"),
         ("video.gif", {"fps": 60}, "at most 50 frames per second: got 60"),
     ],
 )

@@ -1,5 +1,5 @@
-"""From the annotation files of known data sets to records. Nothing is downloaded; what is missing on the disk is found
-out when it is read, counted, and never fatal.
+"""From the annotation files of known data sets to records. Nothing is downloaded; a file that is missing on the disk is
+noticed and counted when it is read, and is never fatal.
 
 Each adapter says the layout that it expects. Licence and source go with every record: they are what the sets say of
 themselves, not legal advice.
@@ -23,14 +23,14 @@ MEMBER = re.compile(r"((?:.*/|)[^.]+)[.]([^/]*)")  # key and ending of a file in
 
 @dataclass(frozen=True)
 class Where:
-    """What an adapter is told."""
+    """Where an adapter looks, and for which split."""
 
     root: Path  # folder of the media
     annotations: Path | None = None  # the set's own list; None: the usual place under root, or none needed
     split: str = ""  # "" means all; "val" is also "validate" and "validation"
 
     def lists(self, usual: Mapping[str, Sequence[str]]) -> list[tuple[str, Path]]:
-        """Annotation files, each with its split: the named one, or of every wanted split the first that is there.
+        """Annotation files, each with its split: the named one, or for every wanted split the first that exists.
 
         `usual`: names below the root by split; those under "" are of all.
 
@@ -38,28 +38,28 @@ class Where:
             ValueError: there is none, or no such split.
         """
         if self.annotations:
-            found = [(self.split, self.annotations)] if self.annotations.exists() else []
+            lists = [(self.split, self.annotations)] if self.annotations.exists() else []
             wanted = str(self.annotations)
         else:
             parts = [part for part in usual if self.takes(part)]
             if not parts:
                 raise ValueError(f"the set's splits are {', '.join(filter(None, usual))}: got {self.split}")
             there = {part: [p for name in usual[part] if (p := self.root / name).exists()] for part in parts}
-            found = [(part, paths[0]) for part, paths in there.items() if paths]
+            lists = [(part, paths[0]) for part, paths in there.items() if paths]
             wanted = f"{' or '.join(name for part in parts for name in usual[part])} in {self.root}"
-        if not found:
+        if not lists:
             raise ValueError(f"the annotation file is missing: {wanted}; name it by --annotations")
-        return found
+        return lists
 
     def takes(self, split: str) -> bool:
-        """Whether rows of that split are wanted; those of none are."""
+        """Whether rows of that split are wanted; rows without a split are."""
         return not self.split or not split or self.split.startswith(split) or split.startswith(self.split)
 
 
 def kinetics(where: Where) -> Iterator[Record]:
     """Kinetics: CSV `label,youtube_id,time_start,time_end,split`; files `<id>_<start:06d>_<end:06d>.mp4` or `<id>.mp4`,
     at the root, in a folder of the split, of the label, or of both. Of `<id>.mp4` only the labelled seconds count."""
-    found = _index(where.root, VIDEOS)
+    videos = _index(where.root, VIDEOS)
     usual = {part: (f"{part}.csv", f"annotations/{part}.csv") for part in ("train", "val", "test")}
     whole = {"": ("kinetics700.csv",)} if (where.root / "kinetics700.csv").exists() else usual
     for part, listed in where.lists(whole):
@@ -71,7 +71,7 @@ def kinetics(where: Where) -> Iterator[Record]:
                     continue
                 times = float(row["time_start"]), float(row["time_end"])
                 stem = f"{row['youtube_id']}_{round(times[0]):06d}_{round(times[1]):06d}"
-                path = found.get(stem) or found.get(row["youtube_id"]) or where.root / f"{stem}.mp4"
+                path = videos.get(stem) or videos.get(row["youtube_id"]) or where.root / f"{stem}.mp4"
                 yield _record("kinetics", stem, path, labels=(row["label"],), split=split,
                               licence="annotations CC BY 4.0; videos: YouTube's terms, research",
                               seconds=times if path.stem == row["youtube_id"] else None)  # fmt: skip
@@ -93,7 +93,7 @@ def moments(where: Where) -> Iterator[Record]:
 def videolt(where: Where) -> Iterator[Record]:
     """VideoLT: `train.lst`, `validate.lst` or `test.lst`, lines `<youtube id> <label>[,<label>...]`, numbers looked up
     in `count-labels-*.csv` or `labels.txt` if there; long, untrimmed videos `<id>.mp4`."""
-    found = _index(where.root, VIDEOS)
+    videos = _index(where.root, VIDEOS)
     usual = {"train": ("train.lst",), "val": ("validate.lst", "val.lst"), "test": ("test.lst",)}
     for _, listed in where.lists(usual):
         names = _names_of(listed.parent)
@@ -102,7 +102,7 @@ def videolt(where: Where) -> Iterator[Record]:
             if len(words) < 2:
                 continue
             labels = tuple(names.get(label.strip(), label.strip()) for label in words[1].split(","))
-            path = found.get(words[0]) or where.root / f"{words[0]}.mp4"
+            path = videos.get(words[0]) or where.root / f"{words[0]}.mp4"
             yield _record("videolt", words[0], path, licence="non-commercial research, by e-mail", labels=labels,
                           split=listed.stem)  # fmt: skip
 
@@ -110,7 +110,7 @@ def videolt(where: Where) -> Iterator[Record]:
 def webvid(where: Where) -> Iterator[Record]:
     """WebVid: CSV `videoid,contentUrl,duration,page_dir,name`, name is the caption; files `<page_dir>/<videoid>.mp4`,
     in `videos/` or at the root. The set was withdrawn: only for those who hold a copy by right."""
-    found = _index(where.root, VIDEOS)
+    videos = _index(where.root, VIDEOS)
     parts = ("train", "val")
     usual = {part: (f"results_2M_{part}.csv", f"results_10M_{part}.csv", f"{part}.csv") for part in parts}
     for split, listed in where.lists(usual):
@@ -120,16 +120,16 @@ def webvid(where: Where) -> Iterator[Record]:
                 name, page = f"{row['videoid']}.mp4", row.get("page_dir") or ""
                 options = [where.root / "videos" / page / name, where.root / page / name]
                 path = next((path for path in options if path.is_file()), None)
-                yield _record("webvid", row["videoid"], path or found.get(row["videoid"]) or options[0],
+                yield _record("webvid", row["videoid"], path or videos.get(row["videoid"]) or options[0],
                               licence="withdrawn by its makers; Shutterstock's footage", captions=(row["name"],),
                               split=split)  # fmt: skip
 
 
 def tgif(where: Where) -> Iterator[Record]:
-    """TGIF: TSV `url<TAB>sentence`, several lines a GIF; files named as the url ends, `.gif` or `.mp4`. A split is the
-    urls of `splits/<split>.txt` beside the TSV."""
-    found = _index(where.root, VIDEOS)
-    said: dict[str, list[str]] = {}
+    """TGIF: TSV `url<TAB>sentence`, several lines per GIF; files named as the url ends, `.gif` or `.mp4`. A split is
+    the urls of `splits/<split>.txt` next to the TSV."""
+    videos = _index(where.root, VIDEOS)
+    captions_of: dict[str, list[str]] = {}
     ((_, listed),) = where.lists({"": ("tgif-v1.0.tsv", "data/tgif-v1.0.tsv")})
     urls = listed.parent / "splits" / f"{where.split}.txt"
     if where.split and not urls.is_file():
@@ -138,9 +138,9 @@ def tgif(where: Where) -> Iterator[Record]:
     for line in listed.read_text().splitlines():
         url, _, sentence = line.partition("\t")
         if sentence and (chosen is None or Path(url).stem in chosen):
-            said.setdefault(Path(url).stem, []).append(sentence.strip())
-    for stem, sentences in said.items():
-        path = found.get(stem) or where.root / f"{stem}.gif"
+            captions_of.setdefault(Path(url).stem, []).append(sentence.strip())
+    for stem, sentences in captions_of.items():
+        path = videos.get(stem) or where.root / f"{stem}.gif"
         yield _record("tgif", stem, path, licence="research; GIFs: Tumblr's users", captions=tuple(sentences),
                       split=where.split)  # fmt: skip
 
@@ -148,7 +148,7 @@ def tgif(where: Where) -> Iterator[Record]:
 def vatex(where: Where) -> Iterator[Record]:
     """VATEX: JSON list of `{"videoID": "<id>_<start>_<end>", "enCap": [...]}`; files `<videoID>.mp4` or `<id>.mp4`,
     whole or cut to their ten seconds. Chinese captions are left out."""
-    found = _index(where.root, VIDEOS)
+    videos = _index(where.root, VIDEOS)
     parts = {"train": "training", "val": "validation", "test": "public_test"}
     usual = {part: (f"vatex_{name}_v1.0.json", f"vatex_{name}.json") for part, name in parts.items()}
     for split, listed in where.lists(usual):
@@ -156,7 +156,7 @@ def vatex(where: Where) -> Iterator[Record]:
             name = row["videoID"]
             timed = re.fullmatch(r"(.+)_(\d{6})_(\d{6})", name)
             bare = timed[1] if timed else name
-            path = found.get(name) or found.get(bare) or where.root / f"{name}.mp4"
+            path = videos.get(name) or videos.get(bare) or where.root / f"{name}.mp4"
             seconds = (float(timed[2]), float(timed[3])) if timed and path.stem == bare else None
             yield _record("vatex", name, path, licence="captions CC BY 4.0; videos: YouTube's terms",
                           captions=tuple(row.get("enCap", ())), split=split, seconds=seconds)  # fmt: skip
@@ -180,15 +180,15 @@ def ucf101(where: Where) -> Iterator[Record]:
 
 
 def folder(where: Where) -> Iterator[Record]:
-    """Any folder of videos and pictures: captions in `<file>.txt` beside each (a line each), in `captions.jsonl`
+    """Any folder of videos and pictures: captions in `<file>.txt` next to each (one per line), in `captions.jsonl`
     (`{"file": ..., "caption": ...}`) or `captions.csv` (`file,caption`); else the folder's name is the class."""
-    said = _captions(where)
+    captions_of = _captions(where)
     for path in sorted(p for p in where.root.rglob("*") if p.suffix.lower() in VIDEOS + IMAGES):
         name = path.relative_to(where.root).as_posix()
-        beside = path.with_suffix(".txt")
-        captions = said.get(name) or said.get(path.stem) or ()
-        if not captions and beside.is_file():
-            captions = tuple(line.strip() for line in beside.read_text().splitlines() if line.strip())
+        sidecar = path.with_suffix(".txt")
+        captions = captions_of.get(name) or captions_of.get(path.stem) or ()
+        if not captions and sidecar.is_file():
+            captions = tuple(line.strip() for line in sidecar.read_text().splitlines() if line.strip())
         labels = (path.parent.name,) if not captions and path.parent != where.root else ()
         media: Media = "image" if path.suffix.lower() in IMAGES else "video"
         yield _record("folder", name, path, licence="the owner's", labels=labels, captions=captions, media=media,
@@ -216,12 +216,12 @@ def webdataset(where: Where) -> Iterator[Record | Drop]:
 
 
 def _list_members(archive: tarfile.TarFile, members: dict[str, dict[str, tarfile.TarInfo]]) -> str:
-    """Note the files of a tar by key and ending; what it breaks off with, "" if it does not."""
+    """Note the files of a tar by key and ending; returns the error at which reading stopped, "" if there was none."""
     try:
         for info in archive:
-            found = MEMBER.fullmatch(info.name)
-            if info.isfile() and found:
-                members.setdefault(found[1], {})[f".{found[2].lower()}"] = info
+            match = MEMBER.fullmatch(info.name)
+            if info.isfile() and match:
+                members.setdefault(match[1], {})[f".{match[2].lower()}"] = info
     except tarfile.TarError as error:
         return str(error)
     return ""
@@ -230,7 +230,7 @@ def _list_members(archive: tarfile.TarFile, members: dict[str, dict[str, tarfile
 def _sample(
     where: Where, tar: Path, archive: tarfile.TarFile, stem: str, parts: Mapping[str, tarfile.TarInfo], media: str
 ) -> Record | Drop:
-    """What a tar holds under one key."""
+    """The record of the files that share a key in a tar, or the reason why there is none."""
     name = f"{tar.stem}/{stem}"
     try:
         texts = {ending: _text(archive, parts[ending]) for ending in (".txt", ".json") if ending in parts}
@@ -239,8 +239,8 @@ def _sample(
             raise ValueError("it must hold an object")
     except (ValueError, OSError, tarfile.TarError) as error:
         return Drop(slug(name), "unreadable", f"the text of {name} is broken: {error}")
-    said = (texts.get(".txt"), about.get("caption"), about.get("text"))
-    caption = next((text for text in said if text and isinstance(text, str)), "")
+    texts_in_order = (texts.get(".txt"), about.get("caption"), about.get("text"))
+    caption = next((text for text in texts_in_order if text and isinstance(text, str)), "")
     uri = f"{tar}?offset={parts[media].offset_data}&length={parts[media].size}"
     return _record("webdataset", name, uri, licence=str(about.get("license") or "unknown"),
                    captions=(caption,) if caption else (), media="image" if media in IMAGES else "video",
@@ -281,7 +281,7 @@ ADAPTERS: Mapping[str, Callable[[Where], Iterator[Record] | Iterator[Record | Dr
 
 
 def records(name: str, where: Where) -> Iterator[Record | Drop]:
-    """All records of a data set, or why there is none, each with a key that starts with its number.
+    """All records of a data set, each with a key that starts with its number; a `Drop` takes the place of a broken one.
 
     Raises:
         ValueError: no such adapter, or what it needs is not there.
@@ -309,7 +309,7 @@ def _index(root: Path, endings: tuple[str, ...]) -> dict[str, Path]:
 
 
 def _captions(where: Where) -> dict[str, tuple[str, ...]]:
-    said: dict[str, list[str]] = {}
+    captions_of: dict[str, list[str]] = {}
     for listed in (
         [where.annotations] if where.annotations else [where.root / "captions.jsonl", where.root / "captions.csv"]
     ):
@@ -323,12 +323,12 @@ def _captions(where: Where) -> dict[str, tuple[str, ...]]:
         )
         for row in rows:
             _need(row, "file", "caption")
-            said.setdefault(row["file"], []).append(row["caption"])
-    return {name: tuple(captions) for name, captions in said.items()}
+            captions_of.setdefault(row["file"], []).append(row["caption"])
+    return {name: tuple(captions) for name, captions in captions_of.items()}
 
 
 def _names_of(folder: Path) -> dict[str, str]:
-    """Class names by number, where a list of them lies beside."""
+    """Class names by number, from a list of them next to the annotations, if there is one."""
     for listed in [*sorted(folder.glob("count-labels*.csv")), folder / "labels.txt"]:
         if listed.is_file():
             rows = csv.reader(listed.read_text().splitlines())

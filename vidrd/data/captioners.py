@@ -1,4 +1,4 @@
-"""Models that caption: BLIP-2 and chat models through transformers, and whatever speaks OpenAI's HTTP dialect.
+"""Models that caption: BLIP-2 and chat models through transformers, and any server with OpenAI's HTTP interface.
 
 Models are loaded from folders, or by an id that was fetched before; nothing here downloads.
 """
@@ -20,7 +20,7 @@ from vidrd.data.captions import Captioner, Template
 
 
 class Blip2:
-    """BLIP-2: sees one picture at a time and answers a question; several pictures are asked about one by one.
+    """BLIP-2: sees one picture at a time and answers a question; several pictures are described one by one.
 
     It cannot answer without a picture, so fusing falls to the caption of the middle frame.
     """
@@ -39,11 +39,11 @@ class Blip2:
         for frame in frames:
             given = self.processor(images=frame, text=f"Question: {prompt} Answer:", return_tensors="pt")
             given = given.to(self.model.device, self.model.dtype)
-            made = self.model.generate(**given, max_new_tokens=self.max_new_tokens, do_sample=False)
+            tokens = self.model.generate(**given, max_new_tokens=self.max_new_tokens, do_sample=False)
             asked = given["input_ids"]
-            if torch.equal(made[:, : asked.shape[1]], asked):  # a decoder repeats the question, an encoder-decoder not
-                made = made[:, asked.shape[1] :]
-            answers.append(self.processor.batch_decode(made, skip_special_tokens=True)[0].strip())
+            if torch.equal(tokens[:, : asked.shape[1]], asked):  # a decoder repeats the question
+                tokens = tokens[:, asked.shape[1] :]
+            answers.append(self.processor.batch_decode(tokens, skip_special_tokens=True)[0].strip())
         return " ".join(answers)
 
 
@@ -67,13 +67,13 @@ class ChatModel:
         ).to(self.model.device)
         if "pixel_values" in given:
             given["pixel_values"] = given["pixel_values"].to(self.model.dtype)
-        made = self.model.generate(**given, max_new_tokens=self.max_new_tokens, do_sample=False)
-        answer = made[:, given["input_ids"].shape[1] :]
+        tokens = self.model.generate(**given, max_new_tokens=self.max_new_tokens, do_sample=False)
+        answer = tokens[:, given["input_ids"].shape[1] :]
         return self.processor.batch_decode(answer, skip_special_tokens=True)[0].strip()
 
 
 class Endpoint:
-    """An OpenAI-compatible server: vLLM, SGLang, llama.cpp, or MiniGPT-4 and others behind such a door.
+    """An OpenAI-compatible server: vLLM, SGLang, llama.cpp, or MiniGPT-4 and others behind such an interface.
 
     A busy or failing server (429, 5xx, no connection) is asked again, ever more slowly.
     """

@@ -1,4 +1,4 @@
-"""Captions for videos that have only a class: key frames are asked about, the answers are fused; filters judge them.
+"""Captions for videos that have only a class: a model describes key frames, the answers are fused and filtered.
 
 The paper asks BLIP-2 and MiniGPT-4 about key frames with the class as a help; its prompts are not published, so the
 wording here is ours. The class is called a hint that may be wrong, since labels of web video often are.
@@ -38,7 +38,7 @@ TEMPLATES = (
 
 @runtime_checkable
 class Captioner(Protocol):
-    """Whatever can look at frames and answer."""
+    """A model that answers prompts about frames."""
 
     name: str  # of the model and its revision, as the index stores it
 
@@ -63,16 +63,16 @@ class Template:
 
 @dataclass(frozen=True)
 class Asking:
-    """How a clip is captioned."""
+    """Which clips a captioner describes, and from which frames."""
 
     frames: int = 3  # key frames
     choose: Literal["uniform", "shots", "distinct"] = "distinct"
-    when: Literal["missing", "always"] = "missing"  # caption only what came without captions, or all
+    when: Literal["missing", "always"] = "missing"  # caption only records without captions, or all
     keep_label: bool = True  # a caption must mention the class, or a template is added
 
 
 def caption_stage(captioner: Captioner | Template, asking: Asking, record: Record) -> Record | Drop:
-    """Give a record captions, unless it has some and only missing ones are asked for."""
+    """Give a record captions, unless it has some and only missing ones are wanted."""
     if record.captions and asking.when == "missing":
         return record
     if isinstance(captioner, Template):
@@ -114,8 +114,8 @@ def plain_label(label: str) -> str:
 
 def mentions(caption: str, labels: Sequence[str]) -> bool:
     """Whether a caption has a content word of one of the classes, whatever its ending."""
-    said = {_stem(word) for word in re.findall(r"[a-z]+", caption.lower())}
-    return any(_stem(word) in said for label in labels for word in plain_label(label).split() if len(word) > 2)
+    stems = {_stem(word) for word in re.findall(r"[a-z]+", caption.lower())}
+    return any(_stem(word) in stems for label in labels for word in plain_label(label).split() if len(word) > 2)
 
 
 def _stem(word: str) -> str:
@@ -141,7 +141,7 @@ _NOISE = re.compile(r"(https?://|www\.|[\w.]+@[\w.]+|#\w+|<[^>]+>)")
 
 
 def complaint(caption: str, *, least: int = 4, most: int = 60, blocked: Sequence[str] = ()) -> str:
-    """Why a caption will not do; empty if it will.
+    """Why a caption is unacceptable; empty if it is not.
 
     Rules: least to most words; no refusal; no address, tag or markup; mostly Latin letters; not the same words again
     and again (share of distinct word pairs); none of the blocked words.
@@ -162,7 +162,7 @@ def complaint(caption: str, *, least: int = 4, most: int = 60, blocked: Sequence
 
 
 def filter_captions(record: Record, *, blocked: Sequence[str] = ()) -> Record | Drop:
-    """Keep the captions that will do, each once; drop the record where none does."""
+    """Keep each acceptable caption once; drop the record if there is none."""
     judged: Mapping[str, str] = {caption: complaint(caption, blocked=blocked) for caption in record.captions}
     kept = tuple(caption for caption, fault in judged.items() if not fault)
     if kept:

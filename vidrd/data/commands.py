@@ -5,10 +5,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from vidrd.files import write_atomic
+
 
 @dataclass(frozen=True)
 class Prepare:
-    """Build a data set of captioned clips in shards; the same command again goes on where it was cut off."""
+    """Build a data set of captioned clips in shards; the same command continues an interrupted run."""
 
     format: Literal[
         "kinetics700", "moments", "videolt", "webvid", "tgif", "vatex", "ucf101", "folder", "webdataset", "parquet"
@@ -19,7 +21,7 @@ class Prepare:
     out: Path
     """Folder of the data set."""
     annotations: Path | None = None
-    """The source's own list, where it does not lie in the usual place."""
+    """The source's own list, if it is not in the usual place."""
     split: str = ""
     """Part of the source; none: all. Of a folder, tars or tables only a name for their rows."""
     size: int = 256
@@ -27,7 +29,7 @@ class Prepare:
     cut: Literal["content", "adaptive", "none"] = "content"
     """PySceneDetect's detector of scene changes."""
     threshold: float | None = None
-    """Of the detector; default: PySceneDetect's."""
+    """Threshold of the detector; default: PySceneDetect's."""
     min_frames: int = 16
     """Shorter clips are dropped."""
     max_frames: int = 300
@@ -39,19 +41,19 @@ class Prepare:
     name_motion: bool = True
     """Say in a picture's caption what the camera does."""
     least_motion: float = 0.0
-    """Clips with less are dropped: mean change from frame to frame, grey levels."""
+    """Clips with less are dropped: mean change from frame to frame, in gray levels."""
     watermark: Literal["none", "score", "drop", "crop", "invert", "inpaint"] = "none"
     """What to do with clips that carry a mark."""
     overlay: Path | None = None
     """A mark that all videos carry, as `watermark` estimates it."""
     captioner: Literal["template", "blip2", "chat", "http"] = "template"
-    """Who describes clips that have only a class."""
+    """Captioner of clips that have only a class."""
     caption_model: str = ""
     """The captioner's folder, or the name that the server knows it by."""
     endpoint: str = ""
     """Address of an OpenAI-compatible server, as http://localhost:8000/v1; its key in CAPTION_API_KEY."""
     recaption: bool = False
-    """Describe also clips that came with captions."""
+    """Also describe clips that have captions already."""
     key_frames: int = 3
     """Frames of a clip that the captioner sees."""
     choose: Literal["uniform", "shots", "distinct"] = "distinct"
@@ -59,21 +61,21 @@ class Prepare:
     blocked: tuple[str, ...] = ()
     """Words that no caption may have."""
     duplicates: int = 11
-    """Bits of 192 within which two clips are one; -1: do not look."""
+    """Two clips are duplicates within so many bits of 192; -1: do not look for any."""
     against: tuple[Path, ...] = ()
     """Folders of videos that must not be in the set, as UCF-101 before a zero-shot test on it."""
     crf: int = 17
     """x264's quality of stored clips."""
     x264: str = "veryfast"
-    """Its preset."""
+    """x264's preset."""
     unit: int = 64
-    """Records a shard is made of."""
+    """Records per shard."""
     seed: int = 0
-    """Names everything drawn."""
+    """Seed of all random choices."""
     device: str = "auto"
     """Where the captioner runs: auto (the GPU where there is one), cpu, cuda, cuda:1, ..."""
     workers: int = 1
-    """Processes."""
+    """Number of worker processes."""
     engine: Literal["local", "ray"] = "local"
     """Processes of this machine, or a Ray cluster."""
     json: Path | None = None
@@ -91,7 +93,7 @@ class Latents:
     out: Path
     """Folder of the latents."""
     size: int = 256
-    """Pixels."""
+    """Height and width in pixels."""
     device: str = "auto"
     """Where the VAE runs: auto (the GPU where there is one), cpu, cuda, cuda:1, ..."""
 
@@ -113,7 +115,7 @@ class Watermark:
 
 
 def prepare(ask: Prepare) -> None:
-    """Build a data set and print what became of its records."""
+    """Build a data set and print the counts of its records."""
     from vidrd.data.adapters import Where  # noqa: PLC0415 - so that --help does not wait for it
     from vidrd.data.captions import Asking  # noqa: PLC0415
     from vidrd.data.media import EncoderSettings  # noqa: PLC0415
@@ -150,7 +152,7 @@ def prepare(ask: Prepare) -> None:
     print(describe(summary))
     if ask.json:
         about = {"clips": summary.clips, "seconds": summary.seconds, **vars(summary.tally)}
-        ask.json.write_text(json.dumps(about, indent=1) + "\n")
+        write_atomic(ask.json, json.dumps(about, indent=1) + "\n")
 
 
 def latents(ask: Latents) -> None:
@@ -171,7 +173,7 @@ def watermark(ask: Watermark) -> None:
     from vidrd.data.record import Record  # noqa: PLC0415
     from vidrd.data.watermarks import estimate, find_common  # noqa: PLC0415
 
-    found = []
+    sample = []
     for record, _ in zip(records("folder", Where(ask.root)), range(ask.most), strict=False):
         if isinstance(record, Record) and record.media == "video":
             try:
@@ -179,11 +181,11 @@ def watermark(ask: Watermark) -> None:
             except UnreadableError:
                 continue
             places = np.linspace(0, len(frames) - 1, min(ask.frames, len(frames))).astype(int)
-            found += [to_rgb(frames[place]) for place in places]
-    sizes = {frame.shape for frame in found}
+            sample += [to_rgb(frames[place]) for place in places]
+    sizes = {frame.shape for frame in sample}
     if len(sizes) != 1:
         raise ValueError(f"a common mark needs videos of one size: {ask.root} has {len(sizes)} ({sorted(sizes)[:4]})")
-    stack = np.stack(found)
+    stack = np.stack(sample)
     mask = find_common(stack)
     if not mask.any():
         raise ValueError(f"no edges are common to all {len(stack)} frames: these videos carry no mark in one place")

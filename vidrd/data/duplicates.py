@@ -1,7 +1,7 @@
-"""Find clips that are in a data set twice, or that also are in a set which models are tested on.
+"""Find clips that are twice in a data set, or that are also in a set on which models are tested.
 
 A clip is known by difference hashes of three of its frames: 64 bits each, that say whether brightness rises from each
-cell of a small picture to the next. Re-encoding, resizing and small changes of colour flip few of them.
+cell of a small picture to the next. Re-encoding, resizing and small changes of color flip few of them.
 """
 
 from collections import defaultdict
@@ -37,7 +37,7 @@ def near_duplicates(
     *,
     most: int = 11,  # bits of 192 by which two clips may differ
 ) -> dict[str, str]:
-    """For each clip that repeats an earlier one: that one's key. Exact: no pair within `most` bits is missed.
+    """The key of the earlier clip for each clip that repeats one. Exact: no pair within `most` bits is missed.
 
     Two clips within `most` bits agree in at least one of most + 1 bands, so only clips that share a band are compared.
     """
@@ -87,12 +87,12 @@ class Reference:
             return None
         if self._array is None:
             self._array = np.array(self._hashes, dtype=np.uint64)
-        seen: dict[str, int] = defaultdict(int)
+        hits: dict[str, int] = defaultdict(int)
         for value in frames:
             near = np.flatnonzero(np.bitwise_count(self._array ^ np.uint64(value)) <= self.most)
             for owner in {self._owners[index] for index in near}:
-                seen[owner] += 1
-        owner, count = max(seen.items(), key=lambda item: item[1], default=("", 0))
+                hits[owner] += 1
+        owner, count = max(hits.items(), key=lambda item: item[1], default=("", 0))
         return owner if count >= min(2, len(frames)) else None
 
 

@@ -1,4 +1,4 @@
-"""A cache of latents beside a data set, so that training need not decode and encode the same clips again.
+"""A cache of a data set's latents, so that training need not decode and encode the same clips again.
 
 Frames are cropped and reduced as training would, encoded to the means of their distributions, and kept in half
 precision in safetensors files, one a shard. The cache belongs to one VAE, one size and one data set, and says which.
@@ -6,7 +6,6 @@ precision in safetensors files, one a shard. The cache belongs to one VAE, one s
 
 import hashlib
 import json
-import os
 from collections.abc import Callable, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -20,8 +19,8 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from vidrd.data.shard_task import write_text
 from vidrd.data.shards import INDEX, ShardSet
+from vidrd.files import replacing, write_atomic
 from vidrd.models.blocks import frames_of
 from vidrd.models.vae import AutoencoderKLTemporal
 from vidrd.video import middle_square
@@ -30,7 +29,7 @@ META = "latents.json"
 
 
 def vae_name(vae: AutoencoderKLTemporal) -> str:
-    """A hash of the encoder's weights, the same wherever they lie."""
+    """A hash of the encoder's weights, the same wherever they are."""
     whole = hashlib.sha256()
     for key, value in sorted(vae.state_dict().items()):
         if key.startswith(("encoder.", "quant_conv.")):
@@ -48,7 +47,7 @@ def cache_latents(
     chunk: int = 64,  # frames encoded at once
     say: Callable[[str], None] = print,
 ) -> None:
-    """Write the cache, or what of it is missing.
+    """Write the cache, or its missing files.
 
     Raises:
         ValueError: `out` holds the cache of another VAE, size or data set.
@@ -60,7 +59,7 @@ def cache_latents(
     path = out / META
     if path.exists() and json.loads(path.read_text()) != meta:
         raise ValueError(f"{out} holds latents of another VAE, size or data set (see its {META}): name a new folder")
-    write_text(path, json.dumps(meta, indent=1) + "\n")
+    write_atomic(path, json.dumps(meta, indent=1) + "\n")
     by_shard: dict[str, list[int]] = {}
     for row in range(len(shards)):
         by_shard.setdefault(shards.row(row)["shard"], []).append(row)
@@ -73,9 +72,8 @@ def cache_latents(
             frames = frames_of(middle_square(shards.read(row), size)[None])
             parts = [vae.encode(part.to(vae.device)).latent_dist.mode() for part in frames.split(chunk)]
             tensors[shards.row(row)["key"]] = torch.cat(parts).half().cpu().contiguous()
-        beside = target.with_suffix(".part")
-        save_file(tensors, beside)
-        os.replace(beside, target)
+        with replacing(target, sole_writer=True) as part:
+            save_file(tensors, part)
         say(f"{target.name}: {len(rows)} clips")
 
 
@@ -116,7 +114,7 @@ class LatentSet:
         return some[[index - min(indices) for index in indices]].float().transpose(0, 1).contiguous()
 
     def check(self, vae: AutoencoderKLTemporal, size: int) -> None:
-        """See that the latents are this VAE's.
+        """Check that the latents are this VAE's.
 
         Raises:
             ValueError: they are not.

@@ -1,4 +1,4 @@
-"""Video files frame by frame: decode in order, store as H.264 that every reader numbers alike, read back at random.
+"""Video files frame by frame: decode in order, store as H.264 with unambiguous frame numbers, read back at random.
 
 Frames are counted as they decode; time stamps of foreign files are never believed (AVI has none, and B-frames make them
 lie). Files that `encode_mp4` wrote have no B-frames and a key frame every few frames, so there a seek is exact.
@@ -26,7 +26,7 @@ KEY_FRAMES = 16  # frames from one key frame of a stored clip to the next
 
 
 class _Scaler(threading.local):
-    """A scaler a thread: it prepares itself once for a size, where a frame's own does so for every frame."""
+    """One scaler per thread: it is set up once for each size; a frame's own scaler is set up for every frame."""
 
     def __init__(self) -> None:
         self.reformatter = VideoReformatter()
@@ -81,7 +81,7 @@ def probe(source: Path | bytes) -> VideoInfo:
 def decode(source: Path | bytes, shorter: int | None = None) -> Iterator[av.VideoFrame]:
     """All frames in decode order as 8-bit 4:2:0, `shorter` pixels high or wide (None: as large as they are).
 
-    Pixels that are not square are made so; height and width come out even.
+    Pixels that are not square are made so; height and width become even.
 
     Raises:
         UnreadableError: the file is broken from its start, or holds no video.
@@ -151,10 +151,10 @@ def encode_mp4(
 
 
 def read_mp4(data: bytes, indices: Iterable[int] | None = None) -> UInt8[ndarray, "T H W 3"]:
-    """Frames of a file that `encode_mp4` wrote; of a run of indices only what is needed is decoded.
+    """Frames of a file that `encode_mp4` wrote; for a run of indices only the needed ones are decoded.
 
     Raises:
-        IndexError: a frame lies beyond the file's end.
+        IndexError: a frame is beyond the file's end.
     """
     wanted = None if indices is None else list(indices)
     with av.open(io.BytesIO(data)) as container:
@@ -163,18 +163,18 @@ def read_mp4(data: bytes, indices: Iterable[int] | None = None) -> UInt8[ndarray
         tick = float(stream.time_base * stream.average_rate)  # frames a tick
         if wanted is None:
             return np.stack([frame.to_ndarray(format="rgb24") for frame in container.decode(stream)])
-        found: dict[int, ndarray] = {}
+        frames: dict[int, ndarray] = {}
         if min(wanted) >= KEY_FRAMES:
             container.seek(round(min(wanted) / tick), stream=stream)
         for frame in container.decode(stream):
             index = round(frame.pts * tick)
             if index in wanted:
-                found[index] = frame.to_ndarray(format="rgb24")
+                frames[index] = frame.to_ndarray(format="rgb24")
             if index >= max(wanted):
                 break
-    if len(found) < len(set(wanted)):
+    if len(frames) < len(set(wanted)):
         raise IndexError(f"frames {min(wanted)} to {max(wanted)} are wanted, the clip ends before")
-    return np.stack([found[index] for index in wanted])
+    return np.stack([frames[index] for index in wanted])
 
 
 def read_image(source: Path | bytes) -> UInt8[ndarray, "H W 3"]:
@@ -203,7 +203,7 @@ def fit_image(picture: UInt8[ndarray, "H W 3"], fit: Fit) -> UInt8[ndarray, "h w
 
 
 def fetch(uri: str) -> Path | bytes:
-    """What a record's uri names: a file, or bytes out of an archive.
+    """What a record's uri names: a file, or the bytes of a member of an archive.
 
     Raises:
         FileNotFoundError: no such file.

@@ -17,17 +17,18 @@ import pyarrow.parquet as pq
 
 from vidrd.data.adapters import Where, folder, records
 from vidrd.data.duplicates import Reference, near_duplicates
-from vidrd.data.engines import ENGINES
+from vidrd.data.engines import carry_out
 from vidrd.data.media import THUMB, UnreadableError, decode, to_rgb
 from vidrd.data.record import Drop, Record, Tally
-from vidrd.data.shard_task import FREE, PreparePlan, ShardTask, is_done, write_text
+from vidrd.data.shard_task import FREE, PreparePlan, ShardTask, is_done
 from vidrd.data.shards import INDEX, SCHEMA, write_table
+from vidrd.files import write_atomic
 
 EVERY = 8  # frames of a reference clip from one hash to the next
 
 
 class Summary(NamedTuple):
-    """What a run made."""
+    """Counts and times of a run."""
 
     tally: Tally
     clips: int  # in the index
@@ -62,14 +63,14 @@ def prepare(
     if not numbers:
         raise ValueError(f"{plan.where.root} holds no {plan.format} records: check --root, --annotations and --split")
     say(f"{len(numbers)} units of up to {plan.unit} records, {before} of them done before")
-    ENGINES[engine](plan, out, waiting, workers, say)
+    carry_out(plan, out, waiting, workers, say, ray=engine == "ray")
     summary = finish(plan, out, numbers)
     return Summary(summary.tally, summary.clips, perf_counter() - began, before)
 
 
-def shard_tasks_of(found: Iterable[Record | Drop], size: int) -> Iterator[ShardTask]:
+def shard_tasks_of(sources: Iterable[Record | Drop], size: int) -> Iterator[ShardTask]:
     """Records in groups of `size`, the last one smaller."""
-    coming = iter(found)
+    coming = iter(sources)
     number = 0
     while some := tuple(islice(coming, size)):
         yield ShardTask(number, some)
@@ -77,7 +78,7 @@ def shard_tasks_of(found: Iterable[Record | Drop], size: int) -> Iterator[ShardT
 
 
 def finish(plan: PreparePlan, out: Path, numbers: Sequence[int]) -> Summary:
-    """Put the units' rows together, without clips that are there twice or in a set named by `against`."""
+    """Join the rows of all tasks, without clips that are there twice or are in a set named by `against`."""
     tally, drops, tables = Tally(), list[Mapping[str, str]](), list[pa.Table]()
     for number in numbers:
         done = json.loads((out / "units" / f"{number:06d}.json").read_text())
@@ -97,33 +98,33 @@ def finish(plan: PreparePlan, out: Path, numbers: Sequence[int]) -> Summary:
     tally.spend("duplicates", thread_time() - began)
     tally.check()
     write_table(out / INDEX, table.filter(pa.array([key not in repeats for key in keys], pa.bool_())))
-    write_text(out / "drops.jsonl", "".join(json.dumps(drop) + "\n" for drop in drops))
+    write_atomic(out / "drops.jsonl", "".join(json.dumps(drop) + "\n" for drop in drops))
     clips = len(keys) - len(repeats)
-    write_text(out / "summary.json", json.dumps({"clips": clips, **asdict(tally)}, indent=1) + "\n")
+    write_atomic(out / "summary.json", json.dumps({"clips": clips, **asdict(tally)}, indent=1) + "\n")
     return Summary(tally, clips, 0.0, 0)
 
 
 def _repeats(
     plan: PreparePlan, keys: Sequence[str], bytes_of: Sequence[str], hashes_of: Sequence[Sequence[int] | None]
 ) -> dict[str, Drop]:
-    """The clips that must go, by key."""
-    found: dict[str, Drop] = {}
+    """The repeated clips by key, each with its reason."""
+    drops: dict[str, Drop] = {}
     by_bytes: dict[str, str] = {}
     hashes = {key: values for key, values in zip(keys, hashes_of, strict=True) if values}
     for key, sha256 in zip(keys, bytes_of, strict=True):
         first = by_bytes.setdefault(sha256, key)
         if first != key:
-            found[key] = Drop(key, "duplicate", f"same bytes as {first}")
+            drops[key] = Drop(key, "duplicate", f"same bytes as {first}")
     if plan.duplicates >= 0:
         for key, earlier in near_duplicates(hashes, most=plan.duplicates).items():
-            found.setdefault(key, Drop(key, "duplicate", f"looks like {earlier}"))
+            drops.setdefault(key, Drop(key, "duplicate", f"looks like {earlier}"))
     if plan.against:
         reference = read_reference(plan.against)
         for key, values in hashes.items():
             held = reference.find(values)
             if held:
-                found.setdefault(key, Drop(key, "in a test set", held))
-    return found
+                drops.setdefault(key, Drop(key, "in a test set", held))
+    return drops
 
 
 def read_reference(folders: Sequence[Path]) -> Reference:
@@ -135,14 +136,14 @@ def read_reference(folders: Sequence[Path]) -> Reference:
                 frames = islice(decode(Path(record.uri)), None, None, EVERY)
                 reference.add(record.uri, (to_rgb(frame, THUMB) for frame in frames))
             except UnreadableError:
-                continue  # what cannot be read cannot be recognised; the count of hashes tells
+                continue  # an unreadable file cannot be recognized; the count of hashes shows it
     if not len(reference):
-        raise ValueError(f"no video in {', '.join(map(str, folders))} can be read: nothing to hold the set against")
+        raise ValueError(f"no video in {', '.join(map(str, folders))} can be read: nothing to compare the set with")
     return reference
 
 
 def _claim(out: Path, plan: PreparePlan) -> None:
-    """Write the plan down, or see that what is there is of one that units take for it; leave nothing of broken workers.
+    """Write plan.json, after checking that `out` belongs to no other plan; remove what killed workers left.
 
     What only the end of the work depends on may change: it is done anew every time.
     """
@@ -155,13 +156,13 @@ def _claim(out: Path, plan: PreparePlan) -> None:
             f"{out} holds the data set of another plan, of other {', '.join(other)} (see its plan.json): name a new "
             "folder"
         )
-    write_text(path, written)
-    for leftover in [*out.glob("shards/.*.part"), *out.glob("units/.*.part")]:
+    write_atomic(path, written)
+    for leftover in [*out.glob(".*.part"), *out.glob("shards/.*.part"), *out.glob("units/.*.part")]:
         leftover.unlink(missing_ok=True)
 
 
 def describe(summary: Summary) -> str:
-    """A table of what became of records at each step, and what it cost."""
+    """A table of the records that entered and left each step, the reasons of drops, and CPU seconds."""
     tally = summary.tally
     steps = list(dict.fromkeys(["read", "decode", "cut", *tally.came, *tally.cpu_seconds]))
     lines = [f"{'step':<11}{'came':>8}{'went on':>9}{'CPU s':>9}  dropped"]

@@ -1,7 +1,7 @@
-"""What flows through the building of a data set: records, and stages that pass, change, split or drop them.
+"""What a data set is built from: records, and stages that pass, change, split or drop them.
 
-A stage is a pure function of a record and its pixels; its version goes into the name of what it made, so that a data
-set knows how it came about and work that is done is known again.
+A stage is a pure function of a record and its pixels; its version goes into the label of its output, so that a data
+set records how it was made and finished work is recognized.
 """
 
 import hashlib
@@ -23,7 +23,7 @@ Media = Literal["video", "image"]
 
 
 class Pixels:
-    """Frames of a clip as they will be stored, with small copies for whoever only glances."""
+    """Frames of a clip as they will be stored, with small copies for stages that need no detail."""
 
     def __init__(self, frames: Sequence[VideoFrame], fps: float | int, thumbs: UInt8[ndarray, "T h w 3"] | None = None):
         self.frames, self.fps = list(frames), float(fps)
@@ -32,12 +32,12 @@ class Pixels:
 
     @classmethod
     def of_rgb(cls, frames: UInt8[ndarray, "T H W 3"], fps: float | int) -> "Pixels":
-        """From RGB frames of even height and width."""
+        """Pixels of RGB frames, whose height and width must be even."""
         return cls([to_yuv(frame) for frame in frames], fps)
 
     @cached_property
     def thumbs(self) -> UInt8[ndarray, "T h w 3"]:
-        """All frames, small."""
+        """All frames as thumbnails, RGB."""
         return np.stack([to_rgb(frame, THUMB) for frame in self.frames])
 
     def rgb(self, indices: Sequence[int] | None = None) -> UInt8[ndarray, "N H W 3"]:
@@ -82,7 +82,7 @@ class Record:
 
 @dataclass(frozen=True)
 class Drop:
-    """A record that went no further."""
+    """A record that was dropped, and why."""
 
     key: str
     reason: str  # few and fixed, to be counted
@@ -91,7 +91,7 @@ class Drop:
 
 @dataclass(frozen=True)
 class PreparationStage:
-    """A step of the building: its work, and a version that changes whenever its results may."""
+    """A step of the preparation: its function, and a version that changes whenever its results may."""
 
     name: str
     version: int
@@ -105,7 +105,7 @@ class PreparationStage:
 
 @dataclass
 class Tally:
-    """What became of records at each step, and what it cost; adds up or raises."""
+    """Counts of what became of records at each step, and CPU seconds; `check` raises if they do not add up."""
 
     came: dict[str, int] = field(default_factory=dict)
     went: dict[str, int] = field(default_factory=dict)
@@ -113,12 +113,12 @@ class Tally:
     cpu_seconds: dict[str, float] = field(default_factory=dict)
 
     def enter(self, step: str) -> None:
-        """A record came to a step."""
+        """Count a record that enters a step."""
         self.came[step] = self.came.get(step, 0) + 1
         self.went.setdefault(step, 0)
 
     def leave(self, step: str, outcome: Record | Drop) -> None:
-        """It went on, or not."""
+        """Count a record that leaves a step: it goes on, or is dropped for its reason."""
         if isinstance(outcome, Drop):
             reasons = self.dropped.setdefault(step, {})
             reasons[outcome.reason] = reasons.get(outcome.reason, 0) + 1
@@ -126,11 +126,11 @@ class Tally:
             self.went[step] = self.went.get(step, 0) + 1
 
     def spend(self, step: str, seconds: float) -> None:
-        """CPU time went into a step."""
+        """Add the CPU seconds that a step took."""
         self.cpu_seconds[step] = self.cpu_seconds.get(step, 0.0) + seconds
 
     def add(self, other: "Tally") -> None:
-        """Count another unit's records too."""
+        """Add the counts and seconds of another task."""
         for mine, theirs in ((self.came, other.came), (self.went, other.went)):
             for step, count in theirs.items():
                 mine[step] = mine.get(step, 0) + count
@@ -142,14 +142,14 @@ class Tally:
             self.spend(step, seconds)
 
     def check(self) -> None:
-        """Every record that came to a step left it.
+        """Check that every record that entered a step left it.
 
         Raises:
-            AssertionError: records were lost or made up.
+            AssertionError: records were lost or invented.
         """
-        for step, came in self.came.items():
+        for step, entered in self.came.items():
             out = self.went.get(step, 0) + sum(self.dropped.get(step, {}).values())
-            assert came == out, f"{step}: {came} records came, {out} went on or were dropped"
+            assert entered == out, f"{step}: {entered} records entered, {out} went on or were dropped"
 
 
 def slug(text: str) -> str:

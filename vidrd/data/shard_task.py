@@ -1,14 +1,14 @@
-"""One piece of the building of a data set: some records, their way through the stages, one shard.
+"""One task of the preparation of a data set: some records go through the stages into one shard.
 
-A task writes its tar and its rows beside and renames them; last comes a file that says it is done, with a hash of all
-that decided its content, so that nothing is done twice and nothing half done is believed.
+A task writes its tar, then its rows, each atomically, and last a file that says it is done, with a hash of all that
+decided its content. So nothing is done twice, and nothing half done is taken for finished.
 """
 
 import hashlib
 import io
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import lru_cache, partial
 from pathlib import Path
@@ -26,13 +26,14 @@ from vidrd.data.record import Drop, Pixels, PreparationStage, Record, Tally, dig
 from vidrd.data.shards import ShardWriter, write_rows
 from vidrd.data.shots import Cutting, motion, read_clips
 from vidrd.data.watermarks import How, Overlay, watermark_stage
+from vidrd.files import replacing, write_atomic
 
 FREE = ("duplicates", "against", "device")  # parts of a plan that no unit's content depends on
 
 
 @dataclass(frozen=True)
 class Panning:
-    """How stills become clips; see zoompan.Camera."""
+    """How still pictures become clips; see zoompan.Camera."""
 
     frames: int = 16
     size: int = 256
@@ -42,7 +43,7 @@ class Panning:
 
 @dataclass(frozen=True)
 class PreparePlan:
-    """Everything that decides what comes out."""
+    """Everything that decides the content of a data set."""
 
     format: str  # of ADAPTERS
     where: Where
@@ -52,7 +53,7 @@ class PreparePlan:
     watermark: How = "score"
     overlay: Path | None = None  # of a mark that all videos carry, as `watermark` estimates it
     look_for_marks: bool = False  # a look at every clip's edges: costs as much as decoding
-    least_motion: float = 0.0  # clips with less are dropped: mean change from frame to frame, grey levels
+    least_motion: float = 0.0  # clips with less are dropped: mean change from frame to frame, gray levels
     captioner: str = "template"  # of CAPTIONERS
     caption_model: str = ""
     endpoint: str = ""
@@ -62,7 +63,7 @@ class PreparePlan:
     encoder: EncoderSettings = field(default_factory=EncoderSettings)
     duplicates: int = 11  # bits of 192 within which two clips are one; -1: do not look
     against: tuple[Path, ...] = ()  # folders of videos that must not be in the set
-    unit: int = 64  # records a shard is made of
+    unit: int = 64  # records per shard
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -73,14 +74,14 @@ class PreparePlan:
 
 
 class ShardTask(NamedTuple):
-    """A piece of work."""
+    """Some records, whose clips become one shard."""
 
     number: int
     records: tuple[Record | Drop, ...]
 
 
 def stages_of(plan: PreparePlan, captioner: Captioner | Template) -> list[PreparationStage]:
-    """The steps behind decoding and cutting, in order."""
+    """The stages after decoding and cutting, in order."""
     steps: list[PreparationStage] = []
     if plan.panning is not None:
         steps.append(PreparationStage("pan", 1, partial(_pan, plan.panning, plan.seed)))
@@ -97,57 +98,57 @@ def stages_of(plan: PreparePlan, captioner: Captioner | Template) -> list[Prepar
 
 
 def run_shard_task(plan: PreparePlan, out: Path, unit: ShardTask) -> int:
-    """Carry out one piece of work, whoever calls; the number of clips that it made."""
+    """Carry out one task in this process; returns the number of clips in its shard."""
     stages = stages_of(plan, _captioner(plan.captioner, plan.caption_model, plan.endpoint, plan.device))
     label = " ".join(["decode@1", "cut@1", *(stage.label for stage in stages)])
     name = f"{unit.number:06d}"
     tally, drops = Tally(), list[Drop]()
-    partial_tar = out / "shards" / f".{name}.{os.getpid()}.part"
-    writer = ShardWriter(partial_tar, f"shards/{name}.tar")
-    try:
-        for source in unit.records:
-            tally.enter("read")
-            if isinstance(source, Drop):
-                tally.leave("read", source)
-                drops.append(source)
+    with replacing(out / "shards" / f"{name}.tar") as part:
+        writer = ShardWriter(part, f"shards/{name}.tar")
+        for clip in _prepared(plan, unit, stages, tally):
+            if isinstance(clip, Drop):
+                drops.append(clip)
                 continue
-            outcomes = 0
-            for clip in read_clips(source, plan.cutting, plan.fit, tally):
-                outcomes += 1
-                if isinstance(clip, Drop) and clip.key == source.key:  # the whole source
-                    tally.leave("read", clip)
-                    drops.append(clip)
-                    continue
-                if outcomes == 1:
-                    tally.leave("read", source)
-                made = _through(clip, stages, tally)
-                if isinstance(made, Drop):
-                    drops.append(made)
-                    continue
-                began = thread_time()
-                data = _encoded(made, plan.encoder)
-                tally.spend("encode", thread_time() - began)
-                began = thread_time()
-                writer.add(made, data, hashlib.sha256(data).hexdigest(), label)
-                tally.spend("shard", thread_time() - began)
+            began = thread_time()
+            data = _encoded(clip, plan.encoder)
+            tally.spend("encode", thread_time() - began)
+            began = thread_time()
+            writer.add(clip, data, hashlib.sha256(data).hexdigest(), label)
+            tally.spend("shard", thread_time() - began)
         writer.close()
-    except BaseException:
-        partial_tar.unlink(missing_ok=True)
-        raise
-    tally.check()
-    partial_tar.rename(out / "shards" / f"{name}.tar")
+        tally.check()
     write_rows(out / "units" / f"{name}.parquet", writer.rows)
     done = {"hash": unit_hash(plan, unit), "tally": asdict(tally), "drops": [asdict(drop) for drop in drops]}
-    write_text(out / "units" / f"{name}.json", json.dumps(done))
+    write_atomic(out / "units" / f"{name}.json", json.dumps(done))
     return len(writer.rows)
 
 
+def _prepared(
+    plan: PreparePlan, unit: ShardTask, stages: Sequence[PreparationStage], tally: Tally
+) -> Iterator[Record | Drop]:
+    """The finished clips of a task's records, and for each record or clip that yields none the reason."""
+    for source in unit.records:
+        tally.enter("read")
+        if isinstance(source, Drop):
+            tally.leave("read", source)
+            yield source
+            continue
+        for number, clip in enumerate(read_clips(source, plan.cutting, plan.fit, tally)):
+            if isinstance(clip, Drop) and clip.key == source.key:  # the whole source
+                tally.leave("read", clip)
+                yield clip
+                continue
+            if number == 0:
+                tally.leave("read", source)
+            yield _through(clip, stages, tally)
+
+
 def unit_hash(plan: PreparePlan, unit: ShardTask) -> str:
-    """A name for all that decides what a unit makes."""
+    """A hash of all that decides the content of a task's shard."""
     deciding = {key: value for key, value in asdict(plan).items() if key not in FREE}
     labels = [stage.label for stage in stages_of(plan, Template())]
-    found = [asdict(record) if isinstance(record, Drop) else record.to_json() for record in unit.records]
-    return digest(deciding, labels, found)
+    records = [asdict(record) if isinstance(record, Drop) else record.to_json() for record in unit.records]
+    return digest(deciding, labels, records)
 
 
 def is_done(plan: PreparePlan, out: Path, unit: ShardTask) -> bool:
@@ -159,7 +160,7 @@ def is_done(plan: PreparePlan, out: Path, unit: ShardTask) -> bool:
 
 
 def _through(clip: Record | Drop, stages: Sequence[PreparationStage], tally: Tally) -> Record | Drop:
-    """A clip's way; cutting counts as the first step."""
+    """A clip after all stages, or the drop at one; cutting counts as the first step."""
     tally.enter("cut")
     tally.leave("cut", clip)
     for stage in stages:
@@ -174,19 +175,19 @@ def _through(clip: Record | Drop, stages: Sequence[PreparationStage], tally: Tal
 
 
 def _pan(panning: Panning, seed: int, record: Record) -> Record | Drop:
-    """A still becomes a clip; videos pass."""
+    """A still picture becomes a clip; videos pass unchanged."""
     if record.media != "image":
         return record
     from vidrd.data.zoompan import Camera, animate, name_motion  # noqa: PLC0415 - torch, which videos do not need
 
     camera = Camera(frames=panning.frames, size=panning.size, fps=panning.fps)
     words = hashlib.blake2b(f"{seed} {record.key}".encode(), digest_size=16).digest()
-    made = animate(record.seen().rgb()[0], camera, np.random.default_rng(int.from_bytes(words, "big")))
-    if made is None:
+    animated = animate(record.seen().rgb()[0], camera, np.random.default_rng(int.from_bytes(words, "big")))
+    if animated is None:
         return Drop(record.key, "picture too small", f"for clips of {panning.size} pixels")
-    clip, path = made
-    said = name_motion(path) if panning.name_motion else ""
-    captions = tuple(f"{text.rstrip('. ')}, {said}" if said else text for text in record.captions)
+    clip, path = animated
+    words_of_motion = name_motion(path) if panning.name_motion else ""
+    captions = tuple(f"{text.rstrip('. ')}, {words_of_motion}" if words_of_motion else text for text in record.captions)
     return replace(
         record, media="video", start=0, end=panning.frames, captions=captions,
         pixels=Pixels.of_rgb(clip, panning.fps),
@@ -217,19 +218,9 @@ def _encoded(record: Record, encoder: EncoderSettings) -> bytes:
 
 @lru_cache(maxsize=1)
 def _captioner(kind: str, model: str, endpoint: str, device: str) -> Captioner | Template:
-    """One a process: models take long to load."""
+    """The captioner, one per process: models take long to load."""
     if kind == "template":
         return Template()
     from vidrd.data.captioners import new_captioner  # noqa: PLC0415 - torch, which templates do not need
 
     return new_captioner(kind, model, endpoint=endpoint, device=device, key=os.environ.get("CAPTION_API_KEY"))
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write beside, see it on the disk, rename."""
-    beside = path.with_name(f".{path.name}.{os.getpid()}.part")
-    with beside.open("w") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(beside, path)

@@ -1,4 +1,4 @@
-"""Data sets on disk: tars of `{key}.mp4` (or .jpg) and `{key}.json`, and one Parquet index that knows where each lies.
+"""Data sets on disk: tars of `{key}.mp4` (or .jpg) and `{key}.json`, and one Parquet index that knows where each is.
 
 Any reader of webdataset tars can stream the tars; this project reads single clips through the index, in any order.
 """
@@ -20,6 +20,7 @@ from numpy import ndarray
 
 from vidrd.data.media import read_image, read_mp4
 from vidrd.data.record import Record
+from vidrd.files import replacing
 
 INDEX = "index.parquet"
 SCHEMA = pa.schema(
@@ -43,7 +44,7 @@ SCHEMA = pa.schema(
         ("start", pa.int32()),  # frames of the source, in decode order
         ("end", pa.int32()),
         ("hashes", pa.list_(pa.uint64())),  # of three frames; none for flat ones
-        ("motion", pa.float32()),  # mean change from frame to frame, grey levels
+        ("motion", pa.float32()),  # mean change from frame to frame, gray levels
         ("watermark", pa.float32()),  # share of the frame that a mark covers; none where it was not looked for
         ("facts", pa.string()),  # JSON of everything else
         ("sha256", pa.string()),  # of the clip's bytes
@@ -62,7 +63,7 @@ class ShardWriter:
         self._tar = tarfile.open(path, "w", format=tarfile.USTAR_FORMAT)  # noqa: SIM115 - closed by `close`
 
     def add(self, record: Record, data: bytes, sha256: str, stages: str) -> None:
-        """Put a clip and what is known of it at the end."""
+        """Append a clip and its description."""
         pixels = record.seen()
         about = {name: value for name, value in record.to_json().items() if name not in ("facts", "pixels", "media")}
         facts = {name: value for name, value in record.facts.items() if name not in _COLUMNS}
@@ -83,15 +84,13 @@ class ShardWriter:
         }
         ending = "mp4" if record.media == "video" else "jpg"
         offset = self._put(f"{record.key}.{ending}", data)
-        beside = {**row, "facts": facts, "caption": record.captions[0] if record.captions else ""}
-        self._put(f"{record.key}.json", json.dumps(beside, default=str).encode())
+        sidecar = {**row, "facts": facts, "caption": record.captions[0] if record.captions else ""}
+        self._put(f"{record.key}.json", json.dumps(sidecar, default=str).encode())
         self.rows.append(row | {"shard": self.name, "offset": offset, "length": len(data)})
 
     def close(self) -> None:
-        """Finish the tar and see it on the disk."""
+        """Finish the tar."""
         self._tar.close()
-        with self.path.open("rb") as file:
-            os.fsync(file.fileno())
 
     def _put(self, name: str, data: bytes) -> int:
         info = tarfile.TarInfo(name)
@@ -101,19 +100,18 @@ class ShardWriter:
 
 
 def write_rows(path: Path, rows: Sequence[dict[str, Any]]) -> None:
-    """Write index rows beside, then rename."""
+    """Write index rows atomically, as Parquet with the columns of SCHEMA."""
     write_table(path, pa.Table.from_pylist(list(rows), schema=SCHEMA))
 
 
 def write_table(path: Path, table: pa.Table) -> None:
-    """Write a table beside, then rename."""
-    beside = path.with_name(f".{path.name}.part")
-    pq.write_table(table, beside)
-    os.replace(beside, path)
+    """Write a table atomically, as Parquet."""
+    with replacing(path) as part:
+        pq.write_table(table, part)
 
 
 class ShardSet:
-    """A data set that `prepare` wrote; rows are read on their own, in any order, by any process."""
+    """A data set that `prepare` wrote; rows are read independently, in any order, by any process."""
 
     def __init__(self, folder: Path):
         self.folder = folder
@@ -142,7 +140,7 @@ class ShardSet:
         return [self._table.column(name).to_pylist() for name in names]
 
     def row(self, row: int) -> dict[str, Any]:
-        """Everything the index says of a row."""
+        """All columns of a row."""
         return self._table.slice(row, 1).to_pylist()[0]
 
     def data(self, row: int) -> bytes:

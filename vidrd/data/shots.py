@@ -1,4 +1,4 @@
-"""Cut videos at their scene changes while they decode, and choose the frames that stand for a clip."""
+"""Cut videos at their scene changes while they decode, and choose the frames that represent a clip."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -20,7 +20,7 @@ from vidrd.data.record import Drop, Pixels, Record, Tally
 
 BLACK = 12.0  # mean brightness, of 255, below which a frame shows nothing
 BLANK = 4.0  # standard deviation of brightness below which it shows nothing either
-TOGETHER = 16  # frames that are decoded, made small and looked at for cuts in turns: caches serve one work at a time
+TOGETHER = 16  # frames that are decoded, shrunk and searched for cuts in turns: caches serve one work at a time
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class Cutting:
 
 
 def read_clips(record: Record, cutting: Cutting, fit: Fit, tally: Tally) -> Iterator[Record | Drop]:
-    """Decode a record once, and let go of each clip as soon as its end is known: long videos need no more memory.
+    """Decode a record once and yield each clip as soon as its end is known, so that long videos need no more memory.
 
     A picture becomes a clip of one frame. What cannot be read is dropped with its reason; clips before a break count.
     """
@@ -63,7 +63,7 @@ def read_clips(record: Record, cutting: Cutting, fit: Fit, tally: Tally) -> Iter
 
 
 def _placed(record: Record, info: VideoInfo) -> Record:
-    """The record with frames for its seconds; a file that is no longer than they are was cut to them before."""
+    """The record with its seconds as frames; a file that is no longer than these seconds has been cut to them."""
     if record.seconds is None:
         return record
     begin, end = (round(each * info.fps) for each in record.seconds)
@@ -78,16 +78,16 @@ def _cut(
     detector = new_detector(cutting)
     held: list[av.VideoFrame] = []
     thumbs: list[ndarray] = []
-    first, made, broken = record.start, 0, ""  # the frame of the source that held[0] is; clips; why it ended early
+    first, yielded, broken = record.start, 0, ""  # the frame of the source that held[0] is; clips; why it ended early
 
     def clip(count: int, *, cut: bool) -> Record | Drop:
-        nonlocal first, made
+        nonlocal first, yielded
         start = first + (cutting.trim if first > record.start else 0)
         end = first + count - (cutting.trim if cut else 0)
-        key, some = f"{record.key}_{made:03d}", slice(start - first, end - first)
+        key, some = f"{record.key}_{yielded:03d}", slice(start - first, end - first)
         pixels = Pixels(held[some], fps, np.stack(thumbs[some])) if end > start else None
         del held[:count], thumbs[:count]
-        first, made = first + count, made + 1
+        first, yielded = first + count, yielded + 1
         if pixels is None or end - start < cutting.min_frames:
             return Drop(key, "short", f"{max(0, end - start)} frames")
         return replace(record, key=key, start=start, end=end, pixels=pixels)
@@ -98,7 +98,7 @@ def _cut(
         some: list[av.VideoFrame] = []
         try:
             for frame in islice(wanted, TOGETHER):
-                some.append(frame)  # not list(): what came before a break counts
+                some.append(frame)  # not list(): the frames before a break count
         except UnreadableError as error:
             broken = str(error)
         small = [to_rgb(frame, THUMB) for frame in some]
@@ -106,10 +106,10 @@ def _cut(
         if not some:
             break
         began = thread_time()
-        found = [_look_for_cuts(detector, number, thumb) for number, thumb in enumerate(small, index)]
+        cuts_of = [_look_for_cuts(detector, number, thumb) for number, thumb in enumerate(small, index)]
         tally.spend("cut", thread_time() - began)
         index += len(some)
-        for frame, thumb, cuts in zip(some, small, found, strict=True):
+        for frame, thumb, cuts in zip(some, small, cuts_of, strict=True):
             held.append(frame)
             thumbs.append(thumb)
             for cut in cuts:
@@ -118,10 +118,10 @@ def _cut(
             # A clip is split when it is full and enough has come for the next one not to be too short.
             if len(held) >= cutting.max_frames + cutting.min_frames:
                 yield clip(cutting.max_frames, cut=False)
-    if broken and not held and not made:
+    if broken and not held and not yielded:
         yield Drop(record.key, "unreadable", broken)
         return
-    if not held and not made:
+    if not held and not yielded:
         yield Drop(record.key, "unreadable", "no frame decodes in the wanted range")
         return
     if len(held) > cutting.max_frames:
@@ -150,16 +150,16 @@ def detect_cuts(thumbs: UInt8[ndarray, "T h w 3"], cutting: Cutting = Cutting())
 
 
 def _look_for_cuts(detector: SceneDetector | None, index: int, small: UInt8[ndarray, "h w 3"]) -> list[FrameTimecode]:
-    """Detectors want BGR, and a rate: any will do, since frames are counted."""
+    """A frame as detectors take it: BGR and with a rate, which is arbitrary because frames are counted."""
     if detector is None:
         return []
     return detector.process_frame(FrameTimecode(index, 25.0), cv2.cvtColor(small, cv2.COLOR_RGB2BGR))
 
 
 def shows_something(thumbs: UInt8[ndarray, "T h w 3"]) -> ndarray:
-    """Of each frame, whether it is neither near black nor of one colour."""
-    grey = thumbs.astype(np.float32).mean(axis=-1)
-    return (grey.mean(axis=(1, 2)) >= BLACK) & (grey.std(axis=(1, 2)) >= BLANK)
+    """For each frame, whether it is neither nearly black nor of a single color."""
+    gray = thumbs.astype(np.float32).mean(axis=-1)
+    return (gray.mean(axis=(1, 2)) >= BLACK) & (gray.std(axis=(1, 2)) >= BLANK)
 
 
 def sharpness(frame: UInt8[ndarray, "H W 3"]) -> float:
@@ -176,10 +176,10 @@ def motion(thumbs: UInt8[ndarray, "T h w 3"]) -> float:
 
 
 def key_frames(pixels: Pixels, count: int, how: Literal["uniform", "shots", "distinct"] = "distinct") -> list[int]:
-    """Frames that stand for a clip, in order; fewer than `count` where fewer differ. None that shows nothing.
+    """Frames that represent a clip, in order; fewer than `count` where fewer differ. Blank frames are left out.
 
     uniform: the middles of equal parts. shots: the middle of each scene, the longest ones first. distinct: the
-    sharpest frame, then ever the one that is least like all those chosen (greedy max-min over colour histograms).
+    sharpest frame, then always the one least like those chosen so far (greedy max-min over color histograms).
     """
     fine = np.flatnonzero(shows_something(pixels.thumbs))
     if not len(fine):
@@ -204,7 +204,7 @@ def key_frames(pixels: Pixels, count: int, how: Literal["uniform", "shots", "dis
 
 
 def _look(thumb: UInt8[ndarray, "h w 3"]) -> Float[ndarray, " F"]:
-    """Colour histograms of the four quarters, of mass 1 together."""
+    """Color histograms of the four quarters, of mass 1 together."""
     middle_y, middle_x = thumb.shape[0] // 2, thumb.shape[1] // 2
     parts: Sequence[ndarray] = [
         (thumb[y, x] >> 6).astype(np.int64) @ np.array([16, 4, 1])

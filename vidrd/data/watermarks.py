@@ -1,7 +1,7 @@
-"""Marks that lie over a whole video: find them without any model, score them, and drop, crop, undo or fill them.
+"""Marks over a whole video: find them without any model, score them, and drop, crop, undo or fill them.
 
-A mark stands still while what is behind it moves. Only for footage whose rights one holds; what was done stands in the
-index.
+A mark stands still while what is behind it moves. Only for footage whose rights one holds; the index records what
+was done.
 """
 
 from dataclasses import dataclass, replace
@@ -14,6 +14,7 @@ from jaxtyping import Bool, Float, UInt8
 from numpy import ndarray
 
 from vidrd.data.record import Drop, Pixels, Record
+from vidrd.files import replacing
 
 How = Literal["score", "drop", "crop", "invert", "inpaint"]
 OPAQUE = 0.8  # where a mark covers more than this, nothing is left to be recovered
@@ -25,16 +26,16 @@ class Overlay:
     """A mark that all videos of a source and size carry: a frame is (1 - alpha) * scene + light."""
 
     alpha: Float[ndarray, "H W"]  # share that covers the scene, [0, 1]
-    light: Float[ndarray, "H W 3"]  # what the mark adds: alpha times its colour
+    light: Float[ndarray, "H W 3"]  # what the mark adds: alpha times its color
 
     @property
     def mask(self) -> Bool[ndarray, "H W"]:
-        """Where it covers anything."""
+        """True where the mark covers anything."""
         return self.alpha > 0
 
     def save(self, path: Path) -> None:
-        """Write it as a .npz."""
-        with path.open("wb") as file:
+        """Write it atomically, as a .npz of `alpha` and `light`."""
+        with replacing(path) as part, part.open("wb") as file:
             np.savez_compressed(file, alpha=self.alpha, light=self.light)
 
     @classmethod
@@ -54,13 +55,13 @@ class Overlay:
 def find_static(frames: UInt8[ndarray, "T H W 3"], *, edge: float = 12.0, moving: float = 6.0) -> Bool[ndarray, "H W"]:
     """The mask of a mark in one clip: edges that stay while everything around them moves.
 
-    `edge`: grey levels over two pixels that make an edge. `moving`: standard deviation over time, in grey levels, of a
+    `edge`: gray levels over two pixels that make an edge. `moving`: standard deviation over time, in gray levels, of a
     pixel that moves. A scene that stands still hides nothing and shows nothing: there the mask is empty.
     """
-    grey = frames.astype(np.float32).mean(axis=-1)
-    middle, spread = _steady_edges(grey)
+    gray = frames.astype(np.float32).mean(axis=-1)
+    middle, spread = _steady_edges(gray)
     stays = (middle > edge) & (spread < 0.35 * middle)
-    moves = grey.std(axis=0) > moving
+    moves = gray.std(axis=0) > moving
     return _regions(stays, surrounded_by=moves)
 
 
@@ -76,21 +77,21 @@ def find_common(frames: UInt8[ndarray, "N H W 3"], *, edge: float = 8.0) -> Bool
 def estimate(frames: UInt8[ndarray, "N H W 3"], mask: Bool[ndarray, "H W"]) -> Overlay:
     """How a common mark covers the scene, from frames of many videos.
 
-    What is behind the mark varies as what is beside it: a covering of alpha shrinks its standard deviation by 1 -
-    alpha, and what it adds is what is left of the mean. Mean and deviation beside the mark are carried under it.
+    What is behind the mark varies as what is next to it: a covering of alpha shrinks its standard deviation by 1 -
+    alpha, and what it adds is what is left of the mean. Mean and deviation next to the mark are carried under it.
     """
     pixels = frames.astype(np.float32)
     mean, deviation = pixels.mean(axis=0), pixels.std(axis=0)
     wide = cv2.dilate(mask.astype(np.uint8), np.ones((3, 3), np.uint8)).astype(bool)
-    beside_mean, beside_deviation = _carry_under(mean, wide), _carry_under(deviation, wide)
-    kept = (deviation.mean(axis=-1) / np.maximum(beside_deviation.mean(axis=-1), 1e-3)).clip(0, 1)
+    outer_mean, outer_deviation = _carry_under(mean, wide), _carry_under(deviation, wide)
+    kept = (deviation.mean(axis=-1) / np.maximum(outer_deviation.mean(axis=-1), 1e-3)).clip(0, 1)
     alpha = np.where(wide & (kept < 0.97), 1 - kept, 0.0).astype(np.float64)
-    light = np.where(alpha[..., None] > 0, mean - (1 - alpha[..., None]) * beside_mean, 0.0).clip(0, 255)
+    light = np.where(alpha[..., None] > 0, mean - (1 - alpha[..., None]) * outer_mean, 0.0).clip(0, 255)
     return Overlay(alpha, light.astype(np.float64))
 
 
 def invert(frames: UInt8[ndarray, "T H W 3"], overlay: Overlay) -> UInt8[ndarray, "T H W 3"]:
-    """Take a known mark off; where it is opaque, fill from around."""
+    """Remove a known mark; where it is opaque, fill the hole from its surroundings."""
     left = np.maximum(1 - overlay.alpha, 1 - OPAQUE)[..., None]
     scene = np.where(overlay.mask[..., None], (frames - overlay.light) / left, frames)
     back = (scene + 0.5).clip(0, 255).astype(np.uint8)
@@ -99,7 +100,7 @@ def invert(frames: UInt8[ndarray, "T H W 3"], overlay: Overlay) -> UInt8[ndarray
 
 
 def inpaint(frames: UInt8[ndarray, "T H W 3"], mask: Bool[ndarray, "H W"]) -> UInt8[ndarray, "T H W 3"]:
-    """Fill the same region of every frame from around it (Telea 2004)."""
+    """Fill the same region of every frame from its surroundings (Telea 2004)."""
     region = cv2.dilate(mask.astype(np.uint8), np.ones((3, 3), np.uint8))
     return np.stack([cv2.inpaint(np.ascontiguousarray(frame), region, 3, cv2.INPAINT_TELEA) for frame in frames])
 
@@ -159,10 +160,10 @@ def watermark_stage(record: Record, how: How, overlay: Overlay | None = None, *,
     return replace(scored.having(watermark_was=done), pixels=Pixels.of_rgb(clean, pixels.fps))
 
 
-def _steady_edges(grey: Float[ndarray, "T H W"]) -> tuple[Float[ndarray, "H W"], Float[ndarray, "H W"]]:
+def _steady_edges(gray: Float[ndarray, "T H W"]) -> tuple[Float[ndarray, "H W"], Float[ndarray, "H W"]]:
     """Length of the median gradient over frames, and the mean distance of the frames' gradients from it."""
-    across = np.stack([cv2.Sobel(frame, cv2.CV_32F, 1, 0, ksize=3) / 4 for frame in grey])
-    down = np.stack([cv2.Sobel(frame, cv2.CV_32F, 0, 1, ksize=3) / 4 for frame in grey])
+    across = np.stack([cv2.Sobel(frame, cv2.CV_32F, 1, 0, ksize=3) / 4 for frame in gray])
+    down = np.stack([cv2.Sobel(frame, cv2.CV_32F, 0, 1, ksize=3) / 4 for frame in gray])
     x, y = np.median(across, axis=0), np.median(down, axis=0)
     return np.hypot(x, y), np.hypot(across - x, down - y).mean(axis=0)
 
@@ -188,7 +189,7 @@ def _regions(edges: Bool[ndarray, "H W"], *, surrounded_by: Bool[ndarray, "H W"]
 
 
 def _carry_under(values: Float[ndarray, "H W C"], hole: Bool[ndarray, "H W"]) -> Float[ndarray, "H W C"]:
-    """Fill a hole with the weighted mean of what lies around it, near things more."""
+    """Fill a hole with the weighted mean of its surroundings, nearer pixels more."""
     weight = (~hole).astype(np.float32)
     filled, known = values * weight[..., None], weight
     result, done = values.copy(), ~hole

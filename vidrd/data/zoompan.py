@@ -1,4 +1,4 @@
-"""Stills to moving clips: a camera that pans and zooms over a picture (arXiv 2309.03549, data; ranges are ours).
+"""Still pictures to clips: a camera that pans and zooms over a picture (arXiv 2309.03549, data; ranges are ours).
 
 Boxes are floats, so that the camera can move by less than a pixel; each frame is sampled finely and averaged, so that
 nothing shimmers. One batched path serves CPU and GPU.
@@ -27,7 +27,7 @@ EASINGS = {
 
 @dataclass(frozen=True)
 class Camera:
-    """Which movements are drawn."""
+    """The range of movements that are drawn at random."""
 
     frames: int = 16
     size: int = 256  # pixels, height and width of the clip
@@ -42,23 +42,23 @@ class Camera:
 
 @dataclass(frozen=True)
 class Path:
-    """A camera's way: centre and side of its square box at both ends, in pixels of the picture."""
+    """A camera's path: center and side of its square box at both ends, in pixels of the picture."""
 
     start: tuple[float, float, float]  # x, y of the centre, side
     end: tuple[float, float, float]
     easing: Easing = "linear"
 
     def boxes(self, frames: int) -> Float[ndarray, "T 3"]:
-        """Centre and side at each frame; the side runs geometrically, so that a zoom looks even."""
+        """Center and side at each frame; the side changes geometrically, so that a zoom looks even."""
         u = EASINGS[self.easing](np.linspace(0.0, 1.0, frames) if frames > 1 else np.zeros(1))
         (x0, y0, s0), (x1, y1, s1) = self.start, self.end
         return np.stack([x0 + (x1 - x0) * u, y0 + (y1 - y0) * u, s0 * (s1 / s0) ** u], axis=1)
 
 
 def draw_path(height: int, width: int, camera: Camera, rng: np.random.Generator) -> Path | None:
-    """A random way that stays inside the picture; None where the picture is too small for any.
+    """A random path that stays inside the picture; None where the picture is too small for any.
 
-    Both ends lie inside, and the boxes between lie between, so all do. Speeds are log-uniform: slow ones are common.
+    Both ends are inside the picture, so all boxes between them are. Speeds are log-uniform: slow ones are common.
     """
     largest = float(min(height, width))
     smallest = max(camera.smallest * largest, camera.size / camera.most_enlarged)
@@ -110,17 +110,17 @@ def move(
     at = (torch.arange(size * samples, device=pictures.device, dtype=pictures.dtype) + 0.5) / (size * samples) - 0.5
     x, y, side = (boxes[..., i, None].to(pictures) for i in range(3))
     to_x, to_y = (x + side * at) * (2 / W) - 1, (y + side * at) * (2 / H) - 1  # B T size*samples
-    # Every sample of all pixels is a plane of its own: planes are averaged several times faster than neighbours.
+    # Every sample of all pixels is a plane of its own: planes are averaged several times faster than neighbors.
     to_x, to_y = (to.unflatten(-1, (size, samples)).mT for to in (to_x, to_y))  # B T samples size
     planes = (B, T, samples, samples, size, size)
     grid = torch.stack([to_x[:, :, None, :, None, :].expand(planes), to_y[:, :, :, None, :, None].expand(planes)], -1)
     grid = grid.reshape(B, -1, size, 2)
-    seen = F.grid_sample(pictures, grid, mode="bilinear", padding_mode="border", align_corners=False)
-    return seen.view(B, C, T, samples**2, size, size).mean(3)
+    sampled = F.grid_sample(pictures, grid, mode="bilinear", padding_mode="border", align_corners=False)
+    return sampled.view(B, C, T, samples**2, size, size).mean(3)
 
 
 def _reduced(pictures: Float[Tensor, "B C H W"], by: int) -> Float[Tensor, "B C h w"]:
-    """Each square of `by` x `by` pixels averaged; at the far edges the picture goes on as it ends."""
+    """Each square of `by` x `by` pixels averaged; at the far edges the last pixels are repeated."""
     height, width = pictures.shape[-2:]
     if height % by or width % by:
         pictures = F.pad(pictures, (0, -width % by, 0, -height % by), mode="replicate")
@@ -131,7 +131,7 @@ def _reduced(pictures: Float[Tensor, "B C H W"], by: int) -> Float[Tensor, "B C 
 def move_by_pil(
     picture: UInt8[ndarray, "H W 3"], boxes: Float[ndarray, "T 3"], size: int
 ) -> UInt8[ndarray, "T size size 3"]:
-    """The same by Pillow, box after box: the slow reference that `move` is tested against.
+    """The frames of `move` by Pillow, box after box: the slow reference that `move` is tested against.
 
     Its bilinear kernel is stretched with the reduction, and then reaches twice as far as a pixel: it blurs more.
     """
@@ -147,7 +147,7 @@ def move_by_pil(
 def animate(
     picture: UInt8[ndarray, "H W 3"], camera: Camera, rng: np.random.Generator
 ) -> tuple[UInt8[ndarray, "T size size 3"], Path] | None:
-    """A clip of a picture and the way of its camera; None where the picture is too small."""
+    """A clip of a picture and the path of its camera; None where the picture is too small."""
     path = draw_path(picture.shape[0], picture.shape[1], camera, rng)
     if path is None:
         return None

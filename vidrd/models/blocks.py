@@ -1,7 +1,7 @@
 """Layers of the networks, written so that frames never move in memory.
 
 Inside the networks a batch of clips is one tensor of frames, `(B*T) C H W` in channels-last memory, that is
-B T H W C as it lies. Every layer reads that memory through a view:
+B T H W C. Every layer reads that memory through a view:
 
     spatial layers      (B*T) C H W            a frame is a sample
     norms over a clip   B C (T*H) W            a clip is one tall picture
@@ -23,11 +23,11 @@ from jaxtyping import Float, Int, Num
 from torch import Tensor, nn
 
 Frames = Float[Tensor, "BT C H W"]
-OtherFrames = Float[Tensor, "BT C2 H2 W2"]  # other channels or another size than the `Frames` beside it
+OtherFrames = Float[Tensor, "BT C2 H2 W2"]  # other channels or another size than the `Frames` next to it
 
 
 def channels_last(x: Tensor) -> Tensor:
-    """The same tensor with channels last in memory; no copy where it already lies so."""
+    """The same tensor with channels last in memory; no copy where it is already so."""
     return x.contiguous(memory_format=torch.channels_last)
 
 
@@ -43,7 +43,7 @@ def as_clips(x: Frames, frames: int) -> Float[Tensor, "B C TH W"]:
 
 
 def normalise(x: Float[Tensor, "B C H W"], norm: nn.GroupNorm) -> Float[Tensor, "B C H W"]:
-    """Group normalisation; half precision on a CPU goes by way of float32, whose kernel is three times as fast."""
+    """Group normalization; half precision on a CPU goes by way of float32, whose kernel is three times as fast."""
     if x.device.type == "cpu" and x.dtype != torch.float32:
         weight, bias = norm.weight.float(), norm.bias.float()
         return F.group_norm(x.float(), norm.num_groups, weight, bias, norm.eps).to(x.dtype)
@@ -51,7 +51,7 @@ def normalise(x: Float[Tensor, "B C H W"], norm: nn.GroupNorm) -> Float[Tensor, 
 
 
 def group_norm(x: Frames, norm: nn.GroupNorm, frames: int) -> Frames:
-    """Group normalisation whose statistics run over `frames` frames; 1: each frame by itself."""
+    """Group normalization whose statistics run over `frames` frames; 1: each frame by itself."""
     if frames == 1:
         return normalise(x, norm)
     BT, C, H, W = x.shape
@@ -68,7 +68,7 @@ def sinusoids(positions: Num[Tensor, "..."], width: int) -> Float[Tensor, "... D
 
 
 def frame_positions(frames: int, width: int, like: Tensor) -> Float[Tensor, "T D"]:
-    """Sines and cosines of the frame index, interleaved: the parameter-free embedding of its place."""
+    """Sines and cosines of the frame index, interleaved: a parameter-free position embedding."""
     rate = torch.exp(-math.log(10000.0) * torch.arange(0, width, 2, device=like.device) / width)
     angles = torch.arange(frames, device=like.device)[:, None] * rate
     return torch.stack([angles.sin(), angles.cos()], dim=-1).flatten(1).to(like.dtype)
@@ -105,7 +105,7 @@ class ResnetBlock(nn.Module):
             self.conv_shortcut = nn.Conv2d(in_channels, out_channels, 1)
 
     def forward(self, x: Frames, time: Float[Tensor, "B t D"] | None = None, frames: int = 1) -> OtherFrames:
-        """`time` holds one embedding a clip (t = 1) or one a frame (t = frames)."""
+        """`time` holds one embedding per clip (t = 1) or per frame (t = frames)."""
         h = self.conv1(F.silu(group_norm(x, self.norm1, frames)))
         if time is not None:
             shift = self.time_emb_proj(F.silu(time))
@@ -130,7 +130,7 @@ class TemporalConv(nn.Module):
         start_at_zero(stack[-1])
 
     def forward(self, x: Frames, frames: int) -> Frames:
-        """Mix neighbouring frames of each clip."""
+        """Mix neighboring frames of each clip."""
         if frames == 1:
             return x
         BT, C, H, W = x.shape
@@ -141,7 +141,7 @@ class TemporalConv(nn.Module):
 
 
 def start_at_zero(layer: nn.Module) -> None:
-    """Let the branch that ends in this layer add nothing at first."""
+    """Initialize this layer to zero, so that the branch it ends adds nothing at first."""
     for parameter in layer.parameters():
         nn.init.zeros_(parameter)
 
@@ -175,7 +175,7 @@ def attend_in_time(
 
 
 class Attention(nn.Module):
-    """Projections of multi-head attention; the caller says how tokens lie."""
+    """Projections of multi-head attention; the caller decides how tokens are laid out."""
 
     def __init__(self, width: int, heads: int, context_width: int | None = None):
         super().__init__()
@@ -191,7 +191,7 @@ class Attention(nn.Module):
         return self._join(F.scaled_dot_product_attention(q, k, v), x)
 
     def cross(self, x: Float[Tensor, "BT S D"], context: Float[Tensor, "B L E"]) -> Float[Tensor, "BT S D"]:
-        """All tokens of a clip attend to its context, whose keys and values are made once a clip."""
+        """All tokens of a clip attend to its context, whose keys and values are computed once per clip."""
         q = self.to_q(x).reshape(len(context), -1, x.shape[-1])
         q, k, v = (self._split(y) for y in (q, self.to_k(context), self.to_v(context)))
         return self._join(F.scaled_dot_product_attention(q, k, v), x)
@@ -222,7 +222,7 @@ class GEGLU(nn.Module):
         self.proj = nn.Linear(width, 2 * hidden)
 
     def forward(self, x: Float[Tensor, "... D"]) -> Float[Tensor, "... E"]:
-        """Gate."""
+        """Half of the projection times the GELU of the other half: D in, D_out out."""
         value, gate = self.proj(x).chunk(2, dim=-1)
         return value * F.gelu(gate)
 
@@ -240,7 +240,7 @@ class FeedForward(nn.Module):
 
 
 class TimeWindows(NamedTuple):
-    """Windows in which temporal attention sees a video that is longer than a clip (FreeNoise, arXiv 2310.15169)."""
+    """Windows through which temporal attention sees a video longer than a clip (FreeNoise, arXiv 2310.15169)."""
 
     seen: Int[Tensor, "W F"]  # frames of each window
     share: Float[Tensor, "W F"]  # weight of a window's answer for each of its frames; those of a frame add up to 1
@@ -252,14 +252,14 @@ def in_windows(
     x: Float[Tensor, "BT S D"],
     windows: TimeWindows,
 ) -> Float[Tensor, "BT S D"]:
-    """Apply a layer over time to every window by itself; a frame's answers are averaged, in float32 at least.
+    """Apply a layer over time to every window separately; a frame's outputs are averaged, in float32 at least.
 
     Raises:
         ValueError: the windows are those of a longer or shorter video.
     """
     if len(x) % windows.frames:
         raise ValueError(
-            f"these windows are of {windows.frames} frames, {len(x)} frames came: open them for the video's own length"
+            f"these windows are of {windows.frames} frames: got {len(x)}, open them for the video's own length"
         )
     exact = torch.promote_types(x.dtype, torch.float32)
     index, share = windows.seen.to(x.device), windows.share.to(x.device, exact)
@@ -350,7 +350,7 @@ class Downsample(nn.Module):
 
 
 class Upsample(nn.Module):
-    """Nearest-neighbour enlargement, then a convolution."""
+    """Nearest-neighbor enlargement, then a convolution."""
 
     def __init__(self, channels: int):
         super().__init__()

@@ -33,7 +33,7 @@ from vidrd.models.blocks import (
 
 @dataclass
 class UNetOutput(BaseOutput):
-    """What the U-Net says.
+    """Output of the U-Net.
 
     Attributes:
         sample: the prediction, B C T H W.
@@ -45,7 +45,7 @@ class UNetOutput(BaseOutput):
 
 
 class Stage(nn.Module):
-    """What every resolution of the U-Net has: residual blocks, a Temp-Conv after each, a transformer after that."""
+    """One resolution of the U-Net: residual blocks, each followed by a Temp-Conv and a transformer."""
 
     def __init__(
         self,
@@ -265,7 +265,7 @@ class UNet3DConditionModel(ModelMixin, ConfigMixin):
 
     @contextmanager
     def attend_in(self, windows: TimeWindows) -> Iterator[None]:
-        """While this is open, positions and temporal attention run window by window; the other layers see all frames.
+        """A context in which positions and temporal attention run window by window; other layers see all frames.
 
         However it ends, the network is as before.
         """
@@ -280,7 +280,7 @@ class UNet3DConditionModel(ModelMixin, ConfigMixin):
                 block.windows = were
 
     def _embed_time(self, timestep: Num[Tensor, "..."], batch: int, dtype: torch.dtype) -> Float[Tensor, "B t D"]:
-        """One embedding a sample (t = 1) or one a frame."""
+        """One embedding per sample (t = 1) or per frame."""
         if timestep.ndim == 0:
             timestep = timestep.expand(batch)
         if timestep.ndim == 1:

@@ -206,12 +206,12 @@ class AutoencoderKLTemporal(ModelMixin, ConfigMixin):
         return DecoderOutput(sample=frames) if return_dict else (frames,)
 
     def forward(self, x: Float[Tensor, "N C H W"], num_frames: int = 1) -> Any:
-        """Encode to the mean, decode."""
+        """Frames encoded to the mean of their latents and decoded again, shaped as given."""
         return self.decode(self.encode(x).latent_dist.mode(), num_frames)
 
     @property
     def downscale(self) -> int:
-        """Pixels a latent cell is wide."""
+        """Width of a latent cell in pixels."""
         return 2 ** (len(self.config.block_out_channels) - 1)
 
     @property

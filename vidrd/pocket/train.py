@@ -17,6 +17,7 @@ import torch
 from diffusers import DDIMScheduler, UNet2DConditionModel
 
 from vidrd.checkpoints import quiet, sha256
+from vidrd.files import replacing
 from vidrd.inflate import inflate_unet
 from vidrd.models.unet import UNet3DConditionModel
 from vidrd.models.vae import AutoencoderKLTemporal
@@ -70,9 +71,10 @@ def sentences(batch: int, generator: torch.Generator) -> Labelled:
     """Captions of the pocket world."""
     seeds = torch.randint(TRAIN_SEEDS.start, TRAIN_SEEDS.stop, (batch,), generator=generator).tolist()
     scenes = [draw_scene(seed) for seed in seeds]
-    said = [labels(scene) for scene in scenes]
+    values = [labels(scene) for scene in scenes]
     return Labelled(
-        [caption(scene) for scene in scenes], {name: torch.tensor([each[name] for each in said]) for name in ATTRIBUTES}
+        [caption(scene) for scene in scenes],
+        {name: torch.tensor([each[name] for each in values]) for name in ATTRIBUTES},
     )
 
 
@@ -108,7 +110,7 @@ def new_image_unet() -> UNet2DConditionModel:
 def scheduler() -> DDIMScheduler:
     """Stable Diffusion 2.1's schedule, which predicts v, rescaled to end in noise alone (Lin et al. 2024, algorithm 1).
 
-    As it stands, 1/200 of the noise's power is left as signal at the last level, and a clip holds so many numbers that
+    Unshifted, 1/200 of the noise's power is left as signal at the last level, and a clip holds so many numbers that
     a network reads from them which way an object moves. It then never learns to take that from the caption, and in
     sampling takes it from chance.
     """
@@ -149,29 +151,32 @@ def train_pocket(out: Path, work: Path, *, steps_scale: float = 1.0) -> None:
     }
     started = time.perf_counter()
     pipeline = VidRDPipeline(**train_networks(work, recipes), clip=CLIP)
-    beside = out.with_name(out.name + ".part")
-    shutil.rmtree(beside, ignore_errors=True)
-    with quiet():
-        pipeline.to(torch.float16).save_pretrained(str(beside))
-    (beside / "log").mkdir()
-    for name in recipes:
-        shutil.copyfile(work / name / "log.jsonl", beside / "log" / f"{name}.jsonl")
-    files = sorted(path for path in beside.rglob("*") if path.is_file())
-    card = {
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with replacing(out, sole_writer=True) as part:
+        with quiet():
+            pipeline.to(torch.float16).save_pretrained(str(part))
+        (part / "log").mkdir()
+        for name in recipes:
+            shutil.copyfile(work / name / "log.jsonl", part / "log" / f"{name}.jsonl")
+        card = _card(part, work, recipes, time.perf_counter() - started)
+        (part / "card.json").write_text(json.dumps(card, indent=1) + "\n")
+        shutil.rmtree(out, ignore_errors=True)
+
+
+def _card(folder: Path, work: Path, recipes: Mapping[str, Recipe], seconds: float) -> dict[str, Any]:
+    """What made the networks in a folder, and the hashes of its files."""
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    return {
         "command": "nox -s train -- --preset pocket",
         "expected": "see the table in docs/pocket.md",
         "machine": f"{platform.machine()}, {torch.get_num_threads()} threads, cuda: {torch.cuda.is_available()}",
         "recipes": {name: asdict(recipe) for name, recipe in recipes.items()},
         "last_logged": {name: json.loads((work / name / "log.jsonl").read_text().splitlines()[-1]) for name in recipes},
-        "seconds_of_this_call": round(time.perf_counter() - started, 1),
+        "seconds_of_this_call": round(seconds, 1),
         "versions": {"torch": torch.__version__, "diffusers": diffusers.__version__},
         "precision": "fp16 at rest; trained in float32 with bf16 autocast",
-        "sha256": {str(path.relative_to(beside)): sha256(path) for path in files},
+        "sha256": {str(path.relative_to(folder)): sha256(path) for path in files},
     }
-    (beside / "card.json").write_text(json.dumps(card, indent=1) + "\n")
-    shutil.rmtree(out, ignore_errors=True)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    beside.rename(out)
 
 
 def train_networks(work: Path, recipes: Mapping[str, Recipe]) -> dict[str, Any]:
@@ -230,7 +235,8 @@ def cached_latents(vae: AutoencoderKLTemporal, path: Path) -> Callable[..., Sour
             some = slice(first, first + 128)
             videos = to_float(render(scenes[some], CACHED_FRAMES, size=SIZE, start=starts[some]))
             parts.append(encode_clips(vae, videos).half())
-        torch.save(torch.cat(parts), path)
+        with replacing(path) as part:
+            torch.save(torch.cat(parts), part)
     latents = torch.load(path, weights_only=True)
     factor = 1 / float(latents[:2048].float().std())
     vae.register_to_config(scaling_factor=factor)

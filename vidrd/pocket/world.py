@@ -45,7 +45,7 @@ BACKGROUND_RGB: Final[dict[str, tuple[RGB, RGB]]] = {  # at the top, at the bott
 
 CHUNK_PIXELS: Final = 2**18  # rendered at once: a few MB, so that intermediate images stay in the cache
 RIM: Final = 0.12  # width of the untextured rim, radii: keeps the outline readable where dark tones meet the ground
-DARK: Final = 0.22  # brightness of a texture's dark tone, as a share of the object's colour
+DARK: Final = 0.22  # brightness of a texture's dark tone, as a share of the object's color
 
 
 def _circle(x: Tensor, y: Tensor) -> Tensor:
@@ -61,7 +61,7 @@ def _triangle(x: Tensor, y: Tensor) -> Tensor:
 
 
 def _star(x: Tensor, y: Tensor, tip: float = 1.3, notch: float = 0.65) -> Tensor:
-    """Fold the plane into the wedge of 36 degrees beside one tip; there the outline is one straight edge."""
+    """Fold the plane into the wedge of 36 degrees next to one tip; there the outline is one straight edge."""
     cos, sin = np.cos(np.pi / 5), np.sin(np.pi / 5)
     x, y = x.abs(), -y
     for side in (1, -1):
@@ -118,7 +118,7 @@ class Motion(NamedTuple):
     """One action: where a scene's object is after u cycles."""
 
     periods: tuple[float, float]  # range of one cycle, units of time
-    room: tuple[float, float]  # how far from the middle the object may stand in x and y
+    room: tuple[float, float]  # how far from the middle the object may be in x and y
     pose: Callable[[ndarray], dict[str, ndarray]]  # u -> offsets x, y and angle (radians), factors scale and opacity
 
 
@@ -183,7 +183,7 @@ class Scene:
     action: str
     speed: float  # cycles of the action per unit of time
     phase: float  # cycles done at time 0, in [0, 1)
-    x: float  # where the object stands, before the action's own offset
+    x: float  # position of the object, before the action's own offset
     y: float
     radius: float  # half-width of the frame = 1
     angle: float  # radians, clockwise
@@ -192,8 +192,8 @@ class Scene:
 def draw_scene(seed: int, **fixed: str) -> Scene:
     """Draw the scene of a seed; `fixed` pins attributes (action="orbiting") and leaves the others as the seed has them.
 
-    A plain circle cannot be seen to rotate, so it never does: it gets a texture, or where the texture is pinned another
-    shape, or where both are pinned another action.
+    The rotation of a plain circle is invisible, so it never rotates: it gets a texture, or another shape if the texture
+    is pinned, or another action if both are.
 
     Raises:
         ValueError: an attribute or a value of it is unknown, or a plain rotating circle is asked for.
@@ -252,10 +252,10 @@ def parse_caption(text: str) -> dict[str, str]:
     Raises:
         ValueError: the text is no caption of the pocket world.
     """
-    found = _CAPTION.fullmatch(" ".join(text.lower().split()))
-    if found is None:
+    match = _CAPTION.fullmatch(" ".join(text.lower().split()))
+    if match is None:
         raise ValueError(f"{text!r} is no caption of the pocket world: write one like {_EXAMPLE!r}")
-    return {name: found[name] for name in ATTRIBUTES}
+    return {name: match[name] for name in ATTRIBUTES}
 
 
 _CAPTION = re.compile(
@@ -333,7 +333,7 @@ def _poses(scenes: Sequence[Scene], times: Float[ndarray, "N T"]) -> Float[Tenso
 
 
 def _palette(scenes: Sequence[Scene], frames: int, size: int) -> tuple[Float[Tensor, "F C H"], Float[Tensor, "F C"]]:
-    """Background (a vertical gradient) and colour of each frame, in [0, 255]."""
+    """Background (a vertical gradient) and color of each frame, in [0, 255]."""
     down = np.linspace(0, 1, size)
     ends = np.array([BACKGROUND_RGB[scene.background] for scene in scenes], dtype=np.float64)[..., None]
     ground = ends[:, 0] * (1 - down) + ends[:, 1] * down

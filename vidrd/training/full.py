@@ -25,6 +25,7 @@ from torch.nn.attention import sdpa_kernel
 from vidrd.checkpoints import load_any
 from vidrd.data.latents import META, LatentSet
 from vidrd.data.shards import ShardSet
+from vidrd.files import replacing, write_atomic
 from vidrd.models.blocks import frames_of
 from vidrd.models.unet import is_temporal
 from vidrd.pipeline import VidRDPipeline
@@ -47,7 +48,7 @@ from vidrd.video import to_uint8
 
 
 def recipe_of(settings: Settings) -> Recipe:
-    """The loop's part of the settings."""
+    """The settings that the training loop takes."""
     return Recipe(**{name.name: getattr(settings, name.name) for name in fields(Recipe)})
 
 
@@ -84,7 +85,7 @@ def train_on_data(settings: Settings, run: Path) -> None:
 
 
 def open_data(settings: Settings, pipeline: VidRDPipeline) -> ClipSet:
-    """The data set: latents if the folder holds some, else pixels."""
+    """The data set of a folder: latents if it holds any, else pixels."""
     folder = settings.data or Path()
     if (folder / META).is_file():
         if settings.stage == "vae-decoder":
@@ -128,7 +129,7 @@ def training_schedule(
 
 @dataclass
 class _Side:
-    """Where clips of one length come from."""
+    """A source of clips of one length."""
 
     feed: BatchLoader
     stream: str
@@ -166,9 +167,9 @@ def _train_unet(settings: Settings, pipeline: VidRDPipeline, clips: ClipSet, run
             samples = side.feed(step)
             timesteps = draw_timesteps(side.feed.batch, len(alphas), generator)[side.mine]
             latents = _latents(vae, samples, side.encoded)
-            said = [_caption(sample, settings, side.stream) for sample in samples]
+            captions = [_caption(sample, settings, side.stream) for sample in samples]
             with nullcontext() if "text" in settings.learned else torch.no_grad():
-                context = encode(said, pipeline.tokenizer, text, device)
+                context = encode(captions, pipeline.tokenizer, text, device)
             noise = _noise(samples, latents.shape[1:], settings.seed, side.stream).to(device)
             levels = alphas[timesteps].to(device)
             noisy, target = diffusion_target(latents, noise, levels, kind)
@@ -189,15 +190,15 @@ def _train_unet(settings: Settings, pipeline: VidRDPipeline, clips: ClipSet, run
             dict.fromkeys(clips.captions(row)[0] for row in range(min(4, len(clips.frames))))
         )
         with torch.no_grad():
-            made = pipeline.to(state.device)(
+            output = pipeline.to(state.device)(
                 list(prompts), num_frames=frames, num_inference_steps=settings.show_steps,
                 guidance_scale=settings.show_guidance, height=settings.size, width=settings.size,
             )  # fmt: skip
-        save_strip(run / "samples" / f"step-{step:07d}.png", made.frames)
+        save_strip(run / "samples" / f"step-{step:07d}.png", output.frames)
 
     show = _show(settings, draw)
-    made = fit(networks, loss, recipe_of(settings), run, show=show, tensorboard=True, shard=settings.shard)
-    pipeline.register_modules(**made)
+    trained = fit(networks, loss, recipe_of(settings), run, show=show, tensorboard=True, shard=settings.shard)
+    pipeline.register_modules(**trained)
 
 
 def _train_decoder(settings: Settings, pipeline: VidRDPipeline, clips: ClipSet, run: Path, state: PartialState) -> None:
@@ -265,12 +266,11 @@ def load_vgg(path: Path) -> FeatureDistance:
 
 
 def save_strip(path: Path, videos: Any) -> None:
-    """Videos as one picture: a row each, their frames side by side (`B T H W C`, uint8)."""
+    """Save videos as one picture: one row per video, its frames side by side (`B T H W C`, uint8)."""
     rows = [np.concatenate(list(video), axis=1) for video in videos]
     path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_suffix(".part")
-    Image.fromarray(np.concatenate(rows)).save(beside, format="PNG")
-    beside.rename(path)
+    with replacing(path) as part:
+        Image.fromarray(np.concatenate(rows)).save(part, format="PNG")
 
 
 def _side(settings: Settings, clips: ClipSet, batch: int, frames: int, stream: str, state: PartialState) -> _Side:
@@ -306,7 +306,7 @@ def _show(settings: Settings, draw: Callable[[int, Networks], None]) -> Show | N
 
 
 def _claim(run: Path, settings: Settings) -> None:
-    """Write the configuration down, or see that it is the one that is there."""
+    """Write config.json, after checking that the folder holds no run with other settings."""
     run.mkdir(parents=True, exist_ok=True)
     asked = json.loads(json.dumps(asdict(settings), default=str))
     free = ("workers", "shard", "save_every", "show_every", "prompts", "show_steps", "show_guidance")
@@ -318,6 +318,4 @@ def _claim(run: Path, settings: Settings) -> None:
             changes = ", ".join(f"{name} {there.get(name)} -> {asked[name]}" for name in differ)
             raise ValueError(f"{run} holds a run with other settings ({changes}): name a new folder, or delete it")
     about = {"python": platform.python_version(), "torch": torch.__version__, "machine": platform.machine()}
-    beside = path.with_suffix(".part")
-    beside.write_text(json.dumps({"settings": asked, "versions": about}, indent=1) + "\n")
-    beside.rename(path)
+    write_atomic(path, json.dumps({"settings": asked, "versions": about}, indent=1) + "\n")

@@ -1,4 +1,4 @@
-"""What a training run says of itself: lines of JSON, TensorBoard events, and a bar or lines for who watches."""
+"""The log of a training run: lines of JSON, TensorBoard events, and a progress bar or lines on the terminal."""
 
 import json
 import resource
@@ -12,6 +12,8 @@ from typing import Any
 import torch
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from vidrd.files import write_atomic
+
 
 class RunLog:
     """`log.jsonl` and, where asked for, TensorBoard events in a run's folder; only the writing process touches files.
@@ -22,17 +24,15 @@ class RunLog:
     def __init__(self, folder: Path, steps: int, first: int, *, writes: bool, tensorboard: bool):
         self.name, self.steps, self.first, self.writes = folder.name, steps, first, writes
         self.path = folder / "log.jsonl"
-        self.started = self.said = time.perf_counter()
+        self.started = self.printed = time.perf_counter()
         self.events: Any = None
         self.bar: Progress | None = None
         if not writes:
             return
         if self.path.exists():
-            whole = self.path.read_text().rpartition("\n")[0]  # what a killed run left behind the last line is torn
+            whole = self.path.read_text().rpartition("\n")[0]  # a killed run leaves a torn line at the end
             kept = [line for line in whole.splitlines() if json.loads(line)["step"] <= first]
-            beside = self.path.with_suffix(".part")
-            beside.write_text("".join(f"{line}\n" for line in kept))
-            beside.replace(self.path)
+            write_atomic(self.path, "".join(f"{line}\n" for line in kept))
         if tensorboard:
             from torch.utils.tensorboard import SummaryWriter  # noqa: PLC0415 - takes seconds, and many runs want none
 
@@ -72,16 +72,16 @@ class RunLog:
                 self.events.add_scalar(name, value, step)
         self.bar.update(self.task, completed=step, loss=means["loss"])
         now = time.perf_counter()
-        if not self.bar.console.is_terminal and now - self.said > 30:
+        if not self.bar.console.is_terminal and now - self.printed > 30:
             left = (now - self.started) / max(1, step - self.first) * (self.steps - step) / 60
             print(
                 f"{self.name}: step {step} of {self.steps}, loss {means['loss']:.4f}, {left:.1f} min left", flush=True
             )
-            self.said = now
+            self.printed = now
 
 
 def peak_bytes() -> int:
-    """The most memory that was held so far: of the GPU where there is one, else of this process."""
+    """Peak memory so far in bytes: of the GPU if there is one, else of this process."""
     if torch.cuda.is_available():
         return torch.cuda.max_memory_allocated()
     unit = 1 if sys.platform == "darwin" else 1024

@@ -23,6 +23,7 @@ from diffusers.optimization import get_cosine_schedule_with_warmup
 from diffusers.training_utils import EMAModel
 from torch import Tensor, nn
 
+from vidrd.files import replacing
 from vidrd.training.log import RunLog, peak_bytes
 from vidrd.training.settings import Stopped
 from vidrd.training.sharding import divide, divided_as, gathered, whole
@@ -51,14 +52,14 @@ _KINDS = (DistributedType.NO, DistributedType.MULTI_GPU, DistributedType.MULTI_C
 
 
 class Show(NamedTuple):
-    """What to draw now and then, with the averaged weights in place."""
+    """A function that draws samples at intervals, with the averaged weights in place."""
 
     every: int  # steps
     draw: Callable[[int, Networks], None]  # of the number of finished steps, and the networks with averaged weights
 
 
 class Objective(nn.Module):
-    """The networks of a stage with what they minimise: one module, whose forward pass DDP can watch."""
+    """The networks of a stage with the loss that they minimize: one module, whose forward pass DDP can watch."""
 
     def __init__(self, networks: Networks, loss: StepLoss):
         super().__init__()
@@ -151,13 +152,13 @@ def fit(
                 with _averaged(ema, trained, modules, empty) as averaged:
                     if accelerator.is_main_process:
                         show.draw(done, averaged)
-    made = _whole(ema, trained, modules, empty)
+    learned = _whole(ema, trained, modules, empty)
     accelerator.wait_for_everyone()
-    return made
+    return learned
 
 
 def _accelerator(precision: str, *, shard: bool) -> Accelerator:
-    """What the processes share the work by.
+    """How the processes share the work.
 
     Raises:
         ValueError: they do it otherwise than by DDP, or `shard` meets one process or fp16.
@@ -178,7 +179,7 @@ def _accelerator(precision: str, *, shard: bool) -> Accelerator:
 
 
 def processes() -> PartialState:
-    """Who of how many this process is; the first to ask joins them.
+    """Rank of this process and number of processes; the first call joins them.
 
     Raises:
         ValueError: it was launched as one of several and cannot reach the others, so that each would train for itself.
@@ -200,7 +201,7 @@ def keyed_generator(*key: int | str) -> torch.Generator:
 
 
 class _State(NamedTuple):
-    """All that a resumed run needs, as one file."""
+    """Everything that a resumed run needs, in one file."""
 
     path: Path
     recipe: Recipe
@@ -211,7 +212,7 @@ class _State(NamedTuple):
     scaler: Any  # of fp16's losses; None otherwise
 
     def save(self, step: int, *, writes: bool) -> None:
-        """Write beside, then rename; all processes gather what one `writes`."""
+        """Write the state atomically; all processes gather it, the one that `writes` stores it."""
         state = gathered(
             {
                 "recipe": json.dumps(asdict(self.recipe)),
@@ -224,12 +225,11 @@ class _State(NamedTuple):
             }
         )
         if writes:
-            beside = self.path.with_suffix(".pt.part")
-            torch.save(state, beside)
-            os.replace(beside, self.path)
+            with replacing(self.path, sole_writer=True) as part:
+                torch.save(state, part)
 
     def load(self) -> int:
-        """Put an earlier run's state into place, if there is one of the same recipe; the step to go on with."""
+        """Restore an earlier run's state, if there is one of the same recipe; returns the step to continue with."""
         if not self.path.exists():
             return 0
         state = torch.load(self.path, weights_only=True, map_location="cpu")
@@ -289,7 +289,7 @@ def _whole(ema: EMAModel, trained: list[nn.Parameter], modules: Networks, empty:
 
 @contextmanager
 def _stop_requests() -> Iterator[Callable[[], bool]]:
-    """Note SIGTERM instead of dying of it; only a main thread can."""
+    """Note SIGTERM instead of ending; only the main thread can."""
     asked = threading.Event()
     if threading.current_thread() is not threading.main_thread():
         yield asked.is_set
@@ -302,7 +302,7 @@ def _stop_requests() -> Iterator[Callable[[], bool]]:
 
 
 def _any(flag: bool, accelerator: Accelerator) -> bool:
-    """Whether any process says so."""
+    """Whether the flag is set in any process."""
     if accelerator.num_processes == 1:
         return flag
     return bool(accelerator.reduce(torch.tensor(float(flag), device=accelerator.device), "sum") > 0)

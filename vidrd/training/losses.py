@@ -1,4 +1,4 @@
-"""What each training stage minimises; each a function of tensors, with its randomness handed in."""
+"""The losses of the training stages: functions of tensors that are given their random numbers."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -15,7 +15,7 @@ def diffusion_target(
     alphas: Float[Tensor, " B"],  # cumulative product of 1 - beta at each sample's timestep
     prediction_type: str,  # epsilon | v_prediction
 ) -> tuple[Float[Tensor, "B C T H W"], Float[Tensor, "B C T H W"]]:
-    """Noisy latents, and what the network should say of them.
+    """Noisy latents, and the network's target for them.
 
     Source: Ho et al. 2020 (epsilon); Salimans and Ho 2022, appendix D (v).
     """
@@ -65,7 +65,7 @@ def draw_timesteps(
 
 
 def detail_weights(frames: Float[Tensor, "N C H W"]) -> Float[Tensor, "N 1 H W"]:
-    """Weights of mean 1 that grow with local contrast, so that a small textured object counts beside a large sky."""
+    """Weights of mean 1 that grow with local contrast, so that a small textured object counts next to a large sky."""
     mean = F.avg_pool2d(frames, 3, 1, 1, count_include_pad=False)
     square = F.avg_pool2d(frames**2, 3, 1, 1, count_include_pad=False)
     contrast = (square - mean**2).clamp(min=0).mean(1, keepdim=True).sqrt()

@@ -1,7 +1,7 @@
 """What a training step sees: sample number n of a run is the same whatever read it, where and on how many machines.
 
 Every epoch is a permutation of the usable rows; window, caption and noise of sample n are keyed by (seed, n). So a run
-resumes from one integer, the samples seen, and two processes that take turns see what one would.
+resumes from one integer, the number of samples drawn, and two processes that take turns see what one would.
 """
 
 import hashlib

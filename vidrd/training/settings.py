@@ -1,4 +1,4 @@
-"""What a training run on a data set can be told; free of torch, so that `--help` is quick."""
+"""The settings of a training run on a data set; without torch, so that `--help` is quick."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -44,7 +44,7 @@ class Settings:
     """What is trained: temporal, attention, spatial (all else of the U-Net), text (its encoder), decoder (all of the
     VAE's). None named: as the paper's figure has it for the stage."""
     images: int = 0
-    """Single frames that are learned from beside the clips of each step."""
+    """Single frames in each step, in addition to its clips."""
     learning_rate: float = 1e-4
     """At the end of the warm-up; then a cosine falls to zero."""
     warmup: int = 1000
@@ -107,7 +107,7 @@ class Settings:
                 f"stage {self.stage} can learn {', '.join(ALLOWED[self.stage])}: got {', '.join(sorted(wrong))}"
             )
         if self.stage != "temporal" and self.images:
-            raise ValueError(f"images beside clips belong to stage temporal: got images {self.images} in {self.stage}")
+            raise ValueError(f"images next to clips belong to stage temporal: got images {self.images} in {self.stage}")
         if self.shard and (self.stage == "vae-decoder" or self.compiled):
             raise ValueError(
                 f"shard divides a U-Net that is not compiled: got stage {self.stage}, compiled {self.compiled}"

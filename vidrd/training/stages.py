@@ -81,9 +81,9 @@ def train_text_encoder(
 ) -> None:
     """Learn to tell apart what captions name, from captions alone.
 
-    Linear heads read each attribute off the mean over tokens and are then dropped. Stable Diffusion's encoder comes
-    with such knowledge (CLIP has it from captions of images). One that learns beside an image U-Net would not: nothing
-    there tells "moving left" from "moving right", and their embeddings collapse.
+    Linear heads read each attribute off the mean over tokens and are then dropped. Stable Diffusion's encoder has such
+    knowledge from the start (CLIP learned it from captions of images). One that learns together with an image U-Net
+    would not: single images do not distinguish "moving left" from "moving right", and their embeddings collapse.
     """
     heads = nn.Linear(text_encoder.config.hidden_size, sum(classes.values()))
 
@@ -125,8 +125,8 @@ def train_denoiser(
         clips, captions = latents(recipe.batch, frames, generator)
         drop = (torch.rand(len(captions), generator=generator) < caption_drop).tolist()
         with torch.no_grad():
-            said = ["" if d else c for c, d in zip(captions, drop, strict=True)]
-            context = encode(said, tokenizer, text_encoder, device)
+            texts = ["" if d else c for c, d in zip(captions, drop, strict=True)]
+            context = encode(texts, tokenizer, text_encoder, device)
         timesteps = draw_timesteps(len(clips), len(alphas), generator, shift)
         noise = torch.randn(clips.shape, generator=generator)
         noisy, target = diffusion_target(
@@ -197,7 +197,7 @@ def cached(
     latents: Float[Tensor, "N C T h w"],
     captions: Sequence[str],
     scaling_factor: float,
-    weights: Float[Tensor, " N"] | None = None,  # how often each video is drawn beside the others; None: all alike
+    weights: Float[Tensor, " N"] | None = None,  # how often each video is drawn relative to the others; None: all alike
 ) -> Source:
     """Random windows of stored latents, scaled to unit variance."""
 

@@ -1,4 +1,4 @@
-"""Small files of every kind, made on the spot."""
+"""Small files of every kind, made when a test needs them."""
 
 import pytest
 

@@ -1,6 +1,6 @@
-"""CPU seconds of `prepare` beside decoding and encoding alone: python -m tests.vidrd.data.ingest CLIPS FOLDER.
+"""CPU seconds of `prepare`, and of decoding and encoding alone: python -m tests.vidrd.data.ingest CLIPS FOLDER.
 
-Both go through the same few films in turns, now one first, now the other: the speed of a shared machine changes within
+Both process the same few videos in turns, now one first, now the other: the speed of a shared machine changes within
 seconds.
 """
 
@@ -17,7 +17,7 @@ from vidrd.data.prepare import describe, prepare, shard_tasks_of
 from vidrd.data.shard_task import PreparePlan, run_shard_task
 from vidrd.data.shots import Cutting
 
-COUNT = 40  # films
+COUNT = 40  # videos
 TURN = 4  # of them
 
 
@@ -26,10 +26,10 @@ def plan(clips, **choices):
     return PreparePlan("ucf101", Where(clips), cutting, duplicates=11, unit=COUNT, **choices)
 
 
-def alone(found) -> int:
+def alone(sources) -> int:
     """Decode and encode; the number of frames."""
     frames = 0
-    for record in found:
+    for record in sources:
         held = list(decode(Path(record.uri)))
         frames += len(held)
         encode_mp4(held, probe(Path(record.uri)).fps)
@@ -57,7 +57,7 @@ def main(clips: Path, folder: Path) -> None:
                     whole += spent(run_shard_task, asked, out, unit)[0]
         seconds, summary = spent(partial(prepare, say=lambda line: None), asked, out)  # what is left: the index
         whole += seconds
-        print(f"{COUNT} films, {frames} frames; CPU seconds: decoding and x264 alone {least:.2f},")
+        print(f"{COUNT} videos, {frames} frames; CPU seconds: decoding and x264 alone {least:.2f},")
         print(f"prepare {whole:.2f}, ratio {least / whole:.3f}", flush=True)
         print("\n".join(describe(summary).splitlines()[:-1]), flush=True)  # but for its seconds: they are the index's
 

@@ -95,11 +95,11 @@ def test_tgif_gathers_the_sentences_of_a_gif(tmp_path):
 
 def test_vatex_keeps_english_and_finds_whole_videos(tmp_path):
     touch(tmp_path, "a_-b_000010_000020.mp4", "ccc.mp4")
-    said = [
+    entries = [
         {"videoID": "a_-b_000010_000020", "enCap": ["one", "two"], "chCap": ["一"]},
         {"videoID": "ccc_000000_000010", "enCap": ["three"]},
     ]
-    (tmp_path / "vatex_training_v1.0.json").write_text(json.dumps(said))
+    (tmp_path / "vatex_training_v1.0.json").write_text(json.dumps(entries))
     a, b = rows("vatex", tmp_path)
     assert a.captions == ("one", "two")
     assert b.uri.endswith("ccc.mp4")
@@ -164,8 +164,10 @@ def test_of_whole_videos_only_the_labelled_seconds_are_meant(tmp_path):
     )
     whole, cut = rows("kinetics700", tmp_path)
     assert (whole.seconds, cut.seconds) == ((12.0, 22.0), None)
-    said = [{"videoID": f"{name}_0000{t}", "enCap": ["x"]} for name, t in (("abc", "03_000013"), ("cut", "10_000020"))]
-    (tmp_path / "vatex_training_v1.0.json").write_text(json.dumps(said))
+    entries = [
+        {"videoID": f"{name}_0000{t}", "enCap": ["x"]} for name, t in (("abc", "03_000013"), ("cut", "10_000020"))
+    ]
+    (tmp_path / "vatex_training_v1.0.json").write_text(json.dumps(entries))
     whole, cut = rows("vatex", tmp_path)
     assert (whole.seconds, cut.seconds) == ((3.0, 13.0), None)
 
@@ -217,10 +219,10 @@ def test_keys_in_tars_are_webdatasets_own(tmp_path):
     names = ["./000001", "v1.0/part/000002", "plain", "a/b"]
     write_tar(tmp_path / "s.tar", [(f"{n}{e}", data if e == ".png" else n.encode()) for n in names
                                    for e in (".png", ".txt")] + [("a/.hidden", b""), ("none", b"")])  # fmt: skip
-    found = rows("webdataset", tmp_path)
-    assert [row.captions for row in found] == [(name,) for name in names]
-    assert len({row.key for row in found}) == 4
-    assert all(fetch(row.uri) == data for row in found)
+    records = rows("webdataset", tmp_path)
+    assert [row.captions for row in records] == [(name,) for name in names]
+    assert len({row.key for row in records}) == 4
+    assert all(fetch(row.uri) == data for row in records)
 
 
 def test_broken_texts_and_cut_tars_are_drops(tmp_path):
@@ -232,12 +234,12 @@ def test_broken_texts_and_cut_tars_are_drops(tmp_path):
     whole = (tmp_path / "b.tar").read_bytes()
     (tmp_path / "b.tar").write_bytes(whole[: whole.index(b"9.png") + 700])
     (tmp_path / "c.tar").write_bytes(b"no tar at all" * 100)
-    found = rows("webdataset", tmp_path)
-    kept = [row for row in found if isinstance(row, Record)]
+    records = rows("webdataset", tmp_path)
+    kept = [row for row in records if isinstance(row, Record)]
     assert [row.captions for row in kept] == [("fine",), ("other",), ("fine",), ()]
     with pytest.raises(UnreadableError, match="ends before its member does"):
         fetch(kept[-1].uri)
-    drops = [row for row in found if isinstance(row, Drop)]
+    drops = [row for row in records if isinstance(row, Drop)]
     assert [drop.reason for drop in drops] == ["unreadable"] * 4
     assert ["a_1" in drops[0].key, "b" in drops[2].key, "c" in drops[3].key] == [True] * 3
     assert "no whole tar" in drops[2].detail
@@ -249,10 +251,10 @@ def test_parquet_with_bytes_or_paths(tmp_path):
     with_bytes = pa.table({"image": [{"bytes": data, "path": None}] * 3, "caption": ["a", "b", "c"]})
     pq.write_table(with_bytes, tmp_path / "a.parquet", row_group_size=2)
     pq.write_table(pa.table({"file": ["p.png"], "text": ["d"]}), tmp_path / "b.parquet")
-    found = rows("parquet", tmp_path)
-    assert [record.captions[0] for record in found] == ["a", "b", "c", "d"]
-    assert fetch(found[2].uri) == data
-    assert read_image(fetch(found[3].uri)).shape == (40, 60, 3)
+    records = rows("parquet", tmp_path)
+    assert [record.captions[0] for record in records] == ["a", "b", "c", "d"]
+    assert fetch(records[2].uri) == data
+    assert read_image(fetch(records[3].uri)).shape == (40, 60, 3)
     pq.write_table(pa.table({"x": [1]}), tmp_path / "c.parquet")
     with pytest.raises(ValueError, match="must have a column caption or text"):
         rows("parquet", tmp_path)

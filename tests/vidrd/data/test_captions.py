@@ -30,7 +30,7 @@ from vidrd.pocket.world import render
 
 
 class Scripted:
-    """Says what it was told to, and notes what it was asked."""
+    """Answers as scripted, and records the questions."""
 
     name = "scripted"
 
@@ -50,14 +50,14 @@ def record(**changes):
 
 def test_frames_are_asked_one_by_one_with_the_class_as_a_doubtful_hint_and_then_fused():
     model = Scripted("A runner on a track.", "A runner leaps.", "A runner on a mat.", "A runner leaps over a bar.")
-    made = caption_stage(model, Asking(frames=3), record())
+    captioned = caption_stage(model, Asking(frames=3), record())
     assert [count for count, _ in model.asked] == [1, 1, 1, 0]
     assert all("'high jump'" in prompt and "may be wrong" in prompt for _, prompt in model.asked)
     fuse = model.asked[-1][1]
     assert fuse.index("on a track") < fuse.index("A runner leaps.") < fuse.index("on a mat")
-    assert made.caption_by == "scripted"
-    assert made.captions[0].endswith("A runner leaps over a bar.")
-    assert len(made.facts["key_frames"]) == 3
+    assert captioned.caption_by == "scripted"
+    assert captioned.captions[0].endswith("A runner leaps over a bar.")
+    assert len(captioned.facts["key_frames"]) == 3
 
 
 def test_the_class_survives_or_is_put_back():
@@ -90,9 +90,9 @@ def test_a_black_clip_is_dropped_unasked():
 
 def test_templates_need_no_model_and_no_pixels():
     bare = Record("k", "u", "s", "l", labels=("Archery", "outdoor_sport"))
-    made = caption_stage(Template(), Asking(), bare)
-    assert "archery and outdoor sport" in made.captions[0].lower()
-    assert made == caption_stage(Template(), Asking(), bare)
+    captioned = caption_stage(Template(), Asking(), bare)
+    assert "archery and outdoor sport" in captioned.captions[0].lower()
+    assert captioned == caption_stage(Template(), Asking(), bare)
     assert len({Template().caption(Record(str(i), "", "", "", labels=("x",))) for i in range(50)}) > 2
     assert caption_stage(Template(), Asking(), Record("k", "u", "s", "l")).reason == "no caption"
     assert isinstance(Scripted(), Captioner)
@@ -159,7 +159,7 @@ def test_chatter_around_an_answer_goes(answer, tidied):
 
 
 class Server:
-    """A real HTTP server that speaks OpenAI's dialect and can be told to fail."""
+    """A real HTTP server with OpenAI's interface, which fails on demand."""
 
     def __init__(self):
         outer = self
@@ -192,10 +192,10 @@ class Server:
 
 @pytest.fixture
 def server():
-    made = Server()
-    yield made
-    made.http.shutdown()
-    made.http.server_close()
+    server = Server()
+    yield server
+    server.http.shutdown()
+    server.http.server_close()
 
 
 def test_an_openai_compatible_server_is_asked_with_pictures(server):
@@ -214,9 +214,9 @@ def test_an_openai_compatible_server_is_asked_with_pictures(server):
 
 
 def test_a_whole_record_goes_through_the_server(server):
-    made = caption_stage(Endpoint(server.url, "m"), Asking(), record())
-    assert "1 pictures seen clearly" in made.captions[0]
-    assert made.caption_by == "http:m"
+    captioned = caption_stage(Endpoint(server.url, "m"), Asking(), record())
+    assert "1 pictures seen clearly" in captioned.captions[0]
+    assert captioned.caption_by == "http:m"
 
 
 def test_a_busy_server_is_asked_again_and_a_refusing_one_is_not(server):

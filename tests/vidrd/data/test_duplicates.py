@@ -42,9 +42,9 @@ def test_no_pair_within_the_limit_is_missed_and_none_beyond_is_taken(seed, limit
         changed = list(base)
         for bit in flips:
             changed[bit // 64] ^= 1 << bit % 64
-        found = near_duplicates(hashes | {"c": changed}, most=limit)
-        assert ("c" in found) == (extra == 0)
-        assert "b" not in found
+        repeats = near_duplicates(hashes | {"c": changed}, most=limit)
+        assert ("c" in repeats) == (extra == 0)
+        assert "b" not in repeats
 
 
 def test_the_first_of_equal_clips_stays():

@@ -128,6 +128,6 @@ def test_odd_files_are_stored_as_they_look(real_clips, name):
             break
     back = read_mp4(encode_mp4(frames, probe(path).fps))
     assert len(back) == len(frames)
-    seen = np.stack([to_rgb(frame) for frame in frames]).astype(float)
-    psnr = 10 * np.log10(255**2 / ((back - seen) ** 2).mean())
+    originals = np.stack([to_rgb(frame) for frame in frames]).astype(float)
+    psnr = 10 * np.log10(255**2 / ((back - originals) ** 2).mean())
     assert psnr > 33, psnr

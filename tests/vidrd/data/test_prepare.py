@@ -25,7 +25,7 @@ from vidrd.data.commands import Latents, Prepare, Watermark
 from vidrd.data.commands import latents as cache_latents
 from vidrd.data.commands import prepare as command
 from vidrd.data.commands import watermark as estimate_mark
-from vidrd.data.engines import run_on_ray
+from vidrd.data.engines import carry_out
 from vidrd.data.latents import LatentSet
 from vidrd.data.media import EncoderSettings, decode, encode_mp4, to_rgb, to_yuv
 from vidrd.data.prepare import describe, prepare
@@ -68,8 +68,8 @@ def test_every_record_is_in_the_index_or_dropped_with_a_reason(built, pocket_fol
     assert summary.tally.dropped["read"] == {"unreadable": 1}
     assert summary.tally.dropped["duplicates"] == {"duplicate": 1}
     assert summary.clips == 10
-    for step, came in summary.tally.came.items():
-        assert came == summary.tally.went[step] + sum(summary.tally.dropped.get(step, {}).values())
+    for step, entered in summary.tally.came.items():
+        assert entered == summary.tally.went[step] + sum(summary.tally.dropped.get(step, {}).values())
     drops = [json.loads(line) for line in (out / "drops.jsonl").read_text().splitlines()]
     assert {drop["reason"] for drop in drops} == {"unreadable", "duplicate"}
     assert "1 unreadable" in describe(summary)
@@ -178,7 +178,7 @@ def test_ray_gives_a_captioner_the_gpu_that_it_runs_on(captioner, device, wanted
     class Ray:
         @staticmethod
         def put(work):
-            asked["plan"] = work[0]
+            asked["device"] = work[2]
 
         class data:  # noqa: N801 - as Ray calls it
             ActorPoolStrategy = dict
@@ -202,9 +202,9 @@ def test_ray_gives_a_captioner_the_gpu_that_it_runs_on(captioner, device, wanted
 
     monkeypatch.setitem(sys.modules, "ray", Ray)
     whole = plan(tmp_path, captioner=captioner, caption_model="x", device=device)
-    run_on_ray(whole, tmp_path, [ShardTask(0, ())], 2, print)
+    carry_out(whole, tmp_path, [ShardTask(0, ())], 2, print, ray=True)
     assert asked["num_gpus"] == wanted
-    assert asked["plan"].device == device.partition(":")[0]
+    assert asked["device"] == device.partition(":")[0]
 
 
 def test_a_unit_whose_source_changed_is_done_again(pocket_folder, tmp_path):
@@ -285,15 +285,15 @@ def kill_a_child(units, killed):
 
 def test_a_worker_that_is_killed_is_replaced(slow, tmp_path, monkeypatch):
     asked, wanted = slow
-    said, killed = [], []
+    messages, killed = [], []
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
     (tmp_path / "units").mkdir()
     killer = threading.Thread(target=kill_a_child, args=(tmp_path / "units", killed), daemon=True)
     killer.start()
-    prepare(asked, tmp_path, workers=2, say=said.append)
+    prepare(asked, tmp_path, workers=2, say=messages.append)
     killer.join()
     assert killed
-    assert any("a worker died" in line for line in said), said
+    assert any("a worker died" in line for line in messages), messages
     assert content(tmp_path) == wanted
 
 
@@ -433,14 +433,14 @@ def test_ray_makes_what_processes_make_though_a_worker_is_killed(slow, tmp_path)
     import ray
 
     asked, wanted = slow
-    said, killed = [], []
+    messages, killed = [], []
     (tmp_path / "units").mkdir(parents=True)
     killer = threading.Thread(target=kill_a_ray_worker, args=(tmp_path / "units", killed), daemon=True)
     with warnings.catch_warnings(action="ignore"):
         ray.init(num_cpus=2, log_to_driver=False, runtime_env={"env_vars": {"PYTHONPATH": str(ROOT)}})
         try:
             killer.start()
-            prepare(asked, tmp_path, workers=2, engine="ray", say=said.append)
+            prepare(asked, tmp_path, workers=2, engine="ray", say=messages.append)
         finally:
             ray.shutdown()
     assert killed

@@ -1,4 +1,4 @@
-"""Cuts are found where they were made; no frame is lost or met twice; key frames show something and differ."""
+"""Cuts are detected where they were made; no frame is lost or repeated; key frames show something and differ."""
 
 import numpy as np
 import pytest

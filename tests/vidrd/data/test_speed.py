@@ -40,13 +40,13 @@ def test_forty_real_clips_come_back_in_order_frame_for_frame(real_clips, tmp_pat
     asked = plan(real_clips, encoder=EncoderSettings(crf))
     summary = prepare(asked, tmp_path, say=lambda line: None)
     shards = ShardSet(tmp_path)
-    short = summary.tally.dropped.pop("cut", {})  # pieces of films, too short for a clip; nothing else is lost
+    short = summary.tally.dropped.pop("cut", {})  # pieces of videos, too short for a clip; nothing else is lost
     assert not summary.tally.dropped
     assert short.keys() <= {"short"}
     rows = [shards.row(row) for row in range(len(shards))]
-    found = list(islice(records("ucf101", Where(real_clips)), COUNT))
-    assert list(dict.fromkeys(row["uri"] for row in rows)) == [record.uri for record in found]
-    frames = {record.uri: np.stack([to_rgb(frame) for frame in decode(Path(record.uri))]) for record in found}
+    sources = list(islice(records("ucf101", Where(real_clips)), COUNT))
+    assert list(dict.fromkeys(row["uri"] for row in rows)) == [record.uri for record in sources]
+    frames = {record.uri: np.stack([to_rgb(frame) for frame in decode(Path(record.uri))]) for record in sources}
     lost = sum(map(len, frames.values())) - sum(int(count) for count in shards.frames)
     assert 0 <= lost < 16 * (sum(short.values()) or 1)
     for number, row in enumerate(rows):

@@ -1,4 +1,4 @@
-"""A planted mark is found, undone and scored; clean video is let be."""
+"""A planted mark is found, undone and scored; clean video is left as it is."""
 
 import cv2
 import numpy as np

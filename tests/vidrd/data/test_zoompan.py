@@ -23,7 +23,7 @@ def picture(height=512, width=640, seed=0):
     return cv2.GaussianBlur((shaped.transpose(1, 2, 0) * 255).astype(np.uint8), (0, 0), 1.3)
 
 
-def seen(image, path, frames, size, **options):
+def moved_frames(image, path, frames, size, **options):
     boxes = torch.from_numpy(path.boxes(frames)).float()[None]
     clip = move(torch.from_numpy(image).permute(2, 0, 1)[None].float(), boxes, size, **options)
     return clip[0].permute(1, 2, 3, 0).numpy()
@@ -35,7 +35,7 @@ def psnr(a, b):
 
 def exact(image, path, frames, size, oversample=8):
     """Supersampled so finely that it may stand for the truth."""
-    return seen(image.astype(np.float32), path, frames, size, samples=oversample)
+    return moved_frames(image.astype(np.float32), path, frames, size, samples=oversample)
 
 
 PATHS = {
@@ -49,7 +49,7 @@ PATHS = {
 def test_frames_are_those_of_pillow(name):
     image, path = picture(), PATHS[name]
     reference = move_by_pil(image, path.boxes(16), 128)
-    assert psnr(np.round(seen(image, path, 16, 128)), reference) >= 45
+    assert psnr(np.round(moved_frames(image, path, 16, 128)), reference) >= 45
 
 
 LARGE = {
@@ -62,7 +62,7 @@ LARGE = {
 @pytest.mark.parametrize("name", LARGE)
 def test_pictures_reduced_four_times_and_more_are_those_of_pillow(name):
     image, path = picture(1200, 1400), LARGE[name]
-    moved = seen(image, path, 16, 128)
+    moved = moved_frames(image, path, 16, 128)
     assert psnr(np.round(moved), move_by_pil(image, path.boxes(16), 128)) >= 44  # its wider kernel blurs fine texture
     assert psnr(moved, exact(image, path, 16, 128, oversample=24)) >= 45
 
@@ -72,14 +72,14 @@ def test_frames_of_real_pictures_are_those_of_pillow(real_clips, name):
     image = to_rgb(next(islice(decode(real_clips / "odd" / name), 14, None)))
     height, width = image.shape[:2]
     path = Path((width / 2 - 10, height / 2, height * 0.8), (width / 2 + 11.3, height / 2 + 3.2, height * 0.7))
-    assert psnr(np.round(seen(image, path, 16, 128)), move_by_pil(image, path.boxes(16), 128)) >= 45
+    assert psnr(np.round(moved_frames(image, path, 16, 128)), move_by_pil(image, path.boxes(16), 128)) >= 45
 
 
 @pytest.mark.parametrize("name", PATHS)
 def test_motion_is_as_smooth_as_it_truly_is(name):
     image, path = picture(), PATHS[name]
-    made, true = (np.diff(x, 2, axis=0) for x in (seen(image, path, 16, 128), exact(image, path, 16, 128)))
-    assert np.abs(made).mean() <= 1.2 * np.abs(true).mean()
+    ours, true = (np.diff(x, 2, axis=0) for x in (moved_frames(image, path, 16, 128), exact(image, path, 16, 128)))
+    assert np.abs(ours).mean() <= 1.2 * np.abs(true).mean()
 
 
 def test_integer_crops_would_shake():
@@ -93,9 +93,9 @@ def test_integer_crops_would_shake():
 def test_a_constant_picture_stays_so_and_a_ramp_moves_exactly():
     flat = np.full((200, 300, 3), 77, np.uint8)
     path = Path((100.0, 100.0, 150.0), (180.0, 100.0, 150.0))
-    np.testing.assert_allclose(seen(flat, path, 5, 32), 77, atol=1e-4)
+    np.testing.assert_allclose(moved_frames(flat, path, 5, 32), 77, atol=1e-4)
     ramp = np.repeat(np.linspace(0, 255, 300, dtype=np.float32)[None, :, None], 200, 0).repeat(3, 2)
-    clip = seen(ramp, path, 5, 32)
+    clip = moved_frames(ramp, path, 5, 32)
     steps = np.diff(clip[:, 16, 16, 0])
     np.testing.assert_allclose(steps, 255 / 299 * 80 / 4, rtol=1e-3)
 
@@ -104,7 +104,7 @@ def test_the_last_frame_is_the_end_box():
     image = picture()
     path = PATHS["zoom"]
     still = Path(path.end, path.end)
-    np.testing.assert_allclose(seen(image, path, 16, 64)[-1], seen(image, still, 1, 64)[0], atol=0.5)
+    np.testing.assert_allclose(moved_frames(image, path, 16, 64)[-1], moved_frames(image, still, 1, 64)[0], atol=0.5)
 
 
 def test_a_batch_is_its_members():

@@ -115,9 +115,9 @@ def test_the_run_folder_holds_everything(trained):
     assert list((trained / "tensorboard").glob("events.*"))
     strip = np.asarray(Image.open(trained / "samples" / "step-0000006.png"))
     assert strip.shape == (4 * 16, 4 * 16, 3)
-    made = load_pipeline(trained / "pipeline")
-    assert made.config.clip == 4
-    assert made.unet.config.sample_size == 8
+    pipeline = load_pipeline(trained / "pipeline")
+    assert pipeline.config.clip == 4
+    assert pipeline.unet.config.sample_size == 8
 
 
 def test_the_temporal_stage_trains_what_the_figure_marks(given, trained):
@@ -150,7 +150,7 @@ def test_switches_choose_what_is_trained(given, tmp_path, stage, learn, fits):
 def test_what_a_stage_cannot_learn_is_refused(given):
     with pytest.raises(ValueError, match="stage image can learn spatial, attention, text: got temporal"):
         settings(given, "image", learn=("temporal",))
-    with pytest.raises(ValueError, match="images beside clips belong to stage temporal"):
+    with pytest.raises(ValueError, match="images next to clips belong to stage temporal"):
         settings(given, "image", images=2)
     with pytest.raises(ValueError, match="needs both"):
         train_on_data(Settings(model="pocket"), Path("nowhere"))
@@ -201,16 +201,16 @@ def test_a_torn_last_line_of_the_log_is_no_obstacle(tmp_path):
 
 def test_the_result_is_the_average_of_the_steps_weights(tmp_path):
     """The decay grows to what was asked, as (1 + n) / (10 + n), so that the first weights are soon forgotten."""
-    layer, seen = torch.nn.Linear(3, 1, bias=False), []
+    layer, history = torch.nn.Linear(3, 1, bias=False), []
 
     def loss(step, generator):
-        seen.append(layer.weight.detach().clone())
+        history.append(layer.weight.detach().clone())
         return (layer(torch.randn(5, 3, generator=generator)) - 1).square().mean(), {}
 
     fit({"layer": layer}, loss, Recipe(6, 5, 0.1, 0, ema=0.3, precision="no", save_every=6), tmp_path)
     last = torch.load(tmp_path / "state.pt", weights_only=True)["parameters"]["layer.weight"]
-    average = seen[1]
-    for number, weights in enumerate([*seen[2:], last], 1):
+    average = history[1]
+    for number, weights in enumerate([*history[2:], last], 1):
         decay = min(0.3, (1 + number) / (10 + number))
         average = decay * average + (1 - decay) * weights
     assert torch.allclose(layer.weight, average, atol=1e-7)
@@ -234,11 +234,11 @@ def test_without_averages_the_last_weights_are_the_result(tmp_path):
 def test_captions_are_left_out_in_their_share_and_always_the_same_ones(given):
     some = [TrainingSample(number, torch.zeros(1, 1, 1, 1), "a dog") for number in range(4000)]
     share = settings(given, caption_drop=0.2)
-    said = [_caption(sample, share, "video") for sample in some]
-    assert set(said) == {"", "a dog"}
-    assert said.count("") / len(said) == pytest.approx(0.2, abs=4 * (0.2 * 0.8 / len(said)) ** 0.5)
-    assert said == [_caption(sample, share, "video") for sample in some]
-    assert said != [_caption(sample, share, "image") for sample in some]
+    drawn = [_caption(sample, share, "video") for sample in some]
+    assert set(drawn) == {"", "a dog"}
+    assert drawn.count("") / len(drawn) == pytest.approx(0.2, abs=4 * (0.2 * 0.8 / len(drawn)) ** 0.5)
+    assert drawn == [_caption(sample, share, "video") for sample in some]
+    assert drawn != [_caption(sample, share, "image") for sample in some]
     for drop, wanted in ((0.0, "a dog"), (1.0, "")):
         assert {_caption(sample, settings(given, caption_drop=drop), "video") for sample in some[:200]} == {wanted}
 
@@ -302,9 +302,9 @@ def test_zero_terminal_snr_has_no_signal_at_the_end_and_needs_v():
 
 def test_a_run_with_zero_terminal_snr_samples_from_it(given, tmp_path):
     train_on_data(settings(given, steps=2, zero_terminal_snr=True, snr_gamma=5.0), tmp_path)
-    made = load_pipeline(tmp_path / "pipeline")
-    assert made.schedule(4).alphas[0] == pytest.approx(0, abs=1e-6)
-    assert made("a red star", num_frames=4, num_inference_steps=2, guidance_scale=1.0).frames.shape[1] == 4
+    pipeline = load_pipeline(tmp_path / "pipeline")
+    assert pipeline.schedule(4).alphas[0] == pytest.approx(0, abs=1e-6)
+    assert pipeline("a red star", num_frames=4, num_inference_steps=2, guidance_scale=1.0).frames.shape[1] == 4
 
 
 def test_snr_weights_are_those_of_the_paper():
@@ -396,9 +396,9 @@ def test_sigterm_saves_and_the_same_command_goes_on(given, trained, tmp_path):
             break
         time.sleep(0.05)
     process.send_signal(signal.SIGTERM)
-    said = process.communicate(timeout=200)[1]
-    assert process.returncode == 143, said
-    assert "the same command goes on from there" in said
+    errors = process.communicate(timeout=200)[1]
+    assert process.returncode == 143, errors
+    assert "the same command goes on from there" in errors
     state = torch.load(tmp_path / "state.pt", weights_only=True)
     assert state["step"] == json.loads(log.read_text().splitlines()[-1])["step"] >= 20
     assert not (tmp_path / "pipeline").exists()

@@ -69,10 +69,10 @@ def test_processes_share_what_one_process_sees(world):
 
 def test_a_run_resumes_from_the_number_of_its_step():
     whole = BatchLoader(drawn(), 3)
-    seen = [rows(whole(step)) for step in range(9)]
+    batches = [rows(whole(step)) for step in range(9)]
     resumed = BatchLoader(drawn(), 3)
-    assert [rows(resumed(step)) for step in range(4, 9)] == seen[4:]
-    assert rows(resumed(2)) == seen[2]
+    assert [rows(resumed(step)) for step in range(4, 9)] == batches[4:]
+    assert rows(resumed(2)) == batches[2]
 
 
 def test_reading_ahead_changes_nothing():

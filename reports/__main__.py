@@ -1,4 +1,4 @@
-"""`python -m reports RUN-FOLDER [--out FOLDER]`: the answer of a run, and a page, Markdown, CSV and pictures of it."""
+"""`python -m reports RUN-FOLDER [--out FOLDER]`: the answer of a run, and its page, Markdown, CSV and pictures."""
 
 import sys
 from pathlib import Path
@@ -14,14 +14,14 @@ from reports.chart_style import png, printed
 from reports.charts import charts
 from reports.cli import run_command
 from reports.filmstrip import group_strips
-from reports.markdown import as_markdown, as_text
-from reports.page import page
+from reports.html_page import page
 from reports.readme import write_readme
 from reports.run_table import Run, load, rows
+from reports.saved_videos import scenes
 from reports.terminal import show, show_tables
+from reports.text_tables import as_markdown, as_text
 from reports.ucf101 import report as ucf101
 from reports.video_players import Place
-from reports.videos import scenes
 
 
 def report(
@@ -35,23 +35,23 @@ def report(
     view: Literal["auto", "plain", "rich"] = "auto",
     tables: bool = False,
 ) -> int:
-    """Print the answer of a run and its headlines; write the report if a folder is given.
+    """Print the answer of a run and its headlines; with --out, write the report.
 
     Args:
         run_folder: For example runs/pocket.
-        out: Gets report.html, report.md, cells.csv and charts; made if its parent is there.
-        folder: Put films into a folder beside report.html, without limit, and not into the page.
-        videos: How many videos the page shows at most, whole prompts first.
-        readme: A Markdown file whose part between two `report` marks gets the picture and the main table.
-        measures: Columns of the README's table; none: the first kind of measures, whole.
-        methods: Rows of the README's picture and table; none: every method.
-        view: With colours (rich), as plain text, or as the terminal can (auto).
+        out: Gets report.html, report.md, cells.csv and charts; is made if its parent exists.
+        folder: Put the videos into files next to report.html, without limit, instead of into the page.
+        videos: How many videos the page shows at most; prompts are kept whole.
+        readme: A Markdown file; picture and main table replace its part between the two `report` marks.
+        measures: Columns of the README's table; by default all measures of the first kind.
+        methods: Rows of the README's picture and table; by default every method.
+        view: In color (rich), as plain text, or as the terminal allows (auto).
         tables: Print every table instead of the headlines.
     """
     options = (["--folder"] if folder else []) + ([] if videos == 60 else ["--videos", str(videos)])
     command = ["python", "-m", "reports", str(run_folder), "--out", str(out), *options]
     if ucf101.is_run(run_folder):
-        place = beside(out) if out is not None and folder else None
+        place = files_next_to_page(out) if out is not None and folder else None
         written = ucf101.report(run_folder, out, command, place=place, videos=videos)
         print("\nwritten: " + ", ".join(map(str, written)))
         return 0
@@ -76,23 +76,24 @@ def report(
     return 0
 
 
-def beside(out: Path) -> Place:
-    """What puts a film into the folder beside the page, and says where the page finds it."""
+def files_next_to_page(out: Path) -> Place:
+    """A function that writes a picture into `out`/videos and returns its address for the page in `out`."""
 
-    def place(name: str, film: bytes) -> str:
-        (out / "films").mkdir(exist_ok=True)
-        write_atomic(out / "films" / name, film)
-        return f"films/{name}"
+    def place(name: str, picture: bytes) -> str:
+        (out / "videos").mkdir(exist_ok=True)
+        write_atomic(out / "videos" / name, picture)
+        return f"videos/{name}"
 
     return place
 
 
 def write_report(run: Run, out: Path, command: list[str], *, folder: bool = False, videos: int = 60) -> list[str]:
-    """Write the page, the Markdown and what belongs to them; returns the names of the files, films counted as one."""
+    """Write page, Markdown, CSV, charts and pictures; returns the files' names, with the videos as one entry."""
     table = rows(run)
     drawn = charts(run, table)
     shown = scenes(run, table, videos)
-    write_atomic(out / "report.html", page(run, table, drawn, shown, command, beside(out) if folder else None))
+    place = files_next_to_page(out) if folder else None
+    write_atomic(out / "report.html", page(run, table, drawn, shown, command, place))
     pictures = group_strips(run, table, shown.scenes)
     for name, (picture, _) in pictures.items():
         write_atomic(out / name, picture)
@@ -100,14 +101,14 @@ def write_report(run: Run, out: Path, command: list[str], *, folder: bool = Fals
         write_atomic(out / f"{chart.name}.svg", printed(chart.svg))
         write_atomic(out / f"{chart.name}.png", png(chart.svg))
     write_atomic(out / "cells.csv", table.to_csv(index=False))
-    told = {name: said for name, (_, said) in pictures.items()} | {f"{c.name}.svg": c.title for c in drawn}
-    write_atomic(out / "report.md", as_markdown(run, table, told))
-    films = [f"films ({sum(len(scene.films) for scene in shown.scenes)})"] if folder else []
-    return ["report.html", "report.md", "cells.csv", *told, *(f"{chart.name}.png" for chart in drawn), *films]
+    captions = {name: caption for name, (_, caption) in pictures.items()} | {f"{c.name}.svg": c.title for c in drawn}
+    write_atomic(out / "report.md", as_markdown(run, table, captions))
+    players = [f"videos ({sum(len(scene.videos) for scene in shown.scenes)})"] if folder else []
+    return ["report.html", "report.md", "cells.csv", *captions, *(f"{chart.name}.png" for chart in drawn), *players]
 
 
 def main() -> int:
-    """The command."""
+    """Run the command; returns its exit code."""
     return run_command(report, "python -m reports", __doc__)
 
 

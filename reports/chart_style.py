@@ -1,6 +1,6 @@
-"""How every chart is drawn: one style, one colour a series, a row as a point with its interval and its words.
+"""The common style of the charts: one color per series; a row is a point with its interval and a description.
 
-Colours are names of CSS variables, so that the page's SVG follows light and dark; `printed` puts the light ones in.
+Colors are names of CSS variables, so that the page's SVG follows light and dark mode; `printed` inserts the light ones.
 """
 
 import re
@@ -21,18 +21,18 @@ LIGHT = {
 }  # fmt: skip
 SERIES = 8
 COLOURS = tuple(f"var(--s{i})" for i in range(1, SERIES + 1))
-WIDE = 1090  # pixels that panels beside each other share
-MANY = 300  # points above which a chart shows what they have in common, not each
+WIDE = 1090  # pixels for all panels of a row together
+MANY = 300  # points above which a chart shows summaries instead of every point
 
 
 class ChartSpec(NamedTuple):
     """A chart before it is drawn.
 
     Args:
-        name: of its files.
-        title: what it asks.
-        reading: how to read it, a sentence.
-        alt: what it shows, for who cannot see it.
+        name: of its files, without an ending.
+        title: what it shows.
+        reading: how to read it, in a sentence.
+        alt: its content in words, for those who cannot see it.
         chart: the altair specification.
     """
 
@@ -44,7 +44,7 @@ class ChartSpec(NamedTuple):
 
 
 class Chart(NamedTuple):
-    """A drawn chart: as `ChartSpec`, with the SVG in colours by name."""
+    """A drawn chart: `ChartSpec`, with SVG in named colors in place of the specification."""
 
     name: str
     title: str
@@ -54,7 +54,7 @@ class Chart(NamedTuple):
 
 
 def draw(chart: Any) -> str:
-    """The SVG, colours as CSS variables."""
+    """A chart as SVG, with colors as CSS variables."""
     text = {"labelColor": "var(--muted)", "titleColor": "var(--ink)", "labelFontSize": 11, "titleFontSize": 12}
     lines = {"gridColor": "var(--line)", "domainColor": "var(--muted)", "tickColor": "var(--line)"}
     styled = chart.configure(
@@ -81,23 +81,23 @@ def draw(chart: Any) -> str:
 
 
 def printed(svg: str) -> str:
-    """The SVG in the light colours on white, for where there is no page around it."""
-    plain = re.sub(r"var\(--(\w+)\)", lambda found: LIGHT[found[1]], svg)
+    """The SVG in light colors on white, for use without the page."""
+    plain = re.sub(r"var\(--(\w+)\)", lambda variable: LIGHT[variable[1]], svg)
     return plain.replace('fill="transparent"', f'fill="{LIGHT["page"]}"', 1)
 
 
 def png(svg: str, scale: float = 2.0) -> bytes:
-    """The chart as a picture of points, in the light colours."""
+    """The chart as PNG in light colors, enlarged by `scale`."""
     return bytes(vl_convert.svg_to_png(printed(svg), scale=scale))
 
 
 def series_of(run: Run) -> list[str]:
-    """What has a colour: the values of the first axis within a table."""
+    """The series, which have a color each: the values of the first axis within a table."""
     return [str(value) for value in run.manifest["axes"][run.axes[0]]] if run.axes else []
 
 
 def colour(run: Run) -> Any:
-    """The channel that gives every series its colour, the same in all charts."""
+    """The channel that gives every series its color, the same in all charts."""
     series = series_of(run)
     legend = alt.Legend(title=None) if len(series) > 1 else None
     colours = [COLOURS[i % SERIES] for i in range(len(series))]
@@ -105,7 +105,7 @@ def colour(run: Run) -> Any:
 
 
 def variant(run: Run, row: Mapping[Any, Any], without: str = "") -> str:
-    """The row's values on the axes that have no colour of their own."""
+    """The row's values on all axes but the first, and but `without`."""
     return " ".join(
         str(row[axis]) if isinstance(row[axis], str) else f"{axis}={row[axis]}"
         for axis in run.axes[1:]
@@ -114,14 +114,14 @@ def variant(run: Run, row: Mapping[Any, Any], without: str = "") -> str:
 
 
 def point_of(run: Run, row: Mapping[Any, Any], measures: Mapping[str, str]) -> dict[str, Any]:
-    """A row as data of a chart. `measures`: channel -> measure; bytes become MiB."""
+    """A row as a data point of a chart. `measures`: channel -> measure; bytes become MiB."""
     point: dict[str, Any] = {
         "series": str(row[run.axes[0]]) if run.axes else str(run.manifest["workload"]),
         "name": (name := run.name(row)),
         "group": row[run.group],
         "head": f"{run.group} = {row[run.group]}",
     }
-    said = []
+    numbers = []
     for channel, measure in measures.items():
         unit = run.measures[measure]["unit"]
         scale = 2.0**20 if unit == "bytes" else 1.0
@@ -129,26 +129,26 @@ def point_of(run: Run, row: Mapping[Any, Any], measures: Mapping[str, str]) -> d
         point[channel] = value / scale
         point[f"{channel}_low"] = (value if low is None else low) / scale
         point[f"{channel}_high"] = (value if high is None else high) / scale
-        said.append(f"{run.title(measure)} {number(value, unit, half_width(value, low, high))}")
-    return {**point, "said": f"{name} at {point['head']}: {', '.join(said)}"}
+        numbers.append(f"{run.title(measure)} {number(value, unit, half_width(value, low, high))}")
+    return {**point, "said": f"{name} at {point['head']}: {', '.join(numbers)}"}
 
 
 def having(rows: Iterable[Mapping[Any, Any]], *measures: str) -> list[Mapping[Any, Any]]:
-    """The rows that have a number for each of these."""
+    """The rows that have a number for each of these measures."""
     return [row for row in rows if all(row[measure] is not None for measure in measures)]
 
 
 def summarised(points: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Of the points of one series at one x their median, with the middle half in place of an interval."""
+    """The median of the points of each series at each x; the interval is their middle half."""
     groups: dict[tuple[Any, Any], list[Mapping[str, Any]]] = {}
     for point in points:
         groups.setdefault((point["series"], point["x"]), []).append(point)
-    found = []
+    medians = []
     for (series, x), part in groups.items():
         values = sorted(point["y"] for point in part)
         low, middle, high = statistics.quantiles(values, method="inclusive") if len(values) > 1 else values * 3
         said = f"{series} at {x}: median {middle:.3g} of {len(values)} cells, the middle half {low:.3g} to {high:.3g}"
-        found.append(
+        medians.append(
             {"series": series, "line": series, "x": x, "y": middle, "y_low": low, "y_high": high, "said": said}
         )
-    return found
+    return medians

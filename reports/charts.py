@@ -1,7 +1,6 @@
-"""Records to charts: one altair specification each, drawn once as SVG for the page, the README and a CI summary.
+"""Charts of a run: one altair specification each, drawn once as SVG for the page, the README and a CI summary.
 
-Nothing here knows a method, measure or axis that must be there: a chart is drawn from whatever axes vary and whatever
-measures have numbers.
+No method, measure or axis is required here: the charts show whatever axes vary and whatever measures have numbers.
 """
 
 import fnmatch
@@ -19,14 +18,14 @@ from reports.run_table import Run, comparable, headlines
 from reports.stage_charts import history, stages
 
 SHAPES = ("circle", "square", "triangle-up", "diamond", "cross", "triangle-down")
-# axis -> measures that are asked of it beside the first of each kind, as patterns of their names
-ASKED = {"overlap": ("seam_*",), "precision": ("*error*",), "steps": ("*error*",)}
-ABREAST = 3  # panels beside each other
-RANKED = 30  # rows of a ranking; the best are shown
+# axis -> patterns of measures that are drawn along it, in addition to the first measure of each kind
+EXTRA = {"overlap": ("seam_*",), "precision": ("*error*",), "steps": ("*error*",)}
+ABREAST = 3  # panels in a row
+RANKED = 30  # rows of a ranking, at most: the best
 
 
 def charts(run: Run, rows: pd.DataFrame) -> list[Chart]:
-    """Every chart that the records can fill; emulated times are in none."""
+    """All charts for which there are records; emulated times are in none of them."""
     done = [comparable(run, row) for row in rows.to_dict("records") if row["status"] == "ok"]
     drawn = [
         *_trade_off(run, rows, done),
@@ -39,7 +38,7 @@ def charts(run: Run, rows: pd.DataFrame) -> list[Chart]:
 
 
 def _trade_off(run: Run, rows: pd.DataFrame, done: list[dict[Any, Any]]) -> Iterator[ChartSpec]:
-    """Quality against cost, the rows that nothing beats in both joined by a line."""
+    """Quality against cost; a line joins the rows that no other row beats in both."""
     kinds = {run.measures[name]["table"]: name for name in headlines(run, rows)}
     cost = kinds.pop("cost", None)
     if cost is None or not kinds:
@@ -80,21 +79,21 @@ def _trade_off(run: Run, rows: pd.DataFrame, done: list[dict[Any, Any]]) -> Iter
     ]  # fmt: skip
     line = [{**point_of(run, row, {"x": cost, "y": quality}), "front": True} for row in front]
     spec = _by_group([*real, *line, *points], layers, len({p["head"] for p in points}))
-    left = f" Of {in_all} cells only those that none of their own series beats in both are drawn."
+    left = f" Of {in_all} cells, only those are drawn that no cell of their own series beats in both."
     yield ChartSpec(
         "trade-off",
         f"{run.measures[quality]['title']} against {run.measures[cost]['title']}",
         "Dashed: rows that no other row beats in both. Thin bars: 95 % intervals."
-        + (" Grey line: real video itself." if real else "")
+        + (" Gray line: real video." if real else "")
         + (left if len(made) < in_all else ""),
-        f"Scatter plot of {run.title(quality)} against {run.title(cost)} for {len(points)} cells. On the front of what "
-        f"nothing beats in both: {plain_list(ends[:8])}{' and more' if len(ends) > 8 else ''}.",
+        f"Scatter plot of {run.title(quality)} against {run.title(cost)} for {len(points)} cells. No other cell beats "
+        f"these in both: {plain_list(ends[:8])}{' and more' if len(ends) > 8 else ''}.",
         spec,
     )
 
 
 def _split(rows: Sequence[Mapping[Any, Any]], *axes: str) -> list[list[Mapping[Any, Any]]]:
-    """Rows of equal values on these axes together."""
+    """The rows, divided by their values on these axes."""
     parts: dict[tuple[Any, ...], list[Mapping[Any, Any]]] = {}
     for row in rows:
         parts.setdefault(tuple(row[axis] for axis in axes), []).append(row)
@@ -102,18 +101,18 @@ def _split(rows: Sequence[Mapping[Any, Any]], *axes: str) -> list[list[Mapping[A
 
 
 def _front(run: Run, rows: Sequence[Mapping[Any, Any]], cost: str, quality: str) -> list[Mapping[Any, Any]]:
-    """The rows that no other beats in both measures, by cost."""
+    """The Pareto front: the rows that no other row beats in both measures, ordered by cost."""
 
     def turned(row: Mapping[Any, Any], measure: str) -> float:
         return -row[measure] if run.measures[measure]["better"] == "higher" else float(row[measure])
 
     best = float("inf")
-    found = []
+    front = []
     for row in sorted(rows, key=lambda row: (turned(row, cost), turned(row, quality))):
         if turned(row, quality) < best:
             best = turned(row, quality)
-            found.append(row)
-    return found
+            front.append(row)
+    return front
 
 
 def _reference_points(run: Run, done: Iterable[Mapping[Any, Any]], measure: str, heads: set[str]) -> list[Any]:
@@ -123,23 +122,23 @@ def _reference_points(run: Run, done: Iterable[Mapping[Any, Any]], measure: str,
 
 
 def _by_group(data: list[Any], layers: list[Any], groups: int, height: int = 260, label: int = 60) -> Any:
-    """Panels side by side, one a group, on scales of their own: values of two groups do not compare.
+    """One panel per group, each on its own scales, because values of two groups are not comparable.
 
     Args:
-        label: pixels that the labels left of a panel take.
+        label: pixels for the labels to the left of a panel.
     """
-    beside = min(groups, ABREAST)
-    panel = alt.layer(*layers).properties(width=min(520, WIDE // beside - label), height=height)
+    columns = min(groups, ABREAST)
+    panel = alt.layer(*layers).properties(width=min(520, WIDE // columns - label), height=height)
     if groups < 2:
         return panel.properties(data=alt.Data(values=data))
     head = alt.Facet("head:N", title=None, sort=list(dict.fromkeys(point["head"] for point in data)))
-    return panel.facet(facet=head, columns=beside, data=alt.Data(values=data)).resolve_scale(
+    return panel.facet(facet=head, columns=columns, data=alt.Data(values=data)).resolve_scale(
         x="independent", y="independent"
     )
 
 
 def _rankings(run: Run, rows: pd.DataFrame, done: list[dict[Any, Any]]) -> Iterator[ChartSpec]:
-    """Rows in order of the first measure of quality, with their intervals."""
+    """Rows in the order of the first measure of quality, with their intervals."""
     quality = next((name for name in headlines(run, rows) if run.measures[name]["table"] != "cost"), None)
     if quality is None:
         return
@@ -172,7 +171,7 @@ def _rankings(run: Run, rows: pd.DataFrame, done: list[dict[Any, Any]]) -> Itera
         "ranking",
         f"Cells by {run.measures[quality]['title']}",
         "Best first; bars are 95 % intervals. Rows whose bars overlap widely cannot be told apart."
-        + (" Grey line: real video itself." if real else "")
+        + (" Gray line: real video." if real else "")
         + (f" {left} rows further down are left out." if left else ""),
         f"Dot plot of {run.title(quality)} with intervals for {len(points)} cells. Best: "
         + plain_list([run.name(row, group=len(groups) > 1) for row in best[:6]]) + ".",
@@ -187,7 +186,7 @@ def _along(run: Run, rows: pd.DataFrame, done: list[dict[Any, Any]], axis: str) 
     if len(values) < 2:
         return
     panels = []
-    for measure in _asked(run, rows, axis):
+    for measure in _measures_along(run, rows, axis):
         known = having(made, measure)
         points = [{**point_of(run, row, {"y": measure}), "x": row[axis], "variant": (said := variant(run, row, axis)),
                    "line": f"{row[run.axes[0]] if run.axes else ''}|{said}|"
@@ -222,7 +221,7 @@ def _along(run: Run, rows: pd.DataFrame, done: list[dict[Any, Any]], axis: str) 
     yield ChartSpec(
         f"along-{re.sub(r'[^a-z0-9]+', '-', axis.lower()).strip('-') or 'axis'}",
         f"{plain_list(titles)} along {axis}",
-        "A line joins cells that differ in this axis only. Bars are 95 % intervals."
+        "Lines join cells that differ only in this axis. Bars are 95 % intervals."
         if len(made) <= MANY else "Each point is the median of a series' cells, each bar their middle half.",
         f"Line chart{'s' * (len(titles) > 1)} of {plain_list(titles)} against {axis}: "
         + "; ".join(_trend(run, measure, points, values) for measure, points in panels) + ".",
@@ -230,10 +229,10 @@ def _along(run: Run, rows: pd.DataFrame, done: list[dict[Any, Any]], axis: str) 
     )  # fmt: skip
 
 
-def _asked(run: Run, rows: pd.DataFrame, axis: str) -> list[str]:
-    """What is drawn against an axis: the first measure of each kind and what `ASKED` adds.
+def _measures_along(run: Run, rows: pd.DataFrame, axis: str) -> list[str]:
+    """The measures to draw along an axis: the first of each kind and what `EXTRA` adds.
 
-    Against the group only what is comparable between groups: cost, with the first measure in bytes.
+    Along the group only costs, which are comparable between groups, and the first measure in bytes.
     """
     known = [name for name in run.measures if bool(rows[name].notna().any())]
     first = headlines(run, rows)
@@ -241,7 +240,7 @@ def _asked(run: Run, rows: pd.DataFrame, axis: str) -> list[str]:
         memory = [name for name in known if run.measures[name]["unit"] == "bytes"][:1]
         first = [name for name in first if run.measures[name]["table"] == "cost"] + memory
         return list(dict.fromkeys(first))
-    asked = [name for name in known if any(fnmatch.fnmatch(name, pattern) for pattern in ASKED.get(axis, ()))]
+    asked = [name for name in known if any(fnmatch.fnmatch(name, pattern) for pattern in EXTRA.get(axis, ()))]
     return list(dict.fromkeys([*first, *asked]))[:4]
 
 
@@ -252,4 +251,4 @@ def _trend(run: Run, measure: str, points: Sequence[Mapping[str, Any]], values: 
         for value in levels
         if (found := [point["y"] for point in points if point["x"] == value])
     ]
-    return f"{run.title(measure)} in the median {', '.join(medians)}"
+    return f"medians of {run.title(measure)}: {', '.join(medians)}"

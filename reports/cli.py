@@ -1,4 +1,4 @@
-"""How the commands of this package parse and fail."""
+"""How the commands of this package parse their arguments and fail."""
 
 import sys
 from collections.abc import Callable
@@ -8,7 +8,7 @@ from bench.results.entry import parse
 
 
 def run_command(do: Callable[..., int], program: str, description: str | None) -> int:
-    """Parse the words after the program's name, check them and do; a user's mistake is one line and exit code 3."""
+    """Parse and check the arguments and call `do`; a user's mistake gives one line and exit code 3."""
 
     def parse_and_do() -> int:
         return parse(do, sys.argv[1:], program, description)()

@@ -1,4 +1,4 @@
-"""Pictures of videos for a README or a summary: a row a cell, its frames and the x-t slice through them."""
+"""Pictures of videos for a README or a summary: one row per cell, with its frames and its x-t slice."""
 
 import io
 from collections.abc import Sequence
@@ -9,42 +9,42 @@ from PIL import Image, ImageDraw, ImageFont
 
 from reports.format import printable
 from reports.run_table import Run
-from reports.videos import Scene, VideoFile, strip_frames, xt_slice
+from reports.saved_videos import SavedVideo, Scene, strip_frames, xt_slice
 
 FRAME = 68  # pixels of a frame's longer side
-SLICE = 136  # width of an x-t slice
-LABEL = 172
+SLICE = 136  # pixels: width of an x-t slice
+LABEL = 172  # pixels: width of a row's name
 GAP = 8
 PAPER, INK, MUTED, SEAM = (255, 255, 255), (27, 29, 34), (95, 102, 115), (217, 72, 15)
-ROWS = 24  # of one picture
+ROWS = 24  # of a picture, at most
 
 
 def group_strips(run: Run, rows: pd.DataFrame, scenes: Sequence[Scene]) -> dict[str, tuple[bytes, str]]:
-    """File name -> PNG and what it shows: of each group its first prompt."""
+    """File name -> PNG and its caption, for the first prompt of each group."""
     names = {row["id"]: run.name(row) for row in rows.to_dict("records")}
-    found = {}
+    pictures = {}
     for scene in scenes:
         if scene.prompt == 0:
-            said = f"Videos at {run.group} = {scene.group}: {scene.caption or 'prompt 1'}"
-            said += f"; {left} more rows are not shown" if (left := len(scene.films) - ROWS) > 0 else ""
-            picture = strip_picture(scene, [names[film.id] for film in scene.films][:ROWS])
-            found[f"videos-{run.group}-{scene.group}.png"] = (picture, said)
-    return found
+            caption = f"Videos at {run.group} = {scene.group}: {scene.caption or 'prompt 1'}"
+            caption += f"; {left} more rows are not shown" if (left := len(scene.videos) - ROWS) > 0 else ""
+            picture = strip_picture(scene, [names[video.id] for video in scene.videos][:ROWS])
+            pictures[f"videos-{run.group}-{scene.group}.png"] = (picture, caption)
+    return pictures
 
 
 def strip_picture(scene: Scene, names: Sequence[str], *, title: bool = True) -> bytes:
-    """One row for each name and film in turn, as PNG: the name, ten frames, the slice; seams are marked on the slice.
+    """One row per name and video, in their order, as PNG: the name, ten frames, the slice with its seams marked.
 
-    Films without a name are not drawn, and counted below the rows.
+    Videos without a name are not drawn but counted below the rows.
 
     Args:
-        title: write the prompt and what is what above the rows.
+        title: write the prompt and the headings of the columns above the rows.
     """
-    films = scene.films[: len(names)]
+    videos = scene.videos[: len(names)]
     head = 44 if title else 0
-    strips = [_frames(film) for film in films]
+    strips = [_frames(video) for video in videos]
     width = LABEL + max(strip.width for strip in strips) + GAP + SLICE + GAP
-    left = len(scene.films) - len(films)
+    left = len(scene.videos) - len(videos)
     height = head + sum(strip.height + GAP for strip in strips) + (20 if left else 0)
     picture = Image.new("RGB", (width, height), PAPER)
     draw = ImageDraw.Draw(picture)
@@ -53,7 +53,7 @@ def strip_picture(scene: Scene, names: Sequence[str], *, title: bool = True) -> 
         draw.text((LABEL, 26), "frames, from first to last", MUTED, ImageFont.load_default(12))
         draw.text((width - SLICE - GAP, 26), "x-t slice, seams marked", MUTED, ImageFont.load_default(12))
     top = head
-    for name, film, strip in zip(names, films, strips, strict=True):
+    for name, video, strip in zip(names, videos, strips, strict=True):
         for line, text in enumerate(_wrapped(name)):
             draw.text(
                 (GAP, top + strip.height / 2 - 8 * len(_wrapped(name)) + 16 * line),
@@ -63,9 +63,9 @@ def strip_picture(scene: Scene, names: Sequence[str], *, title: bool = True) -> 
             )
         picture.paste(strip, (LABEL, top))
         left = width - SLICE - GAP
-        picture.paste(_slice(film, scene.row, strip.height), (left, top))
-        for seam in film.seams or ():
-            x = left + round(SLICE * seam / film.frames)
+        picture.paste(_slice(video, scene.row, strip.height), (left, top))
+        for seam in video.seams or ():
+            x = left + round(SLICE * seam / video.frames)
             draw.line([(x, top), (x, top + 6)], SEAM, 2)
             draw.line([(x, top + strip.height - 7), (x, top + strip.height - 1)], SEAM, 2)
         top += strip.height + GAP
@@ -76,18 +76,18 @@ def strip_picture(scene: Scene, names: Sequence[str], *, title: bool = True) -> 
     return buffer.getvalue()
 
 
-def _frames(film: VideoFile) -> Image.Image:
-    scale = FRAME / max(film.size)
-    size = (max(1, round(film.size[0] * scale)), max(1, round(film.size[1] * scale)))
-    frames = strip_frames(film)
+def _frames(video: SavedVideo) -> Image.Image:
+    scale = FRAME / max(video.size)
+    size = (max(1, round(video.size[0] * scale)), max(1, round(video.size[1] * scale)))
+    frames = strip_frames(video)
     joined = Image.new("RGB", ((size[0] + 2) * len(frames) - 2, size[1]), PAPER)
     for i, frame in enumerate(frames):
         joined.paste(_enlarged(np.ascontiguousarray(frame), size), (i * (size[0] + 2), 0))
     return joined
 
 
-def _slice(film: VideoFile, row: float, height: int) -> Image.Image:
-    return _enlarged(np.ascontiguousarray(xt_slice(film, row)), (SLICE, height))
+def _slice(video: SavedVideo, row: float, height: int) -> Image.Image:
+    return _enlarged(np.ascontiguousarray(xt_slice(video, row)), (SLICE, height))
 
 
 def _enlarged(pixels: np.ndarray, size: tuple[int, int]) -> Image.Image:

@@ -1,16 +1,16 @@
-"""Numbers and strings to text, nothing else."""
+"""Numbers and strings as text."""
 
 import math
 from collections.abc import Iterable, Sequence
 
 MISSING = "–"
-BETTER = {"lower": "lower is better", "higher": "higher is better", "real": "best where real video's is"}
+BETTER = {"lower": "lower is better", "higher": "higher is better", "real": "best at real video's value"}
 
-ROUNDING = 1e-12  # smaller numbers with smaller intervals are what sums leave of zero
+ROUNDING = 1e-12  # smaller numbers with smaller intervals are rounding errors of zero
 
 
 def number(value: float, unit: str, half: float | None = None) -> str:
-    """Three digits, or as many as the half width of the interval leaves meaning: "12.3 ±1.4". Bytes become MiB."""
+    """Three digits, or as many as half the width of the interval justifies: "12.3 ±1.4". Bytes become MiB."""
     if unit == "bytes":
         value, half = value / 2**20, None if half is None else half / 2**20
     if abs(value) < ROUNDING and half is not None and half < ROUNDING:
@@ -24,12 +24,12 @@ def number(value: float, unit: str, half: float | None = None) -> str:
 
 
 def half_width(value: float, low: float | None, high: float | None) -> float | None:
-    """Half the 95 % interval, its longer side; None without one."""
+    """Half the 95 % interval (its longer side), in the unit of the value; None without an interval."""
     return None if low is None or high is None else max(value - low, high - value)
 
 
 def numeric(values: Iterable[object]) -> bool:
-    """Whether all are numbers, which have an order and a distance; True and False are none."""
+    """Whether all values are numbers; True and False are not."""
     return all(isinstance(value, int | float) and not isinstance(value, bool) for value in values)
 
 
@@ -39,11 +39,11 @@ def plain_list(items: Sequence[str]) -> str:
 
 
 def escape(text: str) -> str:
-    """Text as text: nothing in it is read as Markdown or HTML, and it stays on its line."""
+    """The text with Markdown and HTML escaped, on one line."""
     plain = printable(text).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
     return "".join(f"\\{sign}" if sign in "\\|`*_[]#~" else sign for sign in plain)
 
 
 def printable(text: str) -> str:
-    """The text without line ends and control characters, which would move a terminal's cursor."""
+    """The text with line ends and control characters, which would move a terminal's cursor, replaced by spaces."""
     return "".join(sign if sign.isprintable() else " " for sign in text)

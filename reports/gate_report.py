@@ -1,6 +1,6 @@
-"""A verdict to text: `python -m reports.gate_report verdict.json --markdown FILE --junit FILE`. Needs no torch.
+"""A verdict as text: `python -m reports.gate_report verdict.json --markdown FILE --junit FILE`. Needs no torch.
 
-With GITHUB_STEP_SUMMARY set, the Markdown is appended to that file too.
+If GITHUB_STEP_SUMMARY is set, the Markdown is also appended to that file.
 """
 
 import json
@@ -30,7 +30,7 @@ def report(
     markdown: TargetFile | None = None,
     junit: TargetFile | None = None,
 ) -> int:
-    """Print a verdict, and write it in other forms.
+    """Print a verdict, and write it in other formats.
 
     Args:
         verdict: The verdict.json of a gate or a comparison.
@@ -56,7 +56,7 @@ def report(
 
 
 def as_text(content: Mapping[str, Any], findings: list[Finding]) -> str:
-    """For a terminal: everything that is no plain PASS with its reason, then all findings in a table."""
+    """For a terminal: all findings in a table, then the reason for each one that is not PASS."""
     rows = [[printable(cell) for cell in _row(finding)] for finding in _sorted(findings)]
     narrow = [row[:-1] for row in rows]
     lines = [tabulate(narrow, headers=COLUMNS[:-1], disable_numparse=True), ""]
@@ -65,7 +65,7 @@ def as_text(content: Mapping[str, Any], findings: list[Finding]) -> str:
 
 
 def as_markdown(content: Mapping[str, Any], findings: list[Finding]) -> str:
-    """A page: the verdict, what is wrong, every finding, how it was measured."""
+    """A Markdown page: the verdict, what is wrong, every finding, how it was measured."""
     rows = [[escape(cell) for cell in _row(finding)] for finding in _sorted(findings)]
     machine = content["machine"]
     settings = ", ".join(f"{name} {value}" for name, value in content.get("settings", {}).items())
@@ -77,8 +77,8 @@ def as_markdown(content: Mapping[str, Any], findings: list[Finding]) -> str:
         "",
         tabulate(rows, headers=COLUMNS, tablefmt="pipe", disable_numparse=True),
         "",
-        "change: head against base, with its interval (98 % for speed, 90 % for quality). would see: the smallest "
-        "change that would have been called a FAIL in 9 of 10 cases.",
+        "change: head relative to base, with its interval (98 % for speed, 90 % for quality). would see: the smallest "
+        "change that would have been a FAIL in 9 of 10 cases.",
         "",
         f"Measured on {escape(str(machine['cpu']))}, {machine['cores']} cores, GPU: {escape(str(machine['gpu']))}; "
         f"{escape(settings)}; {content['seconds']:.0f} s; {escape(content['written'])}.",
@@ -90,12 +90,12 @@ def as_markdown(content: Mapping[str, Any], findings: list[Finding]) -> str:
 
 
 def as_junit(content: Mapping[str, Any], findings: list[Finding]) -> str:
-    """A test case for each finding: FAIL is a failure, INVALID an error, what could not be told is skipped."""
+    """One test case per finding: FAIL is a failure, INVALID an error; findings without a decision count as skipped."""
     counts = Counter(finding.verdict for finding in findings)
-    untold = counts["INCONCLUSIVE"] + counts["CALIBRATION_NEEDED"]
+    undecided = counts["INCONCLUSIVE"] + counts["CALIBRATION_NEEDED"]
     suite = ElementTree.Element(
         "testsuite", name="gate", tests=str(len(findings)), failures=str(counts["FAIL"]),
-        errors=str(counts["INVALID"]), skipped=str(untold), time=str(content["seconds"]),
+        errors=str(counts["INVALID"]), skipped=str(undecided), time=str(content["seconds"]),
     )  # fmt: skip
     kinds = {"FAIL": "failure", "INVALID": "error", "INCONCLUSIVE": "skipped", "CALIBRATION_NEEDED": "skipped"}
     for finding in findings:
@@ -133,7 +133,7 @@ def _amount(value: float, unit: str) -> str:
 
 
 def _sorted(findings: list[Finding]) -> list[Finding]:
-    """The worst first; within a verdict as they were found."""
+    """The worst verdict first; within a verdict in the order of measuring."""
     return sorted(findings, key=lambda finding: WORST.index(finding.verdict))
 
 
@@ -147,7 +147,7 @@ def _counted(findings: list[Finding]) -> str:
 
 
 def main() -> int:
-    """The command."""
+    """Run the command; returns its exit code."""
     return run_command(report, "python -m reports.gate_report", __doc__)
 
 

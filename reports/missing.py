@@ -1,4 +1,4 @@
-"""What is missing from a run and why: a line a reason, however many cells it concerns."""
+"""What is missing from a run and why: one line per reason, however many cells it concerns."""
 
 import re
 from collections.abc import Hashable, Mapping, Sequence
@@ -8,18 +8,18 @@ from reports.format import MISSING
 from reports.run_table import Run, emulated_time
 
 DAGGER = "†"
-EMULATED = f"{DAGGER} this machine only emulates that precision: these times compare with nothing and are in no chart."
-NAMED = 3  # cells that a line names; more are counted
+EMULATED = f"{DAGGER} this machine only emulates that precision: these times are in no comparison and in no chart."
+NAMED = 3  # cells that a line names; if there are more, it gives their number
 
 
 class Note(NamedTuple):
-    """One reason.
+    """One reason why numbers are missing.
 
     Args:
-        what: an end ("oom"), or the titles of the measures that have no number.
-        reason: of the first cell; those that differ in numbers alone count as the same.
-        cells: whom it concerns.
-        all: whether that is every row.
+        what: a status ("oom"), or the titles of the measures without a number.
+        reason: that of the first cell; reasons that differ only in numbers count as the same.
+        cells: names of the cells that it concerns.
+        all: whether these are all rows.
     """
 
     what: list[str]
@@ -29,12 +29,12 @@ class Note(NamedTuple):
 
     @property
     def whom(self) -> str:
-        """The cells by name, or their number."""
+        """The cells by name, or their number, or "all"."""
         return "all" if self.all else _few(self.cells, "cells")
 
     @property
     def line(self) -> str:
-        """All in one line, long lists as their number."""
+        """The note in one line; long lists are replaced by their length."""
         return f"{_few(self.what, 'measures')}: {self.reason} ({self.whom})"
 
     def __str__(self) -> str:
@@ -48,7 +48,7 @@ def _few(names: Sequence[str], what: str) -> str:
 def notes(
     run: Run, rows: Sequence[Mapping[Hashable, Any]], measures: Sequence[str], *, group: bool = False
 ) -> list[Note]:
-    """Why cells have no numbers, then why measures have none, each reason once."""
+    """Why cells have no numbers, then why measures have none; each reason appears once."""
     ends: dict[tuple[str, str], tuple[str, list[str]]] = {}
     gone: dict[str, tuple[str, list[str], list[str]]] = {}
     for row in rows:
@@ -62,19 +62,19 @@ def notes(
                 _, titles, cells = gone.setdefault(_alike(absent[measure]), (absent[measure], [], []))
                 titles += [run.title(measure)] if run.title(measure) not in titles else []
                 cells += [name] if name not in cells[-1:] else []
-    found = [Note([status], reason, cells, len(cells) == len(rows)) for (status, _), (reason, cells) in ends.items()]
-    return found + [Note([f"{MISSING} {titles[0]}", *titles[1:]], reason, cells, len(cells) == len(rows))
+    whole = [Note([status], reason, cells, len(cells) == len(rows)) for (status, _), (reason, cells) in ends.items()]
+    return whole + [Note([f"{MISSING} {titles[0]}", *titles[1:]], reason, cells, len(cells) == len(rows))
                     for reason, titles, cells in gone.values()]  # fmt: skip
 
 
 def has_emulated(run: Run, rows: Sequence[Mapping[Hashable, Any]], measures: Sequence[str]) -> bool:
-    """Whether a time of these is one of an emulated precision, which `EMULATED` explains."""
+    """Whether any of these numbers is a time of an emulated precision, which `EMULATED` explains."""
     records = [run.records[row["id"]] for row in rows if row["id"] in run.records]
     return any(emulated_time(record, measure) for record in records for measure in measures)
 
 
 def _alike(reason: str) -> str:
-    """What reasons have in common that differ in numbers alone, or in what is said of one emulated precision."""
-    if found := re.match(r"\w+ is emulated", reason):
-        return found[0]
+    """A key that is equal for reasons that differ only in numbers, or concern the same emulated precision."""
+    if emulated := re.match(r"\w+ is emulated", reason):
+        return emulated[0]
     return re.sub(r"\d+(\.\d+)?", "#", reason)

@@ -1,6 +1,6 @@
-"""The words of the answer, as data: what a measure says of two rows, what a value of an axis is called.
+"""The words of the answer, as data: how a measure compares two rows, what a value of an axis is called.
 
-A measure, axis or method that is not here has words made of its title or name.
+For a measure, axis or method that is missing here, the words are made from its title or name.
 """
 
 from collections.abc import Mapping
@@ -10,15 +10,15 @@ from reports.format import numeric
 
 
 class Phrase(NamedTuple):
-    """How a measure is spoken of. Clauses begin with the verb, in the third person singular.
+    """How sentences express a measure. Clauses begin with the verb, in the third person singular.
 
     Args:
-        noun: what it is called in the middle of a sentence.
-        more: what a row of the higher value does; "" for what is said as a ratio.
-        less: what a row of the lower value does.
-        share: for a measure in [0, 1] said in per cent, what a row does at a share that stands for {}; else "".
-        ratio: for a measure said as a ratio, with {ratio} and {other}.
-        samples: name of the repeats behind it, where it is not the measure's own.
+        noun: its name in the middle of a sentence.
+        more: what a row with the higher value does; "" for a measure that is compared as a ratio.
+        less: what a row with the lower value does.
+        share: for a measure in [0, 1] that is given in percent, what a row does, with {} for the share; else "".
+        ratio: for a measure that is compared as a ratio, with {ratio} and {other}.
+        samples: name of its repeats, if that is not the measure's own name.
     """
 
     noun: str
@@ -67,60 +67,60 @@ PHRASES: dict[str, Phrase] = {
     "activations": _memory("memory of tensors", "memory for tensors"),
 }  # fmt: skip
 
-# What the answer speaks of and the terminal shows where a plan names no headlines, the first first.
+# The measures of the answer and of the terminal's table if a plan names no headlines, in this order.
 HEADLINES = ("fvd", "duplicates", "mirror", "seconds_per_frame", "memory", "seam_off", "repeat", "drift", "action")
-MEMORY = ("allocated_peak", "process_peak", "activations")  # "memory" is the first of these that has numbers
+MEMORY = ("allocated_peak", "process_peak", "activations")  # "memory" means the first of these that has numbers
 
 NAMES = {"vidrd": "VidRD", "independent": "independent clips", "direct": "direct sampling"}
 MANY = ("independent clips",)  # names in the plural
 
-# axis -> one value as the subject of a sentence, rows of one value, rows of every value
+# axis -> one value as the subject of a sentence, at one value, at every value
 AXES: dict[str, tuple[str, str, str]] = {
     "method": ("{}", "for {}", "for every method"),
     "frames": ("a video of {} frames", "at {} frames", "at every length"),
     "overlap": ("overlap {}", "with overlap {}", "with every overlap"),
     "precision": ("{}", "in {}", "in every precision"),
 }
-UNITS = {"1/clip": "a clip", "1/frame": "a frame"}  # behind a number in a sentence
+UNITS = {"1/clip": "per clip", "1/frame": "per frame"}  # after a number in a sentence
 PLURALS = {"method": "methods", "frames": "lengths", "overlap": "overlaps", "precision": "precisions", "rung": "rungs",
            "backend": "backends", "approximation": "approximations", "kernel": "kernels"}  # fmt: skip
 
 
-def phrase_of(measure: str, said: Mapping[str, Any]) -> Phrase:
-    """The phrase of a measure, by its title where it has none of its own. `said` is what the plan says of it."""
+def phrase_of(measure: str, planned: Mapping[str, Any]) -> Phrase:
+    """The phrase of a measure, made from its title if it has none of its own. `planned` is its entry in the plan."""
     if measure in PHRASES:
         return PHRASES[measure]
-    title = str(said["title"])
-    if said["table"] == "cost" and said["unit"] not in ("", "%"):
+    title = str(planned["title"])
+    if planned["table"] == "cost" and planned["unit"] not in ("", "%"):
         return Phrase(title, ratio=f"has {{ratio}} times the {title} of {{other}}")
     return Phrase(title, f"has a higher {title}", f"has a lower {title}")
 
 
 def name_of(axis: str, value: object) -> str:
-    """A value of an axis as the subject of a sentence."""
+    """A value of an axis as the subject of a sentence: "VidRD", "a video of 32 frames"."""
     text = NAMES.get(str(value), str(value)) if axis == "method" else str(value)
     plain = axis not in AXES and not numeric([value]) and not isinstance(value, bool)
     return text if plain else AXES.get(axis, (f"{axis} = {{}}",))[0].replace("{}", text)
 
 
 def at(axis: str, value: object) -> str:
-    """Where something was seen."""
+    """A value of an axis as the place of a finding: "at 32 frames"."""
     form = AXES[axis][1] if axis in AXES else f"at {axis} = {{}}"
     return form.replace("{}", NAMES.get(str(value), str(value)))
 
 
 def at_every(axis: str) -> str:
-    """The same of all values of an axis."""
+    """All values of an axis as the place of a finding: "at every length"."""
     return AXES[axis][2] if axis in AXES else f"at every {axis}"
 
 
 def plural(axis: str) -> str:
-    """The values of an axis together."""
+    """The values of an axis in the plural: "methods"."""
     return PLURALS.get(axis, f"values of {axis}")
 
 
 def clause(subject: str, words: str) -> str:
-    """Subject and what it does, which begins with the verb: "Independent clips hold a frame at their seams".
+    """Subject and predicate: "Independent clips hold a frame at their seams". `words` begin with the verb.
 
     A name of one word is spelled as it is on the command line.
     """
@@ -132,5 +132,5 @@ def clause(subject: str, words: str) -> str:
 
 
 def never(subject: str) -> str:
-    """That a row does not do what another does."""
+    """That a row never does what another row does: "VidRD never does"."""
     return f"{subject} never {'do' if subject in MANY else 'does'}"

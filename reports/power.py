@@ -17,9 +17,9 @@ import tyro
 from tabulate import tabulate
 
 from reports.cli import run_command
-from reports.difference import Difference, claim, detectable, differences
 from reports.format import number
-from reports.run_table import REFERENCE, Run, load, rows, spoken
+from reports.multiple_comparisons import Difference, claim, detectable, differences
+from reports.run_table import REFERENCE, Run, load, reported, rows
 
 
 def report(
@@ -49,7 +49,7 @@ def power(run: Run, table: pd.DataFrame, videos: Sequence[int]) -> list[list[str
     Raises:
         ValueError: no two rows of the run compare.
     """
-    measures = spoken(run, table)
+    measures = reported(run, table)
     every = [each for each in differences(run, table, measures) if each.other != REFERENCE]
     if not every:
         raise ValueError(f"{run.folder}: no two cells of it have numbers with intervals that compare")

@@ -1,4 +1,4 @@
-"""The picture and the main table of a README, made from a run: per method a strip and an x-t slice, and its numbers."""
+"""The picture and the main table of a README, made from a run: frames, x-t slice and numbers of each method."""
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -10,10 +10,10 @@ import pandas as pd
 from bench.results.records import write_atomic
 from reports.filmstrip import strip_picture
 from reports.format import escape
-from reports.markdown import INTERVAL, MARKED, footnote, table_markdown, table_of, tables
 from reports.run_table import Run, headlines
+from reports.saved_videos import Scene, scenes
 from reports.significance import best_rows
-from reports.videos import Scene, scenes
+from reports.text_tables import INTERVAL, MARKED, footnote, table_markdown, table_of, tables
 
 BEGIN, END = "<!-- report: begin -->", "<!-- report: end -->"
 PICTURE = Path("docs") / "result.png"
@@ -22,15 +22,15 @@ PICTURE = Path("docs") / "result.png"
 def write_readme(
     run: Run, rows: pd.DataFrame, readme: Path, measures: Sequence[str] = (), methods: Sequence[str] = ()
 ) -> list[Path]:
-    """Put picture and table between the marks of a Markdown file, and the picture into docs/ next to it.
+    """Put picture and table between the marks of a Markdown file; the picture file goes into docs/ next to it.
 
-    The last group is shown (the longest videos, in a suite of lengths), and of each series its best row by the first
-    measure, so that a method speaks by its best setting.
+    Shown are the last group (the longest videos, in a suite of lengths) and the row of each series that is best by the
+    first measure, so that every method appears with its best setting.
 
     Args:
-        measures: the table's columns; none: all of the first kind.
-        methods: values of the first axis, the picture's rows from top to bottom; the table has the reference above
-            them. None: every series, and the reference in the picture too.
+        measures: the table's columns; by default all of the first kind.
+        methods: values of the first axis, in the order of the picture's rows; the table also has the reference, above
+            them. By default every series, and the reference in the picture too.
 
     Raises:
         ValueError: the run lacks a measure or a method, there is no such file, it has no marks, or the run left no
@@ -53,14 +53,14 @@ def write_readme(
     drawn = part[~part["reference"].astype(bool)] if methods else part
     first = [scene for scene in scenes(run, drawn, most=len(drawn)).scenes if scene.prompt == 0]
     if not first:
-        raise ValueError(f"{run.folder} kept no videos at {run.group} = {rows[run.group].iloc[-1]}")
+        raise ValueError(f"{run.folder} has no videos at {run.group} = {rows[run.group].iloc[-1]}")
     picture = readme.parent / PICTURE
     picture.parent.mkdir(exist_ok=True)
     names = {row["id"]: run.name(row) for row in drawn.to_dict("records")}
-    write_atomic(picture, strip_picture(first[0], [names[film.id] for film in first[0].films]))
+    write_atomic(picture, strip_picture(first[0], [names[video.id] for video in first[0].videos]))
     options = [*(["--methods", *methods] if methods else []), *(["--measures", *measures] if measures else [])]
-    made = "\n".join([BEGIN, *_lines(run, part, first[0], measures, options, several=several), END])
-    write_atomic(readme, re.sub(f"{re.escape(BEGIN)}.*{re.escape(END)}", lambda _: made, text, flags=re.DOTALL))
+    section = "\n".join([BEGIN, *_lines(run, part, first[0], measures, options, several=several), END])
+    write_atomic(readme, re.sub(f"{re.escape(BEGIN)}.*{re.escape(END)}", lambda _: section, text, flags=re.DOTALL))
     return [readme, picture]
 
 
@@ -70,7 +70,7 @@ def _known(option: str, names: Sequence[str], known: Iterable[str], run: Run) ->
 
 
 def _series(run: Run, rows: pd.DataFrame) -> list[str]:
-    """The values of the first axis; none where a run has only one series."""
+    """The values of the first axis; empty if the run has no axis within a table."""
     return list(dict.fromkeys(rows[~rows["reference"].astype(bool)][run.axes[0]])) if run.axes else []
 
 
@@ -94,5 +94,5 @@ def _lines(
         f"`{run.manifest['workload']}`, {escape(at)}. {INTERVAL} **Bold**: {MARKED}. Made by `{command}` from revision "
         f"{run.manifest['revision'][:12]} on {escape(str(machine.get('cpu', '')))}, {machine.get('cores', '')} cores, "
         f"GPU: {escape(str(machine.get('gpu', '')))}.",
-        *(said for line in footnote(run, part) for said in ("", line)),
+        *(text for line in footnote(run, part) for text in ("", line)),
     ]

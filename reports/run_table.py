@@ -1,4 +1,4 @@
-"""A run's folder to rows: one for each planned cell, the real video of each group first. Needs no torch."""
+"""A run's folder as a table: one row per planned cell, the real video of each group first. Needs no torch."""
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
@@ -19,14 +19,14 @@ Row: TypeAlias = Mapping[Any, Any] | pd.Series  # of a table: axes, status, reas
 
 @dataclass(frozen=True)
 class Run:
-    """What lies in a run's folder.
+    """The content of a run's folder.
 
     Args:
         manifest: the plan of the last command (`bench.harness.runner`).
-        records: cell id -> last record, of the planned cells only.
-        others: how many cells of the file are not of this plan: other settings, source, weights, machine or software.
-        torn: the file ends in an unfinished line.
-        journal: every record of the file, in order, of this plan or another.
+        records: cell id -> its last record, for the planned cells only.
+        others: how many cells in the file are not in this plan: other settings, source, weights, machine or software.
+        torn: whether the file ends in an unfinished line.
+        journal: every record of the file, in order, whether in this plan or not.
     """
 
     folder: Path
@@ -38,43 +38,43 @@ class Run:
 
     @property
     def group(self) -> str:
-        """The axis (or fixed value) by which tables are split: values of two groups do not compare."""
+        """The axis (or fixed value) by which tables are split: values of two groups are not comparable."""
         return str(self.manifest["group"])
 
     @cached_property
     def axes(self) -> list[str]:
-        """The axes within a table. The first names the series: one colour a value, everywhere."""
+        """The axes within a table. The first one defines the series; each of its values has one color everywhere."""
         return [axis for axis in self.manifest["axes"] if axis != self.group]
 
     @cached_property
     def apart(self) -> list[str]:
-        """The axes across which nothing is compared: the group, and those whose values do other work."""
+        """The axes across which nothing is compared: the group, and axes whose values stand for different work."""
         return [self.group, *(axis for axis in self.manifest.get("apart", ()) if axis in self.axes)]
 
     @cached_property
     def measures(self) -> Mapping[str, Mapping[str, Any]]:
-        """Measure -> what the plan says of it: title, unit, better, table, definition."""
+        """Measure -> its entry in the plan: title, unit, better, table, definition."""
         measures: Mapping[str, Mapping[str, Any]] = self.manifest["measures"]
         return measures
 
     def title(self, measure: str) -> str:
         """The heading of a measure's column; bytes are shown as MiB."""
-        said = self.measures[measure]
-        return f"{said['title']} MiB" if said["unit"] == "bytes" else str(said["title"])
+        planned = self.measures[measure]
+        return f"{planned['title']} MiB" if planned["unit"] == "bytes" else str(planned["title"])
 
     def name(self, row: Row, *, group: bool = False) -> str:
-        """What tells a row from its neighbours: "vidrd overlap=4 bf16"; with `group` also "at frames = 16"."""
+        """The settings that identify a row: "vidrd overlap=4 bf16"; with `group` also "at frames = 16"."""
         values = [(axis, row[axis]) for axis in self.axes if row[axis] != ""]
-        said = " ".join(value if isinstance(value, str) else f"{axis}={value}" for axis, value in values)
-        said = said or str(self.manifest["workload"])
-        return f"{said} at {self.group} = {row[self.group]}" if group else said
+        text = " ".join(value if isinstance(value, str) else f"{axis}={value}" for axis, value in values)
+        text = text or str(self.manifest["workload"])
+        return f"{text} at {self.group} = {row[self.group]}" if group else text
 
     def prompts(self, key: str) -> list[str]:
-        """The prompts of a cell's videos, in their order: its own, or those of the reference of its group."""
+        """The prompts of a cell's videos, in their order: its own, or else those of its group's reference."""
         cells = {cell["id"]: cell for cell in self.manifest["cells"]}
         at = cells[key]["values"][self.group]
-        beside = [cell["id"] for cell in cells.values() if cell["reference"] and cell["values"][self.group] == at]
-        for candidate in (key, *beside):
+        references = [cell["id"] for cell in cells.values() if cell["reference"] and cell["values"][self.group] == at]
+        for candidate in (key, *references):
             record = self.records.get(candidate)
             if record is not None and "prompts" in record.facts:
                 return record.facts["prompts"].splitlines()
@@ -82,10 +82,10 @@ class Run:
 
 
 def load(folder: Path) -> Run:
-    """Read a run.
+    """Read a run from its folder.
 
     Raises:
-        ValueError: the folder holds no run, or one that cannot be read.
+        ValueError: the folder has no run, or its files cannot be read.
     """
     if not (folder / "manifest.json").exists():
         raise ValueError(f"{folder} is no run: it has no manifest.json; `python -m bench run` makes one")
@@ -98,19 +98,19 @@ def load(folder: Path) -> Run:
 
 
 def headlines(run: Run, rows: pd.DataFrame) -> list[str]:
-    """Of each kind of measure the first that has numbers and a direction in which it is better."""
-    found: dict[str, str] = {}
+    """The first measure of each kind that has numbers and for which lower or higher is better."""
+    first: dict[str, str] = {}
     for name, measure in run.measures.items():
         if measure["better"] in {"lower", "higher"} and bool(rows[name].notna().any()):
-            found.setdefault(measure["table"], name)
-    return list(found.values())
+            first.setdefault(measure["table"], name)
+    return list(first.values())
 
 
-def spoken(run: Run, rows: pd.DataFrame) -> list[str]:
-    """What the answer speaks of and the terminal shows, the most important first.
+def reported(run: Run, rows: pd.DataFrame) -> list[str]:
+    """The measures of the answer and of the terminal's table, the most important first.
 
-    The headlines of the plan that have numbers; of kinds that it names none of, those of `HEADLINES`, and of each such
-    kind the first measure that has numbers and a direction.
+    These are the headlines of the plan that have numbers. For a kind of measures without a headline in the plan, they
+    are those of `HEADLINES`, and the first measure of the kind that has numbers and a direction.
     """
 
     def known(name: str) -> bool:
@@ -125,7 +125,7 @@ def spoken(run: Run, rows: pd.DataFrame) -> list[str]:
 
 
 def emulated_time(record: Record, measure: str) -> bool:
-    """Whether this number is a time of a precision that the machine only emulates: it compares with nothing."""
+    """Whether this number is a time of a precision that the machine only emulates: it is not comparable."""
     return "emulated" in record.facts and measure in record.numbers and record.numbers[measure].unit in TIMED
 
 
@@ -137,10 +137,10 @@ def comparable(run: Run, row: Mapping[Any, Any]) -> dict[Any, Any]:
 
 
 def rows(run: Run) -> pd.DataFrame:
-    """One row a planned cell: group, axes, status, reason, and of each measure value, low, high and n (None = absent).
+    """One row per planned cell: group, axes, status, reason; value, low, high and n of each measure (None = absent).
 
-    Sorted by group in the order of the plan, references first in theirs. A reference shows no axes: they mean nothing
-    for it.
+    Rows are sorted by group, in the order of the plan, with the references of each group first. A reference has no
+    axes, because they have no meaning for it.
     """
     return pd.DataFrame(_rows(run), dtype=object)
 
@@ -155,7 +155,7 @@ def _rows(run: Run) -> Iterator[dict[str, Any]]:
         for position, axis in enumerate(run.axes):
             row[axis] = cell["values"][axis] if not cell["reference"] else REFERENCE if position == 0 else ""
         row["status"] = record.attempt.status if record else "not run"
-        row["reason"] = record.attempt.reason if record else "the same command goes on"
+        row["reason"] = record.attempt.reason if record else "run the same command again to complete it"
         for measure in run.manifest["measures"]:
             number = record.numbers.get(measure) if record else None
             row[measure] = None if number is None else number.value

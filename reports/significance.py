@@ -1,10 +1,11 @@
 """Which differences between rows are beyond noise.
 
-Two rows are told apart by the interval of their difference, put together from their own 95 % intervals (Zou and Donner
-2008, "MOVER"): each contributes the side that faces the other. Rows are taken as independent; where they share prompts
-and noise their difference is surer than that, so the verdict errs towards "cannot be told apart". Which of many rows is
-best is itself chance, so the best one is compared with the others as if all pairs of rows were compared: intervals are
-widened to leave 5 % for all of them together (Bonferroni, by the normal law).
+Two rows differ beyond noise if the interval of their difference excludes zero. That interval is combined from their own
+95 % intervals (Zou and Donner 2008, "MOVER"): each contributes the side that faces the other. Rows are treated as
+independent; if they share prompts and noise, their difference is more certain than that, so the verdict errs toward
+"cannot be told apart". Which of many rows is best depends on chance too, so the best one is compared with the others as
+if all pairs of rows were compared: intervals are widened so that all comparisons together have 5 % (Bonferroni, by the
+normal law).
 """
 
 from collections.abc import Iterator, Sequence
@@ -16,11 +17,11 @@ import pandas as pd
 from bench.results.records import Better
 from reports.run_table import Run, emulated_time, headlines
 
-LEVEL = 0.95  # of the intervals in a record, and of what is said here
+LEVEL = 0.95  # of the intervals in a record, and of the verdicts here
 
 
 class Value(NamedTuple):
-    """One row's number: lower is better, whatever it was. Without an interval low and high are None."""
+    """One row's number, turned so that lower is better. Without an interval, low and high are None."""
 
     value: float
     low: float | None
@@ -28,13 +29,13 @@ class Value(NamedTuple):
 
 
 class Ranking(NamedTuple):
-    """How the rows of a column stand to each other; all are positions in it.
+    """How the rows of a column compare; all numbers are positions in the column.
 
     Args:
-        best: the row of the best value.
-        tied: rows that cannot be told apart from it, itself left out.
+        best: the row with the best value.
+        tied: the other rows that cannot be told apart from it.
         worse: rows that are worse beyond noise.
-        unknown: rows that have a number and no interval.
+        unknown: rows that have a number but no interval.
     """
 
     best: int
@@ -44,16 +45,16 @@ class Ranking(NamedTuple):
 
     @property
     def marked(self) -> tuple[int, ...]:
-        """The rows to mark as best: none unless some row is worse beyond noise."""
+        """The rows to mark as best; none unless some row is worse beyond noise."""
         return (self.best, *self.tied) if self.worse else ()
 
 
 def smaller_is_better(
     value: float, low: float | None, high: float | None, better: Better, real: float | None
 ) -> Value | None:
-    """The number turned so that smaller is better; None where that has no meaning (no real video to be near to).
+    """The number turned so that smaller is better; None if that has no meaning (no real video to compare with).
 
-    For "real" it is the distance to real video's own value, which is taken as exact: all rows share its error.
+    For "real" it is the distance to real video's value, which is treated as exact, since all rows share its error.
     """
     if better == "lower":
         return Value(value, low, high)
@@ -68,10 +69,10 @@ def smaller_is_better(
 
 
 def beyond_noise(less: Value, more: Value, comparisons: int = 1) -> bool | None:
-    """Whether `less` is smaller than `more` beyond noise; None where one of them has no interval.
+    """Whether `less` is smaller than `more` beyond noise; None if one of them has no interval.
 
     Args:
-        comparisons: of how many that are made together this is one.
+        comparisons: how many comparisons are made together, this one included.
     """
     if less.high is None or more.low is None:
         return None
@@ -82,9 +83,9 @@ def beyond_noise(less: Value, more: Value, comparisons: int = 1) -> bool | None:
 
 
 def rank(column: Sequence[Value | None]) -> Ranking | None:
-    """The best row of a column and who can be told apart from it.
+    """The best row of a column, and which rows can be told apart from it.
 
-    None if fewer than two rows have an interval, or a row without one has a better value than all that have.
+    None if fewer than two rows have an interval, or if a row without one has a better value than all that have one.
     """
     known = [i for i, value in enumerate(column) if value is not None and value.low is not None]
     unknown = tuple(i for i, value in enumerate(column) if value is not None and value.low is None)
@@ -101,7 +102,7 @@ def rank(column: Sequence[Value | None]) -> Ranking | None:
 
 
 def as_lower_is_better(run: Run, part: pd.DataFrame, measure: str, real: float | None) -> list[Value | None]:
-    """A column as `smaller_is_better` has it; None without a number, a direction, or a machine that computes it."""
+    """A column turned by `smaller_is_better`; None for no number, no direction, or a time of an emulated precision."""
     better = run.measures[measure]["better"]
     if better is None:
         return [None] * len(part)
@@ -115,13 +116,13 @@ def as_lower_is_better(run: Run, part: pd.DataFrame, measure: str, real: float |
 
 
 def real_value(part: pd.DataFrame, measure: str) -> float | None:
-    """What the reference of a group scores itself; None if there is none."""
+    """The value of the reference of a group; None if it has none."""
     known = part[part["reference"].astype(bool) & (part["status"] == "ok")][measure].dropna()
     return float(known.iloc[0]) if len(known) else None
 
 
 def comparable_rows(run: Run, rows: pd.DataFrame) -> Iterator[tuple[dict[str, Any], pd.DataFrame, pd.DataFrame]]:
-    """Rows that compare with each other: what they have in common, they, and their whole group with its reference."""
+    """Sets of rows that may be compared: their common settings, the rows, and their whole group with its reference."""
     for _, group in rows.groupby(run.group, sort=False):
         made = group[~group["reference"].astype(bool)]
         for values, part in made.groupby(run.apart, sort=False):
@@ -129,7 +130,7 @@ def comparable_rows(run: Run, rows: pd.DataFrame) -> Iterator[tuple[dict[str, An
 
 
 def best_rows(run: Run, part: pd.DataFrame) -> pd.DataFrame:
-    """Of one group the reference, and of each series the row that is best by the first measure."""
+    """The rows of one group: its reference, and the row of each series that is best by the first measure."""
     measure = next(iter(headlines(run, part)), None)
     best: dict[str, tuple[float, int]] = {}
     if measure is not None:
@@ -141,13 +142,13 @@ def best_rows(run: Run, part: pd.DataFrame) -> pd.DataFrame:
 
 
 def best_ids(run: Run, rows: pd.DataFrame, measure: str) -> set[str]:
-    """Ids of the cells to mark as best: no row beside them is better beyond noise, and some are worse.
+    """Ids of the cells to mark as best: no row is better beyond noise, and some are worse.
 
-    Where none is worse a mark would mean nothing, and there is none.
+    If no row is worse, a mark would mean nothing, and nothing is marked.
     """
-    found: set[str] = set()
+    ids: set[str] = set()
     for _, part, group in comparable_rows(run, rows):
         order = rank(as_lower_is_better(run, part, measure, real_value(group, measure)))
         if order is not None:
-            found |= {str(part["id"].iloc[position]) for position in order.marked}
-    return found
+            ids |= {str(part["id"].iloc[position]) for position in order.marked}
+    return ids

@@ -1,4 +1,4 @@
-"""Charts of where the seconds go, and of how numbers moved from revision to revision."""
+"""Charts of how time divides into stages, and of how numbers change from revision to revision."""
 
 import statistics
 from collections.abc import Iterator, Mapping
@@ -11,12 +11,12 @@ from reports.chart_style import COLOURS, MANY, SERIES, ChartSpec, colour, point_
 from reports.format import plain_list
 from reports.run_table import Run, emulated_time, headlines
 
-BARS = 40  # cells
-OTHER_SECONDS = ("total_seconds", "residual_seconds", "warm_up_seconds")  # series that are no stages
+BARS = 40  # cells, at most
+OTHER_SECONDS = ("total_seconds", "residual_seconds", "warm_up_seconds")  # samples that are not stages
 
 
 def stages(run: Run, done: list[dict[Any, Any]]) -> Iterator[ChartSpec]:
-    """Where the seconds go: the stages that were sampled, and what is left of the total."""
+    """The seconds of each stage that was sampled, and the rest of the total."""
     bars: list[dict[str, Any]] = []
     names: list[str] = []
     cells = 0
@@ -45,17 +45,17 @@ def stages(run: Run, done: list[dict[Any, Any]]) -> Iterator[ChartSpec]:
     y = alt.Y("row:N", sort=None, title=None)
     layers = [
         base.mark_bar(height=11).encode(
-            alt.X("seconds:Q", title="seconds of a call, the median of its repeats"), y,
+            alt.X("seconds:Q", title="seconds per call, median over repeats"), y,
             color=alt.Color("stage:N", scale=alt.Scale(domain=names, range=colours), legend=alt.Legend(title=None)),
             order="order:Q", description="said:N", tooltip="said:N"),
         base.transform_filter("datum.bound != ''").mark_text(
             align="left", dx=5, color="var(--muted)", fontSize=10).encode(alt.X("total:Q"), y, text="bound:N"),
     ]  # fmt: skip
-    bound_said = " At the end of a bar: shares of the physical bound." if any(bar["bound"] for bar in bars) else ""
+    bounds = " At the end of a bar: shares of the physical bound." if any(bar["bound"] for bar in bars) else ""
     yield ChartSpec(
         "stages",
         "Where the seconds go",
-        "What no stage accounts for is the rest." + bound_said
+        "The rest is what no stage accounts for." + bounds
         + (f" {cells - BARS} more cells are not drawn." if cells > BARS else ""),
         f"Stacked bars of {plain_list(names)} for {min(cells, BARS)} cells.",
         alt.layer(*layers).properties(width=640, height=alt.Step(17)),
@@ -63,10 +63,10 @@ def stages(run: Run, done: list[dict[Any, Any]]) -> Iterator[ChartSpec]:
 
 
 def _stage_seconds(run: Run, row: Mapping[Any, Any]) -> tuple[float, dict[str, float]]:
-    """Seconds of a call and of its stages, medians over its repeats; what they leave of it is the rest.
+    """Seconds of a call and of its stages, as medians over repeats; "rest" is the remainder.
 
-    A stage is a series of samples "NAME_seconds" as long as "total_seconds", one value a call; a series that would make
-    the stages longer than the call is a part of one of them.
+    A stage is a series of samples "NAME_seconds" with one value per call, like "total_seconds". A series that would
+    make the sum of the stages longer than the call is part of another stage and is left out.
     """
     samples = run.records[row["id"]].samples
     calls = samples.get("total_seconds", ())
@@ -85,17 +85,17 @@ def _stage_seconds(run: Run, row: Mapping[Any, Any]) -> tuple[float, dict[str, f
 
 
 def _bounds(run: Run, row: Mapping[Any, Any]) -> dict[str, str]:
-    """Stage -> share of its physical bound, as text, "" for the whole call: "STAGE_share", or a name with "bound"."""
-    found = {}
-    for measure, said in run.measures.items():
+    """Stage -> share of its physical bound as text, "" for the whole call: "STAGE_share", or a name with "bound"."""
+    shares = {}
+    for measure, planned in run.measures.items():
         if (measure.endswith("_share") or "bound" in measure) and row[measure] is not None:
             stage = "_".join(word for word in measure.split("_") if word not in {"share", "of", "bound", "total"})
-            found[stage] = f"{row[measure] if said['unit'] == '%' else 100 * row[measure]:.0f} %"
-    return found
+            shares[stage] = f"{row[measure] if planned['unit'] == '%' else 100 * row[measure]:.0f} %"
+    return shares
 
 
 def history(run: Run, rows: pd.DataFrame) -> Iterator[ChartSpec]:
-    """The first measure of each kind over revisions, where the journal holds more than one for the same work."""
+    """The first measure of each kind by revision, if the journal has several revisions of the same work."""
     plan = {repr(sorted(cell["values"].items())): cell for cell in run.manifest["cells"]}
     by_id = {row["id"]: row for row in rows.to_dict("records")}
     measures = headlines(run, rows)[:3]
@@ -123,7 +123,7 @@ def history(run: Run, rows: pd.DataFrame) -> Iterator[ChartSpec]:
             continue
         points = points if len(points) <= MANY else summarised(points)
         base = alt.Chart(alt.Data(values=points))
-        x = alt.X("x:O", sort=revisions, title="revision, in the order they were measured",
+        x = alt.X("x:O", sort=revisions, title="revision, in order of measuring",
                   axis=alt.Axis(labelAngle=-40))  # fmt: skip
         y = alt.Y("y:Q", title=run.title(measure), scale=alt.Scale(zero=False))
         tips = {"description": "said:N", "tooltip": "said:N"}
@@ -136,7 +136,7 @@ def history(run: Run, rows: pd.DataFrame) -> Iterator[ChartSpec]:
     yield ChartSpec(
         "history",
         f"{plain_list(titles)} over revisions",
-        "A line follows one cell's settings; source, weights, machine or software changed between its points.",
+        "Each line is one cell's settings; source, weights, machine or software changed between its points.",
         f"Line charts of {plain_list(titles)} over the revisions {plain_list(revisions[-8:])}.",
         alt.concat(*panels, columns=3, spacing=26),
     )

@@ -1,7 +1,7 @@
-"""The answer to a suite's question, in words, computed from its records: no difference without its interval.
+"""The answer to a suite's question in sentences, computed from its records: no difference without its interval.
 
-What became of the cells, if not all have numbers; the differences that are told most clearly, each once however many
-rows show it; and one sentence on what could not be told, with the number of videos that it would take.
+First the state of the cells, if not all have numbers; then the clearest differences, each once, however many rows show
+it; last, one sentence on what could not be told apart, with the number of videos that it would take.
 """
 
 import math
@@ -11,10 +11,10 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
-from reports.difference import FEW, Difference, claim, compared_axes, differences, videos_needed
 from reports.format import number, plain_list
+from reports.multiple_comparisons import FEW, Difference, claim, compared_axes, differences, videos_needed
 from reports.phrases import UNITS, Phrase, at, at_every, clause, name_of, never, phrase_of, plural
-from reports.run_table import REFERENCE, Run, spoken
+from reports.run_table import REFERENCE, Run, reported
 
 ENDS = {
     "oom": "ran out of memory",
@@ -25,15 +25,16 @@ ENDS = {
     "not run": "not run yet",
 }
 SENTENCES = 8  # before the one on what could not be told
-STRONGEST = 50.0  # half intervals: what is clearer than that is clear enough
+STRONGEST = 50.0  # half intervals: a difference that is clearer counts as this clear
 
 
 class Finding(NamedTuple):
-    """A difference at the setting where it shows most, and how far it holds.
+    """A difference at the setting where it is clearest, and how far it holds.
 
     Args:
-        everywhere: axes at all values of which it holds.
-        elsewhere: axes whose value at `shown` is to be named.
+        shown: the difference at that setting.
+        everywhere: axes at all of whose values it holds.
+        elsewhere: axes whose value at `shown` the sentence has to name.
     """
 
     shown: Difference
@@ -42,13 +43,13 @@ class Finding(NamedTuple):
 
 
 def sentences(run: Run, rows: pd.DataFrame) -> list[str]:
-    """The answer, plain text, the most telling sentence first; the last says what could not be told."""
-    measures = spoken(run, rows)
-    found = [_oriented(run, each) for each in differences(run, rows, measures)]
-    said = [counts] if (counts := _counts(rows)) else []
+    """The answer as plain text, the clearest difference first; the last sentence says what could not be told apart."""
+    measures = reported(run, rows)
+    oriented = [_oriented(run, each) for each in differences(run, rows, measures)]
+    state = [counts] if (counts := _counts(rows)) else []
     bases = {axis: values[0] for axis, values in run.manifest["axes"].items() if len(values) > FEW}
-    told = [_sentence(run, finding) for finding in _telling(_findings(found), SENTENCES - len(said), bases)]
-    return [*said, *told, _untold(run, measures, found)]
+    clearest = _choose(_findings(oriented), SENTENCES - len(state), bases)
+    return [*state, *(_sentence(run, finding) for finding in clearest), _not_told_apart(run, measures, oriented)]
 
 
 def summary(run: Run, rows: pd.DataFrame) -> str:
@@ -64,32 +65,33 @@ def _counts(rows: pd.DataFrame) -> str:
 
 
 def _oriented(run: Run, difference: Difference) -> Difference:
-    """Seen from the row to speak of: the better one by a measure of quality, else the one that has more.
+    """Turned so that the sentence is about the better row by a measure of quality, else about the row that has more.
 
-    Real video is what others are set against, and never the one spoken of.
+    Real video is only compared with; no sentence is about it.
     """
     if difference.other == REFERENCE:
         return difference
     fewer = run.measures[difference.measure]["better"] == "lower" and not difference.ratio
-    return difference.turned() if (difference.estimate.mean < 0) != fewer else difference
+    return difference.reversed() if (difference.estimate.mean < 0) != fewer else difference
 
 
 def _findings(differences: Sequence[Difference]) -> list[Finding]:
-    """Of the differences that say the same at several settings the one that shows most, and how far it holds."""
+    """Significant differences that say the same at several settings, as one finding each."""
     compared: dict[Any, list[Difference]] = {}
     alike: dict[tuple[Any, ...], list[Difference]] = {}
     for each in differences:
         compared.setdefault(claim(each), []).append(each)
-        if each.told:
+        if each.significant:
             key = (each.measure, each.axis, each.of, each.other, each.estimate.mean > 0)
             alike.setdefault(key, []).append(each)
-    return [_finding(told, compared[claim(told[0])]) for told in alike.values()]
+    return [_finding(several, compared[claim(several[0])]) for several in alike.values()]
 
 
-def _finding(told: Sequence[Difference], compared: Sequence[Difference]) -> Finding:
-    shown = max(told, key=lambda each: each.strength)
+def _finding(alike: Sequence[Difference], compared: Sequence[Difference]) -> Finding:
+    """The clearest of the `alike` differences, and at which of all `compared` settings they hold."""
+    shown = max(alike, key=lambda each: each.strength)
     varies = [axis for axis in shown.at if len({each.at[axis] for each in compared}) > 1]
-    holds = {tuple(each.at.values()) for each in told}
+    holds = {tuple(each.at.values()) for each in alike}
     whole = all(tuple(each.at.values()) in holds for each in compared)
     everywhere = tuple(varies) if whole else ()
     for axis in varies[len(everywhere) :]:
@@ -98,7 +100,7 @@ def _finding(told: Sequence[Difference], compared: Sequence[Difference]) -> Find
         if len({each.at[axis] for each in like}) > 1 and all(tuple(each.at.values()) in holds for each in like):
             everywhere += (axis,)
     named = [axis for axis in varies if axis not in everywhere]
-    for axis in reversed(named):  # what the others leave no choice of need not be named
+    for axis in reversed(named):  # an axis whose value follows from the others need not be named
         others = [name for name in named if name != axis]
         like = [each for each in compared if all(each.at[name] == shown.at[name] for name in others)]
         if len({each.at[axis] for each in like}) == 1:
@@ -106,10 +108,10 @@ def _finding(told: Sequence[Difference], compared: Sequence[Difference]) -> Find
     return Finding(shown, everywhere, tuple(named))
 
 
-def _telling(findings: Sequence[Finding], most: int, bases: Mapping[str, Any]) -> list[Finding]:
-    """At most so many, the clearest first; what has been spoken of makes room for what has not.
+def _choose(findings: Sequence[Finding], most: int, bases: Mapping[str, Any]) -> list[Finding]:
+    """At most `most` findings, the clearest first; measures and axes that were already used count less.
 
-    A row is spoken of once by a measure, but one of the `bases`, axis -> the value that all others are set against.
+    A row appears once per measure, except those of `bases`: axis -> the value that all others are compared with.
     """
     left = list(findings)
     chosen: list[Finding] = []
@@ -117,26 +119,26 @@ def _telling(findings: Sequence[Finding], most: int, bases: Mapping[str, Any]) -
     axes: Counter[str] = Counter()
     limit = max(2, math.ceil(most / max(1, len({each.shown.measure for each in left}))))
 
-    def telling(finding: Finding) -> tuple[bool, float]:
+    def priority(finding: Finding) -> tuple[bool, float]:
         shown = finding.shown
-        said = 1 + 2 * measures[shown.measure] + 0.5 * axes[shown.axis]
+        used = 1 + 2 * measures[shown.measure] + 0.5 * axes[shown.axis]
         new = not any(_repeats(finding, each) for each in chosen)
-        return new, math.log1p(min(shown.strength, STRONGEST)) / said
+        return new, math.log1p(min(shown.strength, STRONGEST)) / used
 
     while left and len(chosen) < most:
-        best = max(left, key=telling)
+        best = max(left, key=priority)
         left.remove(best)
         shown = best.shown
-        if measures[shown.measure] < limit and (telling(best)[0] or bases.get(shown.axis) == shown.of):
+        if measures[shown.measure] < limit and (priority(best)[0] or bases.get(shown.axis) == shown.of):
             chosen.append(best)
             measures[shown.measure] += 1
             axes[shown.axis] += 1
     return chosen
 
 
-def _repeats(finding: Finding, said: Finding) -> bool:
-    """Whether it says of the same row by the same measure how it stands to yet another one."""
-    one, two = finding.shown, said.shown
+def _repeats(finding: Finding, earlier: Finding) -> bool:
+    """Whether both compare the same row by the same measure, each with another row."""
+    one, two = finding.shown, earlier.shown
     return (one.measure, one.axis, one.of) == (two.measure, two.axis, two.of)
 
 
@@ -158,18 +160,18 @@ def _compared(phrase: Phrase, shown: Difference, unit: str) -> str:
     mean, half = abs(shown.estimate.mean), shown.half
     if shown.ratio:
         least, ratio, most = (_times(math.exp(mean + side * half), math.exp(mean) * half) for side in (-1, 0, 1))
-        said = clause(subject, phrase.ratio.format(ratio=ratio, other=other))
-        read = f"{number(shown.value, unit)} against {number(shown.base, unit)} MiB, one reading each"
-        return f"{said} ({read if unit == 'bytes' else f'{least} to {most}'})"
+        text = clause(subject, phrase.ratio.format(ratio=ratio, other=other))
+        readings = f"{number(shown.value, unit)} against {number(shown.base, unit)} MiB, one reading each"
+        return f"{text} ({readings if unit == 'bytes' else f'{least} to {most}'})"
     if phrase.share and shown.base == 0 < shown.value:
         share = phrase.share.format(f"{_percent(shown.value)} % (±{_percent(half)})")
         return f"{clause(subject, share)}; {never(other)}"
-    said = f"{clause(subject, phrase.more if shown.estimate.mean > 0 else phrase.less)} than {other}"
+    text = f"{clause(subject, phrase.more if shown.estimate.mean > 0 else phrase.less)} than {other}"
     if phrase.share:
         values = f"{_percent(shown.value)} % against {_percent(shown.base)} %"
-        return f"{said}: {values}, {_percent(mean)} ±{_percent(half)} points apart"
+        return f"{text}: {values}, {_percent(mean)} ±{_percent(half)} points apart"
     values = f"{phrase.noun} {_short(shown.value, half)} against {_short(shown.base, half)} {UNITS.get(unit, unit)}"
-    return f"{said}: {values.rstrip()}, {number(mean, '', half)} apart"
+    return f"{text}: {values.rstrip()}, {number(mean, '', half)} apart"
 
 
 def _percent(share: float) -> str:
@@ -177,53 +179,53 @@ def _percent(share: float) -> str:
 
 
 def _short(value: float, half: float) -> str:
-    """The value with the digits that the interval leaves meaning."""
+    """The value with as many digits as its interval justifies."""
     text = number(value, "", half).partition(" ±")[0]
     return text if float(text) else text.removeprefix("-")
 
 
 def _times(ratio: float, half: float) -> str:
-    """A ratio with the digits that half of its interval leaves meaning."""
+    """A ratio with as many digits as half of its interval justifies."""
     places = min(3, max(0, -math.floor(math.log10(max(half, 1e-3)))))
     return f"{ratio:.{places}f}"
 
 
-def _untold(run: Run, measures: Sequence[str], found: Sequence[Difference]) -> str:
-    """The sentence on what could not be told apart: by headline along the series, else where no headline tells."""
-    made = [each for each in found if each.other != REFERENCE]
+def _not_told_apart(run: Run, measures: Sequence[str], tested: Sequence[Difference]) -> str:
+    """The sentence on what could not be told apart: by headline along the first axis; along others if by none."""
+    made = [each for each in tested if each.other != REFERENCE]
     if not made:
-        return "No two cells have numbers with intervals that compare."
+        return "No two cells have numbers with intervals that can be compared."
     axes = [axis for axis in compared_axes(run) if any(each.axis == axis for each in made)] or [made[0].axis]
-    claims = Counter(measure for measure, *_ in {claim(each) for each in found})
-    nearest = {}  # (axis, measure) -> of what it does not tell, or None where it tells something
+    claims = Counter(measure for measure, *_ in {claim(each) for each in tested})
+    nearest = {}  # (axis, measure) -> the nearest of what it does not tell apart; None if it tells some values apart
     for axis in axes:
         for measure in measures:
             along = [each for each in made if each.axis == axis and each.measure == measure]
             if along:
-                told = any(each.told for each in along)
-                nearest[axis, measure] = None if told else _nearest(along, claims[measure])
+                tells = any(each.significant for each in along)
+                nearest[axis, measure] = None if tells else _nearest(along, claims[measure])
     parts = []
     silent = [(measure, near) for (axis, measure), near in nearest.items() if axis == axes[0] and near]
     if silent:
-        said = [f"{phrase_of(measure, run.measures[measure]).noun}{_needed(run, near, first=i == 0)}"
+        nouns = [f"{phrase_of(measure, run.measures[measure]).noun}{_needed(run, near, first=i == 0)}"
                 for i, (measure, near) in enumerate(silent)]  # fmt: skip
-        parts.append(f"{plain_list(said)} cannot tell the {plural(axes[0])} apart")
+        parts.append(f"{plain_list(nouns)} cannot tell the {plural(axes[0])} apart")
     for axis in axes[1:]:
         kept = [near for (name, _), near in nearest.items() if name == axis]
         if all(kept):
             best = min((near for near in kept if near), key=lambda near: near.needed)
-            said_needed = _needed(run, best, first=not parts).removeprefix(" (")
+            needed = _needed(run, best, first=not parts).removeprefix(" (")
             of = phrase_of(best.difference.measure, run.measures[best.difference.measure]).noun
-            parts.append(f"no headline tells the {plural(axis)} apart ({of}: {said_needed}")
+            parts.append(f"no headline tells the {plural(axis)} apart ({of}: {needed}")
     if not parts:
         return f"Every headline tells some of the {plural(axes[0])} apart."
     videos = max((each.size for each in made if not each.ratio), default=0)
-    said_ = f"{plain_list(parts)}."
-    return f"With {videos} videos, {said_}" if videos else said_[:1].upper() + said_[1:]
+    text = f"{plain_list(parts)}."
+    return f"With {videos} videos, {text}" if videos else text[:1].upper() + text[1:]
 
 
 class Near(NamedTuple):
-    """The untold difference that the fewest videos or repeats would tell, and how many; infinite: no number would."""
+    """The difference that needs the fewest videos or repeats to be significant, and how many; may be infinite."""
 
     difference: Difference
     needed: float
@@ -245,6 +247,6 @@ def _needed(run: Run, near: Near, *, first: bool) -> str:
 
 
 def _rounded(near: Near) -> float:
-    """One digit of it, and more than there are."""
+    """The needed number to one digit, and more than there are now."""
     nearest = float(f"{near.needed:.0e}")
     return nearest if nearest > near.difference.size else nearest + 10 ** math.floor(math.log10(near.needed))

@@ -1,4 +1,4 @@
-"""A run in a terminal: the answer and its headlines on one screen, or every table with sparklines."""
+"""A run in a terminal: the answer and the headlines on one screen, or all tables with sparklines."""
 
 import itertools
 import textwrap
@@ -12,40 +12,40 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from reports import videos
+from reports import saved_videos
 from reports.format import plain_list, printable
-from reports.markdown import INTERVAL, MARKED, cell, footnote, tables
-from reports.run_table import Run, headlines, spoken
+from reports.run_table import Run, headlines, reported
 from reports.significance import best_ids as marks
 from reports.significance import best_rows
 from reports.summary import sentences, summary
+from reports.text_tables import INTERVAL, MARKED, cell, footnote, tables
 
 TICKS = "▁▂▃▄▅▆▇█"
-LINES = 40  # of the short form
-HEAD = 5  # of them around its table: an empty line, two of heads, up to two on which rows these are
-ROWS = 18  # of a table; of more the best of each series
-COLUMNS = 7
+LINES = 40  # of the short form, at most
+HEAD = 5  # of these, around its table: an empty line, two of headings, up to two that say which rows it has
+ROWS = 18  # of a table, at most; if there are more, the best of each series
+COLUMNS = 7  # of numbers, at most
 GAP = 2
 LONGEST = 32  # characters of a sparkline
-WIDE = 220  # characters of a line where there is no terminal to ask
-MANY = 200  # rows of a table whose videos are opened for their sparkline
+WIDE = 220  # characters of a line without a terminal
+MANY = 200  # rows of a table, at most, whose videos are opened for a sparkline
 STYLES = {"oom": "red", "timeout": "red", "failed": "red", "invalid": "red", "skipped": "dim", "not run": "dim"}
 
 
 def show(run: Run, rows: pd.DataFrame, console: Console | None = None, *, reserved: int = 0) -> None:
-    """Print the answer and one table of headlines, in `LINES` lines less those `reserved` for what follows."""
+    """Print the answer and one table of headlines in at most `LINES` - `reserved` lines."""
     console = console or Console(highlight=False)
-    said = textwrap.wrap(printable(run.manifest["question"]), console.width)
-    told = [line for sentence in sentences(run, rows)
+    question = textwrap.wrap(printable(run.manifest["question"]), console.width)
+    answer = [line for sentence in sentences(run, rows)
             for line in textwrap.wrap(printable(sentence), console.width,
                                       initial_indent="• ", subsequent_indent="  ")]  # fmt: skip
     mark = "Green" if console.color_system else "*"
-    notes = [f"± is half of the 95 % interval. {mark}: nothing is better beyond noise.", *footnote(run, rows)]
+    notes = [f"± is half of the 95 % interval. {mark}: no row is better beyond noise.", *footnote(run, rows)]
     height = sum(len(textwrap.wrap(note, console.width)) for note in notes)
-    left = LINES - reserved - len(said) - len(told) - height - HEAD
+    left = LINES - reserved - len(question) - len(answer) - height - HEAD
     drawn, chosen = _headline_table(run, rows, max(1, left), console)
-    console.print(Text("\n".join(said), style="bold"))
-    console.print(Text("\n".join(told)), "", sep="\n")
+    console.print(Text("\n".join(question), style="bold"))
+    console.print(Text("\n".join(answer)), "", sep="\n")
     if drawn.columns[1:]:
         console.print(drawn)
         for note in [chosen, *notes]:
@@ -53,13 +53,13 @@ def show(run: Run, rows: pd.DataFrame, console: Console | None = None, *, reserv
 
 
 def _headline_table(run: Run, rows: pd.DataFrame, most: int, console: Console) -> tuple[Table, str]:
-    """Rows and columns as far as there is room for them, and what they are of all."""
+    """The table with the rows and columns that fit, and a sentence that says which rows these are."""
     shown, which = rows, f"All {len(rows)} cells" if len(rows) > 1 else "The one cell"
     if len(rows) > min(most, ROWS):
         groups = [best_rows(run, part) for _, part in rows.groupby(run.group, sort=False)]
         series = run.axes[0] if run.axes else run.group
         best = next(map(run.title, headlines(run, rows)), "")
-        shown, which = pd.concat(groups), f"Of {len(rows)} cells the best by {best} of each {series} and {run.group}"
+        shown, which = pd.concat(groups), f"The best of {len(rows)} cells by {best}, for each {series} and {run.group}"
     if len(shown) > most:
         best_of = len(shown) < len(rows)
         which = f"{which}, the first {most}" if best_of else f"The first {most} of {len(rows)} cells"
@@ -74,7 +74,7 @@ def _headline_table(run: Run, rows: pd.DataFrame, most: int, console: Console) -
     measures: list[tuple[str, set[str]]] = []
     room = console.width - max(map(len, names), default=0)
     drawn.add_column("", no_wrap=True)
-    for name in spoken(run, rows):
+    for name in reported(run, rows):
         best_ids = marks(run, rows, name)
         star = "" if console.color_system else "*"
         texts = [cell(run, row, name).replace(" ±", "±") + star * (row["id"] in best_ids) for row in records]
@@ -89,11 +89,11 @@ def _headline_table(run: Run, rows: pd.DataFrame, most: int, console: Console) -
         cells = [Text(text, style="bold green" if row["id"] in best_ids else "")
                  for text, (_, best_ids) in zip(texts, measures, strict=True)]  # fmt: skip
         drawn.add_row(Text(name_, style=STYLES.get(row["status"], "")), *cells)
-    return drawn, f"{which}, by {plain_list(axes)}; --tables prints every cell and measure."
+    return drawn, f"{which}; rows are named by {plain_list(axes)}. --tables prints every cell and measure."
 
 
 def show_tables(run: Run, rows: pd.DataFrame, console: Console | None = None) -> None:
-    """Print the answer and every table; marked values are bold and green."""
+    """Print the answer and all tables; marked values are bold and green."""
     console = console or _console()
     console.print(Text(printable(run.manifest["question"]), style="bold"))
     console.print(Text(printable(summary(run, rows))), "")
@@ -123,7 +123,7 @@ def _console() -> Console:
 
 
 def sparkline(values: Sequence[float], most: int = LONGEST) -> str:
-    """Values as bars from the smallest to the largest; means of neighbours where there are more than `most`."""
+    """Values as bars scaled from the smallest to the largest; above `most` values, means of neighbors."""
     if not values:
         return ""
     count = min(most, len(values))
@@ -136,12 +136,12 @@ def sparkline(values: Sequence[float], most: int = LONGEST) -> str:
 
 
 def _sparklines(run: Run, kind: str, ids: Sequence[str]) -> dict[str, list[str]]:
-    """Heading -> a sparkline for each row: raw seconds beside costs, the first video's change in time elsewhere."""
+    """Heading -> a sparkline for each row: seconds call by call for costs, else the change over time of video 1."""
     if kind == "cost":
-        found = {"seconds, call by call": [sparkline(_seconds(run, key)) for key in ids]}
+        columns = {"seconds, call by call": [sparkline(_seconds(run, key)) for key in ids]}
     else:
-        found = {"change in time, video 1": [sparkline(_change(run, key)) for key in ids[:MANY]]}
-    return {name: lines + [""] * (len(ids) - len(lines)) for name, lines in found.items() if any(lines)}
+        columns = {"change over time, video 1": [sparkline(_change(run, key)) for key in ids[:MANY]]}
+    return {name: lines + [""] * (len(ids) - len(lines)) for name, lines in columns.items() if any(lines)}
 
 
 def _seconds(run: Run, key: str) -> Sequence[float]:
@@ -153,7 +153,7 @@ def _seconds(run: Run, key: str) -> Sequence[float]:
 
 def _change(run: Run, key: str) -> Sequence[float]:
     try:
-        kept = videos.read_videos(run.folder / "cells" / key, key)
+        kept = saved_videos.read_videos(run.folder / "cells" / key, key)
     except (OSError, ValueError, KeyError, zipfile.BadZipFile):
         return ()
-    return videos.change(kept[0])[0] if kept else ()
+    return saved_videos.change(kept[0])[0] if kept else ()

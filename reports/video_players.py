@@ -1,4 +1,4 @@
-"""The videos of a run as players of the page: pictures inline, films inline as far as they fit, or beside the page."""
+"""The videos of a run as players on its page. Pictures and frames are in the page as far as they fit, or in files."""
 
 import base64
 from collections import Counter
@@ -8,28 +8,28 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
-from reports import videos
+from reports import saved_videos
 from reports.chart_style import COLOURS
 from reports.format import plain_list, printable
-from reports.markdown import cell
 from reports.run_table import Run, headlines
-from reports.videos import Scene, VideoFile, VideoGallery
+from reports.saved_videos import SavedVideo, Scene, VideoGallery
+from reports.text_tables import cell
 
-PICTURE_BYTES = 9 * 10**6  # that a page holds of curves, pictures and films, in this order
-PICKED = 6  # rows of a scene that are shown before one asks for more
+PICTURE_BYTES = 9 * 10**6  # of curves, pictures and frames, in this order, that a page may hold
+PICKED = 6  # rows of a scene that are shown at first
 
-FILMS = "films"
-# What a film is shown by, in the order in which it may fill the page.
-DRAWN: dict[str, Callable[[VideoFile, Scene], bytes]] = {
-    "posters": lambda film, _: videos.poster(film),
-    "strips": lambda film, _: videos.strip(film),
-    "slices": lambda film, scene: videos.slice_picture(film, scene.row),
-    FILMS: lambda film, _: videos.sheet(film),
+PLAYERS = "players"  # the sheets of all frames, from which the page plays a video
+# The pictures of a video, in the order in which they may fill the page.
+DRAWN: dict[str, Callable[[SavedVideo, Scene], bytes]] = {
+    "posters": lambda video, _: saved_videos.poster(video),
+    "strips": lambda video, _: saved_videos.strip(video),
+    "slices": lambda video, scene: saved_videos.slice_picture(video, scene.row),
+    PLAYERS: lambda video, _: saved_videos.sheet(video),
 }
 
-Place = Callable[[str, bytes], str]  # file name and bytes of a film -> address in the page
+Place = Callable[[str, bytes], str]  # file name and bytes of a picture -> its address for the page
 
-# Kinds of seams that samplers report, and what they mean; another kind is shown by its name alone.
+# Kinds of seams that samplers report, and what they mean; any other kind is shown by its name alone.
 KINDS = {
     "hard": "unrelated clips",
     "soft": "clips with common frames",
@@ -38,7 +38,7 @@ KINDS = {
 
 
 class RowLabel(NamedTuple):
-    """What stands beside a film: the name, colour and numbers of its row, and the series that the row is one of."""
+    """The label of a video: name, color and numbers of its row, and the series to which the row belongs."""
 
     name: str
     colour: str
@@ -47,7 +47,7 @@ class RowLabel(NamedTuple):
 
 
 class Players(NamedTuple):
-    """Scenes as the template wants them, what is not shown and why, and the kinds of their seams, if known."""
+    """Scenes in the form of the template, a note on what is not shown and why, and the kinds of seams, if known."""
 
     scenes: list[dict[str, Any]]
     note: str
@@ -57,75 +57,75 @@ class Players(NamedTuple):
 
 def players(
     shown: VideoGallery,
-    told: Mapping[str, RowLabel],
+    labels: Mapping[str, RowLabel],
     title: Callable[[Scene], str],
     place: Place | None,
     more: str = "",
 ) -> Players:
-    """Scenes with their pictures and films: as many inline as `PICTURE_BYTES` hold, the others through `place` or not.
+    """Scenes with their pictures: in the page up to `PICTURE_BYTES`; the rest goes through `place`, or is left out.
 
-    Posters of all films come first, then strips, then slices, then the films themselves, which lie beside the page
-    where there is a `place`.
+    The order is: posters of all videos, strips, slices, sheets of all frames. With a `place`, all sheets go there.
 
     Args:
-        told: id of a film -> what stands beside it.
-        title: of a scene.
-        more: what to do to see more videos, a sentence.
+        labels: id of a video -> its label.
+        title: gives the title of a scene.
+        place: writes a file next to the page; None keeps everything in the page.
+        more: the end of the note on videos that are not shown: how to see them.
     """
-    found = [_scene(told, scene, title(scene)) for scene in shown.scenes]
-    entries = [(film, scene, entry) for scene, said in zip(shown.scenes, found, strict=True)
-               for film, entry in zip(scene.films, said["films"], strict=True)]  # fmt: skip
+    filled = [_scene(labels, scene, title(scene)) for scene in shown.scenes]
+    entries = [(video, scene, entry) for scene, content in zip(shown.scenes, filled, strict=True)
+               for video, entry in zip(scene.videos, content["videos"], strict=True)]  # fmt: skip
     left = PICTURE_BYTES - sum(len(entry[curve]) for *_, entry in entries for curve in ("change", "second", "jitter"))
     skipped: Counter[str] = Counter()
     for name, draw in DRAWN.items():
-        for film, scene, entry in entries:
-            picture = draw(film, scene)
-            if len(picture) <= left and not (place and name == FILMS):
+        for video, scene, entry in entries:
+            picture = draw(video, scene)
+            if len(picture) <= left and not (place and name == PLAYERS):
                 entry[name], left = inline(picture), left - len(picture)
             elif place is not None:
-                entry[name] = place(f"{film.id}-{scene.prompt}{'' if name == FILMS else f'-{name}'}.webp", picture)
+                entry[name] = place(f"{video.id}-{scene.prompt}{'' if name == PLAYERS else f'-{name}'}.webp", picture)
             else:
                 entry[name] = ""
                 skipped[name] += 1
-    kinds = dict.fromkeys(kind for film, *_ in entries for kind in film.kinds)
-    told_kinds = [{"name": printable(kind), "style": _style(kind), "meaning": KINDS.get(kind, "")} for kind in kinds]
-    known = any(film.seams is not None for film, *_ in entries)
-    return Players(found, _note(shown, skipped, more), told_kinds, known)
+    kinds = dict.fromkeys(kind for video, *_ in entries for kind in video.kinds)
+    legend = [{"name": printable(kind), "style": _style(kind), "meaning": KINDS.get(kind, "")} for kind in kinds]
+    known = any(video.seams is not None for video, *_ in entries)
+    return Players(filled, _note(shown, skipped, more), legend, known)
 
 
 def row_label(run: Run, rows: pd.DataFrame, records: Sequence[Mapping[Any, Any]]) -> dict[str, RowLabel]:
-    """Of a run's rows, by the ids of their cells."""
+    """Id of a cell -> label of its row."""
     measures = headlines(run, rows)
-    found = {}
+    labels = {}
     for row in records:
         numbers = [f"{run.title(name)} {cell(run, row, name)}" for name in measures if row[name] is not None]
         series = str(row[run.axes[0]]) if run.axes else ""
-        found[row["id"]] = RowLabel(run.name(row), colour_of(run, row), " · ".join(numbers), series)
-    return found
+        labels[row["id"]] = RowLabel(run.name(row), colour_of(run, row), " · ".join(numbers), series)
+    return labels
 
 
 def colour_of(run: Run, row: Mapping[Any, Any]) -> str:
-    """The colour of the row's series, as a CSS value."""
+    """The color of the row's series, as a CSS value; references are gray."""
     if row["reference"] or not run.axes:
         return "var(--muted)"
     values = list(run.manifest["axes"][run.axes[0]])
     return COLOURS[values.index(row[run.axes[0]]) % len(COLOURS)] if row[run.axes[0]] in values else "var(--muted)"
 
 
-def _scene(told: Mapping[str, RowLabel], scene: Scene, title: str) -> dict[str, Any]:
-    longest = max(film.frames for film in scene.films)
-    changes = [videos.change(film) for film in scene.films]
+def _scene(labels: Mapping[str, RowLabel], scene: Scene, title: str) -> dict[str, Any]:
+    longest = max(video.frames for video in scene.videos)
+    changes = [saved_videos.change(video) for video in scene.videos]
     tallest = max((value for pair in changes for part in pair for value in part), default=0.0) or 1.0
-    picked = _picked([(film.id, told[film.id].series) for film in scene.films])
+    picked = _picked([(video.id, labels[video.id].series) for video in scene.videos])
     entries = [
-        _film(told[film.id], film, longest) | _curves(first, second, tallest) | {"pick": film.id in picked}
-        for film, (first, second) in zip(scene.films, changes, strict=True)
+        _player(labels[video.id], video, longest) | _curves(first, second, tallest) | {"pick": video.id in picked}
+        for video, (first, second) in zip(scene.videos, changes, strict=True)
     ]
-    return {"title": title, "caption": printable(scene.caption), "frames": longest, "films": entries}
+    return {"title": title, "caption": printable(scene.caption), "frames": longest, "videos": entries}
 
 
 def _curves(first: Sequence[float], second: Sequence[float], tallest: float) -> dict[str, str]:
-    """D of t stands where the frames t - 1 and t meet, A and J of t in the middle of frame t."""
+    """Points of the curves: D of t is where frames t - 1 and t meet, A and J of t are in the middle of frame t."""
     both = [before + after for before, after in pairwise(first)]
     jitter = [a / change if change else 0.0 for a, change in zip(second, both, strict=True)]
     whole = f"{sum(second) / sum(both):.3g} over the whole video" if sum(both) else "none"
@@ -133,34 +133,34 @@ def _curves(first: Sequence[float], second: Sequence[float], tallest: float) -> 
         "change": _points([(t + 1.0, value / tallest) for t, value in enumerate(first)]),
         "second": _points([(t + 1.5, value / tallest) for t, value in enumerate(second)]),
         "jitter": _points([(t + 1.5, value) for t, value in enumerate(jitter)]),
-        "curve_said": f"Change from frame to frame, {_level(first)} in the mean and at most "
+        "curve_alt": f"Change from frame to frame, {_level(first)} on average and at most "
                       f"{max(first, default=0.0):.3g}; second difference {_level(second)}",
-        "jitter_said": f"Jitter, {whole}, at most {max(jitter, default=0.0):.3g}",
+        "jitter_alt": f"Jitter, {whole}, at most {max(jitter, default=0.0):.3g}",
     }  # fmt: skip
 
 
-def _film(told: RowLabel, film: VideoFile, longest: int) -> dict[str, Any]:
-    width, height = film.size
-    seams = film.seams or ()
-    joints = list(zip(seams, film.kinds or ("",) * len(seams), strict=True))
+def _player(label: RowLabel, video: SavedVideo, longest: int) -> dict[str, Any]:
+    width, height = video.size
+    seams = video.seams or ()
+    joints = list(zip(seams, video.kinds or ("",) * len(seams), strict=True))
     return {
-        "frames": film.frames, "columns": film.columns, "width": width, "height": height, "seams": list(seams),
-        "fps": film.fps, "colour": told.colour, "name": told.name, "numbers": told.numbers,
-        "small": max(film.pixels.shape[1:3]) <= videos.EXACT_SIDE, "span": f"{film.frames / longest:.4f}",
-        "kinds": [printable(kind).replace(",", " ") for kind in film.kinds],
-        "marks": [{"place": f"{100 * seam / film.frames:.3f}", "style": _style(kind)} for seam, kind in joints],
-        "seams_said": f"seams at frames {', '.join(f'{s + 1} {k}'.strip() for s, k in joints)}" if seams else
-                      "no seams" if film.seams is not None else "its seams were not recorded",
+        "frames": video.frames, "columns": video.columns, "width": width, "height": height, "seams": list(seams),
+        "fps": video.fps, "colour": label.colour, "name": label.name, "numbers": label.numbers,
+        "small": max(video.pixels.shape[1:3]) <= saved_videos.EXACT_SIDE, "span": f"{video.frames / longest:.4f}",
+        "kinds": [printable(kind).replace(",", " ") for kind in video.kinds],
+        "marks": [{"place": f"{100 * seam / video.frames:.3f}", "style": _style(kind)} for seam, kind in joints],
+        "seams_alt": f"seams at frames {', '.join(f'{s + 1} {k}'.strip() for s, k in joints)}" if seams else
+                      "no seams" if video.seams is not None else "its seams were not recorded",
     }  # fmt: skip
 
 
 def _style(kind: str) -> str:
-    """The line that marks a seam of this kind, as a class of the style sheet."""
+    """The class in the style sheet of the line that marks a seam of this kind."""
     return kind if kind in KINDS else ""
 
 
 def _picked(rows: Sequence[tuple[str, str]]) -> set[str]:
-    """Of (id, series) those to show first: the first row of every series, then others, `PICKED` in all."""
+    """Of (id, series) the ids to show at first: the first row of every series, then others, `PICKED` in all."""
     series = {series: key for key, series in reversed(rows)}
     order = [*(key for key, _ in rows if key in series.values()), *(key for key, _ in rows)]
     return set(list(dict.fromkeys(order))[:PICKED])
@@ -175,20 +175,20 @@ def _points(points: Sequence[tuple[float, float]]) -> str:
 
 
 def inline(picture: bytes) -> str:
-    """Bytes of a WebP as an address."""
+    """A WebP as a data address."""
     return f"data:image/webp;base64,{base64.b64encode(picture).decode()}"
 
 
 def _note(shown: VideoGallery, skipped: Mapping[str, int], more: str) -> str:
-    said = []
+    sentences = []
     if shown.left_out:
-        said.append(f"{shown.left_out} more videos are kept with the run and not shown{more}.")
+        sentences.append(f"{shown.left_out} more videos of the run are not shown{more}.")
     if skipped:
         what = plain_list([f"the {name} of {count} videos" for name, count in skipped.items()])
-        said.append(
-            f"A page holds {PICTURE_BYTES // 10**6} MB of pictures and films: {what} did not fit; --folder puts films "
-            "beside the page, and pictures that do not fit, without limit."
+        sentences.append(
+            f"A page holds at most {PICTURE_BYTES // 10**6} MB of pictures and players: {what} did not fit; --folder "
+            "puts players, and pictures that do not fit, into files next to the page, without limit."
         )
     if shown.unreadable:
-        said.append(f"Not readable: {'; '.join(map(printable, shown.unreadable))}.")
-    return " ".join(said)
+        sentences.append(f"Not readable: {'; '.join(map(printable, shown.unreadable))}.")
+    return " ".join(sentences)

@@ -101,7 +101,7 @@ def test_a_planted_circle_is_seen():
 
 
 def test_reports_load_without_torch():
-    code = "import sys; sys.modules['torch'] = None; import reports.__main__, reports.run_table, reports.markdown"
+    code = "import sys; sys.modules['torch'] = None; import reports.__main__, reports.run_table, reports.text_tables"
     subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)
 
 

@@ -10,10 +10,10 @@ from typing import Annotated, Literal
 import tyro
 
 from bench.results.option_types import Count, CountOrNone, ExistingFolder, Seed, TargetFolder, Weight
+from bench.ucf101.standins import THIN
 
 STANDIN = {"size": 16, "steps": 4, "fvd": ("styleganv",), "inception": ("styleganv",)}  # unless asked otherwise
 SAMPLERS = {False: ("vidrd",), True: ("vidrd", "independent")}  # with stand-ins or not, unless asked otherwise
-THIN = 8  # the stand-ins' I3D and C3D have an eighth of the published channels: a sixty-fourth of the work
 STANDIN_FILES = ("i3d_torchscript.pt", "conv3d_deepnetA_ucf.npz", "mean2.npz")  # one for each network is enough
 
 
@@ -158,7 +158,9 @@ def _standin(
     out: Path, model: str | None, ucf101: Path | None, weights: Path | None, videos: Path | None
 ) -> tuple[str | None, Path, Path]:
     """Tiny stand-ins for what was not given, made once, below the run's folder."""
-    from bench.ucf101.standin import make_archive, make_model, make_weights  # noqa: PLC0415
+    from bench.ucf101.standins.archive import make_archive  # noqa: PLC0415
+    from bench.ucf101.standins.model import make_model  # noqa: PLC0415
+    from bench.ucf101.standins.weights import make_weights  # noqa: PLC0415
 
     folder = out / "stand-ins"
     folder.mkdir(parents=True, exist_ok=True)

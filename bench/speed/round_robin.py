@@ -22,8 +22,8 @@ from bench.hardware.peaks import PRODUCTS, nominal
 from bench.hardware.roofline import Op, count
 from bench.results.records import InvalidError, Number
 from bench.results.statistics import Estimate, median_number, trimmed_mean
-from bench.speed.allocations import allocations
 from bench.speed.models import Model
+from bench.speed.peak_memory import allocations
 from bench.speed.variants import REFERENCE, VARIANTS, ModelOnDevice, Step, Variant
 from vidrd.precision import DTYPES
 

@@ -14,9 +14,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from bench.speed.diffusers_unets import peer
 from bench.speed.models import Model
-from bench.speed.peers import peer
-from bench.speed.reference import Attend, plain, textbook
+from bench.speed.reference_unet import Attend, plain, textbook
 from vidrd.denoiser import GuidedDenoiser
 from vidrd.precision import DTYPES, why_emulated
 

@@ -16,11 +16,11 @@ from bench.methods import METHODS
 from bench.results.records import write_atomic
 from bench.ucf101 import estimate
 from bench.ucf101.archive import Archive
-from bench.ucf101.card import write_card
 from bench.ucf101.features import Embedding, ScoringNetwork, Source
 from bench.ucf101.generate import MANIFEST, Generation
 from bench.ucf101.plan import Plan, keep, told
 from bench.ucf101.pool import BlockJob, FinishedBlock, WorkerPool, run_blocks
+from bench.ucf101.reproduction_card import write_card
 from bench.ucf101.score import (
     cached_real,
     caveats,

@@ -1,27 +1,27 @@
 // ---- videos: one clock for all rows of a scene
 function scene(root) {
-  const films = $$(".film", root).map((element) => {
-    const { frames, columns, width, height, seams, kinds, fps, film } = element.dataset;
-    return { element, frames: Number(frames), columns: Number(columns), width: Number(width), height: Number(height), fps: Number(fps), source: film,
+  const videos = $$(".video", root).map((element) => {
+    const { frames, columns, width, height, seams, kinds, fps, sheet } = element.dataset;
+    return { element, frames: Number(frames), columns: Number(columns), width: Number(width), height: Number(height), fps: Number(fps), source: sheet,
       seams: seams ? seams.split(",").map(Number) : [], kinds: kinds ? kinds.split(",") : [], cursor: $(".cursor", element), time: $(".time", element) };
   });
-  const longest = Math.max(...films.map((film) => film.frames));
+  const longest = Math.max(...videos.map((video) => video.frames));
   const transport = $(".transport", root), range = $("input[type=range]", transport), at = $(".at", transport), play = $(".play", transport);
-  const seams = () => [...new Set(films.filter((film) => !film.element.hidden).flatMap((film) => film.seams))].sort((a, b) => a - b);
+  const seams = () => [...new Set(videos.filter((video) => !video.element.hidden).flatMap((video) => video.seams))].sort((a, b) => a - b);
   let frame = 0, playing = false, began = 0, from = 0;
 
   function draw() {
     range.value = frame;
-    const joined = films.filter((film) => !film.element.hidden && film.seams.includes(frame));
-    const kinds = [...new Set(joined.map((film) => film.kinds[film.seams.indexOf(frame)]).filter(Boolean))].join(", ");
+    const joined = videos.filter((video) => !video.element.hidden && video.seams.includes(frame));
+    const kinds = [...new Set(joined.map((video) => video.kinds[video.seams.indexOf(frame)]).filter(Boolean))].join(", ");
     at.textContent = `frame ${frame + 1} of ${longest}${joined.length ? ` · seam${kinds && ` (${kinds})`}` : ""}`;
-    for (const film of films) {
-      const own = Math.min(frame, film.frames - 1);
-      film.cursor.style.left = `${(100 * (own + 0.5)) / film.frames}%`;
-      film.element.dataset.frame = own;
-      if (film.context && film.ready) {
-        const { width, height, columns } = film;
-        film.context.drawImage(film.image, (own % columns) * width, Math.floor(own / columns) * height, width, height, 0, 0, width, height);
+    for (const video of videos) {
+      const own = Math.min(frame, video.frames - 1);
+      video.cursor.style.left = `${(100 * (own + 0.5)) / video.frames}%`;
+      video.element.dataset.frame = own;
+      if (video.context && video.ready) {
+        const { width, height, columns } = video;
+        video.context.drawImage(video.image, (own % columns) * width, Math.floor(own / columns) * height, width, height, 0, 0, width, height);
       }
     }
   }
@@ -32,7 +32,7 @@ function scene(root) {
   }
   function tick(now) {
     if (!playing) return;
-    const speed = Number($(".speed", transport).value) * films[0].fps;
+    const speed = Number($(".speed", transport).value) * videos[0].fps;
     const next = (from + Math.floor(((now - began) / 1000) * speed)) % longest;
     if (next !== frame) {
       frame = next;
@@ -56,13 +56,13 @@ function scene(root) {
   $(".seam", transport).addEventListener("click", () => step(seams().find((place) => place > frame) ?? seams()[0] ?? 0));
   $(".speed", transport).addEventListener("change", () => to(frame));
   range.addEventListener("input", () => step(Number(range.value)));
-  for (const film of films) {
+  for (const video of videos) {
     const seek = (event) => {
-      const box = film.time.getBoundingClientRect();
-      step(Math.floor(((event.clientX - box.left) / box.width) * film.frames));
+      const box = video.time.getBoundingClientRect();
+      step(Math.floor(((event.clientX - box.left) / box.width) * video.frames));
     };
-    film.time.addEventListener("pointerdown", seek);
-    film.time.addEventListener("pointermove", (event) => event.buttons && seek(event));
+    video.time.addEventListener("pointerdown", seek);
+    video.time.addEventListener("pointermove", (event) => event.buttons && seek(event));
   }
   function showTicks() {
     const ticks = seams().map((place) => {
@@ -74,38 +74,38 @@ function scene(root) {
     $(".seam", transport).hidden = ticks.length === 0;
   }
   const chips = $(".chips", root);
-  if (films.length > 1) {
-    const picks = films.map((film) => {
+  if (videos.length > 1) {
+    const picks = videos.map((video) => {
       const chip = make("button", { type: "button" });
-      chip.append(...$$("h3 .dot, h3 .name", film.element).map((part) => part.cloneNode(true)));
-      const set = (on) => { film.element.hidden = !on; chip.setAttribute("aria-pressed", String(on)); };
-      set(film.element.dataset.pick === "1");
-      chip.addEventListener("click", () => { set(film.element.hidden); showTicks(); load(); draw(); });
+      chip.append(...$$("h3 .dot, h3 .name", video.element).map((part) => part.cloneNode(true)));
+      const set = (on) => { video.element.hidden = !on; chip.setAttribute("aria-pressed", String(on)); };
+      set(video.element.dataset.pick === "1");
+      chip.addEventListener("click", () => { set(video.element.hidden); showTicks(); load(); draw(); });
       return { chip, set };
     });
     const all = make("button", { type: "button", textContent: "all rows" });
     all.addEventListener("click", () => { picks.forEach((pick) => pick.set(true)); showTicks(); load(); draw(); });
-    chips.append(...picks.map((pick) => pick.chip), ...(films.some((film) => film.element.dataset.pick !== "1") ? [all] : []));
+    chips.append(...picks.map((pick) => pick.chip), ...(videos.some((video) => video.element.dataset.pick !== "1") ? [all] : []));
     chips.hidden = false;
   }
   function load() {
-    for (const film of films) {
-      if (film.image || film.element.hidden || !root.open) continue;
-      film.image = new Image();
-      if (!film.source) continue;
-      film.image.addEventListener("load", () => {
-        const canvas = make("canvas", { width: film.width, height: film.height });
+    for (const video of videos) {
+      if (video.image || video.element.hidden || !root.open) continue;
+      video.image = new Image();
+      if (!video.source) continue;
+      video.image.addEventListener("load", () => {
+        const canvas = make("canvas", { width: video.width, height: video.height });
         canvas.setAttribute("role", "img");
-        canvas.setAttribute("aria-label", `Video of ${film.element.dataset.name}`);
-        $(".player", film.element).replaceChildren(canvas);
-        film.context = canvas.getContext("2d");
-        film.ready = true;
+        canvas.setAttribute("aria-label", `Video of ${video.element.dataset.name}`);
+        $(".player", video.element).replaceChildren(canvas);
+        video.context = canvas.getContext("2d");
+        video.ready = true;
         draw();
       });
-      film.image.src = film.source;
+      video.image.src = video.source;
     }
   }
-  films.forEach((film) => (film.cursor.hidden = false));
+  videos.forEach((video) => (video.cursor.hidden = false));
   transport.hidden = false;
   showTicks();
   root.addEventListener("toggle", () => { if (!root.open) setPlaying(false); load(); });

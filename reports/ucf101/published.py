@@ -1,7 +1,7 @@
-"""Rows of the literature, which stand beside measured ones on the UCF-101 page only, and never beside pocket numbers.
+"""Published UCF-101 scores. They are compared with measured rows only on the UCF-101 page, never with pocket numbers.
 
-`published.csv` holds what others reported on UCF-101: every row with its source, how sure the reading is, and what its
-protocol is known to be.
+`published.csv` has what others reported on UCF-101: every row with its source, how certain the reading is, and what is
+known of its protocol.
 """
 
 import csv
@@ -16,13 +16,13 @@ CONFIDENCE = {
     "unverified": "not checked against a text",
 }
 FINE_PRINT = (
-    "(assumed), (inferred): not stated where the row was read; what fits its numbers and the usual judges",
+    "(assumed), (inferred): not stated where the row was read; the value that fits its numbers and the usual networks",
     "an empty cell: not stated where the row was read",
 )
 
 
 @cache
 def published_rows() -> tuple[dict[str, str], ...]:
-    """The rows, as text, as they were printed."""
+    """The rows as text, as they were printed: column -> value."""
     with TABLE.open(encoding="utf-8", newline="") as file:
         return tuple(csv.DictReader(file))

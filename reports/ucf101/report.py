@@ -1,4 +1,4 @@
-"""The UCF-101 table, its reproduction card and its page, from what `python -m bench ucf101` wrote. Needs no torch."""
+"""The UCF-101 table, reproduction card and page, from what `python -m bench ucf101` wrote. Needs no torch."""
 
 import json
 import shlex
@@ -8,9 +8,9 @@ from typing import Any
 
 from bench.results.records import write_atomic
 from reports.chart_style import COLOURS
-from reports.document import Block, Code, Grid, Heading, Items, Paragraph, as_markdown
 from reports.format import printable
-from reports.rendering import render
+from reports.html_templates import render
+from reports.ucf101.document import Block, Code, Grid, Heading, Items, Paragraph, as_markdown
 from reports.ucf101.published import CONFIDENCE, FINE_PRINT, published_rows
 from reports.ucf101.videos import scenes
 from reports.video_players import Place, RowLabel, players
@@ -28,31 +28,31 @@ GUESSED = ("assumed", "inferred", "not checked")  # words in brackets behind wha
 
 
 def is_run(folder: Path) -> bool:
-    """Whether the folder holds such a run."""
+    """Whether the folder has a UCF-101 run."""
     return (folder / FILE).is_file()
 
 
 def report(
     folder: Path, out: Path | None, command: Sequence[str] = (), *, place: Place | None = None, videos: int = 60
 ) -> list[Path]:
-    """Print the table; write report.html, table.md and card.md if a folder is given, and name them.
+    """Print the table; if `out` is given, write report.html, table.md and card.md there, and return the files.
 
     Args:
-        command: words that make these files again.
-        place: puts films beside the page; None keeps them inside it, as many as fit.
+        command: the command that makes these files, as words.
+        place: writes videos next to the page; None keeps them in the page, as many as fit.
         videos: how many the page shows at most.
 
     Raises:
-        ValueError: the file cannot be read, or is of another schema.
+        ValueError: the file cannot be read, or has another schema.
     """
     found = _load(folder / FILE)
-    told = as_markdown(table(found))
-    print(told)
+    text = as_markdown(table(found))
+    print(text)
     if out is None:
         return []
     out.mkdir(exist_ok=True)
     write_atomic(out / "report.html", page(found, folder, command, place=place, videos=videos))
-    write_atomic(out / "table.md", told + "\n")
+    write_atomic(out / "table.md", text + "\n")
     write_atomic(out / "card.md", as_markdown(card(found)) + "\n")
     return [out / "report.html", out / "table.md", out / "card.md", folder / FILE]
 
@@ -61,10 +61,10 @@ def page(
     found: Mapping[str, Any], folder: Path, command: Sequence[str], *, place: Place | None = None, videos: int = 60
 ) -> str:
     """Table, card and videos as one HTML page that opens from disk, offline, with or without JavaScript."""
-    told, plan = found["card"], found["card"]["plan"]
+    content, plan = found["card"], found["card"]["plan"]
     names = [row["name"] for row in found["rows"]]
-    prompts = {prompt["id"]: prompt["prompt"] for prompt in told["prompts"]}
-    beside = {
+    prompts = {prompt["id"]: prompt["prompt"] for prompt in content["prompts"]}
+    labels = {
         f"row-{position}": RowLabel(
             printable(row["name"]),
             COLOURS[position % len(COLOURS)],
@@ -74,23 +74,23 @@ def page(
         for position, row in enumerate(found["rows"])
     }
     shown = scenes(folder, names, prompts, videos)
-    played = players(shown, beside, lambda scene: printable(str(scene.group)), place, "; --videos N shows more")
+    played = players(shown, labels, lambda scene: printable(str(scene.group)), place, "; --videos N shows more")
     cards = [
-        ("The page again", shlex.join(command)),
-        ("The numbers again", shlex.join(told["command"])),
-        ("Machine", _lines(told["machine"])),
-        ("Software", _lines({"revision": told["revision"], **told["software"]})),
+        ("Make this page again", shlex.join(command)),
+        ("Compute the numbers again", shlex.join(content["command"])),
+        ("Machine", _lines(content["machine"])),
+        ("Software", _lines({"revision": content["revision"], **content["software"]})),
     ]
     return render(
         "ucf101.html",
         ("base", "players"),
         title=f"UCF-101: {plan['protocol']}",
-        badges=[found["world"] or "measured", plan["protocol"], f"revision {told['revision'][:8]}"],
+        badges=[found["world"] or "measured", plan["protocol"], f"revision {content['revision'][:8]}"],
         answer=[_answer(row) for row in found["rows"]],
         table=table(found)[1:],
         card=card(found)[1:],
         scenes=played.scenes,
-        film_note=played.note,
+        video_note=played.note,
         seam_kinds=played.kinds,
         seams_known=played.seams_known,
         cards=[{"title": title, "text": text, "wide": title.endswith("again")} for title, text in cards if text],
@@ -98,14 +98,14 @@ def page(
 
 
 def _answer(row: Mapping[str, Any]) -> tuple[str, str]:
-    said = "; ".join(
+    scores = "; ".join(
         f"{key} {_number(score)} at n = {score['n']}{_floor(row, key)}" for key, score in row["scores"].items()
     )
-    return printable(row["name"]), f": {said}."
+    return printable(row["name"]), f": {scores}."
 
 
 def table(found: Mapping[str, Any]) -> list[Block]:
-    """Our rows beside the published ones; in a table of their own where they may not stand there."""
+    """Our rows and the published ones, in one table if they are comparable, else in two."""
     notes = _Notes()
     ours = [_ours(row, found, notes) for row in found["rows"]]
     settings = found["card"]["plan"]["settings"]
@@ -118,26 +118,26 @@ def table(found: Mapping[str, Any]) -> list[Block]:
         why = "; ".join(found["apart"])
         parts = [
             Heading(1, f"UCF-101, {protocol}: {found['world']} numbers"),
-            Paragraph(found["world"], f" numbers, which stand in no table with published ones: {why}."),
+            Paragraph(found["world"], f" numbers, which are not comparable with published ones: {why}."),
             Grid(HEADS, ours, mine),
             Heading(1, "Published rows"),
             Grid(HEADS, theirs, others),
         ]
     else:
         parts = [Heading(1, f"UCF-101, {protocol}"), Grid(HEADS, [*ours, *theirs], [*mine, *others])]
-    said = (
-        "IS: Inception Score, FVD: Fréchet video distance, with 95 % intervals where measured here. Protocols differ "
-        "from row to row: the last column says in what, and values across differences do not compare."
+    caption = (
+        "IS: Inception Score. FVD: Fréchet video distance. Scores measured here have 95 % intervals. Protocols differ "
+        "from row to row; the last column says in what. Do not compare values across such differences."
     )
     lines = [*notes.lines(), *(f"{word}: {meaning}." for word, meaning in CONFIDENCE.items())]
     lines += [f"{line}." for line in FINE_PRINT]
-    return [*parts, Paragraph("", said), *(Paragraph("", line) for line in lines)]
+    return [*parts, Paragraph("", caption), *(Paragraph("", line) for line in lines)]
 
 
 def card(found: Mapping[str, Any]) -> list[Block]:
-    """Everything another lab needs, for people; the same and more stands in the JSON."""
-    told = found["card"]
-    plan = told["plan"]
+    """The reproduction card for readers: everything another lab needs; the JSON has the same and more."""
+    content = found["card"]
+    plan = content["plan"]
     compiled = ", compiled" if plan.get("compiled") else ""
     made = (
         f"{plan['videos']} videos (the protocol takes {plan['videos_of_protocol']}), made in fixed batches of "
@@ -153,46 +153,46 @@ def card(found: Mapping[str, Any]) -> list[Block]:
         Paragraph("", "Settings marked unstated are this project's choices where the source is silent."),
         Grid(
             ("setting", "value", "from", "why"),
-            [[str(r[name]) for name in ("setting", "value", "by", "why")] for r in told["stated"]],
+            [[str(r[name]) for name in ("setting", "value", "by", "why")] for r in content["stated"]],
         ),
         Heading(2, "Videos"),
         Paragraph("", made),
         *_pairs("model", plan["model"]),
         *_pairs("prompts", plan["prompts"]),
         *_pairs("allocation", plan["allocation"]),
-        *(block for name, each in told["made"].items() for block in _pairs(f"made: {name}", each)),
+        *(block for name, each in content["made"].items() for block in _pairs(f"made: {name}", each)),
         Heading(2, "Real videos"),
-        *_pairs("archive", told["archive"]),
+        *_pairs("archive", content["archive"]),
         Heading(2, "Scoring"),
         *(
             block
-            for name, keys in told["scores"].items()
+            for name, keys in content["scores"].items()
             for key, each in keys.items()
             for block in _manifest(name, key, each)
         ),
         Heading(2, "Made with"),
-        *_pairs("software", told["software"]),
-        *_pairs("machine", told["machine"]),
-        *_pairs("seconds of this command's stages", told["seconds"]),
-        *([Paragraph("", _estimate(told))] if told["estimate"] else []),
-        Paragraph("", f"Revision {told['revision']}. Command:"),
-        Code(shlex.join(told["command"])),
+        *_pairs("software", content["software"]),
+        *_pairs("machine", content["machine"]),
+        *_pairs("seconds of this command's stages", content["seconds"]),
+        *([Paragraph("", _estimate(content))] if content["estimate"] else []),
+        Paragraph("", f"Revision {content['revision']}. Command:"),
+        Code(shlex.join(content["command"])),
         Heading(2, "Prompts"),
         Grid(
             ("id", "class", "prompt", "videos"),
-            [[str(p[name]) for name in ("id", "class", "prompt", "videos")] for p in told["prompts"]],
+            [[str(p[name]) for name in ("id", "class", "prompt", "videos")] for p in content["prompts"]],
         ),
     ]
 
 
 class _Notes:
-    """Footnotes: each text once, by number."""
+    """Footnotes: every text appears once and has a number."""
 
     def __init__(self) -> None:
         self._numbers: dict[str, int] = {}
 
     def mark(self, text: str) -> str:
-        """The mark that leads to a note; "" for none."""
+        """The mark that refers to a note; "" for an empty text."""
         return f" [{self._numbers.setdefault(text, len(self._numbers) + 1)}]" if text else ""
 
     def lines(self) -> list[str]:
@@ -220,7 +220,7 @@ def _ours(row: Mapping[str, Any], found: Mapping[str, Any], notes: _Notes) -> li
         ", ".join(map(str, counts)),
         ", ".join(str(n) for n in sorted(set(row["n_real"].values()))) or "-",
         "not known" if given else f"{plan['prompts']['name']} ({plan['prompts']['sha256'][:8]})",
-        "as they came" if given else str(settings["size"]),
+        "as given" if given else str(settings["size"]),
         str(settings["frames"]),
         found["world"] or "measured",
         f"revision {found['card']['revision'][:8]}",
@@ -246,24 +246,24 @@ def _theirs(row: Mapping[str, str], settings: Mapping[str, Any], plan: Mapping[s
 
 
 def differences(row: Mapping[str, str], settings: Mapping[str, Any], videos: int, prompts: str) -> str:
-    """What of a published row's protocol is another than ours, and what nobody wrote down."""
-    found, silent = [], []
-    asked = {
+    """In what a published row's protocol differs from ours, and what of it is not known."""
+    different, silent = [], []
+    compared = {
         "videos": (row["n_generated"], str(videos)),
         "pixels": (row["resolution"], f"{settings['size']}x{settings['size']}"),
         "frames": (row["frames"], str(settings["frames"])),
     }
-    for what, (theirs, ours) in asked.items():
+    for what, (theirs, ours) in compared.items():
         first = theirs.replace("~", "").partition(" ")[0]
         if theirs in UNKNOWN or any(f"({word})" in theirs for word in GUESSED):
             silent.append(what)
         elif first != ours:
-            found.append(what)
+            different.append(what)
     if row["prompts"] in UNKNOWN:
         silent.append("prompts")
     elif not (prompts == "class-name" and row["prompts"].startswith("class name")):
-        found.append("prompts")
-    return "; ".join([", ".join(found)] * bool(found) + [f"not known: {', '.join(silent)}"] * bool(silent))
+        different.append("prompts")
+    return "; ".join([", ".join(different)] * bool(different) + [f"not known: {', '.join(silent)}"] * bool(silent))
 
 
 def _number(score: Mapping[str, float]) -> str:
@@ -295,9 +295,9 @@ def _manifest(name: str, key: str, manifest: Mapping[str, Any]) -> list[Block]:
     return _pairs(f"{name}, {key}", kept)
 
 
-def _estimate(told: Mapping[str, Any]) -> str:
-    took = sum(told["seconds"].values())
-    return f"Estimated beforehand: {told['estimate']['seconds']:.0f} s; this command's stages took {took:.0f} s."
+def _estimate(content: Mapping[str, Any]) -> str:
+    took = sum(content["seconds"].values())
+    return f"Estimated beforehand: {content['estimate']['seconds']:.0f} s; this command's stages took {took:.0f} s."
 
 
 def _pairs(title: str, content: Mapping[str, Any]) -> list[Block]:

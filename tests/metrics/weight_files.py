@@ -1,4 +1,4 @@
-"""Recipe weights to write, and files that were tampered with; the writers of the formats stand in `bench.ucf101`."""
+"""Recipe weights to write, and files that were tampered with; the writers of formats are in `bench.ucf101.standins`."""
 
 import zipfile
 from pathlib import Path
@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from bench.ucf101.weight_files import (
+from bench.ucf101.standins.weight_files import (
     block_of,
     save_script,
     state_dict,

@@ -6,7 +6,7 @@ import shutil
 import pytest
 from made_runs import every_status, moving_square
 
-from reports.videos import VideoFile, change
+from reports.saved_videos import SavedVideo, change
 
 playwright = pytest.importorskip("playwright.sync_api", reason="Playwright's Python package is not installed")
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
@@ -16,7 +16,7 @@ pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this ma
 
 @pytest.fixture(scope="module")
 def out(tmp_path_factory):
-    """A run's report folder, films beside the page."""
+    """A run's report folder, videos beside the page."""
     from reports.__main__ import write_report
     from reports.run_table import load
 
@@ -166,30 +166,30 @@ def test_the_table_by_keyboard(visit):
     assert "IS" in tab.locator("#hover").inner_text()
 
 
-@pytest.mark.parametrize("films", ["inline", "beside"])
-def test_one_scrubber_moves_all_players_to_the_same_frame(visit, films):
-    tab = visit(films)
+@pytest.mark.parametrize("videos", ["inline", "beside"])
+def test_one_scrubber_moves_all_players_to_the_same_frame(visit, videos):
+    tab = visit(videos)
     scene = tab.locator("#scene-1")
     scene.locator("canvas").first.wait_for()
-    playwright.expect(scene.locator(".film:not([hidden]) canvas")).to_have_count(6)
+    playwright.expect(scene.locator(".video:not([hidden]) canvas")).to_have_count(6)
     slider = scene.locator("input[type=range]")
     slider.focus()
     for _ in range(3):
         tab.keyboard.press("ArrowRight")
-    frames = tab.eval_on_selector_all("#scene-1 .film:not([hidden])", "films => films.map(f => f.dataset.frame)")
+    frames = tab.eval_on_selector_all("#scene-1 .video:not([hidden])", "videos => videos.map(f => f.dataset.frame)")
     assert set(frames) == {"3"}
     assert scene.locator(".at").inner_text() == "frame 4 of 16"
     # video 0 is a square that walks a pixel a frame: the canvas shows just that frame
     pictures = tab.eval_on_selector_all(
-        "#scene-1 .film:not([hidden]) canvas",
+        "#scene-1 .video:not([hidden]) canvas",
         """all => all.map(canvas => { try { return [...canvas.getContext('2d').getImageData(0, 8, 16, 1).data]; }
            catch { return null; } })""",
     )
-    if films == "inline":  # a page from disk may not read the pixels of a file beside it
+    if videos == "inline":  # a page from disk may not read the pixels of a file beside it
         for pixels in pictures:
             bright = [x for x in range(16) if pixels[4 * x] > 200]
             assert bright == [3, 4, 5, 6]
-    lines = tab.eval_on_selector_all("#scene-1 .film:not([hidden]) .cursor", "all => all.map(c => c.style.left)")
+    lines = tab.eval_on_selector_all("#scene-1 .video:not([hidden]) .cursor", "all => all.map(c => c.style.left)")
     assert set(lines) == {"21.875%"}
 
 
@@ -210,22 +210,22 @@ def test_playing_moves_and_stops(visit):
     scene = tab.locator("#scene-1")
     scene.locator("select.speed").select_option("2")
     scene.locator("button.play").click()
-    film = tab.locator("#scene-1 .film").first
+    video = tab.locator("#scene-1 .video").first
     for _ in range(100):  # the page's security policy forbids Playwright's own way of waiting for an expression
-        if int(film.get_attribute("data-frame")) > 2:
+        if int(video.get_attribute("data-frame")) > 2:
             break
         tab.wait_for_timeout(100)
     scene.locator("button.play").click()
     assert scene.locator("button.play").inner_text() == "Play"
-    at = film.get_attribute("data-frame")
+    at = video.get_attribute("data-frame")
     assert int(at) > 2
     tab.wait_for_timeout(300)
-    assert film.get_attribute("data-frame") == at
+    assert video.get_attribute("data-frame") == at
 
 
 def test_a_click_into_the_slice_goes_there(visit):
     tab = visit()
-    time = tab.locator("#scene-1 .film .time").first
+    time = tab.locator("#scene-1 .video .time").first
     time.scroll_into_view_if_needed()
     box = time.bounding_box()
     time.click(position={"x": 0.8 * box["width"], "y": box["height"] / 2})
@@ -234,11 +234,11 @@ def test_a_click_into_the_slice_goes_there(visit):
 
 def test_rows_of_a_scene_can_be_hidden(visit):
     tab = visit()
-    shown = tab.locator("#scene-1 .film:visible").count()
+    shown = tab.locator("#scene-1 .video:visible").count()
     tab.locator("#scene-1 .chips button[aria-pressed=true]").first.click()
-    assert tab.locator("#scene-1 .film:visible").count() == shown - 1
+    assert tab.locator("#scene-1 .video:visible").count() == shown - 1
     tab.locator("#scene-1 .chips button", has_text="all rows").click()
-    assert tab.locator("#scene-1 .film:visible").count() == 13
+    assert tab.locator("#scene-1 .video:visible").count() == 13
 
 
 def test_copy_buttons_copy(visit):
@@ -255,10 +255,10 @@ def test_without_javascript_tables_and_pictures_read(visit):
     assert not tab.locator("#controls").is_visible()
     assert not tab.locator("#theme").is_visible()
     assert tab.locator("figure.chart svg:visible").count() >= 5
-    assert tab.locator("#scene-1 .film:visible").count() == 13
+    assert tab.locator("#scene-1 .video:visible").count() == 13
     assert tab.locator("#scene-1 img.slice:visible").count() == 13
     tab.locator("#scene-2 summary").click()
-    assert tab.locator("#scene-2 .film:visible").count() > 0
+    assert tab.locator("#scene-2 .video:visible").count() > 0
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
@@ -294,11 +294,11 @@ def test_the_ucf101_page_plays_reads_and_asks_for_nothing(visit, ucf101):
     scene.locator("canvas").first.wait_for()
     scene.locator("input[type=range]").focus()
     tab.keyboard.press("ArrowRight")
-    frames = tab.eval_on_selector_all("#scene-1 .film", "films => films.map(f => f.dataset.frame)")
+    frames = tab.eval_on_selector_all("#scene-1 .video", "videos => videos.map(f => f.dataset.frame)")
     assert frames == ["1", "1"]
     assert tab.locator("tr.measured").count() == 2
     assert tab.locator("#card table").count() > 5
-    tab.get_by_role("button", name="Copy: The numbers again").click()
+    tab.get_by_role("button", name="Copy: Compute the numbers again").click()
     plain = visit("ucf101", java_script_enabled=False)
     assert plain.locator("#table tbody tr:visible").count() > 20
     assert plain.locator("#scene-1 img.strip:visible").count() == 2
@@ -307,9 +307,9 @@ def test_the_ucf101_page_plays_reads_and_asks_for_nothing(visit, ucf101):
 def test_jitter_is_drawn_under_the_player(visit):
     """Each point is the second difference by the sum of both changes, on a scale from 0 to 1."""
     tab = visit()
-    svg = tab.locator("#scene-1 .film .jitter").nth(1)
+    svg = tab.locator("#scene-1 .video .jitter").nth(1)
     points = [tuple(map(float, point.split(","))) for point in svg.locator("polyline").get_attribute("points").split()]
-    first, second = change(VideoFile("id", moving_square(), None, 8.0))
+    first, second = change(SavedVideo("id", moving_square(), None, 8.0))
     for t, (x, y) in enumerate(points):
         jitter = second[t] / (first[t] + first[t + 1])
         assert (x, y) == (t + 1.5, pytest.approx(0.97 - 0.94 * jitter, abs=1e-3))

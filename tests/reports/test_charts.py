@@ -64,7 +64,7 @@ def test_a_front_of_several_rows_in_order_of_cost(tmp_path):
             record = Record(cell, record.attempt, numbers)
         append(folder / "records.jsonl", record)
     text = drawn(folder)["trade-off"].alt
-    named = re.findall(r"(\w+ overlap=\d) fp32", text.split("beats in both: ")[1])
+    named = re.findall(r"(\w+ overlap=\d) fp32", text.split("beats these in both: ")[1])
     assert named == ["ours overlap=2", "theirs overlap=2", "ours overlap=4"]
 
 

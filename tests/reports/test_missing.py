@@ -8,13 +8,13 @@ from made_runs import MEASURES, POCKET_AXES, cells_of, grid, manifest_of, measur
 
 from bench.results.records import Attempt, Number, Record
 from reports.charts import charts
-from reports.markdown import as_markdown, as_text
+from reports.html_page import page
 from reports.missing import EMULATED, notes
-from reports.page import page
-from reports.paired import paired_difference
+from reports.paired_difference import paired_difference
 from reports.run_table import load, rows
+from reports.saved_videos import VideoGallery
 from reports.significance import best_ids
-from reports.videos import VideoGallery
+from reports.text_tables import as_markdown, as_text
 
 PAIRED = tuple(0.01 * i for i in range(9))
 

@@ -71,7 +71,7 @@ def test_rows_can_be_chosen_and_stand_in_the_order_given(tmp_path, readme):
         (None, 1, "there is no such file"),
         ("no marks", 1, "give it one line <!-- report: begin -->"),
         (f"{END}{BEGIN}", 1, "give it one line"),
-        (f"{BEGIN}{END}", 0, "kept no videos at frames = 32"),
+        (f"{BEGIN}{END}", 0, "has no videos at frames = 32"),
     ],
 )
 def test_what_is_missing_is_said(tmp_path, content, videos, said):

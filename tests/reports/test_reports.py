@@ -9,8 +9,8 @@ from PIL import Image
 from bench.results.records import Attempt, Cell, Number, Record, append
 from reports.__main__ import main
 from reports.format import escape, number, printable
-from reports.markdown import as_markdown, as_text
 from reports.run_table import load, rows
+from reports.text_tables import as_markdown, as_text
 
 MEASURES = {
     "fvd": {"title": "FVD", "unit": "", "better": "lower", "table": "quality", "definition": "distance | of sets"},
@@ -81,13 +81,13 @@ def test_what_has_no_number_says_why(folder):
     text = as_text(run, rows(run))
     assert "oom: 9 | GiB more (direct overlap=0)" in text
     assert "– GPU MiB: no GPU (vidrd overlap=2, vidrd overlap=4)" in text
-    assert "not run: the same command goes on (real video, direct overlap=0)" in text
+    assert "not run: run the same command again to complete it (real video, direct overlap=0)" in text
     costs = text.split("pocket: cost at frames = 16")[1].split("pocket: quality")[0]
     assert "RSS MiB" in costs
     assert "real video" not in costs  # it costs nothing
     assert "pocket: quality at frames = 16" in text
     assert run.others == 1
-    assert "1 other cells" in as_markdown(run, rows(run))
+    assert "1 more cells" in as_markdown(run, rows(run))
 
 
 def test_a_number_shows_no_more_digits_than_its_interval_has():

@@ -23,7 +23,7 @@ from made_runs import (
 
 from bench.results.records import Attempt, Number, Record
 from bench.results.statistics import Estimate, trimmed_mean
-from reports.difference import Difference, videos_needed
+from reports.multiple_comparisons import Difference, videos_needed
 from reports.phrases import PHRASES, clause, phrase_of
 from reports.run_table import load, rows
 from reports.summary import sentences
@@ -309,7 +309,7 @@ def test_headlines_of_the_plan_come_before_the_usual_ones(tmp_path):
 
 
 def test_one_cell_and_no_records(tmp_path):
-    nothing = "No two cells have numbers with intervals that compare."
+    nothing = "No two cells have numbers with intervals that can be compared."
     assert said(one_cell(tmp_path / "one")) == [nothing]
     assert said(write(tmp_path / "none", grid(), records=False)) == [
         "0 of 26 cells have their numbers; 26 not run yet.", nothing,

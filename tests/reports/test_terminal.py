@@ -54,7 +54,7 @@ def test_a_whole_run_is_one_screen(whole, width, options):
     text = "\n".join(lines)
     assert "VidRD" in text
     assert "FVD" in text
-    assert "Of 33 cells the best by FVD of each method and frames" in text
+    assert "The best of 33 cells by FVD, for each method and frames" in text
     table = lines[next(i for i, line in enumerate(lines) if "───" in line) + 1 :]
     methods = [line.split()[1] for line in table[:4]]
     assert methods == ["real", "vidrd", "independent", "direct"]
@@ -115,7 +115,7 @@ def test_marks_are_styled_and_markup_is_text(made_run):
 
 def test_one_and_many_cells(tmp_path):
     assert "No two cells have numbers" in shown(one_cell(tmp_path / "one"), show)
-    assert "Of 2042 cells the best by FVD" in shown(many_cells(tmp_path / "many"), show)
+    assert "The best of 2042 cells by FVD" in shown(many_cells(tmp_path / "many"), show)
 
 
 @pytest.mark.parametrize(
@@ -127,8 +127,8 @@ def test_a_sparkline_runs_from_the_smallest_to_the_largest(values, line):
     assert found == line if line is not None else (len(found) == 32 and found[0] == "▁" and found[-1] == "█")
 
 
-def test_an_unreadable_film_is_no_sparkline(tmp_path):
+def test_an_unreadable_video_is_no_sparkline(tmp_path):
     folder = every_status(tmp_path / "run")
     for path in (folder / "cells").glob("*/videos.npz"):
         path.write_bytes(b"torn")
-    assert "change in time" not in shown(folder)
+    assert "change over time" not in shown(folder)

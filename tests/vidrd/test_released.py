@@ -11,7 +11,7 @@ from diffusers import AutoencoderKL
 from safetensors.torch import save_file
 from transformers import CLIPTextConfig, CLIPTextModel
 
-from bench.ucf101.standin import SD_FOLDER, make_released
+from bench.ucf101.standins.model import SD_FOLDER, make_released
 from vidrd.__main__ import Convert, convert
 from vidrd.checkpoints import load_pipeline, locate, quiet, sha256
 from vidrd.inflate import unet_settings, vae_settings

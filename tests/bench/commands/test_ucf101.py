@@ -19,7 +19,7 @@ from bench.ucf101.pool import FinishedBlock, WorkerPool
 from bench.ucf101.protocols import PROTOCOLS
 from bench.ucf101.run import share
 from bench.ucf101.score import given_sources, real_list, real_sources, world_of
-from bench.ucf101.standin import make_archive
+from bench.ucf101.standins.archive import make_archive
 from metrics.videos.read import Video
 from tests.real_clips import CLIPS, WANTED
 from vidrd.checkpoints import load_pipeline

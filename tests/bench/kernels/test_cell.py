@@ -1,5 +1,6 @@
 import json
 import os
+import re
 import subprocess
 import sys
 
@@ -168,3 +169,24 @@ def test_on_a_gpu_the_timer_waits_for_the_kernels(tmp_path):
     values = {"kernel": "spatial-attention", "backend": "auto", "size": "full", "precision": "bf16", "device": "cuda"}
     measured = run(Job({**values, "rounds": 7, "seconds": 1.5}, tmp_path, None))
     assert 0 < measured.numbers["share"].value < 100
+
+
+def test_only_a_cell_of_this_suite_loads_pytest():
+    """The engine is imported in one module, and that module by no other: a cell resolves its name where it runs."""
+    loads = re.compile(r"^\s*(?:import|from) (pytest\w*|bench\.kernels\.cell)\b", re.MULTILINE)
+    files = [
+        path
+        for package in ("vidrd", "baselines", "metrics", "bench", "reports")
+        for path in (ROOT / package).rglob("*.py")
+    ]
+    found = {(path.relative_to(ROOT).as_posix(), name) for path in files for name in loads.findall(path.read_text())}
+    assert found == {("bench/kernels/cell.py", "pytest")}
+
+
+def test_listing_the_suites_loads_no_pytest():
+    code = """import sys
+from bench.__main__ import main
+sys.argv = ["bench", "list"]
+assert main() == 0
+assert not {"pytest", "pytest_benchmark", "bench.kernels.cell"} & sys.modules.keys()"""
+    subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True, stdout=subprocess.DEVNULL)

@@ -9,8 +9,8 @@ from torch import nn
 
 from bench.hardware.machine import ROOT
 from bench.speed import round_robin
-from bench.speed.allocations import allocations
 from bench.speed.models import MODELS
+from bench.speed.peak_memory import allocations
 from bench.speed.round_robin import MatrixProduct, Rounds, errors, ratio, time_variants
 from bench.speed.speed_suites import MEASURES
 from bench.speed.variants import REFERENCE, VARIANTS, BuiltVariant, Variant, bytes_of, cannot

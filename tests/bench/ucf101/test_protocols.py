@@ -6,10 +6,10 @@ import pytest
 
 from bench.ucf101 import plan as plans
 from bench.ucf101.allocation import allocate
-from bench.ucf101.card import stated
 from bench.ucf101.plan import changed, class_videos, keep, make_plan, order, seed_of
 from bench.ucf101.prompts import prompt_set
 from bench.ucf101.protocols import PROTOCOLS, SETTINGS, protocol
+from bench.ucf101.reproduction_card import stated
 from bench.ucf101.score import recipe_of
 from metrics.protocols import FVD, IS, STYLEGANV
 

@@ -12,8 +12,8 @@ import pytest
 from made_runs import moving_square
 from PIL import Image
 
-from reports.document import as_markdown
 from reports.ucf101 import report
+from reports.ucf101.document import as_markdown
 from reports.ucf101.published import published_rows
 from vidrd.video import write_video
 
@@ -132,7 +132,7 @@ def test_reports_prints_and_writes_it_without_torch(tmp_path):
 
 
 def write_run(folder, names=("vidrd", "<i>evil"), items=6, frames=4):
-    """What `python -m bench ucf101` leaves: a list of its videos a row, and the films."""
+    """What `python -m bench ucf101` leaves: a list of its videos a row, and the videos."""
     found = content()
     (row,) = found["rows"]
     found["rows"] = [row | {"name": name} for name in names]
@@ -169,15 +169,15 @@ def test_the_page_has_table_card_players_and_runs_nothing(tmp_path):
     assert "<i>evil" not in text
     assert "<b>man" not in text
     assert "python -m bench ucf101" in text
-    addresses = re.findall(r'(?:src|data-film)="([^"]*)"', text)
+    addresses = re.findall(r'(?:src|data-sheet)="([^"]*)"', text)
     assert addresses
     assert all(address.startswith("data:image/webp;base64,") for address in addresses)
 
 
-def test_its_films_are_the_videos_frame_by_frame(tmp_path):
+def test_its_videos_are_the_videos_frame_by_frame(tmp_path):
     folder = write_run(tmp_path / "run", names=("vidrd",), items=1)
     placed = {}
-    made(folder, place=lambda name, film: placed.setdefault(name, film) and name)
+    made(folder, place=lambda name, video: placed.setdefault(name, video) and name)
     (sheet,) = placed.values()
     picture = np.asarray(Image.open(io.BytesIO(sheet)).convert("RGB"))
     for i, frame in enumerate(moving_square(4, 16, ())):
@@ -186,10 +186,10 @@ def test_its_films_are_the_videos_frame_by_frame(tmp_path):
 
 def test_videos_that_are_not_shown_or_cannot_be_read_are_told(tmp_path):
     folder = write_run(tmp_path / "run")
-    (folder / "vidrd" / "videos" / "Archery" / "Archery_0000.mkv").write_bytes(b"no film")
+    (folder / "vidrd" / "videos" / "Archery" / "Archery_0000.mkv").write_bytes(b"no video")
     text = made(folder, videos=4)
     assert text.count("<article") == 3
-    assert "8 more videos are kept with the run and not shown" in text
+    assert "8 more videos of the run are not shown" in text
     assert "Not readable: vidrd, Archery/Archery_0000.mkv: InvalidDataError" in text
     other = json.loads((folder / "vidrd" / "videos.jsonl").read_text().splitlines()[1]) | {"file": "../../secret.mkv"}
     (folder / "vidrd" / "videos.jsonl").write_text(json.dumps(other) + "\n")
@@ -197,7 +197,7 @@ def test_videos_that_are_not_shown_or_cannot_be_read_are_told(tmp_path):
     assert "../../secret.mkv: ValueError" in made(folder)
 
 
-def test_without_films_the_page_has_table_and_card(tmp_path):
+def test_without_videos_the_page_has_table_and_card(tmp_path):
     folder = write_run(tmp_path / "run", names=("given",), items=0)
     text = made(folder)
     assert "<article" not in text

@@ -11,11 +11,11 @@ from made_runs import cells_of, grid, manifest_of, record_of
 
 from bench.results.records import LEFT_OUT
 from bench.results.statistics import jackknifed
-from reports.markdown import as_markdown
-from reports.page import page
-from reports.paired import paired_difference, paired_tables
+from reports.html_page import page
+from reports.paired_difference import paired_difference, paired_tables
 from reports.run_table import load, rows
-from reports.videos import VideoGallery
+from reports.saved_videos import VideoGallery
+from reports.text_tables import as_markdown
 
 VIDEOS = 24
 PAIRS = "prompts 1 to 24, noise of the seeds from 0 on"
@@ -85,12 +85,12 @@ def test_the_table_sets_every_row_against_the_first_of_its_series(run):
     assert table.title == "frames = 16"
     assert overlaps.title == "frames = 16: overlap against 2"
     assert [row[0] for row in overlaps.rows] == [
-        f"{method} overlap=4 fp32 less {method} overlap=2 fp32" for method in ("ours", "theirs", "same")
+        f"{method} overlap=4 fp32 minus {method} overlap=2 fp32" for method in ("ours", "theirs", "same")
     ]
     assert {text for row in overlaps.rows for text in row[1:]} == {"0"}  # overlap changes nothing here
     assert table.columns == ["", "FVD", "action"]
     assert [row[0] for row in table.rows] == [
-        f"{method} overlap={overlap} fp32 less ours overlap={overlap} fp32"
+        f"{method} overlap={overlap} fp32 minus ours overlap={overlap} fp32"
         for method in ("theirs", "same")
         for overlap in (2, 4)
     ]
@@ -99,7 +99,7 @@ def test_the_table_sets_every_row_against_the_first_of_its_series(run):
 
 
 def test_of_very_many_rows_only_the_first_axis_has_a_table(run, monkeypatch):
-    monkeypatch.setattr("reports.paired.MOST", 5)
+    monkeypatch.setattr("reports.paired_difference.MOST", 5)
     assert [table.title for table in paired_tables(run, rows(run))] == ["frames = 16"]
 
 
@@ -140,7 +140,7 @@ def test_other_numbers_of_videos_do_not_pair(run):
 def test_page_and_markdown_show_them(run):
     table = rows(run)
     text = page(run, table, [], VideoGallery([], 0, []), ["python"])
-    assert "Differences of rows with the same prompts and noise" in text
+    assert "Differences between rows with the same prompts and noise" in text
     assert text.count("<caption>frames = 16</caption>") == 1
     assert "## Paired differences at frames = 16" in as_markdown(run, table)
     assert LEFT_OUT not in text  # the page holds raw samples, not the jackknife's

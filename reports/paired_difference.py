@@ -1,9 +1,9 @@
-"""Differences between rows that made their videos from the same prompts and noise, with the interval that this earns.
+"""Paired differences of rows that made their videos from the same prompts and noise, with their intervals.
 
-What a prompt or a noise does to both rows leaves with the difference, so far fewer videos tell two rows apart than
-their own intervals let one think. Each row is set against that row of the first series which has the most axes in
-common with it, and along every other axis against the row of the axis's first value that is equal in all else; only
-rows whose records say the same `pairs` are.
+The effect that a prompt or a noise has on both rows cancels in the difference, so far fewer videos suffice to tell two
+rows apart than their own intervals suggest. Each row is compared with the row of the first series that has the most
+settings in common with it, and along every other axis with the row that has the axis's first value and is otherwise
+equal. Rows are paired only if their records have the same `pairs`.
 """
 
 from collections.abc import Mapping, Sequence
@@ -18,16 +18,16 @@ from reports.run_table import Run, emulated_time
 from reports.significance import comparable_rows
 
 ALPHA = 0.05
-MOST = 200  # rows up to which every axis has its table; of more only the first one has
-SAID = (
-    "Each row less the one it is set against: the same prompts and the same noise, video by video, so the difference "
-    "is surer than two intervals apart. ± is half of its own 95 % interval; marked where the difference stays when all "
-    "rows of the table are looked at at once."
+MOST = 200  # rows up to which every axis has a table; above, only the first axis has one
+EXPLANATION = (
+    "Each row minus the row that it is compared with, video by video, from the same prompts and noise; so the "
+    "difference is more certain than the two values. ± is half of its 95 % interval. Marked: different from zero when "
+    "all rows of the table are judged together."
 )
 
 
 class Pairs(NamedTuple):
-    """One table: rows against one series, all cells text; below 0 the row's number is the lower one.
+    """One table of differences, all cells text; a negative difference means that the row's own number is lower.
 
     Args:
         title: what the rows have in common.
@@ -41,8 +41,8 @@ class Pairs(NamedTuple):
 
 
 def paired_tables(run: Run, rows: pd.DataFrame) -> list[Pairs]:
-    """Of each set of rows that compare a table an axis; none where no two rows are paired."""
-    found = []
+    """For each set of comparable rows, one table per axis; none if no two rows are paired."""
+    pairs = []
     for values, part, _ in comparable_rows(run, rows):
         title = ", ".join(f"{axis} = {value}" for axis, value in values.items())
         done = part[part["status"] == "ok"].to_dict("records")
@@ -50,15 +50,15 @@ def paired_tables(run: Run, rows: pd.DataFrame) -> list[Pairs]:
             first = run.manifest["axes"][axis][0]
             named = title if axis == run.axes[0] else f"{title}: {axis} against {first}"
             if table := _table(run, _couples(run, done, axis, first), named):
-                found.append(table)
-    return found
+                pairs.append(table)
+    return pairs
 
 
 def paired_difference(base: Record, other: Record, measure: str) -> Estimate | None:
-    """`other` less `base`, paired; None where their records do not allow it.
+    """`other` minus `base`, paired, in the measure's unit; None if their records do not allow pairing.
 
-    A measure that is a mean over videos has one value a video in `samples`; any other has its values with one group of
-    videos left out at a time, of each side that its error comes from.
+    A measure that is a mean over videos has one value per video in `samples`. Any other measure has its values with one
+    group of videos left out at a time, for each set of videos that contributes to its error.
     """
     pairs = base.facts.get("pairs")
     if not pairs or pairs != other.facts.get("pairs") or measure not in base.numbers or measure not in other.numbers:
@@ -80,9 +80,10 @@ def paired_difference(base: Record, other: Record, measure: str) -> Estimate | N
 def _couples(
     run: Run, rows: Sequence[Mapping[Any, Any]], axis: str, first: object
 ) -> list[tuple[Mapping[Any, Any], Mapping[Any, Any]]]:
-    """Rows of other values of the axis, each behind the row of the first value that it is set against.
+    """(base, row): every row with another value on the axis, and the row with the first value to compare it with.
 
-    Equal in all else; along the first axis the row that is nearest to that, since not every series has every axis.
+    The two are equal in all other axes. Along the first axis the base is the row with the most equal settings, since
+    not every series has every axis.
     """
     others = [name for name in run.axes if name != axis]
     bases = [row for row in rows if row[axis] == first]
@@ -97,28 +98,28 @@ def _couples(
 
 
 def _table(run: Run, couples: Sequence[tuple[Mapping[Any, Any], Mapping[Any, Any]]], title: str) -> Pairs | None:
-    found = {
+    estimates = {
         (i, measure): estimate
         for i, (base, row) in enumerate(couples)
         for measure in run.measures
         if (estimate := paired_difference(run.records[base["id"]], run.records[row["id"]], measure))
     }
-    measures = [measure for measure in run.measures if any((i, measure) in found for i in range(len(couples)))]
+    measures = [measure for measure in run.measures if any((i, measure) in estimates for i in range(len(couples)))]
     if not measures:
         return None
     body, marked = [], set()
     for i, (base, row) in enumerate(couples):
-        line = [f"{run.name(row)} less {run.name(base)}"]
+        line = [f"{run.name(row)} minus {run.name(base)}"]
         for j, measure in enumerate(measures):
-            estimate = found.get((i, measure))
-            line.append(MISSING if estimate is None else _said(estimate, run.measures[measure]["unit"]))
-            alpha = ALPHA / 2 / sum((k, measure) in found for k in range(len(couples)))
+            estimate = estimates.get((i, measure))
+            line.append(MISSING if estimate is None else _signed(estimate, run.measures[measure]["unit"]))
+            alpha = ALPHA / 2 / sum((k, measure) in estimates for k in range(len(couples)))
             if estimate is not None and (estimate.low(alpha) > 0 or estimate.high(alpha) < 0):
                 marked.add((i, j + 1))
         body.append(line)
     return Pairs(title, ["", *(run.title(measure) for measure in measures)], body, marked)
 
 
-def _said(estimate: Estimate, unit: str) -> str:
+def _signed(estimate: Estimate, unit: str) -> str:
     text = number(estimate.mean, unit, estimate.high(ALPHA / 2) - estimate.mean)
     return text if text.startswith("-") or estimate.mean == 0 else f"+{text}"

@@ -1,12 +1,12 @@
-"""Every difference that a run's headlines can show: of rows alike in all but one axis, and of rows to real video.
+"""Multiple comparisons: all differences of a run's headlines between rows that differ in one axis, or to real video.
 
-What is compared has an interval. Rows of the same prompts and noise are compared video by video; others by their own
-intervals; times by their repeats, and memory by one reading a row. Times and memory are compared as ratios, with what
-one process differs from the next put to either side.
+Only numbers with an interval are compared. Rows with the same prompts and noise are compared video by video, others by
+their own intervals; times by their repeats, and memory by one reading per row. Times and memory are compared as ratios,
+and each side gets the error by which one process differs from the next.
 
-All differences of a measure are judged together. Those between the same two values, at several settings, are one claim:
-whether it holds anywhere is told by Simes' test, corrected for the number of claims (Holm), and where it holds by
-Hochberg's procedure within it. Many settings that agree so do not weaken each other.
+All differences of a measure are tested together. Those between the same two values, at several settings, form one
+claim: Simes' test decides whether it holds anywhere, corrected for the number of claims (Holm), and Hochberg's
+procedure within the claim decides at which settings. So many settings that agree do not weaken each other.
 """
 
 import math
@@ -20,30 +20,30 @@ from scipy.special import ndtri, stdtr, stdtrit
 from bench.results.records import Record
 from bench.results.statistics import Estimate, holm
 from reports.format import half_width, numeric
-from reports.paired import paired_difference
+from reports.paired_difference import paired_difference
 from reports.phrases import phrase_of
 from reports.run_table import REFERENCE, Run, emulated_time
 
 ALPHA = 0.05
-KNOWN = 10**6  # degrees of freedom of an error that is taken for known
-FEW = 4  # values of an axis of names up to which each is set against each other; of more each against the first
+KNOWN = 10**6  # degrees of freedom of an error that counts as known
+FEW = 4  # up to so many values of an axis of names all pairs are compared; of more, each with the first
 PROCESS = 0.02  # relative error of a process's times and memory that its own repeats do not show
-UNHEARD = ("seed",)  # axes that repeat
-MOST, STEP = 10**5, 1.05  # videos up to which the number needed is looked for, and the factor of a step
+REPEATING = ("seed",)  # axes that only repeat the measurement
+MOST, STEP = 10**5, 1.05  # the needed number of videos is searched up to MOST, by this factor per step
 
 
 class Difference(NamedTuple):
-    """What one row has more than another, or less.
+    """The difference of one measure between two rows.
 
     Args:
-        axis: in which they differ.
+        axis: the axis in which the rows differ.
         of, other: their values on it; `REFERENCE` for real video.
-        at: what they have in common.
-        value, base: their numbers.
-        estimate: value less base, or the logarithm of value by base.
-        ratio: which of these.
-        size: videos or repeats of a row; 1 for one reading.
-        told: beyond noise, all differences of the measure judged together.
+        at: axis -> value, for the settings that they have in common.
+        value, base: their numbers, in the measure's unit.
+        estimate: value - base, or log(value / base).
+        ratio: whether it is the logarithm.
+        size: videos or repeats of a row; 1 for a single reading.
+        significant: whether it is beyond noise when all differences of the measure are tested together.
     """
 
     measure: str
@@ -56,26 +56,26 @@ class Difference(NamedTuple):
     estimate: Estimate
     ratio: bool
     size: int
-    told: bool = False
+    significant: bool = False
 
     @property
     def half(self) -> float:
-        """Half of the 95 % interval."""
+        """Half of the 95 % interval, in the unit of `estimate`."""
         return self.estimate.high(ALPHA / 2) - self.estimate.mean
 
     @property
     def strength(self) -> float:
-        """How many half intervals it is from none."""
+        """The distance from zero in half intervals, 0 or more."""
         return abs(self.estimate.mean) / self.half if self.half else math.inf
 
-    def turned(self) -> "Difference":
-        """The same, seen from the other row."""
+    def reversed(self) -> "Difference":
+        """The same difference with the two rows exchanged."""
         estimate = self.estimate._replace(mean=-self.estimate.mean)
         return self._replace(of=self.other, other=self.of, value=self.base, base=self.value, estimate=estimate)
 
 
 class Couple(NamedTuple):
-    """Two rows that differ in one axis, and what they have in common."""
+    """Two rows that differ in one axis, and the settings that they have in common."""
 
     axis: str
     of: Mapping[Any, Any]
@@ -84,33 +84,33 @@ class Couple(NamedTuple):
 
 
 def differences(run: Run, rows: pd.DataFrame, measures: Sequence[str]) -> list[Difference]:
-    """All of them, told or not."""
+    """All differences of these measures, significant or not."""
     every = rows.to_dict("records")
     couples, to_real = list(_couples(run, every)), list(_to_real(run, every))
-    found = []
+    tested = []
     for measure in measures:
         candidates = couples + (to_real if run.measures[measure]["better"] == "real" else [])
         part = [each for couple in candidates if (each := _difference(run, measure, couple))]
-        found += _judged(part)
-    return found
+        tested += _test_together(part)
+    return tested
 
 
 def claim(difference: Difference) -> tuple[str, str, frozenset[Any]]:
-    """What differences have in common that are between the same two values."""
+    """The claim to which a difference belongs: its measure, its axis and the two values, whatever the setting."""
     return difference.measure, difference.axis, frozenset((difference.of, difference.other))
 
 
 def compared_axes(run: Run) -> list[str]:
-    """The axes along which rows of one table compare."""
+    """The axes along which rows of one table may be compared."""
     return [axis for axis in run.axes
-            if axis not in run.apart and axis not in UNHEARD and len(run.manifest["axes"][axis]) > 1]  # fmt: skip
+            if axis not in run.apart and axis not in REPEATING and len(run.manifest["axes"][axis]) > 1]  # fmt: skip
 
 
 def videos_needed(difference: Difference, claims: int) -> float:
-    """How many videos, or repeats, would tell a difference of this size; infinite where `MOST` would not.
+    """How many videos, or repeats, would make a difference of this size significant; infinite if `MOST` would not.
 
-    The error shrinks by the root of their number; what a process differs from the next does not. So many claims are
-    judged together.
+    The error shrinks with the square root of their number, but the error between processes does not. `claims` is how
+    many claims are tested together.
     """
     count = float(difference.size)
     while count < MOST and difference.estimate.mean:
@@ -121,11 +121,11 @@ def videos_needed(difference: Difference, claims: int) -> float:
 
 
 def detectable(difference: Difference, share: float, claims: int) -> float:
-    """The smallest difference that would be told apart from none, in the unit of the estimate.
+    """The smallest difference that would be significant, in the unit of the estimate.
 
     Args:
         share: of the videos or repeats that the difference has: 2 for twice as many.
-        claims: how many are judged together.
+        claims: how many are tested together.
     """
     floor = 2 * PROCESS**2 if difference.ratio else 0.0
     own = max(0.0, difference.estimate.error**2 - floor)
@@ -133,30 +133,30 @@ def detectable(difference: Difference, share: float, claims: int) -> float:
     return quantile * math.sqrt(floor + own / share)
 
 
-def _judged(part: Sequence[Difference]) -> list[Difference]:
-    """The differences of one measure with the verdict on each."""
+def _test_together(part: Sequence[Difference]) -> list[Difference]:
+    """The differences of one measure, each with `significant` set."""
     claims: dict[Any, list[Difference]] = {}
     for each in part:
         claims.setdefault(claim(each), []).append(each)
-    chances = [[_p(each.estimate) for each in several] for several in claims.values()]
-    holds = [p < ALPHA for p in holm([_simes(each) for each in chances])]
+    p_values = [[_p(each.estimate) for each in several] for several in claims.values()]
+    holds = [p < ALPHA for p in holm([_simes(each) for each in p_values])]
     return [
-        each._replace(told=anywhere and here)
-        for several, p, anywhere in zip(claims.values(), chances, holds, strict=True)
+        each._replace(significant=anywhere and here)
+        for several, p, anywhere in zip(claims.values(), p_values, holds, strict=True)
         for each, here in zip(several, _hochberg(p), strict=True)
     ]
 
 
-def _simes(chances: Sequence[float]) -> float:
-    """The chance of such a set if no difference in it were real. Source: Simes 1986."""
-    return min(len(chances) * p / rank for rank, p in enumerate(sorted(chances), start=1))
+def _simes(p_values: Sequence[float]) -> float:
+    """The p-value of the hypothesis that no difference in the set is real. Source: Simes 1986."""
+    return min(len(p_values) * p / rank for rank, p in enumerate(sorted(p_values), start=1))
 
 
-def _hochberg(chances: Sequence[float]) -> list[bool]:
-    """Which of a set are real, all of them judged together. Source: Hochberg 1988."""
-    ordered = sorted(chances, reverse=True)
+def _hochberg(p_values: Sequence[float]) -> list[bool]:
+    """Which differences of a set are real when all are tested together. Source: Hochberg 1988."""
+    ordered = sorted(p_values, reverse=True)
     limit = next((p for rank, p in enumerate(ordered, start=1) if p < ALPHA / rank), -1.0)
-    return [p <= limit for p in chances]
+    return [p <= limit for p in p_values]
 
 
 def _p(estimate: Estimate) -> float:
@@ -166,7 +166,7 @@ def _p(estimate: Estimate) -> float:
 
 
 def _couples(run: Run, rows: Sequence[Mapping[Any, Any]]) -> Iterator[Couple]:
-    """Rows that differ in one axis, the later value's first; costs also along the group, if that is numbers."""
+    """Pairs of rows that differ in one axis, the later value first; also along the group if its values are numbers."""
     planned = [row for row in rows if not row["reference"]]
     for axis in compared_axes(run):
         values = run.manifest["axes"][axis]
@@ -184,9 +184,9 @@ def _couples(run: Run, rows: Sequence[Mapping[Any, Any]]) -> Iterator[Couple]:
 
 
 def _matched(run: Run, planned: Sequence[Mapping[Any, Any]], axis: str, of: Any, other: Any) -> Iterator[Couple]:
-    """Rows of two values that agree in all else, as far as it has a meaning for both of them.
+    """Pairs of rows with these two values that agree in every other axis that has a meaning for both.
 
-    An axis on which the two have no setting in common has none for one of them (the overlap of independent clips).
+    An axis without a common setting has no meaning for one of the two (the overlap of independent clips).
     """
     one, two = ([row for row in planned if row[axis] == value] for value in (of, other))
     others = [name for name in (run.group, *run.axes) if name != axis]
@@ -213,20 +213,20 @@ def _to_real(run: Run, rows: Sequence[Mapping[Any, Any]]) -> Iterator[Couple]:
 
 
 def _common(run: Run, axis: str, of: Mapping[Any, Any], other: Mapping[Any, Any]) -> dict[str, Any]:
-    """Where both rows are; of an axis that has a meaning for one of them only, where that one is."""
-    found = {}
+    """The settings of both rows; on an axis that has a meaning for only one of them, the setting of that one."""
+    common = {}
     for name in (run.group, *run.axes):
         if name != axis:
             planned = run.manifest["axes"].get(name, ())
-            found[name] = next((row[name] for row in (of, other) if row[name] in planned), of[name])
-    return found
+            common[name] = next((row[name] for row in (of, other) if row[name] in planned), of[name])
+    return common
 
 
 def _difference(run: Run, measure: str, couple: Couple) -> Difference | None:
-    said = run.measures[measure]
-    if couple.axis == run.group and said["table"] != "cost":
-        return None  # values of two groups do not compare, but what they cost
-    phrase = phrase_of(measure, said)
+    planned = run.measures[measure]
+    if couple.axis == run.group and planned["table"] != "cost":
+        return None  # between two groups only costs may be compared
+    phrase = phrase_of(measure, planned)
     of, other = (run.records[row["id"]] for row in (couple.of, couple.other))
     if any(measure not in each.numbers or emulated_time(each, measure) for each in (of, other)):
         return None
@@ -252,7 +252,7 @@ def _difference(run: Run, measure: str, couple: Couple) -> Difference | None:
 
 
 def _side(record: Record, measure: str, repeats: str, ratio: bool) -> Estimate | None:
-    """A row's own value, or its logarithm, with its error; None where it has none."""
+    """A row's own value, or its logarithm, with its error; None if it has none."""
     number = record.numbers[measure]
     half = half_width(number.value, number.low, number.high)
     z = float(ndtri(1 - ALPHA / 2))

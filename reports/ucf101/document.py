@@ -1,4 +1,4 @@
-"""A document as data: headings, paragraphs, tables, lists and code, to Markdown here and to HTML by a template."""
+"""A document as data: headings, paragraphs, tables, lists and code. It becomes Markdown here, HTML in a template."""
 
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple, TypeAlias
@@ -17,7 +17,7 @@ class Heading(NamedTuple):
 
 
 class Paragraph(NamedTuple):
-    """Text; what leads it stands out."""
+    """A paragraph of text; `lead` is its first words, which are emphasized, or ""."""
 
     lead: str
     text: str
@@ -25,7 +25,7 @@ class Paragraph(NamedTuple):
 
 
 class Grid(NamedTuple):
-    """A table, all cells text; `named` is of each row what the style sheet may call it."""
+    """A table, all cells text; `named` has the class of each row in the style sheet, or is empty."""
 
     heads: Sequence[str]
     rows: Sequence[Sequence[str]]
@@ -34,14 +34,14 @@ class Grid(NamedTuple):
 
 
 class Items(NamedTuple):
-    """A list."""
+    """A list, one item per line."""
 
     lines: Sequence[str]
     kind: str = "items"
 
 
 class Code(NamedTuple):
-    """Words for a terminal."""
+    """Commands for a terminal."""
 
     text: str
     kind: str = "code"
@@ -51,7 +51,7 @@ Block: TypeAlias = Heading | Paragraph | Grid | Items | Code
 
 
 def as_markdown(blocks: Iterable[Block]) -> str:
-    """The document; nothing in its text is read as Markdown or HTML."""
+    """The document as Markdown; its text is escaped, so nothing in it acts as Markdown or HTML."""
     return "\n\n".join(filter(None, map(_block, blocks)))
 
 

@@ -3,7 +3,7 @@ import torch
 import torch.nn.functional as F
 
 from bench.speed.models import MODELS, network
-from bench.speed.reference import plain, textbook
+from bench.speed.reference_unet import plain, textbook
 from vidrd.models.unet import UNet3DConditionModel
 
 SMALL = {

@@ -1,4 +1,4 @@
-"""A run to one HTML page that opens from disk, offline, with or without JavaScript. Needs no torch."""
+"""The HTML page of a run: one file that opens from disk, offline, with or without JavaScript. Needs no torch."""
 
 import json
 import shlex
@@ -10,19 +10,19 @@ from markupsafe import Markup
 
 from bench.results.records import LEFT_OUT
 from reports.chart_style import Chart
-from reports.format import BETTER, plain_list, printable
-from reports.markdown import MARKED, cell, definitions, footnote
+from reports.format import BETTER, MISSING, plain_list, printable
+from reports.html_templates import render
 from reports.missing import NAMED, Note, notes
-from reports.paired import SAID, paired_tables
-from reports.rendering import render
+from reports.paired_difference import EXPLANATION, paired_tables
 from reports.run_table import Run, comparable
+from reports.saved_videos import Scene, VideoGallery
 from reports.significance import best_ids
 from reports.summary import sentences
+from reports.text_tables import MARKED, cell, definitions, footnote
 from reports.video_players import Place, colour_of, players, row_label
-from reports.videos import Scene, VideoGallery
 
-WITH_BARS = 200  # rows up to which numbers have a bar of their interval
-BEHIND = 256  # raw samples of a name that the page holds; the file of records holds all
+WITH_BARS = 200  # rows up to which numbers have a bar that shows their interval
+KEPT = 256  # raw samples per name that the page holds; the file of records holds all
 SELECTED = 12  # values up to which an axis gets a list to choose from
 ARROWS = {"lower": "↓", "higher": "↑", "real": "≈"}
 SHOWN_KEYS = {"schema", "suite", "question", "hash", "workload", "axes", "fixed", "group", "measures", "machine",
@@ -37,13 +37,13 @@ def page(
     command: Sequence[str],
     place: Place | None = None,
 ) -> str:
-    """The page.
+    """The page as HTML.
 
     Args:
         drawn: charts of the run.
         shown: videos of the run.
-        command: words that make this page again.
-        place: puts a film beside the page; None keeps films inside it, as many as `PICTURE_BYTES` hold.
+        command: the command that makes this page, as words.
+        place: writes videos next to the page; None keeps them in the page, as many as fit into `PICTURE_BYTES`.
     """
     records = rows.to_dict("records")
 
@@ -58,7 +58,7 @@ def page(
         suite=run.manifest["suite"],
         question=printable(run.manifest["question"]),
         badges=_badges(run, rows),
-        answer=[printable(said) for said in sentences(run, rows)],
+        answer=[printable(sentence) for sentence in sentences(run, rows)],
         marked=MARKED,
         only_within=_only_within(run, rows),
         **_table(run, rows, records),
@@ -66,10 +66,10 @@ def page(
         footnotes=footnote(run, rows),
         definitions=definitions(run, rows),
         pairs=[{**table._asdict(), "title": printable(table.title)} for table in paired_tables(run, rows)],
-        pairs_said=SAID,
+        pairs_explained=EXPLANATION,
         charts=[{**chart._asdict(), "svg": Markup(chart.svg)} for chart in drawn],
         scenes=played.scenes,
-        film_note=played.note,
+        video_note=played.note,
         seam_kinds=played.kinds,
         seams_known=played.seams_known,
         cards=_cards(run, command),
@@ -78,17 +78,17 @@ def page(
 
 
 def _noted(note: Note) -> dict[str, Any]:
-    """A line a reason, and behind it the lists that it only counts."""
+    """One line per reason, and the full lists where the line only gives their length."""
     lists = [note.what, [] if note.all else note.cells]
     return {
-        "line": printable(note.line),
+        "line": printable(note.line).removeprefix(f"{MISSING} "),
         "more": [printable(", ".join(names)) for names in lists if len(names) > NAMED],
     }
 
 
 def _only_within(run: Run, rows: pd.DataFrame) -> str:
     names = [axis for axis in run.apart if rows[axis].nunique() > 1]
-    return f"Values compare within one {plain_list(names)} only." if names else ""
+    return f"Do not compare rows that differ in {plain_list(names)}." if names else ""
 
 
 def _badges(run: Run, rows: pd.DataFrame) -> list[str]:
@@ -98,7 +98,7 @@ def _badges(run: Run, rows: pd.DataFrame) -> list[str]:
 
 
 def _table(run: Run, rows: pd.DataFrame, records: Sequence[Mapping[Any, Any]]) -> dict[str, Any]:
-    """What the template needs for the table: columns by kind, rows in the order of the plan."""
+    """The template's values for the table: columns by kind, rows in the order of the plan."""
     measures = [name for name in run.measures if bool(rows[name].notna().any())]
     names = list(dict.fromkeys(run.measures[name]["table"] for name in measures))
     measures.sort(key=lambda name: names.index(run.measures[name]["table"]))
@@ -122,7 +122,7 @@ def _table(run: Run, rows: pd.DataFrame, records: Sequence[Mapping[Any, Any]]) -
         cells = []
         for name in measures:
             text, _, half = cell(run, row, name).partition(" ±")
-            alone = not bars or clocked[row["id"]][name] is None  # an emulated time lies on no scale with others
+            alone = not bars or clocked[row["id"]][name] is None  # an emulated time is on no scale with others
             style = "" if alone else _bar(row, name, ranges[name], real.get((row[run.group], name)))
             cells.append({"text": text, "half": half and f"±{half}", "best": (name, row["id"]) in best, "style": style})
         texts = [str(row[axis]) for axis in heads]
@@ -154,7 +154,7 @@ def _range(rows: Iterable[Mapping[Any, Any]], name: str) -> tuple[float, float]:
 
 
 def _bar(row: Mapping[Any, Any], name: str, ends: tuple[float, float], real: float | None) -> str:
-    """Where the interval lies within its column, from 0 to 1, and where real video's own value does."""
+    """CSS variables of the bar: the ends of the interval and real video's value, in [0, 1] of the column's range."""
     low, high = row[f"{name}_low"], row[f"{name}_high"]
     if low is None or ends[1] <= ends[0]:
         return ""
@@ -163,15 +163,15 @@ def _bar(row: Mapping[Any, Any], name: str, ends: tuple[float, float], real: flo
 
 
 def _cards(run: Run, command: Sequence[str]) -> list[dict[str, Any]]:
-    """What the numbers mean nothing without, each to be copied."""
+    """Cards with what is needed to interpret and to repeat the numbers; each can be copied."""
     manifest = run.manifest
     grid = [word for name, values in manifest["axes"].items() for word in ("--set", f"{name}={_spelled(values)}")]
     grid += [word for name, value in manifest["fixed"].items() for word in ("--set", f"{name}={value}")]
     whole = ["python", "-m", "bench", "run", "--suite", str(manifest["suite"]), *grid, "--out", str(run.folder)]
-    again = manifest.get("command") or whole  # as it was given, with what it left out
+    again = manifest.get("command") or whole  # as the user gave it; older manifests do not have it
     cards = [
-        ("The page again", shlex.join(command), True),
-        ("The cells again", shlex.join(again), True),
+        ("Make this page again", shlex.join(command), True),
+        ("Run the cells again", shlex.join(again), True),
         ("Machine", _lines(manifest["machine"]), False),
         ("Software", _lines(manifest["software"]), False),
         ("Revision and hashes", _lines({"revision": manifest["revision"], **manifest["basis"],
@@ -183,12 +183,12 @@ def _cards(run: Run, command: Sequence[str]) -> list[dict[str, Any]]:
         *((name, json.dumps(value, indent=1, ensure_ascii=False), False)
           for name, value in manifest.items() if name not in SHOWN_KEYS),
     ]  # fmt: skip
-    said = [f"{len(run.records)} of {len(manifest['cells'])} planned cells have a record"]
+    state = [f"{len(run.records)} of {len(manifest['cells'])} planned cells have a record"]
     if run.others:
-        said.append(f"{run.others} other cells, of other settings, source, weights, machine or software, are kept")
+        state.append(f"the file has {run.others} more cells, of other settings, source, weights, machine or software")
     if run.torn:
-        said.append("the file ends in an unfinished line, which the next run repairs")
-    cards.append(("Raw records", f"{run.folder / 'records.jsonl'}\n" + "\n".join(said), False))
+        state.append("the file ends in an unfinished line, which the next run repairs")
+    cards.append(("Raw records", f"{run.folder / 'records.jsonl'}\n" + "\n".join(state), False))
     prompts = next((record.facts["prompts"] for record in run.records.values() if "prompts" in record.facts), "")
     if prompts:
         cards.append(("Prompts", prompts, True))
@@ -208,7 +208,7 @@ def _lines(facts: Mapping[str, object]) -> str:
 
 
 def _behind(run: Run, records: Sequence[Mapping[Any, Any]]) -> dict[str, Any]:
-    """All that is known of a cell, unrounded, for the pointer and the dialog."""
+    """Everything known about each cell, unrounded, for the tooltip and the dialog."""
     cells = {}
     for row in records:
         record = run.records.get(row["id"])
@@ -222,8 +222,8 @@ def _behind(run: Run, records: Sequence[Mapping[Any, Any]]) -> dict[str, Any]:
             "numbers": {name: {key: value for key, value in (("value", n.value), ("low", n.low), ("high", n.high),
                                                              ("n", n.n), ("unit", n.unit)) if value not in (None, "")}
                         for name, n in record.numbers.items()},
-            "samples": {name: list(values[:BEHIND]) for name, values in record.samples.items() if LEFT_OUT not in name},
-            "counts": {name: len(values) for name, values in record.samples.items() if len(values) > BEHIND},
+            "samples": {name: list(values[:KEPT]) for name, values in record.samples.items() if LEFT_OUT not in name},
+            "counts": {name: len(values) for name, values in record.samples.items() if len(values) > KEPT},
             "absent": dict(record.absent),
             "facts": {name: text for name, text in record.facts.items() if name != "prompts"},
             "machine": {k: v for k, v in record.machine.items() if run.manifest["machine"].get(k) != v},

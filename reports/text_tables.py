@@ -1,4 +1,4 @@
-"""Rows to text: tables for the terminal and for Markdown, with a note for every column. Needs no torch."""
+"""Tables as text, for a terminal and for Markdown, with a definition of every column. Needs no torch."""
 
 from collections.abc import Container, Hashable, Mapping, Sequence
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ from tabulate import tabulate
 
 from reports.format import BETTER, MISSING, escape, half_width, number, printable
 from reports.missing import DAGGER, EMULATED, Note, has_emulated, notes
-from reports.paired import SAID, paired_tables
+from reports.paired_difference import EXPLANATION, paired_tables
 from reports.run_table import Run, emulated_time
 from reports.significance import best_ids
 from reports.summary import sentences, summary
@@ -20,35 +20,35 @@ INTERVAL = "± is half the 95 % interval (its longer side); none where n is too 
 
 @dataclass(frozen=True)
 class Table:
-    """One table, all cells text; `notes` say what is missing from it and why."""
+    """One table, all cells text; `notes` say what is missing and why."""
 
     title: str
     columns: list[str]
     rows: list[list[str]]
     marked: set[tuple[int, int]]  # (row, column): no row is better beyond noise, and some are worse
     notes: list[Note]
-    kind: str  # of the measures
-    ids: list[str]  # of the rows' cells
-    named: int  # columns that name the row; numbers stand in the others
+    kind: str  # of the measures, such as "quality" or "cost"
+    ids: list[str]  # of the cells, row by row
+    named: int  # how many columns name the row; the others are numbers
 
 
 def tables(run: Run, rows: pd.DataFrame) -> list[Table]:
-    """Of each group one table a kind of measure, the reference's row first."""
+    """For each group, one table per kind of measure, with the row of the reference first."""
     kinds = list(dict.fromkeys(measure["table"] for measure in run.measures.values()))
-    found = []
+    parts = []
     for value, part in rows.groupby(run.group, sort=False):
         for kind in kinds:
             measures = [name for name, measure in run.measures.items() if measure["table"] == kind]
             title = f"{run.manifest['workload']}: {kind} at {run.group} = {value}"
-            found.append(table_of(run, part, kind, title, measures))
-    return found
+            parts.append(table_of(run, part, kind, title, measures))
+    return parts
 
 
 def table_of(run: Run, part: pd.DataFrame, kind: str, title: str, measures: Sequence[str]) -> Table:
-    """The table of some measures, of those that have numbers; `kind` and `title` only name it."""
+    """The table of those of the measures that have numbers; `kind` and `title` only label it."""
     shown = [name for name in measures if part[name].notna().any()]
     costless = part["reference"].astype(bool) & (part["status"] == "ok") & part[shown].isna().all(axis=1)
-    part = part[~costless]  # real video is not generated, so it has no row where all is about generating
+    part = part[~costless]  # real video is not generated, so it has no row in a table about generating
     ok = bool((part["status"] == "ok").all())
     columns = [*run.axes, *([] if ok else ["status"]), *(run.title(name) for name in shown)]
     best = {name: best_ids(run, part, name) for name in shown}
@@ -68,7 +68,7 @@ def table_of(run: Run, part: pd.DataFrame, kind: str, title: str, measures: Sequ
 
 
 def cell(run: Run, row: Mapping[Hashable, Any], name: str) -> str:
-    """A number with its interval, or a dash; times of an emulated precision with a dagger."""
+    """A number with half of its interval, or a dash; times of an emulated precision have a dagger."""
     if row[name] is None:
         return MISSING
     half = half_width(row[name], row[f"{name}_low"], row[f"{name}_high"])
@@ -78,27 +78,27 @@ def cell(run: Run, row: Mapping[Hashable, Any], name: str) -> str:
 
 
 def definitions(run: Run, rows: pd.DataFrame) -> list[tuple[str, str]]:
-    """(title, meaning) of every column that has a number, with its unit, direction and sample counts."""
-    found = []
+    """(title, meaning) of every column that has numbers, with unit, direction and sample counts."""
+    entries = []
     for name, measure in run.measures.items():
         counts = sorted({int(n) for n in rows[f"{name}_n"].dropna()})
         if not counts:
             continue
         n = f"n = {counts[0]}" if len(counts) == 1 else f"n = {counts[0]} to {counts[-1]}"
         unit = "" if measure["unit"] == "bytes" else measure["unit"]
-        said = [part for part in (unit, BETTER.get(measure["better"] or ""), n) if part]
-        found.append((run.title(name), f"({', '.join(said)}) {measure['definition']}"))
-    return found
+        traits = [part for part in (unit, BETTER.get(measure["better"] or ""), n) if part]
+        entries.append((run.title(name), f"({', '.join(traits)}) {measure['definition']}"))
+    return entries
 
 
 def facts(run: Run) -> list[tuple[str, str]]:
-    """(name, value): protocol, machine, software, revision: what a number means nothing without."""
+    """(name, value) of what is needed to interpret the numbers: protocol, machine, software, revision and so on."""
     manifest = run.manifest
     machine = manifest["machine"]
     done = sum(record.attempt.status == "ok" for record in run.records.values())
     return [
         ("suite", f"{manifest['suite']} ({manifest['hash']}): {manifest['question']}"),
-        ("label", f"`{manifest['workload']}`: numbers of this world only; never beside published ones"),
+        ("label", f"`{manifest['workload']}`: do not compare its numbers with published ones"),
         ("protocol", ", ".join(f"{name} {value}" for name, value in manifest["fixed"].items())),
         ("cells", f"{len(manifest['cells'])} planned, {done} ok, {len(run.records) - done} with a reason, "
                   f"{len(manifest['cells']) - len(run.records)} not run"),
@@ -108,14 +108,14 @@ def facts(run: Run) -> list[tuple[str, str]]:
         ("revision", manifest["revision"]),
         ("weights", manifest["basis"]["weights"]),
         ("written", manifest["written"]),
-        *([("unused", f"{run.others} other cells of other settings, source, weights or machine are in records.jsonl")]
+        *([("unused", f"{run.others} more cells in records.jsonl have other settings, source, weights or machine")]
           if run.others else []),
         *([("torn", "records.jsonl ends in an unfinished line; the next run repairs it")] if run.torn else []),
     ]  # fmt: skip
 
 
 def as_text(run: Run, rows: pd.DataFrame) -> str:
-    """For a terminal or a log."""
+    """All tables and the answer as plain text, for a terminal or a log."""
     parts = []
     for table in tables(run, rows):
         body = [
@@ -129,25 +129,25 @@ def as_text(run: Run, rows: pd.DataFrame) -> str:
 
 
 def footnote(run: Run, rows: pd.DataFrame) -> list[str]:
-    """The line that explains daggers, where there are any."""
+    """The line that explains daggers, if there are any; else nothing."""
     return [EMULATED] if has_emulated(run, rows.to_dict("records"), list(run.measures)) else []
 
 
 def as_markdown(run: Run, rows: pd.DataFrame, pictures: Mapping[str, str] | None = None) -> str:
-    """A page: the answer, tables, what is missing and why, pictures, what every column means, how it was made.
+    """A Markdown page: the answer, tables, what is missing and why, pictures, definitions, how it was made.
 
     Args:
-        pictures: file beside the page -> what it shows.
+        pictures: file next to the page -> its caption.
     """
     lines = [f"# {escape(run.manifest['question'])}", "", *(f"- {escape(said)}" for said in sentences(run, rows)), ""]
     for table in tables(run, rows):
         lines += [f"## {escape(table.title)}", "", table_markdown(table), ""]
         lines += [f"- {escape(str(note))}" for note in table.notes] + [""] * bool(table.notes)
     for pairs in paired_tables(run, rows):
-        lines += [f"## Paired differences at {escape(pairs.title)}", "", SAID, ""]
+        lines += [f"## Paired differences at {escape(pairs.title)}", "", EXPLANATION, ""]
         lines += [_pipes(pairs.columns, pairs.rows, pairs.marked), ""]
     lines += [f"{INTERVAL} **Bold**: {MARKED}. cells.csv has both ends of every interval.", ""]
-    lines += [said for line in footnote(run, rows) for said in (line, "")]
+    lines += [text for line in footnote(run, rows) for text in (line, "")]
     for name, shown in (pictures or {}).items():
         lines += [f"## {escape(shown)}", "", f"![{escape(shown)}]({name})", ""]
     lines += ["## What the columns mean", ""]
@@ -160,7 +160,7 @@ def as_markdown(run: Run, rows: pd.DataFrame, pictures: Mapping[str, str] | None
 
 
 def table_markdown(table: Table) -> str:
-    """One table, marked values in bold."""
+    """One table as Markdown, marked values in bold."""
     return _pipes(table.columns, table.rows, table.marked)
 
 

@@ -12,15 +12,10 @@ from bench.ucf101.archive import read_archive
 from bench.ucf101.classes import classes
 from bench.ucf101.downloads import REMOTE_FILES, examine
 from bench.ucf101.prompts import prompt_set
-from bench.ucf101.standin import (
-    METRIC_FILES,
-    SIZE,
-    make_archive,
-    make_metric_weights,
-    make_model,
-    make_released,
-    make_weights,
-)
+from bench.ucf101.standins import THIN
+from bench.ucf101.standins.archive import make_archive
+from bench.ucf101.standins.model import SIZE, make_model, make_released
+from bench.ucf101.standins.weights import METRIC_FILES, make_metric_weights, make_weights
 from metrics.networks.c3d import load_c3d, read_mean
 from metrics.networks.i3d import load_i3d
 from vidrd.checkpoints import load_pipeline
@@ -116,12 +111,12 @@ def test_both_files_of_i3d_hold_the_same_tensors(tmp_path):
 
 
 def test_thin_networks_are_read_only_where_they_are_asked_for(tmp_path):
-    make_metric_weights(tmp_path, thin=8)
+    make_metric_weights(tmp_path, thin=THIN)
     clip = np.zeros((1, 16, 20, 30, 3), np.uint8)
     inflated = [tmp_path / name for name, network in METRIC_FILES.items() if network == "i3d"]
-    assert len({load_i3d(path, "styleganv", thin=8).digest for path in inflated}) == 1
-    assert load_i3d(inflated[0], "styleganv", thin=8).embed(clip).embedding.shape == (1, 400)
-    assert load_c3d(tmp_path, "styleganv", thin=8).embed(clip).embedding.shape == (1, 101)
+    assert len({load_i3d(path, "styleganv", thin=THIN).digest for path in inflated}) == 1
+    assert load_i3d(inflated[0], "styleganv", thin=THIN).embed(clip).embedding.shape == (1, 400)
+    assert load_c3d(tmp_path, "styleganv", thin=THIN).embed(clip).embedding.shape == (1, 101)
     for path in inflated:
         with pytest.raises(ValueError, match="i3d wants"):
             load_i3d(path, "styleganv")

@@ -1,7 +1,7 @@
-"""Templates to one HTML file that opens from disk, offline, with or without JavaScript.
+"""Fills a template: the result is one HTML file that opens from disk, offline, with or without JavaScript.
 
-Every string is data: the templates escape it, the scripts only ever set text, and the page's policy lets no other
-script run and nothing be loaded from anywhere else.
+Every string is data: the templates escape it, the scripts only ever set text, and the page's security policy allows no
+other script to run and nothing to be loaded from elsewhere.
 """
 
 import base64
@@ -17,7 +17,7 @@ TEMPLATE = Path(__file__).parent / "template"
 
 
 def render(template: str, scripts: Sequence[str], **values: Any) -> str:
-    """A template of the folder with its values, the style sheet, and these scripts as one."""
+    """The HTML of a template in the folder `template`, with its values, the style sheet and the scripts by name."""
     script = "".join((TEMPLATE / f"{name}.js").read_text(encoding="utf-8") for name in scripts)
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     environment = jinja2.Environment(

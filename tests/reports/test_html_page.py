@@ -10,10 +10,10 @@ import pytest
 from made_runs import MEASURES, every_status, grid, many_cells, one_cell, write
 
 from reports.charts import charts
-from reports.page import page
+from reports.html_page import page
 from reports.run_table import load, rows
+from reports.saved_videos import scenes
 from reports.video_players import PICTURE_BYTES
-from reports.videos import scenes
 
 COMMAND = ["python", "-m", "reports", "runs/a b", "--out", "out"]
 FOR_ALL = {"meta", "link", "br", "img", "input", "hr", "polyline", "rect", "path", "line"}
@@ -66,7 +66,7 @@ def full(made_run):
 def test_the_page_is_well_formed_and_loads_nothing(full):
     reader = read(full)
     addresses = [
-        value for _, attrs in reader.tags for name, value in attrs.items() if name in {"src", "href", "data-film"}
+        value for _, attrs in reader.tags for name, value in attrs.items() if name in {"src", "href", "data-sheet"}
     ]
     assert addresses
     assert all(address.startswith(("data:", "#")) for address in addresses), set(addresses)
@@ -106,7 +106,7 @@ def test_every_status_shows_its_reason(full):
     text = re.sub(r"\s+", " ", "".join(read(full).text))
     for status in ("skipped", "oom", "timeout", "failed", "invalid"):
         assert f"why it is {status}" in text
-    assert "the same command goes on" in text
+    assert "run the same command again to complete it" in text
     assert "no GPU <here>" in text
 
 
@@ -189,14 +189,14 @@ def pictures(text):
 
 @pytest.mark.parametrize("shape", [(6, 128, 256), (224, 2, 1024)])
 def test_a_page_of_sixty_videos_stays_small(tmp_path, shape):
-    """Large frames fill the page with films, wide and long ones with slices: what does not fit is told."""
+    """Large frames fill the page with players, wide and long ones with slices; the page says what does not fit."""
     charted = shape[2] > 256  # once is enough
     text = made(noisy(tmp_path / "run", *shape), drawn=charts if charted else no_charts)
     assert text.count("<article") == 60
     assert text.count("<figure") >= 4 * charted
     assert len(text.encode()) < 15e6
-    what = "films" if shape[2] == 256 else "slices of \\d+ videos and the films"
-    assert re.search(rf"A page holds 9 MB of pictures and films: the {what} of \d+ videos did not fit", text)
+    what = "players" if shape[2] == 256 else "slices of \\d+ videos and the players"
+    assert re.search(rf"A page holds at most 9 MB of pictures and players: the {what} of \d+ videos did not fit", text)
     assert 0.85 * PICTURE_BYTES < sum(map(len, pictures(text))) <= PICTURE_BYTES
 
 
@@ -207,8 +207,8 @@ def test_no_picture_goes_beyond_the_limit(made_run, monkeypatch, limit):
     kept = pictures(text)
     assert sum(map(len, kept)) <= limit
     assert text.count("<article") == 40
-    told = [int(count) for count in re.findall(r"the (?:posters|strips|slices|films) of (\d+) videos", text)]
-    shown = len(re.findall(r"data-film=", text)) + len(re.findall(r"<img ", text))
+    told = [int(count) for count in re.findall(r"the (?:posters|strips|slices|players) of (\d+) videos", text)]
+    shown = len(re.findall(r"data-sheet=", text)) + len(re.findall(r"<img ", text))
     assert sum(told) + shown == 4 * 40
     read(text)
 
@@ -216,30 +216,32 @@ def test_no_picture_goes_beyond_the_limit(made_run, monkeypatch, limit):
 def test_what_does_not_fit_lies_beside_the_page_where_it_may(made_run, monkeypatch):
     monkeypatch.setattr("reports.video_players.PICTURE_BYTES", 3000)
     placed = {}
-    text = made(made_run, place=lambda name, film: placed.setdefault(name, film) and f"films/{name}", drawn=no_charts)
+    text = made(
+        made_run, place=lambda name, video: placed.setdefault(name, video) and f"videos/{name}", drawn=no_charts
+    )
     assert "did not fit" not in text
     assert len(placed) + len(pictures(text)) == 4 * 40
-    assert set(re.findall(r"\"films/([^\"]+)\"", text)) == set(placed)
+    assert set(re.findall(r"\"videos/([^\"]+)\"", text)) == set(placed)
 
 
-def test_films_may_lie_beside_the_page(made_run):
+def test_videos_may_lie_beside_the_page(made_run):
     placed = {}
 
-    def place(name, film):
-        placed[name] = film
-        return f"films/{name}"
+    def place(name, video):
+        placed[name] = video
+        return f"videos/{name}"
 
     text = made(made_run, place=place, drawn=no_charts)
     assert len(placed) == 40
-    assert set(re.findall(r'data-film="films/([^"]+)"', text)) == set(placed)
-    assert 'data-film="data:' not in text
+    assert set(re.findall(r'data-sheet="videos/([^"]+)"', text)) == set(placed)
+    assert 'data-sheet="data:' not in text
     assert "Which" in text
 
 
 def test_videos_left_out_are_counted(made_run):
     text = made(made_run, most=13, drawn=no_charts)
     assert text.count("<article") == 13
-    assert "27 more videos are kept with the run and not shown" in text
+    assert "27 more videos of the run are not shown" in text
 
 
 def test_two_thousand_cells_take_seconds(tmp_path):

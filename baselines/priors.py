@@ -152,7 +152,7 @@ class FreeInit:
 def low_pass(frames: int, height: int, width: int, options: FreeInit) -> Float[Tensor, "T H W"]:
     """Share of each frequency that is kept: 1 for the mean, falling to 0 (Butterworth, in torch.fft's order).
 
-    At even sizes this is the authors' and diffusers'; at odd ones theirs is off centre and loses part of the mean.
+    At even sizes this is the authors' and diffusers'; at odd ones theirs is off center and loses part of the mean.
     """
     t, h, w = (2 * torch.fft.fftfreq(size) for size in (frames, height, width))
     scaled = (t / options.time)[:, None, None] ** 2 + (h / options.space)[:, None] ** 2 + (w / options.space) ** 2

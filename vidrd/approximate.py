@@ -1,4 +1,4 @@
-"""Approximations of a call of the network: other results than its own, faster. Never mixed with exact ones.
+"""Approximations of a call of the network: faster, with other results, which are never mixed with exact ones.
 
 Fewer steps are the other kind of approximation (`vidrd/solvers.py`).
 """
@@ -39,7 +39,7 @@ class Reusing:
         timestep: Num[Tensor, "..."] | float,
         encoder_hidden_states: Float[Tensor, "B L D"],
     ) -> Any:
-        """The next step, as the network answers."""
+        """The output of the network for the next step; its sample is B C T H W."""
         if isinstance(timestep, Tensor) and timestep.ndim:
             raise ValueError("reused features belong to one step: these frames have timesteps of their own, use 1")
         if self._calls % self._steps % self._every == 0:
@@ -71,7 +71,7 @@ class Fp8Linear(nn.Module):
         self.bias = layer.bias
 
     def forward(self, x: Float[Tensor, "... D"]) -> Float[Tensor, "... E"]:
-        """Multiply."""
+        """The layer's output for rows of any leading shape, in the dtype of `x`."""
         rows, scale = to_fp8(x.flatten(0, -2))
         bias = None if self.bias is None else self.bias.to(torch.bfloat16)
         y = torch._scaled_mm(rows, self.weight.T, scale, self.scale.T, bias=bias, out_dtype=torch.bfloat16)

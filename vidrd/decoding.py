@@ -11,7 +11,7 @@ from vidrd.video import to_uint8
 
 
 class ClipDecoder:
-    """Decodes videos whose frames come in pieces; what comes out does not depend on the pieces.
+    """Decodes videos whose frames come in pieces; the result does not depend on the pieces.
 
     The VAE sees clips that begin at multiples of `clip`, never across them. A last clip that was cropped is decoded as
     the shorter clip that it is.
@@ -31,7 +31,7 @@ class ClipDecoder:
 
     @torch.no_grad()
     def add(self, latents: Float[Tensor, "B C T H W"]) -> None:
-        """Take the videos' next frames, and decode all clips that are whole."""
+        """Take the videos' next frames, and decode all complete clips."""
         self._waiting.append(latents)
         frames = sum(part.shape[2] for part in self._waiting)
         whole = frames - frames % self._clip
@@ -42,7 +42,7 @@ class ClipDecoder:
 
     @torch.no_grad()
     def finish(self) -> UInt8[ndarray, "B T h w 3"]:
-        """Decode what is left; all frames in their order."""
+        """Decode the rest; returns all frames in order."""
         left = torch.cat(self._waiting, dim=2)
         if left.shape[2]:
             self._decode(left, left.shape[2])

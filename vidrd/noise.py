@@ -1,4 +1,4 @@
-"""Where randomness comes from: noise that a key names, the released code's stream, and priors over frames.
+"""Sources of noise: noise named by a key, the released code's stream, and priors over frames.
 
 A sampler asks for noise by purpose ("initial" for the start of a clip, "step" for what a step with eta adds), clip
 and step. With `KeyedNoise` the answer depends on the key and the video's seed alone: batch, device, precision and the
@@ -88,7 +88,7 @@ def as_seeds(seeds: Any, videos: int | None = None) -> tuple[int, ...]:
 
 
 def check_alpha(alpha: float) -> None:
-    """Raise ValueError when noise cannot be mixed by that weight."""
+    """Raise ValueError if alpha is no weight by which noise can be mixed."""
     if not (0 <= alpha < math.inf and alpha * alpha < math.inf):
         raise ValueError(f"alpha is a weight from 0 (nothing is shared) upwards with a finite square: got {alpha}")
 

@@ -60,7 +60,7 @@ def why_emulated(precision: str, device: str) -> str | None:
 
 
 def default_precisions(device: str) -> tuple[str, str]:
-    """The two precisions that a sweep compares by default: float32, and the usual reduced one that means something.
+    """The two precisions that a sweep compares by default: float32, and a reduced one that is native to the machine.
 
     On a CPU without bf16 arithmetic that is bf16 at rest: it tells what the reduced weights lose, in float32's time.
     """

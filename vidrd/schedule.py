@@ -41,7 +41,7 @@ class Coefficients(NamedTuple):
 
 @runtime_checkable
 class Solver(Protocol):
-    """What takes the steps of one clip."""
+    """Takes the denoising steps of one clip."""
 
     def step(
         self,

@@ -93,7 +93,7 @@ def _words(prompt: str, tokenizer: Any) -> list[str]:
 
 
 def _known_words(prompt: str, tokenizer: Any) -> str:
-    """What a tokenizer of whole words knows of a prompt; of any other, the prompt."""
+    """The words of a prompt that a tokenizer of whole words knows; for any other tokenizer, the prompt."""
     if getattr(getattr(tokenizer, "backend_tokenizer", None), "model", None).__class__.__name__ != "WordLevel":
         return prompt
     known, words = tokenizer.get_vocab(), _words(prompt, tokenizer)

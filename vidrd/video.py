@@ -1,4 +1,4 @@
-"""Where videos change form: between the networks' tensors, arrays at rest, and files.
+"""Conversions of videos between the networks' tensors, arrays at rest, and files.
 
 Networks speak B C T H W floats in [-1, 1]; everything at rest is T H W C uint8 RGB, with B or N before it. This is the
 only module of the package that converts one into the other, and the only one that reads or writes video files.
@@ -50,7 +50,7 @@ def to_float(videos: UInt8[ndarray, "B T H W C"]) -> Float[Tensor, "B C T H W"]:
 
 @dataclass(frozen=True)
 class Encoding:
-    """How frames become a file of one suffix."""
+    """The encoding of a file suffix."""
 
     container: str
     codec: str

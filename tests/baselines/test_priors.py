@@ -194,7 +194,7 @@ def test_a_cancelled_pass_comes_out():
     [
         ({"passes": 0}, "at least once: got 0 passes"),
         ({"space": 0.0}, "cut-off frequencies are in"),
-        ({"time": 1.1}, "lie in"),
+        ({"time": 1.1}, "are in"),
         ({"order": 0}, "order is an integer from 1 upwards: got 0"),
         ({"order": -4}, "order is an integer from 1 upwards: got -4"),
     ],

@@ -94,7 +94,7 @@ def test_a_run_that_is_killed_while_its_libraries_load_leaves_nothing(tmp_path):
 SLOW = """
 import sys
 from bench.harness.runner import _load_libraries, start_method
-from bench.harness.worker import Workload
+from bench.harness.job import Workload
 
 _load_libraries(start_method([], Workload(print, preload=("bench.videos.cell", "bench.videos.quality"))))
 """

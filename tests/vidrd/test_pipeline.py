@@ -334,7 +334,7 @@ def test_the_command_writes_the_pipelines_own_pixels(pipe, folder, tmp_path, mon
         (["--json", "no/where.json"], "cannot write no/where.json: --json names a file in a folder that exists"),
         (["--json", "."], "cannot write .: --json names a file"),
         (["--device", "cuda:99"], "CUDA devices that PyTorch can use: got cuda:99"),
-        (["--device", "gpu"], "--device is cpu, cuda, cuda:1, ...: got 'gpu'"),
+        (["--device", "gpu"], "--device is auto, cpu, cuda, cuda:1, ...: got 'gpu'"),
     ],
 )
 def test_a_users_mistake_is_one_line_and_exit_code_3(folder, tmp_path, monkeypatch, capsys, more, message):

@@ -58,7 +58,7 @@ class Where:
 
 def kinetics(where: Where) -> Iterator[Record]:
     """Kinetics: CSV `label,youtube_id,time_start,time_end,split`; files `<id>_<start:06d>_<end:06d>.mp4` or `<id>.mp4`,
-    at the root, in a folder of the split, of the label, or of both. Of `<id>.mp4` only the labelled seconds count."""
+    at the root, in a folder of the split, of the label, or of both. Of `<id>.mp4` only the labeled seconds count."""
     videos = _index(where.root, VIDEOS)
     usual = {part: (f"{part}.csv", f"annotations/{part}.csv") for part in ("train", "val", "test")}
     whole = {"": ("kinetics700.csv",)} if (where.root / "kinetics700.csv").exists() else usual

@@ -44,7 +44,7 @@ class Camera:
 class Path:
     """A camera's path: center and side of its square box at both ends, in pixels of the picture."""
 
-    start: tuple[float, float, float]  # x, y of the centre, side
+    start: tuple[float, float, float]  # x, y of the center, side
     end: tuple[float, float, float]
     easing: Easing = "linear"
 
@@ -90,7 +90,7 @@ def draw_path(height: int, width: int, camera: Camera, rng: np.random.Generator)
 
 def move(
     pictures: Float[Tensor, "B C H W"],
-    boxes: Float[Tensor, "B T 3"],  # centre x, y and side, in pixels
+    boxes: Float[Tensor, "B T 3"],  # center x, y and side, in pixels
     size: int,
     *,
     samples: int | None = None,  # a side of a pixel; None: as many as the largest reduction needs, at least 2

@@ -1,4 +1,4 @@
-"""The pocket VidRD: every stage of the full-size system on the procedural world, from nothing.
+"""The pocket VidRD: every stage of the full-size system on the procedural world, from scratch.
 
 Expected of the whole: see weights/pocket/card.json, which the run writes.
 """
@@ -128,7 +128,7 @@ def scheduler() -> DDIMScheduler:
 
 
 def stage(folder: Path, network: Any, train: Callable[[], None]) -> None:
-    """Train a network, or load it where this stage was finished before."""
+    """Train a network, or load it if this stage is finished."""
     if not (folder / "done").exists():
         train()
         with quiet():

@@ -3,7 +3,7 @@
 One textured shape on a gradient background performs one of fourteen actions. Motion is a closed-form, periodic
 function of absolute time, so a window of 8 frames shows its action wherever it starts, and a video of any length is
 exact. The frame is a torus of width 2 (x to the right, y down, both in [-1, 1)): what leaves at one side enters at the
-other. Edges and textures are anti-aliased by their distance to the pixel's centre.
+other. Edges and textures are anti-aliased by their distance to the pixel's center.
 
 The motions are tuned for one unit of time a frame: shorter than that they look alike, longer than that they alias.
 """
@@ -174,7 +174,7 @@ ATTRIBUTES: Final[dict[str, tuple[str, ...]]] = {
 
 @dataclass(frozen=True)
 class Scene:
-    """All there is to know of one video; `render` draws it at any time."""
+    """The complete description of one video; `render` draws it at any time."""
 
     shape: str
     colour: str
@@ -235,7 +235,7 @@ def _between(low: float, high: float, draw: float) -> float:
 
 
 def caption(scene: Scene) -> str:
-    """Say what a scene shows: "a red striped star rotating clockwise on a navy background"."""
+    """The caption of a scene: "a red striped star rotating clockwise on a navy background"."""
     return (
         f"{_article(scene.colour)} {scene.colour} {scene.texture} {scene.shape} {scene.action}"
         f" on {_article(scene.background)} {scene.background} background"
@@ -350,7 +350,7 @@ def _draw(
     colour: Float[Tensor, "F C"],
     size: int,
 ) -> UInt8[Tensor, "F H W C"]:
-    """Frames of one shape and texture. What is done to pixels is rounded exactly, so that no batching shows."""
+    """Frames of one shape and texture. Every operation on pixels rounds exactly, so that batching changes no bit."""
     x, y, radius, _, opacity = (p.float()[:, None, None] for p in poses.unbind(1))
     cos, sin = (f(poses[:, 3]).float()[:, None, None] for f in (torch.cos, torch.sin))
     centres = (torch.arange(size) + 0.5) * (2 / size) - 1

@@ -55,7 +55,7 @@ def draw_timesteps(
     generator: torch.Generator,
     shift: float = 1.0,  # 1: every timestep equally often; above: the noisy ones more often
 ) -> Int[Tensor, " B"]:
-    """Stratified timesteps: each B-th of the schedule, by probability, is met once, which steadies the loss.
+    """Stratified timesteps: each B-th of the schedule, by probability, is drawn once, which steadies the loss.
 
     Source of the shift: Esser et al. 2024, arXiv 2403.03206, equation 23, here of the schedule's timesteps.
     """
@@ -85,7 +85,7 @@ def kl(mean: Float[Tensor, "N C H W"], logvar: Float[Tensor, "N C H W"]) -> Floa
 
 
 class Discriminator(nn.Module):
-    """Says of each patch of a clip whether it was filmed or decoded; sees three frames at a time at every layer."""
+    """Classifies each patch of a clip as real or decoded; every layer sees three frames at a time."""
 
     def __init__(self, width: int = 24):
         super().__init__()
@@ -99,7 +99,7 @@ class Discriminator(nn.Module):
         )
 
     def forward(self, clips: Float[Tensor, "B C T H W"]) -> Float[Tensor, "B 1 T h w"]:
-        """Positive: looks filmed."""
+        """Logits of the patches; positive: looks real."""
         return self.layers(clips)
 
 
@@ -154,7 +154,7 @@ class FeatureDistance(nn.Module):
         self.register_buffer("spread", torch.tensor([0.229, 0.224, 0.225]).view(1, 3, 1, 1), persistent=False)
 
     def forward(self, fake: Float[Tensor, "N 3 H W"], real: Float[Tensor, "N 3 H W"]) -> Float[Tensor, ""]:
-        """Mean over frames, stages and places."""
+        """The distance, averaged over frames, stages and positions."""
         x = ((torch.cat([fake, real]) + 1) / 2 - self.mean) / self.spread
         total = x.new_zeros(())
         for index, layer in enumerate(self.features):
@@ -169,7 +169,7 @@ class FeatureDistance(nn.Module):
 
 @dataclass(frozen=True)
 class DecoderLoss:
-    """What a decoder stage minimises: a weighted sum, whose parts can be left out by the weight 0.
+    """The loss of a decoder stage: a weighted sum, whose parts can be left out by the weight 0.
 
     Source: Esser et al. 2021 (VQGAN), section 3.1: reconstruction, perception, a patch discriminator that sets in late
     and whose weight is balanced by the gradients at the decoder's last layer; Video LDM (arXiv 2304.08818), section

@@ -1,4 +1,4 @@
-"""What a training step sees: sample number n of a run is the same whatever read it, where and on how many machines.
+"""The samples of a training run: number n is the same whoever reads it, and on how many machines.
 
 Every epoch is a permutation of the usable rows; window, caption and noise of sample n are keyed by (seed, n). So a run
 resumes from one integer, the number of samples drawn, and two processes that take turns see what one would.
@@ -26,11 +26,11 @@ class ClipSet(Protocol):
     frames: ndarray  # of each row
 
     def captions(self, row: int) -> Sequence[str]:
-        """At least one."""
+        """Captions of a row, at least one."""
         ...
 
     def clip(self, row: int, indices: Sequence[int]) -> Float[Tensor, "C T H W"]:
-        """Some frames of a row."""
+        """Some frames of a row, C T H W."""
         ...
 
 
@@ -46,7 +46,7 @@ class PixelSet:
         return self.shards.captions(row)
 
     def clip(self, row: int, indices: Sequence[int]) -> Float[Tensor, "C T H W"]:
-        """Its middle square."""
+        """The middle square of some frames, C T H W in [-1, 1]."""
         return middle_square(self.shards.read(row, indices), self.size)
 
 
@@ -59,7 +59,7 @@ class TrainingSample(NamedTuple):
 
 
 class IndexedSamples(Dataset):
-    """Sample number n of a run, by n."""
+    """The samples of a run, indexed by their number."""
 
     def __init__(self, clips: ClipSet, *, seed: int, frames: int, stride: int = 1, stream: str = "video"):
         self.clips, self.seed, self.frames, self.stride, self.stream = clips, seed, frames, stride, stream
@@ -93,7 +93,7 @@ class BatchLoader:
         self._batches: Iterator[list[TrainingSample]] = iter(())
 
     def __call__(self, step: int) -> list[TrainingSample]:
-        """This process's part of the batch of a step; steps in a row are fast."""
+        """This process's part of the batch of a step; consecutive steps are fast."""
         if step != self._next:
             loader: DataLoader[Any] = DataLoader(
                 self.draws,
@@ -128,7 +128,7 @@ class _Steps:
 
 @lru_cache(maxsize=8)
 def permutation(count: int, seed: int, stream: str, epoch: int) -> Int64[ndarray, " N"]:
-    """The order of an epoch."""
+    """The shuffled rows of an epoch."""
     return keyed_rng(seed, stream, "order", epoch).permutation(count)
 
 

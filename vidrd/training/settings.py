@@ -22,7 +22,7 @@ ALLOWED: Mapping[str, tuple[Layers, ...]] = {
 
 @dataclass(frozen=True)
 class Settings:
-    """What is trained on what, and how."""
+    """What is trained, on which data, and how."""
 
     stage: Stage = "temporal"
     """image: single frames; temporal: clips; vae-decoder: the VAE's temporal decoder."""
@@ -31,32 +31,32 @@ class Settings:
     data: Path | None = None
     """Folder that `prepare` wrote, or a cache of its latents."""
     steps: int = 10_000
-    """Steps of the optimiser."""
+    """Steps of the optimizer."""
     batch: int = 8
-    """Clips of a step, over all processes (single frames in the image stage)."""
+    """Clips per step, over all processes (single frames in the image stage)."""
     frames: int = 8
-    """Of a clip."""
+    """Frames of a clip."""
     size: int = 256
     """Height and width in pixels."""
     stride: int = 1
     """Frames of the source from one frame of a clip to the next."""
     learn: tuple[Layers, ...] = ()
     """What is trained: temporal, attention, spatial (all else of the U-Net), text (its encoder), decoder (all of the
-    VAE's). None named: as the paper's figure has it for the stage."""
+    VAE's). Default: what the paper's figure marks for the stage."""
     images: int = 0
     """Single frames in each step, in addition to its clips."""
     learning_rate: float = 1e-4
-    """At the end of the warm-up; then a cosine falls to zero."""
+    """Learning rate after the warm-up, from which a cosine falls to zero."""
     warmup: int = 1000
-    """Steps."""
+    """Steps of the warm-up."""
     weight_decay: float = 0.01
-    """Of AdamW."""
+    """Weight decay of AdamW."""
     ema: float = 0.9999
     """Decay of the averaged weights, which are the result; 0: none are kept."""
     clip_norm: float = 1.0
-    """Greatest norm of all gradients together."""
+    """Gradients are scaled down to this norm of all of them."""
     precision: Literal["no", "bf16", "fp16"] = "bf16"
-    """Of the forward pass; the weights stay float32."""
+    """Precision of the forward pass; the weights stay float32."""
     caption_drop: float = 0.1
     """Share of captions left empty, for guidance."""
     snr_gamma: float | None = None
@@ -64,29 +64,29 @@ class Settings:
     zero_terminal_snr: bool = False
     """Let the noisiest level have no signal at all; needs a model that predicts v."""
     checkpointing: bool = False
-    """Compute activations twice rather than keep them."""
+    """Compute activations twice instead of keeping them."""
     compiled: bool = False
-    """By torch.compile."""
+    """Compile the network by torch.compile."""
     shard: bool = False
     """Divide weights, gradients and moments among the processes of `accelerate launch` (FSDP)."""
     l1: float = 1.0
-    """Weight in the decoder's loss: of the error."""
+    """Weight of the error in the decoder's loss."""
     change: float = 1.0
-    """Of the error of changes from frame to frame."""
+    """Weight of the error of changes from frame to frame."""
     perceptual: float = 0.0
-    """Of the distance of VGG16's features."""
+    """Weight of the distance of VGG16's features."""
     vgg: Path | None = None
     """Weights of torchvision's VGG16 (.safetensors or .pth), for the perceptual loss."""
     adversarial: float = 0.02
-    """Of the discriminator, which sees clips."""
+    """Weight of the discriminator, which sees clips."""
     adversarial_after: int = 0
-    """Step from which on it counts."""
+    """First step in which the discriminator counts."""
     balanced: bool = False
-    """Scale it to the gradients of the rest at the decoder's last layer."""
+    """Scale the adversarial loss to the gradients of the other losses at the decoder's last layer."""
     latent_noise: float = 0.05
-    """Standard deviation added to the decoder's unit-variance latents: what a sampler leaves behind."""
+    """Standard deviation added to the decoder's unit-variance latents: the noise that a sampler leaves."""
     seed: int = 0
-    """Names everything drawn."""
+    """Seed of all random choices."""
     workers: int = 0
     """Processes that read ahead."""
     save_every: int = 500
@@ -94,11 +94,11 @@ class Settings:
     show_every: int = 0
     """Steps from one strip of samples to the next; 0: none."""
     prompts: tuple[str, ...] = ()
-    """Of the samples; none: captions of the data."""
+    """Prompts of the samples; default: captions of the data."""
     show_steps: int = 20
     """Denoising steps of the samples."""
     show_guidance: float = 7.5
-    """Their guidance."""
+    """Guidance of the samples."""
 
     def __post_init__(self) -> None:
         wrong = set(self.learn) - set(ALLOWED[self.stage])
@@ -115,9 +115,9 @@ class Settings:
 
     @property
     def learned(self) -> tuple[Layers, ...]:
-        """What is trained."""
+        """The trained layers: `learn`, or those of the paper's figure."""
         return self.learn or FIGURE[self.stage]
 
 
 class Stopped(Exception):  # noqa: N818 - it is no error
-    """The run was asked to stop (SIGTERM) and has saved its state."""
+    """Raised when a run has saved its state because it was asked to stop (SIGTERM)."""

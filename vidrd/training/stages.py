@@ -1,4 +1,4 @@
-"""The stages from nothing to VidRD: VAE, text encoder, image U-Net, video U-Net, temporal decoder.
+"""The stages of training VidRD from scratch: VAE, text encoder, image U-Net, video U-Net, temporal decoder.
 
 Each takes networks and a source of data, and leaves the networks trained. The order and what is frozen follow the
 paper: image networks first, then their inflation, in which the text encoder and the residual blocks stay frozen while
@@ -44,7 +44,7 @@ class Labelled(NamedTuple):
 
 
 class Batch(NamedTuple):
-    """Clips in [-1, 1] or their latents, and what their captions say."""
+    """Clips in [-1, 1] or their latents, and their captions."""
 
     clips: Float[Tensor, "B C T H W"]
     captions: list[str]
@@ -79,7 +79,7 @@ def train_text_encoder(
     recipe: Recipe,
     folder: Path,
 ) -> None:
-    """Learn to tell apart what captions name, from captions alone.
+    """Teach the text encoder to distinguish what captions name, from captions alone.
 
     Linear heads read each attribute off the mean over tokens and are then dropped. Stable Diffusion's encoder has such
     knowledge from the start (CLIP learned it from captions of images). One that learns together with an image U-Net
@@ -114,7 +114,7 @@ def train_denoiser(
     shift: float = 1.0,  # of the timesteps towards noise, as in `draw_timesteps`
     compiled: bool = False,  # by torch.compile: worth its minutes after some thousand steps
 ) -> None:
-    """Learn what is trainable in the U-Net to denoise latents; the text encoder is frozen."""
+    """Train the U-Net's trainable parameters to denoise latents; the text encoder is frozen."""
     alphas = scheduler.alphas_cumprod
     prediction_type = scheduler.config.prediction_type
     network = torch.compile(unet) if compiled else unet
@@ -153,7 +153,7 @@ def train_decoder(
     latent_noise: float = 0.05,  # standard deviation added to unit-variance latents: what a sampler leaves behind
     adversarial_weight: float = 0.02,
 ) -> None:
-    """Learn the decoder's temporal layers from clips; all else is frozen."""
+    """Learn the decoder's temporal layers from clips; everything else is frozen."""
     discriminator = Discriminator()
 
     def loss(step: int, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:

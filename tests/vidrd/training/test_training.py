@@ -207,7 +207,7 @@ def test_the_stages_of_the_pocket_world_run_and_change_what_they_should(tmp_path
     )
     unet = inflate_unet(image_unet, temp_conv_dropout=0.0)
     trainable(unet, learns_from_video)
-    before = {key: value.clone() for key, value in text_encoder.state_dict().items()}
+    text_before = {key: value.clone() for key, value in text_encoder.state_dict().items()}
     before = {key: value.clone() for key, value in unet.state_dict().items()}
     train_denoiser(
         unet, text_encoder, tokenizer, train.scheduler(), tiny_source(), recipe, tmp_path / "video", frames=4
@@ -217,7 +217,7 @@ def test_the_stages_of_the_pocket_world_run_and_change_what_they_should(tmp_path
     assert all(learns_from_video(key) for key in changed)
     assert any(is_temporal(key) for key in changed)
     assert any(".attn2." in key for key in changed)
-    assert all(torch.equal(value, before[key]) for key, value in text_encoder.state_dict().items())
+    assert all(torch.equal(value, text_before[key]) for key, value in text_encoder.state_dict().items())
 
 
 def test_the_decoder_stage_changes_the_temporal_layers_alone(tmp_path):

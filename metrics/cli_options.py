@@ -51,8 +51,8 @@ class Common:
     """Neither use nor keep features in that file."""
     batch: int = 8
     """Clips that the network sees at a time."""
-    device: str = "cpu"
-    """Where the network runs."""
+    device: str = "auto"
+    """Where the network runs: cpu, cuda, cuda:1 (default: a GPU where there is one, otherwise the CPU)."""
     precision: Literal["float32", "bfloat16", "float16"] = "float32"
     """Of I3D; a reduced one changes FVD and stands in the network's name."""
     compiled: bool = False
@@ -116,6 +116,8 @@ class Jitter:
     """Frames of each video, the first (default: all)."""
     raft: Path | None = None
     """torchvision's weights of RAFT, for finer flow than the classical one."""
+    device: str = "auto"
+    """Where RAFT runs: cpu, cuda, cuda:1 (default: a GPU where there is one, otherwise the CPU)."""
     flow: bool = True
     """Also what needs optical flow, which takes most of the time."""
     allow_gaps: bool = False
@@ -149,8 +151,8 @@ class Verify:
     """Try constant clips of all 21 published lengths, not of four."""
     export: Path | None = None
     """Also write the tensors to this safetensors file."""
-    device: str = "cpu"
-    """Where the network runs."""
+    device: str = "auto"
+    """Where the network runs: cpu, cuda, cuda:1 (default: a GPU where there is one, otherwise the CPU)."""
     json: Path | None = None
     """Also write the findings to this file."""
 

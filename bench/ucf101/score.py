@@ -12,15 +12,8 @@ from bench.ucf101.generate import VIDEOS, Generation
 from bench.ucf101.plan import key_of
 from bench.ucf101.pool import WorkerPool
 from bench.ucf101.protocols import Protocol
-from metrics.evaluation.dataset import (
-    FeatureSet,
-    ReadOptions,
-    ResolvedProtocol,
-    load_side,
-    protocol_manifest,
-    save_side,
-)
-from metrics.evaluation.evaluate import score_fvd, score_is
+from metrics.evaluation.dataset import FeatureSet, ReadOptions, ResolvedProtocol
+from metrics.evaluation.evaluator import Evaluator
 from metrics.evaluation.result import Result
 from metrics.networks.features import FeatureNetwork
 from metrics.protocols import Sampling
@@ -153,8 +146,8 @@ def cached_real(
 
     The file is what `python -m metrics ... --save-stats` writes, so it serves there too.
     """
-    made_by = {
-        **protocol_manifest(recipe_of(judge, settings), network),
+    evaluator = Evaluator(recipe_of(judge, settings), network)
+    about = {
         "archive": archive.manifest(),
         "clips_sha256": hash_clips([source.clip for source in job.sources]),
         "recipe": job.recipe,
@@ -162,11 +155,11 @@ def cached_real(
     path = real_file(job)
     if path.is_file():
         try:
-            return load_side(path, made_by)
+            return evaluator.load(path, about=about)
         except ValueError:
             path.unlink()  # of another archive or rule, or broken: it is only a cache
     side = job.side({"seed": settings.seed, "listed": len(job.sources), "archive": archive.manifest()})
-    save_side(path, side, made_by)
+    evaluator.save(path, side, about=about)
     return side
 
 
@@ -190,15 +183,15 @@ def score(
     Raises:
         ValueError: too few clips, unless allowed.
     """
-    setting = ReadOptions(seed=settings.seed, allow_small=allow_small)
-    rule = recipe_of(judge, settings)
+    options = ReadOptions(seed=settings.seed, allow_small=allow_small)
+    evaluator = Evaluator(recipe_of(judge, settings), network, options)
     if judge.metric == "is":
-        splits = min(rule.splits, fake.n) if allow_small else None
-        found = score_is(fake, rule, network, setting, splits=splits)
+        splits = min(evaluator.protocol.splits, fake.n) if allow_small else None
+        result = evaluator.inception_score(fake, splits=splits)
     else:
         assert real is not None
-        found = score_fvd(real, fake, rule, network, setting)
-    return replace(found, manifest={**found.manifest, "ucf101": dict(about)})
+        result = evaluator.fvd(real, fake)
+    return replace(result, manifest={**result.manifest, "ucf101": dict(about)})
 
 
 def caveats(

@@ -48,7 +48,7 @@ def neighbourhood(
     if real.shape[1] != fake.shape[1]:
         raise ValueError(f"sets of {real.shape[1]} and of {fake.shape[1]} features have no distance: use one network")
     if k < 1 or min(len(real), len(fake)) <= k:
-        raise ValueError(f"k={k} neighbours need more than {k} samples in each set, {len(real)} and {len(fake)} came")
+        raise ValueError(f"k={k} neighbors need more than {k} samples in each set: got {len(real)} and {len(fake)}")
     reach, fake_reach = _radii(real, k), _radii(fake, k)
     inside = np.zeros(len(fake))
     covered: Bool[np.ndarray, " N"] = np.zeros(len(real), dtype=bool)

@@ -134,7 +134,7 @@ class C3DFeatures:
         check_videos(videos, frames=FRAMES, what=f"videos for {self.name}")
         if videos.shape[1] != FRAMES:
             raise ValueError(
-                f"C3D reads exactly {FRAMES} frames, {videos.shape[1]} came: cut windows of {FRAMES}, and say which"
+                f"C3D reads exactly {FRAMES} frames: got {videos.shape[1]}, cut windows of {FRAMES} and say which"
             )
         return c3d_input(videos, self.row, self.mean)
 
@@ -175,7 +175,7 @@ def load_c3d(
     if protocol not in IS:
         raise ValueError(f"there is no Inception Score protocol {protocol!r}: it is one of {', '.join(IS)}")
     if batch < 1:
-        raise ValueError(f"a batch holds at least one clip, batch={batch} came")
+        raise ValueError(f"a batch holds at least one clip: got batch={batch}")
     loaded = load(path, {"c3d": c3d_shapes(thin)})
     clip = read_mean(Path(mean) if mean is not None else loaded.files[0].with_name(MEAN_FILE))
     network = build_c3d(loaded.tensors, thin=thin).to(torch.device(device)).to(memory_format=torch.channels_last_3d)

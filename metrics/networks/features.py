@@ -70,7 +70,7 @@ def extract(network: FeatureNetwork, videos: UInt8[np.ndarray, "N T H W C"], *, 
     """
     check_videos(videos, frames=network.min_frames, what=f"videos for {network.name}")
     if batch_size < 1:
-        raise ValueError(f"a batch holds at least one video, batch_size={batch_size} came")
+        raise ValueError(f"a batch holds at least one video: got batch_size={batch_size}")
     parts = [network.embed(videos[i : i + batch_size]) for i in range(0, len(videos), batch_size)]
     return Features(
         embedding=np.concatenate([part.embedding for part in parts]),

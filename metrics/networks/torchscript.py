@@ -19,7 +19,7 @@ from torch import Tensor
 from metrics.networks.features import Features
 from metrics.videos.frames import check_videos
 from metrics.weights.errors import TRUNCATED, refused
-from metrics.weights.known import SCRIPT_SHA256
+from metrics.weights.published import SCRIPT_SHA256
 
 
 @dataclass(frozen=True)

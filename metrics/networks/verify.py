@@ -9,7 +9,7 @@ import torch
 from metrics.networks.c3d import c3d_shapes
 from metrics.networks.i3d import build_i3d, constant_clips, i3d_shapes
 from metrics.weights import Loaded, export, load
-from metrics.weights.known import FILES, SOURCES, hashes, identify
+from metrics.weights.published import FILES, SOURCES, hashes, identify
 
 # Squared distance between the logits of an all-black and an all-white clip by their number of frames, from the README
 # of common_metrics_on_video_quality (i3d_torchscript.pt, epsilon 1e-3). Another environment differed by up to 0.2 %.
@@ -94,7 +94,7 @@ def verify(
         ValueError: a length that has no published distance.
     """
     if unknown := set(lengths) - CONSTANT_CLIPS.keys():
-        raise ValueError(f"constant clips are published for 10 to 30 frames, {sorted(unknown)} came")
+        raise ValueError(f"constant clips are published for 10 to 30 frames: got {sorted(unknown)}")
     loaded = load(path, {"i3d": i3d_shapes(), "c3d": c3d_shapes()})
     if export_to is not None:
         export(loaded, export_to)

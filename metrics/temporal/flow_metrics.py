@@ -173,7 +173,7 @@ def turn_of(motion: FlowStatistics, grid: Int[np.ndarray, " S"]) -> float:
     frames = len(motion.speed) + 1
     if len(grid) == 0 or grid[0] < 1 or grid[-1] >= frames:
         raise ValueError(
-            f"seams are the first frames of new clips, in 1..{frames - 1} for {frames} frames; {grid.tolist()} came"
+            f"seams are the first frames of new clips, in 1..{frames - 1} for {frames} frames: got {grid.tolist()}"
         )
     across = [k - 2 for k in grid.tolist() if 2 <= k < len(motion.alike) + 2]
     around = {place for k in grid.tolist() for place in (k - 3, k - 2, k - 1)}

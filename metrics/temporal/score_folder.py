@@ -87,7 +87,7 @@ class VideoReader:
                 self._report(self._side, Progress(i + 1, total, len(self.gaps), time.monotonic() - started))
 
     def scale(self) -> dict[str, object]:
-        """The rates and frame sizes that came: what a change from frame to frame is measured in."""
+        """Frame rates and frame sizes of the videos: the scale of a change from frame to frame."""
         rates = {None if rate is None else round(rate, 3) for rate in self.rates}
         return {
             "fps": sorted(rates, key=lambda rate: rate or 0.0),
@@ -137,7 +137,7 @@ def jitter_scores(
         for name, value in found.items():
             values.setdefault(name, []).append(value)
     if not values:
-        raise ValueError("no video came: give at least one")
+        raise ValueError("got no video: give at least one")
     phases: dict[str, Score] = {}
     if seams:
         grid = np.unique(np.asarray(seams, dtype=np.int64))

@@ -82,7 +82,7 @@ def phase_of(signals: Float64[np.ndarray, "N S"], grid: Int[np.ndarray, " K"], s
     frames = signals.shape[1] + (2 if signal in CENTRED else 1)
     spacing = np.diff(grid)
     if len(set(spacing)) > 1:
-        raise ValueError(f"a phase test needs evenly spaced seams, {[int(seam) for seam in grid]} came")
+        raise ValueError(f"a phase test needs evenly spaced seams: got {[int(seam) for seam in grid]}")
     clip = int(spacing[0]) if len(spacing) else int(grid[0])
     levels = []
     for offset in range(clip):
@@ -157,9 +157,7 @@ def _cycle_pairs(
     if kind == "repeat":
         clip = int(np.diff(grid, prepend=0)[-1])
         if frames <= 2 * clip:
-            raise ValueError(
-                f"clips of {clip} frames repeat after {2 * clip}, {frames} frames came: give longer videos"
-            )
+            raise ValueError(f"clips of {clip} frames repeat after {2 * clip}: got {frames} frames, give longer videos")
         return [(_lagged(frames, 2 * clip), _lagged(frames, clip))]
     ends = [0, *grid.tolist(), frames]
     centres = 2 * grid - 1 - dropped  # of mirrored pairs, as the sum of their two indices
@@ -187,7 +185,7 @@ def _check_seams(seams: Seams, frames: int) -> Int[np.ndarray, " S"]:
     grid = np.unique(np.asarray(seams, dtype=np.int64))
     if len(grid) == 0 or grid[0] < 1 or grid[-1] >= frames:
         raise ValueError(
-            f"seams are the first frames of new clips, in 1..{frames - 1} for {frames} frames; {grid.tolist()} came"
+            f"seams are the first frames of new clips, in 1..{frames - 1} for {frames} frames: got {grid.tolist()}"
         )
     return grid
 

@@ -6,7 +6,6 @@ a video's own clip.
 
 import hashlib
 import json
-import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
@@ -16,6 +15,7 @@ from typing import NamedTuple
 import numpy as np
 
 from metrics.evaluation.progress import Progress
+from metrics.files import write_text
 from metrics.protocols import Sampling
 from metrics.videos.read import Video
 
@@ -105,11 +105,8 @@ def tile_clips(videos: Sequence[Video], *, frames: int, report: Callable[[Progre
 
 
 def write_clips(path: Path | str, clips: Iterable[Clip]) -> None:
-    """Write one clip a line, as JSON; the file appears whole or not at all."""
-    path = Path(path)
-    beside = path.with_name(f".{path.name}.{os.getpid()}")
-    beside.write_text(_lines(clips), encoding="utf-8")
-    beside.replace(path)
+    """Write one clip per line, as JSON; the file appears whole or not at all."""
+    write_text(path, _lines(clips))
 
 
 def read_clips(path: Path | str) -> list[Clip]:

@@ -14,15 +14,15 @@ def check_videos(videos: np.ndarray, *, frames: int = 1, what: str = "videos") -
         ValueError: another type or dtype, another number of axes, no RGB last, no video, or too few frames.
     """
     if not isinstance(videos, np.ndarray):
-        raise ValueError(f"{what} must be a numpy array N T H W C, a {type(videos).__name__} came: convert it first")
+        raise ValueError(f"{what} must be a numpy array N T H W C: got a {type(videos).__name__}, convert it first")
     if videos.dtype != np.uint8:
-        raise ValueError(f"{what} must be uint8 in 0..255, {videos.dtype} came: scale, round and convert them first")
+        raise ValueError(f"{what} must be uint8 in 0..255: got {videos.dtype}, scale, round and convert them first")
     if videos.ndim != 5 or videos.shape[-1] != 3:
-        raise ValueError(f"{what} must have the axes N T H W C with C = 3 (RGB), the shape {videos.shape} came")
+        raise ValueError(f"{what} must have the axes N T H W C with C = 3 (RGB): got the shape {videos.shape}")
     if min(videos.shape) == 0:
         raise ValueError(f"{what} of shape {videos.shape} hold nothing: give at least one video")
     if videos.shape[1] < frames:
-        raise ValueError(f"{what} must have at least {frames} frames, {videos.shape[1]} came: give longer videos")
+        raise ValueError(f"{what} must have at least {frames} frames: got {videos.shape[1]}, give longer videos")
 
 
 def to_network(videos: UInt8[np.ndarray, "N T H W C"]) -> Float32[np.ndarray, "N C T H W"]:

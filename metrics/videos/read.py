@@ -75,7 +75,7 @@ class Video:
                 are asked for of a film that is cut off.
         """
         if start < 0 or stride < 1 or (count is not None and count < 1):
-            raise ValueError(f"frames are counted from 0 in steps of 1 or more, start {start} stride {stride} came")
+            raise ValueError(f"frames are counted from 0 in steps of 1 or more: got start {start}, stride {stride}")
         if self.kind == "film":
             frames = _read_film(self.path, start, count, stride)
         elif self.kind == "frames":

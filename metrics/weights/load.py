@@ -6,7 +6,6 @@ read, so that a small file cannot ask for much memory.
 
 import hashlib
 import math
-import os
 import re
 import zipfile
 from collections.abc import Callable, Mapping
@@ -19,11 +18,12 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from metrics.files import replacing
 from metrics.weights.archive import Archive
 from metrics.weights.bundle import is_index, read_index
 from metrics.weights.errors import TRUNCATED, refused
-from metrics.weights.names import Naming, recognise
 from metrics.weights.npz import open_npz
+from metrics.weights.tensor_names import Naming, recognise
 
 Format = Literal["safetensors", "torch", "torchscript", "tensorflow", "npz"]
 Shapes = Mapping[str, tuple[int, ...]]
@@ -107,10 +107,8 @@ def load(path: Path | str, wanted: Mapping[str, Shapes]) -> Loaded:
 
 def export(loaded: Loaded, path: Path | str) -> None:
     """Write the tensors as safetensors, which every later load reads fastest; the file appears whole or not at all."""
-    path = Path(path)
-    beside = path.with_name(f".{path.name}.{os.getpid()}")
-    save_file(loaded.tensors, beside, {"network": loaded.network, "digest": loaded.digest})
-    beside.replace(path)
+    with replacing(path) as part:
+        save_file(loaded.tensors, part, {"network": loaded.network, "digest": loaded.digest})
 
 
 def digest(tensors: Mapping[str, Tensor]) -> str:

@@ -32,11 +32,11 @@ def run(monkeypatch, capsys):
         monkeypatch.setattr(sys, "argv", ["metrics", *map(str, words)])
         try:
             metrics.main()
-            came = 0
+            status = 0
         except SystemExit as stop:
-            came = stop.code
+            status = stop.code
         out, err = capsys.readouterr()
-        assert came == code, err
+        assert status == code, err
         if code:
             told = [line for line in err.splitlines() if "videos or clips" not in line]  # the rest is progress
             assert len(told) == 1  # one line, no traceback
@@ -73,7 +73,7 @@ def test_fvd_stands_beside_its_floor_its_interval_and_its_manifest(run, judge, s
     network = load_classifier(judge)
     expected = fvd(real, one, network=network, window=8)
     result = json.loads(record.read_text())
-    assert result["scores"]["fvd:pocket"] == pytest.approx(expected._asdict(), rel=1e-6)
+    assert result["scores"]["fvd:pocket"] == pytest.approx(expected.as_record(), rel=1e-6)
     assert {"fvd:pocket", "fvd_floor:pocket", "fvd_infinity:pocket"} == result["scores"].keys()
     manifest = result["manifest"]
     assert (manifest["protocol"], manifest["weights"], manifest["frames"]) == ("pocket", network.sha256, 8)
@@ -90,10 +90,12 @@ def test_fvd_stands_beside_its_floor_its_interval_and_its_manifest(run, judge, s
 def test_sets_that_are_too_small_are_refused_before_a_number_is_shown(run, judge, sets):
     _, _, folder = sets
     err = run("fvd", folder / "real.npy", folder / "one.npy", "--weights", judge, code=3)
-    assert "FVD with 64 dimensions needs at least 128 clips a side, 14 real and 12 fake came" in err
+    assert "FVD with 64 dimensions needs at least 128 clips on each side: got 14 real and 12 fake" in err
     assert "--allow-small" in err
     np.save(folder / "few.npy", some_videos(3, frames=16))
-    assert "needs at least 6 clips a side, 3 fake came" in run("is", folder / "few.npy", "--weights", judge, code=3)
+    assert "needs at least 6 clips on each side: got 3 fake" in run(
+        "is", folder / "few.npy", "--weights", judge, code=3
+    )
 
 
 def test_saved_statistics_stand_for_the_real_set_if_they_were_made_alike(run, judge, sets):
@@ -168,7 +170,7 @@ def test_two_results_compare_paired_and_only_if_they_were_made_alike(run, judge,
     assert found["high"] - found["low"] == pytest.approx(live.high - live.low, rel=1e-3, abs=1e-6)
     run("fvd", folder / "real.npy", folder / "one.npy", *words, "--frames", 8, "--json", folder / "short.json")
     err = run("compare", folder / "one.json", folder / "short.json", code=3)
-    assert "do not compare, they differ in frames: None, 8" in err
+    assert "are not comparable, they differ in frames: None, 8" in err
     run("compare", folder / "one.json", folder / "short.json", "--force")
     (folder / "notes.json").write_text('{"schema": 2}')
     for name in ("notes.json", "absent.json"):
@@ -179,8 +181,8 @@ def test_scores_of_other_videos_are_not_paired():
     made: list[dict] = [{"fake": {"names_sha256": name}} for name in ("a", "a", "b")]
     values = {"fvd": [1.0, 2.0, 3.0, 4.5]}, {"fvd": [1.1, 2.1, 3.2, 4.5]}
     scores = {"fvd": flicker(some_videos(2))}
-    first = Result(scores, {}, made[0], {}, values[0])
-    same, other = (Result(scores, {}, each, {}, values[1]) for each in made[1:])
+    first = Result(scores, {}, made[0], values[0])
+    same, other = (Result(scores, {}, each, values[1]) for each in made[1:])
     paired, apart = compare(first, same)["fvd"], compare(first, other)["fvd"]
     assert paired.value == pytest.approx(apart.value, rel=1e-12)
     assert paired.high - paired.low < 0.2 * (apart.high - apart.low)
@@ -336,13 +338,15 @@ def test_what_a_user_can_mend_is_told_in_one_line(run, judge, sets):
     assert "notes.safetensors is not a whole" in run(
         *words, "--protocol", "pocket", "--weights", folder / "notes.safetensors", code=3
     )
-    assert "is no folder, make it first" in run(*words, "--json", folder / "absent" / "out.json", code=3)
+    assert "is no folder, create it first" in run(*words, "--json", folder / "absent" / "out.json", code=3)
     assert "the protocol styleganv needs the weights" in run(*words, "--protocol", "styleganv", code=3)
     assert "fvd has no protocol 'best': it is one of clean, google" in run(*words, "--protocol", "best", code=3)
     assert "is has no protocol 'google': it is one of tgan" in run(
         "is", folder / "one.npy", "--protocol", "google", code=3
     )
     assert "give one" in run(*words, "--window", 8, "--frames", 8, code=3)
+    assert "--device is auto, cpu or a GPU" in run(*words, "--device", "tpu9", code=3)
+    assert "got 'tpu9'" in run("verify", "--weights", judge, "--device", "tpu9", code=3)
     assert "holds no videos" in run("fvd", folder / "absent", folder / "one.npy", code=3)
     assert "has 16 frames, a clip spans 20" in run(*words, "--frames", 20, code=3)
 
@@ -369,7 +373,7 @@ def test_the_floor_is_that_at_the_score_s_own_n(run, judge, sets):
     result = json.loads((folder / "a").read_text())
     rows = load_classifier(judge).embed(real[:12]).embedding
     expected = frechet_floor(rows, 6)
-    assert result["scores"]["fvd_floor:pocket"] == pytest.approx(expected._asdict(), rel=1e-4, abs=1e-9)
+    assert result["scores"]["fvd_floor:pocket"] == pytest.approx(expected.as_record(), rel=1e-4, abs=1e-9)
     assert result["manifest"]["real"]["clips"] == 6
     assert "for the floor 6 more real clips were drawn" in out
     out = run(*words, "--no-floor", "--json", folder / "b")

@@ -24,7 +24,8 @@ from scipy.special import softmax
 from metrics import __main__ as metrics
 from metrics.distribution.frechet import Gaussian, frechet_distance
 from metrics.distribution.inception_score import score_of_probabilities
-from metrics.evaluation.dataset import FeatureSet, ResolvedProtocol, protocol_manifest, save_side
+from metrics.evaluation.dataset import FeatureSet, ResolvedProtocol
+from metrics.evaluation.evaluator import Evaluator
 from metrics.networks.c3d import load_c3d
 from metrics.networks.features import Features
 from metrics.networks.i3d import i3d_shapes, load_i3d
@@ -165,7 +166,7 @@ def test_published_protocols_refuse_too_few_videos_before_any_work(run, folders,
     for more, message in (
         (
             ("--protocol", "styleganv"),
-            "styleganv takes 2048 real clips, 4 came: give more, another --n, or --allow-small",
+            "styleganv takes 2048 real clips: got 4, give more, another --n, or --allow-small",
         ),
         (("--protocol", "styleganv", "--n", 4), "4 real clips are too few: the score needs at least 800"),
         (("--protocol", "google"), "4 real clips are too few: the score needs at least 800"),
@@ -183,7 +184,7 @@ def test_saved_statistics_of_too_few_clips_are_too_few_as_well(run, folders, thi
     network = thin_i3d(thin / "i3d.safetensors", "styleganv")
     rows = np.random.default_rng(0).standard_normal((900, 400))
     side = FeatureSet(Features(rows, {}), np.arange(900), {"gaps": 0})
-    save_side(tmp_path / "real.npz", side, protocol_manifest(ResolvedProtocol.of("fvd", "styleganv"), network))
+    Evaluator(ResolvedProtocol.of("fvd", "styleganv"), network).save(tmp_path / "real.npz", side)
     with pytest.raises(SystemExit) as stop:
         run(
             "fvd",
@@ -196,7 +197,7 @@ def test_saved_statistics_of_too_few_clips_are_too_few_as_well(run, folders, thi
         )
     assert stop.value.code == 3
     assert (
-        "styleganv takes 2048 real clips, 900 came: give more, another --n, or --allow-small" in capsys.readouterr().err
+        "styleganv takes 2048 real clips: got 900, give more, another --n, or --allow-small" in capsys.readouterr().err
     )
 
 

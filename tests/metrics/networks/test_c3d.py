@@ -72,7 +72,7 @@ def test_features_of_a_protocol(weights, tmp_path):
     close(
         network.embed_prepared([network.prepare(clip) for clip in c3d_clips(112)]).embedding, features.embedding, 1e-5
     )
-    with pytest.raises(ValueError, match="exactly 16 frames, 17 came"):
+    with pytest.raises(ValueError, match="exactly 16 frames: got 17"):
         network.embed(np.zeros((1, 17, 112, 112, 3), np.uint8))
     with pytest.raises(ValueError, match="no Inception Score protocol 'fvd'"):
         load_c3d(tmp_path, "fvd")

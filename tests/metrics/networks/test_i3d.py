@@ -14,7 +14,7 @@ from metrics.networks.i3d import I3D, SamePool, Unit, build_i3d, constant_clips,
 from metrics.networks.no_tf32 import full_float32
 from metrics.protocols import FVD
 from metrics.weights import WeightsError
-from metrics.weights.known import CHECKSUMS
+from metrics.weights.published import CHECKSUMS
 from tests.metrics.goldens import golden
 from tests.metrics.recipes import arrays, i3d_clips, sample
 from tests.metrics.weight_files import i3d_weights, state_dict, write_checkpoint
@@ -282,9 +282,9 @@ def test_compiling_changes_the_last_digits_only(saved):
 
 def test_eight_frames_are_too_few(thin_file):
     network = load_i3d(thin_file, thin=8)
-    with pytest.raises(ValueError, match="at least 9 frames, 8 came"):
+    with pytest.raises(ValueError, match="at least 9 frames: got 8"):
         network.embed(np.zeros((1, 8, 224, 224, 3), np.uint8))
-    with pytest.raises(ValueError, match="at least 10 frames, 9 came"):
+    with pytest.raises(ValueError, match="at least 10 frames: got 9"):
         load_i3d(thin_file, "common", thin=8).embed(np.zeros((1, 9, 224, 224, 3), np.uint8))
 
 
@@ -307,11 +307,11 @@ def test_constant_clips_see_epsilon(thin):
 def test_what_is_refused(saved, weights, tmp_path, monkeypatch):
     with pytest.raises(ValueError, match="no FVD protocol 'fvd': it is one of clean, google"):
         load_i3d(saved, "fvd")
-    with pytest.raises(ValueError, match="at least one clip, batch=0 came"):
+    with pytest.raises(ValueError, match="at least one clip: got batch=0"):
         load_i3d(saved, batch=0)
     index = write_checkpoint(tmp_path / "model.ckpt", weights)
     of_this = {which: dict(table) for which, table in CHECKSUMS.items()}
-    from metrics.weights.known import _checksum
+    from metrics.weights.published import _checksum
 
     ours = {name: _checksum(tensor) for name, tensor in weights.items() if name in of_this["rgb_scratch"]}
     monkeypatch.setitem(CHECKSUMS, "rgb_imagenet", ours)

@@ -50,7 +50,7 @@ def test_a_judge_keeps_the_contract(saved):
     assert features.embedding.shape == (3, 64)
     assert {head: rows.shape for head, rows in features.logits.items()} == {"action": (3, 3), "colour": (3, 2)}
     assert judge.embed(some_videos(1, frames=8)).embedding.shape == (1, 64)
-    with pytest.raises(ValueError, match="at least 8 frames, 7 came"):
+    with pytest.raises(ValueError, match="at least 8 frames: got 7"):
         judge.embed(some_videos(1, frames=7))
 
 

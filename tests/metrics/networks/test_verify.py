@@ -12,7 +12,7 @@ from metrics.__main__ import main
 from metrics.networks.c3d import c3d_shapes
 from metrics.networks.verify import CONSTANT_CLIPS, describe, verify
 from metrics.weights import WeightsError
-from metrics.weights.known import CHECKSUMS, FILES, _checksum, hashes
+from metrics.weights.published import CHECKSUMS, FILES, _checksum, hashes
 from tests.metrics.weight_files import i3d_weights, write_checkpoint, write_npz
 
 
@@ -100,7 +100,7 @@ def test_what_cannot_be_read_is_refused(tmp_path):
     save_file({"x": torch.ones(1)}, tmp_path / "x.safetensors")
     with pytest.raises(WeightsError, match="none of its 1 tensors bears a name"):
         verify(tmp_path / "x.safetensors")
-    with pytest.raises(ValueError, match=r"published for 10 to 30 frames, \[9\] came"):
+    with pytest.raises(ValueError, match=r"published for 10 to 30 frames: got \[9\]"):
         verify(tmp_path / "x.safetensors", lengths=(9,))
 
 

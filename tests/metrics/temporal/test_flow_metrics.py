@@ -148,7 +148,7 @@ def test_all_of_a_set_is_what_its_videos_score_one_by_one():
     assert not plain.keys() & {"motion_jitter", "warp_error", "seam_ratio:D", "boomerang"}
     with pytest.raises(ValueError, match=r"these have \[12, 16\] frames: give one length"):
         jitter_scores([videos[0], videos[1][:12]], seams=(8,), flow=None)
-    with pytest.raises(ValueError, match="no video came"):
+    with pytest.raises(ValueError, match="got no video"):
         jitter_scores([])
 
 

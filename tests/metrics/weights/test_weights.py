@@ -14,9 +14,9 @@ from metrics.networks.c3d import c3d_shapes, read_mean
 from metrics.networks.i3d import i3d_shapes
 from metrics.weights import WeightsError, export, load
 from metrics.weights.crc32c import crc32c, mask, unmask
-from metrics.weights.known import CHECKSUMS, hashes, identify
 from metrics.weights.load import digest
-from metrics.weights.names import I3D_HASSONY2, I3D_TENSORFLOW, recognise
+from metrics.weights.published import CHECKSUMS, hashes, identify
+from metrics.weights.tensor_names import I3D_HASSONY2, I3D_TENSORFLOW, recognise
 from tests.metrics.goldens import golden
 from tests.metrics.weight_files import (
     block_of,
@@ -52,7 +52,9 @@ def small(monkeypatch, weights):
     for table_ in (I3D_HASSONY2, I3D_TENSORFLOW):
         for name in table_.keys() - set(names):
             monkeypatch.delitem(table_, name)
-    monkeypatch.setattr("metrics.weights.names.NAMES", {"i3d": {"V": {n: n for n in names}, "T": I3D_TENSORFLOW}})
+    monkeypatch.setattr(
+        "metrics.weights.tensor_names.NAMES", {"i3d": {"V": {n: n for n in names}, "T": I3D_TENSORFLOW}}
+    )
     return {name: weights[name] for name in names}, {"i3d": {name: tuple(weights[name].shape) for name in names}}
 
 
@@ -386,7 +388,7 @@ def tensor_pickle(numel: int, shape: tuple, stride: tuple, offset: int = 0) -> b
 
 def test_archives_that_ask_for_more_than_they_are(tmp_path, monkeypatch):
     name = "Conv3d_1a_7x7.bn.bias"
-    monkeypatch.setattr("metrics.weights.names.NAMES", {"i3d": {"V": {name: name}}})
+    monkeypatch.setattr("metrics.weights.tensor_names.NAMES", {"i3d": {"V": {name: name}}})
     wanted = {"i3d": {name: (64,)}}
     data = np.ones(64, np.float32).tobytes()
     good = torch_zip(tmp_path / "good.pt", tensor_pickle(64, (64,), (1,)), data)

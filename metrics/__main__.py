@@ -174,6 +174,8 @@ def _real_and_fake(videos: tuple[Path, ...]) -> tuple[Path | None, Path]:
 def measure_jitter(verb: Jitter) -> Result:
     """The scores of `jitter`, of the generated set and, as `_real`, of the real one where it is given."""
     flow: Flow | None = CLASSICAL if verb.flow else None
+    if verb.raft is None and verb.device != "auto":
+        raise ValueError(f"--device says where RAFT runs: got {verb.device!r} without --raft, give both or neither")
     if verb.raft is not None:
         from metrics.networks.device import resolve_device  # noqa: PLC0415 - torch is slow to import
         from metrics.temporal.raft import load_raft  # noqa: PLC0415

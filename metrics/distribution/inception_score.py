@@ -62,7 +62,7 @@ def score_of_probabilities(
     *,
     splits: int = 1,
     epsilon: float = 0.0,  # added to both probabilities inside the logarithms, as some published code does
-    shuffle: int | None = None,  # seed of the legacy numpy generator that shuffles the rows first; None = as they come
+    shuffle: int | None = None,  # seed of the legacy numpy generator that shuffles the rows first; None = as given
 ) -> Score:
     """Inception Score from class probabilities: the mean over splits of exp(mean_i KL(p_i || mean of the split)).
 

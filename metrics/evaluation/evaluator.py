@@ -20,7 +20,7 @@ from metrics.distribution.frechet import Gaussian
 from metrics.distribution.fvd import frechet_floor, frechet_infinity, frechet_score
 from metrics.distribution.inception_score import ceiling, score_of_probabilities, split_scores
 from metrics.distribution.kvd import kernel_score
-from metrics.distribution.prdc import neighbourhood
+from metrics.distribution.prdc import neighborhood
 from metrics.evaluation.dataset import FeatureSet, ReadOptions, ResolvedProtocol, check_count, digest, weights_digest
 from metrics.evaluation.extract import Embedded, embed_clips
 from metrics.evaluation.result import Result, differences, versions
@@ -155,7 +155,7 @@ class Evaluator:
             ValueError: no more than k + 2 clips on a side.
         """
         rows = real.features.embedding, fake.features.embedding, real.source, fake.source
-        near, dense = neighbourhood(*rows, k=k), neighbourhood(*rows, k=k + 2)
+        near, dense = neighborhood(*rows, k=k), neighborhood(*rows, k=k + 2)
         scores = {"kvd": kernel_score(*rows), "precision": near.precision, "recall": near.recall}
         scores |= {"density": dense.density, "coverage": dense.coverage}
         notes = [f"precision and recall with k = {k}, density and coverage with k = {k + 2}"]

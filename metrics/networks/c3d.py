@@ -105,14 +105,14 @@ class C3DFeatures:
 
     @property
     def name(self) -> str:
-        """Protocol and weights; there is no published checksum to recognise them by."""
+        """Protocol and weights; there is no published checksum to recognize them by."""
         return f"c3d:{self.protocol}:{self.digest[:8]}"
 
     def embed(self, videos: UInt8[np.ndarray, "N T H W C"]) -> Features:
         """Logits of the 101 classes, also as the embedding.
 
         Raises:
-            ValueError: videos that have not exactly 16 frames.
+            ValueError: videos that do not have exactly 16 frames.
         """
         parts = [videos[i : i + self.batch] for i in range(0, len(videos), self.batch)] or [videos]
         return self._features([self._logits(self._input(part)) for part in parts])
@@ -121,7 +121,7 @@ class C3DFeatures:
         """One video as the network reads it, on the CPU.
 
         Raises:
-            ValueError: a video that has not exactly 16 frames.
+            ValueError: a video that does not have exactly 16 frames.
         """
         return self._input(video[None])
 
@@ -163,7 +163,7 @@ def load_c3d(
     Args:
         path: a file or a folder, see `metrics.weights.load`.
         protocol: the row that says how frames become the network's input.
-        mean: TGAN's mean2.npz; None = that file beside the weights.
+        mean: TGAN's mean2.npz; None = that file next to the weights.
         device: where the network runs.
         batch: clips in one call of the network; changes results by rounding only.
         thin: a stand-in's file holds a `thin`-th of the channels; its logits mean nothing.

@@ -267,7 +267,7 @@ def load_i3d(
         path: a file or a folder, see `metrics.weights.load`.
         protocol: the row that says epsilon and preprocessing.
         device: where the network runs.
-        precision: float64 for checks; bfloat16 and float16 change FVD and stand in the network's name.
+        precision: float64 for checks; bfloat16 and float16 change FVD and appear in the network's name.
         batch: clips in one call of the network; changes results by rounding only.
         compiled: let torch.compile make the network faster; the first call of each shape then takes a minute or so.
         thin: a stand-in's file holds a `thin`-th of the channels; its features mean nothing.

@@ -1,6 +1,6 @@
-"""The one place that checks videos and turns them into what networks and formulas read.
+"""The one place that checks videos and converts them to the input of networks and formulas.
 
-Videos at rest: N T H W C, uint8, RGB. Networks: B C T H W, float32 in [-1, 1].
+Stored videos: N T H W C, uint8, RGB. Networks: B C T H W, float32 in [-1, 1].
 """
 
 import numpy as np
@@ -26,7 +26,7 @@ def check_videos(videos: np.ndarray, *, frames: int = 1, what: str = "videos") -
 
 
 def to_network(videos: UInt8[np.ndarray, "N T H W C"]) -> Float32[np.ndarray, "N C T H W"]:
-    """What a network reads: 0..255 becomes [-1, 1]; a view, its memory stays channels-last."""
+    """A network's input: 0..255 becomes [-1, 1]; a view whose memory stays channels-last."""
     signed = np.multiply(videos, np.float32(2 / 255), dtype=np.float32)
     signed -= 1
     return signed.transpose(0, 4, 1, 2, 3)
@@ -42,7 +42,7 @@ def windows(
 ) -> tuple[UInt8[np.ndarray, "K frames H W C"], Int[np.ndarray, " K"]]:
     """Cut each video, from its first frame on, into all the windows of `frames` frames that fit without overlap.
 
-    A remainder shorter than a window is not read. Windows of one video stand together, in order.
+    A remainder shorter than a window is not read. Windows of one video are next to each other, in order.
 
     Returns:
         the windows, and for each the index of the video it comes from.

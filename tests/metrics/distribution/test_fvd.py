@@ -25,7 +25,7 @@ from metrics.videos.preprocess import store
 
 @dataclass(frozen=True)
 class Means:
-    """Embeds a video by the mean level of each channel in its first and second half; tells dark from bright."""
+    """Embeds a video by the mean level of each channel in its first and second half; classifies dark and bright."""
 
     name: str = "means"
     min_frames: int = 2
@@ -142,20 +142,24 @@ def captioned(per_caption: int, captions: int = 24, *, step: float = 0.0, seed: 
 
 
 def test_equal_captions_on_both_sides_let_few_videos_tell_a_small_step():
-    (real, said), (same, asked), (moved, _) = captioned(10), captioned(1, seed=1), captioned(1, seed=1, step=2.0)
-    near, far = (matched_frechet_score(real, rows, said, asked) for rows in (same, moved))
+    (real, real_captions), (same, fake_captions), (moved, _) = (
+        captioned(10),
+        captioned(1, seed=1),
+        captioned(1, seed=1, step=2.0),
+    )
+    near, far = (matched_frechet_score(real, rows, real_captions, fake_captions) for rows in (same, moved))
     assert near.high < far.low
     assert far.value - near.value == pytest.approx(16, abs=6)
     assert far.value == frechet_score(real, moved).value
-    loose = frechet_score(real, moved, said, asked)
+    loose = frechet_score(real, moved, real_captions, fake_captions)
     assert far.high - far.low < (loose.high - loose.low) / 2
 
 
 def test_the_order_of_rows_does_not_matter_to_matched_captions():
-    (real, said), (fake, asked) = captioned(3), captioned(1, seed=1)
+    (real, real_captions), (fake, fake_captions) = captioned(3), captioned(1, seed=1)
     order = np.random.default_rng(0).permutation(len(real))
-    shuffled = matched_frechet_score(real[order], fake, said[order], asked)
-    whole = matched_frechet_score(real, fake, said, asked)
+    shuffled = matched_frechet_score(real[order], fake, real_captions[order], fake_captions)
+    whole = matched_frechet_score(real, fake, real_captions, fake_captions)
     assert shuffled.value == pytest.approx(whole.value, rel=1e-9)
     assert shuffled.high == pytest.approx(whole.high, rel=1e-6)
 

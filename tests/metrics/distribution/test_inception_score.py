@@ -49,8 +49,8 @@ def test_score_agrees_with_published_implementations(n):
             shuffled, rel=1e-6
         )
         epsilon = values[f"tgan2.inception_score(logits,splits={splits})"][f"N{n}"][0]
-        found = score_of_probabilities(probabilities, splits=splits, epsilon=1e-20).value
-        assert found == pytest.approx(epsilon, rel=1e-6)
+        value = score_of_probabilities(probabilities, splits=splits, epsilon=1e-20).value
+        assert value == pytest.approx(epsilon, rel=1e-6)
 
 
 @pytest.mark.parametrize("n", [1000, 2048])

@@ -44,7 +44,7 @@ class Recognizing:
 
 def by_class(each: int) -> list[Video]:
     names = [(f"class{c:02}/v{i:03}.avi", c) for c in range(CLASSES) for i in range(each)]
-    return [Shot(name, Path(name), "film", level=c) for name, c in names]
+    return [Shot(name, Path(name), "file", level=c) for name, c in names]
 
 
 def small(name: str, n: int, repeats: int) -> ResolvedProtocol:
@@ -65,27 +65,27 @@ def score(videos, protocol, options=None):
 @pytest.mark.parametrize("name", ["tgan", "tgan2"])
 def test_draws_hold_all_classes_of_a_set_that_is_sorted_by_class(name):
     videos, protocol = by_class(50), small(name, n=200, repeats=4)
-    found, clips = score(videos, protocol)
-    assert len(clips) == found.scores["is"].n == 800
+    result, clips = score(videos, protocol)
+    assert len(clips) == result.scores["is"].n == 800
     for part in range(4):
         assert len({clip.video[:7] for clip in clips[200 * part :][:200]}) == CLASSES
-    assert found.scores["is"].value == pytest.approx(ceiling(CLASSES, 800, splits=4), rel=0.02)
+    assert result.scores["is"].value == pytest.approx(ceiling(CLASSES, 800, splits=4), rel=0.02)
     few, _ = score(videos, protocol, ReadOptions(n=200, allow_small=True))
     assert few.scores["is"].value == pytest.approx(ceiling(CLASSES, 200), rel=0.03)  # not the first classes by name
 
 
 def test_styleganv_takes_the_first_names_as_its_code_does():
-    found, clips = score(by_class(50), small("styleganv", n=200, repeats=1))
+    result, clips = score(by_class(50), small("styleganv", n=200, repeats=1))
     assert {clip.video[:7] for clip in clips} == {f"class{c:02}" for c in range(4)}
-    assert found.scores["is"].value < 4.01
+    assert result.scores["is"].value < 4.01
 
 
 @pytest.mark.parametrize(("clips", "draws", "scored"), [(250, 2, 200), (99, 1, 99), (100, 1, 100), (500, 3, 300)])
 def test_draws_have_exactly_the_size_that_the_protocol_says(clips, draws, scored):
-    found, _ = score(by_class(25), small("tgan2", n=100, repeats=3), ReadOptions(n=clips, allow_small=True))
-    assert found.scores["is"].n == found.scores["is_ceiling"].n == scored
-    assert ("is_std" in found.scores) == (draws > 1)
-    assert any(f"{clips - scored} of {clips} clips make no whole draw of 100" in note for note in found.notes) == (
+    result, _ = score(by_class(25), small("tgan2", n=100, repeats=3), ReadOptions(n=clips, allow_small=True))
+    assert result.scores["is"].n == result.scores["is_ceiling"].n == scored
+    assert ("is_std" in result.scores) == (draws > 1)
+    assert any(f"{clips - scored} of {clips} clips make no whole draw of 100" in note for note in result.notes) == (
         scored < clips
     )
 

@@ -7,7 +7,7 @@ from metrics.videos.frames import check_videos, to_network, to_unit, windows
 
 
 def numbered(n: int, frames: int) -> np.ndarray:
-    """Videos whose grey level says which video (tens) and frame (units) it is."""
+    """Videos whose gray level says which video (tens) and frame (units) it is."""
     levels = 10 * np.arange(n)[:, None] + np.arange(frames)
     return np.broadcast_to(levels[..., None, None, None], (n, frames, 4, 4, 3)).astype(np.uint8)
 

@@ -18,7 +18,7 @@ METRICS: dict[str, Metric] = {
         fvd.fvd_floor,
         "",
         "lower",
-        "the same between two sets of real videos: the best to be had",
+        "the same between two sets of real videos: the best that can be reached",
         "all that FVD is blind to; real sets drawn otherwise",
     ),
     "fvd_drift": Metric(
@@ -32,7 +32,7 @@ METRICS: dict[str, Metric] = {
         fvd.fvd_infinity,
         "",
         "lower",
-        "FVD that endless sets would have, by a line in 1/n",
+        "FVD extrapolated to infinitely many videos, by a line in 1/n",
         "all that FVD is blind to; bias that is not yet 1/n, below some two samples a feature",
     ),
     "kvd": Metric(
@@ -60,14 +60,14 @@ METRICS: dict[str, Metric] = {
         prdc.density,
         "",
         "real",
-        "in how many real neighbourhoods a generated video lies, over k",
+        "in how many real neighborhoods a generated video lies, over k",
         f"{NETWORK}; variety: copies of one typical video score above real video",
     ),
     "coverage": Metric(
         prdc.coverage,
         "",
         "higher",
-        "share of the real videos with a generated one in their neighbourhood",
+        "share of the real videos with a generated one in their neighborhood",
         f"{NETWORK}; generated videos that are nowhere near; it rises with their number",
     ),
     "is": Metric(
@@ -81,7 +81,7 @@ METRICS: dict[str, Metric] = {
         frame_difference.flicker,
         "1/frame",
         "real",
-        "mean grey change from frame to frame",
+        "mean gray change from frame to frame",
         "the cause: motion, cuts and noise raise it as flicker does; blur and stillness lower it",
     ),
     "temporal_flickering": Metric(
@@ -109,7 +109,7 @@ METRICS: dict[str, Metric] = {
         frame_difference.motion,
         "",
         "real",
-        "grey change over 2 frames beyond that over one: noise does not count",
+        "gray change over 2 frames beyond that over one: noise does not count",
         "the kind of motion; motion that is back after two frames; blur lowers it",
     ),
     "motion_jitter": Metric(
@@ -124,7 +124,7 @@ METRICS: dict[str, Metric] = {
         "1/frame",
         "real",
         "change along the motion: what motion does not explain",
-        "whatever the flow cannot match, which is masked; artefacts that the flow follows",
+        "whatever the flow cannot match, which is masked; artifacts that the flow follows",
     ),
     "masked_share": Metric(
         flow_metrics.masked_share,
@@ -151,7 +151,7 @@ METRICS: dict[str, Metric] = {
         frame_difference.saturation_drift,
         "",
         "real",
-        "how much more colourful the last quarter is than the first",
+        "how much more colorful the last quarter is than the first",
         "drifts of hue and light, drift that turns back; content that changes drifts too",
     ),
     "seam_ratio": Metric(
@@ -173,7 +173,7 @@ METRICS: dict[str, Metric] = {
         "",
         "real",
         "share of transitions, or of seams, where the frame is held",
-        "a frame held under fresh noise; film that was sampled up to a higher rate holds frames too",
+        "a frame held under fresh noise; real video converted to a higher frame rate holds frames too",
     ),
     "cycling": Metric(
         seams.cycling,

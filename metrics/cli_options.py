@@ -1,4 +1,4 @@
-"""What the command line takes: a typed record a verb."""
+"""The command line's options: one typed record per verb."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,12 +13,12 @@ class Common:
 
     protocol: str | None = None
     """A way to compute the score (`fvd`, `kvd`: clean, google, styleganv, styleganv-fixed, videogpt, tats, cdfvd,
-    common; `is`: tgan, tgan2, styleganv), or pocket: this project's own judges, for its own pocket world. Default:
+    common; `is`: tgan, tgan2, styleganv), or pocket: this project's own classifiers, for its own pocket world. Default:
     clean, or tgan2, where weights of I3D or C3D are given; pocket where none are."""
     weights: Path | None = None
-    """File or folder of the network's weights (default: what VIDRD_METRICS_WEIGHTS names, or the pocket judges)."""
+    """File or folder of the network's weights (default: what VIDRD_METRICS_WEIGHTS names, or pocket classifiers)."""
     mean: Path | None = None
-    """C3D's mean clip (default: mean2.npz beside its weights)."""
+    """C3D's mean clip (default: mean2.npz next to its weights)."""
     n: int | None = None
     """Clips of each set (default: as the protocol says, or all)."""
     frames: int | None = None
@@ -26,11 +26,11 @@ class Common:
     stride: int | None = None
     """Frames from one frame of a clip to its next (default: as the protocol says)."""
     window: int | None = None
-    """Cut each video into all the windows of so many frames that fit, instead of drawing clips."""
+    """Cut each video into all the windows of that many frames that fit, instead of drawing clips."""
     seed: int = 0
-    """Of the clips that are drawn."""
+    """Seed of the draw of clips."""
     real_list: Path | None = None
-    """Use only these videos of the real set: names, one a line, as UCF-101's trainlist01.txt has them."""
+    """Use only these videos of the real set: names, one per line, as UCF-101's trainlist01.txt has them."""
     real_clips: Path | None = None
     """Use these clips of the real set: JSON lines of video, start, frames, stride."""
     fake_clips: Path | None = None
@@ -38,7 +38,7 @@ class Common:
     save_clips: Path | None = None
     """Write the clips that were used into this folder, as real.jsonl and fake.jsonl."""
     save_stats: Path | None = None
-    """Write the real set's statistics to this .npz, which may then stand in the real set's place."""
+    """Write the real set's statistics to this .npz, which can then be given instead of the real set."""
     stored: bool = False
     """The real videos are already as the protocol's loader stores them."""
     allow_small: bool = False
@@ -46,15 +46,15 @@ class Common:
     allow_gaps: bool = False
     """Score without the videos that cannot be read."""
     cache: Path | None = None
-    """File that keeps features, so that a killed run goes on (default: in the user's cache folder)."""
+    """File that keeps features, so that a killed run resumes (default: in the user's cache folder)."""
     fresh: bool = False
     """Neither use nor keep features in that file."""
     batch: int = 8
     """Clips that the network sees at a time."""
-    device: str = "cpu"
-    """Where the network runs."""
+    device: str = "auto"
+    """Where the network runs: cpu, cuda, cuda:1 (default: a GPU where there is one, otherwise the CPU)."""
     precision: Literal["float32", "bfloat16", "float16"] = "float32"
-    """Of I3D; a reduced one changes FVD and stands in the network's name."""
+    """Of I3D; a reduced one changes FVD and appears in the network's name."""
     compiled: bool = False
     """Let torch.compile make I3D faster, which takes a minute at first."""
     run_program: bool = False
@@ -85,25 +85,25 @@ class Kvd:
     real: tyro.conf.Positional[Path]
     fake: tyro.conf.Positional[Path]
     neighbours: int = 3
-    """Neighbours of precision and recall; density and coverage take two more."""
+    """Neighbors of precision and recall; density and coverage take two more."""
     common: tyro.conf.OmitArgPrefixes[Common] = Common()
 
 
 @dataclass(frozen=True)
 class InceptionScore:
-    """Inception Score of one set, with its ceiling; of two, the first is real video, scored beside the second."""
+    """Inception Score of one set, with its ceiling; of two, the first is real video and is scored as well."""
 
     videos: tyro.conf.Positional[tuple[Path, ...]]
     head: str | None = None
     """Which of the classifier's attributes to score (default: action, or the only one)."""
     splits: int | None = None
-    """Cut the set in so many parts and take the mean of their scores (default: as the protocol says, or 1)."""
+    """Cut the set into that many parts and take the mean of their scores (default: as the protocol says, or 1)."""
     common: tyro.conf.OmitArgPrefixes[Common] = Common()
 
 
 @dataclass(frozen=True)
 class Jitter:
-    """How a set changes from frame to frame; of two, the first is real video, measured beside the second."""
+    """How a set changes from frame to frame; of two, the first is real video and is measured as well."""
 
     videos: tyro.conf.Positional[tuple[Path, ...]]
     seams: tuple[int, ...] = ()
@@ -116,6 +116,8 @@ class Jitter:
     """Frames of each video, the first (default: all)."""
     raft: Path | None = None
     """torchvision's weights of RAFT, for finer flow than the classical one."""
+    device: str = "auto"
+    """Where RAFT runs: cpu, cuda, cuda:1 (default: a GPU where there is one, otherwise the CPU)."""
     flow: bool = True
     """Also what needs optical flow, which takes most of the time."""
     allow_gaps: bool = False
@@ -140,17 +142,17 @@ class Compare:
 class Verify:
     """Which network a file of weights holds, whether each tensor is as published, and whether it behaves so.
 
-    Exit code 0: right. 2: wrong. 4: nothing published says. 3: no file of weights.
+    Exit code 0: right. 2: wrong. 3: no file of weights. 4: nothing published to compare with.
     """
 
     weights: Path
-    """The file, or the folder it lies in under its published name."""
+    """The file, or the folder that holds it under its published name."""
     all_lengths: bool = False
     """Try constant clips of all 21 published lengths, not of four."""
     export: Path | None = None
     """Also write the tensors to this safetensors file."""
-    device: str = "cpu"
-    """Where the network runs."""
+    device: str = "auto"
+    """Where the network runs: cpu, cuda, cuda:1 (default: a GPU where there is one, otherwise the CPU)."""
     json: Path | None = None
     """Also write the findings to this file."""
 

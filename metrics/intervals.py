@@ -18,11 +18,14 @@ def mean_score(values: Sequence[float] | Float[np.ndarray, " N"]) -> Score:
     return Score(mean, n, mean - reach, mean + reach)
 
 
-def assign_groups(groups: Int[np.ndarray, " K"], hands: int = 20, *, seed: int = 0) -> Int[np.ndarray, " K"]:
-    """Deal whole groups (the windows of one video) at random, evenly, into at most `hands` hands, numbered from 0."""
-    names, member = np.unique(groups, return_inverse=True)
-    hand = np.random.default_rng(seed).permutation(len(names)) % min(hands, len(names))
-    return hand[member]
+def assign_groups(source: Int[np.ndarray, " K"], groups: int = 20, *, seed: int = 0) -> Int[np.ndarray, " K"]:
+    """The group of each row, in 0 .. groups - 1: sources at random, evenly, rows of one source (video) together.
+
+    With fewer sources than `groups`, each source is a group of its own.
+    """
+    names, member = np.unique(source, return_inverse=True)
+    group = np.random.default_rng(seed).permutation(len(names)) % min(groups, len(names))
+    return group[member]
 
 
 def jackknife_interval(value: float, replicates: Sequence[Sequence[float]]) -> tuple[float, float]:
@@ -33,13 +36,13 @@ def jackknife_interval(value: float, replicates: Sequence[Sequence[float]]) -> t
     `value` -+ its root times Student's t with G - 1 degrees of freedom, G the fewest groups.
 
     Why not a bootstrap: drawing with replacement makes duplicates, which add to a Fréchet distance the very bias that a
-    finite set has already (the mean of the replicates lies at twice the bias). Leaving out a twentieth shifts all the
-    replicates alike, and the shift leaves with their mean.
+    finite set already has (the mean of the replicates has twice the bias). Leaving out a twentieth shifts all the
+    replicates alike, and subtracting their mean removes the shift.
     """
     variance = 0.0
     for sample in replicates:
-        left_out = np.asarray(sample, dtype=np.float64)
-        variance += (len(left_out) - 1) / len(left_out) * float(((left_out - left_out.mean()) ** 2).sum())
+        values = np.asarray(sample, dtype=np.float64)
+        variance += (len(values) - 1) / len(values) * float(((values - values.mean()) ** 2).sum())
     fewest = min(len(sample) for sample in replicates)
     reach = float(stdtrit(fewest - 1, 0.975)) * variance**0.5
     return value - reach, value + reach
@@ -54,7 +57,7 @@ def subsample_interval(value: float, replicates: Sequence[float], share: float) 
 
     Source: Politis, Romano and Wolf 1999, Subsampling, chapter 2, with the correction for a finite population.
     """
-    drawn = np.asarray(replicates, dtype=np.float64)
-    away = (drawn - drawn.mean()) * (share / (1 - share)) ** 0.5
-    low, high = np.percentile(away, [2.5, 97.5])
+    values = np.asarray(replicates, dtype=np.float64)
+    deviations = (values - values.mean()) * (share / (1 - share)) ** 0.5
+    low, high = np.percentile(deviations, [2.5, 97.5])
     return value - float(high), value - float(low)

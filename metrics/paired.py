@@ -1,7 +1,7 @@
 """Differences of two sets that were made from the same prompts and seeds, with the interval that this pairing earns.
 
-What a prompt or a seed does to both sets alike leaves with the difference, so far fewer videos tell two methods apart
-than two separate intervals would let one think.
+What a prompt or a seed does to both sets alike cancels in the difference, so far fewer videos tell two methods apart
+than two separate intervals suggest.
 """
 
 from collections.abc import Callable, Sequence
@@ -9,8 +9,9 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from jaxtyping import Float, Int
 
+from metrics.distribution.frechet import Gaussian, frechet_distance, leave_one_out
 from metrics.intervals import assign_groups, jackknife_interval
-from metrics.score import Replicated, Score
+from metrics.score import Score
 
 
 def paired_difference(
@@ -20,17 +21,17 @@ def paired_difference(
     *,
     groups: Int[np.ndarray, " N"] | None = None,  # rows that are no independent samples, as of one prompt or video
     real: Float[np.ndarray, "K ..."] | None = None,  # what both sets are compared with, if the statistic does that
-    hands: int = 20,
+    n_groups: int = 20,
 ) -> Score:
     """`statistic(second) - statistic(first)` with its 95 % interval: below 0, the second set's number is the lower one.
 
-    Pairs are dealt into random groups (whole `groups`, where given) and left out of both sets at once; with `real`, its
-    rows are left out in turn as well, of both distances at once. The interval is None for fewer than 3 pairs. `n`
+    Pairs are assigned to random groups (whole `groups`, where given) and left out of both sets at once; with `real`,
+    its rows are left out in turn as well, of both distances at once. The interval is None for fewer than 3 pairs. `n`
     counts the pairs.
 
-    With `np.mean` and one value a video this is the paired t-test's interval, up to the dealing; with
-    `lambda real, rows: frechet_distance(Spread.of(real), Spread.of(rows))` it is that of a difference of FVDs, whose
-    bias by n leaves too, as both sets are equally large.
+    With `np.mean` and one value per video this is the paired t-test's interval, up to the random grouping; with
+    `lambda real, rows: frechet_distance(GaussianFactor.of(real), GaussianFactor.of(rows))` it is that of a difference
+    of FVDs, in which the bias by n cancels, as both sets are equally large.
 
     Blind to what the pairs do not vary: other prompts, other seeds, another training of either model.
 
@@ -39,8 +40,8 @@ def paired_difference(
     """
     if len(first) != len(second) or len(first) == 0:
         raise ValueError(
-            f"a paired difference needs the same prompts in the same order in both sets, {len(first)} and "
-            f"{len(second)} rows came"
+            f"a paired difference needs the same prompts in the same order in both sets: got {len(first)} and "
+            f"{len(second)} rows"
         )
 
     def difference(rows: np.ndarray, others: np.ndarray, against: np.ndarray | None) -> float:
@@ -48,38 +49,77 @@ def paired_difference(
         return float(statistic(*before, others)) - float(statistic(*before, rows))
 
     value = difference(first, second, real)
-    hand = assign_groups(np.arange(len(first)) if groups is None else groups, hands)
-    if hand.max() < 2:
+    group = assign_groups(np.arange(len(first)) if groups is None else groups, n_groups)
+    if group.max() < 2:
         return Score(value, len(first))
-    left_out = [
-        [difference(first[hand != out], second[hand != out], real) for out in range(int(hand.max()) + 1)],
+    replicates = [
+        [difference(first[group != out], second[group != out], real) for out in range(int(group.max()) + 1)],
     ]
     if real is not None:
-        others = assign_groups(np.arange(len(real)), hands)
-        left_out.append([difference(first, second, real[others != out]) for out in range(int(others.max()) + 1)])
-    low, high = jackknife_interval(value, left_out)
-    return Score(value, len(first), low, high)
+        others = assign_groups(np.arange(len(real)), n_groups)
+        replicates.append([difference(first, second, real[others != out]) for out in range(int(others.max()) + 1)])
+    low, high = jackknife_interval(value, replicates)
+    return Score(value, len(first), low, high, tuple(replicates))
 
 
-def difference_of_replicates(
-    first: Replicated,
-    second: Replicated,
-    *,
-    paired: Sequence[bool],  # per side: both scores left out the same videos at the same places
+def matched_frechet_difference(
+    real: Float[np.ndarray, "N F"],
+    first: Float[np.ndarray, "M F"],
+    second: Float[np.ndarray, "K F"],
+    real_caption: Int[np.ndarray, " N"],  # number of the caption of each row, from 0
+    first_caption: Int[np.ndarray, " M"],
+    second_caption: Int[np.ndarray, " K"],
 ) -> Score:
-    """The difference of two stored scores, second - first, from the values that their intervals were made of.
+    """Fréchet distance of `second` to `real` minus that of `first`, for the same captions; above 0, `first` is nearer.
 
-    A side that both share (the same real set; videos of the same prompts and seeds) enters by the differences of its
-    values, a side that they do not by those of either score apart.
+    Captions are assigned to 20 random groups and left out of all three sets at once: what the sets share cancels, so
+    the difference is known far better than either distance. `n` counts the captions; the interval is None for fewer
+    than 3, and there is one list of replicates.
 
     Raises:
-        ValueError: a shared side that was dealt into different numbers of groups.
+        ValueError: fewer than 2 rows in a set, rows that are not finite, or different numbers of features.
     """
-    value, n = second.score.value - first.score.value, min(first.score.n, second.score.n)
+    count = int(max(first_caption.max(), second_caption.max())) + 1
+    group = assign_groups(np.arange(count))
+    sides = ((real, real_caption), (first, first_caption), (second, second_caption))
+
+    def difference(sets: Sequence[Gaussian]) -> float:
+        return frechet_distance(sets[0], sets[2]) - frechet_distance(sets[0], sets[1])
+
+    value = difference([Gaussian.of(rows) for rows, _ in sides])
+    if count < 3:
+        return Score(value, count, replicates=([],))
+    parts = [
+        [Gaussian.of(rows[group[caption] == number]) for number in range(int(group.max()) + 1)]
+        for rows, caption in sides
+    ]
+    replicates = [difference(rest) for rest in zip(*map(leave_one_out, parts), strict=True)]
+    low, high = jackknife_interval(value, [replicates])
+    return Score(value, count, low, high, (replicates,))
+
+
+def difference_of_scores(
+    first: Score,
+    second: Score,
+    *,
+    paired: Sequence[bool],  # for each side: both scores left out the same videos at the same places
+) -> Score:
+    """The difference of two stored scores, second - first, with an interval from their replicates.
+
+    A side that both share (the same real set; videos of the same prompts and seeds) enters by the differences of its
+    replicates, a side that they do not share by those of each score separately.
+
+    Raises:
+        ValueError: a shared side that was cut into different numbers of groups.
+    """
+    value, n = second.value - first.value, min(first.n, second.n)
     sides: list[list[float]] = []
-    for a, b, shared in zip(first.left_out, second.left_out, paired, strict=True):
+    for a, b, shared in zip(first.replicates, second.replicates, paired, strict=True):
         if shared and len(a) != len(b):
-            raise ValueError(f"a shared side must be dealt alike, {len(a)} and {len(b)} groups came: score both again")
+            raise ValueError(
+                f"a shared side must have the same groups in both scores: got {len(a)} and {len(b)} groups, score both "
+                "again"
+            )
         sides += [[y - x for x, y in zip(a, b, strict=True)]] if shared else [list(a), list(b)]
     if min(map(len, sides), default=0) < 3:
         return Score(value, n)

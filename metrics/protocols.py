@@ -2,7 +2,7 @@
 
 A row is data: `metrics.videos.preprocess` carries out what it says of frames, `metrics.networks.i3d` and
 `metrics.networks.c3d` what it says of the network, the scorer what it says of sets and statistics. What each row
-reproduces, and what of it could not be verified without the weights, stands in docs/metrics-protocols.md.
+reproduces, and what could not be verified without the weights, is in docs/metrics-protocols.md.
 """
 
 from dataclasses import dataclass
@@ -23,14 +23,14 @@ class Resample:
     """One change of the size of every frame, to a square."""
 
     kernel: Kernel
-    fit: Literal["squash", "crop"]  # both sides to `size` | the shorter side to `size`, then the centre of the longer
+    fit: Literal["squash", "crop"]  # both sides to `size` | the shorter side to `size`, then the center of the longer
     size: int  # pixels
     longer: Literal["ceil", "floor"] = "ceil"  # rounding of the longer side before the crop
 
 
 @dataclass(frozen=True)
 class Storage:
-    """What a loader does to real videos before they are at rest as bytes."""
+    """What a loader does to real videos before it stores them as bytes."""
 
     resample: Resample
     quantise: Literal["round", "truncate", "truncate-shifted"]  # shifted: by way of [-0.5, 0.5] in float32, loses more
@@ -77,8 +77,8 @@ class IsProtocol:
     mean: tuple[int, int]  # first row and column of the 112 x 112 patch of the 128 x 171 mean that is subtracted
     epsilon: float  # added to p and to the mean of p inside the logarithms
     splits: int
-    shuffle: int | None  # seed of numpy.random.RandomState that shuffles before splitting; None = as they come
-    n: int  # videos a draw
+    shuffle: int | None  # seed of numpy.random.RandomState that shuffles before splitting; None = in the given order
+    n: int  # videos per draw
     repeats: int  # disjoint draws, each scored; the published +- is over them, or over the splits of a single one
     weights: str
     source: str

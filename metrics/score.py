@@ -6,23 +6,27 @@ from typing import Literal, NamedTuple
 
 
 class Score(NamedTuple):
-    """A number, the count of samples it rests on and its 95 % interval (None where no interval can be had)."""
+    """A number, the count of samples it rests on, its 95 % interval, and the values that interval was made of.
+
+    Two scores against the same real set, of videos of the same prompts and seeds, differ by less than their intervals
+    suggest; `metrics.paired.difference_of_scores` computes the interval of their difference from the replicates.
+    """
 
     value: float
     n: int
-    low: float | None = None
+    low: float | None = None  # None: the set is too small for an interval, or the metric has none
     high: float | None = None
+    # For each side, the real one first: the values with one group of that side's videos left out at a time, [] where
+    # there are too few videos. () where the metric keeps no replicates.
+    replicates: tuple[list[float], ...] = ()
 
+    def __repr__(self) -> str:
+        """All but the replicates, which may be 40 numbers."""
+        return f"Score(value={self.value!r}, n={self.n!r}, low={self.low!r}, high={self.high!r})"
 
-class Replicated(NamedTuple):
-    """A score and what it was jackknifed from: per side, the values with one group of that side's videos left out.
-
-    Two scores against the same real set, of videos of the same prompts and seeds, differ by less than their intervals
-    let fear; `metrics.paired.difference_of_replicates` takes the interval of their difference from here.
-    """
-
-    score: Score
-    left_out: tuple[list[float], ...]  # the real side before the generated; empty lists where too few videos came
+    def as_record(self) -> dict[str, float]:
+        """What a file keeps: value, n, and low and high where there is an interval."""
+        return {name: item for name, item in zip(self._fields[:4], self[:4], strict=True) if item is not None}
 
 
 @dataclass(frozen=True)
@@ -31,6 +35,6 @@ class Metric:
 
     function: Callable[..., Score]
     unit: str  # "" for a bare number
-    better: Literal["lower", "higher", "real"]  # "real": the nearer to real video's own value the better
+    better: Literal["lower", "higher", "real"]  # "real": the nearer to real video's own value, the better
     meaning: str  # one line
     blind: str  # what it does not see, or takes for something else; one line

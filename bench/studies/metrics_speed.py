@@ -1,12 +1,12 @@
-"""How fast the metrics are: I3D beside the machine's matrix product, FVD beside what people use, memory beside n.
+"""How fast the metrics are: I3D against the machine's matrix product, FVD against other code, memory against n.
 
     python -m bench.studies.metrics_speed i3d
     python -m bench.studies.metrics_speed arrays --clips 32 --peer OTHER/bin/python     an environment with cd-fvd 0.1.1
-    python -m bench.studies.metrics_speed films --folder CLIPS --clips 44
+    python -m bench.studies.metrics_speed files --folder CLIPS --clips 44
     python -m bench.studies.metrics_speed stages --folder CLIPS
     python -m bench.studies.metrics_speed memory --folder CLIPS --n 50,200,800
 
-Weights are drawn at random: speed does not ask what they are, and equal results show as well. Variants take turns,
+Weights are random: speed does not depend on them, and equal results show as well. Variants take turns,
 round after round, so that a machine that slows down slows them all; figures are the medians. Results that should be
 equal and are not to 1e-6 are called FAILED, with exit code 2. Run it on an otherwise idle machine.
 docs/metrics-speed.md says what is compared with what, and how to read it.
@@ -84,8 +84,8 @@ class Arrays:
 
 
 @dataclass(frozen=True)
-class Films:
-    """FVD of two halves of a folder of films: ours, and decode everything, batch 16, sqrtm."""
+class Files:
+    """FVD of two halves of a folder of video files: ours, and decode everything, batch 16, sqrtm."""
 
     folder: Path
     clips: int = 44  # of both halves
@@ -95,7 +95,7 @@ class Films:
 
 @dataclass(frozen=True)
 class Stages:
-    """Clips a second of each stage alone, over the first 16 frames of the films of a folder, and the floor."""
+    """Clips per second of each stage alone, over the first 16 frames of the video files of a folder, and the floor."""
 
     folder: Path
     clips: int = 16
@@ -106,7 +106,7 @@ class Stages:
 
 @dataclass(frozen=True)
 class Memory:
-    """Peak memory of a process that embeds n films, the folder's again and again."""
+    """Peak memory of a process that embeds n clips, from the folder's video files again and again."""
 
     folder: Path
     n: tuple[int, ...] = (50, 200, 800)
@@ -238,10 +238,10 @@ def arrays_speed(options: Arrays) -> dict[str, object]:
             if options.peer is not None:
                 paths = [str(weights), f"{folder}/real.npy", f"{folder}/fake.npy", str(torch.get_num_threads())]
                 words = [str(options.peer), "-c", PEER, *paths]
-                done = subprocess.run(words, capture_output=True, text=True, check=True)
-                found = json.loads(done.stdout.strip().splitlines()[-1])
-                values["cd-fvd"].append(found["fvd"])
-                seconds["cd-fvd"].append(found["seconds"])
+                process = subprocess.run(words, capture_output=True, text=True, check=True)
+                peer = json.loads(process.stdout.strip().splitlines()[-1])
+                values["cd-fvd"].append(peer["fvd"])
+                seconds["cd-fvd"].append(peer["seconds"])
         in_halves = ours(reduced)
     return {
         "first_call_seconds": compile_seconds,
@@ -250,19 +250,18 @@ def arrays_speed(options: Arrays) -> dict[str, object]:
     }
 
 
-def films_of(folder: Path, wanted: int) -> tuple[list[Video], dict[str, object]]:
-    """The first films of a folder, and what to say where there are fewer than were asked for."""
-    videos = [video for video in list_videos(folder) if video.kind == "film"][:wanted]
+def files_of(folder: Path, wanted: int) -> tuple[list[Video], dict[str, object]]:
+    """The first video files of a folder, and the facts to report: fewer files than requested are named there."""
+    videos = [video for video in list_videos(folder) if video.kind == "file"][:wanted]
     if len(videos) == wanted:
         return videos, {"clips": wanted}
-    told = f"{wanted} clips were asked for, {folder.name} holds {len(videos)} films: these are measured"
-    print(told, file=sys.stderr)
+    print(f"{wanted} clips were requested, {folder.name} holds {len(videos)}: these are measured", file=sys.stderr)
     return videos, {"clips": len(videos), "asked_for": wanted}
 
 
-def films_speed(options: Films) -> dict[str, object]:
-    """See `Films`. Both sides read the first 16 frames of each film, at 240 x 320."""
-    videos, about = films_of(options.folder, options.clips)
+def files_speed(options: Files) -> dict[str, object]:
+    """See `Files`. Both sides read the first 16 frames of each video file, at 240 x 320."""
+    videos, about = files_of(options.folder, options.clips)
     halves = [videos[0::2], videos[1::2]]
     weights = recipe_weights()
     with tempfile.TemporaryDirectory() as folder:
@@ -275,8 +274,8 @@ def films_speed(options: Films) -> dict[str, object]:
         rows = []
         for half in halves:
             clips = [Clip(video.name, 0, FRAMES) for video in half]
-            found = embed_clips(clips, {v.name: v for v in half}, network, recipe={}, batch_size=network.batch)
-            rows.append(found.features.embedding)
+            embedded = embed_clips(clips, {v.name: v for v in half}, network, recipe={}, batch_size=network.batch)
+            rows.append(embedded.features.embedding)
         return frechet_distance(*map(Gaussian.of, rows), ddof=0)
 
     def straightforward() -> float:
@@ -303,7 +302,7 @@ def films_speed(options: Films) -> dict[str, object]:
 
 def stages_speed(options: Stages) -> dict[str, object]:
     """See `Stages`. The resize is on one thread as ever, the network and the matrix product on all."""
-    videos, about = films_of(options.folder, options.clips)
+    videos, about = files_of(options.folder, options.clips)
     weights = recipe_weights()
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "i3d_pretrained_400.pt"
@@ -381,24 +380,24 @@ def memory(options: Memory) -> dict[str, object]:
                 "--folder",
                 str(options.folder),
             ]
-            done = subprocess.run([*words, "--n", str(n)], capture_output=True, text=True, check=True)
-            peaks[str(n)] = json.loads(done.stdout)
+            process = subprocess.run([*words, "--n", str(n)], capture_output=True, text=True, check=True)
+            peaks[str(n)] = json.loads(process.stdout)
         return {"peak_bytes": peaks}
-    videos = [video for video in list_videos(options.folder) if video.kind == "film"]
+    videos = [video for video in list_videos(options.folder) if video.kind == "file"]
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "i3d_pretrained_400.pt"
         torch.save(recipe_weights(), path)
         network = load_i3d(path, "cdfvd")
     clips = [Clip(videos[i % len(videos)].name, i // len(videos), FRAMES) for i in range(options.n[0])]
-    found = embed_clips(clips, {video.name: video for video in videos}, network, recipe={}, batch_size=network.batch)
-    frechet_score(found.features.embedding[0::2], found.features.embedding[1::2])
-    return {"clips": len(found.clips), "bytes": 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss}
+    embedded = embed_clips(clips, {video.name: video for video in videos}, network, recipe={}, batch_size=network.batch)
+    frechet_score(embedded.features.embedding[0::2], embedded.features.embedding[1::2])
+    return {"clips": len(embedded.clips), "bytes": 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss}
 
 
 Verb = (
     Annotated[Network, tyro.conf.subcommand("i3d")]
     | Annotated[Arrays, tyro.conf.subcommand("arrays")]
-    | Annotated[Films, tyro.conf.subcommand("films")]
+    | Annotated[Files, tyro.conf.subcommand("files")]
     | Annotated[Stages, tyro.conf.subcommand("stages")]
     | Annotated[Memory, tyro.conf.subcommand("memory")]
 )
@@ -406,21 +405,21 @@ Verb = (
 
 def main() -> None:
     """Parse, measure, print JSON; exit code 2 where results differ that should not."""
-    verb: Network | Arrays | Films | Stages | Memory = tyro.cli(
+    verb: Network | Arrays | Files | Stages | Memory = tyro.cli(
         Verb, prog="python -m bench.studies.metrics_speed", description=__doc__
     )
     if isinstance(verb, Network):
-        found = network_speed(verb)
+        report = network_speed(verb)
     elif isinstance(verb, Arrays):
-        found = arrays_speed(verb)
-    elif isinstance(verb, Films):
-        found = films_speed(verb)
+        report = arrays_speed(verb)
+    elif isinstance(verb, Files):
+        report = files_speed(verb)
     elif isinstance(verb, Stages):
-        found = stages_speed(verb)
+        report = stages_speed(verb)
     else:
-        found = memory(verb)
-    print(json.dumps(found, indent=1))
-    if found.get("equal_results", "yes") != "yes":
+        report = memory(verb)
+    print(json.dumps(report, indent=1))
+    if report.get("equal_results", "yes") != "yes":
         sys.exit(INVALID)
 
 

@@ -3,7 +3,7 @@
     python -m bench.studies.temporal_layers --videos 512 --json-file ablation.json
 
 Prompts, noise, schedule and guidance are the same on both sides, and so are all other weights, so the difference of the
-two distances is paired: captions are left out of real, with and without at once.
+two distances is paired: captions are left out of the real videos and of both sides at once.
 """
 
 import copy
@@ -16,13 +16,13 @@ from pathlib import Path
 import numpy as np
 import torch
 import tyro
-from jaxtyping import Float, Int, UInt8
+from jaxtyping import UInt8
 
-from metrics.distribution.frechet import Gaussian, frechet_distance, leave_one_out
+from metrics.distribution.frechet import Gaussian, frechet_distance
 from metrics.evaluation.progress import Progress, ProgressPrinter
-from metrics.intervals import assign_groups, jackknife_interval
 from metrics.networks.features import extract
 from metrics.networks.pocket import load_shipped
+from metrics.paired import matched_frechet_difference
 from metrics.score import Score
 from vidrd.checkpoints import load_pipeline
 from vidrd.entry import obey
@@ -34,7 +34,7 @@ BATCH = 32  # videos
 
 
 def silenced(pipeline: VidRDPipeline, *, unet: bool = False, decoder: bool = False) -> VidRDPipeline:
-    """The same pipeline, the temporal layers of some networks turned into the identity, as before their training."""
+    """The same pipeline with the temporal layers of some networks reset to the identity, as before their training."""
     parts = {**pipeline.components, "unet": copy.deepcopy(pipeline.unet), "vae": copy.deepcopy(pipeline.vae)}
     for network, wanted in ((parts["unet"], unet), (parts["vae"], decoder)):
         for layer in network.modules() if wanted else ():
@@ -50,42 +50,17 @@ def silenced(pipeline: VidRDPipeline, *, unet: bool = False, decoder: bool = Fal
 def make(
     name: str, pipeline: VidRDPipeline, scenes: list[Scene], steps: int, guidance: float
 ) -> UInt8[np.ndarray, "N T H W C"]:
-    """One clip for each scene's caption; noise by number. `name` stands in the line that tells how far it is."""
-    parts, tell, began = [], ProgressPrinter(), time.monotonic()
+    """One clip for each scene's caption, with the noise of its number. `name` appears in the progress line."""
+    parts, printer, began = [], ProgressPrinter(), time.monotonic()
     for first in range(0, len(scenes), BATCH):
         some = scenes[first : first + BATCH]
-        made = pipeline(
+        result = pipeline(
             [caption(scene) for scene in some], num_frames=pipeline.config.clip, num_inference_steps=steps,
             guidance_scale=guidance, seed=first,
         )  # fmt: skip
-        parts.append(made.frames)
-        tell(name, Progress(first + len(some), len(scenes), 0, time.monotonic() - began))
+        parts.append(result.frames)
+        printer(name, Progress(first + len(some), len(scenes), 0, time.monotonic() - began))
     return np.concatenate(parts)
-
-
-def paired_difference(
-    real: Float[np.ndarray, "N F"],
-    one: Float[np.ndarray, "M F"],
-    other: Float[np.ndarray, "M F"],
-    real_caption: Int[np.ndarray, " N"],
-) -> Score:
-    """Distance of `other` to real minus that of `one`, row i of both made of caption i; above 0, `one` is nearer.
-
-    Captions are dealt into 20 groups and left out of all three sets at once.
-    """
-    hands = assign_groups(np.arange(len(one)))
-    sides = [
-        [Gaussian.of(rows[member == hand]) for hand in range(int(hands.max()) + 1)]
-        for rows, member in ((real, hands[real_caption]), (one, hands), (other, hands))
-    ]
-    whole = [Gaussian.of(rows) for rows in (real, one, other)]
-
-    def difference(r: Gaussian, a: Gaussian, b: Gaussian) -> float:
-        return frechet_distance(r, b) - frechet_distance(r, a)
-
-    value = difference(*whole)
-    left_out = zip(*map(leave_one_out, sides), strict=True)
-    return Score(value, len(one), *jackknife_interval(value, [[difference(*rest) for rest in left_out]]))
 
 
 def compare(videos: int, steps: int, guidance: float) -> Mapping[str, Score]:
@@ -93,9 +68,9 @@ def compare(videos: int, steps: int, guidance: float) -> Mapping[str, Score]:
     pipeline = load_pipeline("pocket")
     classifier = load_shipped("i3d")
     scenes = [draw_scene(TEST_SEEDS[i]) for i in range(videos)]
-    said = [{name: str(getattr(scene, name)) for name in ATTRIBUTES} for scene in scenes]
-    real = [draw_scene(TEST_SEEDS[-1 - i], **said[i % videos]) for i in range(2 * videos)]
-    number = np.arange(2 * videos) % videos
+    attributes = [{name: str(getattr(scene, name)) for name in ATTRIBUTES} for scene in scenes]
+    real = [draw_scene(TEST_SEEDS[-1 - i], **attributes[i % videos]) for i in range(2 * videos)]
+    number = np.arange(videos)
     rows = {"real": extract(classifier, render(real, pipeline.config.clip)).embedding}
     sides = {
         "with temporal layers": pipeline,
@@ -110,7 +85,9 @@ def compare(videos: int, steps: int, guidance: float) -> Mapping[str, Score]:
     for name in sides:
         scores[name] = Score(frechet_distance(Gaussian.of(rows["real"]), Gaussian.of(rows[name])), videos)
         if name != first:
-            scores[f"{name}: difference"] = paired_difference(rows["real"], rows[first], rows[name], number)
+            scores[f"{name}: difference"] = matched_frechet_difference(
+                rows["real"], rows[first], rows[name], np.tile(number, 2), number, number
+            )
     return scores
 
 
@@ -121,7 +98,7 @@ def main(videos: int = 512, steps: int = 20, guidance: float = 2.0, json_file: P
         interval = "" if score.low is None else f"  [{score.low:.2f}, {score.high:.2f}]"
         print(f"{name:<34} FVD {score.value:8.2f}{interval}  (pocket, n {score.n})")
     if json_file:
-        json_file.write_text(json.dumps({name: score._asdict() for name, score in scores.items()}, indent=1) + "\n")
+        json_file.write_text(json.dumps({name: score.as_record() for name, score in scores.items()}, indent=1) + "\n")
 
 
 if __name__ == "__main__":

@@ -92,7 +92,7 @@ class Archive:
 
     def films(self, number: int, half: Half) -> list[read.Video]:
         """The same videos as `metrics` reads them, named by their path."""
-        return [read.Video(video.path, self.root / video.path, "film") for video in self.of_split(number, half)]
+        return [read.Video(video.path, self.root / video.path, "file") for video in self.of_split(number, half)]
 
     def manifest(self) -> dict[str, object]:
         """What says which data this is: hashes of all names and sizes and of the list files, and counts."""

@@ -1,4 +1,4 @@
-"""Features of clips in fixed batches, a file a batch: real films and generated videos alike, for any number of workers.
+"""Features of clips in fixed batches, one file per batch, of real and generated videos, for any number of workers.
 
 The batch that a clip is embedded in follows from the list of clips alone, so the features of a resumed or shared run
 are those of an undisturbed one, bit for bit.
@@ -7,7 +7,6 @@ are those of an undisturbed one, bit for bit.
 import hashlib
 import io
 import json
-import os
 import zipfile
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
@@ -18,6 +17,7 @@ import numpy as np
 
 from bench.results.records import canonical
 from metrics.evaluation.dataset import POCKET, FeatureSet, digest, weights_digest
+from metrics.files import replacing
 from metrics.networks.features import FeatureNetwork, Features
 from metrics.protocols import Storage
 from metrics.videos.clips import Clip, hash_clips
@@ -32,12 +32,12 @@ class ScoringNetwork:
 
     metric: Literal["fvd", "is"]
     protocol: str  # a row of metrics.protocols.FVD or IS, or "pocket"
-    weights: Path | None = None  # folder or file; None for the pocket judges alone
+    weights: Path | None = None  # folder or file; None for the pocket classifiers alone
     batch: int = 8  # clips it sees at a time
-    thin: int = 1  # its layers have a `thin`-th of the published channels: 1 but for stand-ins
+    thin: int = 1  # its layers have a `thin`-th of the published channels: more than 1 only for stand-ins
 
     def load(self, device: str = "cpu") -> FeatureNetwork:
-        """The network, ready.
+        """The network, ready to embed.
 
         Raises:
             ValueError: weights that are missing, damaged or of another network.
@@ -62,19 +62,19 @@ class ScoringNetwork:
 
     @property
     def name(self) -> str:
-        """As scores are called: fvd:styleganv."""
+        """The name of its scores, such as fvd:styleganv."""
         return f"{self.metric}:{self.protocol}"
 
 
 @dataclass(frozen=True)
 class Source:
-    """A clip, and what its file must be."""
+    """A clip, and what its file must contain."""
 
     clip: Clip
     path: Path
-    sha256: str | None  # of the file, if it must have that; None: whatever it holds
+    sha256: str | None  # of the file, if it must have that; None: any content
     bytes: int = 0  # of the file, where that is known
-    kind: Literal["film", "array", "frames"] = "film"
+    kind: Literal["file", "array", "frames"] = "file"
     index: int | None = None
 
 
@@ -90,7 +90,7 @@ class Embedding:
 
     @property
     def blocks(self) -> int:
-        """Batches of clips."""
+        """Number of batches of clips."""
         return -(-len(self.sources) // self.judge.batch)
 
     def block(self, number: int) -> tuple[Source, ...]:
@@ -98,7 +98,7 @@ class Embedding:
         return self.sources[number * self.judge.batch : (number + 1) * self.judge.batch]
 
     def open(self, device: str) -> Callable[[int], None]:
-        """Load the network."""
+        """Load the network; returns the function that embeds one block."""
         network = self.judge.load(device)
         return lambda block: self._embed(network, block)
 
@@ -123,15 +123,15 @@ class Embedding:
         Raises:
             ValueError: blocks are missing.
         """
-        found = [self.read(block) for block in range(self.blocks)]
-        missing = [number for number, each in enumerate(found) if each is None]
+        blocks = [self.read(block) for block in range(self.blocks)]
+        missing = [number for number, block in enumerate(blocks) if block is None]
         if missing:
             first = self.block(missing[0])[0].clip.video
             raise ValueError(
                 f"features of {len(missing)} of {self.blocks} blocks are missing, the first are those of {first}: "
-                "the same command without --shard makes them"
+                "the same command without --shard computes them"
             )
-        parts = [each for each in found if each is not None]
+        parts = [block for block in blocks if block is not None]
         contents = [content for _, hashes in parts for content in hashes]
         head = next(iter(parts[0][0].logits))
         features = Features(
@@ -140,7 +140,7 @@ class Embedding:
         )
         clips = [source.clip for source in self.sources]
         names = [clip.video for clip in clips]
-        told: dict[str, object] = {
+        side_manifest: dict[str, object] = {
             "clips": len(clips),
             "videos": len(set(names)),
             "clips_sha256": hash_clips(clips),
@@ -152,14 +152,14 @@ class Embedding:
             "stored": False,
             **manifest,
         }
-        return FeatureSet(features, np.arange(len(clips)), told)
+        return FeatureSet(features, np.arange(len(clips)), side_manifest)
 
     def _embed(self, network: FeatureNetwork, block: int) -> None:
         frames, contents = [], []
         for source in self.block(block):
             video = Video(source.clip.video, source.path, source.kind, source.index)
             if source.sha256 is not None and sha256(source.path) != source.sha256:
-                raise ValueError(f"{source.path} changed since it was made: the same command makes it again")
+                raise ValueError(f"{source.path} changed since it was generated: the same command generates it again")
             read = video.read(source.clip.start, source.clip.frames, source.clip.stride)
             contents.append(video.fingerprint() or hashlib.sha256(read.tobytes()).hexdigest())
             frames.append(read if self.storage is None else store(read[None], self.storage)[0])
@@ -176,9 +176,8 @@ class Embedding:
         )
         path = self._path(block)
         path.parent.mkdir(parents=True, exist_ok=True)
-        beside = path.with_name(f".{path.name}.{os.uname().nodename}.{os.getpid()}.part")
-        beside.write_bytes(content.getvalue())
-        beside.replace(path)
+        with replacing(path) as part:
+            part.write_bytes(content.getvalue())
 
     def _path(self, block: int) -> Path:
         return self.out / self.recipe[:16] / f"{block:06}.npz"
@@ -189,8 +188,8 @@ class Embedding:
 
 
 def recipe(judge: ScoringNetwork, network: FeatureNetwork, storage: Storage | None, device: str, threads: int) -> str:
-    """Hash of all that features depend on but the clips."""
-    told = {
+    """Hash of all that features depend on, except the clips."""
+    inputs = {
         "judge": judge.name,
         "batch": judge.batch,
         "network": network.name,
@@ -200,11 +199,11 @@ def recipe(judge: ScoringNetwork, network: FeatureNetwork, storage: Storage | No
         "device": device.partition(":")[0],
         "threads": threads,
     }
-    return hashlib.sha256(canonical(told).encode()).hexdigest()
+    return hashlib.sha256(canonical(inputs).encode()).hexdigest()
 
 
 def _alike(frames: Sequence[np.ndarray]) -> list[list[np.ndarray]]:
-    """Neighbours of one size together: a network takes no others in one batch."""
+    """Neighbors of one size together: one batch of a network has one size."""
     parts: list[list[np.ndarray]] = []
     for each in frames:
         if parts and parts[-1][0].shape == each.shape:

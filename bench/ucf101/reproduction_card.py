@@ -99,4 +99,4 @@ def _row(name: str, found: Mapping[str, Result], plan: Plan) -> dict[str, object
 
 
 def _score(score: Score) -> dict[str, float | int]:
-    return {item: value for item, value in score._asdict().items() if value is not None}
+    return score.as_record()

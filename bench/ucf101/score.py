@@ -1,4 +1,4 @@
-"""Sides to scores under a UCF-101 protocol: which clips are real, which made, and what must stand beside the number."""
+"""Scores under a UCF-101 protocol: which clips are real, which are generated, and the caveats of the number."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
@@ -12,15 +12,8 @@ from bench.ucf101.generate import VIDEOS, Generation
 from bench.ucf101.plan import key_of
 from bench.ucf101.pool import WorkerPool
 from bench.ucf101.protocols import Protocol
-from metrics.evaluation.dataset import (
-    FeatureSet,
-    ReadOptions,
-    ResolvedProtocol,
-    load_side,
-    protocol_manifest,
-    save_side,
-)
-from metrics.evaluation.evaluate import score_fvd, score_is
+from metrics.evaluation.dataset import FeatureSet, ReadOptions, ResolvedProtocol
+from metrics.evaluation.evaluator import Evaluator
 from metrics.evaluation.result import Result
 from metrics.networks.features import FeatureNetwork
 from metrics.protocols import Sampling
@@ -38,17 +31,18 @@ def scoring_networks(settings: Protocol, weights: Path | None, batch: int, thin:
 def real_sources(archive: Archive, settings: Protocol, kept: Path) -> tuple[Source, ...]:
     """The real clips, drawn by the protocol's rule; every video's draw is keyed by the seed and its name.
 
-    To know how long the films are takes reading all of them, so the list stays in the folder `kept` (`real_list`).
+    The lengths of the video files are known only after reading all of them, so the list is kept in the folder `kept`
+    (`real_list`).
 
     Raises:
-        ValueError: films that cannot be read, or none.
+        ValueError: videos that cannot be read, or none.
     """
-    films = archive.films(settings.split, settings.half)
-    paths = {film.name: film.path for film in films}
+    videos = archive.films(settings.split, settings.half)
+    paths = {video.name: video.path for video in videos}
     path = kept / real_list(archive, settings)
     clips = _listed(path, paths)
     if not clips:
-        clips = _sampled(films, settings.real, settings).clips
+        clips = _sampled(videos, settings.real, settings).clips
         if not clips:
             raise ValueError(
                 f"{archive.root} has no videos of split {settings.split}, {settings.half}, to compare with"
@@ -60,55 +54,55 @@ def real_sources(archive: Archive, settings: Protocol, kept: Path) -> tuple[Sour
 
 
 def real_list(archive: Archive, settings: Protocol) -> str:
-    """Name of the file that keeps the real clips: a hash of all that they depend on, names and sizes of films too."""
+    """Name of the file that keeps the real clips: a hash of all that they depend on, names and sizes of videos too."""
     drawn = {name: getattr(settings, name) for name in ("split", "half", "frames", "stride", "seed")}
     rule = {**drawn, "rule": asdict(settings.real), "archive": archive.manifest(), "decoder": DECODER}
     return f"clips-{key_of('clips', canonical(rule)).hex()[:16]}.jsonl"
 
 
-def _listed(path: Path, films: Mapping[str, Path]) -> list[Clip]:
-    """The clips that a file keeps; [] if there is none that can be used: it is only a cache."""
+def _listed(path: Path, videos: Mapping[str, Path]) -> list[Clip]:
+    """The clips that a file keeps; [] if it is missing or cannot be used: it is only a cache."""
     try:
         clips = read_clips(path)
     except ValueError:
         return []
-    return clips if all(clip.video in films for clip in clips) else []
+    return clips if all(clip.video in videos for clip in clips) else []
 
 
 def made_sources(made: Generation, blocks: Sequence[int] | None = None) -> tuple[Source, ...]:
-    """The clips of videos that are made here: the first frames of each, in the order of the plan.
+    """The clips of videos that are generated here: the first frames of each, in the order of the plan.
 
-    `blocks`: those whose files are looked at and vouched for; None for all.
+    `blocks`: those whose files are checked by size and sha256; None for all.
     """
     chosen = range(made.plan.blocks) if blocks is None else blocks
     lines = {line["file"]: line for block in chosen for line in made.lines(block) or ()}
-    found = []
+    sources = []
     for item in made.plan.items:
         line = lines.get(item.file, {"sha256": None, "bytes": 0})
         clip = Clip(item.file, 0, made.plan.settings.frames, 1)
-        found.append(Source(clip, made.out / VIDEOS / item.file, line["sha256"], line["bytes"]))
-    return tuple(found)
+        sources.append(Source(clip, made.out / VIDEOS / item.file, line["sha256"], line["bytes"]))
+    return tuple(sources)
 
 
 def given_sources(folder: Path, settings: Protocol, wanted: int, *, allow_small: bool) -> tuple[Source, ...]:
-    """The clips of videos that somebody else made, shuffled by their names, at most as many as the protocol takes.
+    """The clips of videos that somebody else generated, shuffled by their names, at most as many as the protocol takes.
 
     Raises:
-        ValueError: fewer videos than the protocol takes, films that cannot be read, or shorter ones than a clip.
+        ValueError: fewer videos than the protocol takes, videos that cannot be read, or shorter ones than a clip.
     """
     videos = list_videos(folder)
     if len(videos) < wanted and not allow_small:
         raise ValueError(
             f"{folder} holds {len(videos)} videos, the protocol takes {wanted}: add the missing, or --allow-small for "
-            "a number that does not compare"
+            "a number that is not comparable"
         )
-    mixed = sorted(videos, key=lambda video: key_of("order", settings.seed, video.name))[:wanted]
+    shuffled = sorted(videos, key=lambda video: key_of("order", settings.seed, video.name))[:wanted]
     rule = Sampling("given", "given", settings.fake.start, None)
-    by_name = {video.name: video for video in mixed}
-    sampled = _sampled(mixed, rule, settings)
-    found = [(clip, by_name[clip.video]) for clip in sampled.clips]
+    by_name = {video.name: video for video in shuffled}
+    sampled = _sampled(shuffled, rule, settings)
+    pairs = [(clip, by_name[clip.video]) for clip in sampled.clips]
     return tuple(
-        Source(clip, video.path, None, video.path.stat().st_size, video.kind, video.index) for clip, video in found
+        Source(clip, video.path, None, video.path.stat().st_size, video.kind, video.index) for clip, video in pairs
     )
 
 
@@ -117,7 +111,7 @@ def _sampled(videos: Sequence[Video], rule: Sampling, settings: Protocol) -> Sam
     if sampled.faults:
         first = sampled.faults[0]
         raise ValueError(
-            f"{len(sampled.faults)} of {len(videos)} videos cannot be read ({first.video}: {first.reason}): mend them"
+            f"{len(sampled.faults)} of {len(videos)} videos cannot be read ({first.video}: {first.reason}): fix them"
         )
     return sampled
 
@@ -139,22 +133,22 @@ def embedding(
 
 
 def recipe_of(judge: ScoringNetwork, settings: Protocol) -> ResolvedProtocol:
-    """The metric's row with the clip rules of the UCF-101 protocol in the place of its own."""
-    found = ResolvedProtocol.of(judge.metric, judge.protocol, frames=settings.frames, stride=settings.stride)
+    """The metric's row with the clip rules of the UCF-101 protocol instead of its own."""
+    resolved = ResolvedProtocol.of(judge.metric, judge.protocol, frames=settings.frames, stride=settings.stride)
     real, fake = replace(settings.real, split="given"), replace(settings.fake, split="given")
-    row = {**found.row, "real": asdict(settings.real), "fake": asdict(settings.fake)} if found.row else {}
-    return replace(found, real=real, fake=fake, row=row)
+    row = {**resolved.row, "real": asdict(settings.real), "fake": asdict(settings.fake)} if resolved.row else {}
+    return replace(resolved, real=real, fake=fake, row=row)
 
 
 def cached_real(
     job: Embedding, judge: ScoringNetwork, network: FeatureNetwork, settings: Protocol, archive: Archive
 ) -> FeatureSet:
-    """The real side: from the file that keeps it if that was made so, else from its blocks, and then kept.
+    """The real side: from the file that keeps it if that is up to date, otherwise from its blocks, and then kept.
 
-    The file is what `python -m metrics ... --save-stats` writes, so it serves there too.
+    The file is what `python -m metrics ... --save-stats` writes, so it can be used there too.
     """
-    made_by = {
-        **protocol_manifest(recipe_of(judge, settings), network),
+    evaluator = Evaluator(recipe_of(judge, settings), network)
+    about = {
         "archive": archive.manifest(),
         "clips_sha256": hash_clips([source.clip for source in job.sources]),
         "recipe": job.recipe,
@@ -162,11 +156,11 @@ def cached_real(
     path = real_file(job)
     if path.is_file():
         try:
-            return load_side(path, made_by)
+            return evaluator.load(path, about=about)
         except ValueError:
             path.unlink()  # of another archive or rule, or broken: it is only a cache
     side = job.side({"seed": settings.seed, "listed": len(job.sources), "archive": archive.manifest()})
-    save_side(path, side, made_by)
+    evaluator.save(path, side, about=about)
     return side
 
 
@@ -190,42 +184,42 @@ def score(
     Raises:
         ValueError: too few clips, unless allowed.
     """
-    setting = ReadOptions(seed=settings.seed, allow_small=allow_small)
-    rule = recipe_of(judge, settings)
+    options = ReadOptions(seed=settings.seed, allow_small=allow_small)
+    evaluator = Evaluator(recipe_of(judge, settings), network, options)
     if judge.metric == "is":
-        splits = min(rule.splits, fake.n) if allow_small else None
-        found = score_is(fake, rule, network, setting, splits=splits)
+        splits = min(evaluator.protocol.splits, fake.n) if allow_small else None
+        result = evaluator.inception_score(fake, splits=splits)
     else:
         assert real is not None
-        found = score_fvd(real, fake, rule, network, setting)
-    return replace(found, manifest={**found.manifest, "ucf101": dict(about)})
+        result = evaluator.fvd(real, fake)
+    return replace(result, manifest={**result.manifest, "ucf101": dict(about)})
 
 
 def caveats(
     archive: Archive, networks: Mapping[str, FeatureNetwork], videos: int, wanted: int, world: str
 ) -> list[str]:
-    """Why scores may not stand beside published ones; [] if they may."""
-    found = []
+    """Why scores are not comparable with published ones; [] if they are."""
+    reasons = []
     if world:
-        found.append("they say nothing about a model")
-    found += [
+        reasons.append("they say nothing about a model")
+    reasons += [
         f"the weights of {name} are none that were published ({network.name})"
         for name, network in networks.items()
         if "unrecognised" in network.name or network.name.startswith("pocket")
     ]
     if not archive.official:
-        found.append("the real videos are not UCF-101's")
+        reasons.append("the real videos are not UCF-101's")
     elif not archive.whole:
-        found.append(f"the archive is partial: {len(archive.videos)} of {archive.listed} videos")
+        reasons.append(f"the archive is partial: {len(archive.videos)} of {archive.listed} videos")
     if len(archive.class_names) != CLASSES:
-        found.append(f"the archive has {len(archive.class_names)} classes, not {CLASSES}")
+        reasons.append(f"the archive has {len(archive.class_names)} classes, not {CLASSES}")
     if videos < wanted:
-        found.append(f"{videos} videos where the protocol takes {wanted}")
-    return found
+        reasons.append(f"{videos} videos where the protocol takes {wanted}")
+    return reasons
 
 
 def world_of(archive: Archive, videos: int, wanted: int, apart: Sequence[str], world: str) -> str:
-    """What numbers are called that `caveats` keeps apart, "" for others: by the gravest of its reasons."""
+    """The label of numbers with caveats, by the gravest of them; "" for comparable numbers."""
     if world or not apart:
         return world
     if not archive.official or len(archive.class_names) != CLASSES:

@@ -1,6 +1,6 @@
 """Where in a video quality is lost: inside its clips, across their seams, or along its length.
 
-All windows are as long as a clip, and every distance rests on one window a video, so that the three compare.
+All windows are as long as a clip, and every distance uses one window per video, so the three are comparable.
 """
 
 from collections.abc import Callable, Sequence
@@ -30,7 +30,7 @@ class Real(NamedTuple):
 def fvd_by_position(
     videos: Videos, seams: Sequence[int], clip: int, embed: Embed, real: Real
 ) -> dict[str, Score | str]:
-    """FVD inside clips, across seams, and its slope along the video; or why there is none."""
+    """FVD inside clips, across seams, and its slope along the video; or the reason why there is none."""
     frames, half = videos.shape[1], clip // 2
     inside = [end for begin, end in zip([0, *seams], seams, strict=False) if end - begin >= clip]
     across = [seam + half for seam in seams if clip - half <= seam <= frames - half]
@@ -41,11 +41,11 @@ def fvd_by_position(
     ):
         scores[name] = missing
         if ends:
-            taken = [ends[i % len(ends)] for i in range(len(videos))]  # the seams in turn, one a video
+            taken = [ends[i % len(ends)] for i in range(len(videos))]  # the seams in turn, one per video
             cut = np.stack([video[end - clip : end] for video, end in zip(videos, taken, strict=True)])
             scores[name] = real.distance(real.rows, embed(cut), real.group, np.arange(len(videos)))
     if frames < 2 * clip:
-        return scores | {"drift": f"a slope needs two clips of {clip} frames, {frames} frames came"}
+        return scores | {"drift": f"a slope needs two clips of {clip} frames: got {frames} frames"}
     cut, source = windows(videos, clip)
     place = np.arange(len(cut)) % (frames // clip)
     return scores | {"drift": drift_score(real.rows, embed(cut), place, real.group, source)}

@@ -1,7 +1,7 @@
-"""What the pocket classifiers say of a cell's videos: every measure of quality, with the values that differences need.
+"""The quality of a cell's videos by the pocket classifiers, with the values that paired differences need.
 
-Cells of one seed show the same prompts from the same noise. So each measure leaves, beside its number, what pairs with
-that of another cell: one value a video where it is a mean over videos, and else its values with one group of videos
+Cells of one seed show the same prompts from the same noise. So each measure keeps, with its number, what pairs with
+that of another cell: one value per video where it is a mean over videos, otherwise its values with one group of videos
 left out at a time. `bench.results.statistics` makes the interval of a difference from either.
 """
 
@@ -16,43 +16,38 @@ from bench.harness.job import Job
 from bench.results.records import LEFT_OUT, Number
 from bench.videos.columns import FLOW_MEASURES, MEASURES
 from bench.videos.fvd_by_position import Real, fvd_by_position
-from metrics.distribution.fvd import (
-    frechet_replicates,
-    frechet_score,
-    matched_frechet_replicates,
-    matched_frechet_score,
-)
-from metrics.distribution.inception_score import replicates_of_logits
+from metrics.distribution.fvd import frechet_score, matched_frechet_score
+from metrics.distribution.inception_score import score_of_logits
 from metrics.intervals import mean_score
 from metrics.networks.features import extract
 from metrics.networks.pocket import PocketFeatureExtractor, load_shipped
-from metrics.score import Replicated, Score
+from metrics.score import Score
 from metrics.temporal.flow_metrics import FlowStatistics, compute_flow_statistics, moves, turn_of
 from metrics.temporal.frame_difference import flicker, jitter, motion, saturation_drift
 from metrics.temporal.seams import cycling, duplicates, ratio_of, seam_ratio
 from metrics.videos.frames import windows
 from vidrd.pocket.world import ATTRIBUTES, Scene, labels
 
-REFERENCE = "real.npz"  # what a reference cell leaves for the others
+REFERENCE = "real.npz"  # features of real video, which a reference cell writes for the others
 
 Videos = UInt8[np.ndarray, "N T H W C"]
 
 
 def load_classifier(name: str, job: Job) -> PocketFeatureExtractor:
-    """A shipped judge where the cell's videos are made."""
+    """A shipped classifier, on the device where the cell's videos are made."""
     return load_shipped(name, str(job.values["device"]))
 
 
 @dataclass
 class QualityResults:
-    """What became of the measures of a cell: numbers, the values that pair, and why others have none."""
+    """A cell's measures: numbers, the values by which cells are paired, and the reasons for absent numbers."""
 
     numbers: dict[str, Number] = field(default_factory=dict)
     samples: dict[str, tuple[float, ...]] = field(default_factory=dict)
     absent: dict[str, str] = field(default_factory=dict)
 
     def score(self, name: str, score: Score | str) -> None:
-        """A number that is never paired, or why there is none."""
+        """A number that is never paired, or the reason why there is none."""
         if isinstance(score, str):
             self.absent[name] = score
         else:
@@ -60,14 +55,14 @@ class QualityResults:
             self.numbers[name] = Number(score.value, about.unit, about.better, score.n, score.low, score.high)
 
     def mean(self, name: str, values: list[float]) -> None:
-        """The mean of one value a video."""
+        """The mean of one value per video."""
         self.score(name, mean_score(values))
         self.samples[name] = tuple(values)
 
-    def replicated(self, name: str, found: Replicated) -> None:
-        """A score and what it is with a group left out, of each side that its error comes from."""
-        self.score(name, found.score)
-        for side, values in enumerate(found.left_out):
+    def with_replicates(self, name: str, score: Score) -> None:
+        """A score and its replicates, from each side that its error comes from."""
+        self.score(name, score)
+        for side, values in enumerate(score.replicates):
             if values:
                 self.samples[f"{name}{LEFT_OUT}{side + 1}"] = tuple(values)
 
@@ -76,33 +71,33 @@ def measure_quality(
     videos: Videos,
     scenes: list[Scene],
     seams: list[int],
-    why_no_seams: str,  # said of the measures of seams where there are none
+    why_no_seams: str,  # the reason for the measures of seams, where there are no seams
     job: Job,
     reference: Path,
     *,
-    turned: int = 0,  # frames that a clip which plays the one before backwards lost at its start
+    turned: int = 0,  # frames lost at the start of a clip that plays the one before it backwards
 ) -> QualityResults:
     """Every measure of quality, as a number or with the reason why not."""
-    found = QualityResults()
+    quality = QualityResults()
     cut, source = windows(videos, int(job.values["window"]))
-    seen = extract(load_classifier("i3d", job), cut)
+    features = extract(load_classifier("i3d", job), cut)
     same = job.values["real_captions"] == "same"
     with np.load(reference / REFERENCE, allow_pickle=False) as file:
         groups = {name: file[name] % len(scenes) if same else file[name] for name in file if name.endswith("source")}
-        distance = matched_frechet_replicates if same else frechet_replicates
-        found.replicated("fvd", distance(file["embedding"], seen.embedding, groups["source"], source))
-        nearness = matched_frechet_score if same else frechet_score
-        real = Real(file["clip_embedding"], groups["clip_source"], nearness) if "clip_source" in groups else None
-    found.replicated("is", replicates_of_logits(extract(load_classifier("c3d", job), cut).logits["action"], source))
+        distance = matched_frechet_score if same else frechet_score
+        quality.with_replicates("fvd", distance(file["embedding"], features.embedding, groups["source"], source))
+        real = Real(file["clip_embedding"], groups["clip_source"], distance) if "clip_source" in groups else None
+    classes = extract(load_classifier("c3d", job), cut).logits["action"]
+    quality.with_replicates("is", score_of_logits(classes, source))
     for name in ATTRIBUTES:
-        if name in seen.logits:
-            found.mean(name, _recognised(name, seen.logits[name], source, scenes))
+        if name in features.logits:
+            quality.mean(name, _recognized(name, features.logits[name], source, scenes))
         else:
-            found.score(name, f"the judge was not trained to tell the {name}")
+            quality.score(name, f"the classifier was not trained to tell the {name}")
     for name, change in {"flicker": flicker, "jitter": jitter, "motion": motion}.items():
-        found.mean(name, _each(change, videos))
+        quality.mean(name, _each(change, videos))
     for name, score in _placed(videos, seams, why_no_seams, job, real).items():
-        found.score(name, score)
+        quality.score(name, score)
     at_seams: dict[str, Callable[[Videos], Score]] = {
         "seam_d": lambda one: seam_ratio(one, seams, signal="D"),
         "seam_a": lambda one: seam_ratio(one, seams, signal="A"),
@@ -113,22 +108,22 @@ def measure_quality(
     }
     for name, one in at_seams.items():
         if not seams:
-            found.score(name, why_no_seams)
+            quality.score(name, why_no_seams)
             continue
         try:
-            found.mean(name, _each(one, videos))
+            quality.mean(name, _each(one, videos))
         except ValueError as error:  # too few frames around the seams: a property of the request
-            found.score(name, str(error))
+            quality.score(name, str(error))
     if not FLOW_MEASURES.keys().isdisjoint(job.measures):
-        _by_flow(found, videos, seams, why_no_seams)
-    return found
+        _by_flow(quality, videos, seams, why_no_seams)
+    return quality
 
 
-def _by_flow(found: QualityResults, videos: Videos, seams: list[int], why_no_seams: str) -> None:
-    """Add what optical flow says, from one pass of it over every video."""
+def _by_flow(quality: QualityResults, videos: Videos, seams: list[int], why_no_seams: str) -> None:
+    """Add what optical flow says, in one pass over every video."""
     motions, grid = [compute_flow_statistics(video) for video in videos], np.array(seams, dtype=np.int64)
-    found.mean("dynamic_degree", [moves(motion) for motion in motions])
-    found.mean("saturation_drift", _each(saturation_drift, videos))
+    quality.mean("dynamic_degree", [moves(motion) for motion in motions])
+    quality.mean("saturation_drift", _each(saturation_drift, videos))
     at_seams: dict[str, Callable[[FlowStatistics], float]] = {
         "seam_w": lambda motion: ratio_of(motion.warp[None], grid, "W").value,
         "seam_df": lambda motion: ratio_of(motion.change[None], grid, "dF").value,
@@ -136,12 +131,12 @@ def _by_flow(found: QualityResults, videos: Videos, seams: list[int], why_no_sea
     }
     for name, one in at_seams.items():
         if not seams:
-            found.score(name, why_no_seams)
+            quality.score(name, why_no_seams)
             continue
         try:
-            found.mean(name, [one(motion) for motion in motions])
+            quality.mean(name, [one(motion) for motion in motions])
         except ValueError as error:  # as above
-            found.score(name, str(error))
+            quality.score(name, str(error))
 
 
 def _each(measure: Callable[[Videos], Score], videos: Videos) -> list[float]:
@@ -149,19 +144,19 @@ def _each(measure: Callable[[Videos], Score], videos: Videos) -> list[float]:
 
 
 def _placed(videos: Videos, seams: list[int], why_no_seams: str, job: Job, real: Real | None) -> dict[str, Score | str]:
-    """FVD by place, or why there is none."""
+    """FVD by position in the video, or the reasons why there is none."""
     clip = int(job.values["clip"])
     names = ("fvd_inside", "fvd_across", "drift")
     if real is None or videos.shape[1] < clip:
-        return dict.fromkeys(names, f"the judge sees no clips of {min(clip, videos.shape[1])} frames")
-    seeing = load_classifier("i3d", job)
-    scores = fvd_by_position(videos, seams, clip, lambda cut: extract(seeing, cut).embedding, real)
+        return dict.fromkeys(names, f"the classifier takes no clips of {min(clip, videos.shape[1])} frames")
+    classifier = load_classifier("i3d", job)
+    scores = fvd_by_position(videos, seams, clip, lambda cut: extract(classifier, cut).embedding, real)
     return {name: why_no_seams if score == "no seams" else score for name, score in scores.items()}
 
 
-def _recognised(
+def _recognized(
     name: str, logits: Float[np.ndarray, "N K"], source: Int[np.ndarray, " N"], scenes: list[Scene]
 ) -> list[float]:
-    """Of each video the share of its windows whose attribute the judge sees as the caption names it."""
+    """For each video, the share of its windows in which the classifier sees the attribute that the caption names."""
     right = logits.argmax(axis=1) == np.array([labels(scene)[name] for scene in scenes])[source]
     return [float(right[source == i].mean()) for i in range(len(scenes))]

@@ -1,7 +1,7 @@
-"""Scores of videos that come in pieces: update with what is there, merge what others saw, compute at the end.
+"""Scores of videos that arrive in batches: update with each batch, merge other workers' accumulators, then compute.
 
-For training loops and for many workers. The memory is that of the statistics, whatever number of videos went in, and
-neither cuts nor the order of merging change a result by more than rounding.
+For training loops and for many workers. Memory is that of the statistics, whatever the number of videos, and neither
+the batches nor the order of merging change a result by more than rounding.
 """
 
 import numpy as np
@@ -9,7 +9,7 @@ from jaxtyping import Float64, UInt8
 from scipy.special import log_softmax, xlogy
 
 from metrics.distribution.frechet import Gaussian
-from metrics.distribution.fvd import N_GROUPS, frechet_of_parts
+from metrics.distribution.fvd import N_GROUPS, frechet_score_of_parts
 from metrics.intervals import jackknife_interval
 from metrics.networks.features import FeatureNetwork, digest_of, extract
 from metrics.protocols import FvdProtocol, Storage
@@ -18,29 +18,29 @@ from metrics.videos.frames import check_videos
 
 
 class FvdAccumulator:
-    """FVD in pieces.
+    """FVD of videos that arrive in batches.
 
-    Videos are dealt into groups for the interval, one after the other as they come, and taken for independent: of a
+    Videos are assigned to the groups of the jackknife in turn, as they arrive, and taken to be independent: of a
     video's many windows, give one. A protocol says how frames are stored before the network sees them, and the ddof;
-    which clips of which videos are given is the caller's part of it.
+    the caller chooses the clips.
     """
 
     def __init__(
         self,
         network: FeatureNetwork,
-        protocol: FvdProtocol | None = None,  # a row of metrics.protocols.FVD; None = frames as they come, ddof 1
+        protocol: FvdProtocol | None = None,  # a row of metrics.protocols.FVD; None = frames as given, ddof 1
         *,
         ddof: int | None = None,  # None = the protocol's
-        stored: bool = False,  # videos are as the protocol's loader stores them: not once more
-        hands: int = N_GROUPS,
+        stored: bool = False,  # videos are already as the protocol's loader stores them
+        groups: int = N_GROUPS,
     ) -> None:
         self.network = network
         self.ddof = ddof if ddof is not None else 1 if protocol is None else protocol.ddof
         self._storage: dict[str, Storage | None] = {"real": None, "fake": None}
         if protocol is not None and not stored:
             self._storage = {"real": protocol.real.storage, "fake": protocol.fake.storage}
-        self._parts: dict[str, list[Gaussian | None]] = {side: [None] * hands for side in ("real", "fake")}
-        self._seen = {"real": 0, "fake": 0}
+        self._parts: dict[str, list[Gaussian | None]] = {side: [None] * groups for side in ("real", "fake")}
+        self._count = {"real": 0, "fake": 0}
 
     def update(
         self,
@@ -49,25 +49,29 @@ class FvdAccumulator:
         fake: UInt8[np.ndarray, "M S Y X C"] | None = None,
         batch_size: int = 64,
     ) -> None:
-        """Take in some videos of either side."""
+        """Add videos of one side or of both, as `check_videos` wants them.
+
+        Raises:
+            ValueError: an array that is no set of videos, or what the network refuses.
+        """
         for side, videos in (("real", real), ("fake", fake)):
             if videos is None:
                 continue
             check_videos(videos, what=f"{side} videos")
             rows = np.concatenate(
                 [
-                    extract(self.network, self._at_rest(side, videos[i : i + batch_size])).embedding
+                    extract(self.network, self._stored(side, videos[i : i + batch_size])).embedding
                     for i in range(0, len(videos), batch_size)
                 ]
             )
             parts = self._parts[side]
-            hands = (self._seen[side] + np.arange(len(rows))) % len(parts)
-            self._seen[side] += len(rows)
-            for hand in np.unique(hands):
-                new, old = Gaussian.of(rows[hands == hand]), parts[hand]
-                parts[hand] = new if old is None else old.merge(new)
+            group = (self._count[side] + np.arange(len(rows))) % len(parts)
+            self._count[side] += len(rows)
+            for number in np.unique(group):
+                new, old = Gaussian.of(rows[group == number]), parts[number]
+                parts[number] = new if old is None else old.merge(new)
 
-    def _at_rest(self, side: str, videos: UInt8[np.ndarray, "N T H W C"]) -> UInt8[np.ndarray, "N T Y X C"]:
+    def _stored(self, side: str, videos: UInt8[np.ndarray, "N T H W C"]) -> UInt8[np.ndarray, "N T Y X C"]:
         storage = self._storage[side]
         if storage is None:
             return videos
@@ -76,7 +80,7 @@ class FvdAccumulator:
         return store(videos, storage)
 
     def merge(self, other: "FvdAccumulator") -> None:
-        """Take in what another one saw, with the same network.
+        """Add what another accumulator has, with the same network.
 
         Raises:
             ValueError: another network, other weights, another storage, ddof or number of groups.
@@ -86,50 +90,50 @@ class FvdAccumulator:
         )
         if ours != theirs:
             raise ValueError(
-                f"only equal accumulators merge, (network, weights, storage, ddof, groups) {ours} and {theirs} came"
+                f"only equal accumulators merge: got (network, weights, storage, ddof, groups) {ours} and {theirs}"
             )
         for side, parts in self._parts.items():
-            self._seen[side] += other._seen[side]
-            for hand, new in enumerate(other._parts[side]):
-                old = parts[hand]
-                parts[hand] = new if old is None else old if new is None else old.merge(new)
+            self._count[side] += other._count[side]
+            for number, new in enumerate(other._parts[side]):
+                old = parts[number]
+                parts[number] = new if old is None else old if new is None else old.merge(new)
 
     def compute(self) -> Score:
-        """FVD of all that came, with its interval.
+        """FVD of all videos so far, with its interval.
 
         Raises:
             ValueError: fewer than 2 videos on a side.
         """
         sides = [[part for part in self._parts[side] if part is not None] for side in ("real", "fake")]
-        if min(self._seen.values()) < 2:
+        if min(self._count.values()) < 2:
             raise ValueError(
-                f"a Fréchet distance needs at least 2 samples in each set, {self._seen['real']} and "
-                f"{self._seen['fake']} came"
+                f"a Fréchet distance needs at least 2 samples in each set: got {self._count['real']} and "
+                f"{self._count['fake']}"
             )
-        return frechet_of_parts(*sides, ddof=self.ddof).score
+        return frechet_score_of_parts(*sides, ddof=self.ddof)
 
     def reset(self) -> None:
-        """Forget everything."""
+        """Back to no videos."""
         for side, parts in self._parts.items():
             parts[:] = [None] * len(parts)
-            self._seen[side] = 0
+            self._count[side] = 0
 
 
 class IsAccumulator:
-    """Inception Score in pieces, over all videos at once: splits would need to know how many will come."""
+    """Inception Score in pieces, over all videos at once: splits would need their number beforehand."""
 
-    def __init__(self, network: FeatureNetwork, *, head: str = "action", hands: int = N_GROUPS) -> None:
-        self.network, self.head, self._hands = network, head, hands
-        self._seen = 0
-        self._entropy = np.zeros(hands)  # per group, sum of p log p
+    def __init__(self, network: FeatureNetwork, *, head: str = "action", groups: int = N_GROUPS) -> None:
+        self.network, self.head, self._groups = network, head, groups
+        self._count = 0
+        self._entropy = np.zeros(groups)  # per group, sum of p log p
         self._sums: Float64[np.ndarray, "G K"] | None = None  # per group, sums of p
-        self._counts = np.zeros(hands)
+        self._counts = np.zeros(groups)
 
     def update(self, videos: UInt8[np.ndarray, "N T H W C"], *, batch_size: int = 64) -> None:
-        """Take in some videos.
+        """Add videos.
 
         Raises:
-            ValueError: a head that the network has not.
+            ValueError: a head that the network does not have.
         """
         logits = extract(self.network, videos, batch_size=batch_size).logits
         if self.head not in logits:
@@ -137,37 +141,35 @@ class IsAccumulator:
                 f"{self.network.name} has no head {self.head!r}: it tells apart {', '.join(sorted(logits))}"
             )
         p = np.exp(log_softmax(logits[self.head].astype(np.float64), axis=1))
-        chosen = np.eye(self._hands)[(self._seen + np.arange(len(p))) % self._hands].T
-        self._seen += len(p)
+        chosen = np.eye(self._groups)[(self._count + np.arange(len(p))) % self._groups].T
+        self._count += len(p)
         self._entropy += chosen @ xlogy(p, p).sum(axis=1)
         self._counts += chosen.sum(axis=1)
         self._sums = chosen @ p if self._sums is None else self._sums + chosen @ p
 
     def merge(self, other: "IsAccumulator") -> None:
-        """Take in what another one saw, with the same network.
+        """Add what another accumulator has, with the same network.
 
         Raises:
             ValueError: another network, other weights, another head or number of groups.
         """
-        ours, theirs = ((x.network.name, digest_of(x.network), x.head, x._hands) for x in (self, other))
+        ours, theirs = ((x.network.name, digest_of(x.network), x.head, x._groups) for x in (self, other))
         if ours != theirs:
-            raise ValueError(
-                f"only equal accumulators merge, (network, weights, head, groups) {ours} and {theirs} came"
-            )
-        self._seen += other._seen
+            raise ValueError(f"only equal accumulators merge: got (network, weights, head, groups) {ours} and {theirs}")
+        self._count += other._count
         self._entropy += other._entropy
         self._counts += other._counts
         if other._sums is not None:
             self._sums = other._sums.copy() if self._sums is None else self._sums + other._sums
 
     def compute(self) -> Score:
-        """Inception Score of all that came, with its interval.
+        """Inception Score of all videos so far, with its interval.
 
         Raises:
-            ValueError: no video came.
+            ValueError: no videos yet.
         """
         if self._sums is None:
-            raise ValueError("an Inception Score needs at least one video, none came")
+            raise ValueError("an Inception Score needs at least one video: got none, call update first")
         sums = self._sums
 
         def score(kept: Float64[np.ndarray, " G"]) -> float:
@@ -177,7 +179,7 @@ class IsAccumulator:
         filled = (self._counts > 0).astype(np.float64)
         value = score(filled)
         if filled.sum() < 3:
-            return Score(value, self._seen)
-        left_out = [score(filled - np.eye(self._hands)[hand]) for hand in np.flatnonzero(filled)]
-        low, high = jackknife_interval(value, [left_out])
-        return Score(value, self._seen, max(1.0, low), min(float(sums.shape[1]), high))
+            return Score(value, self._count)
+        replicates = [score(filled - np.eye(self._groups)[out]) for out in np.flatnonzero(filled)]
+        low, high = jackknife_interval(value, [replicates])
+        return Score(value, self._count, max(1.0, low), min(float(sums.shape[1]), high), (replicates,))

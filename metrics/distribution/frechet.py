@@ -1,6 +1,5 @@
 """Streaming Gaussian statistics of a set of features, and the Fréchet distance between two of them."""
 
-import os
 import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,6 +8,8 @@ from pathlib import Path
 
 import numpy as np
 from jaxtyping import Float, Float64
+
+from metrics.files import replacing
 
 
 @dataclass(frozen=True)
@@ -61,11 +62,8 @@ class Gaussian:
 
     def save(self, path: Path | str) -> None:
         """Write an .npz; the file appears whole or not at all."""
-        path = Path(path)
-        beside = path.with_name(f".{path.name}.{os.getpid()}")
-        with beside.open("wb") as file:
+        with replacing(path) as part, part.open("wb") as file:
             np.savez(file, n=self.n, mean=self.mean, scatter=self.scatter)
-        beside.replace(path)
 
     @classmethod
     def load(cls, path: Path | str) -> "Gaussian":
@@ -96,7 +94,7 @@ class GaussianFactor:
 
     @classmethod
     def of(cls, features: Float[np.ndarray, "N F"], *, ddof: int = 1) -> "GaussianFactor":
-        """The root at hand: the centred rows where they are fewer than the features, else by `of_gaussian`.
+        """The cheaper root: the centered rows where they are fewer than the features, else that of `of_gaussian`.
 
         Either way the covariance is the same. Rows are exact and, when few, cheap: nothing of the size F x F is made.
 
@@ -113,7 +111,7 @@ class GaussianFactor:
 
     @classmethod
     def of_gaussian(cls, gaussian: Gaussian, *, ddof: int = 1) -> "GaussianFactor":
-        """By the eigenvectors; n samples span n - 1 directions at most, what rounding puts into the others is left out.
+        """By the eigenvectors; n samples span n - 1 directions at most; what rounding adds in the others is dropped.
 
         Raises:
             ValueError: fewer than 2 samples, or statistics that are not finite.
@@ -131,12 +129,12 @@ def frechet_distance(a: Gaussian | GaussianFactor, b: Gaussian | GaussianFactor,
 
         |mean_a - mean_b|^2 + tr(A) + tr(B) - 2 tr((A B)^(1/2))
 
-    The last trace is the nuclear norm (sum of singular values) of P^T Q for any roots P P^T = A and Q Q^T = B: no
-    complex number or failed root can come of sets smaller than their features, and no square of a small number is
-    rooted. Rounding may leave equal sets at some 1e-12 of their variance; a result below 0 is returned as 0.
+    The last trace is the nuclear norm (sum of singular values) of P^T Q for any roots P P^T = A and Q Q^T = B: sets
+    smaller than their features yield no complex numbers and no failed roots, and no square of a small number is rooted.
+    Rounding may leave equal sets at some 1e-12 of their variance; a result below 0 is returned as 0.
 
     Args:
-        a, b: the two sets' statistics, or spreads, which cost less where one set meets many.
+        a, b: the two sets' statistics, or their factors, which save work where one set is compared with many.
         ddof: the covariances of statistics are divided by n - ddof: 1 as the reference, 0 as some published code.
 
     Raises:
@@ -147,7 +145,7 @@ def frechet_distance(a: Gaussian | GaussianFactor, b: Gaussian | GaussianFactor,
     if a.mean.shape != b.mean.shape:
         raise ValueError(f"sets of {len(a.mean)} and of {len(b.mean)} features have no distance: use one network")
     if min(a.n, b.n) < 2:
-        raise ValueError(f"a Fréchet distance needs at least 2 samples in each set, {a.n} and {b.n} came")
+        raise ValueError(f"a Fréchet distance needs at least 2 samples in each set: got {a.n} and {b.n}")
     p, q = (x if isinstance(x, GaussianFactor) else GaussianFactor.of_gaussian(x, ddof=ddof) for x in (a, b))
     shared = np.linalg.svd(p.root.T @ q.root, compute_uv=False).sum()
     distance = ((p.mean - q.mean) ** 2).sum() + (p.root**2).sum() + (q.root**2).sum() - 2 * shared
@@ -156,14 +154,14 @@ def frechet_distance(a: Gaussian | GaussianFactor, b: Gaussian | GaussianFactor,
 
 def _check_rows(features: Float[np.ndarray, "N F"]) -> None:
     if len(features) == 0:
-        raise ValueError("statistics need at least one row of features, none came")
+        raise ValueError("statistics need at least one row of features: got none")
     if bad := int((~np.isfinite(features)).any(axis=1).sum()):
         raise ValueError(f"features must be finite, {bad} of {len(features)} rows are not: look at those videos")
 
 
 def _check_count(n: int) -> None:
     if n < 2:
-        raise ValueError(f"a covariance needs at least 2 samples, {n} came")
+        raise ValueError(f"a covariance needs at least 2 samples: got {n}")
 
 
 def leave_one_out(parts: Sequence[Gaussian]) -> list[Gaussian]:

@@ -15,7 +15,7 @@ from jaxtyping import Float, Int, UInt8
 from metrics.distribution.frechet import Gaussian, GaussianFactor, frechet_distance, leave_one_out
 from metrics.intervals import assign_groups, jackknife_interval
 from metrics.networks.features import FeatureNetwork, extract
-from metrics.score import Replicated, Score
+from metrics.score import Score
 from metrics.videos.frames import check_videos, windows
 
 N_GROUPS = 20  # groups that the jackknife leaves out one at a time
@@ -46,7 +46,8 @@ def fvd(
     check_videos(fake, what="generated videos")
     if window is None and real.shape[1] != fake.shape[1]:
         raise ValueError(
-            f"whole videos compare only at equal length, {real.shape[1]} and {fake.shape[1]} frames came: give a window"
+            f"whole videos are comparable only at equal length: got {real.shape[1]} and {fake.shape[1]} frames, give a "
+            "window"
         )
     embeddings, sources = [], []
     for videos in (real, fake):
@@ -66,36 +67,25 @@ def frechet_score(
 ) -> Score:
     """Fréchet distance between two sets of embeddings, with the interval of a delete-a-group jackknife.
 
-    Videos, not windows, are dealt into 20 random groups on either side, so what windows of one video share widens the
-    interval as it should. Left out one at a time, they give the variance (`metrics.intervals.jackknife_interval`). The
-    interval belongs to the distance at this n, bias included; it is cut at 0 and None for fewer than 3 videos.
+    Videos, not windows, are assigned to 20 random groups on either side, so what windows of one video share widens the
+    interval as it should. Left out one at a time, they give the replicates and from them the variance
+    (`metrics.intervals.jackknife_interval`). The interval belongs to the distance at this n, bias included; it is cut
+    at 0 and None for fewer than 3 videos.
 
     Raises:
         ValueError: fewer than 2 rows in a set, rows that are not finite, or different numbers of features.
     """
-    return frechet_replicates(real, fake, real_source, fake_source, ddof=ddof).score
-
-
-def frechet_replicates(
-    real: Float[np.ndarray, "N F"],
-    fake: Float[np.ndarray, "M G"],
-    real_source: Int[np.ndarray, " N"] | None = None,  # the video each row comes from; None = each from its own
-    fake_source: Int[np.ndarray, " M"] | None = None,
-    *,
-    ddof: int = 1,
-) -> Replicated:
-    """`frechet_score`, with the values that its interval was made of."""
     _check_pair(real, fake)
     (a, a_rest), (b, b_rest) = (
         _factors(rows, source, ddof) for rows, source in ((real, real_source), (fake, fake_source))
     )
-    return _replicated(a, a_rest, b, b_rest)
+    return _jackknifed(a, a_rest, b, b_rest)
 
 
-def frechet_of_parts(real: Sequence[Gaussian], fake: Sequence[Gaussian], *, ddof: int = 1) -> Replicated:
-    """The same from statistics alone: each part holds the samples of one group of videos, none of them twice.
+def frechet_score_of_parts(real: Sequence[Gaussian], fake: Sequence[Gaussian], *, ddof: int = 1) -> Score:
+    """`frechet_score` from statistics alone: each part holds the samples of one group of videos, none of them twice.
 
-    For sets that were never in one place: every worker deals its videos into the same number of groups, and groups of
+    For sets that were never in one place: every worker assigns its videos to the same number of groups, and groups of
     equal number are merged.
 
     Raises:
@@ -108,34 +98,35 @@ def frechet_of_parts(real: Sequence[Gaussian], fake: Sequence[Gaussian], *, ddof
         sides.append((whole, rest if min((part.n for part in rest), default=0) >= 2 else []))
     (a, a_rest), (b, b_rest) = sides
     _check_count(a.n, b.n)
-    spread = [
+    factors = [
         [GaussianFactor.of_gaussian(x, ddof=ddof) for x in (side, *rest)] for side, rest in ((a, a_rest), (b, b_rest))
     ]
-    return _replicated(spread[0][0], spread[0][1:], spread[1][0], spread[1][1:])
+    return _jackknifed(factors[0][0], factors[0][1:], factors[1][0], factors[1][1:])
 
 
-def _replicated(
+def _jackknifed(
     a: GaussianFactor, a_rest: Sequence[GaussianFactor], b: GaussianFactor, b_rest: Sequence[GaussianFactor]
-) -> Replicated:
+) -> Score:
+    """The distance of a and b, with the interval from the distances of each side's rests to the whole other side."""
     value = frechet_distance(a, b)
     if not (a_rest and b_rest):
-        return Replicated(Score(value, b.n), ([], []))
-    left_out = [frechet_distance(rest, b) for rest in a_rest], [frechet_distance(a, rest) for rest in b_rest]
-    low, high = jackknife_interval(value, left_out)
-    return Replicated(Score(value, b.n, max(0.0, low), high), left_out)
+        return Score(value, b.n, replicates=([], []))
+    replicates = [frechet_distance(rest, b) for rest in a_rest], [frechet_distance(a, rest) for rest in b_rest]
+    low, high = jackknife_interval(value, replicates)
+    return Score(value, b.n, max(0.0, low), high, replicates)
 
 
 def _factors(
     rows: Float[np.ndarray, "N F"], source: Int[np.ndarray, " N"] | None, ddof: int
 ) -> tuple[GaussianFactor, list[GaussianFactor]]:
-    """A set's spread, and its spreads with one group of videos left out at a time (none for fewer than 3 videos)."""
-    hands = assign_groups(np.arange(len(rows)) if source is None else source, N_GROUPS)
-    whole, groups = GaussianFactor.of(rows, ddof=ddof), range(hands.max() + 1)
-    if len(groups) < 3 or len(rows) - np.bincount(hands).max() < 2:
+    """A set's factor, and its factors with one group of videos left out at a time (none for fewer than 3 videos)."""
+    group = assign_groups(np.arange(len(rows)) if source is None else source, N_GROUPS)
+    whole, numbers = GaussianFactor.of(rows, ddof=ddof), range(group.max() + 1)
+    if len(numbers) < 3 or len(rows) - np.bincount(group).max() < 2:
         return whole, []
     if len(rows) <= rows.shape[1]:
-        return whole, [GaussianFactor.of(rows[hands != hand], ddof=ddof) for hand in groups]
-    parts = [Gaussian.of(rows[hands == hand]) for hand in groups]
+        return whole, [GaussianFactor.of(rows[group != out], ddof=ddof) for out in numbers]
+    parts = [Gaussian.of(rows[group == number]) for number in numbers]
     return whole, [GaussianFactor.of_gaussian(rest, ddof=ddof) for rest in leave_one_out(parts)]
 
 
@@ -145,34 +136,27 @@ def matched_frechet_score(
     real_caption: Int[np.ndarray, " N"],  # number of the caption of each row, from 0
     fake_caption: Int[np.ndarray, " M"],
 ) -> Score:
-    """`matched_frechet_replicates` without what its interval was made of."""
-    return matched_frechet_replicates(real, fake, real_caption, fake_caption).score
-
-
-def matched_frechet_replicates(
-    real: Float[np.ndarray, "N F"],
-    fake: Float[np.ndarray, "M G"],
-    real_caption: Int[np.ndarray, " N"],  # number of the caption of each row, from 0
-    fake_caption: Int[np.ndarray, " M"],
-) -> Replicated:
     """Fréchet distance between two sets of embeddings that show the same captions.
 
     What the captions name is then equal on both sides and adds neither bias nor noise, so that few videos tell more.
-    Captions, not videos, are dealt into 20 random groups and left out of both sides at once; the interval is that of
-    the distance for these captions at this n.
+    Captions, not videos, are assigned to 20 random groups and left out of both sides at once; the interval is that of
+    the distance for these captions at this n, and the score has one list of replicates. None for fewer than 3 captions.
+
+    Raises:
+        ValueError: as `frechet_score`.
     """
     _check_pair(real, fake)
-    hands = assign_groups(np.arange(int(max(real_caption.max(), fake_caption.max())) + 1), N_GROUPS)
+    group = assign_groups(np.arange(int(max(real_caption.max(), fake_caption.max())) + 1), N_GROUPS)
     value = frechet_distance(GaussianFactor.of(real), GaussianFactor.of(fake))
-    sides = ((real, hands[real_caption]), (fake, hands[fake_caption]))
-    if hands.max() < 2:
-        return Replicated(Score(value, len(fake)), ([],))
-    left_out = [
-        frechet_distance(*(GaussianFactor.of(rows[hand != out]) for rows, hand in sides))
-        for out in range(int(hands.max()) + 1)
+    sides = ((real, group[real_caption]), (fake, group[fake_caption]))
+    if group.max() < 2:
+        return Score(value, len(fake), replicates=([],))
+    replicates = [
+        frechet_distance(*(GaussianFactor.of(rows[member != out]) for rows, member in sides))
+        for out in range(int(group.max()) + 1)
     ]
-    low, high = jackknife_interval(value, [left_out])
-    return Replicated(Score(value, len(fake), max(0.0, low), high), (left_out,))
+    low, high = jackknife_interval(value, [replicates])
+    return Score(value, len(fake), max(0.0, low), high, (replicates,))
 
 
 def frechet_infinity(
@@ -185,7 +169,7 @@ def frechet_infinity(
     ddof: int = 1,
     seed: int = 0,
 ) -> Score:
-    """Fréchet distance that sets without end would have: a line in 1/n through growing random subsets of both sets.
+    """Fréchet distance extrapolated to infinite sets: a line in 1/n through growing random subsets of both sets.
 
     Bias falls as 1/n, so the line's value at 1/n = 0 has none to that order. It may lie below 0, where it says that the
     sets cannot be told apart. The interval is that of a jackknife over 10 groups of rows, left out of the same subsets;
@@ -201,11 +185,11 @@ def frechet_infinity(
     _check_pair(real, fake)
     if sizes < 2 or not 0 < smallest < 1 or min(len(real), len(fake)) * smallest < 2:
         raise ValueError(
-            f"a line in 1/n needs at least 2 sizes and 2 rows in the smallest subset, {sizes} sizes from {smallest:g} "
-            f"of {min(len(real), len(fake))} rows came: give more videos"
+            f"a line in 1/n needs at least 2 sizes and 2 rows in the smallest subset: got {sizes} sizes from "
+            f"{smallest:g} of {min(len(real), len(fake))} rows, give more videos"
         )
-    random = np.random.default_rng(seed)
-    orders = [(random.permutation(len(real)), random.permutation(len(fake))) for _ in range(permutations)]
+    rng = np.random.default_rng(seed)
+    orders = [(rng.permutation(len(real)), rng.permutation(len(fake))) for _ in range(permutations)]
     shares = np.linspace(smallest, 1, sizes)
 
     def intercept(pairs: Sequence[tuple[Int[np.ndarray, " _"], Int[np.ndarray, " _"]]]) -> float:
@@ -221,9 +205,9 @@ def frechet_infinity(
     value = intercept(orders)
     if min(len(real), len(fake)) < 40:
         return Score(value, len(fake))
-    hands = [assign_groups(np.arange(len(rows)), 10, seed=seed) for rows in (real, fake)]
+    groups = [assign_groups(np.arange(len(rows)), 10, seed=seed) for rows in (real, fake)]
     kept = [
-        [tuple(order[hand[order] != out] for order, hand in zip(pair, hands, strict=True)) for pair in orders[:2]]
+        [tuple(order[group[order] != out] for order, group in zip(pair, groups, strict=True)) for pair in orders[:2]]
         for out in range(10)
     ]
     low, high = jackknife_interval(value, [[intercept(pairs) for pairs in kept]])
@@ -231,7 +215,7 @@ def frechet_infinity(
 
 
 def _growing(rows: Float[np.ndarray, "N F"], shares: Float[np.ndarray, " S"], ddof: int) -> list[GaussianFactor]:
-    """Spreads of the first shares of the rows, each taking over the statistics of the one before."""
+    """Factors of the first shares of the rows, each built on the statistics of the one before."""
     cuts = [0, *np.maximum(2, np.rint(shares * len(rows))).astype(int)]
     if len(rows) <= rows.shape[1]:
         return [GaussianFactor.of(rows[:cut], ddof=ddof) for cut in cuts[1:]]
@@ -248,7 +232,7 @@ def fvd_infinity(
     batch_size: int = 64,
     ddof: int = 1,
 ) -> Score:
-    """FVD that endless sets would have, by a line in 1/n: see `frechet_infinity`; else as `fvd`."""
+    """FVD extrapolated to infinitely many videos by a line in 1/n (`frechet_infinity`); all else as `fvd`."""
     check_videos(real, what="real videos")
     check_videos(fake, what="generated videos")
     cut = [windows(videos, window or videos.shape[1])[0] for videos in (real, fake)]
@@ -297,10 +281,10 @@ def frechet_floor(
     videos = np.arange(len(real)) if source is None else source
     names = np.unique(videos)
     _check_floor(n, len(names))
-    random = np.random.default_rng(seed)
+    rng = np.random.default_rng(seed)
     distances, count = [], 0
     for _ in range(repeats):
-        order = names[random.permutation(len(names))]
+        order = names[rng.permutation(len(names))]
         a, b = (GaussianFactor.of(real[np.isin(videos, part)], ddof=ddof) for part in (order[:n], order[n : 2 * n]))
         distances.append(frechet_distance(a, b))
         count = b.n
@@ -311,7 +295,7 @@ def frechet_floor(
 def _check_floor(n: int, videos: int) -> None:
     if not 2 <= n <= videos // 2:
         raise ValueError(
-            f"a floor at n={n} needs n >= 2 and {2 * n} real videos, {videos} came: ask for n up to {videos // 2}"
+            f"a floor at n={n} needs n >= 2 and {2 * n} real videos: got {videos}, ask for n up to {videos // 2}"
         )
 
 
@@ -323,4 +307,4 @@ def _check_pair(real: Float[np.ndarray, "N F"], fake: Float[np.ndarray, "M G"]) 
 
 def _check_count(real: int, fake: int) -> None:
     if min(real, fake) < 2:
-        raise ValueError(f"a Fréchet distance needs at least 2 samples in each set, {real} and {fake} came")
+        raise ValueError(f"a Fréchet distance needs at least 2 samples in each set: got {real} and {fake}")

@@ -1,4 +1,4 @@
-"""Whether a video gets worse as it goes on: the Fréchet distance of its windows by their place, and the slope of it."""
+"""Whether a video gets worse as it goes on: the Fréchet distance of its windows by their place, and its slope."""
 
 import numpy as np
 from jaxtyping import Float, Int, UInt8
@@ -43,25 +43,24 @@ def drift_score(
 ) -> Score:
     """Slope, by least squares, of the Fréchet distance over the place; `n` counts the videos behind each distance.
 
-    Groups are dealt into 20 hands and left out of both sides at once. Where the two sides are of unrelated groups,
-    their errors are independent, and leaving them out together adds up the two variances all the same.
+    Rows of equal number are left out of both sides at once, in 20 random parts. Where the numbers of the two sides are
+    unrelated, their errors are independent, and leaving them out together adds up the two variances all the same.
     """
     count = min(20, len(np.unique(real_group)), len(np.unique(fake_group)))
-    real_hand, fake_hand = (assign_groups(group, count) for group in (real_group, fake_group))
-    found = np.unique(place)
-    parts = [[Gaussian.of(real[real_hand == hand]) for hand in range(count)]]
-    for where in found:
-        at = place == where
-        parts.append([Gaussian.of(fake[at & (fake_hand == hand)]) for hand in range(count)])
-    weights = (found - found.mean()) / ((found - found.mean()) ** 2).sum()
+    real_part, fake_part = (assign_groups(group, count) for group in (real_group, fake_group))
+    places = np.unique(place)
+    parts = [[Gaussian.of(real[real_part == number]) for number in range(count)]]
+    for at in places:
+        parts.append([Gaussian.of(fake[(place == at) & (fake_part == number)]) for number in range(count)])
+    weights = (places - places.mean()) / ((places - places.mean()) ** 2).sum()
 
     def slope(sides: list[Gaussian]) -> float:
         return float(weights @ [frechet_distance(sides[0], side) for side in sides[1:]])
 
-    whole = [Gaussian.of(real), *(Gaussian.of(fake[place == where]) for where in found)]
+    whole = [Gaussian.of(real), *(Gaussian.of(fake[place == at]) for at in places)]
     n = min(side.n for side in whole[1:])
     if count < 3:
         return Score(slope(whole), n)
-    left_out = zip(*map(leave_one_out, parts), strict=True)
-    low, high = jackknife_interval(slope(whole), [[slope(list(rest)) for rest in left_out]])
+    rests = zip(*map(leave_one_out, parts), strict=True)
+    low, high = jackknife_interval(slope(whole), [[slope(list(rest)) for rest in rests]])
     return Score(slope(whole), n, low, high)

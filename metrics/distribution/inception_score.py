@@ -1,7 +1,7 @@
-"""Inception Score: are single videos recognised with certainty, and are all classes there?
+"""Inception Score: are single videos recognized with certainty, and are all classes there?
 
 Blind to variety within a class (one video of each class, repeated, is perfect), to motion that the classifier does not
-need, to how real the frames look as long as they are recognised; it never sees real video, and may exceed the score
+need, to how real the frames look as long as they are recognized; it never sees real video, and may exceed the score
 of it. It depends on n and on the number of splits: see `ceiling`.
 """
 
@@ -11,7 +11,7 @@ from scipy.special import log_softmax, xlogy
 
 from metrics.intervals import assign_groups, jackknife_interval
 from metrics.networks.features import FeatureNetwork, extract
-from metrics.score import Replicated, Score
+from metrics.score import Score
 from metrics.videos.frames import check_videos, windows
 
 
@@ -30,7 +30,8 @@ def inception_score(
     Depends on n and on `splits` even for a perfect classifier (`ceiling`): compare only equal ones.
 
     Raises:
-        ValueError: an array that is no set of videos, videos too short, a head the network has not, or bad `splits`.
+        ValueError: an array that is no set of videos, videos too short, a head that the network does not have, or
+            `splits` that are not in 1 .. N.
 
     Source: Salimans et al. 2016, arXiv:1606.03498; for videos Saito et al. 2017, arXiv:1611.06624.
     """
@@ -50,21 +51,9 @@ def score_of_logits(
     epsilon: float = 0.0,
     shuffle: int | None = None,
 ) -> Score:
-    """Inception Score from a classifier's logits: `replicates_of_logits` without what its interval was made of."""
-    return replicates_of_logits(logits, source, splits=splits, epsilon=epsilon, shuffle=shuffle).score
-
-
-def replicates_of_logits(
-    logits: Float[np.ndarray, "N K"],
-    source: Int[np.ndarray, " N"] | None = None,  # the video each row comes from; None = each from its own
-    *,
-    splits: int = 1,
-    epsilon: float = 0.0,
-    shuffle: int | None = None,
-) -> Replicated:
-    """Inception Score from a classifier's logits: softmax in float64; the rest as `probability_replicates`."""
+    """Inception Score from a classifier's logits: softmax in float64; all else as `score_of_probabilities`."""
     probabilities = np.exp(log_softmax(logits.astype(np.float64), axis=1))
-    return probability_replicates(probabilities, source, splits=splits, epsilon=epsilon, shuffle=shuffle)
+    return score_of_probabilities(probabilities, source, splits=splits, epsilon=epsilon, shuffle=shuffle)
 
 
 def score_of_probabilities(
@@ -73,40 +62,28 @@ def score_of_probabilities(
     *,
     splits: int = 1,
     epsilon: float = 0.0,  # added to both probabilities inside the logarithms, as some published code does
-    shuffle: int | None = None,  # seed of the legacy numpy generator that shuffles the rows first; None = as they come
+    shuffle: int | None = None,  # seed of the legacy numpy generator that shuffles the rows first; None = as given
 ) -> Score:
-    """Inception Score from class probabilities: `probability_replicates` without what its interval was made of."""
-    return probability_replicates(probabilities, source, splits=splits, epsilon=epsilon, shuffle=shuffle).score
-
-
-def probability_replicates(
-    probabilities: Float[np.ndarray, "N K"],
-    source: Int[np.ndarray, " N"] | None = None,  # the video each row comes from; None = each from its own
-    *,
-    splits: int = 1,
-    epsilon: float = 0.0,  # added to both probabilities inside the logarithms, as some published code does
-    shuffle: int | None = None,  # seed of the legacy numpy generator that shuffles the rows first; None = as they come
-) -> Replicated:
     """Inception Score from class probabilities: the mean over splits of exp(mean_i KL(p_i || mean of the split)).
 
     Natural logarithms in float64, 0 log 0 = 0. Split s holds the rows [s*N//splits, (s+1)*N//splits) in the order
-    given, or shuffled: shuffle if the order has a meaning. The interval comes of a delete-a-group jackknife over videos
-    (20 random groups), is cut to [1, K], and is None for fewer than 3 videos.
+    given, or shuffled: shuffle where the order means something. The interval is that of a delete-a-group jackknife over
+    videos (20 random groups), is cut to [1, K], and is None for fewer than 3 videos.
 
     Raises:
         ValueError: rows that are no probabilities, or splits that leave a split without a row.
     """
     n, classes = probabilities.shape
     wide, order = _checked(probabilities, splits), _order(n, shuffle)
-    hands = assign_groups(np.arange(n) if source is None else source)[order]
+    group = assign_groups(np.arange(n) if source is None else source)[order]
     wide = wide[order]
     value = _mean_over_splits(wide, splits, epsilon)
-    left_out = [wide[hands != hand] for hand in range(hands.max() + 1)]
-    if len(left_out) < 3 or min(len(rest) for rest in left_out) < splits:
-        return Replicated(Score(value, n), ([],))
-    values = [_mean_over_splits(rest, splits, epsilon) for rest in left_out]
-    low, high = jackknife_interval(value, [values])
-    return Replicated(Score(value, n, max(1.0, low), min(float(classes), high)), (values,))
+    rests = [wide[group != out] for out in range(group.max() + 1)]
+    if len(rests) < 3 or min(len(rest) for rest in rests) < splits:
+        return Score(value, n, replicates=([],))
+    replicates = [_mean_over_splits(rest, splits, epsilon) for rest in rests]
+    low, high = jackknife_interval(value, [replicates])
+    return Score(value, n, max(1.0, low), min(float(classes), high), (replicates,))
 
 
 def split_scores(
@@ -116,13 +93,13 @@ def split_scores(
     epsilon: float = 0.0,
     shuffle: int | None = None,
 ) -> Float64[np.ndarray, " S"]:
-    """The scores of the single splits, which `score_of_probabilities` is the mean of.
+    """The scores of the single splits, whose mean is `score_of_probabilities`.
 
-    Their standard deviation (ddof 0) is the +- that published tables print: how much splits differ, no interval of the
-    mean.
+    Their standard deviation (ddof 0) is the +- that published tables print: how much splits differ, not an interval of
+    the mean.
 
     Raises:
-        ValueError: as `probability_replicates`.
+        ValueError: as `score_of_probabilities`.
     """
     wide = _checked(probabilities, splits)
     return np.array(_over_splits(wide[_order(len(wide), shuffle)], splits, epsilon))
@@ -131,7 +108,7 @@ def split_scores(
 def _checked(probabilities: Float[np.ndarray, "N K"], splits: int) -> Float64[np.ndarray, "N K"]:
     n = len(probabilities)
     if not 1 <= splits <= n:
-        raise ValueError(f"{n} samples can be cut into 1 to {n} splits, splits={splits} came")
+        raise ValueError(f"{n} samples can be cut into 1 to {n} splits: got splits={splits}")
     wide = probabilities.astype(np.float64)
     if not np.isfinite(wide).all() or (wide < 0).any() or not np.allclose(wide.sum(axis=1), 1, rtol=0, atol=1e-3):
         raise ValueError("every row of probabilities must be finite, at least 0 and sum to 1; some do not")
@@ -162,12 +139,12 @@ def _over_splits(probabilities: Float64[np.ndarray, "N K"], splits: int, epsilon
 def ceiling(classes: int, n: int, *, splits: int = 1, draws: int = 200, seed: int = 0) -> float:
     """The score of a perfect classifier on n videos of uniformly random classes: below K, and far below with splits.
 
-    A set whose classes are dealt out evenly, rather than drawn, may reach K.
+    A set that has every class equally often, rather than at random, may reach K.
     """
-    random = np.random.default_rng(seed)
+    rng = np.random.default_rng(seed)
     sizes = [(split + 1) * n // splits - split * n // splits for split in range(splits)]
     scores = []
     for size in sizes:
-        share = random.multinomial(size, np.full(classes, 1 / classes), size=draws) / size
+        share = rng.multinomial(size, np.full(classes, 1 / classes), size=draws) / size
         scores.append(np.exp(-xlogy(share, share).sum(axis=1)).mean())
     return float(np.mean(scores))

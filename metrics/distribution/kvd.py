@@ -10,7 +10,7 @@ from jaxtyping import Float, Float64, Int, UInt8
 
 from metrics.intervals import assign_groups, jackknife_interval
 from metrics.networks.features import FeatureNetwork, extract
-from metrics.score import Replicated, Score
+from metrics.score import Score
 from metrics.videos.frames import check_videos, windows
 
 BLOCK = 1024  # rows whose kernel values are held at a time
@@ -46,21 +46,6 @@ def kernel_score(
     offset: float = 1.0,
     biased: bool = False,
 ) -> Score:
-    """Squared maximum mean discrepancy: `kernel_replicates` without the values that its interval was made of."""
-    rows = (real, fake, real_source, fake_source)
-    return kernel_replicates(*rows, degree=degree, offset=offset, biased=biased).score
-
-
-def kernel_replicates(
-    real: Float[np.ndarray, "N F"],
-    fake: Float[np.ndarray, "M G"],
-    real_source: Int[np.ndarray, " N"] | None = None,  # the video each row comes from; None = each from its own
-    fake_source: Int[np.ndarray, " M"] | None = None,
-    *,
-    degree: int = 3,
-    offset: float = 1.0,
-    biased: bool = False,
-) -> Replicated:
     """Squared maximum mean discrepancy under the kernel (x . y / F + offset)^degree, in float64.
 
     Unbiased by default: a sample's kernel with itself is left out (not that of two windows of one video), and the value
@@ -75,21 +60,19 @@ def kernel_replicates(
     if real.shape[1] != fake.shape[1]:
         raise ValueError(f"sets of {real.shape[1]} and of {fake.shape[1]} features have no distance: use one network")
     if min(len(real), len(fake)) < 2:
-        raise ValueError(
-            f"a kernel distance needs at least 2 samples in each set, {len(real)} and {len(fake)} samples came"
-        )
-    hands = [
+        raise ValueError(f"a kernel distance needs at least 2 samples in each set: got {len(real)} and {len(fake)}")
+    groups = [
         assign_groups(np.arange(len(rows)) if source is None else source)
         for rows, source in ((real, real_source), (fake, fake_source))
     ]
-    counts = [np.bincount(hand).astype(np.float64) for hand in hands]
+    counts = [np.bincount(group).astype(np.float64) for group in groups]
     sums = {
-        (i, j): _group_sums(x, y, hands[i], hands[j], degree, offset)
+        (i, j): _group_sums(x, y, groups[i], groups[j], degree, offset)
         for i, j, x, y in ((0, 0, real, real), (1, 1, fake, fake), (0, 1, real, fake))
     }
     own = [
-        np.bincount(hand, weights=_own_kernel(rows, degree, offset))
-        for hand, rows in zip(hands, (real, fake), strict=True)
+        np.bincount(group, weights=_own_kernel(rows, degree, offset))
+        for group, rows in zip(groups, (real, fake), strict=True)
     ]
 
     def distance(kept: tuple[Float64[np.ndarray, " G"], Float64[np.ndarray, " P"]]) -> float:
@@ -104,32 +87,32 @@ def kernel_replicates(
     whole = np.ones(len(counts[0])), np.ones(len(counts[1]))
     value = distance(whole)
     if min(map(len, whole)) < 3 or any(count.sum() - count.max() < 2 for count in counts):
-        return Replicated(Score(value, len(fake)), ([], []))
-    left_out = (
+        return Score(value, len(fake), replicates=([], []))
+    replicates = (
         [distance((whole[0] - out, whole[1])) for out in np.eye(len(whole[0]))],
         [distance((whole[0], whole[1] - out)) for out in np.eye(len(whole[1]))],
     )
-    low, high = jackknife_interval(value, left_out)
-    return Replicated(Score(value, len(fake), low, high), left_out)
+    low, high = jackknife_interval(value, replicates)
+    return Score(value, len(fake), low, high, replicates)
 
 
 def _group_sums(
     x: Float[np.ndarray, "N F"],
     y: Float[np.ndarray, "M F"],
-    x_hand: Int[np.ndarray, " N"],
-    y_hand: Int[np.ndarray, " M"],
+    x_group: Int[np.ndarray, " N"],
+    y_group: Int[np.ndarray, " M"],
     degree: int,
     offset: float,
 ) -> Float64[np.ndarray, "G P"]:
-    """Sums of the kernel over the pairs of every two groups: all that value and jackknife need of it."""
-    groups, others = int(x_hand.max()) + 1, int(y_hand.max()) + 1
-    columns = np.eye(others)[y_hand]
+    """Sums of the kernel over the pairs of every two groups: all that the value and its jackknife need."""
+    rows, columns = int(x_group.max()) + 1, int(y_group.max()) + 1
+    y_member = np.eye(columns)[y_group]
     wide = y.astype(np.float64).T
-    sums = np.zeros((groups, others))
+    sums = np.zeros((rows, columns))
     for first in range(0, len(x), BLOCK):
         block = slice(first, first + BLOCK)
         kernel = (x[block].astype(np.float64) @ wide / x.shape[1] + offset) ** degree
-        sums += np.eye(groups)[x_hand[block]].T @ (kernel @ columns)
+        sums += np.eye(rows)[x_group[block]].T @ (kernel @ y_member)
     return sums
 
 

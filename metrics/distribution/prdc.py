@@ -1,8 +1,8 @@
 """Precision, recall, density and coverage: is it quality or variety that a set of generated videos lacks?
 
-Each set is taken for the union of balls around its members, which reach to their k-th nearest neighbour. Blind to how
+Each set is taken for the union of balls around its members, which reach to their k-th nearest neighbor. Blind to how
 many samples lie where within that union; a single outlier's large ball lets much pass (density is less easily fooled);
-all four depend on n and k, and equal distributions do not score 1: read them beside real video's own values at that n.
+all four depend on n and k, and equal distributions do not score 1: compare with real video's own values at that n.
 """
 
 from typing import NamedTuple
@@ -18,8 +18,8 @@ from metrics.videos.frames import check_videos, windows
 BLOCK = 512  # rows whose distances are held at a time
 
 
-class Neighbourhood(NamedTuple):
-    """How two sets lie in each other; all in [0, 1] but density, which may exceed 1."""
+class Neighborhood(NamedTuple):
+    """How far each set is within the other; all in [0, 1] except density, which may exceed 1."""
 
     precision: Score  # share of the generated that lie among the real
     recall: Score  # share of the real that lie among the generated
@@ -27,15 +27,15 @@ class Neighbourhood(NamedTuple):
     coverage: Score  # share of the real whose ball holds a generated one
 
 
-def neighbourhood(
+def neighborhood(
     real: Float[np.ndarray, "N F"],
     fake: Float[np.ndarray, "M G"],
     real_source: Int[np.ndarray, " N"] | None = None,  # the video each row comes from; None = each from its own
     fake_source: Int[np.ndarray, " M"] | None = None,
     *,
     k: int = 3,
-) -> Neighbourhood:
-    """The four shares, Euclidean, in float64; a member is not its own neighbour, and a ball's edge belongs to it.
+) -> Neighborhood:
+    """The four shares, Euclidean, in float64; a member is not its own neighbor, and a ball's edge belongs to it.
 
     An interval is the t-interval over the videos that are counted, the other set held fixed.
 
@@ -48,7 +48,7 @@ def neighbourhood(
     if real.shape[1] != fake.shape[1]:
         raise ValueError(f"sets of {real.shape[1]} and of {fake.shape[1]} features have no distance: use one network")
     if k < 1 or min(len(real), len(fake)) <= k:
-        raise ValueError(f"k={k} neighbours need more than {k} samples in each set, {len(real)} and {len(fake)} came")
+        raise ValueError(f"k={k} neighbors need more than {k} samples in each set: got {len(real)} and {len(fake)}")
     reach, fake_reach = _radii(real, k), _radii(fake, k)
     inside = np.zeros(len(fake))
     covered: Bool[np.ndarray, " N"] = np.zeros(len(real), dtype=bool)
@@ -60,7 +60,7 @@ def neighbourhood(
         inside += within.sum(axis=0)
         covered[block] = within.any(axis=1)
         recalled[block] = (squares <= fake_reach[None]).any(axis=1)
-    return Neighbourhood(
+    return Neighborhood(
         precision=_share(inside > 0, fake_source, 1.0),
         recall=_share(recalled, real_source, 1.0),
         density=_share(inside / k, fake_source, np.inf),
@@ -69,9 +69,9 @@ def neighbourhood(
 
 
 def _squares(x: Float[np.ndarray, "N F"], y: Float[np.ndarray, "M F"]) -> Float64[np.ndarray, "N M"]:
-    """Squared distances, about a common centre: features far from zero lose no digits."""
-    centre = y.mean(axis=0, dtype=np.float64)
-    a, b = x - centre, y - centre
+    """Squared distances, about a common center: features far from zero lose no digits."""
+    center = y.mean(axis=0, dtype=np.float64)
+    a, b = x - center, y - center
     norms = (a**2).sum(axis=1)[:, None] + (b**2).sum(axis=1)[None]
     squares = norms - 2 * (a @ b.T)
     return np.where(squares > 1e-13 * norms, squares, 0)  # equal rows are 0 apart, whatever rounding says
@@ -101,12 +101,12 @@ def _share(values: np.ndarray, source: Int[np.ndarray, " N"] | None, most: float
 
 def _measured(
     real: np.ndarray, fake: np.ndarray, network: FeatureNetwork, window: int | None, k: int, batch_size: int
-) -> Neighbourhood:
+) -> Neighborhood:
     check_videos(real, what="real videos")
     check_videos(fake, what="generated videos")
     cut = [windows(videos, window or videos.shape[1]) for videos in (real, fake)]
     rows = [extract(network, part, batch_size=batch_size).embedding for part, _ in cut]
-    return neighbourhood(rows[0], rows[1], cut[0][1], cut[1][1], k=k)
+    return neighborhood(rows[0], rows[1], cut[0][1], cut[1][1], k=k)
 
 
 def precision(
@@ -118,7 +118,7 @@ def precision(
     k: int = 3,
     batch_size: int = 64,
 ) -> Score:
-    """Share of the generated videos that lie among the real ones: quality. See `neighbourhood`."""
+    """Share of the generated videos that lie among the real ones: quality. See `neighborhood`."""
     return _measured(real, fake, network, window, k, batch_size).precision
 
 
@@ -131,7 +131,7 @@ def recall(
     k: int = 3,
     batch_size: int = 64,
 ) -> Score:
-    """Share of the real videos that lie among the generated ones: variety. See `neighbourhood`."""
+    """Share of the real videos that lie among the generated ones: variety. See `neighborhood`."""
     return _measured(real, fake, network, window, k, batch_size).recall
 
 
@@ -144,7 +144,7 @@ def density(
     k: int = 5,
     batch_size: int = 64,
 ) -> Score:
-    """In how many real balls a generated video lies, over k: quality, less moved by outliers. See `neighbourhood`."""
+    """In how many real balls a generated video lies, over k: quality, less moved by outliers. See `neighborhood`."""
     return _measured(real, fake, network, window, k, batch_size).density
 
 
@@ -157,5 +157,5 @@ def coverage(
     k: int = 5,
     batch_size: int = 64,
 ) -> Score:
-    """Share of the real videos with a generated one in their ball: variety. See `neighbourhood`."""
+    """Share of the real videos with a generated one in their ball: variety. See `neighborhood`."""
     return _measured(real, fake, network, window, k, batch_size).coverage

@@ -1,7 +1,7 @@
-"""Features that were once computed, in one file: a killed run goes on, and a second score costs no network.
+"""Features that were computed before, in one file: a killed run resumes, and a second score needs no network.
 
-A row is found by what went in: the content of the clip, the weights, and all that is done to frames on the way. SQLite
-holds them, so that a process may be killed at any moment and several may write.
+The key of a row is its input: the content of the clip, the weights, and all that is done to its frames. It is an SQLite
+file, so a process may be killed at any moment and several may write.
 """
 
 import hashlib
@@ -23,7 +23,7 @@ SCHEMA = "CREATE TABLE IF NOT EXISTS features (key TEXT PRIMARY KEY, value BLOB 
 
 
 def default_path() -> Path:
-    """Where features are kept unless told otherwise: the user's cache folder."""
+    """The file where features are kept by default: in the user's cache folder."""
     base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     return Path(base) / "vidrd-bench" / "features.sqlite"
 
@@ -42,7 +42,7 @@ class FeatureCache:
 
     def __init__(self, path: Path | str) -> None:
         self.path = Path(path)
-        self._turn = threading.Lock()
+        self._lock = threading.Lock()
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             self._file = sqlite3.connect(self.path, timeout=60, check_same_thread=False)
@@ -59,8 +59,8 @@ class FeatureCache:
         self._file.close()
 
     def get(self, key: str) -> Features | None:
-        """The features of one clip as a batch of one, or None where they were not computed, or not written whole."""
-        with self._turn:
+        """The features of one clip as a batch of one, or None where they are missing or damaged."""
+        with self._lock:
             row = self._file.execute("SELECT value FROM features WHERE key = ?", (key,)).fetchone()
         if row is None:
             return None
@@ -79,5 +79,5 @@ class FeatureCache:
             logits = {f"logits/{head}": values[i : i + 1] for head, values in features.logits.items()}
             np.savez(buffer, allow_pickle=False, embedding=features.embedding[i : i + 1], **logits)
             rows.append((key, buffer.getvalue()))
-        with self._turn, self._file:
+        with self._lock, self._file:
             self._file.executemany("INSERT OR REPLACE INTO features VALUES (?, ?)", rows)

@@ -1,4 +1,4 @@
-"""Any number of videos to features in the memory of a few batches: read ahead, embed, keep, tell, go on when killed."""
+"""Any number of videos to features, in the memory of a few batches: read ahead, embed, cache, report, resume."""
 
 import hashlib
 import time
@@ -21,13 +21,13 @@ Item = TypeVar("Item")
 
 
 class Embedded(NamedTuple):
-    """What became of the clips of one side, in their order; clips that could not be read are missing from all rows."""
+    """The features of one side's clips, in their order; clips that could not be read have no row."""
 
     features: Features
     source: Int[np.ndarray, " N"]  # number of the video of each row
     clips: list[Clip]
     faults: list[Fault]
-    contents: list[str]  # per row, a hash of the file and the place the clip was cut from, or of its frames
+    contents: list[str]  # for each row, a hash of the file and of the clip's position in it, or of its frames
     kept: int  # rows taken from the cache
 
 
@@ -35,7 +35,7 @@ class _Read(NamedTuple):
     ready: Any  # what the network takes of the clip; None where the cache has the features
     content: str
     key: str
-    found: Features | None
+    features: Features | None  # from the cache
 
 
 class _Row(NamedTuple):
@@ -56,18 +56,18 @@ def embed_clips(
     report: Callable[[Progress], None] | None = None,
     readers: int = 2,
 ) -> Embedded:
-    """Features of clips of films, arrays or folders of frames.
+    """Features of clips of video files, arrays or folders of frames.
 
     Clips are read, and resized where the network leaves that to others (`PreparingNetwork`), by threads of their own.
     At most three batches of them are in memory, however many clips there are. Clips of different sizes never share a
-    batch. With a cache, features that are there are not computed again and a film is not even decoded; network and
+    batch. With a cache, features that are there are not computed again and a file is not even decoded; network and
     weights belong to the key, whatever the recipe says.
 
     Raises:
         ValueError: what the network raises, as for videos that are too short; not what reading a video raises, which is
             returned as a fault. Or a cache for a network that names no digest of its weights.
     """
-    told = _told(network, recipe, cache)
+    key_recipe = _key_recipe(network, recipe, cache)
     ready = _ready(network)
 
     def fetch(clip: Clip) -> _Read | str:
@@ -80,10 +80,10 @@ def embed_clips(
             else:
                 content = f"{stamp} {clip.start} {clip.frames} {clip.stride}"
                 key = f"{content} {DECODER}"
-            key = cache_key(key, told)
-            found = None if cache is None else cache.get(key)
-            if found is not None:
-                return _Read(None, content, key, found)
+            key = cache_key(key, key_recipe)
+            features = None if cache is None else cache.get(key)
+            if features is not None:
+                return _Read(None, content, key, features)
             if frames is None:
                 frames = video.read(clip.start, clip.frames, clip.stride)
             if prepare is not None:
@@ -117,16 +117,16 @@ def embed_arrays(
     cache: FeatureCache | None = None,
     report: Callable[[Progress], None] | None = None,
 ) -> Embedded:
-    """Features of videos that come one by one, T H W C, or in batches, N T H W C, from any iterator.
+    """Features of videos from any iterator, one by one (T H W C) or in batches (N T H W C).
 
-    The iterator is asked in the caller's thread, two batches ahead; hashing and resizing go on beside the network. With
-    a cache, network and weights belong to the key, whatever the recipe says.
+    The iterator is called in the caller's thread, two batches ahead; hashing and resizing run while the network is
+    busy. With a cache, network and weights belong to the key, whatever the recipe says.
 
     Raises:
         ValueError: what the network raises, no video at all, videos shorter than `frames`, or a cache for a network
             that names no digest of its weights.
     """
-    told = _told(network, recipe, cache)
+    key_recipe = _key_recipe(network, recipe, cache)
     ready = _ready(network)
     clips: list[Clip] = []
 
@@ -134,15 +134,15 @@ def embed_arrays(
         for array in arrays:
             for video in array[None] if array.ndim == 4 else array:
                 if frames is not None and len(video) < frames:
-                    raise ValueError(f"video {len(clips)} has {len(video)} frames, {frames} were asked for")
+                    raise ValueError(f"video {len(clips)} has {len(video)} frames, {frames} were requested")
                 clips.append(Clip(f"#{len(clips)}", 0, frames or len(video)))
                 yield np.ascontiguousarray(video[:frames])
 
     def fetch(video: Frames) -> _Read | str:
         content = hash_frames(video)
-        key = cache_key(content, told)
-        found = None if cache is None else cache.get(key)
-        return _Read(ready(video) if found is None else None, content, key, found)
+        key = cache_key(content, key_recipe)
+        features = None if cache is None else cache.get(key)
+        return _Read(ready(video) if features is None else None, content, key, features)
 
     with ThreadPoolExecutor(1) as pool:
         stream = _ahead(pool, fetch, cut(), batch_size * 2)
@@ -155,19 +155,19 @@ def hash_frames(frames: Frames) -> str:
     return hashlib.sha256(repr(frames.shape).encode() + np.ascontiguousarray(frames).tobytes()).hexdigest()
 
 
-def _told(
+def _key_recipe(
     network: FeatureNetwork, recipe: Mapping[str, object] | None, cache: FeatureCache | None
 ) -> Mapping[str, object]:
-    """The recipe with network and weights in it, so that a cache never answers with the features of others."""
-    told: dict[str, object] = {"network": network.name, **(recipe or {})}
-    if cache is not None and "weights" not in told:
-        told["weights"] = digest_of(network)
-        if told["weights"] is None:
+    """The recipe with network and weights in it, so that a cache never returns the features of another network."""
+    key_recipe: dict[str, object] = {"network": network.name, **(recipe or {})}
+    if cache is not None and "weights" not in key_recipe:
+        key_recipe["weights"] = digest_of(network)
+        if key_recipe["weights"] is None:
             raise ValueError(
-                f"{network.name} names no digest of its weights, so its features cannot be told from others': give it "
-                f"a `digest`, a recipe with `weights`, or no cache"
+                f"{network.name} names no digest of its weights, without which features cannot be cached: give it a "
+                "`digest`, a recipe with `weights`, or no cache"
             )
-    return told
+    return key_recipe
 
 
 def _ready(network: FeatureNetwork) -> Callable[[Frames], Any]:
@@ -215,19 +215,19 @@ def _embed(
                 cache.put([read.key for _, read in batch], features)
             rows.extend(_Row(number, _one(features, i), read.content) for i, (number, read) in enumerate(batch))
             batch.clear()
-            tell()
+            notify()
 
-    def tell() -> None:
+    def notify() -> None:
         if report is not None:
             report(Progress(len(rows) + len(faults), total, kept + len(faults), time.monotonic() - started))
 
     for number, read in stream:
         if isinstance(read, str):
             faults.append((number, read))
-        elif read.found is not None:
-            rows.append(_Row(number, read.found, read.content))
+        elif read.features is not None:
+            rows.append(_Row(number, read.features, read.content))
             kept += 1
-            tell()
+            notify()
         else:
             if batch and batch[0][1].ready.shape != read.ready.shape:
                 flush()
@@ -235,7 +235,7 @@ def _embed(
             if len(batch) == batch_size:
                 flush()
     flush()
-    tell()
+    notify()
     return sorted(rows, key=lambda row: row.clip), faults, kept
 
 

@@ -1,32 +1,31 @@
-"""What a scoring returns: numbers, the manifest that must be equal for two of them to compare, and what else happened.
+"""The result of an evaluation: scores, the manifest that must be equal for two results to be comparable, and notes.
 
-Nothing here needs torch, so that results compare on any machine.
+Nothing here needs torch, so that results can be compared on any machine.
 """
 
 import json
 import platform
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from metrics.intervals import mean_score
-from metrics.paired import difference_of_replicates
-from metrics.score import Replicated, Score
+from metrics.paired import difference_of_scores
+from metrics.score import Score
 
 PACKAGES = ("numpy", "scipy", "torch", "av", "opencv-python-headless")
 
 
 @dataclass(frozen=True)
 class Result:
-    """Scores with all that must stand beside them."""
+    """Scores with all that is needed to read them."""
 
     scores: dict[str, Score]
-    manifest: dict[str, object]  # must be equal for scores to compare
-    made_with: dict[str, object]  # need not
-    left_out: dict[str, tuple[list[float], ...]] = field(default_factory=dict)  # per score, see `Replicated`
-    values: dict[str, list[float]] = field(default_factory=dict)  # per score, the videos' own
-    notes: list[str] = field(default_factory=list)  # what a reader must know, a line each
+    manifest: dict[str, object]  # must be equal for scores to be comparable
+    made_with: dict[str, object]  # may differ
+    values: dict[str, list[float]] = field(default_factory=dict)  # per score that is a mean: one value per video
+    notes: list[str] = field(default_factory=list)  # lines that a reader must know
 
     def named(self) -> "Result":
         """The same with the protocol in the name of every score: fvd:styleganv."""
@@ -34,17 +33,20 @@ class Result:
         return replace(
             self,
             scores={name + ending: score for name, score in self.scores.items()},
-            left_out={name + ending: values for name, values in self.left_out.items()},
             values={name + ending: values for name, values in self.values.items()},
         )
 
     def to_json(self) -> str:
         """One JSON object; a missing end of an interval is absent, there is no NaN."""
-        scores = {
-            name: {key: value for key, value in score._asdict().items() if value is not None}
-            for name, score in self.scores.items()
+        record = {
+            "scores": {name: score.as_record() for name, score in self.scores.items()},
+            "manifest": self.manifest,
+            "made_with": self.made_with,
+            "left_out": {name: score.replicates for name, score in self.scores.items() if score.replicates},
+            "values": self.values,
+            "notes": self.notes,
+            "schema": 1,
         }
-        record = {**{item.name: getattr(self, item.name) for item in fields(self)}, "scores": scores, "schema": 1}
         return json.dumps(record, indent=1, allow_nan=False) + "\n"
 
     @classmethod
@@ -58,60 +60,59 @@ class Result:
             record = json.loads(Path(path).read_text(encoding="utf-8"))
             if record.pop("schema") != 1:
                 raise ValueError("it has another schema")
+            replicates = {name: tuple(sides) for name, sides in record.pop("left_out").items()}
             scores = {
-                name: Score(score["value"], score["n"], score.get("low"), score.get("high"))
+                name: Score(score["value"], score["n"], score.get("low"), score.get("high"), replicates.get(name, ()))
                 for name, score in record.pop("scores").items()
             }
-            left_out = {name: tuple(sides) for name, sides in record.pop("left_out").items()}
-            return cls(scores=scores, left_out=left_out, **record)
+            return cls(scores=scores, **record)
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise ValueError(f"{path} holds no scores of `python -m metrics ... --json`: {error!r}") from error
 
 
 def compare(first: Result, second: Result, *, force: bool = False) -> dict[str, Score]:
-    """second - first of every score that both have, with an interval where one can be had.
+    """second - first of every score that both have, with an interval where there are values to compute one from.
 
-    Videos are paired where both sets bear the same names in the same order, as those of the same prompts and seeds do;
-    a real set is paired where it is the same on both sides. Else the two intervals' variances add.
+    Videos are paired where both sets have the same names in the same order, as those of the same prompts and seeds do;
+    a real set is paired where it is the same on both sides. Otherwise the variances of the two intervals add up.
 
     Raises:
         ValueError: manifests that differ, unless forced; or no score in common.
     """
     if (different := differences(first.manifest, second.manifest)) and not force:
         raise ValueError(
-            f"these scores do not compare, they differ in {'; '.join(different[:5])}: score both alike, or --force"
+            f"these scores are not comparable, they differ in {'; '.join(different[:5])}: score both alike, or --force"
         )
     ours, theirs = _by_bare_name(first), _by_bare_name(second)
     shared = [(ours[name], theirs[name]) for name in ours if name in theirs]
     if not shared:
-        raise ValueError(f"no score in common: {', '.join(first.scores)} and {', '.join(second.scores)}")
+        raise ValueError(
+            f"the two results have no score in common: got {', '.join(first.scores)} and {', '.join(second.scores)}"
+        )
     paired = same_videos(first, second)
     real = first.manifest.get("real") is not None and first.manifest["real"] == second.manifest.get("real")
-    found = {}
+    scores = {}
     for name, other in shared:
         a, b = first.scores[name], second.scores[other]
         alone = real if "_real" in name else paired  # where a score looks at one side only
         if name in first.values and other in second.values:
-            found[name] = _difference_of_values(first.values[name], second.values[other], alone)
-        elif first.left_out.get(name) and second.left_out.get(other):
-            sides = [real, paired] if len(first.left_out[name]) == 2 else [alone]
-            found[name] = difference_of_replicates(
-                Replicated(a, first.left_out[name]), Replicated(b, second.left_out[other]), paired=sides
-            )
+            scores[name] = _difference_of_values(first.values[name], second.values[other], alone)
+        elif a.replicates and b.replicates:
+            scores[name] = difference_of_scores(a, b, paired=[real, paired] if len(a.replicates) == 2 else [alone])
         else:
-            found[name] = Score(b.value - a.value, min(a.n, b.n))
-    return found
+            scores[name] = Score(b.value - a.value, min(a.n, b.n))
+    return scores
 
 
 def _by_bare_name(result: Result) -> dict[str, str]:
-    """Names without the protocol -> names: only what is forced compares under two protocols."""
+    """Names without the protocol -> names: scores of two protocols are compared only if forced."""
     ending = f":{result.manifest.get('protocol')}"
     return {name.removesuffix(ending): name for name in result.scores}
 
 
 def same_videos(first: Result, second: Result) -> bool:
     """Whether both scored videos of the same names in the same order."""
-    names = [made.get("names_sha256") for made in (_fake(first), _fake(second))]
+    names = [fake.get("names_sha256") for fake in (_fake(first), _fake(second))]
     return names[0] is not None and names[0] == names[1]
 
 
@@ -132,7 +133,7 @@ def _difference_of_values(first: Sequence[float], second: Sequence[float], paire
 
 
 def differences(first: object, second: object, where: str = "") -> list[str]:
-    """Where two manifests differ, a line each: "network: a, b"."""
+    """Where two manifests differ, one line per difference: "network: a, b"."""
     if isinstance(first, Mapping) and isinstance(second, Mapping):
         return [
             line
@@ -143,11 +144,11 @@ def differences(first: object, second: object, where: str = "") -> list[str]:
 
 
 def versions() -> dict[str, object]:
-    """Versions of what the numbers passed through."""
-    found: dict[str, object] = {"python": platform.python_version(), "machine": platform.machine()}
+    """Versions of the packages that numbers depend on; None for one that is not installed."""
+    numbers: dict[str, object] = {"python": platform.python_version(), "machine": platform.machine()}
     for package in PACKAGES:
         try:
-            found[package] = version(package)
+            numbers[package] = version(package)
         except PackageNotFoundError:
-            found[package] = None
-    return found
+            numbers[package] = None
+    return numbers

@@ -105,14 +105,14 @@ class C3DFeatures:
 
     @property
     def name(self) -> str:
-        """Protocol and weights; there is no published checksum to recognise them by."""
+        """Protocol and weights; there is no published checksum to recognize them by."""
         return f"c3d:{self.protocol}:{self.digest[:8]}"
 
     def embed(self, videos: UInt8[np.ndarray, "N T H W C"]) -> Features:
         """Logits of the 101 classes, also as the embedding.
 
         Raises:
-            ValueError: videos that have not exactly 16 frames.
+            ValueError: videos that do not have exactly 16 frames.
         """
         parts = [videos[i : i + self.batch] for i in range(0, len(videos), self.batch)] or [videos]
         return self._features([self._logits(self._input(part)) for part in parts])
@@ -121,7 +121,7 @@ class C3DFeatures:
         """One video as the network reads it, on the CPU.
 
         Raises:
-            ValueError: a video that has not exactly 16 frames.
+            ValueError: a video that does not have exactly 16 frames.
         """
         return self._input(video[None])
 
@@ -134,7 +134,7 @@ class C3DFeatures:
         check_videos(videos, frames=FRAMES, what=f"videos for {self.name}")
         if videos.shape[1] != FRAMES:
             raise ValueError(
-                f"C3D reads exactly {FRAMES} frames, {videos.shape[1]} came: cut windows of {FRAMES}, and say which"
+                f"C3D reads exactly {FRAMES} frames: got {videos.shape[1]}, cut windows of {FRAMES} and say which"
             )
         return c3d_input(videos, self.row, self.mean)
 
@@ -163,7 +163,7 @@ def load_c3d(
     Args:
         path: a file or a folder, see `metrics.weights.load`.
         protocol: the row that says how frames become the network's input.
-        mean: TGAN's mean2.npz; None = that file beside the weights.
+        mean: TGAN's mean2.npz; None = that file next to the weights.
         device: where the network runs.
         batch: clips in one call of the network; changes results by rounding only.
         thin: a stand-in's file holds a `thin`-th of the channels; its logits mean nothing.
@@ -175,7 +175,7 @@ def load_c3d(
     if protocol not in IS:
         raise ValueError(f"there is no Inception Score protocol {protocol!r}: it is one of {', '.join(IS)}")
     if batch < 1:
-        raise ValueError(f"a batch holds at least one clip, batch={batch} came")
+        raise ValueError(f"a batch holds at least one clip: got batch={batch}")
     loaded = load(path, {"c3d": c3d_shapes(thin)})
     clip = read_mean(Path(mean) if mean is not None else loaded.files[0].with_name(MEAN_FILE))
     network = build_c3d(loaded.tensors, thin=thin).to(torch.device(device)).to(memory_format=torch.channels_last_3d)

@@ -1,4 +1,4 @@
-"""Videos to features: the contract every feature network keeps, and the loop that runs one over a set."""
+"""Videos to features: the contract of every feature network, and the loop that runs one over a set."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -20,23 +20,23 @@ class Features:
 
 @runtime_checkable
 class FeatureNetwork(Protocol):
-    """A network that embeds whole videos; resizing, scaling and batch statistics are its own affair.
+    """A network that embeds whole videos; it does its own resizing, scaling and batch normalization.
 
     A video's features must not depend on the other videos of its batch.
     """
 
     @property
     def name(self) -> str:
-        """Names the architecture and the weights' protocol; stands beside every number made with it."""
+        """Architecture and protocol of the weights; it is reported with every number."""
         ...
 
     @property
     def min_frames(self) -> int:
-        """The shortest video it can embed."""
+        """The shortest video it can embed, in frames."""
         ...
 
     def embed(self, videos: UInt8[np.ndarray, "N T H W C"]) -> Features:
-        """Features of one batch."""
+        """Features of one batch: row i belongs to video i."""
         ...
 
 
@@ -57,7 +57,7 @@ class PreparingNetwork(FeatureNetwork, Protocol):
 
 
 def digest_of(network: FeatureNetwork) -> str | None:
-    """What tells its weights from others: the sha256 of tensors or file that it names; None if it names none."""
+    """The digest that identifies its weights: the sha256 of tensors or file that it names; None if it names none."""
     digest = getattr(network, "digest", None) or getattr(network, "sha256", None)
     return str(digest) if digest else None
 
@@ -70,7 +70,7 @@ def extract(network: FeatureNetwork, videos: UInt8[np.ndarray, "N T H W C"], *, 
     """
     check_videos(videos, frames=network.min_frames, what=f"videos for {network.name}")
     if batch_size < 1:
-        raise ValueError(f"a batch holds at least one video, batch_size={batch_size} came")
+        raise ValueError(f"a batch holds at least one video: got batch_size={batch_size}")
     parts = [network.embed(videos[i : i + batch_size]) for i in range(0, len(videos), batch_size)]
     return Features(
         embedding=np.concatenate([part.embedding for part in parts]),

@@ -24,7 +24,7 @@ from metrics.videos.frames import check_videos
 from metrics.videos.preprocess import i3d_input
 from metrics.weights import Loaded, load
 from metrics.weights.errors import refused
-from metrics.weights.known import SOURCES, Identity, identify
+from metrics.weights.published import SOURCES, Identity, identify
 
 CLASSES = 400
 SIZE = 224  # pixels; another size leaves a grid of logits, or nothing, to average
@@ -267,7 +267,7 @@ def load_i3d(
         path: a file or a folder, see `metrics.weights.load`.
         protocol: the row that says epsilon and preprocessing.
         device: where the network runs.
-        precision: float64 for checks; bfloat16 and float16 change FVD and stand in the network's name.
+        precision: float64 for checks; bfloat16 and float16 change FVD and appear in the network's name.
         batch: clips in one call of the network; changes results by rounding only.
         compiled: let torch.compile make the network faster; the first call of each shape then takes a minute or so.
         thin: a stand-in's file holds a `thin`-th of the channels; its features mean nothing.
@@ -280,7 +280,7 @@ def load_i3d(
     if protocol not in FVD:
         raise ValueError(f"there is no FVD protocol {protocol!r}: it is one of {', '.join(FVD)}")
     if batch < 1:
-        raise ValueError(f"a batch holds at least one clip, batch={batch} came")
+        raise ValueError(f"a batch holds at least one clip: got batch={batch}")
     loaded = load(path, {"i3d": i3d_shapes(thin)})
     identity = checked_identity(loaded)
     row = FVD[protocol]

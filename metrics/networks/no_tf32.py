@@ -1,4 +1,4 @@
-"""float32 that is float32: a GPU's convolutions round their inputs to TF32 unless told not to."""
+"""Full float32 on GPUs, whose convolutions round their inputs to TF32 by default."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,7 +9,7 @@ import torch
 
 @contextmanager
 def full_float32() -> Iterator[None]:
-    """Within the block CUDA convolutions and matrix products keep all bits; the settings before come back after it."""
+    """Within the block CUDA convolutions and matrix products keep all bits; afterwards the settings are restored."""
     cudnn: Any = torch.backends.cudnn  # its `conv` is there, its types do not say so
     convolutions, products = cudnn.conv, torch.backends.cuda.matmul
     before = convolutions.fp32_precision, products.fp32_precision

@@ -1,4 +1,4 @@
-"""The pocket classifiers: two small networks that stand to the pocket world as I3D and C3D stand to real video.
+"""The pocket classifiers: two small networks that are for the pocket world what I3D and C3D are for real video.
 
 Both end in a mean over all places and times, so they embed clips of any size and of any length from 8 frames on. They
 were trained on 8 and 16 frames of 32 x 32 pixels. The numbers made with them say nothing outside the pocket world.
@@ -50,7 +50,7 @@ class Split(nn.Module):
         self.time = Conv(channels, channels, (3, 1, 1))
 
     def forward(self, x: Float[Tensor, "B C T H W"]) -> Float[Tensor, "B C T H W"]:
-        """Add what space and then time say."""
+        """x plus the convolution over space and then over time; no shape changes."""
         return x + self.time(self.space(x))
 
 
@@ -58,7 +58,7 @@ class PocketClassifier(nn.Module):
     """A trunk, the mean of its last channels as the embedding, and one linear head per attribute.
 
     `unit` scales the embedding so that the real videos it was trained on have a total variance of F: a distance between
-    two sets then reads alike for any judge.
+    two sets then has the same scale for any classifier.
     """
 
     unit: Tensor
@@ -78,7 +78,7 @@ class PocketClassifier(nn.Module):
 
 
 def pocket_i3d(heads: Mapping[str, int]) -> PocketClassifier:
-    """I3D-like, 0.24 M: factorised convolutions with shortcuts, several heads, 64 features."""
+    """I3D-like, 0.24 M: factorized convolutions with shortcuts, several heads, 64 features."""
     trunk = nn.Sequential(
         Conv(3, 24, (1, 3, 3), (1, 2, 2)),
         Conv(24, 32, (3, 1, 1)),
@@ -107,7 +107,7 @@ NETWORKS = {"pocket-i3d": pocket_i3d, "pocket-c3d": pocket_c3d}
 
 @dataclass(frozen=True, eq=False)
 class PocketFeatureExtractor:
-    """A judge with its weights: a `metrics.networks.features.FeatureNetwork`."""
+    """A classifier with its weights: a `metrics.networks.features.FeatureNetwork`."""
 
     name: str  # a key of NETWORKS
     network: PocketClassifier
@@ -130,7 +130,7 @@ def describe(name: str, classes: Mapping[str, tuple[str, ...]]) -> dict[str, str
 
 
 def is_classifier(path: Path | str) -> bool:
-    """Whether a file says that it holds a judge."""
+    """Whether a file's metadata name a pocket classifier."""
     try:
         with safe_open(path, framework="pt", device="cpu") as file:
             return (file.metadata() or {}).get("network") in NETWORKS
@@ -139,7 +139,7 @@ def is_classifier(path: Path | str) -> bool:
 
 
 def load_shipped(name: str, device: torch.device | str = "cpu") -> PocketFeatureExtractor:
-    """One of the judges that come with the project, "i3d" for FVD or "c3d" for the Inception Score.
+    """One of the classifiers that are shipped with the project: "i3d" for FVD, "c3d" for the Inception Score.
 
     Raises:
         ValueError: it is another file than its card describes.
@@ -152,7 +152,7 @@ def load_shipped(name: str, device: torch.device | str = "cpu") -> PocketFeature
 def load_classifier(
     path: Path | str, *, sha256: str | None = None, device: torch.device | str = "cpu"
 ) -> PocketFeatureExtractor:
-    """Read a judge from a safetensors file, ready to embed.
+    """Read a classifier from a safetensors file, ready to embed.
 
     Raises:
         ValueError: the file is not whole, is not this network's, or has another sha256 than the one given.
@@ -160,7 +160,7 @@ def load_classifier(
     tensors, metadata, digest = load_safetensors_verified(path, sha256)
     name = metadata.get("network", "")
     if name not in NETWORKS:
-        raise broken(path, f"its metadata name the network {name!r}, a judge is one of {', '.join(NETWORKS)}")
+        raise broken(path, f"its metadata name the network {name!r}, a classifier is one of {', '.join(NETWORKS)}")
     try:
         classes = {head: tuple(names) for head, names in json.loads(metadata["heads"]).items()}
     except (KeyError, ValueError, AttributeError, TypeError) as error:

@@ -19,12 +19,12 @@ from torch import Tensor
 from metrics.networks.features import Features
 from metrics.videos.frames import check_videos
 from metrics.weights.errors import TRUNCATED, refused
-from metrics.weights.known import SCRIPT_SHA256
+from metrics.weights.published import SCRIPT_SHA256
 
 
 @dataclass(frozen=True)
 class Call:
-    """How a published program is called, and what it gives."""
+    """How a published program is called, and what it returns."""
 
     file: str  # as it is named where it is published
     options: dict[str, bool]
@@ -60,7 +60,7 @@ class TorchScriptFeatures:
 
     @property
     def name(self) -> str:
-        """The kind of program, and which file it came from."""
+        """The kind of program, and the first digits of its file's sha256."""
         return f"script:{self.kind}:{self.sha256[:8]}"
 
     @property
@@ -70,7 +70,7 @@ class TorchScriptFeatures:
 
     @torch.inference_mode()
     def embed(self, videos: UInt8[np.ndarray, "N T H W C"]) -> Features:
-        """What the program says of whole videos; of probabilities, the logarithms stand for logits."""
+        """The program's output for whole videos; for probabilities, the logits are their logarithms."""
         check_videos(videos, frames=self.min_frames, what=f"videos for {self.name}")
         rows = np.concatenate([self._rows(videos[i : i + self.batch]) for i in range(0, len(videos), self.batch)])
         with np.errstate(divide="ignore"):  # a probability of 0 is a logit of minus infinity

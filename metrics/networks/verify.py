@@ -1,4 +1,4 @@
-"""Say which network a file of weights holds, whether each tensor is as published, and whether it behaves so."""
+"""Which network a file of weights holds, whether each tensor is as published, and whether the network behaves so."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,7 +9,7 @@ import torch
 from metrics.networks.c3d import c3d_shapes
 from metrics.networks.i3d import build_i3d, constant_clips, i3d_shapes
 from metrics.weights import Loaded, export, load
-from metrics.weights.known import FILES, SOURCES, hashes, identify
+from metrics.weights.published import FILES, SOURCES, hashes, identify
 
 # Squared distance between the logits of an all-black and an all-white clip by their number of frames, from the README
 # of common_metrics_on_video_quality (i3d_torchscript.pt, epsilon 1e-3). Another environment differed by up to 0.2 %.
@@ -56,16 +56,16 @@ class FileFacts:
 
 @dataclass(frozen=True)
 class Verification:
-    """What `verify` found. `verdict` is `right` only where something published says so.
+    """The findings of `verify`. `verdict` is `right` only if something published confirms it.
 
     I3D is right if every tensor is that of rgb_scratch and the constant clips agree. C3D is at best unrecognised: its
-    names and shapes are right and its values finite, but nobody published anything to hold the values against.
+    names and shapes are right and its values finite, but nobody has published anything to compare the values with.
     """
 
     verdict: Verdict
     network: str  # "i3d" or "c3d"
     format: str
-    names: str  # whose names the tensors bear
+    names: str  # whose names the tensors have
     weights: str  # "rgb_scratch", "rgb_imagenet", "damaged" or "unrecognised"
     digest: str  # sha256 of the tensors, whatever the file
     files: tuple[FileFacts, ...]
@@ -81,11 +81,11 @@ def verify(
     device: torch.device | str = "cpu",
     export_to: Path | str | None = None,
 ) -> Verification:
-    """Read a file of weights and hold it against everything that is published about it.
+    """Read a file of weights and compare it with everything that is published about it.
 
     Args:
         path: a file or a folder, see `metrics.weights.load`.
-        lengths: frames of the constant clips that are tried, of those in `CONSTANT_CLIPS`; none = none.
+        lengths: frames of the constant clips that are tried, of those in `CONSTANT_CLIPS`; () skips them.
         device: where the network runs.
         export_to: a safetensors file to write the tensors to, whatever the verdict.
 
@@ -94,7 +94,7 @@ def verify(
         ValueError: a length that has no published distance.
     """
     if unknown := set(lengths) - CONSTANT_CLIPS.keys():
-        raise ValueError(f"constant clips are published for 10 to 30 frames, {sorted(unknown)} came")
+        raise ValueError(f"constant clips are published for 10 to 30 frames: got {sorted(unknown)}")
     loaded = load(path, {"i3d": i3d_shapes(), "c3d": c3d_shapes()})
     if export_to is not None:
         export(loaded, export_to)
@@ -114,20 +114,21 @@ def verify(
     )
 
 
-def describe(found: Verification) -> str:
-    """The findings as text, one fact a line."""
-    verdicts = list(found.tensors.values())
-    wrong = [name for name, verdict in found.tensors.items() if verdict == "wrong"]
+def describe(verification: Verification) -> str:
+    """The findings as text, one fact per line."""
+    verdicts = list(verification.tensors.values())
+    wrong = [name for name, verdict in verification.tensors.items() if verdict == "wrong"]
     lines = [
-        f"{found.verdict}: {found.network}, {found.weights} ({found.format}, names of {found.names})",
-        *([SOURCES[found.weights]] if found.weights in SOURCES else []),
+        f"{verification.verdict}: {verification.network}, {verification.weights} "
+        f"({verification.format}, names of {verification.names})",
+        *([SOURCES[verification.weights]] if verification.weights in SOURCES else []),
         f"tensors: {', '.join(f'{verdicts.count(v)} {v}' for v in dict.fromkeys(verdicts))}",
         *(f"  wrong: {name}" for name in wrong[:10]),
         *([f"  and {len(wrong) - 10} more"] if len(wrong) > 10 else []),
-        *([f"not used: {', '.join(found.extra[:5])}"] if found.extra else []),
-        f"digest of all tensors: {found.digest}",
+        *([f"not used: {', '.join(verification.extra[:5])}"] if verification.extra else []),
+        f"digest of all tensors: {verification.digest}",
     ]
-    for file in found.files:
+    for file in verification.files:
         lines += [
             f"{file.path}: {file.bytes} bytes, {file.published_as or 'not a file whose hash is published'}",
             f"  sha256 {file.sha256}",
@@ -136,13 +137,17 @@ def describe(found: Verification) -> str:
     lines += [
         f"black against white clips of {frames} frames: {here:.2f}, published {published:.2f} "
         f"({(here / published - 1):+.2%}, at most {TOLERANCE:.0%})"
-        for frames, (here, published) in found.clips.items()
+        for frames, (here, published) in verification.clips.items()
     ]
-    if found.network == "c3d":
+    if verification.network == "c3d":
         lines.append("names, shapes and finite values are right; no checksum of C3D's values was ever published")
-    elif found.weights == "unrecognised":
-        behaves = all(abs(here / published - 1) <= TOLERANCE for here, published in found.clips.values())
-        but = "it behaves as the published one all the same" if found.clips and behaves else "it compares with nothing"
+    elif verification.weights == "unrecognised":
+        behaves = all(abs(here / published - 1) <= TOLERANCE for here, published in verification.clips.values())
+        but = (
+            "it behaves as the published one all the same"
+            if verification.clips and behaves
+            else "it is comparable with nothing"
+        )
         lines.append(f"not one tensor is that of a published checkpoint: {but}")
     return "\n".join(lines)
 
@@ -158,5 +163,5 @@ def _constant_clips(
     network = build_i3d(loaded.tensors, epsilon=EPSILON)
     network.fold()
     network.to(torch.device(device)).to(memory_format=torch.channels_last_3d)
-    found = constant_clips(network, lengths)
-    return {frames: (distance, CONSTANT_CLIPS[frames]) for frames, distance in found.items()}
+    distances = constant_clips(network, lengths)
+    return {frames: (distance, CONSTANT_CLIPS[frames]) for frames, distance in distances.items()}

@@ -1,8 +1,8 @@
-"""What optical flow says of a video: uneven motion, change that motion does not explain, turns, and how much moves.
+"""Metrics by optical flow: uneven motion, change that motion does not explain, reversals, amount of motion.
 
-Flows are in pixels a frame of the video as it comes, and means are taken over the frame without a border of 8 pixels
+Flows are in pixels per frame of the video as given, and means are taken over the frame without a border of 8 pixels
 (an eighth of the side in frames under 64 pixels), where flow is a guess. All of it is blind where flow is: on plain
-surfaces, at motion borders, in noise; its name (`metrics.temporal.optical_flow`) belongs beside every number.
+surfaces, at motion borders, in noise; report its name (`metrics.temporal.optical_flow`) with every number.
 """
 
 from collections.abc import Callable, Sequence
@@ -20,8 +20,8 @@ from metrics.videos.frames import check_videos
 Videos = UInt8[np.ndarray, "N T H W C"]
 Video = UInt8[np.ndarray, "T H W C"]
 
-VBENCH_FPS = 8.0  # frames a second that its dynamic degree looks at
-STILL = 0.05  # pixels a frame: flow below it is rounding
+VBENCH_FPS = 8.0  # frames per second at which its dynamic degree samples videos
+STILL = 0.05  # pixels per frame: flow below it is rounding
 BORDER = 8  # pixels
 CLASSICAL = Farneback()
 
@@ -29,7 +29,7 @@ CLASSICAL = Farneback()
 class FlowStatistics(NamedTuple):
     """One video's motion over time; entry t of all but `change` belongs to the step t -> t + 1."""
 
-    speed: Float64[np.ndarray, " T"]  # mean |F_t|, pixels a frame
+    speed: Float64[np.ndarray, " T"]  # mean |F_t|, pixels per frame
     fastest: Float64[np.ndarray, " T"]  # mean |F_t| of the fastest twentieth of the whole frame
     change: Float64[np.ndarray, " K"]  # mean |F_t - F_{t-1}|: entry i belongs to the frame i + 1
     alike: Float64[np.ndarray, " M"]  # likeness of F_i and F_{i+2} in [-1, 1]: 1 goes on, -1 turned round
@@ -49,23 +49,23 @@ def compute_flow_statistics(video: Video, flow: Flow = CLASSICAL) -> FlowStatist
     rim = min(BORDER, height // 8, width // 8)
     inner = (slice(rim, height - rim), slice(rim, width - rim))
     top = max(1, int(0.05 * height * width))
-    grey = luma(video)
+    gray = luma(video)
     before: list[Float64[np.ndarray, "_ _ 2"]] = []  # the inner flows of the last two steps
-    found: dict[str, list[float]] = {name: [] for name in ("speed", "fastest", "change", "alike", "warp", "masked")}
+    series: dict[str, list[float]] = {name: [] for name in ("speed", "fastest", "change", "alike", "warp", "masked")}
     for t, (forward, backward) in enumerate(flow(video)):
         lengths = np.linalg.norm(forward, axis=-1)
         inside = forward[inner].astype(np.float64)
-        warp, masked = _warped(grey[t], grey[t + 1], forward, backward, inner)
-        found["speed"].append(float(lengths[inner].mean(dtype=np.float64)))
-        found["fastest"].append(float(np.partition(lengths.ravel(), -top)[-top:].mean(dtype=np.float64)))
-        found["warp"].append(warp)
-        found["masked"].append(masked)
+        warp, masked = _warped(gray[t], gray[t + 1], forward, backward, inner)
+        series["speed"].append(float(lengths[inner].mean(dtype=np.float64)))
+        series["fastest"].append(float(np.partition(lengths.ravel(), -top)[-top:].mean(dtype=np.float64)))
+        series["warp"].append(warp)
+        series["masked"].append(masked)
         if before:
-            found["change"].append(float(np.linalg.norm(inside - before[-1], axis=-1).mean()))
+            series["change"].append(float(np.linalg.norm(inside - before[-1], axis=-1).mean()))
         if len(before) == 2:
-            found["alike"].append(_likeness(before[0], inside))
+            series["alike"].append(_likeness(before[0], inside))
         before = [*before[-1:], inside]
-    return FlowStatistics(**{name: np.array(values) for name, values in found.items()}, size=min(height, width))
+    return FlowStatistics(**{name: np.array(values) for name, values in series.items()}, size=min(height, width))
 
 
 def _warped(
@@ -112,7 +112,7 @@ def warp_error(videos: Videos, *, flow: Flow = CLASSICAL) -> Score:
     """Mean change of luma along the motion, where flow can be trusted: what motion does not explain.
 
     0 for rigid motion and stillness, the step itself for light that steps. Blind to whatever the flow cannot match,
-    which is masked: read it beside `masked_share`. A flow that follows an artefact explains it away.
+    which is masked: read it with `masked_share`. A flow that follows an artifact explains it away.
 
     Source: Lai et al. 2018, arXiv:1808.00449, with mean absolute differences and the video's own flow.
     """
@@ -120,17 +120,17 @@ def warp_error(videos: Videos, *, flow: Flow = CLASSICAL) -> Score:
 
 
 def masked_share(videos: Videos, *, flow: Flow = CLASSICAL) -> Score:
-    """Share of all pixels where flow cannot be trusted and `warp_error` does not look: covered, new, or torn."""
+    """Share of all pixels where flow cannot be trusted and `warp_error` is not measured: covered, new, or torn."""
     return _over_videos(videos, 2, flow, lambda motion: float(motion.masked.mean()))
 
 
 def dynamic_degree(videos: Videos, *, fps: float = VBENCH_FPS, flow: Flow = CLASSICAL) -> Score:
     """Share of the videos that move: the fastest twentieth of the frame exceeds 6/256 of the shorter side often enough.
 
-    Often enough is a quarter as many steps as there are frames. VBench's rule, which there runs on RAFT: of films of
-    `fps` frames a second every round(fps / 8)th frame is looked at, and below 8 a second the bar rises by 8 / fps. Here
-    at least one step must be fast, where VBench lets videos of two frames pass unseen. Blind to slow motion, and to
-    whether what moves is what was asked for; noise and cuts move.
+    Often enough is a quarter as many steps as there are frames. VBench's rule, which there runs on RAFT: of videos of
+    `fps` frames per second every round(fps / 8)th frame counts, and below 8 per second the bar rises by 8 / fps. Here
+    at least one step must be fast, where VBench lets videos of two frames pass. Blind to slow motion, and to whether
+    the prompt asked for what moves; noise and cuts move.
 
     Source: Huang et al. 2023, arXiv:2311.17982, dynamic degree, and its code of 2025 (11abda97).
     """
@@ -138,7 +138,7 @@ def dynamic_degree(videos: Videos, *, fps: float = VBENCH_FPS, flow: Flow = CLAS
 
 
 def step_of(fps: float) -> int:
-    """Which of the frames VBench's dynamic degree looks at: every so-manieth."""
+    """The step between the frames that VBench's dynamic degree samples at this frame rate."""
     return max(1, round(fps / VBENCH_FPS))
 
 
@@ -173,7 +173,7 @@ def turn_of(motion: FlowStatistics, grid: Int[np.ndarray, " S"]) -> float:
     frames = len(motion.speed) + 1
     if len(grid) == 0 or grid[0] < 1 or grid[-1] >= frames:
         raise ValueError(
-            f"seams are the first frames of new clips, in 1..{frames - 1} for {frames} frames; {grid.tolist()} came"
+            f"seams are the first frames of new clips, in 1..{frames - 1} for {frames} frames: got {grid.tolist()}"
         )
     across = [k - 2 for k in grid.tolist() if 2 <= k < len(motion.alike) + 2]
     around = {place for k in grid.tolist() for place in (k - 3, k - 2, k - 1)}

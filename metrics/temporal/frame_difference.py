@@ -1,13 +1,13 @@
-"""How a video changes from frame to frame: flicker, jitter, light, motion, drift of colour.
+"""How a video changes from frame to frame: flicker, jitter, light, motion, drift of color.
 
-All are plain arithmetic on grey levels in [0, 1], counted in integers up to the last division, so a still video scores
+All are plain arithmetic on gray levels in [0, 1], counted in integers up to the last division, so a still video scores
 exactly 0. D_t = mean |x_{t+1} - x_t| and A_t = mean |x_{t+1} - 2 x_t + x_{t-1}| are means over pixels and channels.
 Every measure is per frame of the rate given, is taken per video and averaged, with a 95 % t-interval over videos.
 
 None of these alone is "lower is better": blur and stillness lower flicker and jitter. Read them next to real video's
 own values and to each other; `metrics.temporal.seams` measures where clips meet.
 
-What each is blind to stands in its own lines; `metrics.temporal.flow_metrics` holds what optical flow adds.
+Each docstring says what its measure is blind to; `metrics.temporal.flow_metrics` adds what optical flow can see.
 """
 
 from collections.abc import Callable
@@ -47,7 +47,7 @@ def flicker(videos: Videos) -> Score:
 
 
 def temporal_flickering(videos: Videos) -> Score:
-    """VBench's temporal flickering, (255 - mean absolute difference of neighbours in grey levels) / 255: 1 is still.
+    """VBench's temporal flickering, (255 - mean absolute difference of neighbors in gray levels) / 255: 1 is still.
 
     1 - flicker, but in VBench's own arithmetic: float32, blue first. Blind as flicker is: VBench takes it of videos
     only whose flow is small, and a frozen video is perfect.
@@ -114,17 +114,17 @@ def _box3(video: Float64[np.ndarray, "T H W C"]) -> Float64[np.ndarray, "T _ _ C
 
 
 def saturation_drift(videos: Videos) -> Score:
-    """How much more colourful the last quarter of a video is than its first, [-1, 1]; below 0 it turns grey.
+    """How much more colorful the last quarter of a video is than its first, [-1, 1]; below 0 it turns gray.
 
-    Colour is the largest less the smallest of a pixel's R, G and B, in [0, 1], averaged over the frame. Long videos
+    Color is the largest less the smallest of a pixel's R, G and B, in [0, 1], averaged over the frame. Long videos
     that are made from their own last frames drift up until they burn out; 0 for a still video. Blind to drifts of hue
-    and light, and to drift that turns back; content that changes drifts too, so read it beside real video.
+    and light, and to drift that turns back; content that changes drifts too, so compare with real video.
     """
 
     def one(video: Video) -> float:
-        colour = (video.max(axis=-1) - video.min(axis=-1)).mean(axis=(1, 2), dtype=np.float64) / 255
-        part = max(1, len(colour) // 4)
-        return float(colour[-part:].mean() - colour[:part].mean())
+        color = (video.max(axis=-1) - video.min(axis=-1)).mean(axis=(1, 2), dtype=np.float64) / 255
+        part = max(1, len(color) // 4)
+        return float(color[-part:].mean() - color[:part].mean())
 
     return _over_videos(videos, 2, one)
 

@@ -1,7 +1,7 @@
 """Optical flow: how far every pixel moves from one frame to the next. Classical here; RAFT in `metrics.temporal.raft`.
 
-A flow is a function of one video that carries a name, which belongs beside every number made with it: flows differ by
-method more than many videos do.
+A flow is a function of one video that has a name, which is reported with every number: flows differ by method more than
+many videos do.
 """
 
 from collections.abc import Iterator
@@ -18,7 +18,7 @@ LUMA = np.array([0.299, 0.587, 0.114])
 
 
 class Pair(NamedTuple):
-    """Flows in pixels a frame, (x, y) last, between two neighbouring frames."""
+    """Flows in pixels per frame, (x, y) last, between two neighboring frames."""
 
     forward: Float32[np.ndarray, "H W 2"]
     backward: Float32[np.ndarray, "H W 2"]
@@ -54,17 +54,17 @@ class Farneback:
     levels: int = 3
     window: int = 15  # pixels
     iterations: int = 3
-    neighbourhood: int = 5  # pixels of the polynomial
+    neighborhood: int = 5  # pixels of the polynomial
     sigma: float = 1.2
 
     @property
     def name(self) -> str:
         """Method, library and settings."""
-        settings = (self.pyramid, self.levels, self.window, self.iterations, self.neighbourhood, self.sigma)
+        settings = (self.pyramid, self.levels, self.window, self.iterations, self.neighborhood, self.sigma)
         return f"farneback({','.join(map(str, settings))}) opencv {cv2.__version__}"
 
     def __call__(self, video: Video) -> Iterator[Pair]:
-        """The flows between neighbouring frames."""
+        """The flows between neighboring frames, in pixels per frame."""
         for a, b in pairwise(luma(video)):
             yield Pair(self._between(a, b), self._between(b, a))
 
@@ -78,7 +78,7 @@ class Farneback:
             self.levels,
             self.window,
             self.iterations,
-            self.neighbourhood,
+            self.neighborhood,
             self.sigma,
             0,
         )

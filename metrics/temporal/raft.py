@@ -17,7 +17,7 @@ from torch.nn import functional as F
 from metrics.temporal.optical_flow import Pair
 
 Video = UInt8[np.ndarray, "T H W C"]
-SMALLEST = 128  # pixels a side that RAFT's pyramid asks for
+SMALLEST = 128  # pixels on each side that RAFT's pyramid needs
 
 
 class Raft:
@@ -35,7 +35,7 @@ class Raft:
         return self._name
 
     def __call__(self, video: Video) -> Iterator[Pair]:
-        """The flows between neighbouring frames."""
+        """The flows between neighboring frames, in pixels per frame."""
         for first in range(0, len(video) - 1, self._batch):
             a, b = video[first : first + self._batch], video[first + 1 : first + 1 + self._batch]
             yield from map(Pair, self._between(a[: len(b)], b), self._between(b, a[: len(b)]))
@@ -63,7 +63,7 @@ class Raft:
 def load_raft(path: Path | str, *, device: str = "cpu", updates: int = 12) -> Raft:
     """RAFT from torchvision's own weights file (.pth, or .safetensors with the same names); nothing is downloaded.
 
-    Which of the two networks it is, is told from the weights. Nothing in the file is executed.
+    The weights show which of the two networks it is. Nothing in the file is executed.
 
     Raises:
         ValueError: torchvision does not match torch; or the file is missing, broken or holds another network.

@@ -1,6 +1,4 @@
-"""All that `metrics.temporal.frame_difference` and `metrics.temporal.flow_metrics` say of a set, one video in
-memory at a time.
-"""
+"""The temporal metrics of a set of videos, with one video in memory at a time."""
 
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -31,21 +29,21 @@ PLAIN = (
 )
 FLOWING: dict[str, Callable[[flow_metrics.FlowStatistics], float]] = {
     "motion_jitter": flow_metrics.jitter_of,
-    "warp_error": lambda seen: float(seen.warp.mean()),
-    "masked_share": lambda seen: float(seen.masked.mean()),
+    "warp_error": lambda statistics: float(statistics.warp.mean()),
+    "masked_share": lambda statistics: float(statistics.masked.mean()),
 }
 
 
 class VideoReader:
-    """The videos of a file or folder, read one by one; what cannot be read, or is cut off, is counted or refused.
+    """The videos of a file or folder, read one by one; one that cannot be read or is cut off is counted or refused.
 
-    `names`, `gaps`, `contents`, `rates` and `sizes` fill as it is gone through.
+    `names`, `gaps`, `contents`, `rates` and `sizes` grow while it is iterated.
     """
 
     def __init__(
         self,
         source: Path | str,
-        side: str = "fake",  # what it is called when told of
+        side: str = "fake",  # its name in progress lines
         *,
         n: int | None = None,  # the first n videos by name; None = all
         frames: int | None = None,  # the first frames of each; None = all
@@ -55,15 +53,15 @@ class VideoReader:
         self.names: list[str] = []
         self.gaps: list[str] = []
         self.contents: list[str] = []  # a hash of each video's file, or of its frames
-        self.rates: list[float | None] = []  # frames a second of each; None where its file has none
+        self.rates: list[float | None] = []  # frames per second of each; None where its file has none
         self.sizes: set[tuple[int, int]] = set()  # height, width
         self._videos, self._side, self._frames = list_videos(source)[:n], side, frames
         self._allow_gaps, self._report = allow_gaps, report
         if n is not None and len(self._videos) < n:
-            raise ValueError(f"{source} holds {len(self._videos)} videos, {n} were asked for: ask for fewer")
+            raise ValueError(f"{source} holds {len(self._videos)} videos, {n} were requested: ask for fewer")
 
     def __iter__(self) -> Iterator[Video]:
-        """Go through the videos.
+        """Yield the frames of each video.
 
         Raises:
             ValueError: a video that cannot be read, unless gaps are allowed.
@@ -71,12 +69,12 @@ class VideoReader:
         started, total = time.monotonic(), len(self._videos)
         for i, video in enumerate(self._videos):
             try:
-                info = video.probe()  # which refuses films that are cut off
+                info = video.probe()  # which refuses files that are cut off
                 frames = video.read(0, self._frames)
             except ValueError as error:
                 self.gaps.append(f"{video.name}: {error}")
                 if not self._allow_gaps:
-                    raise ValueError(f"{error}: mend or remove it, or --allow-gaps to measure without it") from error
+                    raise ValueError(f"{error}: fix or remove it, or --allow-gaps to measure without it") from error
                 continue
             self.names.append(video.name)
             self.contents.append(video.fingerprint() or hash_frames(frames))
@@ -87,7 +85,7 @@ class VideoReader:
                 self._report(self._side, Progress(i + 1, total, len(self.gaps), time.monotonic() - started))
 
     def scale(self) -> dict[str, object]:
-        """The rates and frame sizes that came: what a change from frame to frame is measured in."""
+        """Frame rates and frame sizes of the videos: the scale of a change from frame to frame."""
         rates = {None if rate is None else round(rate, 3) for rate in self.rates}
         return {
             "fps": sorted(rates, key=lambda rate: rate or 0.0),
@@ -101,7 +99,7 @@ def jitter_scores(
     seams: tuple[int, ...] = (),  # first frame of each new clip, in every video
     dropped: int = 0,  # frames each new clip lost at its start before it was joined
     flow: Flow | None = flow_metrics.CLASSICAL,  # None = without what needs optical flow
-    rates: Sequence[float | None] | None = None,  # frames a second of each video, there when it comes; None = 8
+    rates: Sequence[float | None] | None = None,  # frames per second of each video, known when it is read; None = 8
 ) -> tuple[dict[str, Score], dict[str, list[float]]]:
     """Scores of a set, and the values of its videos; seams only where there are some, cycling where clips are long.
 
@@ -118,26 +116,26 @@ def jitter_scores(
             raise ValueError(
                 f"seams are those of every video, but these have {sorted(lengths)} frames: give one length"
             )
-        found = {measure.__name__: measure(one).value for measure in PLAIN}
-        seen = None if flow is None else flow_metrics.compute_flow_statistics(video, flow)
-        if seen is not None:
+        of_video = {measure.__name__: measure(one).value for measure in PLAIN}
+        statistics = None if flow is None else flow_metrics.compute_flow_statistics(video, flow)
+        if statistics is not None:
             assert flow is not None
-            found |= {name: measure(seen) for name, measure in FLOWING.items()}
+            of_video |= {name: measure(statistics) for name, measure in FLOWING.items()}
             rate = flow_metrics.VBENCH_FPS if rates is None else rates[number] or flow_metrics.VBENCH_FPS
             step = flow_metrics.step_of(rate)
-            found["dynamic_degree"] = flow_metrics.moves(
-                seen if step == 1 else flow_metrics.compute_flow_statistics(video[::step], flow), rate
+            of_video["dynamic_degree"] = flow_metrics.moves(
+                statistics if step == 1 else flow_metrics.compute_flow_statistics(video[::step], flow), rate
             )
         if seams:
-            found |= _at_seams(one, seams, dropped)
-            if seen is not None:
-                found["boomerang"] = flow_metrics.turn_of(seen, np.unique(np.asarray(seams, dtype=np.int64)))
-            for signal, series in _series(video, seen).items():
+            of_video |= _at_seams(one, seams, dropped)
+            if statistics is not None:
+                of_video["boomerang"] = flow_metrics.turn_of(statistics, np.unique(np.asarray(seams, dtype=np.int64)))
+            for signal, series in _series(video, statistics).items():
                 signals.setdefault(signal, []).append(series)
-        for name, value in found.items():
+        for name, value in of_video.items():
             values.setdefault(name, []).append(value)
     if not values:
-        raise ValueError("no video came: give at least one")
+        raise ValueError("got no video: give at least one")
     phases: dict[str, Score] = {}
     if seams:
         grid = np.unique(np.asarray(seams, dtype=np.int64))
@@ -152,19 +150,19 @@ def jitter_scores(
 
 
 def _at_seams(one: UInt8[np.ndarray, "1 T H W C"], seams: tuple[int, ...], dropped: int) -> dict[str, float]:
-    found = {
+    values = {
         "duplicates:seams": seams_module.duplicates(one, seams).value,
         "cycling:mirror": seams_module.cycling(one, seams, dropped=dropped).value,
     }
     grid = np.unique(seams)
     if one.shape[1] > 2 * int(np.diff(grid, prepend=0)[-1]):
-        found["cycling:repeat"] = seams_module.cycling(one, seams, kind="repeat").value
-    return found
+        values["cycling:repeat"] = seams_module.cycling(one, seams, kind="repeat").value
+    return values
 
 
-def _series(video: Video, seen: flow_metrics.FlowStatistics | None) -> dict[seams_module.Signal, np.ndarray]:
-    found: dict[seams_module.Signal, np.ndarray] = {
+def _series(video: Video, statistics: flow_metrics.FlowStatistics | None) -> dict[seams_module.Signal, np.ndarray]:
+    series: dict[seams_module.Signal, np.ndarray] = {
         "D": frame_difference.differences(video),
         "A": frame_difference.accelerations(video),
     }
-    return found if seen is None else found | {"W": seen.warp, "dF": seen.change}
+    return series if statistics is None else series | {"W": statistics.warp, "dF": statistics.change}

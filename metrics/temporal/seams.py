@@ -1,4 +1,4 @@
-"""What shows where two clips meet: seams, held frames, content that comes back from clip to clip.
+"""Faults where two clips meet: visible seams, held frames, content that comes back from clip to clip.
 
 `seams` are the indices of the first frames of each new clip, as the sampler reports them: never guessed from
 the frames. Every measure is taken per video and averaged, with a 95 % t-interval over videos. Read them next
@@ -24,8 +24,8 @@ SLACK = {
     "A": 1 / 255,
     "W": 1 / 255,
     "dF": 0.05,
-}  # what a signal must exceed to count: a grey level, or px
-CENTRED = {"A", "dF"}  # signals whose entry i belongs to the frame i + 1; those of the others to the step i -> i + 1
+}  # what a signal must exceed to count: a gray level, or px
+CENTERED = {"A", "dF"}  # signals whose entry i belongs to the frame i + 1; those of the others to the step i -> i + 1
 
 
 def seam_ratio(
@@ -36,9 +36,9 @@ def seam_ratio(
     flow: Flow = flows.CLASSICAL,
     absolute: bool = False,  # of each video the distance from 0, so that held frames and cuts do not cancel
 ) -> Score:
-    """log2 of how much larger a signal is at the seams than elsewhere: 0 = no seam to be seen, 1 = twice as large.
+    """log2 of how much larger a signal is at the seams than elsewhere: 0 = no visible seam, 1 = twice as large.
 
-    Per video: (mean over seams of the largest signal touching one + e) / (median of the others + e), e one grey level,
+    Per video: (mean over seams of the largest signal touching one + e) / (median of the others + e), e one gray level,
     or 0.05 pixels for dF. The signals: D; A; W, the warp error of `metrics.temporal.flow_metrics`; dF, the mean change
     of flow. D and W touch the seam k at the step k-1 -> k, A and dF at the frames k-1 and k. Below 0: the seam is
     stiller than the rest (a held or mirrored frame): see `duplicates` and `cycling`.
@@ -59,8 +59,8 @@ def seam_phase(videos: Videos, seams: Seams, *, signal: Signal = "D", flow: Flow
 
     The grid of seams is shifted by every offset short of a clip; the value is the share of all offsets (0 included)
     whose mean `seam_ratio` over the set is at least that of the true grid: a p-value by rank, 1/clip at best. Needs no
-    threshold. For signals A and dF the two neighbours of the true grid, which look at one frame in common with it, are
-    left out. Blind to what `seam_ratio` is, and to seams that show once in a while: it ranks their mean.
+    threshold. For signals A and dF the two neighbors of the true grid, which share a frame with it, are left
+    out. Blind to what `seam_ratio` is, and to seams that show once in a while: it ranks their mean.
 
     Raises:
         ValueError: as `seam_ratio`; or seams that are not evenly spaced.
@@ -79,15 +79,15 @@ def ratio_of(
 
 def phase_of(signals: Float64[np.ndarray, "N S"], grid: Int[np.ndarray, " K"], signal: Signal) -> Score:
     """`seam_phase` from the signal of every video."""
-    frames = signals.shape[1] + (2 if signal in CENTRED else 1)
+    frames = signals.shape[1] + (2 if signal in CENTERED else 1)
     spacing = np.diff(grid)
     if len(set(spacing)) > 1:
-        raise ValueError(f"a phase test needs evenly spaced seams, {[int(seam) for seam in grid]} came")
+        raise ValueError(f"a phase test needs evenly spaced seams: got {[int(seam) for seam in grid]}")
     clip = int(spacing[0]) if len(spacing) else int(grid[0])
     levels = []
     for offset in range(clip):
         shifted = grid[grid + offset < frames] + offset
-        if len(shifted) and not (signal in CENTRED and offset in (1, clip - 1)):
+        if len(shifted) and not (signal in CENTERED and offset in (1, clip - 1)):
             levels.append(float(_log_ratios(signals, shifted, signal).mean()))
     return Score(float(np.mean([level >= levels[0] - 1e-12 for level in levels])), len(signals))
 
@@ -95,8 +95,8 @@ def phase_of(signals: Float64[np.ndarray, "N S"], grid: Int[np.ndarray, " K"], s
 def duplicates(videos: Videos, seams: Seams | None = None, *, still: float = 0.25) -> Score:
     """Share of transitions that hold the frame: D_t at most `still` times the video's median D away from its seams.
 
-    With `seams` only the transitions into a new clip are looked at; without, all of them. 1 for a still video. Blind to
-    a frame that is held under fresh noise; real film that was sampled up to a higher rate holds frames too.
+    With `seams` only the transitions into a new clip count; without, all of them. 1 for a still video. Blind to
+    a frame that is held under fresh noise; real video that was converted to a higher frame rate holds frames too.
 
     Raises:
         ValueError: as `seam_ratio`.
@@ -129,7 +129,7 @@ def cycling(
 
     With m the mean distance (mean absolute difference) of the pairs and r that of the compared ones (averaged over the
     same lags): (r - m) / max(r, m), in [-1, 1]; below 0 the pairs are further apart than others (a cut). 0 for a still
-    video. Real periodic motion scores too: read it beside real video's own value.
+    video. Real periodic motion scores too: compare with real video's own value.
 
     Raises:
         ValueError: as `seam_ratio`; or videos too short to hold a pair to compare (`repeat` needs more than 2P frames).
@@ -157,9 +157,7 @@ def _cycle_pairs(
     if kind == "repeat":
         clip = int(np.diff(grid, prepend=0)[-1])
         if frames <= 2 * clip:
-            raise ValueError(
-                f"clips of {clip} frames repeat after {2 * clip}, {frames} frames came: give longer videos"
-            )
+            raise ValueError(f"clips of {clip} frames repeat after {2 * clip}: got {frames} frames, give longer videos")
         return [(_lagged(frames, 2 * clip), _lagged(frames, clip))]
     ends = [0, *grid.tolist(), frames]
     centres = 2 * grid - 1 - dropped  # of mirrored pairs, as the sum of their two indices
@@ -168,11 +166,11 @@ def _cycle_pairs(
         for j in range(min(seam - dropped - before, after - seam)):
             mirrored.setdefault(2 * j + 1 + dropped, []).append((seam - 1 - dropped - j, seam + j))
     pairs = []
-    for lag, found in sorted(mirrored.items()):
+    for lag, of_lag in sorted(mirrored.items()):
         others = _lagged(frames, lag)
         others = others[~np.isin(others.sum(axis=1), centres)]
         if len(others):
-            pairs.append((np.array(found), others))
+            pairs.append((np.array(of_lag), others))
     if not pairs:
         raise ValueError(f"{frames} frames with seams at {grid.tolist()} leave no pair to compare: give longer videos")
     return pairs
@@ -187,7 +185,7 @@ def _check_seams(seams: Seams, frames: int) -> Int[np.ndarray, " S"]:
     grid = np.unique(np.asarray(seams, dtype=np.int64))
     if len(grid) == 0 or grid[0] < 1 or grid[-1] >= frames:
         raise ValueError(
-            f"seams are the first frames of new clips, in 1..{frames - 1} for {frames} frames; {grid.tolist()} came"
+            f"seams are the first frames of new clips, in 1..{frames - 1} for {frames} frames: got {grid.tolist()}"
         )
     return grid
 
@@ -209,7 +207,7 @@ def _log_ratios(
 ) -> Float64[np.ndarray, " N"]:
     """log2 of the seam ratio of each video; entry i of D is the transition i -> i+1, of A the frame i + 1."""
     count, slack = signals.shape[1], SLACK[signal]
-    reach = (2, 1) if signal in CENTRED else (1,)
+    reach = (2, 1) if signal in CENTERED else (1,)
     touching = [[seam - back for back in reach if 0 <= seam - back < count] for seam in grid]
     touching = [places for places in touching if places]
     others = np.setdiff1d(np.arange(count), [place for places in touching for place in places])

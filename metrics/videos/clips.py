@@ -1,4 +1,4 @@
-"""Which frames of which videos a score is made of: drawn by a protocol's rule, kept as a list with a hash.
+"""Which frames of which videos a score uses: drawn by a protocol's rule, kept as a list with a hash.
 
 Draws are keyed by (seed, purpose, the video's name): neither the order of the files nor other videos in the folder move
 a video's own clip.
@@ -6,7 +6,6 @@ a video's own clip.
 
 import hashlib
 import json
-import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
@@ -16,6 +15,7 @@ from typing import NamedTuple
 import numpy as np
 
 from metrics.evaluation.progress import Progress
+from metrics.files import write_text
 from metrics.protocols import Sampling
 from metrics.videos.read import Video
 
@@ -41,7 +41,7 @@ class Fault(NamedTuple):
 
 @dataclass(frozen=True)
 class Sampled:
-    """The clips of one side, and what was left out on the way."""
+    """The clips of one side, and the videos that were left out."""
 
     clips: list[Clip]
     short: list[str] = field(default_factory=list)  # videos with too few frames, which the rule discards
@@ -60,8 +60,9 @@ def sample_clips(
 ) -> Sampled:
     """Draw clips as a protocol says.
 
-    Videos are looked at only until there are enough clips, so a fault behind them does not count. `start="every"` makes
-    a clip of each place that one fits, and draws among all of those. With fewer clips than asked for, all are returned.
+    Videos are opened only until there are enough clips, so a fault in a later one does not count. `start="every"` makes
+    a clip of each place that one fits, and draws among all of those. If there are fewer clips than requested, all of
+    them are returned.
 
     Raises:
         ValueError: videos too short for a clip under a rule that refuses them.
@@ -71,27 +72,27 @@ def sample_clips(
     sampled = Sampled([])
     span = None if frames is None else (frames - 1) * stride + 1
     every, shuffled = rule.start == "every", rule.order == "shuffled"
-    found = []  # videos, in how many places of each a clip fits, and the clip's frames
+    fits = []  # videos, the number of places where a clip fits, and the clip's frames
     places = 0
     for video, length in _lengths(ordered, span, rule, sampled, report):
-        found.append((video, length - (span or length) + 1, frames or length))
-        places += found[-1][1] if every else 1
+        fits.append((video, length - (span or length) + 1, frames or length))
+        places += fits[-1][1] if every else 1
         if n is not None and places >= n and not (every and shuffled):
             break
     if every:
         chosen = _generator(seed, "every").permutation(places) if shuffled else np.arange(places)
-        ends = np.cumsum([room for _, room, _ in found])  # places are numbered through all videos
+        ends = np.cumsum([room for _, room, _ in fits])  # places are numbered through all videos
         clips = []
         for place in chosen[:n].tolist():
             which = int(np.searchsorted(ends, place, side="right"))
-            video, room, count = found[which]
+            video, room, count = fits[which]
             clips.append(Clip(video.name, place - int(ends[which]) + room, count, stride))
         return Sampled(clips, sampled.short, sampled.faults)
-    rounds = -(-n // len(found)) if found and n is not None and rule.repeat else 1
+    rounds = -(-n // len(fits)) if fits and n is not None and rule.repeat else 1
     clips = [
         Clip(video.name, _start(rule, room, seed, video.name, turn), count, stride)
         for turn in range(rounds)
-        for video, room, count in found
+        for video, room, count in fits
     ]
     return Sampled(clips[:n], sampled.short, sampled.faults)
 
@@ -105,11 +106,8 @@ def tile_clips(videos: Sequence[Video], *, frames: int, report: Callable[[Progre
 
 
 def write_clips(path: Path | str, clips: Iterable[Clip]) -> None:
-    """Write one clip a line, as JSON; the file appears whole or not at all."""
-    path = Path(path)
-    beside = path.with_name(f".{path.name}.{os.getpid()}")
-    beside.write_text(_lines(clips), encoding="utf-8")
-    beside.replace(path)
+    """Write one clip per line, as JSON; the file appears whole or not at all."""
+    write_text(path, _lines(clips))
 
 
 def read_clips(path: Path | str) -> list[Clip]:
@@ -164,7 +162,7 @@ def _lengths(
     sampled: Sampled,
     report: Callable[[Progress], None] | None,
 ) -> Iterator[tuple[Video, int]]:
-    """Videos that are long enough with their frames; the others go to where they are counted."""
+    """Videos that are long enough, with their numbers of frames; `sampled` receives the others."""
     started = time.monotonic()
     for number, video in enumerate(videos, 1):
         try:

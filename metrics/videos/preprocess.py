@@ -90,7 +90,7 @@ def store(videos: UInt8[np.ndarray, "N T H W C"], storage: Storage) -> UInt8[np.
 def quantise(
     unit: Float32[Tensor, "*axes"], rule: Literal["round", "truncate", "truncate-shifted"]
 ) -> UInt8[Tensor, "*axes"]:
-    """[0, 1] to bytes. Truncation loses half a grey level on average; shifted, also where nothing was resized."""
+    """[0, 1] to bytes. Truncation loses half a gray level on average; shifted, also where nothing was resized."""
     if rule == "round":
         return (unit * 255).round().clamp(0, 255).to(torch.uint8)
     if rule == "truncate-shifted":
@@ -111,7 +111,7 @@ def resize(frames: Float[Tensor, "M C H W"], rule: Resample) -> Float[Tensor, "M
 
 
 def crop_plan(height: int, width: int, rule: Resample) -> tuple[tuple[int, int], tuple[int, int]]:
-    """(height, width) after the resize, and (top, left) of the square that is cut out of its centre.
+    """(height, width) after the resize, and (top, left) of the square that is cut out of its center.
 
     `longer = "ceil"` is the arithmetic of VideoGPT and those who followed it, in floats, so that a square may grow by
     one row; `"floor"` is torchvision's, with offsets rounded to even.

@@ -1,9 +1,9 @@
-"""Videos from files: films by PyAV, arrays, folders of frames. Frames are addressed by their order of decoding.
+"""Videos from files: video files by PyAV, arrays, folders of frames. Frames are addressed by their order of decoding.
 
 Never by time stamps: MPEG-4 with B-frames in an AVI, as much of UCF-101 is, stores none that can be trusted, and
 readers that seek by them return other frames. Pixels are taken as they are stored, not stretched where they are not
-square; frames that a phone recorded lying down are turned upright; of several video streams the one is read that FFmpeg
-calls best, of a GIF every frame once, whatever its delay.
+square; frames that a phone recorded sideways are turned upright; of several video streams, the one that FFmpeg calls
+best is read, and of a GIF every frame once, whatever its delay.
 """
 
 import hashlib
@@ -33,7 +33,7 @@ Video4 = UInt8[np.ndarray, "T H W C"]
 
 
 class VideoInfo(NamedTuple):
-    """What a file says of its video, and how many frames really can be decoded."""
+    """What a file says of its video, and the number of frames that can be decoded."""
 
     frames: int
     height: int  # pixels, upright
@@ -45,21 +45,21 @@ class VideoInfo(NamedTuple):
 
 @dataclass(frozen=True)
 class Video:
-    """One video of a set, which is read when asked for."""
+    """One video of a set; nothing is read before `probe` or `read`."""
 
     name: str  # its path below the set's folder; in an array of several "set.npy#3"
     path: Path
-    kind: Literal["film", "array", "frames"]
+    kind: Literal["file", "array", "frames"]  # a video file, one array of a file, or a folder of frames
     index: int | None = None  # which one of an array N T H W C
 
     def probe(self) -> VideoInfo:
-        """Count its frames, without decoding them where that is sure.
+        """Size, rate and number of frames, which are counted without decoding where that is reliable.
 
         Raises:
             ValueError: the file cannot be read, or is cut off.
         """
-        if self.kind == "film":
-            return _probe_film(self.path)
+        if self.kind == "file":
+            return _probe_file(self.path)
         if self.kind == "frames":
             pictures = _pictures(self.path)
             height, width = _picture(pictures[0]).shape[:2]
@@ -72,12 +72,12 @@ class Video:
 
         Raises:
             ValueError: the file cannot be decoded, is damaged in or before these frames, or has fewer of them; or all
-                are asked for of a film that is cut off.
+                are requested from a file that is cut off.
         """
         if start < 0 or stride < 1 or (count is not None and count < 1):
-            raise ValueError(f"frames are counted from 0 in steps of 1 or more, start {start} stride {stride} came")
-        if self.kind == "film":
-            frames = _read_film(self.path, start, count, stride)
+            raise ValueError(f"frames are counted from 0 in steps of 1 or more: got start {start}, stride {stride}")
+        if self.kind == "file":
+            frames = _read_file(self.path, start, count, stride)
         elif self.kind == "frames":
             chosen = _pictures(self.path)[start::stride][:count]
             frames = np.stack([_picture(file) for file in chosen]) if chosen else np.empty((0, 1, 1, 3), np.uint8)
@@ -86,7 +86,7 @@ class Video:
         if len(frames) == 0 or (count is not None and len(frames) < count):
             wanted = "one frame" if count is None else f"{count} frames"
             raise ValueError(
-                f"{self.path} has {len(frames)} frames from {start} in steps of {stride}, {wanted} were asked for"
+                f"{self.path} has {len(frames)} frames from {start} in steps of {stride}, requested: {wanted}"
             )
         return frames
 
@@ -108,10 +108,10 @@ def list_videos(source: Path | str) -> list[Video]:
 
     An .npy holds one array N T H W C or one video T H W C, uint8 RGB; an .npz one such array. A folder that holds
     pictures is one video, its frames in the order of their names, numbers counted as numbers. Hidden files and files of
-    other kinds are left out. What cannot be read is listed all the same: reading it says why.
+    other kinds are skipped. A file that cannot be read is listed all the same: reading it raises the reason.
 
     Raises:
-        ValueError: nothing there.
+        ValueError: no videos there.
     """
     source = Path(source)
     videos: list[Video] = []
@@ -119,12 +119,12 @@ def list_videos(source: Path | str) -> list[Video]:
         if path.is_dir():
             videos.append(Video(name, path, "frames"))
         elif path.suffix.lower() in PLAYED:
-            videos.append(Video(name, path, "film"))
+            videos.append(Video(name, path, "file"))
         else:
             try:
                 count = len(_load_array(path, path.stat().st_mtime_ns))
             except ValueError:
-                count = 1  # reading it will tell
+                count = 1  # reading it raises the error
             videos += [Video(f"{name}#{i}" if count > 1 else name, path, "array", i) for i in range(count)]
     if not videos:
         raise ValueError(
@@ -142,19 +142,19 @@ def _walk(source: Path) -> Iterator[tuple[Path, str]]:
         return
     if not source.is_dir():
         return
-    found = []
+    paths = []
     for here, inner, files in os.walk(source, followlinks=True):
         folder = Path(here)
         inner[:] = [name for name in inner if not name.startswith(".")]
         kinds = {Path(name).suffix.lower() for name in files if not name.startswith(".")}
         if kinds & PICTURES and not kinds & (ARRAYS | PLAYED):
-            found.append(folder)
+            paths.append(folder)
             inner.clear()
             continue
-        found += [
+        paths += [
             folder / name for name in files if not name.startswith(".") and Path(name).suffix.lower() in ARRAYS | PLAYED
         ]
-    for path in sorted(found, key=lambda path: path.relative_to(source).as_posix()):
+    for path in sorted(paths, key=lambda path: path.relative_to(source).as_posix()):
         yield path, path.relative_to(source).as_posix() if path != source else path.name
 
 
@@ -164,8 +164,8 @@ def read_videos(
     n: int | None = None,  # the first n videos, in the order of their files' names; None = all
     frames: int | None = None,  # the first frames of each; None = all, which must then be equally many
 ) -> UInt8[np.ndarray, "N T H W C"]:
-    """Read a set of videos into one array: for sets that fit; `metrics.evaluation.dataset.embed_set` takes any number
-    of videos.
+    """Read a set of videos into one array: for sets that fit into memory; `metrics.evaluation.evaluator`
+    takes any number of videos.
 
     Raises:
         ValueError: what `list_videos` and `Video.read` raise, fewer videos than n, or videos of different sizes.
@@ -174,15 +174,15 @@ def read_videos(
     for video in list_videos(source):
         if n is not None and len(videos) >= n:
             break
-        found = video.read(0, frames)
-        if videos and found.shape != videos[0].shape:
-            first, other = ("x".join(map(str, part.shape[:3])) for part in (videos[0], found))
+        array = video.read(0, frames)
+        if videos and array.shape != videos[0].shape:
+            first, other = ("x".join(map(str, part.shape[:3])) for part in (videos[0], array))
             raise ValueError(
                 f"{video.path} has {other} (frames, height, width), those before {first}: give --frames, or one size"
             )
-        videos.append(found)
+        videos.append(array)
     if n is not None and len(videos) < n:
-        raise ValueError(f"{source} holds {len(videos)} videos, {n} were asked for: ask for fewer")
+        raise ValueError(f"{source} holds {len(videos)} videos, {n} were requested: ask for fewer")
     return np.stack(videos)
 
 
@@ -203,15 +203,15 @@ def _picture(file: Path) -> UInt8[np.ndarray, "H W C"]:
 def _load_array(file: Path, _changed: int) -> UInt8[np.ndarray, "N T H W C"]:
     try:
         if file.suffix.lower() == ".npy":
-            found = np.load(file, mmap_mode="r", allow_pickle=False)
+            array = np.load(file, mmap_mode="r", allow_pickle=False)
         else:
             with file.open("rb") as opened, np.load(opened, allow_pickle=False) as members:
                 if len(members.files) != 1:
                     raise ValueError(f"it holds {len(members.files)} arrays, one is wanted")
-                found = members[members.files[0]]
+                array = members[members.files[0]]
     except (OSError, EOFError, ValueError, zipfile.BadZipFile) as error:
         raise ValueError(f"{file} cannot be read as videos: {error}") from error
-    videos = found[None] if found.ndim == 4 else found
+    videos = array[None] if array.ndim == 4 else array
     check_videos(videos, what=f"the videos of {file}")
     return videos
 
@@ -222,8 +222,8 @@ def _sha256(file: Path, _size: int, _changed: int) -> str:
         return hashlib.file_digest(opened, "sha256").hexdigest()
 
 
-def _open_film(file: Path) -> av.container.InputContainer:
-    return av.open(str(file), metadata_errors="replace")  # names in other encodings stand in real files
+def _open_file(file: Path) -> av.container.InputContainer:
+    return av.open(str(file), metadata_errors="replace")  # real files have names in other encodings
 
 
 def _best(container: av.container.InputContainer) -> av.VideoStream:
@@ -233,10 +233,10 @@ def _best(container: av.container.InputContainer) -> av.VideoStream:
     return stream
 
 
-def _probe_film(file: Path) -> VideoInfo:
+def _probe_file(file: Path) -> VideoInfo:
     """Packets are frames, except that MPEG-4 may hide empty ones between them: then the frames are decoded to count."""
     try:
-        with _open_film(file) as container:
+        with _open_file(file) as container:
             stream = _best(container)
             announced, codec = stream.frames, stream.codec_context
             fps = float(stream.average_rate) if stream.average_rate else None
@@ -244,13 +244,13 @@ def _probe_film(file: Path) -> VideoInfo:
             sizes = [packet.size for packet in container.demux(stream) if packet.size and not packet.is_discard]
             count, name = len(sizes), codec.name
             size = codec.height, codec.width
-        with _open_film(file) as container:
+        with _open_file(file) as container:
             first = next(iter(container.decode(_best(container))), None)
             if first is None:
                 raise ValueError("it holds no frame")
             size = (first.height, first.width) if first.rotation % 180 == 0 else (first.width, first.height)
         if name == "mpeg4" and min(sizes) < EMPTY_PACKET:
-            with _open_film(file) as container:
+            with _open_file(file) as container:
                 count = sum(1 for _ in container.decode(_best(container)))
     except (OSError, ValueError, av.FFmpegError) as error:
         raise ValueError(f"{file} cannot be decoded: {_line(error)}") from error
@@ -259,17 +259,17 @@ def _probe_film(file: Path) -> VideoInfo:
 
 
 def _check_whole(file: Path, announced: int, held: int) -> None:
-    """Headers of whole files are one too high at times."""
+    """Refuse a file with fewer frames than its header announces; headers of whole files are sometimes one too high."""
     if held < announced - 1:
         raise ValueError(f"{file} is cut off: it announces {announced} frames and holds {held}")
 
 
-def _read_film(file: Path, start: int, count: int | None, stride: int) -> Video4:
+def _read_file(file: Path, start: int, count: int | None, stride: int) -> Video4:
     images = []
     last = None if count is None else start + (count - 1) * stride
     held = 0
     try:
-        with _open_film(file) as container:
+        with _open_file(file) as container:
             stream = _best(container)
             announced = stream.frames
             for i, image in enumerate(container.decode(stream)):

@@ -2,6 +2,6 @@
 
 from metrics.weights.errors import WeightsError
 from metrics.weights.load import Loaded, export, load
-from metrics.weights.safe import broken, check_shapes, load_safetensors_verified
+from metrics.weights.safetensors_files import broken, check_shapes, load_safetensors_verified
 
 __all__ = ["Loaded", "WeightsError", "broken", "check_shapes", "export", "load", "load_safetensors_verified"]

@@ -1,6 +1,6 @@
 """Tensors out of a torch archive, executing nothing: state dicts and whole TorchScript programs alike.
 
-Such an archive is a zip with a pickle, `data.pkl`, which says what tensors there are, and one record of raw bytes a
+Such an archive is a zip with a pickle, `data.pkl`, which lists the tensors, and one record of raw bytes per
 tensor. The pickle is read by an unpickler that knows the few names torch itself writes there, makes plain records of
 them, and refuses any other; a program's code is not looked at.
 """
@@ -55,7 +55,7 @@ class TensorRecord:
 
 
 class Module:
-    """What stands for an object of a program: its attributes."""
+    """An object of a program, reduced to its attributes."""
 
     fields: Mapping[str, object]
 
@@ -135,7 +135,7 @@ class _Reader(pickle.Unpickler):
         self._path = path
 
     def find_class(self, module: str, name: str) -> object:
-        """What stands for a name in the pickle."""
+        """The record class for a name in the pickle; every name that torch does not write is refused."""
         if (module, name) in KNOWN:
             return KNOWN[module, name]
         if module.partition(".")[0] == "__torch__":
@@ -190,15 +190,15 @@ def _unpickle(path: Path, octets: bytes) -> object:
 
 def _tensors(root: object) -> dict[str, TensorRecord]:
     """Dotted names of all tensors below a node; a module that is there twice is named once, so no loop is endless."""
-    found: dict[str, TensorRecord] = {}
-    seen: set[int] = set()
+    records: dict[str, TensorRecord] = {}
+    visited: set[int] = set()
     todo: list[tuple[str, object]] = [("", root)]
     while todo:
         name, node = todo.pop()
         if isinstance(node, TensorRecord):
-            found[name] = node
+            records[name] = node
         fields = node.fields if isinstance(node, Module) else node
-        if isinstance(fields, dict) and id(fields) not in seen:
-            seen.add(id(fields))
+        if isinstance(fields, dict) and id(fields) not in visited:
+            visited.add(id(fields))
             todo += [(f"{name}.{key}" if name else key, value) for key, value in fields.items() if isinstance(key, str)]
-    return found
+    return records

@@ -1,7 +1,7 @@
 """TensorFlow checkpoints without TensorFlow: an index, which is a LevelDB table, and shards of raw tensors.
 
 The index maps names to dtype, shape, shard, offset, length and CRC-32C; everything is little-endian, lengths are
-varints, and values are protocol buffers of a few plain fields. Every checksum in the file is held.
+varints, and values are protocol buffers of a few plain fields. Every checksum in the file is verified.
 """
 
 import math
@@ -23,7 +23,7 @@ LITTLE_ENDIAN = 0
 
 @dataclass(frozen=True)
 class Entry:
-    """Where one tensor lies."""
+    """The place of one tensor in the shards."""
 
     dtype: int  # TensorFlow's number
     shape: tuple[int, ...]
@@ -35,7 +35,7 @@ class Entry:
 
 @dataclass(frozen=True)
 class Bundle:
-    """An index that was read."""
+    """An index: the tensors of a checkpoint and their places."""
 
     prefix: Path  # the file names without `.index`
     shards: int
@@ -65,9 +65,7 @@ class Bundle:
             raise refused(index, f"{name} of shape {entry.shape} cannot have {entry.size} bytes in shard {entry.shard}")
         shard = self.shard(entry.shard)
         if not shard.is_file():
-            raise refused(
-                index, f"its data {shard.name} does not lie beside it", "keep the two together, names unchanged"
-            )
+            raise refused(index, f"its data {shard.name} is not next to it", "keep the two together, names unchanged")
         if shard.stat().st_size < entry.offset + entry.size:
             raise refused(shard, f"it ends before {name} does: it is truncated", TRUNCATED)
         with shard.open("rb") as file:
@@ -79,7 +77,7 @@ class Bundle:
 
 
 def is_index(path: Path) -> bool:
-    """Does the file end as a LevelDB table does?"""
+    """Whether the file ends as a LevelDB table does."""
     with path.open("rb") as file:
         size = file.seek(0, 2)
         if size < FOOTER:
@@ -95,7 +93,7 @@ def read_index(path: Path) -> Bundle:
         WeightsError: no index, or one that is truncated, damaged, compressed, big-endian or of sliced tensors.
     """
     if path.suffix != ".index":
-        raise refused(path, "a TensorFlow index is named PREFIX.index, with PREFIX.data-00000-of-00001 beside it")
+        raise refused(path, "a TensorFlow index is named PREFIX.index, with PREFIX.data-00000-of-00001 next to it")
     octets = path.read_bytes()
     if not is_index(path):
         raise refused(path, "it does not end as a TensorFlow index does: it is truncated or no index", TRUNCATED)
@@ -109,16 +107,16 @@ def _parse(path: Path, octets: bytes) -> Bundle:
     footer = octets[-FOOTER:]
     _, at = _handle(footer, 0)  # the metaindex, empty in these files
     index, _ = _handle(footer, at)
-    found: dict[str, bytes] = {}
+    table: dict[str, bytes] = {}
     for _, handle in _pairs(path, octets, *index):
         for key, value in _pairs(path, octets, *_handle(handle, 0)[0]):
-            found[key.decode()] = value
-    if "" not in found:
+            table[key.decode()] = value
+    if "" not in table:
         raise refused(path, "it has no header: it is no index of tensors")
-    header = _fields(found.pop(""))
+    header = _fields(table.pop(""))
     if _number(header, 2) != LITTLE_ENDIAN:
         raise refused(path, "its tensors are big-endian, which this reader does not know")
-    entries = {name: _entry(path, name, value) for name, value in found.items()}
+    entries = {name: _entry(path, name, value) for name, value in table.items()}
     return Bundle(path.with_suffix(""), _number(header, 1), entries)
 
 
@@ -126,7 +124,7 @@ def _pairs(path: Path, octets: bytes, offset: int, size: int) -> Iterator[tuple[
     """Keys and values of one block; a key repeats the beginning of the one before."""
     block, trailer = octets[offset : offset + size], octets[offset + size : offset + size + 5]
     if len(block) != size or len(trailer) != 5:
-        raise refused(path, "a block lies beyond its end: it is truncated", TRUNCATED)
+        raise refused(path, "a block ends beyond the file's end: it is truncated", TRUNCATED)
     if crc32c(block + trailer[:1]) != unmask(struct.unpack("<I", trailer[1:])[0]):
         raise refused(path, "the checksum of a block is wrong: it is damaged", TRUNCATED)
     if trailer[0] != 0:

@@ -1,6 +1,6 @@
-"""CRC-32C (Castagnoli) of large buffers with numpy: the checksum that TensorFlow keeps of every tensor.
+"""CRC-32C (Castagnoli) of large buffers with numpy: the checksum that TensorFlow stores for every tensor.
 
-It tells accidents, not malice: whoever wants can make other bytes with the same checksum.
+It detects accidents, not malice: anybody can make other bytes with the same checksum.
 """
 
 from functools import cache
@@ -17,7 +17,7 @@ def crc32c(data: bytes | bytearray | memoryview) -> int:
     """The checksum of `data`, unmasked; that of b"123456789" is 0xe3069283.
 
     The buffer is cut into lanes that advance together, four bytes a step. A checksum is linear in its start, so those
-    of neighbouring lanes join by moving the left one over the length of the right one.
+    of neighboring lanes join by moving the left one over the length of the right one.
     """
     octets = np.frombuffer(data, np.uint8)
     state = np.uint32(0xFFFFFFFF)

@@ -6,7 +6,6 @@ read, so that a small file cannot ask for much memory.
 
 import hashlib
 import math
-import os
 import re
 import zipfile
 from collections.abc import Callable, Mapping
@@ -19,11 +18,12 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from metrics.files import replacing
 from metrics.weights.archive import Archive
 from metrics.weights.bundle import is_index, read_index
 from metrics.weights.errors import TRUNCATED, refused
-from metrics.weights.names import Naming, recognise
 from metrics.weights.npz import open_npz
+from metrics.weights.tensor_names import Naming, recognize
 
 Format = Literal["safetensors", "torch", "torchscript", "tensorflow", "npz"]
 Shapes = Mapping[str, tuple[int, ...]]
@@ -47,7 +47,7 @@ SHARD = re.compile(r"\.data-\d{5}-of-\d{5}$")
 
 @dataclass(frozen=True)
 class Source:
-    """A file that was opened: what tensors it says it has, in torch's layout, none read yet."""
+    """An opened file: the tensors it names, in torch's layout, none read yet."""
 
     format: Format
     files: tuple[Path, ...]
@@ -81,10 +81,10 @@ def load(path: Path | str, wanted: Mapping[str, Shapes]) -> Loaded:
     """
     source = open_source(find(Path(path), wanted))
     shown = source.files[0]
-    naming = recognise(source.shapes)
+    naming = recognize(source.shapes)
     if naming is None:
         some = ", ".join(sorted(source.shapes)[:3]) or "none"
-        raise refused(shown, f"none of its {len(source.shapes)} tensors bears a name of I3D or C3D (it has {some})")
+        raise refused(shown, f"none of its {len(source.shapes)} tensors has a name of I3D or C3D (it has {some})")
     if naming.network not in wanted:
         raise refused(shown, f"it holds {naming.network}, {' or '.join(wanted)} is wanted", "give the other file")
     _check_names(shown, source, naming)
@@ -107,10 +107,8 @@ def load(path: Path | str, wanted: Mapping[str, Shapes]) -> Loaded:
 
 def export(loaded: Loaded, path: Path | str) -> None:
     """Write the tensors as safetensors, which every later load reads fastest; the file appears whole or not at all."""
-    path = Path(path)
-    beside = path.with_name(f".{path.name}.{os.getpid()}")
-    save_file(loaded.tensors, beside, {"network": loaded.network, "digest": loaded.digest})
-    beside.replace(path)
+    with replacing(path) as part:
+        save_file(loaded.tensors, part, {"network": loaded.network, "digest": loaded.digest})
 
 
 def digest(tensors: Mapping[str, Tensor]) -> str:
@@ -124,7 +122,7 @@ def digest(tensors: Mapping[str, Tensor]) -> str:
 
 
 def find(path: Path, networks: Mapping[str, object]) -> Path:
-    """The file that a path means.
+    """The file that a path refers to.
 
     Raises:
         WeightsError: nothing there, or a folder with no file of a known name.
@@ -144,7 +142,7 @@ def find(path: Path, networks: Mapping[str, object]) -> Path:
 
 
 def open_source(path: Path) -> Source:
-    """Say what a file is by its first and last bytes, and what tensors it names.
+    """A file's format, by its first and last bytes, and the tensors it names.
 
     Raises:
         WeightsError: the file is missing, of no known format, or of another one than its suffix says.
@@ -178,7 +176,7 @@ def _kind(path: Path, head: bytes) -> Format:
     if not head:
         raise refused(path, "it is empty", TRUNCATED)
     if head.lstrip()[:1] == b"<":
-        raise refused(path, "it is a web page, not what the link promised", "download it again, by hand")
+        raise refused(path, "it is a web page, not a file of weights", "download it again in a browser")
     if head.startswith(b"version https://git-lfs"):
         raise refused(path, "it is a pointer of Git LFS, not the file itself", "fetch it with `git lfs pull`")
     if head.startswith(b"\x80"):
@@ -208,13 +206,13 @@ def _archive(path: Path) -> Source:
 def _legacy(path: Path) -> Source:
     """What torch.save wrote before version 1.6; torch's own reader of tensors alone takes it."""
     try:
-        found = torch.load(path, map_location="cpu", weights_only=True)
+        content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # an old pickle may fail in any way, and all of them mean the same
         why = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise refused(path, f"it is no whole file of tensors alone ({why})", TRUNCATED) from error
-    if not isinstance(found, Mapping):
-        raise refused(path, f"it holds a {type(found).__name__}, not tensors by their names")
-    tensors = {name: value for name, value in found.items() if isinstance(name, str) and isinstance(value, Tensor)}
+    if not isinstance(content, Mapping):
+        raise refused(path, f"it holds a {type(content).__name__}, not tensors by their names")
+    tensors = {name: value for name, value in content.items() if isinstance(name, str) and isinstance(value, Tensor)}
     return Source("torch", (path,), {name: tuple(t.shape) for name, t in tensors.items()}, tensors.__getitem__)
 
 

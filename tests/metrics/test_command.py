@@ -17,7 +17,7 @@ from metrics.networks.pocket import NETWORKS, describe, load_classifier
 from metrics.paired import paired_difference
 from metrics.temporal.frame_difference import flicker
 from metrics.videos.clips import read_clips
-from tests.metrics.films import numbered, some_videos, write_film, write_xvid
+from tests.metrics.video_files import numbered, some_videos, write_lossless, write_xvid
 
 
 @pytest.fixture(autouse=True)
@@ -32,23 +32,23 @@ def run(monkeypatch, capsys):
         monkeypatch.setattr(sys, "argv", ["metrics", *map(str, words)])
         try:
             metrics.main()
-            came = 0
+            status = 0
         except SystemExit as stop:
-            came = stop.code
+            status = stop.code
         out, err = capsys.readouterr()
-        assert came == code, err
+        assert status == code, err
         if code:
-            told = [line for line in err.splitlines() if "videos or clips" not in line]  # the rest is progress
-            assert len(told) == 1  # one line, no traceback
-            return told[0]
+            messages = [line for line in err.splitlines() if "videos or clips" not in line]  # the rest is progress
+            assert len(messages) == 1  # one line, no traceback
+            return messages[0]
         return out
 
     return run
 
 
 @pytest.fixture(scope="module")
-def judge(tmp_path_factory):
-    path = tmp_path_factory.mktemp("judge") / "judge.safetensors"
+def classifier(tmp_path_factory):
+    path = tmp_path_factory.mktemp("classifier") / "classifier.safetensors"
     network = NETWORKS["pocket-c3d"]({"action": 3})
     save_file(network.state_dict(), path, describe("pocket-c3d", {"action": ("a", "b", "c")}))
     return path
@@ -65,15 +65,15 @@ def sets(tmp_path):
     return real, one, tmp_path
 
 
-def test_fvd_stands_beside_its_floor_its_interval_and_its_manifest(run, judge, sets):
+def test_fvd_is_reported_with_its_floor_its_interval_and_its_manifest(run, classifier, sets):
     real, one, folder = sets
     record = folder / "fvd.json"
-    words = ("fvd", folder / "real.npy", folder / "one.npy", "--weights", judge, "--json", record)
+    words = ("fvd", folder / "real.npy", folder / "one.npy", "--weights", classifier, "--json", record)
     out = run(*words, "--window", 8, "--allow-small", "--infinity")
-    network = load_classifier(judge)
+    network = load_classifier(classifier)
     expected = fvd(real, one, network=network, window=8)
     result = json.loads(record.read_text())
-    assert result["scores"]["fvd:pocket"] == pytest.approx(expected._asdict(), rel=1e-6)
+    assert result["scores"]["fvd:pocket"] == pytest.approx(expected.as_record(), rel=1e-6)
     assert {"fvd:pocket", "fvd_floor:pocket", "fvd_infinity:pocket"} == result["scores"].keys()
     manifest = result["manifest"]
     assert (manifest["protocol"], manifest["weights"], manifest["frames"]) == ("pocket", network.sha256, 8)
@@ -87,18 +87,20 @@ def test_fvd_stands_beside_its_floor_its_interval_and_its_manifest(run, judge, s
     assert f"fvd is blind to {METRICS['fvd'].blind}" in out
 
 
-def test_sets_that_are_too_small_are_refused_before_a_number_is_shown(run, judge, sets):
+def test_sets_that_are_too_small_are_refused_before_a_number_is_shown(run, classifier, sets):
     _, _, folder = sets
-    err = run("fvd", folder / "real.npy", folder / "one.npy", "--weights", judge, code=3)
-    assert "FVD with 64 dimensions needs at least 128 clips a side, 14 real and 12 fake came" in err
+    err = run("fvd", folder / "real.npy", folder / "one.npy", "--weights", classifier, code=3)
+    assert "FVD with 64 dimensions needs at least 128 clips on each side: got 14 real and 12 fake" in err
     assert "--allow-small" in err
     np.save(folder / "few.npy", some_videos(3, frames=16))
-    assert "needs at least 6 clips a side, 3 fake came" in run("is", folder / "few.npy", "--weights", judge, code=3)
+    assert "needs at least 6 clips on each side: got 3 fake" in run(
+        "is", folder / "few.npy", "--weights", classifier, code=3
+    )
 
 
-def test_saved_statistics_stand_for_the_real_set_if_they_were_made_alike(run, judge, sets):
+def test_saved_statistics_replace_the_real_set_if_they_were_made_alike(run, classifier, sets):
     _, _, folder = sets
-    common = ("--weights", judge, "--allow-small", "--window", 8)
+    common = ("--weights", classifier, "--allow-small", "--window", 8)
     run(
         "fvd",
         folder / "real.npy",
@@ -115,17 +117,17 @@ def test_saved_statistics_stand_for_the_real_set_if_they_were_made_alike(run, ju
     assert a["manifest"] == b["manifest"]
     assert Gaussian.load(folder / "real.npz").n == 28
     err = run(
-        "fvd", folder / "real.npz", folder / "one.npy", "--weights", judge, "--allow-small", "--window", 4, code=3
+        "fvd", folder / "real.npz", folder / "one.npy", "--weights", classifier, "--allow-small", "--window", 4, code=3
     )
     assert "real.npz was made otherwise: frames: 8, 4" in err
     Gaussian.of(np.eye(3)).save(folder / "bare.npz")
     assert "without their manifest" in run("fvd", folder / "bare.npz", folder / "one.npy", *common, code=3)
 
 
-def test_kvd_and_is_and_what_they_hold(run, judge, sets):
+def test_kvd_and_is_and_what_they_hold(run, classifier, sets):
     _, one, folder = sets
     record = folder / "out.json"
-    run("kvd", folder / "real.npy", folder / "one.npy", "--weights", judge, "--json", record)
+    run("kvd", folder / "real.npy", folder / "one.npy", "--weights", classifier, "--json", record)
     scores = json.loads(record.read_text())["scores"]
     assert {name.removesuffix(":pocket") for name in scores} == {"kvd", "precision", "recall", "density", "coverage"}
     run(
@@ -133,7 +135,7 @@ def test_kvd_and_is_and_what_they_hold(run, judge, sets):
         folder / "real.npy",
         folder / "one.npy",
         "--weights",
-        judge,
+        classifier,
         "--allow-small",
         "--json",
         record,
@@ -142,33 +144,33 @@ def test_kvd_and_is_and_what_they_hold(run, judge, sets):
     )
     scores = json.loads(record.read_text())["scores"]
     score = scores["is:pocket"]["value"]
-    assert score == pytest.approx(inception_score(one, network=load_classifier(judge), splits=2).value)
-    parts = [inception_score(part, network=load_classifier(judge)).value for part in (one[:6], one[6:])]
+    assert score == pytest.approx(inception_score(one, network=load_classifier(classifier), splits=2).value)
+    parts = [inception_score(part, network=load_classifier(classifier)).value for part in (one[:6], one[6:])]
     assert scores["is_std:pocket"] == {"value": pytest.approx(np.std(parts), rel=1e-6), "n": 12}
     assert scores["is_real:pocket"]["n"] == scores["is_real_std:pocket"]["n"] == 14
     assert score < scores["is_ceiling:pocket"]["value"] < 3
-    err = run("is", folder / "one.npy", "--weights", judge, "--head", "shape", "--allow-small", code=3)
+    err = run("is", folder / "one.npy", "--weights", classifier, "--head", "shape", "--allow-small", code=3)
     assert "has no head 'shape': it tells apart action" in err
 
 
-def test_two_results_compare_paired_and_only_if_they_were_made_alike(run, judge, sets):
+def test_two_results_compare_paired_and_only_if_they_were_made_alike(run, classifier, sets):
     real, one, folder = sets
-    words = ("--weights", judge, "--allow-small")
+    words = ("--weights", classifier, "--allow-small")
     for name, fake in (("one", folder / "one.npy"), ("other", folder / "other" / "one.npy")):
         run("fvd", folder / "real.npy", fake, *words, "--json", folder / f"{name}.json")
     out = run("compare", folder / "one.json", folder / "other.json", "--json", folder / "difference.json")
     assert "the same videos on both sides: paired" in out
-    found = json.loads((folder / "difference.json").read_text())["scores"]["fvd:pocket"]
-    network = load_classifier(judge)
+    score = json.loads((folder / "difference.json").read_text())["scores"]["fvd:pocket"]
+    network = load_classifier(classifier)
     rows = [network.embed(videos).embedding for videos in (real, one, one + np.uint8(20))]
     live = paired_difference(
         lambda a, b: frechet_distance(GaussianFactor.of(a), GaussianFactor.of(b)), rows[1], rows[2], real=rows[0]
     )
-    assert found["value"] == pytest.approx(live.value, rel=1e-4, abs=1e-6)
-    assert found["high"] - found["low"] == pytest.approx(live.high - live.low, rel=1e-3, abs=1e-6)
+    assert score["value"] == pytest.approx(live.value, rel=1e-4, abs=1e-6)
+    assert score["high"] - score["low"] == pytest.approx(live.high - live.low, rel=1e-3, abs=1e-6)
     run("fvd", folder / "real.npy", folder / "one.npy", *words, "--frames", 8, "--json", folder / "short.json")
     err = run("compare", folder / "one.json", folder / "short.json", code=3)
-    assert "do not compare, they differ in frames: None, 8" in err
+    assert "are not comparable, they differ in frames: None, 8" in err
     run("compare", folder / "one.json", folder / "short.json", "--force")
     (folder / "notes.json").write_text('{"schema": 2}')
     for name in ("notes.json", "absent.json"):
@@ -176,26 +178,35 @@ def test_two_results_compare_paired_and_only_if_they_were_made_alike(run, judge,
 
 
 def test_scores_of_other_videos_are_not_paired():
-    made: list[dict] = [{"fake": {"names_sha256": name}} for name in ("a", "a", "b")]
+    made_with: list[dict] = [{"fake": {"names_sha256": name}} for name in ("a", "a", "b")]
     values = {"fvd": [1.0, 2.0, 3.0, 4.5]}, {"fvd": [1.1, 2.1, 3.2, 4.5]}
     scores = {"fvd": flicker(some_videos(2))}
-    first = Result(scores, {}, made[0], {}, values[0])
-    same, other = (Result(scores, {}, each, {}, values[1]) for each in made[1:])
+    first = Result(scores, {}, made_with[0], values[0])
+    same, other = (Result(scores, {}, each, values[1]) for each in made_with[1:])
     paired, apart = compare(first, same)["fvd"], compare(first, other)["fvd"]
     assert paired.value == pytest.approx(apart.value, rel=1e-12)
     assert paired.high - paired.low < 0.2 * (apart.high - apart.low)
     with pytest.raises(ValueError, match="no score in common"):
-        compare(first, Result({"is": scores["fvd"]}, {}, made[0]))
+        compare(first, Result({"is": scores["fvd"]}, {}, made_with[0]))
 
 
-def test_a_broken_video_is_named_counted_and_refused_unless_allowed(run, judge, tmp_path):
+def test_a_broken_video_is_named_counted_and_refused_unless_allowed(run, classifier, tmp_path):
     for side in ("real", "fake"):
         (tmp_path / side).mkdir()
         for i, video in enumerate(some_videos(6, seed=len(side))):
-            write_film(tmp_path / side / f"{i}.mkv", video)
+            write_lossless(tmp_path / side / f"{i}.mkv", video)
     content = (tmp_path / "fake" / "4.mkv").read_bytes()
     (tmp_path / "fake" / "4.mkv").write_bytes(content[:300])
-    words = ("fvd", tmp_path / "real", tmp_path / "fake", "--weights", judge, "--allow-small", "--json", tmp_path / "o")
+    words = (
+        "fvd",
+        tmp_path / "real",
+        tmp_path / "fake",
+        "--weights",
+        classifier,
+        "--allow-small",
+        "--json",
+        tmp_path / "o",
+    )
     err = run(*words, code=3)
     assert "1 of 6 fake videos cannot be read (4.mkv: " in err
     assert "--allow-gaps" in err
@@ -210,9 +221,9 @@ def test_a_broken_video_is_named_counted_and_refused_unless_allowed(run, judge, 
     assert "n = 5" in run("jitter", tmp_path / "fake", "--allow-gaps")
 
 
-def test_clips_are_written_and_used_again_and_lists_choose_videos(run, judge, sets, tmp_path):
+def test_clips_are_written_and_used_again_and_lists_choose_videos(run, classifier, sets, tmp_path):
     _, _, folder = sets
-    words = ("fvd", folder / "real.npy", folder / "one.npy", "--weights", judge, "--allow-small")
+    words = ("fvd", folder / "real.npy", folder / "one.npy", "--weights", classifier, "--allow-small")
     run(*words, "--n", 5, "--frames", 8, "--save-clips", tmp_path / "lists", "--json", tmp_path / "a")
     clips = read_clips(tmp_path / "lists" / "real.jsonl")
     assert [clip.video for clip in clips] == [f"real.npy#{i}" for i in range(5)]
@@ -228,9 +239,17 @@ def test_clips_are_written_and_used_again_and_lists_choose_videos(run, judge, se
     assert "1 of 1 listed videos are not there, the first is absent.avi" in err
 
 
-def test_features_are_kept_from_verb_to_verb(run, judge, sets, monkeypatch):
+def test_features_are_kept_from_verb_to_verb(run, classifier, sets, monkeypatch):
     _, _, folder = sets
-    words = (folder / "real.npy", folder / "one.npy", "--weights", judge, "--allow-small", "--cache", folder / "kept")
+    words = (
+        folder / "real.npy",
+        folder / "one.npy",
+        "--weights",
+        classifier,
+        "--allow-small",
+        "--cache",
+        folder / "kept",
+    )
     run("fvd", *words)
     calls = []
     monkeypatch.setattr(
@@ -266,12 +285,15 @@ def test_jitter_is_measured_and_written_with_what_it_is_blind_to(run, tmp_path):
     assert "flicker_real" in out
     assert "motion_jitter" not in out
     assert "give one set of videos" in run("jitter", *[tmp_path / "set.npy"] * 3, code=3)
-    assert "holds 3 videos, 4 were asked for" in run("jitter", tmp_path / "set.npy", "--n", 4, code=3)
+    assert "holds 3 videos, 4 were requested" in run("jitter", tmp_path / "set.npy", "--n", 4, code=3)
+    assert "got 'cpu' without --raft" in run("jitter", tmp_path / "set.npy", "--device", "cpu", code=3)
+    raft = ("--raft", tmp_path / "no.pth", "--device", "tpu9")
+    assert "got 'tpu9'" in run("jitter", tmp_path / "set.npy", *raft, code=3)
     assert "cannot be read as weights" in run("jitter", tmp_path / "set.npy", "--raft", tmp_path / "no.pth", code=3)
 
 
-def test_a_film_that_was_cut_short_is_no_short_film(run, tmp_path):
-    folder = tmp_path / "films"
+def test_a_file_that_was_cut_off_is_not_taken_for_a_short_video(run, tmp_path):
+    folder = tmp_path / "videos"
     folder.mkdir()
     random = np.random.default_rng(0)
     for i in range(3):
@@ -311,13 +333,13 @@ def test_jitter_of_other_real_sets_rates_or_sizes_does_not_compare(run, tmp_path
     first, second = (Result.from_json(path) for path in (a, other))
     apart = (first.scores["flicker_real"], second.scores["flicker_real"])
     reach = sum(((score.high - score.low) / 2) ** 2 for score in apart) ** 0.5
-    found = forced["flicker_real"]  # of two real sets, though the names are the same: not paired
-    assert (found["high"] - found["low"]) / 2 == pytest.approx(reach, rel=1e-9)
+    score = forced["flicker_real"]  # of two real sets, though the names are the same: not paired
+    assert (score["high"] - score["low"]) / 2 == pytest.approx(reach, rel=1e-9)
     assert forced["flicker"] == none["flicker"]  # of the same generated videos
     for rate in (8, 25):
         (tmp_path / str(rate)).mkdir()
-        write_film(tmp_path / str(rate) / "v.mkv", numbered(16), fps=rate)
-    write_film(tmp_path / "v.mkv", numbered(16, height=32))
+        write_lossless(tmp_path / str(rate) / "v.mkv", numbered(16), fps=rate)
+    write_lossless(tmp_path / "v.mkv", numbered(16, height=32))
     slow, fast, small = (tmp_path / name for name in ("8", "25", "v.mkv"))
     jitters = {}
     for name, place in (("slow", slow), ("fast", fast), ("small", small)):
@@ -328,7 +350,7 @@ def test_jitter_of_other_real_sets_rates_or_sizes_does_not_compare(run, tmp_path
     run("compare", jitters["slow"], jitters["fast"], "--force")
 
 
-def test_what_a_user_can_mend_is_told_in_one_line(run, judge, sets):
+def test_what_a_user_can_fix_is_reported_in_one_line(run, classifier, sets):
     _, _, folder = sets
     words = ("fvd", folder / "real.npy", folder / "one.npy", "--allow-small")
     assert "there is no such file" in run(*words, "--weights", folder / "none.safetensors", code=3)
@@ -336,13 +358,15 @@ def test_what_a_user_can_mend_is_told_in_one_line(run, judge, sets):
     assert "notes.safetensors is not a whole" in run(
         *words, "--protocol", "pocket", "--weights", folder / "notes.safetensors", code=3
     )
-    assert "is no folder, make it first" in run(*words, "--json", folder / "absent" / "out.json", code=3)
+    assert "is no folder, create it first" in run(*words, "--json", folder / "absent" / "out.json", code=3)
     assert "the protocol styleganv needs the weights" in run(*words, "--protocol", "styleganv", code=3)
     assert "fvd has no protocol 'best': it is one of clean, google" in run(*words, "--protocol", "best", code=3)
     assert "is has no protocol 'google': it is one of tgan" in run(
         "is", folder / "one.npy", "--protocol", "google", code=3
     )
     assert "give one" in run(*words, "--window", 8, "--frames", 8, code=3)
+    assert "--device is auto, cpu or a GPU" in run(*words, "--device", "tpu9", code=3)
+    assert "got 'tpu9'" in run("verify", "--weights", classifier, "--device", "tpu9", code=3)
     assert "holds no videos" in run("fvd", folder / "absent", folder / "one.npy", code=3)
     assert "has 16 frames, a clip spans 20" in run(*words, "--frames", 20, code=3)
 
@@ -362,14 +386,14 @@ def test_usage_errors_have_their_own_exit_code(monkeypatch, words, capsys):
         assert capsys.readouterr().out
 
 
-def test_the_floor_is_that_at_the_score_s_own_n(run, judge, sets):
+def test_the_floor_is_that_at_the_score_s_own_n(run, classifier, sets):
     real, _, folder = sets
-    words = ("fvd", folder / "real.npy", folder / "one.npy", "--weights", judge, "--allow-small", "--n", 6)
+    words = ("fvd", folder / "real.npy", folder / "one.npy", "--weights", classifier, "--allow-small", "--n", 6)
     out = run(*words, "--json", folder / "a")
     result = json.loads((folder / "a").read_text())
-    rows = load_classifier(judge).embed(real[:12]).embedding
+    rows = load_classifier(classifier).embed(real[:12]).embedding
     expected = frechet_floor(rows, 6)
-    assert result["scores"]["fvd_floor:pocket"] == pytest.approx(expected._asdict(), rel=1e-4, abs=1e-9)
+    assert result["scores"]["fvd_floor:pocket"] == pytest.approx(expected.as_record(), rel=1e-4, abs=1e-9)
     assert result["manifest"]["real"]["clips"] == 6
     assert "for the floor 6 more real clips were drawn" in out
     out = run(*words, "--no-floor", "--json", folder / "b")
@@ -382,13 +406,13 @@ def test_the_floor_is_that_at_the_score_s_own_n(run, judge, sets):
     assert json.loads((folder / "c").read_text())["scores"]["fvd_floor:pocket"]["n"] == 7
 
 
-def test_a_film_that_only_the_floor_needs_does_not_stop_the_score(run, judge, tmp_path):
+def test_a_video_that_only_the_floor_needs_does_not_stop_the_score(run, classifier, tmp_path):
     for side in ("real", "fake"):
         (tmp_path / side).mkdir()
         for i, video in enumerate(some_videos(6, seed=len(side))):
-            write_film(tmp_path / side / f"{i}.mkv", video)
+            write_lossless(tmp_path / side / f"{i}.mkv", video)
     (tmp_path / "real" / "4.mkv").write_bytes((tmp_path / "real" / "4.mkv").read_bytes()[:300])
-    words = ("fvd", tmp_path / "real", tmp_path / "fake", "--weights", judge, "--allow-small", "--n", 3)
+    words = ("fvd", tmp_path / "real", tmp_path / "fake", "--weights", classifier, "--allow-small", "--n", 3)
     run(*words, "--json", tmp_path / "o")
     record = json.loads((tmp_path / "o").read_text())
     assert record["manifest"]["real"]["gaps"] == 0

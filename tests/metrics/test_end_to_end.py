@@ -1,7 +1,7 @@
-"""Every published protocol from real films to a number, on recipe weights: what it says of frames, clips and sets.
+"""Every published protocol from video files to a number, on recipe weights: what it says of frames, clips and sets.
 
 The weights are no published ones, so the numbers mean nothing; what is held is that every row of the tables runs, that
-the same features by hand make the same number, and that rows differ where they should.
+the same features outside the command make the same number, and that rows differ where they should.
 """
 
 import json
@@ -24,7 +24,8 @@ from scipy.special import softmax
 from metrics import __main__ as metrics
 from metrics.distribution.frechet import Gaussian, frechet_distance
 from metrics.distribution.inception_score import score_of_probabilities
-from metrics.evaluation.dataset import FeatureSet, ResolvedProtocol, protocol_manifest, save_side
+from metrics.evaluation.dataset import FeatureSet, ResolvedProtocol
+from metrics.evaluation.evaluator import Evaluator
 from metrics.networks.c3d import load_c3d
 from metrics.networks.features import Features
 from metrics.networks.i3d import i3d_shapes, load_i3d
@@ -33,8 +34,8 @@ from metrics.videos.clips import read_clips
 from metrics.videos.preprocess import store
 from metrics.videos.read import list_videos
 from metrics.weights import export, load
-from tests.metrics.films import real_clips
 from tests.metrics.recipes import c3d_mean
+from tests.metrics.video_files import real_clips
 from tests.metrics.weight_files import c3d_weights, i3d_weights, state_dict, write_checkpoint, write_npz, write_program
 
 FRAMES = 10  # the fewest that all rows allow
@@ -69,12 +70,12 @@ def thin(thin_files, monkeypatch):
 @pytest.fixture
 def folders(tmp_path):
     """Four real clips on one side, three others on the other, linked into folders of classes."""
-    films = [video.path for video in list_videos(real_clips("UCF-101"))]
-    for side, chosen in (("real", films[:8:2]), ("fake", films[1:6:2])):
-        for film in chosen:
-            place = tmp_path / side / film.parent.name
+    video_files = [video.path for video in list_videos(real_clips("UCF-101"))]
+    for side, chosen in (("real", video_files[:8:2]), ("fake", video_files[1:6:2])):
+        for video_file in chosen:
+            place = tmp_path / side / video_file.parent.name
             place.mkdir(parents=True)
-            (place / film.name).symlink_to(film)
+            (place / video_file.name).symlink_to(video_file)
     return tmp_path
 
 
@@ -144,7 +145,7 @@ def test_every_inception_score_protocol_from_films_to_its_number(name, run, fold
 
 
 def test_the_documented_lines_for_other_people_s_code_make_the_protocol_s_number(tmp_path, monkeypatch, capsys):
-    """On arrays as films have them: stored by StyleGAN-V's loader, at its epsilon and ddof."""
+    """On arrays like decoded files: stored by StyleGAN-V's loader, at its epsilon and ddof."""
     (example,) = re.findall(r"```py\n(.*?)```", (Path(__file__).parents[2] / "docs/metrics.md").read_text(), re.DOTALL)
     write_program(tmp_path / "i3d_torchscript.pt", i3d_weights())
     monkeypatch.chdir(tmp_path)
@@ -165,7 +166,7 @@ def test_published_protocols_refuse_too_few_videos_before_any_work(run, folders,
     for more, message in (
         (
             ("--protocol", "styleganv"),
-            "styleganv takes 2048 real clips, 4 came: give more, another --n, or --allow-small",
+            "styleganv takes 2048 real clips: got 4, give more, another --n, or --allow-small",
         ),
         (("--protocol", "styleganv", "--n", 4), "4 real clips are too few: the score needs at least 800"),
         (("--protocol", "google"), "4 real clips are too few: the score needs at least 800"),
@@ -183,7 +184,7 @@ def test_saved_statistics_of_too_few_clips_are_too_few_as_well(run, folders, thi
     network = thin_i3d(thin / "i3d.safetensors", "styleganv")
     rows = np.random.default_rng(0).standard_normal((900, 400))
     side = FeatureSet(Features(rows, {}), np.arange(900), {"gaps": 0})
-    save_side(tmp_path / "real.npz", side, protocol_manifest(ResolvedProtocol.of("fvd", "styleganv"), network))
+    Evaluator(ResolvedProtocol.of("fvd", "styleganv"), network).save(tmp_path / "real.npz", side)
     with pytest.raises(SystemExit) as stop:
         run(
             "fvd",
@@ -196,7 +197,7 @@ def test_saved_statistics_of_too_few_clips_are_too_few_as_well(run, folders, thi
         )
     assert stop.value.code == 3
     assert (
-        "styleganv takes 2048 real clips, 900 came: give more, another --n, or --allow-small" in capsys.readouterr().err
+        "styleganv takes 2048 real clips: got 900, give more, another --n, or --allow-small" in capsys.readouterr().err
     )
 
 
@@ -209,8 +210,8 @@ def test_c3d_as_it_was_published_makes_the_same_score(run, folders, thin, tmp_pa
     words = ("is", folders / "real", "--protocol", "tgan2", "--allow-small", "--splits", 2, "--fresh")
     expected = run(*words, "--weights", thin / "c3d.safetensors")
     monkeypatch.setenv("VIDRD_METRICS_WEIGHTS", str(place))
-    found = run(*words)
-    assert (found["scores"], found["manifest"]) == (expected["scores"], expected["manifest"])
+    result = run(*words)
+    assert (result["scores"], result["manifest"]) == (expected["scores"], expected["manifest"])
     np.savez(tmp_path / "grey.npz", mean=np.full((3, 16, 128, 171), 128.0))
     other = run(*words, "--mean", tmp_path / "grey.npz")
     assert other["manifest"]["weights"] != expected["manifest"]["weights"]
@@ -236,9 +237,9 @@ def test_every_format_of_the_weights_makes_the_same_number(kind, run, folders, t
         words = ("fvd", folders / "real", folders / "fake", "--protocol", name, "--frames", FRAMES, "--n", 2)
         words = (*words, "--allow-small", "--no-floor", "--batch", 1)
         expected = run(*words, "--weights", tmp_path / "plain.safetensors")
-        found = run(*words, "--weights", file)
-        assert found["scores"] == expected["scores"]
-        assert found["manifest"] == expected["manifest"]
+        result = run(*words, "--weights", file)
+        assert result["scores"] == expected["scores"]
+        assert result["manifest"] == expected["manifest"]
         if name == "styleganv":  # and without the cache
             assert run(*words, "--weights", file, "--fresh")["scores"] == expected["scores"]
 
@@ -282,13 +283,13 @@ def test_a_killed_command_goes_on_and_a_corrupt_film_stops_the_score(folders, i3
     again("--json", tmp_path / "c", "--fresh")
     b, c = (json.loads((tmp_path / name).read_text())["scores"]["fvd:google"]["value"] for name in "bc")
     assert b == pytest.approx(c, rel=1e-6)
-    film = next(path for path in (folders / "fake").rglob("*.avi"))
-    content = film.read_bytes()
-    film.unlink()
-    film.write_bytes(content[: len(content) // 3])
-    told = again(code=3).stderr.splitlines()[-1]
-    assert told.startswith("1 of 3 fake videos cannot be read (")
-    assert "is cut off: it announces" in told
+    video_file = next(path for path in (folders / "fake").rglob("*.avi"))
+    content = video_file.read_bytes()
+    video_file.unlink()
+    video_file.write_bytes(content[: len(content) // 3])
+    message = again(code=3).stderr.splitlines()[-1]
+    assert message.startswith("1 of 3 fake videos cannot be read (")
+    assert "is cut off: it announces" in message
     again("--allow-gaps", "--json", tmp_path / "d")
     record = json.loads((tmp_path / "d").read_text())
     assert record["manifest"]["fake"]["gaps"] == 1

@@ -5,8 +5,8 @@ import pytest
 from scipy.stats import ttest_rel
 
 from metrics.distribution.frechet import GaussianFactor, frechet_distance
-from metrics.distribution.fvd import frechet_replicates, frechet_score
-from metrics.paired import difference_of_replicates, paired_difference
+from metrics.distribution.fvd import frechet_score
+from metrics.paired import difference_of_scores, matched_frechet_difference, paired_difference
 
 
 def fvd(real, rows):
@@ -70,20 +70,38 @@ def test_rows_of_one_prompt_stay_together():
 
 def test_stored_replicates_make_the_same_difference():
     real, first, second = two_methods(2)
-    one, other = frechet_replicates(real, first), frechet_replicates(real, second)
-    paired = difference_of_replicates(one, other, paired=[True, True])
+    one, other = frechet_score(real, first), frechet_score(real, second)
+    paired = difference_of_scores(one, other, paired=[True, True])
     live = paired_difference(fvd, first, second, real=real)
-    assert paired == pytest.approx(live, rel=1e-9)
-    apart = difference_of_replicates(one, other, paired=[True, False])
+    assert paired[:4] == pytest.approx(live[:4], rel=1e-9)
+    apart = difference_of_scores(one, other, paired=[True, False])
     assert apart.value == paired.value
     assert apart.high - apart.low > 2 * (paired.high - paired.low)
 
 
 def test_sets_that_do_not_pair_are_refused():
-    with pytest.raises(ValueError, match="same prompts in the same order in both sets, 3 and 4 rows came"):
+    with pytest.raises(ValueError, match="same prompts in the same order in both sets: got 3 and 4 rows"):
         paired_difference(np.mean, np.zeros(3), np.zeros(4))
-    assert paired_difference(np.mean, np.zeros(2), np.ones(2)) == (1, 2, None, None)
+    assert paired_difference(np.mean, np.zeros(2), np.ones(2)) == (1, 2, None, None, ())
     real, first, second = two_methods(3, n=10)
-    one, other = frechet_replicates(real, first), frechet_replicates(real, second[:8])
-    with pytest.raises(ValueError, match="must be dealt alike, 10 and 8 groups came"):
-        difference_of_replicates(one, other, paired=[True, True])
+    one, other = frechet_score(real, first), frechet_score(real, second[:8])
+    with pytest.raises(ValueError, match="same groups in both scores: got 10 and 8 groups"):
+        difference_of_scores(one, other, paired=[True, True])
+
+
+def test_a_difference_of_distances_of_the_same_captions_cancels_what_the_sets_share():
+    rng = np.random.default_rng(0)
+    real, base = rng.standard_normal((400, 6)), rng.standard_normal((200, 6))
+    captions = np.arange(400) % 200, np.arange(200), np.arange(200)
+    score = matched_frechet_difference(real, base + 0.3, base + 0.4, *captions)
+    assert score.low > 0  # `first` is nearer
+    assert score.n == 200
+    assert len(score.replicates[0]) == 20
+    assert score.value == pytest.approx(6 * (0.16 - 0.09), abs=0.25)
+    assert score.value == frechet_score(real, base + 0.4).value - frechet_score(real, base + 0.3).value
+    swapped = matched_frechet_difference(real, base + 0.4, base + 0.3, *captions)
+    assert swapped.value == pytest.approx(-score.value)
+    same = matched_frechet_difference(real, base, base, *captions)
+    assert same.value == same.low == same.high == 0
+    two = matched_frechet_difference(real[:2], base[:2], base[2:4], *(number[:2] for number in captions))
+    assert (two.low, two.replicates) == (None, ([],))

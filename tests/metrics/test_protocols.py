@@ -42,8 +42,8 @@ def test_a_row_of_is_suits_the_network(name):
 
 def test_rows_differ():
     for table in (FVD, IS):
-        seen = [dataclasses.replace(row, source="") for row in table.values()]
-        assert len(set(seen)) == len(seen)
+        rows = [dataclasses.replace(row, source="") for row in table.values()]
+        assert len(set(rows)) == len(rows)
         with pytest.raises(dataclasses.FrozenInstanceError):
             next(iter(table.values())).weights = "others"
 

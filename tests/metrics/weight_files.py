@@ -39,7 +39,7 @@ def c3d_weights(gain: float = 2**0.5, *, thin: int = 1) -> dict[str, torch.Tenso
 def forged(name: str, shape: tuple[int, ...], checksum: int) -> np.ndarray:
     """Small numbers whose float32 bytes have the wanted CRC-32C: the last of them is solved for.
 
-    A checksum is affine in the last 32 bits, by the same map whatever stands before.
+    A checksum is affine in the last 32 bits, by the same map whatever comes before.
     """
     random = np.random.default_rng(len(name))
     while True:

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from metrics.weights.crc32c import crc32c, mask
-from metrics.weights.names import C3D_CHAINER, I3D_HASSONY2, I3D_TENSORFLOW
+from metrics.weights.tensor_names import C3D_CHAINER, I3D_HASSONY2, I3D_TENSORFLOW
 
 BLOCK = 4096  # bytes after which TensorFlow begins another block of an index
 RESTART = 16  # entries after which a key is written whole

@@ -6,14 +6,14 @@ import sys
 import pytest
 
 from bench.studies import metrics_speed
-from bench.studies.metrics_speed import Films, Stages, films_speed, main, noisy_scenes, stages_speed
-from tests.metrics.films import write_film
+from bench.studies.metrics_speed import Files, Stages, files_speed, main, noisy_scenes, stages_speed
+from tests.metrics.video_files import write_lossless
 
 
 @pytest.fixture
 def folder(tmp_path):
     for i, video in enumerate(noisy_scenes(4, 0)):
-        write_film(tmp_path / f"{i}.mkv", video[:, ::4, ::4].copy())
+        write_lossless(tmp_path / f"{i}.mkv", video[:, ::4, ::4].copy())
     return tmp_path
 
 
@@ -24,11 +24,11 @@ def small(monkeypatch):
 
 
 def test_every_stage_and_the_floor_of_all_have_a_speed(folder, capsys):
-    for film in ("2.mkv", "3.mkv"):
-        (folder / film).unlink()
+    for name in ("2.mkv", "3.mkv"):
+        (folder / name).unlink()
     found = stages_speed(Stages(folder, clips=6, batch=2, rounds=1, compiled=False))
     assert (found["clips"], found["asked_for"]) == (2, 6)
-    assert "6 clips were asked for" in capsys.readouterr().err
+    assert "6 clips were requested" in capsys.readouterr().err
     speeds = {name: found[name]["clips_per_second"] for name in ("decode", "resize", "network", "statistics")}
     assert min(speeds.values()) > found["one after the other"]["clips_per_second"] > 0
     assert found["floor"]["gflop_per_clip"] == pytest.approx(55.6, abs=0.3)
@@ -38,7 +38,7 @@ def test_every_stage_and_the_floor_of_all_have_a_speed(folder, capsys):
 
 @pytest.mark.slow
 def test_ours_and_the_straightforward_way_have_one_result(folder):
-    found = films_speed(Films(folder, clips=4, rounds=1, compiled=False))
+    found = files_speed(Files(folder, clips=4, rounds=1, compiled=False))
     assert found["clips"] == 4
     assert found["relative_difference"] == pytest.approx(0, abs=1e-4)
 
@@ -50,8 +50,8 @@ def test_results_that_differ_are_called_failed(ours, verdict, monkeypatch, capsy
     rows = metrics_speed._side_by_side({"ours": [ours], "cd-fvd": [10.0]}, {"ours": [1.0], "cd-fvd": [3.0]}, 6)
     assert rows["times_as_fast"] == 3
     assert rows["equal_results"].startswith(verdict)
-    monkeypatch.setattr(metrics_speed, "films_speed", lambda _: rows)
-    monkeypatch.setattr(sys, "argv", ["metrics_speed", "films", "--folder", "."])
+    monkeypatch.setattr(metrics_speed, "files_speed", lambda _: rows)
+    monkeypatch.setattr(sys, "argv", ["metrics_speed", "files", "--folder", "."])
     if verdict == "yes":
         main()
     else:

@@ -133,7 +133,7 @@ def test_seams_are_judged_where_there_are_seams(cell):
     measured, _ = cell("method=vidrd", "frames=24")
     assert {"seam_d", "seam_a", "duplicates", "mirror", "repeat"} <= set(measured.numbers)
     measured, _ = cell("method=vidrd", "frames=16")
-    assert "repeat after 16, 16 frames came" in measured.absent["repeat"]
+    assert "repeat after 16: got 16 frames" in measured.absent["repeat"]
 
 
 def test_cells_are_paired_the_first_clip_is_the_same_whatever_the_method(cell):

@@ -59,7 +59,7 @@ def test_without_seams_only_the_drift_is_left():
     assert scores["fvd_inside"] == scores["fvd_across"] == "no seams"
     assert len(along) == 24
     scores, _ = places([8], frames=15)
-    assert scores["drift"] == "a slope needs two clips of 8 frames, 15 frames came"
+    assert scores["drift"] == "a slope needs two clips of 8 frames: got 15 frames"
 
 
 @pytest.mark.parametrize("captions", [True, False])
@@ -91,5 +91,5 @@ class Mean:
 
 
 def test_the_metric_needs_room_for_two_windows():
-    with pytest.raises(ValueError, match="at least 16 frames, 15 came"):
+    with pytest.raises(ValueError, match="at least 16 frames: got 15"):
         fvd_drift(numbered(), numbered(frames=15), network=Mean(), window=8)

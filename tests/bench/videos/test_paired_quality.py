@@ -50,7 +50,7 @@ def test_equal_sets_differ_by_nothing():
 def test_too_few_captions_are_refused():
     real, caption, base, head = sets(0.0)
     few = [side._replace(embedding=side.embedding[:2], source=CAPTIONS[:2]) for side in (base, head)]
-    with pytest.raises(ValueError, match="at least 3 captions, 2 came"):
+    with pytest.raises(ValueError, match="at least 3 captions: got 2"):
         paired_fvd(real[:2], caption[:2], *few)
 
 

@@ -10,9 +10,8 @@ from metrics.distribution.frechet import Gaussian, frechet_distance
 from metrics.distribution.fvd import (
     frechet_floor,
     frechet_infinity,
-    frechet_of_parts,
-    frechet_replicates,
     frechet_score,
+    frechet_score_of_parts,
     fvd,
     fvd_floor,
     fvd_infinity,
@@ -26,7 +25,7 @@ from metrics.videos.preprocess import store
 
 @dataclass(frozen=True)
 class Means:
-    """Embeds a video by the mean level of each channel in its first and second half; tells dark from bright."""
+    """Embeds a video by the mean level of each channel in its first and second half; classifies dark and bright."""
 
     name: str = "means"
     min_frames: int = 2
@@ -119,15 +118,15 @@ def test_floor_is_what_real_sets_of_this_size_are_apart():
 
 def test_sets_that_cannot_be_compared_are_refused():
     real = drawn(4)
-    with pytest.raises(ValueError, match="4 and 6 frames came: give a window"):
+    with pytest.raises(ValueError, match="got 4 and 6 frames, give a window"):
         fvd(real, drawn(4, frames=6), network=NETWORK)
-    with pytest.raises(ValueError, match="at least 5 frames, 4 came"):
+    with pytest.raises(ValueError, match="at least 5 frames: got 4"):
         fvd(real, real, network=NETWORK, window=5)
-    with pytest.raises(ValueError, match="at least 2 frames, 1 came"):
+    with pytest.raises(ValueError, match="at least 2 frames: got 1"):
         fvd(real[:, :1], real[:, :1], network=NETWORK)
-    with pytest.raises(ValueError, match="at least 2 samples in each set, 4 and 1 came"):
+    with pytest.raises(ValueError, match="at least 2 samples in each set: got 4 and 1"):
         fvd(real, real[:1], network=NETWORK)
-    with pytest.raises(ValueError, match="needs n >= 2 and 6 real videos, 4 came: ask for n up to 2"):
+    with pytest.raises(ValueError, match="needs n >= 2 and 6 real videos: got 4, ask for n up to 2"):
         fvd_floor(real, 3, network=NETWORK)
     with pytest.raises(ValueError, match="batch_size=0"):
         extract(NETWORK, real, batch_size=0)
@@ -143,20 +142,24 @@ def captioned(per_caption: int, captions: int = 24, *, step: float = 0.0, seed: 
 
 
 def test_equal_captions_on_both_sides_let_few_videos_tell_a_small_step():
-    (real, said), (same, asked), (moved, _) = captioned(10), captioned(1, seed=1), captioned(1, seed=1, step=2.0)
-    near, far = (matched_frechet_score(real, rows, said, asked) for rows in (same, moved))
+    (real, real_captions), (same, fake_captions), (moved, _) = (
+        captioned(10),
+        captioned(1, seed=1),
+        captioned(1, seed=1, step=2.0),
+    )
+    near, far = (matched_frechet_score(real, rows, real_captions, fake_captions) for rows in (same, moved))
     assert near.high < far.low
     assert far.value - near.value == pytest.approx(16, abs=6)
     assert far.value == frechet_score(real, moved).value
-    loose = frechet_score(real, moved, said, asked)
+    loose = frechet_score(real, moved, real_captions, fake_captions)
     assert far.high - far.low < (loose.high - loose.low) / 2
 
 
 def test_the_order_of_rows_does_not_matter_to_matched_captions():
-    (real, said), (fake, asked) = captioned(3), captioned(1, seed=1)
+    (real, real_captions), (fake, fake_captions) = captioned(3), captioned(1, seed=1)
     order = np.random.default_rng(0).permutation(len(real))
-    shuffled = matched_frechet_score(real[order], fake, said[order], asked)
-    whole = matched_frechet_score(real, fake, said, asked)
+    shuffled = matched_frechet_score(real[order], fake, real_captions[order], fake_captions)
+    whole = matched_frechet_score(real, fake, real_captions, fake_captions)
     assert shuffled.value == pytest.approx(whole.value, rel=1e-9)
     assert shuffled.high == pytest.approx(whole.high, rel=1e-6)
 
@@ -167,12 +170,12 @@ def test_rows_fewer_than_features_have_an_interval_too():
     score = frechet_score(x, y)
     assert 0 < score.low < score.value < score.high
     wide = np.concatenate([x, np.zeros((30, 5))], axis=1), np.concatenate([y, np.zeros((35, 5))], axis=1)
-    assert frechet_score(*wide) == pytest.approx(score, rel=1e-9)  # features that are always 0 say nothing
+    assert frechet_score(*wide)[:4] == pytest.approx(score[:4], rel=1e-9)  # features that are always 0 say nothing
     by_parts = [
-        [Gaussian.of(rows[hands == hand]) for hand in range(20)]
-        for rows, hands in ((rows, assign_groups(np.arange(len(rows)))) for rows in (x, y))
+        [Gaussian.of(rows[group == number]) for number in range(20)]
+        for rows, group in ((rows, assign_groups(np.arange(len(rows)))) for rows in (x, y))
     ]
-    assert frechet_of_parts(*by_parts).score == pytest.approx(score, rel=1e-8)
+    assert frechet_score_of_parts(*by_parts)[:4] == pytest.approx(score[:4], rel=1e-8)
 
 
 def test_endless_sets_of_one_distribution_are_0_apart():
@@ -195,7 +198,7 @@ def test_fvd_of_endless_sets_takes_videos_and_needs_some():
     real, fake = drawn(60), drawn(60, seed=1)
     score = fvd_infinity(real, fake, network=NETWORK)
     assert score.value < fvd(real, fake, network=NETWORK).value
-    with pytest.raises(ValueError, match=r"8 sizes from 0\.25 of 4 rows came: give more videos"):
+    with pytest.raises(ValueError, match=r"got 8 sizes from 0\.25 of 4 rows, give more videos"):
         frechet_infinity(np.eye(4), np.eye(4))
 
 
@@ -205,7 +208,7 @@ def test_a_floor_of_rows_is_that_of_their_videos():
     source = np.repeat(np.arange(40), 3)
     assert frechet_floor(rows, 20, source).n == 60
     assert frechet_floor(rows, 20, source).value == pytest.approx(frechet_floor(rows[::3], 20, ddof=0).value, rel=0.05)
-    with pytest.raises(ValueError, match="40 came: ask for n up to 20"):
+    with pytest.raises(ValueError, match="got 40, ask for n up to 20"):
         frechet_floor(rows, 21, source)
 
 
@@ -226,7 +229,7 @@ def test_pieces_and_workers_make_the_same_fvd_as_all_at_once():
         assert score.n == 70
         assert score.high - score.low == pytest.approx(whole.high - whole.low, rel=0.6)
     first.reset()
-    with pytest.raises(ValueError, match="at least 2 samples in each set, 0 and 0 came"):
+    with pytest.raises(ValueError, match="at least 2 samples in each set: got 0 and 0"):
         first.compute()
     with pytest.raises(ValueError, match="only equal accumulators merge"):
         first.merge(FvdAccumulator(NETWORK, ddof=0))
@@ -253,9 +256,9 @@ def test_an_accumulator_stores_and_divides_as_its_protocol_says():
 def test_replicates_are_the_distances_with_one_group_left_out():
     random = np.random.default_rng(0)
     x, y = random.standard_normal((60, 3)), random.standard_normal((60, 3)) + 1
-    found = frechet_replicates(x, y)
-    hands = assign_groups(np.arange(60))
-    left_out = found.left_out[1][4]
-    assert left_out == pytest.approx(frechet_score(x, y[hands != 4]).value, rel=1e-9)
-    assert [len(side) for side in found.left_out] == [20, 20]
-    assert frechet_replicates(x[:2], y[:2]).left_out == ([], [])
+    score = frechet_score(x, y)
+    group = assign_groups(np.arange(60))
+    left_out = score.replicates[1][4]
+    assert left_out == pytest.approx(frechet_score(x, y[group != 4]).value, rel=1e-9)
+    assert [len(side) for side in score.replicates] == [20, 20]
+    assert frechet_score(x[:2], y[:2]).replicates == ([], [])

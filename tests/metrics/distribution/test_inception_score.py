@@ -49,8 +49,8 @@ def test_score_agrees_with_published_implementations(n):
             shuffled, rel=1e-6
         )
         epsilon = values[f"tgan2.inception_score(logits,splits={splits})"][f"N{n}"][0]
-        found = score_of_probabilities(probabilities, splits=splits, epsilon=1e-20).value
-        assert found == pytest.approx(epsilon, rel=1e-6)
+        value = score_of_probabilities(probabilities, splits=splits, epsilon=1e-20).value
+        assert value == pytest.approx(epsilon, rel=1e-6)
 
 
 @pytest.mark.parametrize("n", [1000, 2048])
@@ -103,7 +103,7 @@ def test_what_is_no_probability_is_refused():
         with pytest.raises(ValueError, match="at least 0 and sum to 1"):
             score_of_probabilities(rows)
     for splits in (0, 5):
-        with pytest.raises(ValueError, match=f"1 to 4 splits, splits={splits} came"):
+        with pytest.raises(ValueError, match=f"1 to 4 splits: got splits={splits}"):
             score_of_probabilities(onehot(4, 2), splits=splits)
     assert score_of_probabilities(onehot(2, 2)).low is None
 
@@ -124,7 +124,7 @@ def test_pieces_and_workers_make_the_same_score_as_all_at_once():
     assert score.value == pytest.approx(whole.value, rel=1e-9)
     assert score.n == 50
     assert score.low < score.value < score.high
-    with pytest.raises(ValueError, match="needs at least one video, none came"):
+    with pytest.raises(ValueError, match="needs at least one video: got none"):
         IsAccumulator(NETWORK, head="light").compute()
     with pytest.raises(ValueError, match="has no head 'action'"):
         IsAccumulator(NETWORK).update(videos)

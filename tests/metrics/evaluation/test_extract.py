@@ -19,7 +19,7 @@ from metrics.evaluation.progress import Progress, ProgressPrinter
 from metrics.networks.features import Features, PreparingNetwork, extract
 from metrics.videos.clips import Clip
 from metrics.videos.read import Video, list_videos, read_videos
-from tests.metrics.films import some_videos, write_film
+from tests.metrics.video_files import some_videos, write_lossless
 
 ROOT = Path(__file__).parents[3]
 RECIPE = {"network": "counting", "weights": "0"}
@@ -27,18 +27,18 @@ RECIPE = {"network": "counting", "weights": "0"}
 
 @dataclass
 class Counting:
-    """Embeds a video by its mean colours, counts what it sees, and stops after some batches if told to."""
+    """Embeds a video by its mean colors, counts its videos, and stops after some batches on request."""
 
     stop_after: int | None = None
     name: str = "counting"
     min_frames: int = 1
-    seen: int = 0
+    count: int = 0
     batches: list[int] = field(default_factory=list)
 
     def embed(self, videos):
         if self.stop_after is not None and len(self.batches) >= self.stop_after:
             raise KeyboardInterrupt
-        self.seen += len(videos)
+        self.count += len(videos)
         self.batches.append(len(videos))
         rows = videos.mean(axis=(1, 2, 3), dtype=np.float64)
         return Features(rows, {"light": rows[:, :2]})
@@ -46,12 +46,12 @@ class Counting:
 
 @pytest.fixture
 def folder(tmp_path):
-    """Ten films and an array of three videos."""
+    """Ten video files and an array of three videos."""
     videos = some_videos(13)
     place = tmp_path / "set"
     place.mkdir()
     for i in range(10):
-        write_film(place / f"{i:02}.mkv", videos[i])
+        write_lossless(place / f"{i:02}.mkv", videos[i])
     np.save(place / "z.npy", videos[10:])
     return place
 
@@ -66,13 +66,13 @@ def embed(folder, network, *, clips=None, **others):
 
 
 def test_streamed_features_are_those_of_all_at_once(folder):
-    found = embed(folder, Counting())
+    embedded = embed(folder, Counting())
     together = extract(Counting(), read_videos(folder))
-    np.testing.assert_array_equal(found.features.embedding, together.embedding)
-    np.testing.assert_array_equal(found.features.logits["light"], together.logits["light"])
-    assert found.clips == whole(folder)
-    assert found.source.tolist() == list(range(13))
-    assert len(set(found.contents)) == 13
+    np.testing.assert_array_equal(embedded.features.embedding, together.embedding)
+    np.testing.assert_array_equal(embedded.features.logits["light"], together.logits["light"])
+    assert embedded.clips == whole(folder)
+    assert embedded.source.tolist() == list(range(13))
+    assert len(set(embedded.contents)) == 13
 
 
 def test_windows_of_one_video_have_one_source(folder):
@@ -84,20 +84,20 @@ def test_sizes_do_not_mix_in_a_batch_and_the_order_stays(tmp_path):
     for i in range(6):
         np.save(tmp_path / f"{i}.npy", some_videos(1, seed=i, size=16 if i % 3 else 24)[0])
     network = Counting()
-    found = embed(tmp_path, network, clips=[Clip(f"{i}.npy", 0, 9) for i in range(6)])
+    embedded = embed(tmp_path, network, clips=[Clip(f"{i}.npy", 0, 9) for i in range(6)])
     assert network.batches == [1, 2, 1, 2]
     for i in range(6):
         mean = some_videos(1, seed=i, size=16 if i % 3 else 24)[0].mean(axis=(0, 1, 2))
-        np.testing.assert_allclose(found.features.embedding[i], mean, rtol=1e-12)
+        np.testing.assert_allclose(embedded.features.embedding[i], mean, rtol=1e-12)
 
 
 def test_what_cannot_be_read_is_counted_and_left_out(folder):
     content = (folder / "03.mkv").read_bytes()
     (folder / "03.mkv").write_bytes(content[:200])
-    found = embed(folder, Counting())
-    assert [fault.video for fault in found.faults] == ["03.mkv"]
-    assert len(found.clips) == len(found.features.embedding) == 12
-    assert "03.mkv" not in {clip.video for clip in found.clips}
+    embedded = embed(folder, Counting())
+    assert [fault.video for fault in embedded.faults] == ["03.mkv"]
+    assert len(embedded.clips) == len(embedded.features.embedding) == 12
+    assert "03.mkv" not in {clip.video for clip in embedded.clips}
     with pytest.raises(ValueError, match="not one clip could be read"):
         embed(folder, Counting(), clips=[Clip("03.mkv", 0, 9)])
 
@@ -120,11 +120,11 @@ def test_only_a_few_batches_are_in_memory(tmp_path):
             return super().embed(videos)
 
     clips = [Clip("endless", start, 2) for start in range(300)]
-    found = embed_clips(
-        clips, {"endless": Endless("endless", Path("endless.avi"), "film")}, Releasing(), recipe=RECIPE, batch_size=4
+    embedded = embed_clips(
+        clips, {"endless": Endless("endless", Path("endless.avi"), "file")}, Releasing(), recipe=RECIPE, batch_size=4
     )
-    assert len(found.clips) == 300
-    assert most[0] <= 3 * 4 + 2  # two batches ahead, one being filled, one clip in each reader's hand
+    assert len(embedded.clips) == 300
+    assert most[0] <= 3 * 4 + 2  # two batches ahead, one being filled, one clip with each reader
 
 
 def test_the_cache_answers_for_equal_content_weights_and_frames_only(folder, tmp_path):
@@ -132,21 +132,21 @@ def test_the_cache_answers_for_equal_content_weights_and_frames_only(folder, tmp
         first = embed(folder, Counting(), cache=cache)
         again = Counting()
         second = embed(folder, again, cache=cache)
-        assert (again.seen, second.kept, first.kept) == (0, 13, 0)
+        assert (again.count, second.kept, first.kept) == (0, 13, 0)
         np.testing.assert_array_equal(second.features.embedding, first.features.embedding)
         np.testing.assert_array_equal(second.features.logits["light"], first.features.logits["light"])
         assert second.contents == first.contents
         (folder / "renamed.mkv").write_bytes((folder / "00.mkv").read_bytes())
-        write_film(folder / "01.mkv", some_videos(1, seed=9)[0])
+        write_lossless(folder / "01.mkv", some_videos(1, seed=9)[0])
         changed = Counting()
         embed(folder, changed, cache=cache)
-        assert changed.seen == 1  # the new content under an old name; the copy under a new one was known
+        assert changed.count == 1  # the new content under an old name; the copy under a new one was known
         videos = {video.name: video for video in list_videos(folder)}
         other = Counting()
         embed_clips(whole(folder)[:2], videos, other, recipe={**RECIPE, "weights": "1"}, cache=cache)
         shorter = Counting()
         embed(folder, shorter, clips=[Clip("00.mkv", 1, 8)], cache=cache)
-        assert (other.seen, shorter.seen) == (2, 1)
+        assert (other.count, shorter.count) == (2, 1)
 
 
 def test_an_interrupted_run_goes_on_where_it_was(folder, tmp_path):
@@ -155,9 +155,9 @@ def test_an_interrupted_run_goes_on_where_it_was(folder, tmp_path):
         embed(folder, Counting(stop_after=2), cache=cache)
     with FeatureCache(tmp_path / "kept.sqlite") as cache:
         network = Counting()
-        found = embed(folder, network, cache=cache)
-    assert (found.kept, network.seen) == (8, 5)
-    np.testing.assert_array_equal(found.features.embedding, expected)
+        embedded = embed(folder, network, cache=cache)
+    assert (embedded.kept, network.count) == (8, 5)
+    np.testing.assert_array_equal(embedded.features.embedding, expected)
 
 
 def test_a_killed_process_goes_on_where_it_was(folder, tmp_path):
@@ -184,9 +184,9 @@ def test_a_killed_process_goes_on_where_it_was(folder, tmp_path):
     assert line.strip() == "4"
     with FeatureCache(tmp_path / "kept.sqlite") as cache:
         network = Counting()
-        found = embed(folder, network, cache=cache)
-    assert 4 <= found.kept < 13
-    assert found.kept + network.seen == 13
+        embedded = embed(folder, network, cache=cache)
+    assert 4 <= embedded.kept < 13
+    assert embedded.kept + network.count == 13
 
 
 def test_rows_that_were_not_written_whole_are_made_again(folder, tmp_path):
@@ -195,7 +195,7 @@ def test_rows_that_were_not_written_whole_are_made_again(folder, tmp_path):
         cache._file.execute("UPDATE features SET value = substr(value, 1, 100)")
         network = Counting()
         assert embed(folder, network, cache=cache).kept == 0
-        assert network.seen == 13
+        assert network.count == 13
 
 
 def test_a_file_that_is_no_cache_is_refused(tmp_path, monkeypatch):
@@ -211,8 +211,8 @@ def test_an_iterator_of_videos_or_batches_is_a_set_too(tmp_path):
     videos = some_videos(7)
     expected = extract(Counting(), videos[:, :8]).embedding
     for stream in (iter(videos), iter([videos[:3], videos[3:]])):
-        found = embed_arrays(stream, Counting(), frames=8, batch_size=2)
-        np.testing.assert_array_equal(found.features.embedding, expected)
+        embedded = embed_arrays(stream, Counting(), frames=8, batch_size=2)
+        np.testing.assert_array_equal(embedded.features.embedding, expected)
     with FeatureCache(tmp_path / "kept.sqlite") as cache:
         embed_arrays(iter(videos), Counting(), recipe=RECIPE, cache=cache)
         assert embed_arrays(iter(videos[::-1]), Counting(), recipe=RECIPE, cache=cache).kept == 7
@@ -221,7 +221,7 @@ def test_an_iterator_of_videos_or_batches_is_a_set_too(tmp_path):
         pytest.raises(ValueError, match="counting names no digest of its weights"),
     ):
         embed_arrays(iter(videos), Counting(), cache=cache)
-    with pytest.raises(ValueError, match="video 0 has 9 frames, 10 were asked for"):
+    with pytest.raises(ValueError, match="video 0 has 9 frames, 10 were requested"):
         embed_arrays(iter(videos), Counting(), frames=10)
     with pytest.raises(ValueError, match="not one clip could be read"):
         embed_arrays(iter([]), Counting())
@@ -246,9 +246,9 @@ def test_one_network_never_gets_the_features_of_another(folder, tmp_path):
         for network in (Weighed(), Weighed(digest="1"), Weighed(name="other"), Weighed(name="other", digest="1")):
             alone = extract(network, videos).embedding
             for recipe, kept in ((None, 0), ({}, 3), ({"storage": None}, 0)):
-                found = embed_arrays(iter(videos), network, cache=cache, recipe=recipe)
-                np.testing.assert_array_equal(found.features.embedding, alone)
-                assert found.kept == kept
+                embedded = embed_arrays(iter(videos), network, cache=cache, recipe=recipe)
+                np.testing.assert_array_equal(embedded.features.embedding, alone)
+                assert embedded.kept == kept
             clips = whole(folder)[:2]
             assert embed_clips(clips, by_name, network, cache=cache).kept == 0
             assert embed_clips(clips, by_name, network, cache=cache).kept == 2
@@ -276,10 +276,10 @@ def test_a_network_s_input_is_made_beside_it_and_stays_in_order(folder, batch_si
     assert isinstance(network, PreparingNetwork)
     expected = videos[:, ::2].mean(axis=(1, 2, 3))
     by_name = {video.name: video for video in list_videos(folder)}
-    found = embed_clips(whole(folder), by_name, network, batch_size=batch_size)
-    np.testing.assert_allclose(found.features.embedding, expected, rtol=1e-12)
-    found = embed_arrays(iter(videos), network, batch_size=batch_size)
-    np.testing.assert_allclose(found.features.embedding, expected, rtol=1e-12)
+    embedded = embed_clips(whole(folder), by_name, network, batch_size=batch_size)
+    np.testing.assert_allclose(embedded.features.embedding, expected, rtol=1e-12)
+    embedded = embed_arrays(iter(videos), network, batch_size=batch_size)
+    np.testing.assert_allclose(embedded.features.embedding, expected, rtol=1e-12)
     assert threading.current_thread().name not in network.threads
     with pytest.raises(ValueError, match="prepared wants 9 frames"):  # no fault of the file, so no gap
         embed_clips([Clip("00.mkv", 0, 8)], by_name, network)
@@ -307,12 +307,12 @@ def test_progress_says_how_long_it_will_take(capsys, monkeypatch):
     assert Progress(5, None, 0, 2.0).left is None
     clock = [0.0]
     monkeypatch.setattr(time, "monotonic", lambda: clock[0])
-    tell = ProgressPrinter()
-    tell("real", progress)
+    printer = ProgressPrinter()
+    printer("real", progress)
     clock[0] = 11
-    tell("real", progress)
+    printer("real", progress)
     clock[0] = 12
-    tell("real", Progress(done=90, total=90, kept=10, seconds=160.0))
+    printer("real", Progress(done=90, total=90, kept=10, seconds=160.0))
     lines = capsys.readouterr().err.splitlines()
     assert lines == [
         "real: 30/90 videos or clips, 0.50/s, 10 from the cache, 2:00 left",

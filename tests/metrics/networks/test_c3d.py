@@ -32,14 +32,14 @@ def activations(network):
     """fc8 and the golden's other layers in float64, of the first clip; `test_features_of_a_protocol` sees both."""
     golden("c3d_meta.json")
     wide = build_c3d({name: tensor.double() for name, tensor in network.state_dict().items()})
-    seen = {}
+    outputs = {}
     for name in ("fc6", "fc7"):
-        wide.get_submodule(name).register_forward_hook(lambda _, __, out, name=name: seen.update({name: out.relu()}))
-    wide.fc6.register_forward_pre_hook(lambda _, args: seen.update({"pool5": args[0]}))
+        wide.get_submodule(name).register_forward_hook(lambda _, __, out, name=name: outputs.update({name: out.relu()}))
+    wide.fc6.register_forward_pre_hook(lambda _, args: outputs.update({"pool5": args[0]}))
     with torch.inference_mode():
         clips = c3d_input(c3d_clips(112), IS["tgan2"], torch.from_numpy(c3d_mean()))[:1].double()
-        seen["fc8"] = wide(clips)
-    return {name: tensor.numpy() for name, tensor in seen.items()}
+        outputs["fc8"] = wide(clips)
+    return {name: tensor.numpy() for name, tensor in outputs.items()}
 
 
 def test_fc8_in_float64_without_a_resize(activations):
@@ -72,7 +72,7 @@ def test_features_of_a_protocol(weights, tmp_path):
     close(
         network.embed_prepared([network.prepare(clip) for clip in c3d_clips(112)]).embedding, features.embedding, 1e-5
     )
-    with pytest.raises(ValueError, match="exactly 16 frames, 17 came"):
+    with pytest.raises(ValueError, match="exactly 16 frames: got 17"):
         network.embed(np.zeros((1, 17, 112, 112, 3), np.uint8))
     with pytest.raises(ValueError, match="no Inception Score protocol 'fvd'"):
         load_c3d(tmp_path, "fvd")

@@ -1,4 +1,4 @@
-"""I3D equals the ports it stands for, in every form: as published, folded, channels-last, from every file."""
+"""I3D equals the published ports in every form: as published, folded, channels-last, from every file."""
 
 import itertools
 
@@ -14,7 +14,7 @@ from metrics.networks.i3d import I3D, SamePool, Unit, build_i3d, constant_clips,
 from metrics.networks.no_tf32 import full_float32
 from metrics.protocols import FVD
 from metrics.weights import WeightsError
-from metrics.weights.known import CHECKSUMS
+from metrics.weights.published import CHECKSUMS
 from tests.metrics.goldens import golden
 from tests.metrics.recipes import arrays, i3d_clips, sample
 from tests.metrics.weight_files import i3d_weights, state_dict, write_checkpoint
@@ -114,18 +114,18 @@ def test_every_endpoint(gain):
     ends = golden("i3d_meta.json")["endpoints"][f"{gain}/T16/clip1"]
     network = build_i3d(i3d_weights(1 if gain == "gain1" else 2**0.5), epsilon=1e-5).double()
     x = clips(16, torch.float64)[1:]
-    seen = 0
+    count = 0
     with torch.inference_mode():
         for name, layer in network.named_children():
             if name == "logits":
                 break
             x = layer(x)
-            end, seen = ends[name], seen + 1
+            end, count = ends[name], count + 1
             assert list(x.shape) == end["shape"]
             np.testing.assert_allclose(sample(x.numpy(), 16), end["samples"], rtol=0, atol=1e-9)
             for figure in ("mean", "min", "max"):
                 assert float(getattr(x, figure)()) == pytest.approx(end[figure], abs=1e-9)
-    assert seen == 16
+    assert count == 16
 
 
 # Padding
@@ -240,8 +240,8 @@ def test_batches_and_files_change_nothing(thin_file, thin, tmp_path):
     rows = one.embed(videos).embedding
     assert rows.shape == (3, 400)
     assert isinstance(three, PreparingNetwork)
-    beside = embed_arrays(iter(videos), three, batch_size=2).features.embedding
-    np.testing.assert_allclose(beside, rows, atol=2e-5)
+    prepared = embed_arrays(iter(videos), three, batch_size=2).features.embedding
+    np.testing.assert_allclose(prepared, rows, atol=2e-5)
     np.testing.assert_allclose(three.embed(videos).embedding, rows, atol=2e-5)
     torch.save(state_dict(thin), tmp_path / "i3d_pretrained_400.pt")
     again = load_i3d(tmp_path, thin=8)
@@ -251,16 +251,16 @@ def test_batches_and_files_change_nothing(thin_file, thin, tmp_path):
 
 def test_a_compiled_network_sees_full_batches_only(thin_file, monkeypatch):
     """Whatever number of videos comes; compiling itself is left out, it takes a minute."""
-    seen = []
+    batches = []
 
     def compiled(network, **_):
-        network.register_forward_pre_hook(lambda _, args: seen.append(args[0].shape[0]))
+        network.register_forward_pre_hook(lambda _, args: batches.append(args[0].shape[0]))
         return network
 
     monkeypatch.setattr(torch, "compile", compiled)
     videos = np.random.default_rng(0).integers(0, 256, (3, 9, 24, 24, 3), dtype=np.uint8)
     rows = load_i3d(thin_file, batch=2, compiled=True, thin=8).embed(videos).embedding
-    assert seen == [2, 2]
+    assert batches == [2, 2]
     np.testing.assert_allclose(rows, load_i3d(thin_file, batch=2, thin=8).embed(videos).embedding, atol=2e-5)
 
 
@@ -282,9 +282,9 @@ def test_compiling_changes_the_last_digits_only(saved):
 
 def test_eight_frames_are_too_few(thin_file):
     network = load_i3d(thin_file, thin=8)
-    with pytest.raises(ValueError, match="at least 9 frames, 8 came"):
+    with pytest.raises(ValueError, match="at least 9 frames: got 8"):
         network.embed(np.zeros((1, 8, 224, 224, 3), np.uint8))
-    with pytest.raises(ValueError, match="at least 10 frames, 9 came"):
+    with pytest.raises(ValueError, match="at least 10 frames: got 9"):
         load_i3d(thin_file, "common", thin=8).embed(np.zeros((1, 9, 224, 224, 3), np.uint8))
 
 
@@ -307,11 +307,11 @@ def test_constant_clips_see_epsilon(thin):
 def test_what_is_refused(saved, weights, tmp_path, monkeypatch):
     with pytest.raises(ValueError, match="no FVD protocol 'fvd': it is one of clean, google"):
         load_i3d(saved, "fvd")
-    with pytest.raises(ValueError, match="at least one clip, batch=0 came"):
+    with pytest.raises(ValueError, match="at least one clip: got batch=0"):
         load_i3d(saved, batch=0)
     index = write_checkpoint(tmp_path / "model.ckpt", weights)
     of_this = {which: dict(table) for which, table in CHECKSUMS.items()}
-    from metrics.weights.known import _checksum
+    from metrics.weights.published import _checksum
 
     ours = {name: _checksum(tensor) for name, tensor in weights.items() if name in of_this["rgb_scratch"]}
     monkeypatch.setitem(CHECKSUMS, "rgb_imagenet", ours)

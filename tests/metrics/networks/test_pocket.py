@@ -1,4 +1,4 @@
-"""The pocket judges: the contract of feature networks, the file, and what a broken file says."""
+"""The pocket classifiers: the contract of feature networks, the file, and what a broken file says."""
 
 import copy
 import json
@@ -29,7 +29,7 @@ def untrained(name: str) -> torch.nn.Module:
 @pytest.fixture(params=NETWORKS)
 def saved(request, tmp_path):
     network = untrained(request.param)
-    path = tmp_path / "judge.safetensors"
+    path = tmp_path / "classifier.safetensors"
     save_file(network.state_dict(), path, describe(request.param, CLASSES))
     return network, path
 
@@ -40,18 +40,18 @@ def some_videos(n: int, frames: int = 9) -> np.ndarray:
 
 def test_a_judge_keeps_the_contract(saved):
     network, path = saved
-    judge = load_classifier(path)
-    assert isinstance(judge, FeatureNetwork)
-    assert judge.name in NETWORKS
-    assert judge.classes == CLASSES
+    classifier = load_classifier(path)
+    assert isinstance(classifier, FeatureNetwork)
+    assert classifier.name in NETWORKS
+    assert classifier.classes == CLASSES
     assert sum(p.numel() for p in network.parameters()) < 300_000
-    assert load_classifier(path, sha256=judge.sha256).sha256 == judge.sha256
-    features = judge.embed(some_videos(3))
+    assert load_classifier(path, sha256=classifier.sha256).sha256 == classifier.sha256
+    features = classifier.embed(some_videos(3))
     assert features.embedding.shape == (3, 64)
     assert {head: rows.shape for head, rows in features.logits.items()} == {"action": (3, 3), "colour": (3, 2)}
-    assert judge.embed(some_videos(1, frames=8)).embedding.shape == (1, 64)
-    with pytest.raises(ValueError, match="at least 8 frames, 7 came"):
-        judge.embed(some_videos(1, frames=7))
+    assert classifier.embed(some_videos(1, frames=8)).embedding.shape == (1, 64)
+    with pytest.raises(ValueError, match="at least 8 frames: got 7"):
+        classifier.embed(some_videos(1, frames=7))
 
 
 def test_a_loaded_judge_says_what_the_trained_network_said(saved):
@@ -65,11 +65,11 @@ def test_a_loaded_judge_says_what_the_trained_network_said(saved):
 
 
 def test_the_batch_changes_nothing_beyond_rounding(saved):
-    judge = load_classifier(saved[1])
+    classifier = load_classifier(saved[1])
     videos = some_videos(7)
-    whole = extract(judge, videos)
+    whole = extract(classifier, videos)
     for batch_size in (1, 3):
-        parts = extract(judge, videos, batch_size=batch_size)
+        parts = extract(classifier, videos, batch_size=batch_size)
         np.testing.assert_allclose(parts.embedding, whole.embedding, rtol=1e-4, atol=1e-5)
         np.testing.assert_allclose(parts.logits["colour"], whole.logits["colour"], rtol=1e-4, atol=1e-5)
 
@@ -93,7 +93,7 @@ def test_folding_leaves_no_batch_norm():
         ("shape", r"heads\.colour\.bias is \(3,\), the network wants \(2,\)"),
         ("lacks", r"it lacks heads\.colour\.bias;"),
         ("more", r"it has an unknown extra and 1 more;"),
-        ("network", "name the network 'other', a judge is one of pocket-i3d, pocket-c3d"),
+        ("network", "name the network 'other', a classifier is one of pocket-i3d, pocket-c3d"),
         ("heads", "do not name the classes"),
         ("digest", "its sha256 is .*, 0000 was asked for"),
     ],
@@ -101,7 +101,7 @@ def test_folding_leaves_no_batch_norm():
 def test_a_broken_file_is_told_in_one_line(tmp_path, fault, message):
     tensors = untrained("pocket-c3d").state_dict()
     metadata = describe("pocket-c3d", CLASSES)
-    path = tmp_path / "judge.safetensors"
+    path = tmp_path / "classifier.safetensors"
     match fault:
         case "nan":
             tensors["heads.action.weight"][0, 0] = float("nan")

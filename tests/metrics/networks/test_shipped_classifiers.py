@@ -1,4 +1,4 @@
-"""The judges that ship: they know real pocket video, and FVD and IS rank planted faults by their weight."""
+"""The shipped classifiers: they know real pocket video, and FVD and IS rank planted faults by their weight."""
 
 import json
 from pathlib import Path
@@ -19,7 +19,7 @@ N = 192
 
 
 @pytest.fixture(scope="module")
-def judges():
+def classifiers():
     return {name: load_classifier(SHIPPED / file, sha256=CARD["files"][file]["sha256"]) for name, file in FILES.items()}
 
 
@@ -41,7 +41,7 @@ def sets():
     }
 
 
-def test_judges_know_real_videos_of_seeds_they_never_saw(judges):
+def test_classifiers_know_real_videos_of_seeds_they_never_saw(classifiers):
     for name, file in FILES.items():
         reached = CARD["files"][file]["held_out_accuracy_by_frames"]
         assert set(reached) == {"8", "16"}
@@ -49,12 +49,12 @@ def test_judges_know_real_videos_of_seeds_they_never_saw(judges):
             assert heads["action"] >= 0.95
             assert min(heads.values()) >= 0.93
         videos, wanted = draw_windows(TEST_SEEDS[5000 : 5000 + N], frames=8)
-        for head, share in accuracy(judges[name], videos, wanted).items():
+        for head, share in accuracy(classifiers[name], videos, wanted).items():
             assert share > reached["8"][head] - 0.06
 
 
-def test_fvd_ranks_planted_faults_by_their_weight(judges, sets):
-    rows = {name: extract(judges["pocket-i3d"], videos).embedding for name, videos in sets.items()}
+def test_fvd_ranks_planted_faults_by_their_weight(classifiers, sets):
+    rows = {name: extract(classifiers["pocket-i3d"], videos).embedding for name, videos in sets.items()}
     fvd = {name: frechet_score(rows["real"], rows[name]) for name in sets if name != "real"}
     order = ["fresh", "noise", "cut", "shuffled", "still"]
     values = [fvd[name].value for name in order]
@@ -63,9 +63,9 @@ def test_fvd_ranks_planted_faults_by_their_weight(judges, sets):
     assert fvd["still"].value > 5 * fvd["fresh"].value
 
 
-def test_inception_score_sinks_where_no_action_is_seen(judges, sets):
+def test_inception_score_sinks_where_no_action_is_seen(classifiers, sets):
     score = {
-        name: score_of_logits(extract(judges["pocket-c3d"], videos).logits["action"]).value
+        name: score_of_logits(extract(classifiers["pocket-c3d"], videos).logits["action"]).value
         for name, videos in sets.items()
     }
     assert 10 < score["fresh"] <= 14

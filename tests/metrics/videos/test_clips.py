@@ -88,20 +88,20 @@ def test_windows_are_drawn_as_from_the_list_of_all_of_them(order, n):
 
 
 def test_few_windows_of_many_cost_few_clips(monkeypatch):
-    made = []
-    monkeypatch.setattr("metrics.videos.clips.Clip", lambda *fields: made.append(fields) or Clip(*fields))
+    calls = []
+    monkeypatch.setattr("metrics.videos.clips.Clip", lambda *fields: calls.append(fields) or Clip(*fields))
     videos = [Long(f"v{i}", Path("none"), "array", length=20_000) for i in range(80)]
     clips = sample_clips(videos, Sampling("given", "shuffled", "every", 50), frames=16).clips
-    assert len(clips) == len(made) == 50
+    assert len(clips) == len(calls) == 50
     assert len({clip.start // 2000 for clip in clips}) == 10  # from all over the videos
     assert all(0 <= clip.start <= 20_000 - 16 for clip in clips)
 
 
 def test_counting_frames_is_told(videos):
-    told = []
-    sample_clips(videos, WHOLE, frames=8, report=told.append)
-    tile_clips(videos, frames=8, report=told.append)
-    assert [(progress.done, progress.total) for progress in told] == [(i, 12) for i in range(1, 13)] * 2
+    reports = []
+    sample_clips(videos, WHOLE, frames=8, report=reports.append)
+    tile_clips(videos, frames=8, report=reports.append)
+    assert [(progress.done, progress.total) for progress in reports] == [(i, 12) for i in range(1, 13)] * 2
 
 
 def test_strides_span_more_frames(videos):
@@ -135,7 +135,7 @@ def test_windows_tile_every_video(videos):
 
 def test_a_video_that_cannot_be_read_is_a_fault_not_an_end(tmp_path):
     np.save(tmp_path / "a.npy", np.zeros((9, 4, 4, 3), dtype=np.uint8))
-    (tmp_path / "b.avi").write_bytes(b"no film")
+    (tmp_path / "b.avi").write_bytes(b"no video")
     np.save(tmp_path / "c.npy", np.zeros((9, 4, 4, 3)))
     sampled = sample_clips(list_videos(tmp_path), WHOLE, frames=8)
     assert [clip.video for clip in sampled.clips] == ["a.npy"]

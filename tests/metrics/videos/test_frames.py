@@ -7,7 +7,7 @@ from metrics.videos.frames import check_videos, to_network, to_unit, windows
 
 
 def numbered(n: int, frames: int) -> np.ndarray:
-    """Videos whose grey level says which video (tens) and frame (units) it is."""
+    """Videos whose gray level says which video (tens) and frame (units) it is."""
     levels = 10 * np.arange(n)[:, None] + np.arange(frames)
     return np.broadcast_to(levels[..., None, None, None], (n, frames, 4, 4, 3)).astype(np.uint8)
 
@@ -35,11 +35,11 @@ def test_windows_are_cut_from_the_first_frame_on_and_know_their_video():
 @pytest.mark.parametrize(
     ("videos", "message"),
     [
-        (np.zeros((1, 2, 4, 4, 3)), "must be uint8 in 0..255, float64 came"),
-        (np.zeros((2, 4, 4, 3), np.uint8), r"axes N T H W C with C = 3 \(RGB\), the shape \(2, 4, 4, 3\) came"),
-        (np.zeros((1, 3, 2, 4, 4), np.uint8), r"the shape \(1, 3, 2, 4, 4\) came"),
+        (np.zeros((1, 2, 4, 4, 3)), "must be uint8 in 0..255: got float64"),
+        (np.zeros((2, 4, 4, 3), np.uint8), r"axes N T H W C with C = 3 \(RGB\): got the shape \(2, 4, 4, 3\)"),
+        (np.zeros((1, 3, 2, 4, 4), np.uint8), r"got the shape \(1, 3, 2, 4, 4\)"),
         (np.zeros((0, 2, 4, 4, 3), np.uint8), "hold nothing"),
-        (np.zeros((1, 2, 4, 4, 3), np.uint8), "clips must have at least 5 frames, 2 came"),
+        (np.zeros((1, 2, 4, 4, 3), np.uint8), "clips must have at least 5 frames: got 2"),
     ],
 )
 def test_what_is_no_set_of_videos_is_refused(videos, message):

@@ -149,8 +149,8 @@ def test_tf1_bilinear_keeps_the_first_pixel_and_half_pixel_centres_do_not():
 @pytest.mark.parametrize("fit", ["squash", "crop"])
 @pytest.mark.parametrize("shape", [(24, 32), (32, 24), (20, 20), (9, 100)])
 def test_every_kernel_keeps_a_constant_and_the_wanted_size(kernel, fit, shape):
-    grey = torch.full((2, 3, *shape), 100.0)
-    out = resize(grey, Resample(kernel, fit, 16))
+    gray = torch.full((2, 3, *shape), 100.0)
+    out = resize(gray, Resample(kernel, fit, 16))
     assert out.shape == (2, 3, 16, 16)
     torch.testing.assert_close(out, torch.full_like(out, 100.0), rtol=0, atol=1e-4)
 
@@ -191,10 +191,10 @@ def test_one_frame_s_bytes_do_not_depend_on_the_others():
 
 def test_what_each_way_to_bytes_loses():
     levels = torch.arange(256) / 255
-    grey = torch.arange(256, dtype=torch.uint8)
-    assert torch.equal(quantise(levels, "round"), grey)
-    assert torch.equal(quantise(levels, "truncate"), grey)
-    lost = (grey.int() - quantise(levels, "truncate-shifted").int()).float()
+    gray = torch.arange(256, dtype=torch.uint8)
+    assert torch.equal(quantise(levels, "round"), gray)
+    assert torch.equal(quantise(levels, "truncate"), gray)
+    lost = (gray.int() - quantise(levels, "truncate-shifted").int()).float()
     assert set(lost.tolist()) == {0.0, 1.0}
     assert 0.1 < lost.mean() < 0.4
     between = torch.rand(10_000, generator=torch.Generator().manual_seed(0))

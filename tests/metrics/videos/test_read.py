@@ -6,7 +6,7 @@ import pytest
 from PIL import Image
 
 from metrics.videos.read import list_videos, read_videos
-from tests.metrics.films import numbered, real_clips, some_videos, write_film, write_xvid
+from tests.metrics.video_files import numbered, real_clips, some_videos, write_lossless, write_xvid
 
 ODD = {  # frames, height, width, of the stream that is read
     "R6llTwEh07w.mp4": (303, 256, 340),
@@ -32,7 +32,7 @@ def test_arrays_and_films_are_read_in_the_order_of_their_names(tmp_path):
     videos = some_videos(5)
     np.save(tmp_path / "a.npy", videos[:2])
     np.savez(tmp_path / "b.npz", videos[2])
-    write_film(tmp_path / "c.mkv", videos[3])
+    write_lossless(tmp_path / "c.mkv", videos[3])
     np.save(tmp_path / "d.npy", videos[4:])
     (tmp_path / "notes.txt").write_text("not a video")
     np.testing.assert_array_equal(read_videos(tmp_path), videos)
@@ -44,8 +44,8 @@ def test_arrays_and_films_are_read_in_the_order_of_their_names(tmp_path):
 def test_folders_may_hold_folders_and_folders_may_be_videos(tmp_path):
     video = some_videos(1, frames=12)[0]
     (tmp_path / "Biking").mkdir()
-    write_film(tmp_path / "Biking" / "v_01.mkv", video)
-    (tmp_path / "Biking" / ".hidden.mkv").write_bytes(b"no film")
+    write_lossless(tmp_path / "Biking" / "v_01.mkv", video)
+    (tmp_path / "Biking" / ".hidden.mkv").write_bytes(b"no video")
     (tmp_path / "frames").mkdir()
     for t, frame in enumerate(video):
         Image.fromarray(frame).save(tmp_path / "frames" / f"frame{t + 1}.png")  # 10 comes after 9, not after 1
@@ -61,9 +61,9 @@ def test_folders_that_hold_no_set_are_refused(tmp_path):
     with pytest.raises(ValueError, match=r"absent\.npy holds no videos"):
         read_videos(tmp_path / "absent.npy")
     np.save(tmp_path / "a.npy", some_videos(2))
-    with pytest.raises(ValueError, match="holds 2 videos, 3 were asked for"):
+    with pytest.raises(ValueError, match="holds 2 videos, 3 were requested"):
         read_videos(tmp_path, n=3)
-    with pytest.raises(ValueError, match=r"a\.npy has 9 frames from 0 in steps of 1, 10 frames were asked for"):
+    with pytest.raises(ValueError, match=r"a\.npy has 9 frames from 0 in steps of 1, requested: 10 frames"):
         read_videos(tmp_path, frames=10)
     np.save(tmp_path / "b.npy", some_videos(1, frames=8))
     with pytest.raises(ValueError, match=r"b\.npy has 8x16x16 \(frames, height, width\), those before 9x16x16"):
@@ -80,7 +80,7 @@ def test_folders_that_hold_no_set_are_refused(tmp_path):
     with pytest.raises(ValueError, match="it holds 2 arrays, one is wanted"):
         read_videos(tmp_path)
     (tmp_path / "a.npz").unlink()
-    (tmp_path / "a.mp4").write_text("no film")
+    (tmp_path / "a.mp4").write_text("no video")
     with pytest.raises(ValueError, match=r"a\.mp4 cannot be decoded"):
         read_videos(tmp_path)
     (tmp_path / "frames").mkdir()
@@ -95,12 +95,12 @@ def test_b_frames_in_an_avi_come_in_the_order_in_which_they_are_shown(tmp_path):
     with av.open(str(tmp_path / "b.avi")) as container:
         stamps = [frame.pts for frame in container.decode(video=0)]
     assert stamps != list(range(50))  # time stamps lead to other frames; else this would prove nothing
-    film = the_video(tmp_path / "b.avi")
-    assert film.probe().frames == 50
-    levels = film.read().mean(axis=(1, 2, 3))
+    video_file = the_video(tmp_path / "b.avi")
+    assert video_file.probe().frames == 50
+    levels = video_file.read().mean(axis=(1, 2, 3))
     np.testing.assert_allclose(levels, video.mean(axis=(1, 2, 3)), atol=2)
     for start, count, stride in ((0, 1, 1), (17, 5, 3), (49, 1, 1), (1, 49, 1)):
-        read = film.read(start, count, stride)
+        read = video_file.read(start, count, stride)
         np.testing.assert_allclose(read.mean(axis=(1, 2, 3)), levels[start::stride][:count], atol=1e-9)
 
 
@@ -110,37 +110,37 @@ def test_frames_recorded_lying_down_are_turned_upright(tmp_path, rotation):
     video[:, :8] = 250  # a bright edge on top, as stored
     write_xvid(tmp_path / "turned.mp4", video, rotation=rotation, codec="libx264")
     with av.open(str(tmp_path / "turned.mp4")) as container:
-        told = next(container.decode(video=0)).rotation
-    film = the_video(tmp_path / "turned.mp4")
-    frames = film.read()
-    expected = np.rot90(video, told // 90, axes=(1, 2))
-    assert abs(told) == abs(rotation)
-    assert film.probe()[:3] == frames.shape[:3] == expected.shape[:3]
+        stored = next(container.decode(video=0)).rotation
+    video_file = the_video(tmp_path / "turned.mp4")
+    frames = video_file.read()
+    expected = np.rot90(video, stored // 90, axes=(1, 2))
+    assert abs(stored) == abs(rotation)
+    assert video_file.probe()[:3] == frames.shape[:3] == expected.shape[:3]
     np.testing.assert_allclose(frames.astype(float), expected, atol=12)
 
 
 @pytest.mark.parametrize("name", ODD)
 def test_odd_files_have_the_frames_that_they_hold(name):
-    film = the_video(real_clips("odd") / name)
-    info, frames = film.probe(), film.read()
+    video_file = the_video(real_clips("odd") / name)
+    info, frames = video_file.probe(), video_file.read()
     assert info[:3] == frames.shape[:3] == ODD[name]
     middle = len(frames) // 2
-    np.testing.assert_array_equal(film.read(middle, 2, 3), frames[middle::3][:2])
-    np.testing.assert_array_equal(film.read(len(frames) - 1, 1), frames[-1:])
+    np.testing.assert_array_equal(video_file.read(middle, 2, 3), frames[middle::3][:2])
+    np.testing.assert_array_equal(video_file.read(len(frames) - 1, 1), frames[-1:])
     if name == "mmaction2_demo.mp4":
         assert info.pixel_aspect == pytest.approx(64 / 51)
 
 
 def test_every_clip_of_ucf_101_has_the_frames_that_were_counted():
-    films = list_videos(real_clips("UCF-101"))
-    assert len(films) >= 40
-    assert films == sorted(films, key=lambda film: film.name)
-    for film in films[::4]:
-        info, frames = film.probe(), film.read()
+    video_files = list_videos(real_clips("UCF-101"))
+    assert len(video_files) >= 40
+    assert video_files == sorted(video_files, key=lambda video_file: video_file.name)
+    for video_file in video_files[::4]:
+        info, frames = video_file.probe(), video_file.read()
         assert info[:3] == frames.shape[:3]
         assert frames.shape[1:] == (240, 320, 3)
-    for film in films:
-        assert film.probe().frames > 16
+    for video_file in video_files:
+        assert video_file.probe().frames > 16
 
 
 @pytest.mark.parametrize(("name", "full"), [("torchcodec_bt709_full_range.mp4", True), ("mmaction2_demo.mp4", False)])
@@ -159,7 +159,7 @@ def test_colours_are_those_of_the_file_s_range_and_matrix(name, full):
     g = (y - red * r - blue * b) / (1 - red - blue)
     ours = the_video(path).read(0, 1)[0, ::2, ::2]
     error = np.abs(ours - np.clip(np.stack([r, g, b], axis=-1), 0, 255))
-    assert error.mean() < 2.5  # chroma lies half a pixel aside
+    assert error.mean() < 2.5  # chroma is half a pixel aside
 
 
 def test_files_that_are_cut_off_or_damaged_are_told(tmp_path):
@@ -181,9 +181,9 @@ def test_files_that_are_cut_off_or_damaged_are_told(tmp_path):
     with pytest.raises(ValueError, match=r"noise\.avi cannot be decoded"):
         the_video(tmp_path / "noise.avi").read()
     assert the_video(tmp_path / "noise.avi").read(0, 16).shape == (16, 48, 64, 3)  # the damage comes later
-    with pytest.raises(ValueError, match=r"whole\.avi has 5 frames from 55 in steps of 1, 6 frames were asked for"):
+    with pytest.raises(ValueError, match=r"whole\.avi has 5 frames from 55 in steps of 1, requested: 6 frames"):
         the_video(whole).read(55, 6)
-    with pytest.raises(ValueError, match="start -1 stride 1 came"):
+    with pytest.raises(ValueError, match="got start -1, stride 1"):
         the_video(whole).read(-1, 6)
 
 
@@ -200,7 +200,7 @@ def test_sound_without_pictures_is_no_video(tmp_path):
 
 def test_a_fingerprint_says_which_bytes_came(tmp_path):
     video = some_videos(1)[0]
-    write_film(tmp_path / "a.mkv", video)
+    write_lossless(tmp_path / "a.mkv", video)
     (tmp_path / "b.mkv").write_bytes((tmp_path / "a.mkv").read_bytes())
     np.save(tmp_path / "c.npy", video)
     a, b, c = list_videos(tmp_path)

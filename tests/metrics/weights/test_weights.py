@@ -14,9 +14,9 @@ from metrics.networks.c3d import c3d_shapes, read_mean
 from metrics.networks.i3d import i3d_shapes
 from metrics.weights import WeightsError, export, load
 from metrics.weights.crc32c import crc32c, mask, unmask
-from metrics.weights.known import CHECKSUMS, hashes, identify
 from metrics.weights.load import digest
-from metrics.weights.names import I3D_HASSONY2, I3D_TENSORFLOW, recognise
+from metrics.weights.published import CHECKSUMS, hashes, identify
+from metrics.weights.tensor_names import I3D_HASSONY2, I3D_TENSORFLOW, recognize
 from tests.metrics.goldens import golden
 from tests.metrics.weight_files import (
     block_of,
@@ -52,7 +52,9 @@ def small(monkeypatch, weights):
     for table_ in (I3D_HASSONY2, I3D_TENSORFLOW):
         for name in table_.keys() - set(names):
             monkeypatch.delitem(table_, name)
-    monkeypatch.setattr("metrics.weights.names.NAMES", {"i3d": {"V": {n: n for n in names}, "T": I3D_TENSORFLOW}})
+    monkeypatch.setattr(
+        "metrics.weights.tensor_names.NAMES", {"i3d": {"V": {n: n for n in names}, "T": I3D_TENSORFLOW}}
+    )
     return {name: weights[name] for name in names}, {"i3d": {name: tuple(weights[name].shape) for name in names}}
 
 
@@ -108,7 +110,7 @@ def test_checksums_tell_the_checkpoints_apart():
     shapes = i3d_shapes()
 
     def made(which, part=""):
-        """Other values with the published checksums: a checksum tells accidents, not forgers."""
+        """Other values with the published checksums: a checksum detects accidents, not forgers."""
         tensors = {name: torch.ones(shape) for name, shape in shapes.items() if part in name}
         for name, checksum in CHECKSUMS[which].items():
             if part not in name:
@@ -288,7 +290,7 @@ def test_truncated_checkpoints(tmp_path, small, share):
     shard.write_bytes(whole[: int(len(whole) * share)])
     refuses(index, "it ends before RGB.* does: it is truncated; copy or download it again", wanted)
     shard.unlink()
-    refuses(index, "its data model.ckpt.data-00000-of-00001 does not lie beside it", wanted)
+    refuses(index, "its data model.ckpt.data-00000-of-00001 is not next to it", wanted)
     shard.write_bytes(whole)
     index.write_bytes(index.read_bytes()[: int(index.stat().st_size * share)])
     refuses(index, "it is truncated or no index", wanted)
@@ -320,7 +322,7 @@ def test_checkpoints_that_this_reader_does_not_know(tmp_path):
     refuses(written({"": b"\x08\x01", "a": b"\x3a\x00"}), "stored in slices")
     refuses(written({"": b"\x08\x01", "a": b"\x0f"}), "it is damaged .*wire type 7")
     refuses(written({"": b"\x08\x01", "a": b"\xff" * 12}), "it is damaged .*longer than ten bytes")
-    refuses(written({"": b"\x08\x01", "Flow/inception_i3d/x": b"\x08\x01"}), "none of its 1 tensors bears a name")
+    refuses(written({"": b"\x08\x01", "Flow/inception_i3d/x": b"\x08\x01"}), "none of its 1 tensors has a name")
 
 
 def test_an_index_of_random_bytes_never_does_worse_than_refuse(tmp_path, small):
@@ -386,7 +388,7 @@ def tensor_pickle(numel: int, shape: tuple, stride: tuple, offset: int = 0) -> b
 
 def test_archives_that_ask_for_more_than_they_are(tmp_path, monkeypatch):
     name = "Conv3d_1a_7x7.bn.bias"
-    monkeypatch.setattr("metrics.weights.names.NAMES", {"i3d": {"V": {name: name}}})
+    monkeypatch.setattr("metrics.weights.tensor_names.NAMES", {"i3d": {"V": {name: name}}})
     wanted = {"i3d": {name: (64,)}}
     data = np.ones(64, np.float32).tobytes()
     good = torch_zip(tmp_path / "good.pt", tensor_pickle(64, (64,), (1,)), data)
@@ -421,7 +423,7 @@ def test_a_pickle_that_goes_round_in_circles(tmp_path):
     for _ in range(40):
         wide = {"a": wide, "b": wide}
     for name, tree in {"loop": loop, "wide": wide}.items():
-        refuses(torch_zip(tmp_path / f"{name}.pt", pickle.dumps(tree, 2)), "none of its 0 tensors bears a name")
+        refuses(torch_zip(tmp_path / f"{name}.pt", pickle.dumps(tree, 2)), "none of its 0 tensors has a name")
 
 
 def test_an_npz_that_lies_about_its_size(tmp_path):
@@ -452,7 +454,7 @@ def test_other_networks(tmp_path, small):
         "extra": ({**tensors, "fc.weight": torch.ones(2)}, "it has the unknown fc.weight"),
         "shape": ({**tensors, name: torch.ones(600, 64, 1, 1, 1)}, r"is \(600, 64, 1, 1, 1\), i3d wants"),
         "half": ({n: t.half() for n, t in tensors.items()}, "is torch.float16, the published weights are float32"),
-        "none": ({"conv1.weight": torch.ones(2)}, "none of its 1 tensors bears a name of I3D or C3D"),
+        "none": ({"conv1.weight": torch.ones(2)}, "none of its 1 tensors has a name of I3D or C3D"),
     }
     for case, (content, match) in files.items():
         save_file(content, tmp_path / f"{case}.safetensors")
@@ -461,11 +463,11 @@ def test_other_networks(tmp_path, small):
     refuses(tmp_path / "i3d.safetensors", "it holds i3d, c3d is wanted", C3D)
 
 
-def test_names_are_recognised_by_the_convention_that_explains_most():
-    assert recognise(["a", "b"]) is None
-    assert recognise(I3D_HASSONY2.values()).whose == "hassony2"
-    found = recognise([*I3D_TENSORFLOW.values(), "global_step"])
-    assert (found.whose, found.missing, found.extra) == ("TensorFlow", (), ("global_step",))
+def test_names_are_recognized_by_the_convention_that_explains_most():
+    assert recognize(["a", "b"]) is None
+    assert recognize(I3D_HASSONY2.values()).whose == "hassony2"
+    naming = recognize([*I3D_TENSORFLOW.values(), "global_step"])
+    assert (naming.whose, naming.missing, naming.extra) == ("TensorFlow", (), ("global_step",))
 
 
 def test_mean_clips(tmp_path):

@@ -1,4 +1,4 @@
-"""From sets to scores: which clips are scored together, in parts of which size, beside which floor."""
+"""From sets to scores: which clips are scored together, in parts of which size, with which floor."""
 
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from metrics.distribution.inception_score import ceiling
-from metrics.evaluation.dataset import ReadOptions, ResolvedProtocol, embed_set
-from metrics.evaluation.evaluate import score_is
+from metrics.evaluation.dataset import ReadOptions, ResolvedProtocol
+from metrics.evaluation.evaluator import Evaluator
 from metrics.networks.features import Features
 from metrics.protocols import IS
 from metrics.videos.read import Video, VideoInfo
@@ -18,7 +18,7 @@ CLASSES = 20
 
 @dataclass(frozen=True)
 class Shot(Video):
-    """A video of one class, named so that classes stand together, as UCF-101's files do."""
+    """A video of one class, named so that classes are together, as UCF-101's files do."""
 
     level: int = 0
 
@@ -32,10 +32,10 @@ class Shot(Video):
         return self.name
 
 
-class Recognising:
-    """Tells a video's class by its light, with certainty."""
+class Recognizing:
+    """Recognizes a video's class by its light, with certainty."""
 
-    name, min_frames, digest = "recognising", 1, "0"
+    name, min_frames, digest = "recognizing", 1, "0"
 
     def embed(self, videos):
         rows = 40.0 * np.eye(CLASSES)[videos[:, 0, 0, 0, 0]]
@@ -44,55 +44,55 @@ class Recognising:
 
 def by_class(each: int) -> list[Video]:
     names = [(f"class{c:02}/v{i:03}.avi", c) for c in range(CLASSES) for i in range(each)]
-    return [Shot(name, Path(name), "film", level=c) for name, c in names]
+    return [Shot(name, Path(name), "file", level=c) for name, c in names]
 
 
 def small(name: str, n: int, repeats: int) -> ResolvedProtocol:
     row = IS[name]
     sampling = replace(row.sampling, n=n * repeats)
-    recipe = ResolvedProtocol.of("is", name)
-    draw = None if recipe.draw is None else n
+    protocol = ResolvedProtocol.of("is", name)
+    draw = None if protocol.draw is None else n
     row = replace(row, n=n, repeats=repeats, sampling=sampling)
-    return replace(recipe, real=sampling, fake=sampling, row=asdict(row), draw=draw, repeats=repeats)
+    return replace(protocol, real=sampling, fake=sampling, row=asdict(row), draw=draw, repeats=repeats)
 
 
-def score(videos, recipe, setting=None):
-    setting = setting or ReadOptions(allow_small=True)
-    side, clips = embed_set(videos, "fake", recipe, Recognising(), setting)
-    return score_is(side, recipe, Recognising(), setting), clips
+def score(videos, protocol, options=None):
+    evaluator = Evaluator(protocol, Recognizing(), options or ReadOptions(allow_small=True))
+    fake = evaluator.features(videos, "fake")
+    return evaluator.inception_score(fake), fake.clips
 
 
 @pytest.mark.parametrize("name", ["tgan", "tgan2"])
 def test_draws_hold_all_classes_of_a_set_that_is_sorted_by_class(name):
-    videos, recipe = by_class(50), small(name, n=200, repeats=4)
-    found, clips = score(videos, recipe)
-    assert len(clips) == found.scores["is"].n == 800
+    videos, protocol = by_class(50), small(name, n=200, repeats=4)
+    result, clips = score(videos, protocol)
+    assert len(clips) == result.scores["is"].n == 800
     for part in range(4):
         assert len({clip.video[:7] for clip in clips[200 * part :][:200]}) == CLASSES
-    assert found.scores["is"].value == pytest.approx(ceiling(CLASSES, 800, splits=4), rel=0.02)
-    few, _ = score(videos, recipe, ReadOptions(n=200, allow_small=True))
+    assert result.scores["is"].value == pytest.approx(ceiling(CLASSES, 800, splits=4), rel=0.02)
+    few, _ = score(videos, protocol, ReadOptions(n=200, allow_small=True))
     assert few.scores["is"].value == pytest.approx(ceiling(CLASSES, 200), rel=0.03)  # not the first classes by name
 
 
 def test_styleganv_takes_the_first_names_as_its_code_does():
-    found, clips = score(by_class(50), small("styleganv", n=200, repeats=1))
+    result, clips = score(by_class(50), small("styleganv", n=200, repeats=1))
     assert {clip.video[:7] for clip in clips} == {f"class{c:02}" for c in range(4)}
-    assert found.scores["is"].value < 4.01
+    assert result.scores["is"].value < 4.01
 
 
 @pytest.mark.parametrize(("clips", "draws", "scored"), [(250, 2, 200), (99, 1, 99), (100, 1, 100), (500, 3, 300)])
 def test_draws_have_exactly_the_size_that_the_protocol_says(clips, draws, scored):
-    found, _ = score(by_class(25), small("tgan2", n=100, repeats=3), ReadOptions(n=clips, allow_small=True))
-    assert found.scores["is"].n == found.scores["is_ceiling"].n == scored
-    assert ("is_std" in found.scores) == (draws > 1)
-    assert any(f"{clips - scored} of {clips} clips make no whole draw of 100" in note for note in found.notes) == (
+    result, _ = score(by_class(25), small("tgan2", n=100, repeats=3), ReadOptions(n=clips, allow_small=True))
+    assert result.scores["is"].n == result.scores["is_ceiling"].n == scored
+    assert ("is_std" in result.scores) == (draws > 1)
+    assert any(f"{clips - scored} of {clips} clips make no whole draw of 100" in note for note in result.notes) == (
         scored < clips
     )
 
 
 def test_windows_of_a_set_that_is_sorted_by_class_are_mixed_too():
-    recipe = small("tgan2", n=40, repeats=2).tile()
-    _, clips = score(by_class(20), recipe, ReadOptions(n=80, allow_small=True))
+    protocol = small("tgan2", n=40, repeats=2).tile()
+    _, clips = score(by_class(20), protocol, ReadOptions(n=80, allow_small=True))
     assert len({clip.video[:7] for clip in clips}) > CLASSES / 2
 
 

@@ -33,7 +33,7 @@ class Identity:
     """What the checksums say of an I3D's tensors."""
 
     checkpoint: str | None  # the published checkpoint that most tensors are those of; None = not a single one is
-    tensors: dict[str, Literal["right", "wrong", "unknown"]]  # by that checkpoint; unknown = there is none to ask
+    tensors: dict[str, Literal["right", "wrong", "unknown"]]  # by that checkpoint; unknown = there is none
 
     @property
     def whole(self) -> bool:
@@ -48,15 +48,17 @@ class Identity:
 
 def identify(tensors: Mapping[str, Tensor]) -> Identity:
     """Compare every tensor of an I3D with the published ones; a norm's scale must be 1, as TensorFlow has none."""
-    found = {name: _checksum(tensor) for name, tensor in tensors.items() if not name.endswith("bn.weight")}
-    right = {which: {n for n in found if table.get(n) == found[n]} for which, table in CHECKSUMS.items()}
+    checksums = {name: _checksum(tensor) for name, tensor in tensors.items() if not name.endswith("bn.weight")}
+    right = {which: {n for n in checksums if table.get(n) == checksums[n]} for which, table in CHECKSUMS.items()}
     checkpoint = max(right, key=lambda which: len(right[which]))
     if not right[checkpoint]:
         return Identity(None, dict.fromkeys(tensors, "unknown"))
     return Identity(
         checkpoint,
         {
-            name: "right" if name in right[checkpoint] or (name not in found and bool((tensor == 1).all())) else "wrong"
+            name: "right"
+            if name in right[checkpoint] or (name not in checksums and bool((tensor == 1).all()))
+            else "wrong"
             for name, tensor in tensors.items()
         },
     )

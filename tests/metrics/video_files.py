@@ -1,4 +1,4 @@
-"""Writers of videos as people have them, and the real clips that lie beside the project."""
+"""Writers of video files as people have them, and the real clips that are kept outside the project."""
 
 from fractions import Fraction
 from pathlib import Path
@@ -20,8 +20,8 @@ def some_videos(n: int, frames: int = 9, seed: int = 0, size: int = 16) -> np.nd
     return np.random.default_rng(seed).integers(0, 256, (n, frames, size, size, 3), dtype=np.uint8)
 
 
-def write_film(path, video, fps=8):
-    """Losslessly."""
+def write_lossless(path, video, fps=8):
+    """Write a video file, losslessly."""
     with av.open(str(path), "w") as container:
         stream = container.add_stream("ffv1", rate=fps)
         stream.height, stream.width, stream.pix_fmt, stream.time_base = *video.shape[1:3], "bgr0", Fraction(1, fps)

@@ -1,4 +1,4 @@
-"""The names that one network's tensors bear in each file people have.
+"""The names of one network's tensors in each kind of file that people have.
 
 Ours are those of VideoGPT and piergiaj for I3D, and layer.weight, layer.bias for C3D.
 """
@@ -75,7 +75,7 @@ class Naming:
     extra: tuple[str, ...]  # names it has beyond those of the network
 
 
-def recognise(names: Iterable[str]) -> Naming | None:
+def recognize(names: Iterable[str]) -> Naming | None:
     """The network and the convention that explain most of the names; None if nothing explains any.
 
     All names may share a prefix, as wrapped networks have it ("module.").

@@ -61,7 +61,7 @@ def check_shapes(path: Path | str, tensors: Mapping[str, Tensor], wanted: Mappin
 
 
 def broken(path: Path | str, reason: str) -> ValueError:
-    """The one line that every fault of a weights file is told in."""
+    """The error, of one line, for every fault of a weights file."""
     return ValueError(f"{path} is not a whole safetensors file: {' '.join(reason.split())}; {ADVICE}")
 
 

@@ -1,0 +1,373 @@
+"""Sets of videos to features, and features to scores, by one network under one protocol.
+
+    evaluator = Evaluator(ResolvedProtocol.of("fvd", "styleganv"), load_i3d("i3d_torchscript.pt", "styleganv"))
+    result = evaluator.fvd(evaluator.features("REAL", "real"), evaluator.features("FAKE", "fake"))
+
+Every score is returned with what is needed to read it: floor, ceiling, counts, gaps.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from jaxtyping import Float64
+from scipy.special import softmax
+
+from metrics.distribution.frechet import Gaussian
+from metrics.distribution.fvd import frechet_floor, frechet_infinity, frechet_score
+from metrics.distribution.inception_score import ceiling, score_of_probabilities, split_scores
+from metrics.distribution.kvd import kernel_score
+from metrics.distribution.prdc import neighborhood
+from metrics.evaluation.dataset import FeatureSet, ReadOptions, ResolvedProtocol, check_count, digest, weights_digest
+from metrics.evaluation.extract import Embedded, embed_clips
+from metrics.evaluation.result import Result, differences, versions
+from metrics.files import replacing
+from metrics.networks.features import FeatureNetwork, Features
+from metrics.protocols import Sampling
+from metrics.score import Score
+from metrics.videos.clips import Clip, Sampled, hash_clips, in_order, sample_clips, tile_clips
+from metrics.videos.read import DECODER, Video, list_videos
+
+APART = (
+    "names_sha256",
+    "content_sha256",
+    "clips_sha256",
+    "gap_reasons",
+)  # may differ between comparable generated sets
+KEPT_FAULTS = 20  # that a record names; all of them count
+
+
+@dataclass(frozen=True)
+class Evaluator:
+    """A protocol, the network that embeds clips for it, and the options by which sets are read."""
+
+    protocol: ResolvedProtocol
+    network: FeatureNetwork
+    options: ReadOptions = field(default_factory=ReadOptions)
+
+    def features(
+        self,
+        source: Path | str | Sequence[Video],  # a folder, a file, or videos
+        side: Literal["real", "fake"],  # which of the protocol's two rules draws the clips
+        *,
+        clips: Sequence[Clip] | None = None,  # a list to use, instead of drawing one
+        listed: Sequence[str] | None = None,  # names of the only videos to use, as of a split
+    ) -> FeatureSet:
+        """Features of one set: clips drawn by the protocol's rule, read, stored and resized as it says.
+
+        Raises:
+            ValueError: no videos, too few, too short ones, or some that cannot be read where gaps are not allowed.
+        """
+        videos = _select(_videos(source), listed)
+        rule = self.protocol.real if side == "real" else self.protocol.fake
+        sampled = self._sample(videos, clips, rule, self.options.n, side)
+        self._check_gaps(sampled, len(videos), side)
+        wanted = None if clips is not None else self.options.n or rule.n
+        check_count(len(sampled.clips), wanted, side, self.protocol, self.options)
+        embedded = self._embed(sampled.clips, videos, rule, side)
+        sampled = replace(sampled, clips=embedded.clips, faults=[*sampled.faults, *embedded.faults])
+        self._check_gaps(sampled, len(videos), side)
+        names = list(dict.fromkeys(clip.video for clip in embedded.clips))
+        manifest: dict[str, object] = {
+            "clips": len(embedded.clips),
+            "videos": len(names),
+            "clips_sha256": hash_clips(embedded.clips),
+            "names_sha256": digest(names),
+            "content_sha256": digest(embedded.contents),
+            "short": len(sampled.short),
+            "gaps": len(sampled.faults),
+            "gap_reasons": [f"{fault.video}: {fault.reason}" for fault in sampled.faults[:KEPT_FAULTS]],
+            "seed": self.options.seed,
+            "stored": self.options.stored,
+            "listed": len(clips) if clips is not None else (len(listed) if listed is not None else None),
+        }
+        return FeatureSet(embedded.features, embedded.source, manifest, embedded.clips)
+
+    def extend_for_floor(
+        self,
+        real: FeatureSet,  # with its clips
+        n: int,
+        source: Path | str | Sequence[Video],
+        *,
+        listed: Sequence[str] | None = None,
+    ) -> FeatureSet:
+        """The real side with more clips after its own, drawn by the same rule: n in all, or as many as there are.
+
+        For the floor of a score, which needs twice as many real clips as the score. Videos that are too short or cannot
+        be read are skipped, since the score does not depend on them.
+        """
+        if real.clips is None or (self.protocol.real.n is None and self.options.n is None):
+            return real  # it has all there are
+        videos = _select(_videos(source), listed)
+        rule, own, side = replace(self.protocol.real, short="discard"), set(real.clips), "real, for the floor"
+        drawn = self._sample(videos, None, rule, n, side).clips
+        more = [clip for clip in drawn if clip not in own][: n - len(real.clips)]
+        if not more:
+            return real
+        added = self._embed(more, videos, rule, side)
+        parts = real.features, added.features
+        features = Features(
+            np.concatenate([part.embedding for part in parts]),
+            {head: np.concatenate([part.logits[head] for part in parts]) for head in parts[0].logits},
+        )
+        clips = [*real.clips, *added.clips]
+        numbers = {name: number for number, name in enumerate(dict.fromkeys(clip.video for clip in clips))}
+        return FeatureSet(features, np.array([numbers[clip.video] for clip in clips]), real.manifest, clips)
+
+    def fvd(
+        self,
+        real: FeatureSet,
+        fake: FeatureSet,
+        *,
+        infinity: bool = False,  # also extrapolate to infinitely many videos
+        floor: FeatureSet | None = None,  # the real side with more of its kind, see `extend_for_floor`
+    ) -> Result:
+        """FVD, and its floor at that n or at the largest n that half of the real set allows.
+
+        Raises:
+            ValueError: too few clips.
+        """
+        x, y, ddof = real.features.embedding, fake.features.embedding, self.protocol.ddof
+        notes = self._check_enough({"real": real.n, "fake": fake.n}, x.shape[1], "FVD")
+        scores = {"fvd": frechet_score(x, y, real.source, fake.source, ddof=ddof)}
+        pool = floor or real
+        at = min(len(np.unique(fake.source)), len(np.unique(pool.source)) // 2)
+        if at >= 2:
+            scores["fvd_floor"] = frechet_floor(pool.features.embedding, at, pool.source, ddof=ddof)
+            if pool.n > real.n:
+                notes.append(f"for the floor {pool.n - real.n} more real clips were drawn by the same rule")
+            if scores["fvd_floor"].n < fake.n:
+                notes.append(
+                    f"the floor is that at n = {scores['fvd_floor'].n}, as half of the real clips are no more; at "
+                    f"n = {fake.n} it is about {scores['fvd_floor'].value * scores['fvd_floor'].n / fake.n:.4g}"
+                )
+        if infinity:
+            scores["fvd_infinity"] = frechet_infinity(x, y, ddof=ddof)
+        return self._result(scores, real, fake, notes)
+
+    def kvd(self, real: FeatureSet, fake: FeatureSet, *, k: int = 3) -> Result:
+        """Kernel distance, precision and recall with k neighbors, density and coverage with k + 2.
+
+        Raises:
+            ValueError: no more than k + 2 clips on a side.
+        """
+        rows = real.features.embedding, fake.features.embedding, real.source, fake.source
+        near, dense = neighborhood(*rows, k=k), neighborhood(*rows, k=k + 2)
+        scores = {"kvd": kernel_score(*rows), "precision": near.precision, "recall": near.recall}
+        scores |= {"density": dense.density, "coverage": dense.coverage}
+        notes = [f"precision and recall with k = {k}, density and coverage with k = {k + 2}"]
+        return self._result(scores, real, fake, notes)
+
+    def inception_score(
+        self,
+        fake: FeatureSet,
+        *,
+        head: str | None = None,  # None = the network's only one, or action
+        splits: int | None = None,  # None = as the protocol says
+        real: FeatureSet | None = None,  # scored as well, as what real video reaches
+    ) -> Result:
+        """Inception Score, the standard deviation over its splits, and its ceiling for that n and number of splits.
+
+        Under a protocol that draws several times, the consecutive parts of the side are the draws, each of exactly the
+        size that the protocol has; the score is the mean over them.
+
+        Raises:
+            ValueError: a head that the network does not have, or too few clips.
+        """
+        heads = fake.features.logits
+        head = head or (next(iter(heads)) if len(heads) == 1 else "action")
+        if head not in heads:
+            raise ValueError(f"{self.network.name} has no head {head!r}: it tells apart {', '.join(sorted(heads))}")
+        sides = {"fake": fake} | ({} if real is None else {"real": real})
+        classes = heads[head].shape[1]
+        notes = self._check_enough({name: side.n for name, side in sides.items()}, classes, "Inception Score")
+        scores: dict[str, Score] = {}
+        for name, side in sides.items():
+            label = "is" if name == "fake" else "is_real"
+            draws, n = self._draws(side.n)
+            parts = (splits or self.protocol.splits) * draws
+            scores[label], of_splits = self._inception(side, n, head, parts)
+            if parts > 1:
+                scores[f"{label}_std"] = Score(float(of_splits.std()), n)
+            if n < side.n:
+                notes.append(
+                    f"{name}: {side.n - n} of {side.n} clips make no whole draw of {self.protocol.draw}: not scored"
+                )
+            if name == "fake":
+                scores["is_ceiling"] = Score(ceiling(classes, n, splits=parts), n)
+                notes.append(
+                    f"{parts} {'split' if parts == 1 else 'splits'}; a perfect classifier on random classes scores "
+                    f"{scores['is_ceiling'].value:.4g}"
+                )
+        result = self._result(scores, real, fake, notes)
+        return replace(result, manifest={**result.manifest, "head": head, "splits": splits or self.protocol.splits})
+
+    def manifest(self) -> dict[str, object]:
+        """What protocol and network put into a manifest; saved statistics of real video must have the same."""
+        return {
+            "protocol": self.protocol.name,
+            "row": dict(self.protocol.row),
+            "frames": self.protocol.frames,
+            "stride": self.protocol.stride,
+            "tiled": self.protocol.tiled,
+            "ddof": self.protocol.ddof,
+            "network": self.network.name,
+            "weights": weights_digest(self.network),
+            "decoder": DECODER,
+            "statistics": "float64, nuclear norm of roots by eigenvectors or rows",
+        }
+
+    def save(self, path: Path | str, features: FeatureSet, *, about: Mapping[str, object] | None = None) -> None:
+        """Write a set's statistics, rows and manifest as an .npz for `load`; the file appears whole or not at all.
+
+        `about` is added to what `load` must find unchanged, as the list of clips.
+        """
+        made_by = {**self.manifest(), **(about or {})}
+        gaussian = Gaussian.of(features.features.embedding)
+        logits = {f"logits/{head}": rows for head, rows in features.features.logits.items()}
+        with replacing(path) as part, part.open("wb") as file:
+            np.savez(
+                file,
+                allow_pickle=False,
+                n=gaussian.n,
+                mean=gaussian.mean,
+                scatter=gaussian.scatter,
+                embedding=features.features.embedding,
+                source=features.source,
+                manifest=np.array(json.dumps({"side": features.manifest, "made_by": made_by})),
+                **logits,
+            )
+
+    def load(self, path: Path | str, *, about: Mapping[str, object] | None = None) -> FeatureSet:
+        """Read what `save` wrote, if it was made as it would be made now; nothing in the file is executed.
+
+        Raises:
+            ValueError: the file is broken, or was made by another protocol, network or decoder, or with other `about`.
+        """
+        gaussian = Gaussian.load(path)
+        try:
+            with np.load(path, allow_pickle=False) as file:
+                manifests = json.loads(str(file["manifest"]))
+                logits = {name[7:]: file[name] for name in file.files if name.startswith("logits/")}
+                features = FeatureSet(Features(file["embedding"], logits), file["source"], manifests["side"])
+                before = manifests["made_by"]
+        except (OSError, KeyError, TypeError, ValueError) as error:
+            raise ValueError(f"{path} holds statistics without their manifest: {error}; save them again") from error
+        if gaussian.n != features.n or len(features.source) != features.n:
+            raise ValueError(f"{path} is not whole: n is {gaussian.n}, it has {features.n} rows; save it again")
+        if different := differences(before, json.loads(json.dumps({**self.manifest(), **(about or {})}))):
+            raise ValueError(f"{path} was made otherwise: {'; '.join(different[:3])}; save it again")
+        return features
+
+    def _sample(
+        self, videos: Sequence[Video], clips: Sequence[Clip] | None, rule: Sampling, n: int | None, side: str
+    ) -> Sampled:
+        if clips is not None:
+            _select(videos, list(dict.fromkeys(clip.video for clip in clips)))
+            return Sampled(list(clips))
+        protocol, seed, to = self.protocol, self.options.seed, self.options.report
+        report = None if to is None else (lambda progress: to(f"{side}, counting frames", progress))
+        if protocol.tiled:
+            sampled = tile_clips(in_order(videos, rule.order, seed), frames=protocol.frames or 1, report=report)
+            return Sampled(sampled.clips[:n], sampled.short, sampled.faults)
+        return sample_clips(videos, rule, frames=protocol.frames, stride=protocol.stride, n=n, seed=seed, report=report)
+
+    def _embed(self, clips: Sequence[Clip], videos: Sequence[Video], rule: Sampling, side: str) -> Embedded:
+        storage = None if self.options.stored else rule.storage
+        prepare = None
+        if storage is not None:
+            from metrics.videos.preprocess import store  # noqa: PLC0415 - torch is slow to import
+
+            prepare = lambda frames: store(frames[None], storage)[0]  # noqa: E731 - a name for one argument
+        recipe = {
+            "network": self.network.name,
+            "weights": weights_digest(self.network),
+            "protocol": self.protocol.row,
+            "storage": None if storage is None else asdict(storage),
+        }
+        to = self.options.report
+        return embed_clips(
+            clips,
+            {video.name: video for video in videos},
+            self.network,
+            recipe=recipe,
+            prepare=prepare,
+            batch_size=self.options.batch_size,
+            cache=self.options.cache,
+            report=None if to is None else (lambda progress: to(side, progress)),
+        )
+
+    def _check_gaps(self, sampled: Sampled, videos: int, side: str) -> None:
+        if sampled.faults and not self.options.allow_gaps:
+            first = sampled.faults[0]
+            raise ValueError(
+                f"{len(sampled.faults)} of {videos} {side} videos cannot be read ({first.video}: {first.reason}): fix "
+                f"or remove them, or --allow-gaps to score without them"
+            )
+
+    def _check_enough(self, sides: Mapping[str, int], features: int, what: str) -> list[str]:
+        """A note on sets of fewer than twice as many clips as features or classes, where they are allowed."""
+        few = {side: n for side, n in sides.items() if n < 2 * features}
+        if not few:
+            return []
+        counts = " and ".join(f"{n} {side}" for side, n in few.items())
+        if not self.options.allow_small:
+            raise ValueError(
+                f"{what} with {features} dimensions needs at least {2 * features} clips on each side: got {counts}, "
+                f"give more, or --allow-small for a number that says little"
+            )
+        return [f"too few clips ({counts}, at least {2 * features} are needed): the number is mostly bias"]
+
+    def _draws(self, n: int) -> tuple[int, int]:
+        """(the number of draws that n clips make, the clips in them); less than one whole draw is one smaller draw."""
+        draw = self.protocol.draw
+        if draw is None or n < draw:
+            return 1, n
+        draws = min(self.protocol.repeats, n // draw)
+        return draws, draws * draw
+
+    def _inception(self, side: FeatureSet, n: int, head: str, splits: int) -> tuple[Score, Float64[np.ndarray, " S"]]:
+        """The score of the first n clips, and the scores of its splits."""
+        probabilities = softmax(side.features.logits[head][:n].astype(np.float64), axis=1)
+        epsilon, shuffle = self.protocol.epsilon, self.protocol.shuffle
+        score = score_of_probabilities(probabilities, side.source[:n], splits=splits, epsilon=epsilon, shuffle=shuffle)
+        return score, split_scores(probabilities, splits=splits, epsilon=epsilon, shuffle=shuffle)
+
+    def _result(
+        self, scores: dict[str, Score], real: FeatureSet | None, fake: FeatureSet, notes: Sequence[str]
+    ) -> Result:
+        manifest: dict[str, object] = {
+            **self.manifest(),
+            "real": None if real is None else {k: v for k, v in real.manifest.items() if k != "gap_reasons"},
+            "fake": {key: value for key, value in fake.manifest.items() if key not in APART},
+        }
+        made_with = versions() | {"fake": {key: fake.manifest.get(key) for key in APART}}
+        if real is not None:
+            made_with["real"] = {"gap_reasons": real.manifest.get("gap_reasons")}
+        gaps = [
+            f"{side.manifest['gaps']} {name} videos could not be read and are left out"
+            for name, side in (("real", real), ("fake", fake))
+            if side is not None and side.manifest["gaps"]
+        ]
+        split = self.protocol.real.split if real is not None else "given"
+        if split != "given":
+            gaps.append(f"the protocol takes UCF-101's {split} videos as real: here they are as given")
+        return Result(scores, manifest, made_with, {}, [*notes, *gaps])
+
+
+def _videos(source: Path | str | Sequence[Video]) -> list[Video]:
+    return list_videos(source) if isinstance(source, Path | str) else list(source)
+
+
+def _select(videos: Sequence[Video], listed: Sequence[str] | None) -> list[Video]:
+    """The listed videos in the order of the list; None for all."""
+    if listed is None:
+        return list(videos)
+    by_name = {video.name: video for video in videos}
+    missing = [name for name in listed if name not in by_name]
+    if missing:
+        raise ValueError(f"{len(missing)} of {len(listed)} listed videos are not there, the first is {missing[0]}")
+    return [by_name[name] for name in listed]

@@ -1,4 +1,4 @@
-"""Processes that end with the one that started them, however that one ends: nothing is left to disturb the next run."""
+"""Processes end with the process that started them, however it ends: nothing is left to disturb the next run."""
 
 import ctypes
 import multiprocessing
@@ -25,7 +25,7 @@ def follow(parent: int) -> None:
 
 
 def follow_run() -> None:
-    """Leave at once when the run is gone that a cell belongs to, or the fork server between them."""
+    """End this cell's process at once when its run, or the fork server between them, has ended."""
     run = multiprocessing.parent_process()
     if run is None:
         return

@@ -160,8 +160,8 @@ def _because(findings: list[Finding]) -> str:
 
 
 def _speed(findings: list[Finding]) -> str:
-    found = [f for f in findings if f.measure == "speed" and f.change is not None]
-    return "; ".join(f"{f.change:+.1%} ({f.low:+.1%} to {f.high:+.1%})" for f in found)
+    speeds = [f for f in findings if f.measure == "speed" and f.change is not None]
+    return "; ".join(f"{f.change:+.1%} ({f.low:+.1%} to {f.high:+.1%})" for f in speeds)
 
 
 def _first_timestep(steps: int) -> int:

@@ -63,8 +63,8 @@ def main(blocks: int = 15, batch: int = 2, steps: int = 4, seed: int = 0) -> Non
                 work()
                 seconds[work] = time.perf_counter() - began
             pairs.append(Pair(seconds[bare], seconds[measured]))
-    found = judged(pairs)
-    print(f"{found.verdict}: {found.base:.3f} s bare, {found.margin:.2%} are allowed, {found.reason}")
+    finding = judged(pairs)
+    print(f"{finding.verdict}: {finding.base:.3f} s bare, {finding.margin:.2%} are allowed, {finding.reason}")
 
 
 def judged(pairs: Sequence[Pair]) -> Finding:

@@ -10,7 +10,7 @@ from types import SimpleNamespace
 import nox
 import pytest
 
-FILE = Path(__file__).parents[2] / "noxfile.py"
+FILE = Path(__file__).parents[1] / "noxfile.py"
 
 
 @pytest.fixture(scope="module")

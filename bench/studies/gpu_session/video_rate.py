@@ -79,8 +79,8 @@ def video_rate(
             break
         work(block)  # waits for the device: the frames go into files
         taken.append(time.monotonic() - before)
-    counted = taken[1:] or taken
-    per_hour = batch * len(counted) / sum(counted) * 3600
+    steady = taken[1:] or taken
+    per_hour = batch * len(steady) / sum(steady) * 3600
     return VideoRate(
         model=name,
         weights="drawn at random: the videos are noise",
@@ -119,5 +119,5 @@ def drawn_pipeline(name: str, device: str, precision: str) -> VidRDPipeline:
 
 
 def _words() -> list[str]:
-    said = prompt_set("descriptive").by_id.values()
-    return sorted({word for prompt in said for word in re.findall(r"\w+|[^\w\s]+", prompt.text.lower())})
+    prompts = prompt_set("descriptive").by_id.values()
+    return sorted({word for prompt in prompts for word in re.findall(r"\w+|[^\w\s]+", prompt.text.lower())})

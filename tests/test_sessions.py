@@ -1,4 +1,4 @@
-"""What the nox sessions call, told from a session that only notes."""
+"""The commands that the nox sessions run, recorded by a stand-in of a session."""
 
 import importlib.util
 import os

@@ -52,15 +52,16 @@ def fault_of(content: object) -> str:
         *(f"{name} is no list of texts" for name in WORDS if not _are_texts(content.get(name, []), list)),
         *(f"{name} is no table of texts and numbers" for name in TABLES if not _is_mapping(content.get(name))),
         *(f"{name} is no table of texts" for name in NAMES if not _are_texts(content.get(name), dict)),
-        *(f"{name} is not as it was written" for name in ("axes", "measures", "cells") if not content.get(name)),
+        *(f"{name} is not as it was written" for name in ("axes", "cells") if not content.get(name)),
+        *(["measures is no table"] if not isinstance(content.get("measures"), dict) else []),
     )
     return next(iter(faults), "") or next(_faults_inside(content), "")
 
 
 def _faults_inside(manifest: Mapping[str, Any]) -> Iterator[str]:
     axes, measures, cells = manifest["axes"], manifest["measures"], manifest["cells"]
-    if not (isinstance(axes, dict) and isinstance(measures, dict) and isinstance(cells, list)):
-        yield "axes, measures or cells are not as they were written"
+    if not (isinstance(axes, dict) and isinstance(cells, list)):
+        yield "axes or cells are not as they were written"
         return
     for axis, values in axes.items():
         if not isinstance(values, list) or not all(map(is_value, values)):

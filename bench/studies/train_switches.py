@@ -1,10 +1,10 @@
-"""What each switch of `vidrd train --data` costs and buys: steps a second and peak memory, with it and without.
+"""What each switch of `vidrd train --data` costs and gains: steps per second and peak memory, with it and without.
 
     python -m bench.studies.train_switches --out runs/train-switches
 
-Every run is a process of its own. Runs come in rounds, each of which has every way once, in an order drawn anew, and a
-way is compared with the plain one of its own round. Times are of the steps behind the first log line, so loading,
-compiling and warming up do not count. The table lies in OUT/switches.md, everything in OUT/switches.json.
+Every run is a process of its own. Each round runs every way once, in a new random order, and a way is compared with the
+plain one of its own round. Times are of the steps after the first log line, so loading, compiling and warming up do not
+count. The table is in OUT/switches.md, all results are in OUT/switches.json.
 """
 
 import json
@@ -57,7 +57,7 @@ def main(
         out: Folder of the runs and of the table; new.
         model: Preset or folder of the pipeline that is trained.
         data: Folder that `prepare` or `latents` wrote; not given: clips of the pocket world are made.
-        ways: What to compare with the plain way: checkpointing, compiled, bf16, fp16, ema.
+        ways: Switches to compare with the plain way: checkpointing, compiled, bf16, fp16, ema.
         steps: Of each run; the first 20 count for nothing.
         batch: Clips of a step.
         frames: Of a clip.
@@ -69,7 +69,7 @@ def main(
     if unknown:
         raise ValueError(f"there is no switch {unknown[0]!r}: there are {', '.join(SWITCHES)}")
     if steps < 2 * LOGGED or steps % LOGGED:
-        raise ValueError(f"steps are a multiple of {LOGGED} from {2 * LOGGED} on, as the log has them: {steps} came")
+        raise ValueError(f"steps are a multiple of {LOGGED} from {2 * LOGGED} on, as the log has them; got {steps}")
     if out.exists():
         raise ValueError(f"{out} exists: name a new folder, or delete it")
     out.mkdir(parents=True)
@@ -95,7 +95,7 @@ def main(
 def measure(
     ways: Sequence[str], options: Mapping[str, str], folder: Path, rounds: int, launch: Launch
 ) -> dict[str, dict[str, Any]]:
-    """Steps a second and peak bytes of every run, by way; a run that fails leaves its reason."""
+    """Way -> steps per second and peak bytes of each of its runs, or the reason why one failed."""
     results: dict[str, dict[str, Any]] = {
         way: {"steps_per_second": [], "peak_bytes": [], "round": [], "failed": ""} for way in ways
     }
@@ -122,7 +122,7 @@ def measure(
 
 
 def words_of(options: Mapping[str, str | None]) -> list[str]:
-    """Options as a command line has them."""
+    """Options as the words of a command line: --name value, or --name for a flag."""
     return [word for name, value in options.items() for word in (f"--{name}", *([] if value is None else [value]))]
 
 
@@ -142,7 +142,7 @@ def launch(words: Sequence[str], run: Path) -> None:
 
 
 def read_log(path: Path) -> tuple[float, int]:
-    """Steps a second behind the first line of a run's log, and the most memory that it held.
+    """Steps per second after the first line of a run's log, and the most bytes that the run held.
 
     Raises:
         ValueError: the log has fewer than two lines.
@@ -179,7 +179,7 @@ def table(results: Mapping[str, Mapping[str, Any]], options: Mapping[str, str]) 
 
 
 def make_data(folder: Path, frames: int, size: int, count: int = 64) -> Path:
-    """A data set of pocket clips."""
+    """A prepared data set of `count` pocket videos, each of twice `frames` frames; its folder."""
     from vidrd.data.adapters import Where  # noqa: PLC0415 - --help need not load torch
     from vidrd.data.prepare import prepare  # noqa: PLC0415
     from vidrd.data.shard_task import PreparePlan  # noqa: PLC0415

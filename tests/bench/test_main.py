@@ -66,8 +66,8 @@ def test_a_folder_in_which_nothing_can_be_made_is_one_line(monkeypatch, capsys):
     monkeypatch.chdir("/proc")
     monkeypatch.setattr(sys, "argv", ["bench", "run", "--suite", "smoke"])
     assert main() == 3
-    said = "bench: --out runs/smoke: nothing can be written into /proc (no such file or directory)\n"
-    assert capsys.readouterr() == ("", said)
+    line = "bench: --out runs/smoke: nothing can be written into /proc (no such file or directory)\n"
+    assert capsys.readouterr() == ("", line)
 
 
 def test_an_unknown_option_is_a_usage_error_too(bench):

@@ -2,11 +2,11 @@
 
     python -m bench.studies.gpu_session --out reports/measured
 
-The most telling part comes first; each may take what the reserves of those behind it leave, and a part that no longer
-fits the time is left out and named. Everything lies in OUT/DEVICE-DATE: machine, versions and revision in about.json,
-the records of each suite, whole clips in clips.json, ladders as they stood after their last round, steps of training
-in train.json, UCF-101's videos in ucf101.json, the kernels of a step in kernels.md. `--device cpu --model tiny` goes
-the same way in some minutes, to see that it works.
+The most important part comes first. Each part may take all the time except the reserves of the later ones; a part that
+no longer fits is left out and named. The results are in OUT/DEVICE-DATE: machine, versions and revision in about.json,
+the records of each suite, whole clips in clips.json, ladders as they were after their last round, steps of training in
+train.json, UCF-101's videos in ucf101.json, the kernels of a step in kernels.md. `--device cpu --model tiny` tries the
+script in a few minutes.
 """
 
 import gc
@@ -43,17 +43,17 @@ WAYS = (  # (compiled, clips in one call) of whole clips, the goal's own first
     (True, 4),
     (False, 1),
 )
-STARTING = 15  # seconds of a suite before its first cell and behind its last one
+STARTING = 15  # seconds of a suite before its first cell and after its last one
 BATCHES = (1, 2, 4)  # clips of a step of training, as long as they fit the memory
 PARTS = ("clips", "speed", "train", "kernels", "ucf101", "memory", "approximations", "pocket")
 
 
 class Part(NamedTuple):
-    """A piece of the work. `reserve`: seconds that are kept for it, with fewer left it is not begun."""
+    """A part of the session. `reserve`: seconds that are kept for it; with fewer left it is not begun."""
 
     name: str
     reserve: float | int
-    work: Callable[[float], str]  # seconds it may take -> what to say of it; raises if it failed
+    work: Callable[[float], str]  # seconds it may take -> summary; raises if it failed
 
 
 def main(
@@ -66,7 +66,7 @@ def main(
     frames: tuple[int, ...] = (16, 32, 64, 128, 256),
     parts: tuple[str, ...] = PARTS,
 ) -> int:
-    """Do the parts that fit the time; 0 if all were done, 2 if one failed, 4 if the time was up for one.
+    """Run the parts that fit the time; 0 if all were run, 2 if one failed, 4 if one no longer fitted the time.
 
     Args:
         out: The records go into a folder of this one, named by device and date.
@@ -76,7 +76,7 @@ def main(
         steps: Of whole clips.
         rounds: Of the ladder, at most.
         frames: Lengths whose memory is measured.
-        parts: What to do, in this order.
+        parts: Which parts to run, in this order.
     """
     if device == "cuda" and not torch.cuda.is_available():
         print(
@@ -96,7 +96,8 @@ def main(
         seconds = ends - time.monotonic()
         began = time.monotonic()
         if seconds < every[name].reserve:
-            summaries[name], late = f"left out: it takes {every[name].reserve:g} s and {max(seconds, 0):.0f} were left", True
+            summaries[name] = f"left out: it takes {every[name].reserve:g} s and {max(seconds, 0):.0f} were left"
+            late = True
         else:
             kept = sum(every[later].reserve for later in parts[number + 1 :])
             share = max(every[name].reserve, seconds - kept)

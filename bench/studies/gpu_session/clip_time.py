@@ -1,4 +1,4 @@
-"""Whole clips: all denoising steps and the decoding, timed together, beside the least that the machine could take."""
+"""Whole clips: all denoising steps and the decoding, timed together, and the least time that the machine could take."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -27,11 +27,11 @@ TINY_VAE = {"block_out_channels": (8, 8), "norm_num_groups": 4, "layers_per_bloc
 
 @dataclass(frozen=True)
 class ClipTime:
-    """How long clips took.
+    """The time of whole clips.
 
     Args:
-        seconds: of one clip, a value a repeat: noise to frames, text left out.
-        denoise: of them in the denoising steps.
+        seconds: of one clip, one value per repeat: from noise to frames, text left out.
+        denoise: how many of these seconds the denoising steps took.
         flops: of one clip, steps and decoding.
         least: seconds at the rate of a matrix product measured on this machine.
         least_nominal: seconds at the data sheet's rate; None where none is known.

@@ -24,16 +24,16 @@ from vidrd.training.loop import Recipe, fit
 from vidrd.training.losses import denoising_error, diffusion_target, draw_timesteps
 from vidrd.training.stages import ATTENTION_KERNELS, learns_from_video, trainable
 
-WARM = 2  # steps before those that count
+WARM = 2  # steps before those that are timed
 
 
 @dataclass(frozen=True)
 class TrainTime:
-    """How long steps took.
+    """The time of training steps.
 
     Args:
         batch: clips of a step.
-        seconds: of each step that counts.
+        seconds: of each timed step.
         trained: parameters that learn, of `parameters`.
         flops: of a step: forwards and backwards; the second forward pass that checkpointing takes is left out.
         peak_bytes: most memory of the process so far; of the GPU where there is one.
@@ -58,7 +58,7 @@ class TrainTime:
 
 
 class _EnoughError(Exception):
-    """All steps were timed: what the loop writes at its end is not wanted."""
+    """Raised when all steps are timed, to leave the loop before it writes its results."""
 
 
 def train_time(name: str, device: str, batch: int, folder: Path, *, steps: int = 5) -> TrainTime:

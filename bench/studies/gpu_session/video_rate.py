@@ -1,4 +1,4 @@
-"""How many UCF-101 videos an hour a size of the network makes: from prompts to files, by the code of the real run.
+"""How many UCF-101 videos per hour a network makes: from prompts to files, by the code of the real run.
 
 The weights are drawn, so the videos are noise and only their time means something. Scoring is not counted.
 """
@@ -24,16 +24,16 @@ from vidrd.text import small_text_encoder, word_tokenizer
 
 CLIP = 8  # frames of the released network's clips
 TOKENS, LAYERS, HEAD = 77, 23, 64  # of Stable Diffusion 2's text encoder: length, blocks, width of a head
-WANTED = 10_000  # videos of the paper's protocol
+PROTOCOL_VIDEOS = 10_000  # of the paper's protocol
 
 
 @dataclass(frozen=True)
 class VideoRate:
-    """How long videos took.
+    """The time of videos from prompt to file.
 
     Args:
-        videos: that were made, `batch` at a time.
-        seconds: of each batch; the first one, which compiles, counts for no rate.
+        videos: how many were made, `batch` at a time.
+        seconds: of each batch; the first one, which compiles, is left out of the rate.
         fe: frame evaluations of a video.
     """
 
@@ -94,7 +94,7 @@ def video_rate(
         fe=plan.fe("vidrd"),
         seconds=tuple(taken),
         per_hour=per_hour,
-        hours_for_10000=WANTED / per_hour,
+        hours_for_10000=PROTOCOL_VIDEOS / per_hour,
     )
 
 

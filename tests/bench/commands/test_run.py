@@ -65,7 +65,7 @@ def test_an_axis_is_an_option(bench):
     assert bench("run", "--frames", "--dry-run")[2] == "bench: --frames needs values: try --frames 16 32\n"
 
 
-def test_a_dry_run_foretells_work_and_memory_and_does_nothing(bench, tmp_path):
+def test_a_dry_run_predicts_work_and_memory_and_does_nothing(bench, tmp_path):
     code, out, _ = bench("run", "--suite", "smoke", "--method", "vidrd", "--dry-run")
     assert code == 0
     line = next(line for line in out.splitlines() if " vidrd " in line)
@@ -75,7 +75,7 @@ def test_a_dry_run_foretells_work_and_memory_and_does_nothing(bench, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_before_anything_was_measured_the_peaks_say_how_long_it_takes_at_least(bench, monkeypatch):
+def test_before_anything_was_measured_the_peaks_give_the_least_time(bench, monkeypatch):
     words = ("run", "--suite", "kernels", "--only", "kernel=temporal-conv", "--size", "pocket", "--dry-run")
     fast = Peaks({"float32": 1e9}, 1e9, 1e9)
     monkeypatch.setattr("bench.hardware.peaks.stored", lambda device: fast)
@@ -88,7 +88,7 @@ def test_before_anything_was_measured_the_peaks_say_how_long_it_takes_at_least(b
     assert bench(*words, "--device", "cpu")[1].splitlines()[-1].startswith("4 cells, 4 to do; folder")
 
 
-def test_a_profile_wants_one_cell(bench):
+def test_a_profile_is_of_one_cell(bench):
     code, _, error = bench("run", "--suite", "smoke", "--profile", "zzz")
     assert code == 3
     assert "'zzz' fits no cell of the plan" in error

@@ -110,10 +110,10 @@ def test_a_fork_server_that_is_killed_while_a_cell_runs_is_the_machines_fault(be
     log = tmp_path / "cells" / "log_of_cells"
     wait_until(lambda: log.read_text().count("fine 2") == 2)
     os.kill(second, signal.SIGKILL)
-    said, error = process.communicate(timeout=60)
+    out, error = process.communicate(timeout=60)
     assert process.returncode == 2
     assert "Traceback" not in error
-    assert "the fork server was killed, which the cell's process was forked from; once more" in said
+    assert "the fork server was killed, which the cell's process was forked from; once more" in out
     found = [(record.attempt.status, record.attempt.reason) for record in read(tmp_path / "records.jsonl").records]
     lost = ("failed", "the fork server was killed, which the cell's process was forked from")
     assert found == [("ok", ""), lost, lost]

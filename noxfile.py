@@ -1,6 +1,6 @@
 """`nox -s bench` is the main job, `nox -s tests` the tests; `nox` alone is what to run before a push.
 
-Every session passes on what stands after `--`, as in `nox -s bench -- --suite smoke`. On a machine that brings its own
+Every session passes the words after `--` on, as in `nox -s bench -- --suite smoke`. On a machine that brings its own
 torch, `nox --no-venv -s bench` uses the Python that runs nox and installs nothing.
 """
 
@@ -23,9 +23,9 @@ AVX2 = {"ATEN_CPU_CAPABILITY": "avx2", "ONEDNN_MAX_CPU_ISA": "AVX2"}  # no AVX-5
 def install(session: nox.Session, *groups: str) -> None:
     """Put the project and some dependency groups into the session's environment, at the pinned versions."""
     if session.virtualenv.is_sandboxed:
-        wanted = [word for group in groups for word in ("--group", group)]
+        options = [word for group in groups for word in ("--group", group)]
         compiled = {"UV_COMPILE_BYTECODE": "1"}  # once, not in each of the many processes that a sweep starts
-        session.install("--constraint", "constraints.txt", "--editable", ".", *wanted, env=compiled)
+        session.install("--constraint", "constraints.txt", "--editable", ".", *options, env=compiled)
 
 
 @nox.session
@@ -40,13 +40,13 @@ def avx2(session: nox.Session) -> None:
     """The smoke suite and the tests marked precision, computed as by a CPU without AVX-512 and native bfloat16."""
     install(session, "test")
     session.run("python", "-m", "bench", "run", "--suite", "smoke", "--out", "runs/smoke-avx2", env=AVX2)
-    chosen = ["-m", "precision and not (gpu or slow or network)"]
-    session.run("pytest", "-n", "auto", "--maxprocesses", "8", *chosen, *session.posargs, env=THREADS | AVX2)
+    selection = ["-m", "precision and not (gpu or slow or network)"]
+    session.run("pytest", "-n", "auto", "--maxprocesses", "8", *selection, *session.posargs, env=THREADS | AVX2)
 
 
 @nox.session
 def lint(session: nox.Session) -> None:
-    """ruff: style and format; nox -s lint -- --fix mends what it can."""
+    """ruff: style and format; nox -s lint -- --fix fixes what it can."""
     if session.virtualenv.is_sandboxed:
         session.install("--constraint", "constraints.txt", "--group", "lint")
     session.run("ruff", "check", *session.posargs, ".")
@@ -62,7 +62,7 @@ def types(session: nox.Session) -> None:
 
 @nox.session
 def bench(session: nox.Session) -> None:
-    """The main job: make videos, judge and time them, print the table (default: --suite pocket, some ten minutes)."""
+    """The main job: make videos, score and time them, print the table (default: --suite pocket, some ten minutes)."""
     install(session)
     session.run("python", "-m", "bench", "run", *(session.posargs or ["--suite", "pocket"]))
 
@@ -73,24 +73,27 @@ def gate(session: nox.Session) -> None:
     install(session)
     shared = [] if session.virtualenv.is_sandboxed else ["--environments", "shared"]
     python = shutil.which("python", path=os.pathsep.join(session.bin_paths or [])) or sys.executable
-    done = subprocess.run([python, "-m", "bench", "gate", *shared, *session.posargs], check=False)
-    if done.returncode:  # nox would make 1 of every failure, and CI has to tell the verdicts apart
-        raise SystemExit(done.returncode)
+    code = subprocess.run([python, "-m", "bench", "gate", *shared, *session.posargs], check=False).returncode
+    if code:  # nox would turn every failure into 1, and CI has to tell the verdicts apart
+        raise SystemExit(code)
 
 
 @nox.session
 def report(session: nox.Session) -> None:
-    """The page, tables and charts of a finished run again: nox -s report -- runs/pocket --out runs/pocket/report"""
+    """Remake the page, tables and charts of a finished run: nox -s report -- runs/pocket --out runs/pocket/report"""
     install(session)
     session.run("python", "-m", "reports", *(session.posargs or ["runs/pocket", "--out", "runs/pocket/report"]))
 
 
 @nox.session
 def train(session: nox.Session) -> None:
-    """Make the pocket weights and their judges again, hours on two cores: nox -s train -- --preset pocket"""
+    """Remake the pocket weights and their classifiers, hours on two cores: nox -s train -- --preset pocket"""
     install(session)
     session.run("python", "-m", "vidrd", "train", *session.posargs)
-    if session.posargs in ([], ["--preset", "pocket"]):  # else a trial or a data set, which must not replace the judges
+    if session.posargs in (
+        [],
+        ["--preset", "pocket"],
+    ):  # else a trial or a data set, which must not replace the classifiers
         session.run("python", "-m", "bench.videos.train_classifiers")
 
 
@@ -105,9 +108,7 @@ def ucf101(session: nox.Session) -> None:
 def gpu(session: nox.Session) -> None:
     """Everything that needs a CUDA device, in one call: all speeds, the smoke suite in fp16 and bf16, the gpu tests."""
     install(session, "test")
-    session.run(
-        "python", "-m", "bench.studies.gpu_session"
-    )  # the dearest first: a test that fails must not cost the figures
+    session.run("python", "-m", "bench.studies.gpu_session")  # first, so that a failing test cannot cost its figures
     settings = ["--set", "device=cuda", "--set", "precision=fp16,bf16"]
     session.run("python", "-m", "bench", "run", "--suite", "smoke", *settings)
     session.run("pytest", "-m", "gpu", *session.posargs)

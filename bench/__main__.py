@@ -18,7 +18,7 @@ STOPPED = "stopped; the same command goes on with the cells that are missing"
 
 
 def main() -> int:
-    """Parse, check, do; see `vidrd.entry` for the exit codes."""
+    """Parse the command line, check it, run the command; see `vidrd.entry` for the exit codes."""
     return obey("bench", _do, STOPPED)
 
 

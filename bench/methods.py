@@ -17,7 +17,7 @@ from vidrd.sampler_contract import Plan, Result
 
 
 class Method(NamedTuple):
-    """One way to make a long video."""
+    """One way to make a long video; a sampler with some choice of its options."""
 
     plan: Callable[..., Plan]  # (request, steps, options)
     sample: Callable[..., Result]  # (denoise, schedule, request, options, *, noise, on_event, device, dtype)

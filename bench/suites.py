@@ -1,4 +1,4 @@
-"""The sweeps that exist. A new one is an entry of SUITES, most often `replace(POCKET, ...)`."""
+"""All suites by name. A new one is an entry of SUITES, most often `replace(POCKET, ...)`."""
 
 from bench.harness.suite_spec import Suite
 from bench.kernels.kernel_suite import KERNEL_SUITE

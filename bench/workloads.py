@@ -1,4 +1,4 @@
-"""The kinds of work that cells may be; the key of each is in the id of its cells and never changes."""
+"""All kinds of work that cells can do. The key of a workload is in the ids of its cells and never changes."""
 
 from bench.harness.job import Workload
 

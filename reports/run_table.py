@@ -1,6 +1,5 @@
 """A run's folder as a table: one row per planned cell, the real video of each group first. Needs no torch."""
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -9,7 +8,8 @@ from typing import Any, TypeAlias
 
 import pandas as pd
 
-from bench.results.records import Record, read
+from bench.results.records import Record
+from bench.results.run_folder import load_run
 from reports.phrases import HEADLINES, MEMORY
 
 REFERENCE = "real video"
@@ -87,14 +87,9 @@ def load(folder: Path) -> Run:
     Raises:
         ValueError: the folder has no run, or its files cannot be read.
     """
-    if not (folder / "manifest.json").exists():
-        raise ValueError(f"{folder} is no run: it has no manifest.json; `python -m bench run` makes one")
-    manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
-    journal = read(folder / "records.jsonl")
-    latest = journal.latest()
-    planned = [cell["id"] for cell in manifest["cells"]]
-    records = {key: latest[key] for key in planned if key in latest}
-    return Run(folder, manifest, records, len(latest) - len(records), bool(journal.torn), journal.records)
+    run = load_run(folder)
+    others = len(run.journal.latest()) - len(run.records)
+    return Run(folder, run.manifest, run.records, others, bool(run.journal.torn), run.journal.records)
 
 
 def headlines(run: Run, rows: pd.DataFrame) -> list[str]:

@@ -7,20 +7,20 @@ from bench.harness.suite_spec import did_you_mean
 
 
 def axes_to_set(words: Sequence[str], command: Callable[..., int]) -> list[str]:
-    """The words of a command line with every option that is an axis of its suite put as `--set`.
+    """The words of a command line, every option that is an axis of its suite rewritten as `--set`.
 
     Raises:
         ValueError: an option is neither one of the command's nor an axis of the suite.
     """
     parameters = inspect.signature(command).parameters
     known = {name.rstrip("_") for name in parameters}
-    found, left = [], list(words)
-    while left:
-        word = left.pop(0)
+    rewritten, rest = [], list(words)
+    while rest:
+        word = rest.pop(0)
         name, equals, value = word.removeprefix("--").partition("=")
         name = name.replace("-", "_")
         if not word.startswith("--") or name in {*known, *(f"no_{each}" for each in known), "help"}:
-            found.append(word)
+            rewritten.append(word)
             continue
         axes = _axes(_suite(words, str(parameters["suite"].default)))
         if name not in axes:
@@ -28,12 +28,12 @@ def axes_to_set(words: Sequence[str], command: Callable[..., int]) -> list[str]:
             option = word.partition("=")[0]
             raise ValueError(f"there is no option {option}{did_you_mean(option, options)}")
         values = [value] if equals else []
-        while left and not left[0].startswith("--"):
-            values.append(left.pop(0))
+        while rest and not rest[0].startswith("--"):
+            values.append(rest.pop(0))
         if not values:
             raise ValueError(f"--{name} needs values: try --{name} {' '.join(map(str, axes[name]))}")
-        found += ["--set", f"{name}={','.join(values)}"]
-    return found
+        rewritten += ["--set", f"{name}={','.join(values)}"]
+    return rewritten
 
 
 def _suite(words: Sequence[str], default: str) -> str:
@@ -49,5 +49,5 @@ def _axes(suite: str) -> dict[str, tuple[object, ...]]:
 
     if suite not in SUITES:
         raise ValueError(f"there is no suite {suite!r}{did_you_mean(suite, list(SUITES))}")
-    found: dict[str, tuple[object, ...]] = dict(SUITES[suite].axes)
-    return found | {name: (value,) for name, value in SUITES[suite].fixed.items()}
+    axes: dict[str, tuple[object, ...]] = dict(SUITES[suite].axes)
+    return axes | {name: (value,) for name, value in SUITES[suite].fixed.items()}

@@ -23,14 +23,14 @@ def compare_(
     junit: TargetFile | None = None,
     json_: Annotated[TargetFile | None, tyro.conf.arg(name="json")] = None,
 ) -> int:
-    """What changed between two finished runs. Speeds of two runs prove nothing alone: `gate` measures both in one.
+    """What changed between two finished runs. Speeds of two runs prove nothing alone: `gate` measures both in one run.
 
     Exit codes: 0 PASS, 1 FAIL, 2 INVALID, 3 usage, 4 INCONCLUSIVE or CALIBRATION_NEEDED.
 
     Args:
         base: Folder of a run, for example runs/pocket.
         head: Folder of the run that is judged.
-        margin: A slow-down up to this share is passed over.
+        margin: A slow-down up to this share passes.
         quality_margin: What quality may lose, as a share of the base's value.
         out: Folder of verdict.json and verdict.md; the head's run if not given.
         junit: Also write the verdict as JUnit XML.
@@ -56,5 +56,5 @@ def compare_(
     for file in (place / "verdict.json", json_):
         if file is not None:
             write_atomic(file, json.dumps(content, indent=1, allow_nan=False, ensure_ascii=False))
-    shown = show_verdict(place / "verdict.json", junit)
-    return EXIT_CODES[overall(findings)] if shown == 0 else shown
+    report_code = show_verdict(place / "verdict.json", junit)
+    return EXIT_CODES[overall(findings)] if report_code == 0 else report_code

@@ -15,7 +15,7 @@ import tyro
 from bench.hardware.machine import ROOT, machine, revision, software
 from bench.harness.progress import say
 from bench.harness.runner import locked
-from bench.harness.suite_spec import Planned, Suite, did_you_mean, label, override, plan, select
+from bench.harness.suite_spec import PlannedCell, Suite, did_you_mean, label, override, plan, select
 from bench.regression import baselines as store
 from bench.regression.interleaved import RevisionError, RevisionProcess, Settings, measure_interleaved
 from bench.regression.worktrees import Side, checkout, commit_of, environment
@@ -56,22 +56,22 @@ def gate(
 
     Args:
         base: Revision to compare with, for example origin/main.
-        head: Revision that is judged; the checkout as it stands, uncommitted changes included, if not given.
+        head: Revision that is judged; the checkout as it is, uncommitted changes included, if not given.
         stored: Compare the head's counts (no times) with the baselines in this file instead of a base.
-        calibrate: With --stored: make what was counted the baselines of this machine. A person's decision; not in CI.
+        calibrate: With --stored: store the counts as the baselines of this machine. A person's decision; not in CI.
         suite: Whose cells; `python -m bench list` names them.
-        set_: Replace the values of an axis; may be given for several.
+        set_: Replace the values of an axis; may be given once for each axis.
         only: Only these cells; may be given several times.
         skip: Not these cells; may be given several times.
         margin: A slow-down up to this share is allowed: 0.03 for shared machines, 0.01 for a dedicated GPU.
         processes: Pairs of fresh processes.
         pairs: Timed pairs of each cell in each pair of processes; even.
-        threads: Of either arm on a CPU; 0: as many as PyTorch takes.
+        threads: Of either side on a CPU; 0: as many as PyTorch takes.
         outputs: "equal": other videos for the same noise are a regression. "may-change": their quality decides.
         environments: "separate": the base gets an environment with its own pinned dependencies. "shared": both run in
             this one.
         max_minutes: Begin no further pair of processes after so many minutes.
-        seed: Of the order of the arms.
+        seed: Of the order of the two sides.
         out: Folder of the verdict, the logs, the worktrees and the environments.
         junit: Also write the verdict as JUnit XML.
         json_: Also write it as JSON.
@@ -99,44 +99,44 @@ def gate(
     )
     sweep = override(SUITES[suite], set_)
     cells = _cells(sweep, only, skip)
-    for wanted in (base, head):
-        if wanted is not None:
-            commit_of(wanted)
+    for name in (base, head):
+        if name is not None:
+            commit_of(name)
     if stored is not None:
         store.load(stored)
     out.mkdir(parents=True, exist_ok=True)
     began = time.monotonic()
     with locked(out):
-        right = _side("head", head, out, environments)
+        head_side = _side("head", head, out, environments)
         if base is not None:
-            left = _side("base", base, out, environments)
-            say(f"{suite}: {len(cells)} cells, base {left.revision[:12]}, head {right.revision[:12]}")
-            for side in (left, right):
+            base_side = _side("base", base, out, environments)
+            say(f"{suite}: {len(cells)} cells, base {base_side.revision[:12]}, head {head_side.revision[:12]}")
+            for side in (base_side, head_side):
                 (out / f"{side.name}.log").unlink(missing_ok=True)
-            findings, seen = measure_interleaved(cells, left, right, settings, out, say)
-            against = left.revision
+            findings, observations = measure_interleaved(cells, base_side, head_side, settings, out, say)
+            against = base_side.revision
         else:
             assert stored is not None
-            findings, seen = _against_stored(cells, right, settings, out, stored, calibrate=calibrate)
+            findings, observations = _against_stored(cells, head_side, settings, out, stored, calibrate=calibrate)
             against = str(stored)
         verdict = {
             "verdict": overall(findings),
             "suite": suite,
             "base": against,
-            "head": right.revision,
+            "head": head_side.revision,
             "findings": [finding.to_dict() for finding in findings],
             "machine": machine(),
             "settings": {**vars(settings), "environments": environments},
             "seconds": round(time.monotonic() - began, 1),
             "written": datetime.now(UTC).isoformat(timespec="seconds"),
-            **seen,
+            **observations,
         }
         text = json.dumps(verdict, indent=1, allow_nan=False, ensure_ascii=False)
         write_atomic(out / "verdict.json", text)
     if json_ is not None:
         write_atomic(json_, text)
-    shown = show_verdict(out / "verdict.json", junit)
-    return EXIT_CODES[overall(findings)] if shown == 0 else shown
+    report_code = show_verdict(out / "verdict.json", junit)
+    return EXIT_CODES[overall(findings)] if report_code == 0 else report_code
 
 
 def show_verdict(file: Path, junit: Path | None) -> int:
@@ -155,18 +155,18 @@ def show_verdict(file: Path, junit: Path | None) -> int:
 
 
 def _cells(sweep: Suite, only: Sequence[str], skip: Sequence[str]) -> list[tuple[str, dict[str, Any]]]:
-    chosen: list[Planned] = [item for item in select(plan(sweep, {}), sweep, only, skip) if not item.reference]
+    chosen: list[PlannedCell] = [item for item in select(plan(sweep, {}), sweep, only, skip) if not item.reference]
     impossible = next((item.skip for item in chosen if item.skip is not None), None)
     if not chosen or impossible:
         raise ValueError(f"a gate measures all its cells: {impossible or 'none was chosen'}")
     return [(label(item.cell.values, list(sweep.axes)), dict(item.cell.values)) for item in chosen]
 
 
-def _side(name: str, wanted: str | None, out: Path, environments: str) -> Side:
+def _side(name: str, commitish: str | None, out: Path, environments: str) -> Side:
     here = Path(sys.executable)
-    if wanted is None:
+    if commitish is None:
         return Side(name, str(revision(ROOT)), ROOT, here)
-    commit, tree = checkout(wanted, (out / "trees").absolute())
+    commit, tree = checkout(commitish, (out / "trees").absolute())
     if environments == "shared":
         return Side(name, commit, tree, here)
     say(f"{name}: environment of {commit[:12]}")
@@ -189,12 +189,12 @@ def _against_stored(
     place = (out / "outputs" / "head").absolute()
     place.mkdir(parents=True, exist_ok=True)
     with ExitStack() as stack:
-        arm = stack.enter_context(RevisionProcess(head, out / "head.log", settings))
-        greeting = arm.ask("hello", threads=settings.threads)
+        process = stack.enter_context(RevisionProcess(head, out / "head.log", settings))
+        greeting = process.ask("hello", threads=settings.threads)
         for name, values in cells:
             try:
-                warm = arm.ask("open", values=values)
-                facts = arm.ask("facts", folder=str(place))
+                warm = process.ask("open", values=values)
+                facts = process.ask("facts", folder=str(place))
             except RevisionError as error:
                 findings.append(Finding(name, "run", "INVALID", str(error)))
                 continue

@@ -1,4 +1,4 @@
-"""`python -m bench list`: what there is."""
+"""`python -m bench list`: the suites, methods and metrics that exist."""
 
 from tabulate import tabulate
 

@@ -13,10 +13,11 @@ from bench.hardware.threads import pin
 from bench.harness.progress import clock, say, seconds_left
 from bench.harness.runner import TIMEOUT, done_before, identify, pace, run
 from bench.harness.suite_spec import (
-    Planned,
+    PlannedCell,
     Prediction,
     Suite,
     did_you_mean,
+    is_emulated,
     label,
     override,
     plan,
@@ -24,9 +25,9 @@ from bench.harness.suite_spec import (
     with_emulated,
 )
 from bench.results.entry import CRASHED
-from bench.results.manifest import read_manifest
 from bench.results.option_types import Count, Minutes, Place, Seconds, TargetFile, TargetFolder, check_place
 from bench.results.records import FINAL, read, write_atomic
+from bench.results.run_folder import load_run
 
 
 def run_(
@@ -49,12 +50,12 @@ def run_(
 
     Axes are options too: --frames 16 32 --overlap 0 4 is --set frames=16,32 --set overlap=0,4.
 
-    Exit codes: 0 all cells have their row, 2 a cell crashed, ran out of time or is invalid, 3 usage, 4 time was up.
+    Exit codes: 0 every cell has its row, 2 a cell crashed, ran out of time or is invalid, 3 usage, 4 time was up.
 
     Args:
         suite: Which sweep; `python -m bench list` names them.
-        set_: Replace the values of an axis; may be given for several.
-        only: Only these cells; may be given several times (either-or within an axis, all axes must hold).
+        set_: Replace the values of an axis; may be given once for each axis.
+        only: Only these cells; may be given several times (any of the values of one axis, and all axes that are named).
         skip: Not these cells; may be given several times.
         out: The run's folder; runs/SUITE if not given.
         max_minutes: Start no cell after so many minutes.
@@ -95,20 +96,25 @@ def run_(
     )
     if json_ is not None:
         write_atomic(json_, _as_json(folder))
-    told = ", ".join(f"{count} {status}" for status, count in sorted(outcome.counts.items()))
-    report = print_report(folder, "--out", str(folder / "report"))
+    statuses = ", ".join(f"{count} {status}" for status, count in sorted(outcome.counts.items()))
+    report_code = print_report(folder, "--out", str(folder / "report"))
     say(
-        f"{told} ({outcome.reused} of them from before)"
-        + (f"; {outcome.left} not tried: time was up" if outcome.left else "")
+        f"{statuses} ({outcome.reused} of them from before)"
+        + (f"; {outcome.untried} not tried: time was up" if outcome.untried else "")
     )
-    return outcome.exit_code or (CRASHED if report else 0)
+    left_out = sum(is_emulated(sweep, item.cell.values) for item in chosen if not item.reference)
+    if left_out:
+        cells = "1 cell was" if left_out == 1 else f"{left_out} cells were"
+        it = "its precision; --emulated measures it" if left_out == 1 else "their precision; --emulated measures them"
+        say(f"{cells} left out because this machine only emulates {it}")
+    return outcome.exit_code or (CRASHED if report_code else 0)
 
 
-def _describe(chosen: list[Planned], suite: Suite, folder: Path) -> str:
+def _describe(chosen: list[PlannedCell], suite: Suite, folder: Path) -> str:
     before = read(folder / "records.jsonl").latest()
-    foreseen = [None if item.reference or item.skip else suite.predict(item.cell.values) for item in chosen]
+    predictions = [None if item.reference or item.skip else suite.predict(item.cell.values) for item in chosen]
     rows = []
-    for item, prediction in zip(chosen, foreseen, strict=True):
+    for item, prediction in zip(chosen, predictions, strict=True):
         record = before.get(item.cell.id)
         state: str = record.attempt.status if record else "skipped" if item.skip else "to do"
         state += ", to do again" if record and record.attempt.status not in FINAL else ""
@@ -117,7 +123,7 @@ def _describe(chosen: list[Planned], suite: Suite, folder: Path) -> str:
                 item.cell.id,
                 label(item.cell.values, list(suite.axes)),
                 f"{item.cost:.0f}",
-                *_told(prediction),
+                *_prediction_columns(prediction),
                 state,
                 item.skip or "",
             )
@@ -127,43 +133,47 @@ def _describe(chosen: list[Planned], suite: Suite, folder: Path) -> str:
     done = done_before(folder, chosen)
     ahead = [item.cost for item in chosen if item.cell.id not in done and item.skip is None]
     seconds = seconds_left(ahead, pace(folder, suite))
-    bounds = [found.seconds for item, found in zip(chosen, foreseen, strict=True) if found and item.cell.id not in done]
-    known = [seconds for seconds in bounds if seconds is not None]
-    left = ""
+    bounds = [
+        prediction.seconds
+        for item, prediction in zip(chosen, predictions, strict=True)
+        if prediction and prediction.seconds is not None and item.cell.id not in done
+    ]
+    estimate = ""
     if seconds is not None:
-        left = f", about {clock(seconds)} left by the cells measured here"
-    elif known:
-        left = f", {sum(known):.2g} s at least: {len(known)} of them at this machine's peaks, start and judges left out"
-    return f"{table}\n{len(chosen)} cells, {len(chosen) - len(done)} to do{left}; folder {folder}"
+        estimate = f", about {clock(seconds)} left by the cells measured here"
+    elif bounds:
+        estimate = (
+            f", {sum(bounds):.2g} s at least: {len(bounds)} of them at this machine's peaks, start and judges left out"
+        )
+    return f"{table}\n{len(chosen)} cells, {len(chosen) - len(done)} to do{estimate}; folder {folder}"
 
 
-def _told(found: Prediction | None) -> tuple[str, str, str]:
-    """FLOPs, least seconds and memory of a cell, as far as they can be known before it runs."""
-    if found is None:
+def _prediction_columns(prediction: Prediction | None) -> tuple[str, str, str]:
+    """TFLOP, least seconds and MiB of a cell, as far as they can be known before it runs."""
+    if prediction is None:
         return "", "", ""
-    seconds = "no peaks yet" if found.seconds is None else f"{found.seconds:.2g} s"
-    return f"{found.flops / 1e12:.3g}", seconds, f"{found.peak_bytes / 2**20:.0f} MiB"
+    seconds = "no peaks yet" if prediction.seconds is None else f"{prediction.seconds:.2g} s"
+    return f"{prediction.flops / 1e12:.3g}", seconds, f"{prediction.peak_bytes / 2**20:.0f} MiB"
 
 
-def _profile(wanted: str, chosen: list[Planned], folder: Path) -> int:
-    """Profile the one cell whose id begins so."""
+def _profile(prefix: str, chosen: list[PlannedCell], folder: Path) -> int:
+    """Profile one batch of the one cell whose id begins with `prefix`."""
     from bench.videos.trace import trace  # noqa: PLC0415  (loads the pipeline)
 
-    found = [item for item in chosen if item.cell.id.startswith(wanted) and not item.reference]
-    if len(found) != 1:
-        what = "no cell" if not found else f"{len(found)} cells"
-        raise ValueError(f"--profile takes one cell; {wanted!r} fits {what} of the plan: see --dry-run for the ids")
-    if found[0].skip is not None:
-        raise ValueError(f"this cell cannot run: {found[0].skip}")
-    place = folder / "profile" / found[0].cell.id
-    print(trace(found[0].cell, place))
+    matches = [item for item in chosen if item.cell.id.startswith(prefix) and not item.reference]
+    if len(matches) != 1:
+        what = "no cell" if not matches else f"{len(matches)} cells"
+        raise ValueError(f"--profile takes one cell; {prefix!r} fits {what} of the plan: see --dry-run for the ids")
+    (item,) = matches
+    if item.skip is not None:
+        raise ValueError(f"this cell cannot run: {item.skip}")
+    place = folder / "profile" / item.cell.id
+    print(trace(item.cell, place))
     say(f"written: {place / 'trace.json.gz'} (open it in Perfetto or chrome://tracing), {place / 'kernels.md'}")
     return 0
 
 
 def _as_json(folder: Path) -> str:
-    manifest = read_manifest(folder)
-    planned = {cell["id"] for cell in manifest["cells"]}
-    latest = read(folder / "records.jsonl").latest()
-    records = [json.loads(record.to_json()) for key, record in latest.items() if key in planned]
-    return json.dumps({"manifest": manifest, "records": records}, indent=1, allow_nan=False, ensure_ascii=False)
+    loaded = load_run(folder)
+    records = [json.loads(record.to_json()) for record in loaded.records.values()]
+    return json.dumps({"manifest": loaded.manifest, "records": records}, indent=1, allow_nan=False, ensure_ascii=False)

@@ -13,7 +13,7 @@ from bench.results.records import Journal, Record, read
 
 
 def show(run_folder: Annotated[Path, tyro.conf.Positional], cell: str | None = None, tables: bool = False) -> int:
-    """Print the answer and the headlines of a run, or all that is known of one cell.
+    """Print the answer and the headlines of a run, or every record of one cell.
 
     Args:
         run_folder: For example runs/pocket.
@@ -32,12 +32,12 @@ def show(run_folder: Annotated[Path, tyro.conf.Positional], cell: str | None = N
 
 
 def _all_of(cell: str, journal: Journal) -> str:
-    found: list[Record] = [record for record in journal.records if record.cell.id.startswith(cell)]
-    if not found:
+    records: list[Record] = [record for record in journal.records if record.cell.id.startswith(cell)]
+    if not records:
         raise ValueError(f"no record of a cell {cell!r}: `python -m bench run --dry-run` prints the ids")
-    return "\n".join(json.dumps(json.loads(record.to_json()), indent=1, ensure_ascii=False) for record in found)
+    return "\n".join(json.dumps(json.loads(record.to_json()), indent=1, ensure_ascii=False) for record in records)
 
 
 def print_report(folder: Path, *options: str) -> int:
-    """The tables come from what is on the disk, in a process that loads no torch."""
+    """Print the report of a run, with options of `python -m reports`, in a process without torch; its exit code."""
     return subprocess.run([sys.executable, "-m", "reports", str(folder), *options], check=False).returncode

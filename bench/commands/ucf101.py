@@ -12,8 +12,13 @@ import tyro
 from bench.results.option_types import Count, CountOrNone, ExistingFolder, Seed, TargetFolder, Weight
 from bench.ucf101.standins import THIN
 
-STANDIN = {"size": 16, "steps": 4, "fvd": ("styleganv",), "inception": ("styleganv",)}  # unless asked otherwise
-SAMPLERS = {False: ("vidrd",), True: ("vidrd", "independent")}  # with stand-ins or not, unless asked otherwise
+STANDIN = {
+    "size": 16,
+    "steps": 4,
+    "fvd": ("styleganv",),
+    "inception": ("styleganv",),
+}  # unless the options say otherwise
+SAMPLERS = {False: ("vidrd",), True: ("vidrd", "independent")}  # with stand-ins or not, unless --method says otherwise
 STANDIN_FILES = ("i3d_torchscript.pt", "conv3d_deepnetA_ucf.npz", "mean2.npz")  # one for each network is enough
 
 
@@ -49,7 +54,7 @@ def ucf101(
     shard: str | None = None,
     cache: TargetFolder | None = None,
 ) -> int:
-    """Zero-shot FVD and Inception Score on UCF-101 under a named protocol, beside the published rows.
+    """Zero-shot FVD and Inception Score on UCF-101 under a named protocol, next to the published rows.
 
     Makes the videos, embeds them and the real ones, scores, and writes table.md, card.md and ucf101.json. The same
     command again does only what is missing or damaged. Nothing is downloaded: `python -m bench weights` lists the
@@ -67,7 +72,7 @@ def ucf101(
         dry_run: Measure a few blocks in a temporary folder and print what the whole run will take.
         prompts: Other prompts: descriptive, class-name, class-name:TEMPLATE, or a .csv, .json or .txt.
         per_class: So many videos of each class, instead of the protocol's allocation.
-        limit: Only the first so many videos of the plan's order.
+        limit: Only the first so many videos, in the order of the plan.
         size: Pixels of generated videos, if not the protocol's.
         steps: Denoising steps.
         guidance: Weight of the text.
@@ -76,7 +81,7 @@ def ucf101(
         fvd: Rows of metrics.protocols.FVD to score by.
         inception: Rows of metrics.protocols.IS to score by.
         allow_small: Score sets that are too small for the score to mean much; the table says so.
-        allow_partial: Take an archive of which only some videos are there; the table says so.
+        allow_partial: Accept an archive that lacks some videos; the table says so.
         device: cpu, cuda (workers share all GPUs) or cuda:1; auto: cuda where there is one.
         precision: Of the pipeline; the scoring networks always run in float32.
         compile_: The U-Net through torch.compile: faster after a slow first batch; part of the plan, like batch.
@@ -95,18 +100,18 @@ def ucf101(
     from bench.ucf101.run import Run  # noqa: PLC0415
 
     thin = THIN if standin and weights is None else 1
-    asked = {
+    options = {
         "prompts": prompts, "size": size, "steps": steps, "guidance": guidance, "overlap": overlap, "seed": seed,
         "fvd": _words(fvd), "inception": _words(inception),
     }  # fmt: skip
     if standin:
-        asked = {**asked, **{name: value for name, value in STANDIN.items() if asked.get(name) is None}}
+        options = {**options, **{name: value for name, value in STANDIN.items() if options.get(name) is None}}
         per_class, allow_small, allow_partial = per_class or 2, True, True
         workers = workers or min(4, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1)
 
-    def planned(described: Mapping[str, object], clip: int) -> Plan:
+    def plan_for(model_card: Mapping[str, object], clip: int) -> Plan:
         return make_plan(
-            protocol, asked, model=described, clip=clip, precision=precision, batch=batch, compiled=compile_,
+            protocol, options, model=model_card, clip=clip, precision=precision, batch=batch, compiled=compile_,
             per_class=per_class, limit=limit,
         )  # fmt: skip
 
@@ -114,15 +119,15 @@ def ucf101(
         raise ValueError("real videos are needed: give --ucf101 FOLDER, the unpacked archive, or try --standin")
     if (model is not None and videos is not None) or (not standin and model is None and videos is None):
         raise ValueError("give --model FOLDER to make videos, or --videos FOLDER to score those of another model")
-    described, clip = _model(model) if model is not None else ({"folder": None, "sha256": None}, 8)
+    model_card, clip = _model(model) if model is not None else ({"folder": None, "sha256": None}, 8)
     methods = () if videos else _words(method) or SAMPLERS[standin]
     pool = WorkerPool(workers or 1, _devices(device), threads, ray)
-    check_before(planned(described, clip), methods, pool, shard, model, allow_small=allow_small)
+    check_before(plan_for(model_card, clip), methods, pool, shard, model, allow_small=allow_small)
     if standin:
         model, ucf101, weights = _standin(out, model if videos is None else None, ucf101, weights, videos)
-        described, clip = _model(model) if model is not None else (described, 16)
+        model_card, clip = _model(model) if model is not None else (model_card, 16)
     assert ucf101 is not None
-    plan = planned(described, clip if model is not None else 16)
+    plan = plan_for(model_card, clip if model is not None else 16)
     run = Run(
         plan=plan,
         pool=pool,
@@ -141,7 +146,7 @@ def ucf101(
 
 
 def _model(name: str) -> tuple[dict[str, object], int]:
-    """What a pipeline's folder is, and the frames of its clip, without loading it."""
+    """Name and SHA-256 of a pipeline's folder, and the frames of its clip, without loading it."""
     from bench.hardware.machine import files_hash  # noqa: PLC0415
     from vidrd.checkpoints import PRESETS  # noqa: PLC0415
 
@@ -157,7 +162,7 @@ def _model(name: str) -> tuple[dict[str, object], int]:
 def _standin(
     out: Path, model: str | None, ucf101: Path | None, weights: Path | None, videos: Path | None
 ) -> tuple[str | None, Path, Path]:
-    """Tiny stand-ins for what was not given, made once, below the run's folder."""
+    """Model, archive and weights; tiny stand-ins, made once below the run's folder, for those that are None."""
     from bench.ucf101.standins.archive import make_archive  # noqa: PLC0415
     from bench.ucf101.standins.model import make_model  # noqa: PLC0415
     from bench.ucf101.standins.weights import make_weights  # noqa: PLC0415
@@ -167,10 +172,10 @@ def _standin(
 
     def once(name: str, make: Callable[[Path], object]) -> Path:
         if not (folder / name).is_dir():
-            beside = folder / f".{name}.part"
-            shutil.rmtree(beside, ignore_errors=True)
-            make(beside)
-            beside.rename(folder / name)
+            part = folder / f".{name}.part"
+            shutil.rmtree(part, ignore_errors=True)
+            make(part)
+            part.rename(folder / name)
         return folder / name
 
     archive = ucf101 or once("UCF101", lambda path: make_archive(path, height=120, width=160))
@@ -180,10 +185,10 @@ def _standin(
     return model, archive, weights or files
 
 
-def _cache(given: Path | None, out: Path, *, standin: bool) -> Path:
+def _cache(cache: Path | None, out: Path, *, standin: bool) -> Path:
     from metrics.evaluation.cache import default_path  # noqa: PLC0415
 
-    return given or (out / "stand-ins" / "real" if standin else default_path().parent / "ucf101")
+    return cache or (out / "stand-ins" / "real" if standin else default_path().parent / "ucf101")
 
 
 def _devices(device: str) -> tuple[str, ...]:
@@ -200,6 +205,6 @@ def _devices(device: str) -> tuple[str, ...]:
     return tuple(f"cuda:{number}" for number in range(torch.cuda.device_count()))
 
 
-def _words(given: tuple[str, ...] | None) -> tuple[str, ...] | None:
-    """Words given one by one or with commas."""
-    return None if given is None else tuple(word for each in given for word in each.split(",") if word)
+def _words(texts: tuple[str, ...] | None) -> tuple[str, ...] | None:
+    """The words of an option whose values may also be joined by commas."""
+    return None if texts is None else tuple(word for each in texts for word in each.split(",") if word)

@@ -38,18 +38,18 @@ def weights(
     if weights.exists() and not weights.is_dir():
         raise ValueError(f"--weights {weights}: this is no folder")
     failed = []
-    for needed in named(fetch_, REMOTE_FILES):
+    for remote in named(fetch_, REMOTE_FILES):
         try:
-            found = fetch(needed, weights, sd_revision)
-            print(f"{weights / needed.file}: {found.state}, {_bytes(found.size)}", flush=True)
+            local = fetch(remote, weights, sd_revision)
+            print(f"{weights / remote.file}: {local.state}, {_bytes(local.size)}", flush=True)
         except ValueError as error:
             failed.append(str(error))
     every = [*examine(weights, REMOTE_FILES), examine_data_set(ucf101)]
-    shown = [
+    states = [
         (each.needed.file, each.state, _bytes(each.size or each.needed.size), each.needed.serves, each.remark)
         for each in every
     ]
-    print(tabulate(shown, headers=("file", "", "size", "serves", "remark"), disable_numparse=True) + "\n")
+    print(tabulate(states, headers=("file", "", "size", "serves", "remark"), disable_numparse=True) + "\n")
     about = [(each.file, each.what, each.page, each.licence) for each in (*REMOTE_FILES, DATA_SET)]
     print(tabulate(about, headers=("file", "what it is", "published at", "licence"), disable_numparse=True))
     if json_ is not None:

@@ -15,16 +15,16 @@ NEED_MEMORY = 2e9
 
 
 class Check(NamedTuple):
-    """One thing looked at. Only what is "bad" disturbs measurements; "note" is worth knowing."""
+    """One property of the machine. Only a "bad" one disturbs measurements; a "note" is worth knowing."""
 
     what: str
     state: Literal["good", "note", "bad"]
-    seen: str
+    observed: str
     advice: str = ""
 
 
 def examine(api: Any = None) -> Iterator[Check]:
-    """Everything that is looked at. `api`: pynvml, or a fake of it."""
+    """Check everything, in the order in which `bench doctor` prints it. `api`: pynvml, or a fake of it."""
     import torch  # noqa: PLC0415  (its threads and devices are looked at; --help needs none)
 
     here = machine()
@@ -36,16 +36,16 @@ def examine(api: Any = None) -> Iterator[Check]:
     yield from _weights()
     yield from _precisions("cpu")
     yield _peaks("cpu", str(here["cpu"]))
-    with card(None, api) as found:
-        if isinstance(found, str):
+    with card(None, api) as gpu:
+        if isinstance(gpu, str):
             state: Literal["note", "bad"] = "bad" if torch.cuda.is_available() else "note"
-            yield Check("GPU", state, f"none: {found}", "suites run on the CPU" if state == "note" else "mend NVML")
+            yield Check("GPU", state, f"none: {gpu}", "suites run on the CPU" if state == "note" else "fix NVML")
         else:
-            yield from _gpu(found)
+            yield from _gpu(gpu)
             if torch.cuda.is_available():
                 yield from _precisions("cuda")
                 yield _peaks("cuda", torch.cuda.get_device_name())
-    if api is None and not isinstance(found, str) and not torch.cuda.is_available():
+    if api is None and not isinstance(gpu, str) and not torch.cuda.is_available():
         yield Check("CUDA", "bad", f"torch {torch.__version__} sees no device", "install a CUDA build")
 
 
@@ -54,12 +54,12 @@ def _processor(cores: int, threads: int) -> Iterator[Check]:
     busy = _busy_share()
     advice = "wait until other work is done, or use `bench gate`, which measures both sides alternately"
     disturbed = busy > 0.15 * cores
-    seen = f"{busy:.2f} cores busy, load {load:.1f}"
-    yield Check("load", "bad" if disturbed else "good", seen, advice if disturbed else "")
-    asked = os.environ.get("OMP_NUM_THREADS", "")
+    observed = f"{busy:.2f} cores busy, load {load:.1f}"
+    yield Check("load", "bad" if disturbed else "good", observed, advice if disturbed else "")
+    variable = os.environ.get("OMP_NUM_THREADS", "")
     many = threads > cores
-    seen = f"PyTorch takes {threads}, OMP_NUM_THREADS={asked or 'not set'}"
-    yield Check("threads", "bad" if many else "good", seen, f"set OMP_NUM_THREADS={cores}" if many else "")
+    observed = f"PyTorch takes {threads}, OMP_NUM_THREADS={variable or 'not set'}"
+    yield Check("threads", "bad" if many else "good", observed, f"set OMP_NUM_THREADS={cores}" if many else "")
     quota = Path("/sys/fs/cgroup/cpu.max")
     if quota.exists():
         limit, period = [*quota.read_text().split(), "100000"][:2]
@@ -74,7 +74,7 @@ def _processor(cores: int, threads: int) -> Iterator[Check]:
 
 
 def _busy_share(seconds: float = 0.5) -> float:
-    """Cores that work now, of this machine; 0 where the system does not say."""
+    """How many cores of this machine are busy now, averaged over `seconds`; 0 where the system does not say."""
     stat = Path("/proc/stat")
     if not stat.exists():
         return 0.0
@@ -97,10 +97,10 @@ def _space() -> Iterator[Check]:
     meminfo = Path("/proc/meminfo")
     if meminfo.exists():
         lines = dict(line.split(":", 1) for line in meminfo.read_text().splitlines() if ":" in line)
-        left = int(lines["MemAvailable"].split()[0]) * 1024
-        few = left < NEED_MEMORY
-        seen = f"{left / 1e9:.1f} GB available"
-        yield Check("memory", "bad" if few else "good", seen, "end other programs" if few else "")
+        available = int(lines["MemAvailable"].split()[0]) * 1024
+        few = available < NEED_MEMORY
+        observed = f"{available / 1e9:.1f} GB available"
+        yield Check("memory", "bad" if few else "good", observed, "end other programs" if few else "")
 
 
 def _weights() -> Iterator[Check]:
@@ -112,70 +112,74 @@ def _weights() -> Iterator[Check]:
 
 
 def _precisions(device: str) -> Iterator[Check]:
-    """Which precisions the device computes, and which it only emulates."""
+    """Which precisions the device computes natively, and which it only emulates."""
     from vidrd.precision import DTYPES, why_emulated  # noqa: PLC0415  (loads torch)
 
     reasons = {name: why_emulated(name, device) for name in DTYPES}
     native = ", ".join(name for name, reason in reasons.items() if reason is None)
     yield Check(f"precision {device}", "good", f"native: {native}")
     for reason in filter(None, reasons.values()):
-        yield Check(f"precision {device}", "note", reason, "suites leave it out; --emulated measures it all the same")
+        yield Check(f"precision {device}", "note", reason, "suites leave it out; --emulated measures it")
 
 
 def _peaks(device: str, name: str) -> Check:
-    """What was measured here, beside what the data sheet promises: far below it something is wrong with the machine."""
+    """The measured peaks next to the data sheet's: if they are far below it, something is wrong with the machine."""
     from bench.hardware.peaks import nominal, stored  # noqa: PLC0415  (loads torch)
     from vidrd.precision import DTYPES, why_emulated  # noqa: PLC0415
 
-    found = stored(device)
-    if found is None:
+    measured = stored(device)
+    if measured is None:
         return Check(f"peaks {device}", "note", "not measured yet", "the first run with a bound measures them")
     sheet = nominal(name)
     emulated = {str(DTYPES[each]).removeprefix("torch.") for each in DTYPES if why_emulated(each, device)}
-    told = [
+    texts = [
         f"{dtype} {speed / 1e12:.3g} TFLOP/s" + (f" (nominal {sheet[dtype] / 1e12:.3g})" if dtype in sheet else "")
-        for dtype, speed in found.flops.items()
+        for dtype, speed in measured.flops.items()
         if dtype not in emulated
     ]
-    told.append(f"copy {found.memory / 1e9:.3g} GB/s" + (f" (nominal {sheet['memory'] / 1e9:.3g})" if sheet else ""))
-    return Check(f"peaks {device}", "good", ", ".join(told))
+    texts.append(
+        f"copy {measured.memory / 1e9:.3g} GB/s" + (f" (nominal {sheet['memory'] / 1e9:.3g})" if sheet else "")
+    )
+    return Check(f"peaks {device}", "good", ", ".join(texts))
 
 
-def _gpu(found: Card) -> Iterator[Check]:
-    api = found.api
-    name = found.read("name", "nvmlDeviceGetName")
+def _gpu(gpu: Card) -> Iterator[Check]:
+    api = gpu.api
+    name = gpu.read("name", "nvmlDeviceGetName")
     try:
         driver = api.nvmlSystemGetDriverVersion()
     except api.NVMLError as error:
         driver = f"unknown ({error})"
     yield Check("GPU", "good", f"{name}, driver {driver}")
-    look = found.look()
-    highest = found.read("highest clock", "nvmlDeviceGetMaxClockInfo", 1)
-    yield Check("clocks", "good", f"SM {_or_why(look.sm_clock, found, 'sm_clock')} of at most {highest} MHz")
-    hot = [reason for reason in look.throttle or () if reason in SPOILING]
-    seen = ", ".join(look.throttle or ()) or ("none" if look.throttle is not None else found.absent["throttle"])
-    yield Check("throttling", "bad" if hot else "good", seen, "cool the card" if hot else "")
-    power = _or_why(look.power, found, "power")
-    yield Check("power", "good", f"{power} W, {_or_why(look.temperature, found, 'temperature')} degrees Celsius")
-    others = found.foreign({os.getpid()}, holding=0)
+    snapshot = gpu.look()
+    highest = gpu.read("highest clock", "nvmlDeviceGetMaxClockInfo", 1)
+    yield Check("clocks", "good", f"SM {_or_why(snapshot.sm_clock, gpu, 'sm_clock')} of at most {highest} MHz")
+    hot = [reason for reason in snapshot.throttle or () if reason in SPOILING]
+    observed = ", ".join(snapshot.throttle or ()) or (
+        "none" if snapshot.throttle is not None else gpu.absent["throttle"]
+    )
+    yield Check("throttling", "bad" if hot else "good", observed, "cool the card" if hot else "")
+    power = _or_why(snapshot.power, gpu, "power")
+    yield Check("power", "good", f"{power} W, {_or_why(snapshot.temperature, gpu, 'temperature')} degrees Celsius")
+    others = gpu.foreign({os.getpid()}, holding=0)
     if others is None:
-        yield Check("other processes", "note", found.absent["processes"], "make sure that no one else uses the card")
+        yield Check("other processes", "note", gpu.absent["processes"], "make sure that no one else uses the card")
     else:
         text = ", ".join(map(str, others)) or "none"
         yield Check("other processes", "bad" if others else "good", text, "wait for them" if others else "")
-    for what, function, wanted in (
+    for what, function, expected in (
         ("MIG", "nvmlDeviceGetMigMode", None),
         ("ECC", "nvmlDeviceGetEccMode", None),
         ("persistence", "nvmlDeviceGetPersistenceMode", 1),
     ):
-        mode = found.read(what, function)
+        mode = gpu.read(what, function)
         if mode is None:
-            yield Check(what, "note", found.absent[what])
+            yield Check(what, "note", gpu.absent[what])
             continue
         now = mode[0] if isinstance(mode, list | tuple) else mode
-        off = wanted is not None and now != wanted
+        off = expected is not None and now != expected
         yield Check(what, "note" if off else "good", "on" if now else "off", "nvidia-smi -pm 1" if off else "")
 
 
-def _or_why(value: float | None, found: Card, name: str) -> str:
-    return found.absent[name] if value is None else f"{value:.0f}"
+def _or_why(value: float | None, gpu: Card, name: str) -> str:
+    return gpu.absent[name] if value is None else f"{value:.0f}"

@@ -1,6 +1,6 @@
-"""What is measured beside latency on a GPU: looks between the samples, and passes of their own for memory and energy.
+"""GPU telemetry: readings between the samples of the latency pass, and separate passes for memory and energy.
 
-A sampler that runs along disturbs what it looks at, so the latency pass is only looked at between its samples.
+A thread that reads the card while work runs disturbs it, so the latency pass is read only between its samples.
 """
 
 import os
@@ -18,7 +18,7 @@ NO_GPU = "no GPU is used on {device}"
 
 
 class Telemetry:
-    """Looks at the card before, between and after the samples of a latency pass; on a CPU there is nothing to see."""
+    """Reads the card before, between and after the samples of a latency pass; on a CPU it reads nothing."""
 
     def __init__(self, device: str, api: Any = None) -> None:
         self.looks: list[Snapshot] = []
@@ -39,24 +39,24 @@ class Telemetry:
         self._open.close()
 
     def look(self) -> None:
-        """Note clocks, power, temperature, throttling and who else computes there."""
+        """Record clocks, power, temperature, throttling and which other processes compute on the card."""
         if isinstance(self._card, Card):
             self.looks.append(self._card.look())
             self._others |= set(self._card.foreign({os.getpid()}, holding=1) or ())
 
     def samples(self) -> dict[str, tuple[float, ...]]:
-        """Raw samples for the record: one more of each than there were samples of time."""
+        """Raw samples for the record (MHz, W, degrees Celsius): one more of each than there are samples of time."""
         return columns(self.looks)
 
     def facts(self) -> dict[str, str]:
-        """What a reader of the numbers must know."""
+        """Texts for the record: whether the pass was disturbed, by what, and what could not be read."""
         if isinstance(self._card, str):
             return {} if self._card == NO_GPU.format(device=self._device) else {"gpu_looks": self._card}
-        told = {f"no_{name}": why for name, why in self._card.absent.items()}
-        told["disturbed"] = spoiled(self.looks) or "no"
-        told["other_processes"] = ", ".join(map(str, sorted(self._others))) or "none"
+        facts = {f"no_{name}": why for name, why in self._card.absent.items()}
+        facts["disturbed"] = spoiled(self.looks) or "no"
+        facts["other_processes"] = ", ".join(map(str, sorted(self._others))) or "none"
         reasons = sorted({reason for look in self.looks for reason in look.throttle or ()})
-        return told | ({"throttle_reasons": ", ".join(reasons)} if reasons else {})
+        return facts | ({"throttle_reasons": ", ".join(reasons)} if reasons else {})
 
 
 def gpu_passes(make: Callable[[], object], *, device: str, videos: int, api: Any = None) -> Measured:
@@ -71,17 +71,17 @@ def gpu_passes(make: Callable[[], object], *, device: str, videos: int, api: Any
 
     uuid = None if api is not None else str(torch.cuda.get_device_properties(device).uuid)
     numbers, absent, facts = {}, {}, {}
-    with card(uuid, api) as found:
-        if isinstance(found, str):
-            return Measured(absent=dict.fromkeys(("driver_peak", "joules_per_video"), found))
-        with Watch(found, period=0.01) as watch:
+    with card(uuid, api) as gpu:
+        if isinstance(gpu, str):
+            return Measured(absent=dict.fromkeys(("driver_peak", "joules_per_video"), gpu))
+        with Watch(gpu, period=0.01) as watch:
             work()
         peak = watch.peak_used()
         if peak is None:
-            absent["driver_peak"] = found.absent["used"]
+            absent["driver_peak"] = gpu.absent["used"]
         else:
             numbers["driver_peak"] = Number(peak, "bytes", "lower", n=len(watch.snapshots))
-        energy = energy_of(work, found)
+        energy = energy_of(work, gpu)
         if isinstance(energy, str):
             absent["joules_per_video"] = energy
         else:

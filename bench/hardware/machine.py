@@ -96,18 +96,16 @@ def files_hash(paths: Sequence[str], root: Path = ROOT) -> str:
 
 
 def _check_card(card: Path, root: Path) -> None:
-    """Hold the files of a folder to what its card says of them, as vidrd and bench.videos.train_classifiers write
-    it.
-    """
+    """Compare the files of a folder with the hashes in its card (vidrd and bench.videos.train_classifiers write it)."""
     content = json.loads(card.read_text(encoding="utf-8"))
     judges = {name: about["sha256"] for name, about in content.get("files", {}).items()}
     for name, expected in {**content.get("sha256", {}), **judges}.items():
         path = card.parent / name
         if not path.is_file() or _sha256(path) != expected:
-            found = (
+            fault = (
                 "missing" if not path.is_file() else f"not the file that {card.name} describes (cut short or altered)"
             )
-            raise ValueError(f"{path.relative_to(root).as_posix()} is {found}: restore it from the repository")
+            raise ValueError(f"{path.relative_to(root).as_posix()} is {fault}: restore it from the repository")
 
 
 def _sha256(path: Path) -> str:
@@ -137,8 +135,8 @@ def _hash(root: Path, paths: Iterable[Path]) -> str:
 
 
 def _git(root: Path, *arguments: str) -> str:
-    done = subprocess.run(["git", "-C", str(root), *arguments], check=True, capture_output=True, text=True)
-    return done.stdout.strip()
+    process = subprocess.run(["git", "-C", str(root), *arguments], check=True, capture_output=True, text=True)
+    return process.stdout.strip()
 
 
 def _cpu() -> str:

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 
 class MemoryReading(NamedTuple):
-    """Bytes and where they come from, or None and why there are none."""
+    """Bytes and the name of their source, or None and the reason why there are none."""
 
     bytes: int | None
     source: str

@@ -1,4 +1,4 @@
-"""What the networks of a pipeline were asked for, and the least time that this takes: the bound beside every speed."""
+"""The calls that a pipeline makes to its networks, and the least time that they take: the bound next to every speed."""
 
 import copy
 import inspect
@@ -19,9 +19,9 @@ COMPLETE = 0.99  # of the FLOPs that calls ask for: kernels may count the edges 
 
 
 class CallRecorder:
-    """Counts the calls of a pipeline's networks by what they were given: the shapes decide how much work a call is.
+    """Counts the calls of a pipeline's networks by their arguments, whose shapes decide how much work a call is.
 
-    Noting a call takes some microseconds; nothing is computed until `bounds`.
+    Recording a call takes some microseconds; the work of the calls is counted only in `work`.
     """
 
     def __init__(self, pipe: Any) -> None:
@@ -43,7 +43,7 @@ class CallRecorder:
     def _watch(self, stage: str, module: nn.Module, method: str) -> None:
         original: Callable[..., Any] = getattr(module, method)
 
-        def noted(*args: Any, **kwargs: Any) -> Any:
+        def recording(*args: Any, **kwargs: Any) -> Any:
             self.calls[stage][_key(args, kwargs)] += 1
             self._stage = stage
             try:
@@ -51,29 +51,29 @@ class CallRecorder:
             finally:
                 self._stage = ""
 
-        noted.__signature__ = inspect.signature(original)  # type: ignore[attr-defined]
-        setattr(module, method, noted)
+        recording.__signature__ = inspect.signature(original)  # type: ignore[attr-defined]
+        setattr(module, method, recording)
 
     def work(self) -> dict[str, list[tuple[int, Work]]]:
         """Stage -> (how many calls, the work of one), counted on copies without weights.
 
         A stage whose network asks for the values of its tensors cannot be counted, and is left out.
         """
-        found: dict[str, list[tuple[int, Work]]] = {}
+        work: dict[str, list[tuple[int, Work]]] = {}
         for stage, (module, method) in self._modules.items():
-            noted = module.__dict__.pop(method)  # a copy must not note, nor copy what notes
+            recording = module.__dict__.pop(method)  # a copy must neither record calls nor copy the recorder
             try:
                 twin = copy.deepcopy(module).to("meta")
                 calls = self.calls[stage].items()
-                found[stage] = [(times, _count(getattr(twin, method), key)) for key, times in calls]
+                work[stage] = [(times, _count(getattr(twin, method), key)) for key, times in calls]
             except (NotImplementedError, RuntimeError):
                 continue
             finally:
-                setattr(module, method, noted)
-        return found
+                setattr(module, method, recording)
+        return work
 
     def probe(self, make: Callable[[], object], device: str) -> Probe:
-        """Do the work once more, each operator of the networks timed and counted by stage."""
+        """Run `make` once more, each operator of the networks timed and counted by stage."""
         probe = Probe(lambda: self._stage, lambda call: fastest(call, device, PROBED))
         probe.run(make)
         return probe
@@ -101,16 +101,16 @@ def _meta(spec: Any) -> Any:
 
 
 def stage_bounds(work: Mapping[str, list[tuple[int, Work]]], best: Peaks, dtype: str) -> dict[str, Bound]:
-    """The bounds of all calls of each stage."""
-    found = {}
+    """Stage -> the sum of the bounds of all its calls, in seconds."""
+    bounds = {}
     for stage, calls in work.items():
         each = [(times, bound(one, best, dtype)) for times, one in calls]
-        found[stage] = Bound(*(sum(times * limit[i] for times, limit in each) for i in range(3)))
-    return found
+        bounds[stage] = Bound(*(sum(times * limit[i] for times, limit in each) for i in range(3)))
+    return bounds
 
 
 def roofline_shares(
-    asked: "CallRecorder",
+    recorder: "CallRecorder",
     seconds: Mapping[str, float],
     *,
     device: str,
@@ -118,50 +118,50 @@ def roofline_shares(
     batches: int,
     make: Callable[[], object],
 ) -> tuple[dict[str, float], dict[str, str]]:
-    """Share of each stage's time that the machine at its peaks would need for it, in (0, 1], or why there is none.
+    """Share of each stage's time that the machine would need at its peaks, in (0, 1], or why there is none.
 
     A stage that was faster than the peaks allow makes them doubtful: they are measured once more, and then lifted to
     what the stage's own operators reach, one by one, in one more batch. That batch also shows whether all FLOPs are
     computed that the calls ask for.
 
     Args:
-        asked: counted the calls of all batches.
+        recorder: counted the calls of all batches.
         seconds: of each stage, all batches together.
         device: "cpu" or "cuda".
         dtype: of the arithmetic: "float32", "bfloat16", ...
         batches: how many there were, all alike.
-        make: makes one more.
+        make: makes one more batch.
 
     Raises:
         InvalidError: a stage was faster than the machine can be because it left arithmetic out; or, on a GPU, although
             it computed everything: then the clock did not wait for it.
     """
-    work = asked.work()
-    for look in (peaks, partial(peaks, again=True)):
-        limits = stage_bounds(work, look(device), dtype)
+    work = recorder.work()
+    for measure in (peaks, partial(peaks, again=True)):
+        limits = stage_bounds(work, measure(device), dtype)
         if not (fast := _faster(limits, seconds)):
             return _shares(limits, seconds), {}
-    probe = asked.probe(make, device)
+    probe = recorder.probe(make, device)
     for stage in fast:
-        wanted = sum(times * one.flops for times, one in work[stage]) / batches
-        if probe.flops[stage] < COMPLETE * wanted:
+        needed = sum(times * one.flops for times, one in work[stage]) / batches
+        if probe.flops[stage] < COMPLETE * needed:
             raise InvalidError(
                 f"{stage} took {seconds[stage]:.3g} s, at this machine's peaks it takes {limits[stage].ideal:.3g} s: a "
-                f"batch computes {probe.flops[stage] / 1e9:.3g} GFLOP of the {wanted / 1e9:.3g} that its calls ask for"
+                f"batch computes {probe.flops[stage] / 1e9:.3g} GFLOP of the {needed / 1e9:.3g} that its calls ask for"
             )
-    limits = stage_bounds(work, raised(device, probe.seen), dtype)
+    limits = stage_bounds(work, raised(device, probe.rates), dtype)
     fast = _faster(limits, seconds)
     if fast and device != "cpu":
         raise InvalidError(
             f"{fast[0]} took {seconds[fast[0]]:.3g} s, its own operators one by one take {limits[fast[0]].ideal:.3g} "
             "s: the clock did not wait for the GPU"
         )
-    doubted = {
+    doubtful = {
         stage: f"it took {seconds[stage]:.3g} s, computed all its FLOPs, and takes {limits[stage].ideal:.3g} s at the "
         "peaks measured on this machine: they are too low"
         for stage in fast
     }
-    return {stage: share for stage, share in _shares(limits, seconds).items() if stage not in doubted}, doubted
+    return {stage: share for stage, share in _shares(limits, seconds).items() if stage not in doubtful}, doubtful
 
 
 def _shares(limits: Mapping[str, Bound], seconds: Mapping[str, float]) -> dict[str, float]:
@@ -170,5 +170,5 @@ def _shares(limits: Mapping[str, Bound], seconds: Mapping[str, float]) -> dict[s
 
 def _faster(limits: Mapping[str, Bound], seconds: Mapping[str, float]) -> list[str]:
     """The stages that took less than the machine needs at its peaks, the fastest first."""
-    found = _shares(limits, seconds)
-    return sorted((stage for stage, share in found.items() if share > 1), key=lambda stage: -found[stage])
+    shares = _shares(limits, seconds)
+    return sorted((stage for stage, share in shares.items() if share > 1), key=lambda stage: -shares[stage])

@@ -32,7 +32,7 @@ LEAST_WINDOW = 1.0  # seconds; the energy counter moves in steps of some 10 to 1
 
 
 class Snapshot(NamedTuple):
-    """One look at a card; None is what could not be read."""
+    """One reading of a card; None stands for a value that could not be read."""
 
     at: float  # time.perf_counter() seconds
     sm_clock: float | None = None  # MHz
@@ -43,7 +43,7 @@ class Snapshot(NamedTuple):
 
 
 class Energy(NamedTuple):
-    """Joules of one run of some work, and what they come from."""
+    """Joules of one run of some work, and their source."""
 
     joules: float
     seconds: float  # of the whole window
@@ -61,11 +61,11 @@ class Card:
     def read(self, name: str, function: str, *args: Any) -> Any:
         """Call one NVML function of this card; None, with the reason under `name`, if it fails or is not there."""
         try:
-            found = getattr(self.api, function)(self._handle, *args)
+            reading = getattr(self.api, function)(self._handle, *args)
         except (self.api.NVMLError, AttributeError) as error:
             self.absent[name] = f"NVML: {error}"
             return None
-        return found
+        return reading
 
     def look(self) -> Snapshot:
         """Clock, power, temperature, throttling and memory, now."""
@@ -92,18 +92,18 @@ class Card:
 
     def processes(self) -> list[tuple[int, int | None]] | None:
         """(process number, bytes or None) of everything that computes on the card."""
-        found = self.read("processes", "nvmlDeviceGetComputeRunningProcesses")
-        return None if found is None else [(process.pid, process.usedGpuMemory) for process in found]
+        running = self.read("processes", "nvmlDeviceGetComputeRunningProcesses")
+        return None if running is None else [(process.pid, process.usedGpuMemory) for process in running]
 
     def used(self, own: Iterable[int] | None = None) -> float | None:
         """Bytes that the driver counts for this process, or for those of `own`."""
         mine = {os.getpid()} if own is None else set(own)
-        found = [size for pid, size in self.processes() or [] if pid in mine and size is not None]
-        if not found:
+        sizes = [size for pid, size in self.processes() or [] if pid in mine and size is not None]
+        if not sizes:
             self.absent.setdefault(
                 "used", "NVML does not show this process (in a container it counts the host's process numbers)"
             )
-        return float(sum(found)) if found else None
+        return float(sum(sizes)) if sizes else None
 
     def foreign(self, own: Iterable[int], *, holding: int) -> list[int] | None:
         """Process numbers of others on the card; None if NVML does not say.
@@ -113,12 +113,12 @@ class Card:
             holding: how many of them use the card now. In a container NVML shows the host's numbers, so if none of
                 `own` is seen, as many of those that are seen are taken for them.
         """
-        found = self.processes()
-        if found is None:
+        running = self.processes()
+        if running is None:
             return None
         mine = set(own)
-        others = [pid for pid, _ in found if pid not in mine]
-        return others[holding:] if len(others) == len(found) else others
+        others = [pid for pid, _ in running if pid not in mine]
+        return others[holding:] if len(others) == len(running) else others
 
     def energy_counter(self) -> float | None:
         """Joules since the driver was loaded."""
@@ -156,7 +156,7 @@ def card(uuid: str | None = None, api: Any = None) -> Iterator[Card | str]:
 
 
 class Watch:
-    """Looks at a card again and again in a thread, while something else runs: `with Watch(card) as watch: ...`.
+    """Reads a card every `period` seconds in a thread while something else runs: `with Watch(card) as watch: ...`.
 
     It disturbs latency: use it in a pass of its own.
     """
@@ -185,11 +185,11 @@ class Watch:
                 return
 
     def peak_used(self) -> float | None:
-        """Most bytes that any look saw this process hold."""
+        """The most bytes that this process held at any reading; None if no reading shows it."""
         return max((look.used for look in self.snapshots if look.used is not None), default=None)
 
     def watts(self) -> float | None:
-        """Mean power over the looks, each weighted by the time around it."""
+        """Mean power over the readings in W, by the trapezoidal rule; None with fewer than two."""
         points = [(look.at, look.power) for look in self.snapshots if look.power is not None]
         if len(points) < 2:
             return None
@@ -213,7 +213,7 @@ def energy_of(work: Callable[[], object], card: Card, *, least: float = LEAST_WI
     seconds = time.perf_counter() - began
     if before is not None and after is not None:
         if after <= before:
-            return f"NVML's energy counter stood still for {seconds:.1f} s"
+            return f"NVML's energy counter did not move for {seconds:.1f} s"
         return Energy((after - before) / runs, seconds, runs, "NVML energy counter")
     watts = watch.watts()
     if watts is None:
@@ -222,7 +222,7 @@ def energy_of(work: Callable[[], object], card: Card, *, least: float = LEAST_WI
 
 
 def spoiled(looks: Iterable[Snapshot]) -> str:
-    """Why samples with these looks around them are no fair sample; "" if nothing speaks against them."""
+    """Why a sample between these readings is not a fair one; "" if nothing speaks against it."""
     looks = list(looks)
     throttled = sorted({reason for look in looks for reason in look.throttle or () if reason in SPOILING})
     if throttled:
@@ -234,9 +234,9 @@ def spoiled(looks: Iterable[Snapshot]) -> str:
 
 
 def columns(looks: Iterable[Snapshot]) -> dict[str, tuple[float, ...]]:
-    """The looks as raw samples of a record: name with unit -> values; what no look could read is left out."""
+    """The readings as raw samples of a record: name with unit -> values; what a reading lacks is left out."""
     names = {"sm_clock_mhz": "sm_clock", "power_watts": "power", "temperature_celsius": "temperature"}
     looks = list(looks)
-    found = {name: tuple(getattr(look, key) for look in looks) for name, key in names.items()}
-    found["throttled"] = tuple(None if look.throttle is None else float(bool(look.throttle)) for look in looks)
-    return {name: values for name, values in found.items() if values and None not in values}
+    samples = {name: tuple(getattr(look, key) for look in looks) for name, key in names.items()}
+    samples["throttled"] = tuple(None if look.throttle is None else float(bool(look.throttle)) for look in looks)
+    return {name: values for name, values in samples.items() if values and None not in values}

@@ -1,8 +1,8 @@
-"""The peaks of the machine at hand: a matrix product and a copy, measured once and kept with the machine's identity.
+"""The peaks of this machine: matrix products and copies, measured once and kept with the machine's identity.
 
-A peak has to bound everything that the machine may do in that precision, so it is the best rate seen by any route: of
-several shapes, and of float32, by way of which a reduced precision may be computed. When an operation of a cell was
-faster than a peak allows, the peak is doubted first: `raised` lifts it to what was seen.
+A peak has to bound everything that the machine can do in that precision, so it is the best rate by any route: of
+several shapes, and of float32, by way of which a reduced precision may be computed. If an operation of a cell is faster
+than a peak allows, the peak is doubted first: `raised` lifts it to the rate that was reached.
 """
 
 import json
@@ -39,7 +39,7 @@ def peaks(device: str = "cpu", *, again: bool = False, store: Path = STORE) -> P
 
     Args:
         device: "cpu" or "cuda".
-        again: measure once more and keep the higher values: asked for when something was faster than the peaks allow.
+        again: measure once more and keep the higher values; for when something was faster than the peaks allow.
         store: folder of the files, one for each identity.
     """
     kind = torch.device(device).type
@@ -49,16 +49,16 @@ def peaks(device: str = "cpu", *, again: bool = False, store: Path = STORE) -> P
     return _keep(kind, _higher(measure(kind), before), store)
 
 
-def raised(device: str, seen: Peaks, *, store: Path = STORE) -> Peaks:
-    """The peaks of this machine, lifted to rates that were seen on it and kept.
+def raised(device: str, rates: Peaks, *, store: Path = STORE) -> Peaks:
+    """The peaks of this machine, lifted to rates that operations reached on it, and stored.
 
     Args:
         device: "cpu" or "cuda".
-        seen: what single operations reached; 0 where nothing was seen.
+        rates: what single operations reached; 0 where none was measured.
         store: folder of the files.
     """
     kind = torch.device(device).type
-    return _keep(kind, _higher(peaks(device, store=store), seen), store)
+    return _keep(kind, _higher(peaks(device, store=store), rates), store)
 
 
 def _higher(one: Peaks, other: Peaks | None) -> Peaks:
@@ -69,17 +69,17 @@ def _higher(one: Peaks, other: Peaks | None) -> Peaks:
     return Peaks(flops, max(one.memory, other.memory), max(one.cache, other.cache))
 
 
-def _keep(kind: str, found: Peaks, store: Path) -> Peaks:
+def _keep(kind: str, best: Peaks, store: Path) -> Peaks:
     identity = _identity(kind)
     store.mkdir(parents=True, exist_ok=True)
     written = datetime.now(UTC).isoformat(timespec="seconds")
     path = store / f"{digest(identity)}.json"
-    write_atomic(path, json.dumps({"identity": identity, "peaks": found._asdict(), "written": written}, indent=1))
-    return found
+    write_atomic(path, json.dumps({"identity": identity, "peaks": best._asdict(), "written": written}, indent=1))
+    return best
 
 
 def stored(device: str = "cpu", *, store: Path = STORE) -> Peaks | None:
-    """The peaks that were measured before; None if there are none."""
+    """The stored peaks; None if there are none."""
     path = store / f"{digest(_identity(torch.device(device).type))}.json"
     if not path.exists():
         return None
@@ -107,7 +107,7 @@ def measure(device: str) -> Peaks:
 
 
 def nominal(gpu: str) -> dict[str, float]:
-    """What the data sheet of a GPU says, {} if it is not known here."""
+    """The data sheet's peaks of a GPU, by dtype and "memory"; {} for a GPU that `NOMINAL` does not list."""
     return next((figures for name, figures in NOMINAL.items() if name in gpu), {})
 
 
@@ -125,18 +125,19 @@ def _product(shape: tuple[int, int, int], dtype: torch.dtype, device: str) -> fl
 
 
 def _copy(size: int, device: str) -> float:
+    """Seconds of one copy of so many bytes."""
     source = torch.zeros(size // 4, device=device)
     target = torch.empty_like(source)
     return fastest(lambda: target.copy_(source), device)
 
 
 def fastest(work: Callable[[], object], device: str, patience: float | None = None) -> float:
-    """Seconds of one call in the fastest of many bursts, each long enough for the clock.
+    """Seconds of one call in the fastest of many bursts, each long enough for the clock; finite and above 0.
 
     Args:
-        work: is done again and again.
+        work: the call.
         device: "cpu" or "cuda", which the clock waits for.
-        patience: seconds in which bursts begin; None: `PATIENCE`. There is always one burst.
+        patience: seconds in which bursts begin; None: `PATIENCE`. However slow the machine is, one burst is completed.
     """
     sync = torch.cuda.synchronize if device == "cuda" else (lambda: None)
     work()

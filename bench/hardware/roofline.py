@@ -1,4 +1,4 @@
-"""What a computation asks of a machine, counted on the meta device, and the least time that a machine needs for it.
+"""The work of a computation, counted on the meta device, and the least time that a machine needs for it.
 
     work = count(lambda: unet(latents, timestep, context))      # nothing is computed, a full-size U-Net takes seconds
     bound(work, peaks).ideal                                    # seconds that no implementation can beat
@@ -9,7 +9,7 @@ This file needs nothing but torch, so that a gate can use one version of it on t
 
 import gc
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -32,13 +32,13 @@ class Op(NamedTuple):
 
 @dataclass(frozen=True)
 class Work:
-    """What a computation asks for.
+    """The work of a computation.
 
     Args:
         ops: every operator that computes or moves something, in order; views are none.
         flops: their sum by PyTorch's FlopCounterMode.
         peak_bytes: the most that tensors made by the computation held at one time; inputs and weights not counted.
-        held_bytes: what tensors made by it still hold when it is over and its result is dropped: a leak, or a cache.
+        held_bytes: bytes that its tensors still hold when it has ended and its result is dropped: a leak, or a cache.
     """
 
     ops: tuple[Op, ...]
@@ -67,7 +67,7 @@ class Work:
 
 
 class Peaks(NamedTuple):
-    """The most that a machine was seen to do.
+    """The highest rates that were measured on a machine.
 
     Args:
         flops: floating-point operations a second of a large matrix product, by dtype ("float32", "bfloat16", ...).
@@ -97,7 +97,7 @@ class Bound(NamedTuple):
 
 
 def count(function: Callable[[], Any]) -> Work:
-    """Run a function once and count what it asks for. On meta tensors nothing is computed.
+    """Run a function once and count its work. On meta tensors nothing is computed.
 
     Attention is counted as one operator that keeps its scores to itself, as the fused kernels do. What the function
     returns is dropped.
@@ -106,7 +106,8 @@ def count(function: Callable[[], Any]) -> Work:
     with torch.no_grad(), _FusedAttention(), FlopCounterMode(display=False) as counter, ledger:
         function()
     gc.collect()
-    return Work(tuple(ledger.ops), counter.get_total_flops(), ledger.peak, ledger.held())
+    storages = ledger.storages
+    return Work(tuple(ledger.ops), counter.get_total_flops(), storages.peak, storages.held())
 
 
 def bound(work: Work, peaks: Peaks, dtype: str) -> Bound:
@@ -126,10 +127,10 @@ def bound(work: Work, peaks: Peaks, dtype: str) -> Bound:
 
 
 class Probe:
-    """Computes something once more on its real tensors, and times its operators one by one.
+    """Runs a computation once more on its real tensors, and times its operators one by one.
 
-    Every operator with FLOPs is counted under the name that `stage` gives at the moment, and the first of each kind and
-    shape runs again and again on the clock: what the machine reaches there, whatever its peaks say.
+    Every operator with FLOPs is counted under the name that `stage` returns at that moment. The first operator of each
+    kind and shape is repeated and timed: its rate is what the machine can reach, whatever its peaks say.
 
     Args:
         stage: names the part of the work that is being done.
@@ -138,20 +139,20 @@ class Probe:
 
     def __init__(self, stage: Callable[[], str], fastest: Callable[[Callable[[], object]], float]) -> None:
         self.flops: Counter[str] = Counter()
-        self._rates: dict[str, float] = {}
-        self._moved = 0.0
+        self._flop_rates: dict[str, float] = {}
+        self._byte_rate = 0.0
         self._stage, self._fastest = stage, fastest
         self._timed: set[Any] = set()
 
     def run(self, function: Callable[[], object]) -> None:
-        """Compute it, operators timed."""
+        """Call the function and time its operators."""
         with torch.no_grad(), _Ledger(self._note):
             function()
 
     @property
-    def seen(self) -> Peaks:
-        """The rates of the fastest operators: FLOPs a second by dtype, and bytes a second."""
-        return Peaks(self._rates, 0.0, self._moved)
+    def rates(self) -> Peaks:
+        """The rates of the fastest operators: FLOPs a second by dtype, and bytes a second; `memory` is 0, unknown."""
+        return Peaks(self._flop_rates, 0.0, self._byte_rate)
 
     def _note(self, op: Op, call: Callable[[], object], inputs: list[Tensor]) -> None:
         if not op.flops:
@@ -163,8 +164,8 @@ class Probe:
         self._timed.add(key)
         seconds = self._fastest(call)
         dtype = str(next(x.dtype for x in inputs if x.is_floating_point())).removeprefix("torch.")
-        self._rates[dtype] = max(self._rates.get(dtype, 0.0), op.flops / seconds)
-        self._moved = max(self._moved, op.bytes / seconds)
+        self._flop_rates[dtype] = max(self._flop_rates.get(dtype, 0.0), op.flops / seconds)
+        self._byte_rate = max(self._byte_rate, op.bytes / seconds)
 
 
 class _FusedAttention(TorchFunctionMode):
@@ -183,20 +184,51 @@ class _FusedAttention(TorchFunctionMode):
         return func(*args, **kwargs)
 
 
+class LiveStorages:
+    """The storages that operators made and that are still held. Storages that operators only read do not count.
+
+    Attributes:
+        peak: the most bytes that were held at one time.
+    """
+
+    def __init__(self) -> None:
+        self.peak = 0
+        self._live: dict[int, tuple[StorageWeakRef, int]] = {}
+        self._inputs: dict[int, StorageWeakRef] = {}  # a weak reference also keeps the address from being used again
+
+    def follow(self, inputs: Iterable[Tensor], outputs: Iterable[Tensor]) -> None:
+        """Note the tensors of one operator, all of which are still alive."""
+        for tensor in inputs:
+            storage = tensor.untyped_storage()
+            if storage._cdata not in self._live and storage._cdata not in self._inputs:
+                self._inputs[storage._cdata] = StorageWeakRef(storage)
+        grown = False
+        for tensor in outputs:
+            storage = tensor.untyped_storage()
+            if storage._cdata not in self._inputs and storage._cdata not in self._live:
+                self._live[storage._cdata] = (StorageWeakRef(storage), storage.nbytes())
+                grown = True
+        if grown:
+            self.peak = max(self.peak, self.held())
+
+    def held(self) -> int:
+        """Bytes that are held now."""
+        self._live = {key: (weak, size) for key, (weak, size) in self._live.items() if not weak.expired()}
+        return sum(size for _, size in self._live.values())
+
+
 class _Ledger(TorchDispatchMode):
-    """Writes down every operator that computes or moves something.
+    """Lists every operator that computes or moves something.
 
     Args:
-        note: also gets each of them, a call that repeats it, and its inputs.
+        note: is called with each of them, a function that repeats it, and its inputs.
     """
 
     def __init__(self, note: Callable[[Op, Callable[[], object], list[Tensor]], None] | None = None) -> None:
         super().__init__()
         self._note = note
         self.ops: list[Op] = []
-        self.peak = 0
-        self._live: dict[int, tuple[StorageWeakRef, int]] = {}
-        self._given: dict[int, StorageWeakRef] = {}  # a weak reference also keeps the address from being used again
+        self.storages = LiveStorages()
 
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
@@ -214,7 +246,7 @@ class _Ledger(TorchDispatchMode):
             self.ops.append(self._op(func, args, kwargs, out, inputs, outputs))
             if self._note is not None:
                 self._note(self.ops[-1], lambda: func(*args, **kwargs), inputs)
-        self._follow(inputs, outputs)
+        self.storages.follow(inputs, outputs)
         return out
 
     def _op(
@@ -234,26 +266,9 @@ class _Ledger(TorchDispatchMode):
         tensors = {(tensor.data_ptr() if not tensor.is_meta else id(tensor), tensor.shape): tensor for tensor in inputs}
         return Op(name, flops, sum(map(_size, tensors.values())) + sum(map(_size, outputs)))
 
-    def _follow(self, inputs: list[Tensor], outputs: list[Tensor]) -> None:
-        """Which storages that were made here are still held, and how much that is."""
-        for tensor in inputs:
-            storage = tensor.untyped_storage()
-            if storage._cdata not in self._live and storage._cdata not in self._given:
-                self._given[storage._cdata] = StorageWeakRef(storage)
-        for tensor in outputs:
-            storage = tensor.untyped_storage()
-            if storage._cdata not in self._given and storage._cdata not in self._live:
-                self._live[storage._cdata] = (StorageWeakRef(storage), storage.nbytes())
-        self.peak = max(self.peak, self.held())
-
-    def held(self) -> int:
-        """Bytes of the storages that were made here and are still there."""
-        self._live = {key: (weak, size) for key, (weak, size) in self._live.items() if not weak.expired()}
-        return sum(size for _, size in self._live.values())
-
 
 def _is_view(func: Any) -> bool:
-    """Whether the operator only looks at its input in another way."""
+    """Whether the operator only reinterprets its input and moves no bytes."""
     returns = func._schema.returns
     if func._overloadpacket is torch.ops.aten._unsafe_view:  # a view that its schema does not call one
         return True

@@ -47,7 +47,7 @@ class Stopwatch:
             self._open.close()
 
     def lap(self) -> None:
-        """A part of the stage that is running ends here, and the next begins; without any, a stage has no laps."""
+        """End a lap of the running stage and begin the next one. A stage in which this is never called has no laps."""
         marks = self._lap_marks[self._running]
         marks.append(self._now())
         self._open.close()
@@ -57,7 +57,7 @@ class Stopwatch:
         """Seconds of each stage since the last read, and "total": from the first start to the last end.
 
         `laps` then holds the seconds of the laps of each stage that had any. What "total" has beyond the sum of the
-        stages lay between them.
+        stages passed between them.
         """
         if self._cuda:
             torch.cuda.synchronize()

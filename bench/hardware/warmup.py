@@ -11,7 +11,7 @@ BUDGET = 60.0  # seconds
 
 
 class WarmUp(NamedTuple):
-    """How the warming up went: seconds of every run, and whether the last ones agreed before the patience was out."""
+    """Seconds of every run of a warm-up, and whether the last ones agreed before runs or seconds were used up."""
 
     seconds: tuple[float, ...]
     flat: bool
@@ -26,14 +26,14 @@ def until_flat(
     most: int = MOST,
     budget: float = BUDGET,
 ) -> WarmUp:
-    """Run until the last `window` times lie within `spread` of each other, or `most` runs or `budget` seconds are gone.
+    """Run until the last `window` times are within `spread` of each other, at most `most` runs or `budget` seconds.
 
     Raises:
         ValueError: the limits contradict each other.
     """
     if not 1 <= window <= most or least > most or spread < 0:
         raise ValueError(
-            f"warming up takes 1 <= window <= most >= least runs; came {window=}, {most=}, {least=}, {spread=}"
+            f"warming up takes 1 <= window <= most >= least runs; got {window=}, {most=}, {least=}, {spread=}"
         )
     seconds: list[float] = []
     while len(seconds) < most and sum(seconds) < budget:

@@ -1,6 +1,6 @@
 """The first module that a fork server loads (`bench.harness.runner.start_method`): it ties the server to its run.
 
-A server sees by itself that its run has ended, but only when its libraries are loaded and its last cell is gone.
+A server notices by itself that its run has ended, but only once its libraries are loaded and its last cell has ended.
 """
 
 import os

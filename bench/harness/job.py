@@ -1,4 +1,4 @@
-"""What a cell's process is given, and what kind of work there is: the contract of every workload."""
+"""The contract of every workload: what a cell's process gets, and how the work is named."""
 
 import importlib
 from collections.abc import Callable, Mapping
@@ -17,7 +17,7 @@ class Job(NamedTuple):
         values: the settings of the cell.
         folder: where it may leave files; of this cell alone.
         reference: the folder of the cell it is compared with, which is ok; None if it is compared with none.
-        measures: names of the suite's measures, for work that is only done where it is asked for.
+        measures: names of the suite's measures, for work that is done only where a suite has the measure.
     """
 
     values: Mapping[str, Value]
@@ -44,7 +44,7 @@ class Workload(NamedTuple):
 
 
 def load_work(work: Work) -> Callable[[Job], Measured]:
-    """The function itself."""
+    """The function that does a cell, imported if it is given by its name."""
     if not isinstance(work, str):
         return work
     module, _, name = work.partition(":")

@@ -21,13 +21,13 @@ from bench.results.records import Attempt
 REPORT = 8.0  # seconds that tables and page take on two cores, once all is measured
 
 
-class Spent(NamedTuple):
-    """What a finished cell took.
+class CellTime(NamedTuple):
+    """How long a finished cell took.
 
     Args:
-        cost: what it was expected to cost, in any unit.
+        cost: what the suite expected it to cost, in any unit.
         seconds: from the start of its process to the end.
-        work: how many of them its record accounts for (loading, warm-up, batches); 0 where it says nothing.
+        work: how many of these seconds its record accounts for (loading, warm-up, batches); 0 where it says nothing.
     """
 
     cost: float | int
@@ -42,22 +42,22 @@ class Law(NamedTuple):
     rate: float | int
 
     def seconds(self, cost: float | int) -> float | int:
-        """Of a cell of that cost."""
+        """Seconds of a cell of that cost."""
         return self.start + self.rate * cost
 
 
 class Progress:
-    """Counts cells and guesses the time left.
+    """Counts cells and estimates the time left.
 
     Args:
         ahead: costs of all cells to come, 0 for those that are skipped.
-        known: cells that were measured before.
+        known: times of cells that were measured before.
         say: prints a line.
     """
 
-    def __init__(self, ahead: Sequence[float | int], known: Sequence[Spent], say: Callable[[str], None]) -> None:
+    def __init__(self, ahead: Sequence[float | int], known: Sequence[CellTime], say: Callable[[str], None]) -> None:
         self._ahead, self._say = list(ahead), say
-        self._earlier, self._here = list(known), list[Spent]()
+        self._earlier, self._here = list(known), list[CellTime]()
         self._cells, self._done, self._label = len(self._ahead), 0, ""
         console = Console(file=sys.stderr)
         self._bar = Bar(
@@ -87,12 +87,12 @@ class Progress:
         self._bar.update(self._task, description=name, whole=self._of_about())
 
     def end(self, attempt: Attempt, cost: float | int, work: float | int = 0.0) -> None:
-        """The cell has ended; `cost` is what it was expected to cost, `work` as in `Spent`."""
+        """The cell has ended; `cost` and `work` as in `CellTime`."""
         self._done += 1
         if cost in self._ahead:
             self._ahead.remove(cost)
         if attempt.status == "ok":
-            self._here.append(Spent(cost, attempt.seconds, work))
+            self._here.append(CellTime(cost, attempt.seconds, work))
         self._bar.update(self._task, completed=self._done, whole=self._of_about())
         how = f"{attempt.seconds:.1f} s" if attempt.status == "ok" else f"{attempt.status}: {attempt.reason}"
         line = f"[{self._done:>{len(str(self._cells))}}/{self._cells}] {self._label}: {how}"
@@ -104,8 +104,8 @@ class Progress:
 
     def left(self) -> float | int | None:
         """Seconds until the report is written; None while nothing is known."""
-        found = seconds_left(self._ahead, self._earlier, self._here)
-        return None if found is None else found + REPORT
+        seconds = seconds_left(self._ahead, self._earlier, self._here)
+        return None if seconds is None else seconds + REPORT
 
     def _of_about(self) -> str:
         left = self.left()
@@ -113,7 +113,7 @@ class Progress:
 
 
 def seconds_left(
-    ahead: Sequence[float | int], earlier: Sequence[Spent], here: Sequence[Spent] = ()
+    ahead: Sequence[float | int], earlier: Sequence[CellTime], here: Sequence[CellTime] = ()
 ) -> float | int | None:
     """Seconds that cells of these costs take; None if no cell is known.
 
@@ -128,13 +128,13 @@ def seconds_left(
     law, level = fit(before or now), 1.0
     for _ in range(2 if before and now else 0):
         one = sum(map(law.seconds, (each.cost for each in before))) / len(before)  # earlier runs count as one cell
-        foreseen = sum(law.seconds(each.cost) for each in now)
-        level = (sum(each.seconds for each in now) + one) / (foreseen + one) if foreseen + one else 1.0
+        predicted = sum(law.seconds(each.cost) for each in now)
+        level = (sum(each.seconds for each in now) + one) / (predicted + one) if predicted + one else 1.0
         law = fit([*before, *(each._replace(seconds=each.seconds / (level or 1.0)) for each in now)])
     return level * sum(law.seconds(cost) for cost in ahead if cost)
 
 
-def without_once(known: Sequence[Spent]) -> list[Spent]:
+def without_once(known: Sequence[CellTime]) -> list[CellTime]:
     """The cells without what only one of them had to do, such as measuring the peaks of the machine.
 
     What a record does not account for, starting and judging, is much the same for all cells of a suite; where one has
@@ -150,7 +150,7 @@ def without_once(known: Sequence[Spent]) -> list[Spent]:
     ]
 
 
-def fit(known: Sequence[Spent]) -> Law:
+def fit(known: Sequence[CellTime]) -> Law:
     """The law, nothing in it below 0, with the least sum of squared errors; where all costs are equal, no start."""
     costs, seconds = [each.cost for each in known], [each.seconds for each in known]
     mean_cost, mean_seconds = statistics.fmean(costs), statistics.fmean(seconds)

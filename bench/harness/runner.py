@@ -1,4 +1,4 @@
-"""A suite to records: one process a cell, one line a cell, and the same command again does what is missing.
+"""From a suite to records: one process and one line for each cell; the same command again does what is missing.
 
 A run lives in a folder:
 
@@ -24,8 +24,8 @@ from typing import Any, NamedTuple
 
 from bench.hardware.machine import ROOT, files_hash, machine, revision, software, source_hash
 from bench.harness.job import RUN, Workload
-from bench.harness.progress import Progress, Spent
-from bench.harness.suite_spec import Planned, Suite, label, plan
+from bench.harness.progress import CellTime, Progress
+from bench.harness.suite_spec import PlannedCell, Suite, label, plan
 from bench.harness.worker import child
 from bench.results.manifest import read_manifest
 from bench.results.records import (
@@ -69,21 +69,21 @@ class Outcome(NamedTuple):
     """How a run ended.
 
     Args:
-        counts: status -> cells of this command's choice, whenever they were measured.
-        reused: how many of them were there before.
-        left: how many were not tried because the time was up.
+        counts: status -> number of the chosen cells that ended so, whenever they were measured.
+        reused: how many of them had a final record before this command.
+        untried: how many were not tried because the time was up.
     """
 
     counts: Mapping[Status, int]
     reused: int
-    left: int
+    untried: int
 
     @property
     def exit_code(self) -> int:
         """0: every cell has its row. 2: one crashed, ran out of time or is invalid. 4: some were not tried."""
         if any(self.counts.get(status) for status in ("failed", "timeout", "invalid")):
             return 2
-        return 4 if self.left else 0
+        return 4 if self.untried else 0
 
 
 class _Reference(NamedTuple):
@@ -107,8 +107,8 @@ def identify(suite: Suite, root: Path = ROOT) -> Identity:
     return Identity(on, using, str(revision(root)), basis)
 
 
-def done_before(folder: Path, planned: Sequence[Planned]) -> dict[str, Record]:
-    """Cell id -> record, of the planned cells that need not run again."""
+def done_before(folder: Path, planned: Sequence[PlannedCell]) -> dict[str, Record]:
+    """Cell id -> record, for the planned cells that need not run again."""
     latest = read(folder / "records.jsonl").latest()
     skipped = {item.cell.id for item in planned if item.skip is not None}
     return {
@@ -120,51 +120,51 @@ def done_before(folder: Path, planned: Sequence[Planned]) -> dict[str, Record]:
     }
 
 
-def pace(folder: Path, suite: Suite) -> list[Spent]:
-    """What cells of this suite took that ended well here, of whatever source and weights: for an estimate."""
+def pace(folder: Path, suite: Suite) -> list[CellTime]:
+    """Times of the cells of this suite that ended well in this folder, with any source and weights: for an estimate."""
     settings = {*suite.axes, *suite.fixed}
     return [
-        Spent(suite.cost(record.cell.values), record.attempt.seconds, _accounted(record))
+        CellTime(suite.cost(record.cell.values), record.attempt.seconds, _accounted(record))
         for record in read(folder / "records.jsonl").latest().values()
         if record.attempt.status == "ok" and set(record.cell.values) == settings
     ]
 
 
 def _accounted(record: Record) -> float | int:
-    """Seconds of a cell of which its record says what they were for."""
+    """Seconds of a cell that its record accounts for: loading, warm-up and batches."""
     batches = sum(sum(record.samples.get(name, ())) for name in ("total_seconds", "warm_up_seconds"))
     loading = record.numbers.get("load_seconds")
     return batches + (loading.value if loading else 0.0)
 
 
-def by_need(todo: Sequence[Planned], suite: Suite) -> list[Planned]:
+def by_need(todo: Sequence[PlannedCell], suite: Suite) -> list[PlannedCell]:
     """Cells in their order, each reference right before the first cell that is compared with it.
 
-    So the first cells are of several costs, and the time left can be told early.
+    So the first cells differ in cost, and the time left can be estimated early.
     """
     waiting = {item.cell.id: item for item in todo if item.reference}
-    found: list[Planned] = []
+    ordered: list[PlannedCell] = []
     for item in todo:
         if item.reference:
             continue
         values = suite.reference(item.cell.values)
-        needed = None if values is None else waiting.pop(Cell(item.cell.workload, values, item.cell.basis).id, None)
-        found += [item] if needed is None else [needed, item]
-    return [*found, *waiting.values()]
+        reference = None if values is None else waiting.pop(Cell(item.cell.workload, values, item.cell.basis).id, None)
+        ordered += [item] if reference is None else [reference, item]
+    return [*ordered, *waiting.values()]
 
 
 def run(
     name: str,
     suite: Suite,
     identity: Identity,
-    chosen: Sequence[Planned],
+    chosen: Sequence[PlannedCell],
     folder: Path,
     *,
     timeout: float | int = TIMEOUT,  # seconds that one cell may take
     max_minutes: float | int | None = None,  # start no cell later than this; None = no limit
     workloads: Mapping[str, Workload] = WORKLOADS,
     say: Callable[[str], None] = print,
-    command: Sequence[str] = (),  # that was given, for the report
+    command: Sequence[str] = (),  # the command line, for the report
 ) -> Outcome:
     """Do the chosen cells that have no final record yet, one after another, each in a process of its own.
 
@@ -177,7 +177,7 @@ def run(
         _check_owner(folder, name)
         torn = repair(records)
         if torn:
-            say(f"the last line of {records} was unfinished: its {len(torn)} bytes lie in {records.stem}.torn now")
+            say(f"the last line of {records} was unfinished: its {len(torn)} bytes are in {records.stem}.torn now")
         _say_what_changed(folder, identity, say)
         _write_manifest(folder, name, suite, identity, command)
         before = done_before(folder, chosen)
@@ -210,12 +210,13 @@ def run(
 def infrastructure(attempt: Attempt) -> bool:
     """Whether the machine failed and not the work: a process killed from outside, a GPU that was lost or broke.
 
-    Only then is a cell tried again at once. What the work did itself, want of memory and wrong numbers, it does again.
+    Only then is a cell tried again at once. What the work itself caused, want of memory or wrong numbers, would happen
+    again.
     """
     return attempt.status == "failed" and any(sign in attempt.reason for sign in INFRASTRUCTURE)
 
 
-def start_method(todo: Sequence[Planned], workload: Workload) -> ForkServerContext | SpawnContext:
+def start_method(todo: Sequence[PlannedCell], workload: Workload) -> ForkServerContext | SpawnContext:
     """How the cells' processes begin.
 
     On a CPU they are forked from a server that has loaded the libraries and done nothing else: loading takes longer
@@ -230,7 +231,7 @@ def start_method(todo: Sequence[Planned], workload: Workload) -> ForkServerConte
 
 
 def _load_libraries(context: ForkServerContext | SpawnContext) -> None:
-    """Have a fork server do its loading now, not in the first cell's time; a new one where the last was lost."""
+    """Start the fork server and have it load its modules now, not in the first cell's time; again if it was lost."""
     if isinstance(context, ForkServerContext):
         os.environ[RUN] = str(os.getpid())
         process = context.Process(target=int)  # does nothing, once all is loaded
@@ -259,7 +260,7 @@ def _server_is_lost(process: ForkServerProcess | SpawnProcess, context: ForkServ
 
 
 def _attempt(
-    item: Planned,
+    item: PlannedCell,
     suite: Suite,
     identity: Identity,
     folder: Path,
@@ -329,7 +330,7 @@ def _end(process: ForkServerProcess | SpawnProcess, *, lost: bool) -> None:
     """Leave no process of the cell behind."""
     if process.pid is None:
         return  # it was never started
-    if lost:  # nobody tells any more whether it runs
+    if lost:  # nobody can tell any more whether it runs
         with suppress(ProcessLookupError):
             os.kill(process.pid, signal.SIGKILL)
         return
@@ -337,7 +338,7 @@ def _end(process: ForkServerProcess | SpawnProcess, *, lost: bool) -> None:
     process.join()
 
 
-def _reference(item: Planned, suite: Suite, folder: Path) -> _Reference | None:
+def _reference(item: PlannedCell, suite: Suite, folder: Path) -> _Reference | None:
     values = suite.reference(item.cell.values)
     if item.reference or values is None:
         return None
@@ -347,7 +348,7 @@ def _reference(item: Planned, suite: Suite, folder: Path) -> _Reference | None:
 
 
 def _result(path: Path) -> dict[str, Any] | None:
-    """What the child left; it writes the file whole or not at all."""
+    """The content of result.json, None if there is none; the child writes it whole or not at all."""
     return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
 
 
@@ -365,7 +366,7 @@ def _why_no_result(exit_code: int, memory_kills: int, log: Path) -> tuple[Status
 
 
 def _memory_kills() -> int:
-    """How many processes Linux has killed for want of memory so far; 0 where it does not say."""
+    """How many processes Linux has killed for want of memory since it started; 0 on systems that do not count them."""
     try:
         lines = Path("/proc/vmstat").read_text().splitlines()
     except OSError:
@@ -375,7 +376,7 @@ def _memory_kills() -> int:
 
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """One run a folder at a time. The system drops the lock when its process ends, however it ends."""
+    """Allow one run at a time in a folder. The system drops the lock when its process ends, however it ends."""
     with (folder / ".lock").open("a") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

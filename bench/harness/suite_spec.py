@@ -31,11 +31,12 @@ class Measure(NamedTuple):
     definition: str
 
 
-class Planned(NamedTuple):
+class PlannedCell(NamedTuple):
     """A cell of the plan.
 
     Args:
-        reference: others are compared with it and it is no point of the grid, so a report shows it apart.
+        reference: whether other cells are compared with it and it is no point of the grid, so that a report shows it
+            apart.
         skip: why it cannot run, or None.
     """
 
@@ -51,7 +52,7 @@ class Prediction(NamedTuple):
     Args:
         flops: of all its videos.
         peak_bytes: of weights and tensors at one time; libraries come on top.
-        seconds: the least that this machine takes, at the peaks measured on it; None: none were measured yet.
+        seconds: the least that this machine takes, at the peaks measured on it; None: no peaks were measured yet.
     """
 
     flops: float
@@ -85,17 +86,17 @@ class Suite:
 
     Args:
         question: what the sweep answers, one line.
-        workload: who does a cell, a key of `bench.workloads.WORKLOADS`.
+        workload: the kind of work that its cells are, a key of `bench.workloads.WORKLOADS`.
         axes: name -> values; the cells are their product, the last axis fastest.
         fixed: name -> the one value that all cells share. An override may turn it into an axis.
-        measures: name -> what the report says of it. A cell that is ok has each as a number or says why not.
+        measures: name -> what a report says of it. A cell that is ok has a number for each, or the reason why not.
         group: the axis by which the report splits its tables.
-        headlines: measures that a report's answer speaks of; without any, of each table the first that is better lower
+        headlines: measures that a report's answer speaks of; without any, the first of each table that is better lower
             or higher.
-        apart: axes whose values do other work, so that a report compares nothing across them.
+        apart: axes whose values do different work, so that a report compares nothing across them.
         files: files and folders, from the root of the project, on whose content the results depend (weights).
         allowed: name -> the only values it may have. Other names take any value of the type of their first one.
-        least: name -> smallest number it may have (0 if not named). The largest is `MOST`, or `MOST_OTHERWISE`.
+        least: name -> smallest number that it may have (0 if not named). The largest is `MOST`, or `MOST_OTHERWISE`.
         settle: sets what has no meaning in a combination to its one neutral value (the overlap of a method whose clips
             do not overlap). Combinations that become equal are one cell.
         reference: the values of the cell that these values are compared with, or None. It becomes a cell too, unless it
@@ -104,8 +105,9 @@ class Suite:
         emulated: why its precision is only emulated here, or None. Such a cell is not run either, unless --emulated
             asks for it; its times are then marked and compared with nothing.
         cost: how long a cell takes, in any unit; only ratios matter.
-        predict: what a cell will ask for, or None.
-        timeout: seconds that one of its cells may take, where the command does not say; None: as other suites' may.
+        predict: FLOPs, bytes and least seconds of a cell, or None where they cannot be known.
+        timeout: seconds that one of its cells may take, where the command does not say; None: the default of
+            `bench.harness.runner`.
     """
 
     question: str
@@ -170,7 +172,7 @@ def override(suite: Suite, assignments: Sequence[str]) -> Suite:
     return replace(suite, axes=axes, fixed=fixed)
 
 
-def plan(suite: Suite, basis: Mapping[str, str]) -> list[Planned]:
+def plan(suite: Suite, basis: Mapping[str, str]) -> list[PlannedCell]:
     """The cells of a suite: references first, then the grid in its order; each cell once."""
     grid: dict[Cell, bool] = {}
     references: dict[Cell, bool] = {}
@@ -181,7 +183,7 @@ def plan(suite: Suite, basis: Mapping[str, str]) -> list[Planned]:
         grid[Cell(suite.workload, values, basis)] = False
     cells = references | {cell: False for cell in grid if cell not in references}
     return [
-        Planned(cell, first and cell not in grid, _why_not(suite, cell.values), suite.cost(cell.values))
+        PlannedCell(cell, first and cell not in grid, _why_not(suite, cell.values), suite.cost(cell.values))
         for cell, first in cells.items()
     ]
 
@@ -191,14 +193,18 @@ def with_emulated(suite: Suite) -> Suite:
     return replace(suite, emulated=_never)
 
 
+def is_emulated(suite: Suite, values: Values) -> bool:
+    """Whether a cell of these values could run here, and is left out only because its precision is emulated."""
+    return suite.skip(values) is None and suite.emulated(values) is not None
+
+
 def _why_not(suite: Suite, values: Values) -> str | None:
-    reason = suite.skip(values)
-    if reason is None and (reason := suite.emulated(values)) is not None:
-        reason += ": its times would say nothing about it"
-    return reason
+    if is_emulated(suite, values):
+        return f"{suite.emulated(values)}: its times would say nothing about it"
+    return suite.skip(values)
 
 
-def select(planned: Sequence[Planned], suite: Suite, only: Sequence[str], skip: Sequence[str]) -> list[Planned]:
+def select(planned: Sequence[PlannedCell], suite: Suite, only: Sequence[str], skip: Sequence[str]) -> list[PlannedCell]:
     """The cells that `only` names and `skip` does not, with the references they need.
 
     A name is a cell's id or "axis=value"; in `only` two of one axis are either-or, and every named axis must hold.

@@ -1,7 +1,7 @@
 """One cell in one process: the child of a run, or `python -m bench.harness.worker JOB.json` to repeat one by hand.
 
-The parent writes job.json into the cell's folder; the child leaves result.json there and says how it went in log.txt. A
-child that is killed leaves no result, and the parent tells from its exit code.
+The parent writes job.json into the cell's folder; the child leaves result.json there, and its output in log.txt. A
+child that is killed leaves no result; then the parent judges by its exit code.
 """
 
 import json
@@ -18,7 +18,7 @@ from vidrd.orphans import follow_starter
 
 
 def child(work: Work, job_file: str) -> None:
-    """The whole life of a cell's process."""
+    """Do a cell in this process, its output in log.txt; the target of the process that a run starts."""
     follow_starter()
     log = os.open(Path(job_file).with_name("log.txt"), os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
     os.dup2(log, 1)
@@ -27,7 +27,7 @@ def child(work: Work, job_file: str) -> None:
 
 
 def attend(work: Work, job_file: Path) -> Status:
-    """Do the job and write result.json beside it, whatever happens short of a kill."""
+    """Do the job and write result.json next to it, whatever happens short of a kill."""
     job = json.loads(job_file.read_text(encoding="utf-8"))
     reference = job_file.parent.parent / job["reference"] if job["reference"] else None
     status: Status = "ok"

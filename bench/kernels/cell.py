@@ -158,7 +158,7 @@ def _bounded(
     def by_its_operators(device: str) -> Peaks:
         probe = Probe(lambda: "", lambda call: fastest(call, device, PROBED))
         probe.run(first)
-        return raised(device, probe.seen)
+        return raised(device, probe.rates)
 
     for best in (look(device) for look in (peaks, partial(peaks, again=True), by_its_operators)):
         least = least_seconds(work.flops, moved, best, dtype)

@@ -1,6 +1,6 @@
-"""Baselines in a file: what was counted once, by recipe, hardware and software. Only a person raises them.
+"""Stored baselines: counts in a file, keyed by recipe, hardware and software. Only a person changes them.
 
-Times are kept to look at and never judged: two sessions do not compare, see docs/gate-simulation.md.
+Times are stored for information and never judged: times of two sessions do not compare, see docs/gate-simulation.md.
 """
 
 import json
@@ -15,7 +15,7 @@ from bench.results.verdicts import Finding, same_recipe
 
 
 class Key(NamedTuple):
-    """What two measurements must share to be compared. Revision, host name and date are not in it."""
+    """What two measurements must share to be compared; revision, host name and date are not part of it."""
 
     recipe: str  # of the cell's values
     hardware: str
@@ -26,12 +26,12 @@ class Key(NamedTuple):
 
 
 def key_of(values: Mapping[str, Any], hardware: Mapping[str, Any], software: Mapping[str, Any]) -> Key:
-    """The key of a cell here."""
+    """The key of a cell of these settings, measured with this hardware and software."""
     return Key(digest(dict(values)), digest(dict(hardware)), digest(dict(software)))
 
 
 def load(path: Path) -> dict[str, Any]:
-    """Key -> entry; nothing if there is no file.
+    """Key -> entry; {} if there is no file.
 
     Raises:
         ValueError: the file is no store of baselines.
@@ -58,7 +58,7 @@ def check_person() -> None:
 
 
 def check_baseline(label: str, key: Key, entries: Mapping[str, Any], facts: Mapping[str, Any]) -> list[Finding]:
-    """Compare what was counted now with the entry of this key."""
+    """Compare the counts, recipe and output hash of `facts` with the entry of this key."""
     entry = entries.get(str(key))
     if entry is None:
         known = [dict(zip(Key._fields, name.split("-"), strict=True)) for name in entries]
@@ -79,13 +79,13 @@ def check_baseline(label: str, key: Key, entries: Mapping[str, Any], facts: Mapp
     return [recipe, *counted(label, entry["counts"], facts["counts"]), output]
 
 
-def calibrate(path: Path, found: Mapping[str, Mapping[str, Any]]) -> None:
+def calibrate(path: Path, fresh: Mapping[str, Mapping[str, Any]]) -> None:
     """Write entries, replacing those of equal keys.
 
     Raises:
         ValueError: in CI, where no person decides.
     """
     check_person()
-    entries = load(path) | {key: dict(entry) for key, entry in found.items()}
+    entries = load(path) | {key: dict(entry) for key, entry in fresh.items()}
     content = {"baselines": entries}
     write_atomic(path, json.dumps(content, indent=1, sort_keys=True, allow_nan=False, ensure_ascii=False) + "\n")

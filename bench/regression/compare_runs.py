@@ -2,7 +2,7 @@
 
 Two runs were measured at two times, perhaps on two machines, so a difference in speed between them proves nothing by
 itself (docs/gate-simulation.md): it is shown, and a slow-down beyond the margin is INCONCLUSIVE until `bench gate` has
-measured both alternately. What has no noise is judged exactly, quality by its intervals.
+measured both alternately. Counts have no noise and are compared exactly; quality is judged by its intervals.
 """
 
 import math
@@ -11,19 +11,24 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from bench.results.manifest import read_manifest
-from bench.results.records import Number, Record, Value, digest, read
+from bench.results.records import Number, Record, Value, digest
+from bench.results.run_folder import load_run
 from bench.results.statistics import Estimate, trimmed_mean
 from bench.results.verdicts import Finding, Verdict, count, not_worse
 
 EXACT = ("fe_per_frame", "allocated_peak")  # the same work takes the same again
 MEMORY = ("process_peak", "reserved_peak", "driver_peak")
-MEMORY_MARGIN = 0.05  # of the base: pages that a process touches vary a little
+MEMORY_MARGIN = 0.05  # of the base: how many pages a process touches varies a little
 ALPHA = 0.01
 
 
 class FinishedRun(NamedTuple):
-    """A finished run: its manifest, and its last record of every planned cell by what was asked (not by the id)."""
+    """A finished run.
+
+    Args:
+        cells: digest of a cell's workload and values -> its last record. Unlike the id it leaves out source, weights,
+            machine and software, so that cells of two revisions or machines meet.
+    """
 
     folder: Path
     manifest: Mapping[str, Any]
@@ -34,21 +39,19 @@ def load(folder: Path) -> FinishedRun:
     """Read a run.
 
     Raises:
-        ValueError: the folder holds no run.
+        ValueError: the folder holds no run, or a damaged one.
     """
-    manifest = read_manifest(folder)
-    latest = read(folder / "records.jsonl").latest()
-    records = [latest[cell["id"]] for cell in manifest["cells"] if cell["id"] in latest]
-    return FinishedRun(folder, manifest, {_asked(record): record for record in records})
+    run = load_run(folder)
+    return FinishedRun(folder, run.manifest, {_settings(record): record for record in run.records.values()})
 
 
 def compare(
     base: FinishedRun, head: FinishedRun, *, margin: float = 0.07, quality_margin: float = 0.10
 ) -> list[Finding]:
-    """Findings of all cells that either run has.
+    """The findings on all cells that are in either run.
 
     Args:
-        margin: a slow-down up to this share is not spoken of.
+        margin: a slow-down up to this share passes.
         quality_margin: what quality may lose, as a share of the base's value.
 
     Raises:
@@ -59,17 +62,18 @@ def compare(
             f"{base.folder} and {head.folder} have no cell in common: {base.manifest['suite']} and "
             f"{head.manifest['suite']} with equal settings would"
         )
-    same = [
+    differing = [
         name for name in ("machine", "software") if base.manifest["basis"].get(name) != head.manifest["basis"].get(name)
     ]
-    elsewhere = f"another {' and other '.join(same)}" if same else ""
+    elsewhere = f"another {' and other '.join(differing)}" if differing else ""
     findings: list[Finding] = []
     for key in {**base.cells, **head.cells}:
         findings += _cell(base.cells.get(key), head.cells.get(key), elsewhere, margin, quality_margin)
     return findings
 
 
-def _asked(record: Record) -> str:
+def _settings(record: Record) -> str:
+    """The key of a cell in `FinishedRun.cells`."""
     return digest({"workload": record.cell.workload, "values": dict(record.cell.values)})
 
 
@@ -95,10 +99,10 @@ def _cell(
         verdict: Verdict = "FAIL" if head.attempt.status == "oom" else "INVALID"
         yield Finding(name, "run", verdict, f"ok before, now {head.attempt.status}: {head.attempt.reason}")
         return
-    emulated = "emulated" in {**base.facts, **head.facts}  # then its times say nothing
-    unjudged = ("%", "s") if emulated else ("%",)  # shares of the bound say what times say
-    judged = {measure: number for measure, number in base.numbers.items() if number.unit not in unjudged}
-    for measure, number in judged.items():
+    emulated = "emulated" in {**base.facts, **head.facts}  # then its times mean nothing
+    unjudged = ("%", "s") if emulated else ("%",)  # shares of the bound repeat what times say
+    comparable = {measure: number for measure, number in base.numbers.items() if number.unit not in unjudged}
+    for measure, number in comparable.items():
         now = head.numbers.get(measure)
         if now is None:
             why = head.absent.get(measure, "it has no number")
@@ -124,13 +128,13 @@ def _samples_of(measure: str) -> str:
 
 
 def _memory(cell: str, measure: str, base: Number, head: Number, elsewhere: str) -> Finding:
-    found = count(cell, measure, base.value, head.value, tolerance=MEMORY_MARGIN, unit=base.unit)
-    if found.verdict == "FAIL" and elsewhere:
+    finding = count(cell, measure, base.value, head.value, tolerance=MEMORY_MARGIN, unit=base.unit)
+    if finding.verdict == "FAIL" and elsewhere:
         return Finding(
-            cell, measure, "CALIBRATION_NEEDED", f"{elsewhere}: {found.reason}", base.unit, base.value, head.value,
-            found.change, margin=MEMORY_MARGIN,
+            cell, measure, "CALIBRATION_NEEDED", f"{elsewhere}: {finding.reason}", base.unit, base.value, head.value,
+            finding.change, margin=MEMORY_MARGIN,
         )  # fmt: skip
-    return found
+    return finding
 
 
 def _times(
@@ -142,11 +146,11 @@ def _times(
     elsewhere: str,
     margin: float,
 ) -> Finding:
-    """The ratio of two runs' times, with the interval of their own spread; what lies between them is not in it."""
+    """The ratio of two runs' times. Its interval covers the spread within each run, not what changed between them."""
     change = head.value / base.value - 1
-    found = Finding(cell, measure, "PASS", f"{change:+.1%} between two runs", "s", base.value, head.value, change)
+    finding = Finding(cell, measure, "PASS", f"{change:+.1%} between two runs", "s", base.value, head.value, change)
     if elsewhere:
-        return replace(found, verdict="CALIBRATION_NEEDED", reason=f"{elsewhere}: times do not compare")
+        return replace(finding, verdict="CALIBRATION_NEEDED", reason=f"{elsewhere}: times do not compare")
     low = high = None
     n = min(len(each or ()) for each in samples)
     if n >= 4:
@@ -154,14 +158,14 @@ def _times(
         error = math.hypot(one.error, other.error)
         difference = Estimate(other.mean - one.mean, error, min(one.df, other.df), n)
         low, high = (math.expm1(end) for end in (difference.low(ALPHA), difference.high(ALPHA)))
-    found = replace(found, low=low, high=high, margin=margin, n=n)
+    finding = replace(finding, low=low, high=high, margin=margin, n=n)
     if change <= margin:
-        return found
-    return replace(found, verdict="INCONCLUSIVE", reason=f"{found.reason}: measure both in one with `bench gate`")
+        return finding
+    return replace(finding, verdict="INCONCLUSIVE", reason=f"{finding.reason}: measure both in one with `bench gate`")
 
 
 def _quality(cell: str, measure: str, base: Number, head: Number, share: float) -> Finding:
-    """Non-inferiority from the two intervals as if the runs had nothing in common, which is on the safe side."""
+    """Non-inferiority from the two intervals, taken as independent, which is on the safe side."""
     ends = [(number.low, number.high) for number in (base, head)]
     halves = [(high - low) / 2 for low, high in ends if low is not None and high is not None]
     margin = share * abs(base.value) or share

@@ -1,11 +1,12 @@
-"""Measure base and head in one run, alternately: the answers are findings (`bench.results.verdicts`).
+"""Measure base and head in one run, alternately; the results are findings (`bench.results.verdicts`).
 
     for each of several pairs of fresh processes:     imports, weights and warm-up once each
-        for each cell:                                blocks of A B B A, or B A A B, by lot
+        for each cell:                                blocks of A B B A, or B A A B, at random
             one process works while the other waits
 
-What two processes share in time, drift and neighbours, leaves with the ratio; what a process has for life is one draw
-of several. Everything that has no noise is read once, in the first pair of processes that gets so far.
+Drift and other load on the machine affect both processes alike and cancel in the ratio. An offset that a process keeps
+for life is averaged over the pairs of processes. Everything that has no noise is read once, in the first pair of
+processes that gets so far.
 """
 
 import json
@@ -57,7 +58,7 @@ class Settings:
     threads: int | None = 1  # of either process; None: as many as PyTorch takes
     margin: float = 0.03  # a slow-down up to this share is allowed
     alpha: float = ALPHA
-    may_change: bool = False  # another output is meant, and judged by its quality
+    may_change: bool = False  # another output is intended, and judged by its quality
     timeout: float | int = 300  # seconds a process may take for one answer
     max_minutes: float | int | None = None  # begin no further pair of processes after this
     seed: int = 0
@@ -66,12 +67,14 @@ class Settings:
         if self.pairs < 2 or self.pairs % 2 or self.processes < 1:
             raise ValueError(f"blocks of A B B A have an even number of pairs, at least 2; got {self.pairs}")
         if self.processes * self.pairs < 6:
-            raise ValueError(f"a verdict needs 6 pairs, {self.processes} x {self.pairs} were asked for")
+            raise ValueError(
+                f"a verdict needs 6 pairs; got {self.processes} x {self.pairs}: raise --processes or --pairs"
+            )
 
 
 @dataclass
 class MeasuredCell:
-    """A cell in the making: what it is called, what is asked, and what was found so far."""
+    """A cell while it is measured: its label, its settings, and the results so far."""
 
     label: str
     values: Values
@@ -79,17 +82,18 @@ class MeasuredCell:
     findings: list[Finding] = field(default_factory=list)
     notes: dict[str, dict[str, Any]] = field(default_factory=dict)  # process -> set-up times
     uncounted: dict[str, str] = field(default_factory=dict)  # counts that neither side could give -> why
-    compared: bool = False  # in what has no noise
-    broken: bool = False  # nothing more is to be measured
+    compared: bool = False  # recipe, counts and output, which have no noise
+    broken: bool = False  # nothing more can be measured
 
 
 class RevisionError(Exception):
-    """A process could not do what it was told; the message says which and why."""
+    """A process could not fulfil a request; the message says which process and why."""
 
 
 class RevisionProcess:
-    """One side's process. Requests may be sent ahead of their answers, so that both processes can get ready
-    together.
+    """The process of one side, a `RevisionServer`, as its parent sees it.
+
+    Requests may be sent ahead of their answers, so that both processes can get ready at the same time.
     """
 
     def __init__(self, side: Side, log: Path, settings: Settings) -> None:
@@ -114,7 +118,11 @@ class RevisionProcess:
         self._process.communicate()
 
     def tell(self, do: str, **request: object) -> None:
-        """Send a request."""
+        """Send a request: the name of a method of `RevisionServer` and its arguments.
+
+        Raises:
+            RevisionError: the process has ended.
+        """
         if self._process.stdin is None or self._process.poll() is not None:
             raise RevisionError(self._how_it_ended())
         try:
@@ -143,13 +151,13 @@ class RevisionProcess:
         return content
 
     def ask(self, do: str, **request: object) -> dict[str, Any]:
-        """Send a request and wait for its answer."""
+        """Send a request and wait for its answer; raises as `tell` and `answer` do."""
         self.tell(do, **request)
         return self.answer()
 
     @property
     def pid(self) -> int:
-        """Number of the process."""
+        """The process's number."""
         return self._process.pid
 
     def _how_it_ended(self) -> str:
@@ -170,7 +178,7 @@ def measure_interleaved(
     """Compare two revisions in all cells.
 
     Returns:
-        the findings, and what else was seen: software of either side, set-up times, counts that neither side could
+        the findings, and the other observations: software of either side, set-up times, counts that neither side could
             give, raw pairs.
     """
     began = time.monotonic()
@@ -186,8 +194,8 @@ def measure_interleaved(
         again = replace(settings, seed=settings.seed + 1, max_minutes=None)
         _session(second, base, head, again, folder, say, time.monotonic(), facts=False)
         for cell in second:
-            found = speed(cell.label, cell.pairs, margin=settings.margin, alpha=settings.alpha)
-            speeds[cell.label] = confirm(speeds[cell.label], found)
+            finding = speed(cell.label, cell.pairs, margin=settings.margin, alpha=settings.alpha)
+            speeds[cell.label] = confirm(speeds[cell.label], finding)
             raw[f"{cell.label} (again)"] = [list(pair) for pair in cell.pairs]
     findings = []
     for cell in first:
@@ -199,8 +207,8 @@ def measure_interleaved(
 
 def _speeds(cells: Sequence[MeasuredCell], settings: Settings) -> dict[str, Finding]:
     timed = [cell for cell in cells if not cell.broken]
-    found = [speed(cell.label, cell.pairs, margin=settings.margin, alpha=settings.alpha) for cell in timed]
-    return dict(zip((cell.label for cell in timed), hold(found, settings.alpha), strict=True))
+    findings = [speed(cell.label, cell.pairs, margin=settings.margin, alpha=settings.alpha) for cell in timed]
+    return dict(zip((cell.label for cell in timed), hold(findings, settings.alpha), strict=True))
 
 
 def _session(
@@ -251,16 +259,14 @@ def _session(
 
 
 def _both(servers: Sequence[RevisionProcess], do: str, **request: object) -> dict[str, Any]:
-    """Let both processes do the same at the same time; for what is not timed."""
+    """Send both processes the same request at the same time; side -> answer. For requests that are not timed."""
     for server in servers:
         server.tell(do, **request)
     return _answers(servers)
 
 
 def _answers(servers: Sequence[RevisionProcess]) -> dict[str, Any]:
-    """The answer of each process. Both are read though one failed: what is left unread would pass for the next
-    answer.
-    """
+    """Side -> answer. Both are read even if one failed: an unread answer would be taken for the next one."""
     answers, errors = {}, []
     for server in servers:
         try:
@@ -273,19 +279,19 @@ def _answers(servers: Sequence[RevisionProcess]) -> dict[str, Any]:
 
 
 def _pairs(servers: Sequence[RevisionProcess], pairs: int, group: int, lot: random.Random) -> list[Pair]:
-    found = []
+    measured = []
     for _ in range(pairs // 2):
         block = list(servers) if lot.random() < 0.5 else list(servers[::-1])
         for order in (block, block[::-1]):
             answers = {server.side.name: server.ask("run", pids=[each.pid for each in servers]) for server in order}
             base, head = answers["base"], answers["head"]
             spoiled = base["spoiled"] or head["spoiled"] or _clocks_apart(base["looks"], head["looks"])
-            found.append(Pair(base["seconds"], head["seconds"], group, spoiled))
-    return found
+            measured.append(Pair(base["seconds"], head["seconds"], group, spoiled))
+    return measured
 
 
 def _clocks_apart(one: Sequence[Sequence[Any]], other: Sequence[Sequence[Any]]) -> str:
-    """Why two samples do not compare: the card ran at another SM clock. Looks are `measure.nvml.Snapshot`s."""
+    """Why two samples do not compare: different SM clocks. A look is a `bench.hardware.nvml.Snapshot`."""
     clocks = [[look[1] for look in looks if look[1]] for looks in (one, other)]
     if not all(clocks):
         return ""
@@ -296,7 +302,7 @@ def _clocks_apart(one: Sequence[Sequence[Any]], other: Sequence[Sequence[Any]]) 
 def _compare_facts(
     cell: MeasuredCell, servers: Sequence[RevisionProcess], settings: Settings, folder: Path, say: Callable[[str], None]
 ) -> None:
-    """Recipe, counts and output; and quality, if the output is another."""
+    """Add the findings on recipe, counts and output to the cell, and on quality if the outputs differ."""
     places = {server.side.name: folder / "outputs" / server.side.name for server in servers}
     for place in places.values():
         place.mkdir(parents=True, exist_ok=True)
@@ -319,11 +325,11 @@ def _compare_facts(
     tolerance = ROUNDING[str(cell.values["precision"])]
     cell.findings.append(equal_output(cell.label, error, tolerance=tolerance, may_change=settings.may_change))
     if error is not None and not error <= tolerance:
-        say(f"{cell.label}: another output, so {cell.values['videos']} videos of each side are judged")
+        say(f"{cell.label}: another output, so {cell.values['videos']} videos of each side are compared")
         for server in servers:
             server.tell("videos", folder=str(places[server.side.name]))
         _answers(servers)
-        from bench.videos.paired_quality import compare_videos  # noqa: PLC0415  (the judges load torch)
+        from bench.videos.paired_quality import compare_videos  # noqa: PLC0415  (loads torch)
 
         videos = [np.load(places[name] / "all.npy") for name in ("base", "head")]
         cell.findings += compare_videos(cell.label, *videos, window=int(cell.values["window"]))
@@ -338,8 +344,8 @@ def counted(label: str, base: dict[str, Any], head: dict[str, Any]) -> list[Find
         if all(side is None for side in sides) or len(texts) == 2:
             continue  # neither side has it: nothing went missing, see `uncounted`
         numbers = [None if isinstance(side, str) else side for side in sides]
-        found = count(label, name, *numbers, tolerance=tolerance, unit=unit)
-        findings.append(replace(found, reason=f"{found.reason} ({texts[0]})") if texts else found)
+        finding = count(label, name, *numbers, tolerance=tolerance, unit=unit)
+        findings.append(replace(finding, reason=f"{finding.reason} ({texts[0]})") if texts else finding)
     return findings
 
 
@@ -360,7 +366,7 @@ def _error(base: np.ndarray, head: np.ndarray) -> float | None:
 
 
 def _break(cell: MeasuredCell, why: str) -> None:
-    """Nothing more can be measured in this cell."""
+    """Add a finding that says why nothing more can be measured in this cell."""
     if not cell.broken:
         verdict: Verdict = "CALIBRATION_NEEDED" if "the base failed: KeyError" in why else "INVALID"
         cell.findings.append(Finding(cell.label, "run", verdict, why))  # a KeyError: the base has no such method

@@ -1,10 +1,11 @@
-"""One side of a gate: a process that does the same work whenever it is told to.
+"""One side of a gate: a process that repeats the same work on request.
 
     python -P HEAD/bench/regression/revision_server.py    with a revision's tree as working directory and on PYTHONPATH
 
-The work is the tree's own (its `Generator`); the clock and the counters are those of the revision
-that this file belongs to, whichever tree is tested, so that a change of the clock is no change of speed. One JSON line
-in, one out; whatever the libraries print goes to standard error. While it waits it uses no processor.
+The work is the tree's own (its `Generator`); the clock and the counters are those of the revision that this file
+belongs to, whichever tree is tested, so that a change of the clock does not look like a change of speed. Each request
+is a JSON line, and so is each answer; whatever the libraries print goes to standard error. While it waits it uses no
+processor.
 """
 
 import hashlib
@@ -22,7 +23,7 @@ from typing import Any, TextIO
 
 
 def tool(name: str) -> ModuleType:
-    """A module of bench/hardware beside this file, not of the tree under test."""
+    """A module of the bench/hardware that belongs to this file, not of the one in the tree under test."""
     path = Path(__file__).parents[1] / "hardware" / f"{name}.py"
     spec = importlib.util.spec_from_file_location(f"gate_{name}", path)
     if spec is None or spec.loader is None:
@@ -34,20 +35,23 @@ def tool(name: str) -> ModuleType:
 
 
 def own_modules() -> tuple[ModuleType, ModuleType]:
-    """The modules of the tree under test that make videos and draw scenes: in older trees they lie elsewhere."""
-    try:
-        generator = importlib.import_module("bench.videos.generator")
-    except ModuleNotFoundError as error:
-        if error.name not in ("bench.videos", "bench.videos.generator"):
-            raise
-        generator, world = (importlib.import_module(name) for name in ("bench.pocket", "vidrd.data.shapes"))
+    """The modules of the tree under test that make videos and draw scenes: in older trees they are elsewhere.
+
+    The tree's files decide and not what can be imported, for an editable installation of another revision, as in a
+    shared environment, offers the modules that the tree lacks.
+    """
+    import vidrd  # noqa: PLC0415
+
+    if (Path(vidrd.__file__).parents[1] / "bench" / "videos" / "generator.py").is_file():
+        names = ("bench.videos.generator", "vidrd.pocket.world")
     else:
-        world = importlib.import_module("vidrd.pocket.world")
+        names = ("bench.pocket", "vidrd.data.shapes")
+    generator, world = map(importlib.import_module, names)
     return generator, world
 
 
 class PreparedCell:
-    """A cell, ready to be done again and again."""
+    """A cell whose pipeline is loaded, so that its work can be repeated."""
 
     def __init__(self, values: dict[str, Any]) -> None:
         generator, world = own_modules()
@@ -60,7 +64,7 @@ class PreparedCell:
         self.device = str(values["device"])
 
     def make(self, first: int = 0) -> Any:
-        """One batch of videos, B T H W C."""
+        """One batch of videos, B T H W C, 8 bits; `first` is the number of its first prompt."""
         batch = int(self.values["batch"])
         return self.generator.make(self.prompts[first : first + batch], first, int(self.values["steps"]))[0]
 
@@ -79,7 +83,7 @@ class PreparedCell:
             torch.cuda.synchronize()
 
     def witnessed(self) -> tuple[Any, Any, dict[str, Any]]:
-        """Latents and videos of the first batch, and the recipe: what the network was really asked."""
+        """Latents and videos of the first batch, and its recipe: the calls that the network really received."""
         calls: list[tuple[Any, ...]] = []
         latents = []
         pipe: Any = self.generator.pipe  # its `decode` is another for a while
@@ -119,7 +123,7 @@ def _digest(text: str) -> str:
 
 
 class RevisionServer:
-    """Answers requests; a method for each."""
+    """Answers requests; each public method is one kind of request, and returns the answer."""
 
     def __init__(self) -> None:
         self.cell: PreparedCell | None = None
@@ -127,7 +131,7 @@ class RevisionServer:
         self.card: Any = None
 
     def hello(self, threads: int | None) -> dict[str, Any]:
-        """Take that many threads; say what this is."""
+        """Use that many threads; versions of Python and packages, and the tree that is under test."""
         import torch  # noqa: PLC0415
 
         if threads is not None:
@@ -142,7 +146,7 @@ class RevisionServer:
         }
 
     def open(self, values: dict[str, Any]) -> dict[str, Any]:
-        """Get a cell ready and warm; what that took."""
+        """Load a cell and warm it up; seconds of each step of that."""
         began = time.perf_counter()
         self.cell = PreparedCell(values)
         cell = self.cell
@@ -158,16 +162,16 @@ class RevisionServer:
         }
 
     def run(self, pids: list[int]) -> dict[str, Any]:
-        """Do it once: seconds, and why the sample must not count. `pids`: numbers of both sides' processes."""
+        """Do the work once: seconds, and why the sample does not count. `pids`: numbers of both sides' processes."""
         looks, others = [self._look()], self._others(pids)
         seconds = self._open_cell().seconds()
         looks.append(self._look())
         others |= self._others(pids)
-        seen = [look for look in looks if look is not None]
-        spoiled = tool("nvml").spoiled(seen) if seen else ""
+        snapshots = [look for look in looks if look is not None]
+        spoiled = tool("nvml").spoiled(snapshots) if snapshots else ""
         if others:
             spoiled = f"another process on the GPU: {', '.join(map(str, sorted(others)))}"
-        return {"seconds": seconds, "spoiled": spoiled, "looks": seen}
+        return {"seconds": seconds, "spoiled": spoiled, "looks": snapshots}
 
     def facts(self, folder: str) -> dict[str, Any]:
         """Everything about the cell that has no noise; latents and videos go into the folder."""
@@ -190,14 +194,14 @@ class RevisionServer:
         return {"recipe": recipe, "counts": counts, "sha256": hashlib.sha256(videos.tobytes()).hexdigest()}
 
     def videos(self, folder: str) -> dict[str, Any]:
-        """All videos of the cell, into the folder, to be judged elsewhere."""
+        """Make all videos of the cell and write them into the folder; how many there are."""
         import numpy as np  # noqa: PLC0415
 
         cell = self._open_cell()
         batch = int(cell.values["batch"])
-        made = np.concatenate([cell.make(first) for first in range(0, len(cell.prompts), batch)])
-        np.save(Path(folder) / "all.npy", made)
-        return {"videos": len(made)}
+        videos = np.concatenate([cell.make(first) for first in range(0, len(cell.prompts), batch)])
+        np.save(Path(folder) / "all.npy", videos)
+        return {"videos": len(videos)}
 
     def _open_cell(self) -> PreparedCell:
         if self.cell is None:
@@ -223,10 +227,10 @@ class RevisionServer:
 def _graph_breaks(cell: PreparedCell) -> int | str:
     import torch  # noqa: PLC0415
 
-    asked: list[tuple[tuple[Any, ...], dict[str, Any]]] = []
+    calls: list[tuple[tuple[Any, ...], dict[str, Any]]] = []
 
     def note(network: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        asked.append((args, kwargs))
+        calls.append((args, kwargs))
 
     network = cell.generator.pipe.unet
     hook = network.register_forward_pre_hook(note, with_kwargs=True)
@@ -234,20 +238,20 @@ def _graph_breaks(cell: PreparedCell) -> int | str:
         cell.make()
     finally:
         hook.remove()
-    args, kwargs = asked[0]
-    watched = network.__dict__.pop("forward", None)  # whatever the tree wraps around its network to watch it
+    args, kwargs = calls[0]
+    wrapped = network.__dict__.pop("forward", None)  # the tree's own recorder of calls, if it has one
     try:
         with torch.no_grad():
             return int(torch._dynamo.explain(network)(*args, **kwargs).graph_break_count)
     except Exception as error:  # the compiler fails in many ways, and none of them is the cell's
         return f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else 'no message'}"
     finally:
-        if watched is not None:
-            network.forward = watched
+        if wrapped is not None:
+            network.forward = wrapped
 
 
 def _on_the_gpu(make: Callable[[], object]) -> dict[str, float | int | str]:
-    """Kernels started and the allocator's peak in one run."""
+    """Kernels that one run starts, and the most bytes that the allocator gives out in it."""
     import torch  # noqa: PLC0415
 
     torch.cuda.synchronize()
@@ -263,12 +267,12 @@ def _on_the_gpu(make: Callable[[], object]) -> dict[str, float | int | str]:
 
 
 def _card(nvml: ModuleType) -> Any:
-    """The card in use, held open as long as this process lives; None if NVML does not show it."""
+    """The card in use, kept open as long as this process lives; None if NVML does not show it."""
     import torch  # noqa: PLC0415
 
     context = nvml.card(str(torch.cuda.get_device_properties(0).uuid))
-    found = context.__enter__()
-    return None if isinstance(found, str) else found
+    gpu = context.__enter__()
+    return None if isinstance(gpu, str) else gpu
 
 
 def serve(requests: TextIO, answers: TextIO) -> None:

@@ -1,4 +1,4 @@
-"""Two revisions side by side: a git worktree each, and an environment each."""
+"""Revisions as a gate measures them: each in a git worktree and an environment of its own."""
 
 import shutil
 import subprocess
@@ -33,10 +33,10 @@ def commit_of(revision: str, root: Path = ROOT) -> str:
 
 
 def checkout(revision: str, folder: Path, root: Path = ROOT) -> tuple[str, Path]:
-    """The commit that a revision names, and a clean worktree of it, made under `folder` or found there.
+    """The commit that a revision names, and a clean worktree of it, made under `folder` unless it is there.
 
     Raises:
-        ValueError: git does not know the revision, or has no worktree to give.
+        ValueError: git does not know the revision or cannot check it out, or the worktree was changed.
     """
     commit = commit_of(revision, root)
     tree = folder / commit[:12]
@@ -54,38 +54,38 @@ def checkout(revision: str, folder: Path, root: Path = ROOT) -> tuple[str, Path]
 
 
 def environment(tree: Path, folder: Path) -> Path:
-    """The Python of an environment with the tree's own pinned dependencies, made under `folder` or found there.
+    """The Python of an environment with the tree's own pinned dependencies, made under `folder` unless it is there.
 
     Raises:
-        ValueError: it cannot be made.
+        ValueError: it cannot be made; the message has the last line of the tool.
     """
     place = folder / tree.name
     python = place / ("Scripts/python.exe" if sys.platform == "win32" else "bin/python")
-    done = place / "installed"
-    if done.exists():
+    marker = place / "installed"
+    if marker.exists():
         return python
     # Compiled, as nox and pip do it for the head's: a process that compiles what it imports is slower for life.
     uv = shutil.which("uv")
-    wanted = ["--constraint", str(tree / "constraints.txt"), "--editable", str(tree)]
+    packages = ["--constraint", str(tree / "constraints.txt"), "--editable", str(tree)]
     if uv:
         commands = [
             [uv, "venv", "--clear", "--python", sys.executable, str(place)],
-            [uv, "pip", "install", "--compile-bytecode", "--python", str(python), *wanted],
+            [uv, "pip", "install", "--compile-bytecode", "--python", str(python), *packages],
         ]
     else:
         commands = [
             [sys.executable, "-m", "venv", "--clear", str(place)],
-            [str(python), "-m", "pip", "install", "--quiet", *wanted],
+            [str(python), "-m", "pip", "install", "--quiet", *packages],
         ]
     for command in commands:
         ended = subprocess.run(command, capture_output=True, text=True, check=False)
         if ended.returncode:
             last = (ended.stderr.strip() or ended.stdout.strip()).splitlines()[-1:] or ["no message"]
             raise ValueError(f"no environment for {tree.name}: {' '.join(command[:3])} ... failed: {last[0]}")
-    done.touch()
+    marker.touch()
     return python
 
 
 def _git(root: Path, *arguments: str) -> str:
-    done = subprocess.run(["git", "-C", str(root), *arguments], check=True, capture_output=True, text=True)
-    return done.stdout.strip()
+    process = subprocess.run(["git", "-C", str(root), *arguments], check=True, capture_output=True, text=True)
+    return process.stdout.strip()

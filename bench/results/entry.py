@@ -13,7 +13,7 @@ from bench.results.option_types import check, check_words
 from vidrd.entry import CRASHED, STOPPED, TERMINATED, USAGE, obey, one_line
 
 __all__ = ["CRASHED", "STOPPED", "TERMINATED", "USAGE", "obey", "one_line", "parse", "parse_verb"]
-FRAME = "╭╮╰╯│─"  # of the box that tyro draws around what is wrong
+FRAME = "╭╮╰╯│─"  # of the box that tyro draws around an error
 
 
 def parse(verb: Callable[..., int], words: Sequence[str], program: str, description: str | None) -> Callable[[], int]:
@@ -30,7 +30,11 @@ def parse(verb: Callable[..., int], words: Sequence[str], program: str, descript
 def parse_verb(
     verbs: Mapping[str, Callable[..., int]], words: Sequence[str], program: str, description: str | None
 ) -> Callable[[], int]:
-    """The same where the first word says which verb."""
+    """The verb that the first word names, with the arguments of the other words, checked.
+
+    Raises:
+        ValueError: one line that says which word is wrong.
+    """
     with _one_line_errors():
         bound = tyro.extras.subcommand_cli_from_dict(
             {name: _bind(verb) for name, verb in verbs.items()}, prog=program, description=description, args=words
@@ -39,7 +43,7 @@ def parse_verb(
 
 
 def _bind(verb: Callable[..., int]) -> Callable[..., Any]:
-    """A stand-in with the verb's signature and help that does not work yet."""
+    """A function with the verb's signature and help that binds the arguments and does not call the verb."""
 
     @functools.wraps(verb)
     def bind(*args: Any, **kwargs: Any) -> functools.partial[int]:
@@ -56,22 +60,22 @@ def _checked(bound: functools.partial[int], words: Sequence[str]) -> Callable[[]
 
 @contextlib.contextmanager
 def _one_line_errors() -> Any:
-    """What tyro says of a wrong word in a box of many lines, in one; help is printed as it is."""
-    said = io.StringIO()
+    """Turn the box of many lines that tyro prints about a wrong word into a ValueError of one; print help as it is."""
+    box = io.StringIO()
     try:
-        with contextlib.redirect_stderr(said):
+        with contextlib.redirect_stderr(box):
             yield
     except SystemExit as stop:
         if stop.code in (0, None):
             raise
-        raise ValueError(_unboxed(said.getvalue())) from None
+        raise ValueError(_unboxed(box.getvalue())) from None
     finally:
-        if sys.exc_info()[0] is None and said.getvalue():  # a warning
-            sys.stderr.write(said.getvalue())
+        if sys.exc_info()[0] is None and box.getvalue():  # a warning
+            sys.stderr.write(box.getvalue())
 
 
 def _unboxed(text: str) -> str:
-    """The first part of what stands in a box, and the command that says more."""
+    """The first paragraph of a box, and the option that says more."""
     lines = [line.strip(f"{FRAME} ") for line in text.splitlines()]
     body: list[str] = []
     for line in lines[1:]:
@@ -80,5 +84,5 @@ def _unboxed(text: str) -> str:
                 break
             continue
         body.append(line)
-    shown = one_line(" ".join(body)).rstrip(".")
-    return f"{shown}; see --help" if shown else "the command line cannot be read: see --help"
+    message = one_line(" ".join(body)).rstrip(".")
+    return f"{message}; see --help" if message else "the command line cannot be read: see --help"

@@ -1,4 +1,4 @@
-"""The plan that lies in a run's folder, read with care: a file that was edited by hand is one line and no traceback.
+"""The plan in a run's folder, checked as it is read: a file that was edited by hand is one line and no traceback.
 
 Only the standard library is needed.
 """
@@ -33,40 +33,43 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     if not path.is_file():
         raise ValueError(f"{folder} is no run: it has no manifest.json; `python -m bench run` makes one")
     try:
-        found = json.loads(path.read_text(encoding="utf-8"), parse_constant=refuse_constant)
-        fault = fault_of(found)
+        content = json.loads(path.read_text(encoding="utf-8"), parse_constant=refuse_constant)
+        fault = fault_of(content)
     except (ValueError, RecursionError) as error:
         fault = str(error) or "nested too deeply"
     if fault:
         raise ValueError(f"{path} is no manifest of a run ({fault}): move the folder away to start anew")
-    manifest: dict[str, Any] = found
+    manifest: dict[str, Any] = content
     return manifest
 
 
-def fault_of(found: object) -> str:
-    """What is wrong with a manifest; "" if nothing is."""
-    if not isinstance(found, dict):
+def fault_of(content: object) -> str:
+    """The first thing that is wrong with a manifest; "" if nothing is."""
+    if not isinstance(content, dict):
         return "it is no object"
     faults = (
-        *(f"{name} is no text" for name in TEXTS if not isinstance(found.get(name), str)),
-        *(f"{name} is no list of texts" for name in WORDS if not _are_texts(found.get(name, []), list)),
-        *(f"{name} is no table of texts and numbers" for name in TABLES if not _is_mapping(found.get(name))),
-        *(f"{name} is no table of texts" for name in NAMES if not _are_texts(found.get(name), dict)),
-        *(f"{name} is not as it was written" for name in ("axes", "measures", "cells") if not found.get(name)),
+        *(f"{name} is no text" for name in TEXTS if not isinstance(content.get(name), str)),
+        *(f"{name} is no list of texts" for name in WORDS if not _are_texts(content.get(name, []), list)),
+        *(f"{name} is no table of texts and numbers" for name in TABLES if not _is_mapping(content.get(name))),
+        *(f"{name} is no table of texts" for name in NAMES if not _are_texts(content.get(name), dict)),
+        *(f"{name} is not as it was written" for name in ("axes", "cells") if not content.get(name)),
+        *(["measures is no table"] if not isinstance(content.get("measures"), dict) else []),
     )
-    return next(iter(faults), "") or next(_faults_inside(found), "")
+    return next(iter(faults), "") or next(_faults_inside(content), "")
 
 
-def _faults_inside(found: Mapping[str, Any]) -> Iterator[str]:
-    axes, measures, cells = found["axes"], found["measures"], found["cells"]
-    if not (isinstance(axes, dict) and isinstance(measures, dict) and isinstance(cells, list)):
-        yield "axes, measures or cells are not as they were written"
+def _faults_inside(manifest: Mapping[str, Any]) -> Iterator[str]:
+    axes, measures, cells = manifest["axes"], manifest["measures"], manifest["cells"]
+    if not (isinstance(axes, dict) and isinstance(cells, list)):
+        yield "axes or cells are not as they were written"
         return
     for axis, values in axes.items():
         if not isinstance(values, list) or not all(map(is_value, values)):
             yield f"the axis {axis!r} is no list of values"
-    for name, said in measures.items():
-        if not isinstance(said, dict) or not all(isinstance(said.get(key), kind) for key, kind in MEASURE.items()):
+    for name, measure in measures.items():
+        if not isinstance(measure, dict) or not all(
+            isinstance(measure.get(key), kind) for key, kind in MEASURE.items()
+        ):
             yield f"the measure {name!r} lacks one of {', '.join(MEASURE)}"
     for position, cell in enumerate(cells):
         key = cell.get("id") if isinstance(cell, dict) else None
@@ -74,17 +77,17 @@ def _faults_inside(found: Mapping[str, Any]) -> Iterator[str]:
             yield f"the id of cell {position} is not twelve hexadecimal digits"
         elif not isinstance(cell.get("reference"), bool) or not _is_mapping(cell.get("values")):
             yield f"cell {key} lacks its values, or whether it is a reference"
-        elif missing := [name for name in (*axes, found["group"]) if name not in cell["values"]]:
+        elif missing := [name for name in (*axes, manifest["group"]) if name not in cell["values"]]:
             yield f"cell {key} has no {missing[0]}"
 
 
-def _are_texts(found: object, kind: type) -> bool:
-    if not isinstance(found, kind):
+def _are_texts(content: object, kind: type) -> bool:
+    if not isinstance(content, kind):
         return False
-    values: Iterable[object] = found.values() if isinstance(found, dict) else found  # type: ignore[assignment]
+    values: Iterable[object] = content.values() if isinstance(content, dict) else content  # type: ignore[assignment]
     return all(isinstance(value, str) for value in values)
 
 
-def _is_mapping(found: object) -> bool:
+def _is_mapping(content: object) -> bool:
     """A table whose values are texts or numbers."""
-    return isinstance(found, Mapping) and all(map(is_value, found.values()))
+    return isinstance(content, Mapping) and all(map(is_value, content.values()))

@@ -1,4 +1,4 @@
-"""What options of the command lines may be: ranges of numbers, folders and files, declared once and checked at once.
+"""The values that options may have: ranges of numbers, folders and files, declared once and checked together.
 
     threads: Count | None = None
     json_: Annotated[TargetFile | None, ...] = None
@@ -20,21 +20,21 @@ LARGEST = 2**63 - 1  # of every whole number
 
 
 class Limits(NamedTuple):
-    """What a number may be, its ends included unless `above` says that it is more than the least."""
+    """The range of a number, its ends included; with `above` the number has to be greater than `least`."""
 
-    what: str
+    what: str  # the rule in words, for messages
     least: float | int = -LARGEST
     most: float | int = LARGEST
     above: bool = False
 
     def holds(self, number: float | int) -> bool:
-        """Whether the number is one of them; NaN and infinity never are."""
+        """Whether the number is in the range; NaN and infinity never are."""
         low = number > self.least if self.above else number >= self.least
         return math.isfinite(number) and low and number <= self.most
 
 
 class Place(NamedTuple):
-    """What a path may be."""
+    """The kind of a path; a target is made or replaced, the others have to exist."""
 
     kind: Literal["folder", "file", "target folder", "target file"]
 
@@ -76,17 +76,17 @@ def check_words(verb: Callable[..., object], words: Sequence[str]) -> None:
             raise ValueError(f"{paths[0].rstrip('_').replace('_', '-')} is a file or folder: got an empty word")
 
 
-def check(verb: Callable[..., object], given: Mapping[str, Any]) -> None:
-    """Hold the arguments of a verb to its signature.
+def check(verb: Callable[..., object], arguments: Mapping[str, Any]) -> None:
+    """Check the arguments of a verb against the ranges and places in its signature.
 
     Raises:
-        ValueError: a number out of its range, a place that is not there or cannot be written; the message names the
+        ValueError: a number is out of its range, a path does not exist or cannot be written; the message names the
             option.
     """
     parameters = inspect.signature(verb).parameters
     targets: dict[Path, str] = {}
     for name, hint in _hints(verb).items():
-        value = given.get(name)
+        value = arguments.get(name)
         for each in value if isinstance(value, tuple) else (value,):
             option = option_of(name)
             if isinstance(each, int | float) and not isinstance(each, bool):
@@ -108,12 +108,12 @@ def _check_number(option: str, number: float | int, hint: object) -> None:
 
 
 def check_place(option: str, path: Path, place: Place, *, parents: bool = False) -> None:
-    """Raise ValueError, naming the option, where a path is not what it must be.
+    """Raise ValueError, naming the option, where a path is not of the kind that it must be.
 
     Args:
         option: for example "--out".
-        path: what was given.
-        place: what it must be; a target is tried by a file without a name, which leaves nothing.
+        path: its value.
+        place: the kind that it must be; a target is tried by a file without a name, which leaves nothing.
         parents: folders above a target folder are made too.
     """
     if place.kind == "folder" and not path.is_dir():
@@ -152,9 +152,9 @@ def _check_target_file(option: str, path: Path) -> None:
 
 def _try_to_write(option: str, path: Path, folder: Path) -> None:
     if not folder.is_dir():
-        said = "is no folder" if os.path.lexists(folder) else "does not exist, make it first"
-        shown = folder if path.is_absolute() or folder != path.absolute().parent else path.parent
-        raise ValueError(f"{option} {path}: the folder {shown} {said}")
+        fault = "is no folder" if os.path.lexists(folder) else "does not exist, make it first"
+        name = folder if path.is_absolute() or folder != path.absolute().parent else path.parent
+        raise ValueError(f"{option} {path}: the folder {name} {fault}")
     try:
         with tempfile.TemporaryFile(dir=folder):
             return
@@ -169,7 +169,7 @@ def _hints(verb: Callable[..., object]) -> dict[str, Any]:
 
 
 def _parts(hint: object) -> Iterator[object]:
-    """A hint and all that it is made of."""
+    """A type hint and, recursively, its arguments."""
     yield hint
     for part in typing.get_args(hint):
         yield from _parts(part)

@@ -1,7 +1,7 @@
-"""What a run remembers: one JSON line for each attempt at a cell, appended and never rewritten.
+"""Records of a run: one JSON line for each attempt at a cell, appended and never rewritten.
 
-A cell is what was asked, an attempt is how it ended, a record is both with all that was measured. The file of records
-is the truth; tables, pages and verdicts are made from it. Only the standard library is needed to read one.
+A cell is a question, an attempt is how its measurement ended, a record is both with everything that was measured. The
+file of records is the truth; tables, pages and verdicts are made from it. Reading it takes only the standard library.
 """
 
 import hashlib
@@ -25,19 +25,19 @@ Value: TypeAlias = str | int | float | bool
 Better: TypeAlias = Literal["lower", "higher", "real"]  # "real": the nearer to real video's own value the better
 Status: TypeAlias = Literal["ok", "skipped", "oom", "timeout", "failed", "invalid"]
 STATUSES: tuple[Status, ...] = get_args(Status)
-# Asking again would give the same answer. "failed" and "timeout" are not here: the same command tries them again.
+# Trying again would end the same way. "failed" and "timeout" are not here: the same command tries them again.
 FINAL: tuple[Status, ...] = ("ok", "skipped", "oom", "invalid")
 
 
 @dataclass(frozen=True)
 class Cell:
-    """What was asked, and all that the answer depends on. Two cells of equal content have one id, anywhere.
+    """The settings of a measurement, and all that its result depends on. Cells of equal content have one id, anywhere.
 
     Args:
         workload: the name of the work, a key of `bench.workloads.WORKLOADS`.
         values: every setting of the work: axes and fixed values.
-        basis: hashes of what the settings do not name: weights, source, machine, software. A record is taken for the
-            answer to a cell only when these agree too.
+        basis: hashes of what the settings do not name: weights, source, machine, software. A record answers a cell only
+            if these agree too.
     """
 
     workload: str
@@ -58,7 +58,7 @@ class Cell:
 
 
 class NotFiniteError(ValueError):
-    """A number that is NaN or infinite was to be recorded."""
+    """Raised when a number that is NaN or infinite was about to be recorded."""
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,7 @@ class Number:
         value: finite, in `unit`.
         unit: "s", "bytes", "1/frame", ... or "" for a pure number.
         better: which direction is better; None when none is.
-        n: how many things were measured (videos, repeats).
+        n: how many videos or repeats it comes from.
         low: lower end of the 95 % interval; None, with `high`, when n is too small for one.
         high: upper end of the 95 % interval.
     """
@@ -94,7 +94,7 @@ class Number:
 
 @dataclass(frozen=True)
 class Attempt:
-    """How a cell ended, when and after how long. The reason stands if and only if the status is not "ok"."""
+    """How a cell ended, when and after how long. It has a reason if and only if the status is not "ok"."""
 
     status: Status
     reason: str = ""
@@ -116,12 +116,12 @@ class Record:
 
     Args:
         numbers: measure -> number.
-        samples: name -> raw repeats, in the order they were taken; nothing is averaged away. Under the name of a
-            measure that is a mean over videos stands one value a video, and under "MEASURE:left out:SIDE" the measure
-            with one group of that side's videos left out at a time.
+        samples: name -> raw repeats, in the order they were taken; nothing is averaged away. A measure
+            that is a mean over videos has one value per video under its name, and under "MEASURE:left out:SIDE" the
+            measure with one group of that side's videos left out at a time.
         absent: measure -> why it has no number.
-        facts: name -> text that is no number: hash of the output, kind of memory reading, ...; records of equal `pairs`
-            made their videos from the same prompts and noise, one by one.
+        facts: name -> text: hash of the output, kind of memory reading, ...; records of equal `pairs` made their videos
+            from the same prompts and noise, one by one.
         machine: what the attempt ran on.
         revision: commit of the project; "+changes" is appended when the checkout differed from it.
     """
@@ -232,16 +232,16 @@ def read(path: Path) -> Journal:
 
 
 def repair(path: Path) -> bytes:
-    """Cut an unfinished last line off, keep its bytes in a file beside (.torn), and return them (b"" if none).
+    """Cut an unfinished last line off, append its bytes to a .torn file next to `path`, and return them (b"" if none).
 
-    Call it only while no one else can write.
+    Call it only while no other process can write.
     """
     torn = read(path).torn
     if torn:
-        with path.with_suffix(".torn").open("ab") as beside:
-            beside.write(torn + b"\n")
-            beside.flush()
-            os.fsync(beside.fileno())
+        with path.with_suffix(".torn").open("ab") as torn_file:
+            torn_file.write(torn + b"\n")
+            torn_file.flush()
+            os.fsync(torn_file.fileno())
         os.truncate(path, path.stat().st_size - len(torn))
     return torn
 
@@ -266,10 +266,10 @@ def _plain(item: Cell | Attempt | Number) -> dict[str, object]:
     return {name: dict(value) if isinstance(value, Mapping) else value for name, value in values if value is not None}
 
 
-def is_value(found: object) -> bool:
-    """Whether this is a text, a finite number of some 19 digits at most, or true or false."""
-    whole = isinstance(found, int) and abs(found) < 2**64
-    return isinstance(found, str) or whole or (isinstance(found, float) and math.isfinite(found))
+def is_value(content: object) -> bool:
+    """Whether this is a text, true or false, a finite float, or a whole number below 2^64 in size."""
+    whole = isinstance(content, int) and abs(content) < 2**64
+    return isinstance(content, str) or whole or (isinstance(content, float) and math.isfinite(content))
 
 
 def refuse_constant(name: str) -> float:
@@ -277,21 +277,21 @@ def refuse_constant(name: str) -> float:
     raise ValueError(f"{name} is no number")
 
 
-def _is_number(found: object) -> bool:
-    return is_value(found) and not isinstance(found, str | bool)
+def _is_number(content: object) -> bool:
+    return is_value(content) and not isinstance(content, str | bool)
 
 
-def _is_text(found: object) -> bool:
-    return isinstance(found, str)
+def _is_text(content: object) -> bool:
+    return isinstance(content, str)
 
 
 def _fault_of(data: Mapping[str, Any]) -> str:
     """The first field of a record's line that is of a wrong type; "" if none is."""
     tables: tuple[tuple[str, Callable[[Any], bool]], ...] = (
-        ("cell", lambda found: True),
+        ("cell", lambda content: True),
         ("attempt", is_value),
-        ("numbers", lambda found: isinstance(found, dict)),
-        ("samples", lambda found: isinstance(found, list) and all(map(_is_number, found))),
+        ("numbers", lambda content: isinstance(content, dict)),
+        ("samples", lambda content: isinstance(content, list) and all(map(_is_number, content))),
         ("absent", _is_text),
         ("facts", _is_text),
         ("machine", is_value),
@@ -325,7 +325,7 @@ def _is_measured(number: Mapping[str, Any]) -> bool:
 
 @dataclass(frozen=True)
 class Measured:
-    """What a workload returns; the fields are those of `bench.results.records.Record`."""
+    """The results that a workload returns; the fields are those of `bench.results.records.Record`."""
 
     numbers: Mapping[str, Number] = field(default_factory=dict)
     samples: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
@@ -334,4 +334,4 @@ class Measured:
 
 
 class InvalidError(Exception):
-    """Raised by a workload whose work cannot be believed: a wrong count of calls, output that is not finite."""
+    """Raised by a workload whose results cannot be trusted: a wrong count of calls, output that is not finite."""

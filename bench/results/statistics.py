@@ -54,7 +54,7 @@ def median_number(samples: Sequence[float], unit: str, better: Better | None, pe
 
 
 class Estimate(NamedTuple):
-    """A mean, how far it may be off, and from how many values it comes.
+    """A mean, its standard error, and the number of values that it comes from.
 
     Args:
         error: standard error of the mean.
@@ -68,15 +68,15 @@ class Estimate(NamedTuple):
     n: int
 
     def low(self, alpha: float) -> float:
-        """The truth lies below this with probability `alpha`."""
+        """The true mean is below this with probability `alpha`."""
         return self.mean - float(stdtrit(self.df, 1 - alpha)) * self.error
 
     def high(self, alpha: float) -> float:
-        """The truth lies above this with probability `alpha`."""
+        """The true mean is above this with probability `alpha`."""
         return self.mean + float(stdtrit(self.df, 1 - alpha)) * self.error
 
     def p_above(self, limit: float) -> float:
-        """Chance of so high a mean, or a higher one, if the truth were `limit`."""
+        """Probability of a mean this high, or higher, if the true one were `limit`."""
         if self.error == 0:
             return float(self.mean <= limit)
         return float(stdtr(self.df, (limit - self.mean) / self.error))
@@ -151,9 +151,9 @@ def clustered_mean(values: Sequence[float], groups: Sequence[Hashable], alpha: f
 
 
 def minimum_detectable(margin: float, error: float, *, alpha: float = 0.01, power: float = 0.9) -> float:
-    """The effect that a test against `margin` sees with probability `power`: margin + (z_1-alpha + z_power) error.
+    """The effect that a test against `margin` detects with probability `power`: margin + (z_1-alpha + z_power) error.
 
-    `margin` and `error` in one unit, logarithms of ratios for speeds; the answer is in the same.
+    `margin` and `error` are in one unit, logarithms of ratios for speeds; so is the result.
     """
     return margin + float(ndtri(1 - alpha) + ndtri(power)) * error
 
@@ -180,7 +180,7 @@ def samples_needed(
 
 
 def holm(p: Sequence[float]) -> list[float]:
-    """The chances of several tests, adjusted so that all of them together err as seldom as one would.
+    """The p-values of several tests, adjusted so that all of them together err as seldom as one would.
 
     Source: Holm 1979.
     """

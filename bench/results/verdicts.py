@@ -1,12 +1,12 @@
-"""Verdicts: is the head as fast, as small and as good as the base? Only numbers come in; nothing is measured here.
+"""Verdicts: is the head as fast, as small and as good as the base? Nothing is measured here, only compared.
 
-    PASS                what could have gone wrong by more than the margin is shown not to have
-    FAIL                it is shown that it has
+    PASS                a change for the worse by more than the margin is excluded
+    FAIL                a change for the worse by more than the margin is shown
     INCONCLUSIVE        neither is shown: measure more, or on a quieter machine
     CALIBRATION_NEEDED  there is nothing to compare with: first time on this machine, with this software or recipe
-    INVALID             the numbers cannot be believed or do not belong together: another recipe, a missing number
+    INVALID             the numbers cannot be trusted or do not belong together: another recipe, a missing number
 
-Every verdict says its margin and the smallest effect that it could have seen.
+Every verdict states its margin and the smallest effect that it could have detected.
 """
 
 import math
@@ -19,13 +19,13 @@ from bench.results.records import Better
 from bench.results.statistics import Estimate, clustered_mean, holm, minimum_detectable, samples_needed
 
 Verdict: TypeAlias = Literal["PASS", "FAIL", "INCONCLUSIVE", "CALIBRATION_NEEDED", "INVALID"]
-# The worst first: a regression that is shown stands, whatever else could not be told.
+# The worst first: a regression that is shown stays one, whatever else could not be decided.
 WORST: tuple[Verdict, ...] = ("FAIL", "INVALID", "INCONCLUSIVE", "CALIBRATION_NEEDED", "PASS")
 EXIT_CODES: dict[Verdict, int] = {"PASS": 0, "FAIL": 1, "INVALID": 2, "INCONCLUSIVE": 4, "CALIBRATION_NEEDED": 4}
 
-ALPHA = 0.01  # chance that a speed at the margin is called slower
+ALPHA = 0.01  # probability that a speed at the margin is called slower
 QUALITY_ALPHA = 0.05  # one-sided, of the bound on a difference in quality
-FEWEST_PAIRS = 6  # fewer say nothing at ALPHA
+FEWEST_PAIRS = 6  # with fewer, no verdict is possible at ALPHA
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ class Finding:
         high: upper end.
         margin: the change that is still allowed.
         detectable: the smallest change that would have been called a FAIL in 9 of 10 cases.
-        p: chance of such a change at the margin; what Holm's correction works on.
+        p: probability of such a change at the margin, for Holm's correction.
         n: pairs or videos.
     """
 
@@ -63,7 +63,7 @@ class Finding:
     n: int = 1
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain JSON content; what is not there is left out."""
+        """Plain JSON content; fields that are None are left out."""
         return {name: value for name, value in asdict(self).items() if value is not None}
 
     @classmethod
@@ -77,7 +77,7 @@ class Pair(NamedTuple):
 
     Args:
         group: the pair of processes it comes from.
-        spoiled: why it must not count (throttled, another process on the GPU); "" if it may.
+        spoiled: why it does not count (throttled, another process on the GPU); "" if it does.
     """
 
     base: float
@@ -96,15 +96,15 @@ def speed(
 ) -> Finding:
     """Is the head slower than the base by more than the margin?
 
-    d = ln(head / base) of each pair; FAIL if the lower bound of their trimmed mean at `alpha` lies above
-    ln(1 + margin), PASS if the upper bound lies below it, else INCONCLUSIVE. Spoiled pairs do not
+    d = ln(head / base) of each pair; FAIL if the lower bound of their trimmed mean at `alpha` is above
+    ln(1 + margin), PASS if the upper bound is below it, else INCONCLUSIVE. Spoiled pairs do not
     count; if they leave fewer than six, or are more than half, the cell is INVALID.
 
     Raises:
         ValueError: a time is not above 0, or the margin is below 0.
     """
     if margin < 0:
-        raise ValueError(f"a margin is at least 0; came {margin}")
+        raise ValueError(f"a margin is at least 0; got {margin}")
     if any(not (math.isfinite(pair.base) and math.isfinite(pair.head) and min(pair[:2]) > 0) for pair in pairs):
         raise ValueError("times are finite and above 0; some pair has one that is not: the clock is broken")
     good = [pair for pair in pairs if not pair.spoiled]
@@ -114,31 +114,31 @@ def speed(
             cell, "speed", "INVALID", f"{len(good)} of {len(pairs)} pairs are good ({why})", margin=margin, n=len(good)
         )
     logs = [math.log(pair.head / pair.base) for pair in good]
-    found = clustered_mean(logs, [pair.group for pair in good])
+    estimate = clustered_mean(logs, [pair.group for pair in good])
     limit = math.log1p(margin)
-    low, high = found.low(alpha), found.high(alpha)
-    detectable = math.expm1(minimum_detectable(limit, found.error, alpha=alpha))
+    low, high = estimate.low(alpha), estimate.high(alpha)
+    detectable = math.expm1(minimum_detectable(limit, estimate.error, alpha=alpha))
     verdict: Verdict = "FAIL" if low > limit else "PASS" if high < limit else "INCONCLUSIVE"
     interval = f"{math.expm1(low):+.1%} to {math.expm1(high):+.1%}"
-    told = {
-        "FAIL": f"slower by {math.expm1(found.mean):.1%} ({interval}), {margin:.1%} is allowed",
-        "PASS": f"{_faster(found, alpha)} ({interval}); less than {detectable:.1%} could not have been seen",
+    reasons = {
+        "FAIL": f"slower by {math.expm1(estimate.mean):.1%} ({interval}), {margin:.1%} is allowed",
+        "PASS": f"{_faster(estimate, alpha)} ({interval}); less than {detectable:.1%} could not have been detected",
         "INCONCLUSIVE": f"{interval} holds the margin of {margin:.1%}: more pairs, or a quieter machine",
     }
     base, head = (sorted(times)[len(times) // 2] for times in zip(*(pair[:2] for pair in good), strict=True))
     return Finding(
-        cell, "speed", verdict, told[verdict], "s", base, head, math.expm1(found.mean), math.expm1(low),
-        math.expm1(high), margin, detectable, found.p_above(limit), len(good),
+        cell, "speed", verdict, reasons[verdict], "s", base, head, math.expm1(estimate.mean), math.expm1(low),
+        math.expm1(high), margin, detectable, estimate.p_above(limit), len(good),
     )  # fmt: skip
 
 
-def _faster(found: Estimate, alpha: float) -> str:
-    change = math.expm1(found.mean)
-    return f"faster by {-change:.1%}" if found.high(alpha) < 0 else f"no slowdown beyond the margin, {change:+.1%}"
+def _faster(estimate: Estimate, alpha: float) -> str:
+    change = math.expm1(estimate.mean)
+    return f"faster by {-change:.1%}" if estimate.high(alpha) < 0 else f"no slowdown beyond the margin, {change:+.1%}"
 
 
 def hold(findings: Sequence[Finding], alpha: float = ALPHA) -> list[Finding]:
-    """Let only those FAILs stand that survive Holm's correction over all cells that were tested for speed."""
+    """Keep only those FAILs that survive Holm's correction over all cells that were tested for speed."""
     tested = [i for i, finding in enumerate(findings) if finding.p is not None]
     adjusted = dict(zip(tested, holm([findings[i].p or 0.0 for i in tested]), strict=True))
     held = list(findings)
@@ -150,7 +150,7 @@ def hold(findings: Sequence[Finding], alpha: float = ALPHA) -> list[Finding]:
 
 
 def confirm(first: Finding, again: Finding) -> Finding:
-    """A FAIL stands only when a second measurement, in fresh processes, fails too."""
+    """Keep a FAIL only if a second measurement, in fresh processes, fails too."""
     if first.verdict != "FAIL":
         return first
     if again.verdict == "FAIL":
@@ -169,9 +169,9 @@ def count(
     tolerance: float = 0.0,  # as a share of the base
     unit: str = "",
 ) -> Finding:
-    """A hard gate on a quantity without noise, of which less is better: FLOPs, kernels, graph breaks, peak bytes.
+    """A hard gate on a quantity without noise that is better lower: FLOPs, kernels, graph breaks, peak bytes.
 
-    A number that is missing on one side is INVALID: what cannot be measured has not passed.
+    A number that is missing on one side is INVALID: a quantity that cannot be measured has not passed.
     """
     if base is None or head is None:
         side = "base and head" if base is None and head is None else "the base" if base is None else "the head"
@@ -215,38 +215,38 @@ def not_worse(
     unit: str = "",
     alpha: float = QUALITY_ALPHA,
 ) -> Finding:
-    """Non-inferiority of quality on the paired difference head - base: same prompts, same noise in both arms.
+    """Non-inferiority of quality on the paired difference head - base: same prompts, same noise on both sides.
 
-    PASS if the one-sided bound at `alpha` of how much worse the head may be lies below the margin, FAIL if the other
-    bound lies above it, else INCONCLUSIVE with the number of videos that would settle it.
+    PASS if the one-sided bound at `alpha` of how much worse the head may be is below the margin, FAIL if the other
+    bound is above it, else INCONCLUSIVE with the number of videos that would settle it.
 
     Raises:
         ValueError: the margin is not above 0, or the measure has no better direction.
     """
     if margin <= 0:
-        raise ValueError(f"a margin of quality is above 0; came {margin}")
+        raise ValueError(f"a margin of quality is above 0; got {margin}")
     if better not in ("lower", "higher"):
-        raise ValueError(f"{measure} is best where real video's is and has no direction to get worse in")
+        raise ValueError(f"{measure} is best where real video's is, so it has no direction in which it gets worse")
     sign = 1.0 if better == "lower" else -1.0
     worse = difference._replace(mean=sign * difference.mean)
     low, high = worse.low(alpha), worse.high(alpha)
     verdict: Verdict = "PASS" if high < margin else "FAIL" if low > margin else "INCONCLUSIVE"
     n = difference.n
-    told = {
+    reasons = {
         "PASS": f"worse by at most {high:.3g}, {margin:.3g} is allowed",
         "FAIL": f"worse by at least {low:.3g}, {margin:.3g} is allowed",
         "INCONCLUSIVE": f"worse by {low:.3g} to {high:.3g}, {margin:.3g} is allowed: "
-        f"some {samples_needed(n, difference.error, margin, alpha=alpha)} videos would tell, {n} were made",
+        f"some {samples_needed(n, difference.error, margin, alpha=alpha)} videos would decide, {n} were made",
     }
     lower, upper = sorted((sign * low, sign * high))
     return Finding(
-        cell, measure, verdict, told[verdict], unit, base, None if base is None else base + difference.mean,
+        cell, measure, verdict, reasons[verdict], unit, base, None if base is None else base + difference.mean,
         difference.mean, lower, upper, margin, minimum_detectable(margin, difference.error, alpha=alpha), None, n,
     )  # fmt: skip
 
 
 def same_recipe(cell: str, base: Mapping[str, object], head: Mapping[str, object]) -> Finding:
-    """What was done must be the same on both sides, or no time or score of them compares."""
+    """Both sides must have done the same work, or none of their times or scores compare."""
     differing = [
         f"{name} was {_short(base.get(name))}, is {_short(head.get(name))}"
         for name in sorted({*base, *head})
@@ -265,6 +265,6 @@ def _short(value: object, most: int = 60) -> str:
 
 
 def overall(findings: Sequence[Finding]) -> Verdict:
-    """The worst verdict; nothing measured is INVALID, not a PASS."""
-    found = {finding.verdict for finding in findings}
-    return next((verdict for verdict in WORST if verdict in found), "INVALID")
+    """The worst verdict; INVALID, not PASS, if there are no findings."""
+    verdicts = {finding.verdict for finding in findings}
+    return next((verdict for verdict in WORST if verdict in verdicts), "INVALID")

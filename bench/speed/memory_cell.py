@@ -12,12 +12,11 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.multiprocessing.reductions import StorageWeakRef
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from bench.hardware.memory import process_peak
-from bench.hardware.roofline import count
+from bench.hardware.roofline import LiveStorages, count
 from bench.harness.job import Job
 from bench.harness.suite_spec import Measure, Values
 from bench.methods import METHODS, Method
@@ -41,30 +40,22 @@ class PeakTracker(TorchDispatchMode):
 
     def __init__(self) -> None:
         super().__init__()
-        self.peak = 0
-        self._live: dict[int, tuple[StorageWeakRef, int]] = {}
-        self._given: dict[int, StorageWeakRef] = {}  # a weak reference keeps the address from being used again
+        self._storages = LiveStorages()
+
+    @property
+    def peak(self) -> int:
+        """Bytes."""
+        return self._storages.peak
 
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         kwargs = kwargs or {}
-        for leaf in tree_leaves((args, kwargs)):
-            if isinstance(leaf, Tensor):
-                storage = leaf.untyped_storage()
-                if storage._cdata not in self._live and storage._cdata not in self._given:
-                    self._given[storage._cdata] = StorageWeakRef(storage)
         out = func(*args, **kwargs)
-        made = False
-        for leaf in tree_leaves(out):
-            if isinstance(leaf, Tensor):
-                storage = leaf.untyped_storage()
-                if storage._cdata not in self._given and storage._cdata not in self._live:
-                    self._live[storage._cdata] = (StorageWeakRef(storage), storage.nbytes())
-                    made = True
-        if made:
-            self._live = {key: (weak, size) for key, (weak, size) in self._live.items() if not weak.expired()}
-            self.peak = max(self.peak, sum(size for _, size in self._live.values()))
+        inputs, outputs = (
+            [leaf for leaf in tree_leaves(tree) if isinstance(leaf, Tensor)] for tree in ((args, kwargs), out)
+        )
+        self._storages.follow(inputs, outputs)
         return out
 
 

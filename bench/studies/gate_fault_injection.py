@@ -1,4 +1,4 @@
-"""Does the gate find what it is there to find, and nothing else? Revisions with planted faults against this one.
+"""Does the gate detect regressions, and nothing else? Revisions with planted faults are compared with this one.
 
     python -m bench.studies.gate_fault_injection --out docs/gate-trials.md
 
@@ -30,7 +30,12 @@ from vidrd.entry import obey
 
 
 class Fault(NamedTuple):
-    """What is planted: file -> (text that stands there, text that replaces it). `expected`: verdicts that find it."""
+    """A fault to plant.
+
+    Args:
+        changes: file -> pairs of a text that it holds once and the text that replaces it.
+        expected: the verdicts that are right about it.
+    """
 
     name: str
     changes: dict[str, tuple[tuple[str, str], ...]]
@@ -108,7 +113,7 @@ def plant(fault: Fault, tree: Path, copy: Path, first: int) -> Path:
         first: timestep of the first denoising step, which a fault may name.
 
     Raises:
-        ValueError: a text that is to be replaced does not stand there exactly once.
+        ValueError: a file does not hold the text that is to be replaced exactly once.
     """
     shutil.rmtree(copy, ignore_errors=True)
     shutil.copytree(tree, copy, ignore=shutil.ignore_patterns(".git", "__pycache__"))
@@ -116,7 +121,9 @@ def plant(fault: Fault, tree: Path, copy: Path, first: int) -> Path:
         text = (copy / name).read_text(encoding="utf-8")
         for before, after in changes:
             if text.count(before) != 1:
-                raise ValueError(f"{name} has {before!r} {text.count(before)} times: mend the fault in {__file__}")
+                raise ValueError(
+                    f"{name} has {before!r} {text.count(before)} times and not once: fix the fault in {__file__}"
+                )
             text = text.replace(before, after.replace("{first}", str(first)))
         (copy / name).write_text(text, encoding="utf-8")
     return copy
@@ -125,7 +132,7 @@ def plant(fault: Fault, tree: Path, copy: Path, first: int) -> Path:
 def trials(
     base: Side, folder: Path, settings: Settings, counts: dict[str, int], cells: list[tuple[str, dict[str, Any]]]
 ) -> Iterator[dict[str, object]]:
-    """A row for each trial. All faults are planted before the first one."""
+    """One row per trial. All faults are planted before the first trial."""
     first = _first_timestep(int(cells[0][1]["steps"]))
     faults = {name: FAULTS.get(name, NONE) for name in counts}
     trees = {
@@ -160,8 +167,8 @@ def _because(findings: list[Finding]) -> str:
 
 
 def _speed(findings: list[Finding]) -> str:
-    found = [f for f in findings if f.measure == "speed" and f.change is not None]
-    return "; ".join(f"{f.change:+.1%} ({f.low:+.1%} to {f.high:+.1%})" for f in found)
+    speeds = [f for f in findings if f.measure == "speed" and f.change is not None]
+    return "; ".join(f"{f.change:+.1%} ({f.low:+.1%} to {f.high:+.1%})" for f in speeds)
 
 
 def _first_timestep(steps: int) -> int:
@@ -187,7 +194,7 @@ def main(
         slow: Gates against a revision that is 10 % slower.
         processes: Pairs of processes of each gate.
         pairs: Timed pairs in each.
-        revision: What is copied and measured.
+        revision: The revision that is copied and measured.
         folder: Of trees and logs.
         out: Also append the table to this file.
         only: Kinds of trials.
@@ -216,7 +223,7 @@ def main(
     for row in trials(base, folder, settings, {name: every[name] for name in only}, cells):
         rows.append(row)
         table = tabulate(rows, headers="keys", tablefmt="pipe", disable_numparse=True)
-        if out is not None:  # whatever happens, what was found is kept
+        if out is not None:  # after every row, so that an interruption loses none
             write_atomic(out, f"{before}{how}\n\n{table}\n")
     print(table)
 

@@ -5,7 +5,7 @@
 A run's time is exp(drift + jitter + tail + process): an AR(1) drift that neighbours share, independent jitter, now and
 then a much slower run, and an offset that a process keeps as long as it lives. The gate sees blocks of A B B A in
 several pairs of fresh processes; the three usual rules see two sessions, one after the other, as with a stored
-baseline, between which the machine has changed a little. All are asked the same: is B slower than A?
+baseline, between which the machine has changed a little. All answer the same question: is B slower than A?
 """
 
 import sys
@@ -66,7 +66,7 @@ def noise(machine: Machine, runs: int, random: np.random.Generator) -> Times:
 
 
 def paired(machine: Machine, effect: float, random: np.random.Generator) -> list[Pair]:
-    """A gate's measurement: A B B A blocks in pairs of processes, each block starting with a random arm."""
+    """A gate's measurement: A B B A blocks in pairs of processes, each block starting with a random side."""
     pairs = []
     for group in range(PROCESSES):
         offset = random.normal([0.0, np.log1p(effect)], machine.process)

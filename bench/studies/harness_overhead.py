@@ -21,11 +21,11 @@ from vidrd.entry import obey
 from vidrd.pocket.world import TEST_SEEDS, caption, draw_scene
 from vidrd.sampler_contract import Request
 
-SHARE, SECONDS = 0.01, 0.005  # of a batch's time
+SHARE, SECONDS = 0.01, 0.005  # that are allowed, of a batch's time
 
 
 def main(blocks: int = 15, batch: int = 2, steps: int = 4, seed: int = 0) -> None:
-    """Print how much longer a batch takes with stages and steps timed, calls noted and counted.
+    """Print how much longer a batch takes when stages and steps are timed and calls recorded.
 
     Args:
         blocks: Of A B B A.
@@ -63,12 +63,12 @@ def main(blocks: int = 15, batch: int = 2, steps: int = 4, seed: int = 0) -> Non
                 work()
                 seconds[work] = time.perf_counter() - began
             pairs.append(Pair(seconds[bare], seconds[measured]))
-    found = judged(pairs)
-    print(f"{found.verdict}: {found.base:.3f} s bare, {found.margin:.2%} are allowed, {found.reason}")
+    finding = verdict_on(pairs)
+    print(f"{finding.verdict}: {finding.base:.3f} s bare, {finding.margin:.2%} are allowed, {finding.reason}")
 
 
-def judged(pairs: Sequence[Pair]) -> Finding:
-    """Whether the harness costs more than it may: 1 % of a batch's time or 5 ms, whichever is larger."""
+def verdict_on(pairs: Sequence[Pair]) -> Finding:
+    """Whether the harness costs more than is allowed: 1 % of a batch's time or 5 ms, whichever is larger."""
     bare = statistics.median(pair.base for pair in pairs)
     return speed("harness", pairs, margin=max(SHARE, SECONDS / bare))
 

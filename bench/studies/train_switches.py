@@ -1,10 +1,10 @@
-"""What each switch of `vidrd train --data` costs and buys: steps a second and peak memory, with it and without.
+"""What each switch of `vidrd train --data` costs and gains: steps per second and peak memory, with it and without.
 
     python -m bench.studies.train_switches --out runs/train-switches
 
-Every run is a process of its own. Runs come in rounds, each of which has every way once, in an order drawn anew, and a
-way is compared with the plain one of its own round. Times are of the steps behind the first log line, so loading,
-compiling and warming up do not count. The table lies in OUT/switches.md, everything in OUT/switches.json.
+Every run is a process of its own. Each round runs every way once, in a new random order, and a way is compared with the
+plain one of its own round. Times are of the steps after the first log line, so loading, compiling and warming up do not
+count. The table is in OUT/switches.md, all results are in OUT/switches.json.
 """
 
 import json
@@ -57,7 +57,7 @@ def main(
         out: Folder of the runs and of the table; new.
         model: Preset or folder of the pipeline that is trained.
         data: Folder that `prepare` or `latents` wrote; not given: clips of the pocket world are made.
-        ways: What to compare with the plain way: checkpointing, compiled, bf16, fp16, ema.
+        ways: Switches to compare with the plain way: checkpointing, compiled, bf16, fp16, ema.
         steps: Of each run; the first 20 count for nothing.
         batch: Clips of a step.
         frames: Of a clip.
@@ -69,28 +69,34 @@ def main(
     if unknown:
         raise ValueError(f"there is no switch {unknown[0]!r}: there are {', '.join(SWITCHES)}")
     if steps < 2 * LOGGED or steps % LOGGED:
-        raise ValueError(f"steps are a multiple of {LOGGED} from {2 * LOGGED} on, as the log has them: {steps} came")
+        raise ValueError(f"steps are a multiple of {LOGGED} from {2 * LOGGED} on, as the log has them; got {steps}")
     if out.exists():
         raise ValueError(f"{out} exists: name a new folder, or delete it")
     out.mkdir(parents=True)
     data = data or make_data(out / "data", frames, size)
-    asked = {
+    options = {
         "stage": "temporal", "model": model, "data": str(data), "steps": str(steps), "batch": str(batch),
         "frames": str(frames), "size": str(size), "save-every": str(10 * steps),
     } | ({"threads": str(threads)} if threads else {})  # fmt: skip
-    found = measure(tuple(dict.fromkeys((PLAIN, *ways))), asked, out / "runs", rounds, launch)
-    told = {"asked": asked, "ways": found, "machine": machine(), "software": software(), "revision": str(revision())}
-    write_atomic(out / "switches.json", json.dumps(told, indent=1, allow_nan=False) + "\n")
-    write_atomic(out / "switches.md", table(found, asked) + "\n")
-    print(table(found, asked))
-    return 2 if any(each["failed"] for each in found.values()) else 0
+    results = measure(tuple(dict.fromkeys((PLAIN, *ways))), options, out / "runs", rounds, launch)
+    content = {
+        "asked": options,
+        "ways": results,
+        "machine": machine(),
+        "software": software(),
+        "revision": str(revision()),
+    }
+    write_atomic(out / "switches.json", json.dumps(content, indent=1, allow_nan=False) + "\n")
+    write_atomic(out / "switches.md", table(results, options) + "\n")
+    print(table(results, options))
+    return 2 if any(each["failed"] for each in results.values()) else 0
 
 
 def measure(
-    ways: Sequence[str], asked: Mapping[str, str], folder: Path, rounds: int, launch: Launch
+    ways: Sequence[str], options: Mapping[str, str], folder: Path, rounds: int, launch: Launch
 ) -> dict[str, dict[str, Any]]:
-    """Steps a second and peak bytes of every run, by way; a run that fails leaves its reason."""
-    found: dict[str, dict[str, Any]] = {
+    """Way -> steps per second and peak bytes of each of its runs, or the reason why one failed."""
+    results: dict[str, dict[str, Any]] = {
         way: {"steps_per_second": [], "peak_bytes": [], "round": [], "failed": ""} for way in ways
     }
     draw, began, done, runs = random.Random(0), time.monotonic(), 0, rounds * len(ways)
@@ -98,25 +104,25 @@ def measure(
         order = list(ways)
         draw.shuffle(order)
         for way in order:
-            if found[way]["failed"]:
+            if results[way]["failed"]:
                 continue
             run = folder / f"{number}-{way}"
             try:
-                launch(words_of({**asked, **BASE, **SWITCHES[way]}), run)
+                launch(words_of({**options, **BASE, **SWITCHES[way]}), run)
                 rate, peak = read_log(run / "log.jsonl")
             except (RuntimeError, OSError, ValueError) as error:
-                found[way]["failed"] = str(error)
+                results[way]["failed"] = str(error)
                 continue
             for name, value in (("steps_per_second", rate), ("peak_bytes", peak), ("round", number)):
-                found[way][name].append(value)
+                results[way][name].append(value)
             done += 1
             left = (time.monotonic() - began) / done * (runs - done) / 60
             print(f"[{done}/{runs}] {way}: {rate:.3f} steps/s; about {left:.0f} min left", file=sys.stderr, flush=True)
-    return found
+    return results
 
 
 def words_of(options: Mapping[str, str | None]) -> list[str]:
-    """Options as a command line has them."""
+    """Options as the words of a command line: --name value, or --name for a flag."""
     return [word for name, value in options.items() for word in (f"--{name}", *([] if value is None else [value]))]
 
 
@@ -126,17 +132,17 @@ def launch(words: Sequence[str], run: Path) -> None:
     Raises:
         RuntimeError: it failed; with its last line.
     """
-    done = subprocess.run(
+    process = subprocess.run(
         [sys.executable, "-m", "vidrd", "train", "--out", str(run.absolute()), *words], cwd=ROOT, capture_output=True,
         text=True, check=False,
     )  # fmt: skip
-    if done.returncode:
-        lines = [line for line in done.stderr.splitlines() if line.strip()]
-        raise RuntimeError(lines[-1] if lines else f"vidrd train ended with {done.returncode}")
+    if process.returncode:
+        lines = [line for line in process.stderr.splitlines() if line.strip()]
+        raise RuntimeError(lines[-1] if lines else f"vidrd train ended with {process.returncode}")
 
 
 def read_log(path: Path) -> tuple[float, int]:
-    """Steps a second behind the first line of a run's log, and the most memory that it held.
+    """Steps per second after the first line of a run's log, and the most bytes that the run held.
 
     Raises:
         ValueError: the log has fewer than two lines.
@@ -149,11 +155,11 @@ def read_log(path: Path) -> tuple[float, int]:
     return (last["step"] - first["step"]) / seconds, int(last["peak_bytes"])
 
 
-def table(found: Mapping[str, Mapping[str, Any]], asked: Mapping[str, str]) -> str:
+def table(results: Mapping[str, Mapping[str, Any]], options: Mapping[str, str]) -> str:
     """Markdown: medians of the rounds, and how many times faster than the plain way of the same round."""
-    plain = dict(zip(found[PLAIN]["round"], found[PLAIN]["steps_per_second"], strict=True))
+    plain = dict(zip(results[PLAIN]["round"], results[PLAIN]["steps_per_second"], strict=True))
     rows = []
-    for way, each in found.items():
+    for way, each in results.items():
         rates = each["steps_per_second"]
         if not rates:
             rows.append((way, each["failed"], "", "", "", 0))
@@ -164,16 +170,16 @@ def table(found: Mapping[str, Mapping[str, Any]], asked: Mapping[str, str]) -> s
         peak = f"{statistics.median(each['peak_bytes']) / 2**20:.0f}"
         rows.append((way, f"{statistics.median(rates):.3f}", faster, spread, peak, len(rates)))
     heads = ("way", "steps/s", "of plain", "in the rounds", "peak MiB", "runs")
-    said = (
-        f"`vidrd train --data`: {asked['model']}, {asked['batch']} clips of {asked['frames']} frames at "
-        f"{asked['size']} pixels a step. Plain: float32, activations kept, not compiled, no averaged weights. Peak: of "
-        "the GPU's allocator, or of the whole process without one."
+    caption = (
+        f"`vidrd train --data`: {options['model']}, {options['batch']} clips of {options['frames']} frames at "
+        f"{options['size']} pixels per step. Plain: float32, activations kept, not compiled, no averaged weights. "
+        "Peak: of the GPU's allocator, or of the whole process without one."
     )
-    return f"{said}\n\n{tabulate(rows, headers=heads, tablefmt='pipe', disable_numparse=True)}"
+    return f"{caption}\n\n{tabulate(rows, headers=heads, tablefmt='pipe', disable_numparse=True)}"
 
 
 def make_data(folder: Path, frames: int, size: int, count: int = 64) -> Path:
-    """A data set of pocket clips."""
+    """A prepared data set of `count` pocket videos, each of twice `frames` frames; its folder."""
     from vidrd.data.adapters import Where  # noqa: PLC0415 - --help need not load torch
     from vidrd.data.prepare import prepare  # noqa: PLC0415
     from vidrd.data.shard_task import PreparePlan  # noqa: PLC0415

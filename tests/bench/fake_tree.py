@@ -72,9 +72,19 @@ def caption(scene):
 
 
 def plant(
-    folder: Path, *, steps=0, spin=0.0, leak=False, bias=0.0, crash=False, hang=False, nan=False, extra=0, old=False
+    folder: Path,
+    *,
+    steps=0,  # more than the cell's
+    spin=0.0,  # share of its time that it wastes
+    leak=False,  # keep a megabyte per batch
+    bias=0.0,  # added to the latents at every step
+    crash=False,
+    hang=False,
+    nan=False,
+    extra=0,  # more matrix products per step
+    old=False,  # the files have the names that they had before they were moved
 ) -> Path:
-    """A tree whose work is as told; spin: share of its time that it wastes; old: files lie as before the move."""
+    """Write a tree with these faults."""
     generator, world = (
         ("bench/pocket.py", "vidrd/data/shapes.py") if old else ("bench/videos/generator.py", "vidrd/pocket/world.py")
     )

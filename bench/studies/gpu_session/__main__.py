@@ -2,11 +2,11 @@
 
     python -m bench.studies.gpu_session --out reports/measured
 
-The most telling part comes first; each may take what the reserves of those behind it leave, and a part that no longer
-fits the time is left out and named. Everything lies in OUT/DEVICE-DATE: machine, versions and revision in about.json,
-the records of each suite, whole clips in clips.json, ladders as they stood after their last round, steps of training
-in train.json, UCF-101's videos in ucf101.json, the kernels of a step in kernels.md. `--device cpu --model tiny` goes
-the same way in some minutes, to see that it works.
+The most important part comes first. Each part may take all the time except the reserves of the later ones; a part that
+no longer fits is left out and named. The results are in OUT/DEVICE-DATE: machine, versions and revision in about.json,
+the records of each suite, whole clips in clips.json, ladders as they were after their last round, steps of training in
+train.json, UCF-101's videos in ucf101.json, the kernels of a step in kernels.md. `--device cpu --model tiny` tries the
+script in a few minutes.
 """
 
 import gc
@@ -43,17 +43,17 @@ WAYS = (  # (compiled, clips in one call) of whole clips, the goal's own first
     (True, 4),
     (False, 1),
 )
-STARTING = 15  # seconds of a suite before its first cell and behind its last one
+STARTING = 15  # seconds of a suite before its first cell and after its last one
 BATCHES = (1, 2, 4)  # clips of a step of training, as long as they fit the memory
 PARTS = ("clips", "speed", "train", "kernels", "ucf101", "memory", "approximations", "pocket")
 
 
 class Part(NamedTuple):
-    """A piece of the work. `reserve`: seconds that are kept for it, with fewer left it is not begun."""
+    """A part of the session. `reserve`: seconds that are kept for it; with fewer left it is not begun."""
 
     name: str
     reserve: float | int
-    work: Callable[[float], str]  # seconds it may take -> what to say of it; raises if it failed
+    work: Callable[[float], str]  # seconds it may take -> summary; raises if it failed
 
 
 def main(
@@ -66,7 +66,7 @@ def main(
     frames: tuple[int, ...] = (16, 32, 64, 128, 256),
     parts: tuple[str, ...] = PARTS,
 ) -> int:
-    """Do the parts that fit the time; 0 if all were done, 2 if one failed, 4 if the time was up for one.
+    """Run the parts that fit the time; 0 if all were run, 2 if one failed, 4 if one no longer fitted the time.
 
     Args:
         out: The records go into a folder of this one, named by device and date.
@@ -76,7 +76,7 @@ def main(
         steps: Of whole clips.
         rounds: Of the ladder, at most.
         frames: Lengths whose memory is measured.
-        parts: What to do, in this order.
+        parts: Which parts to run, in this order.
     """
     if device == "cuda" and not torch.cuda.is_available():
         print(
@@ -90,24 +90,25 @@ def main(
     unknown = sorted({*parts} - {*every})
     if unknown:
         raise ValueError(f"there is no part {unknown[0]!r}: there are {', '.join(every)}")
-    told: dict[str, str] = {}
+    summaries: dict[str, str] = {}
     failed = late = False
     for number, name in enumerate(parts):
-        left = ends - time.monotonic()
+        seconds = ends - time.monotonic()
         began = time.monotonic()
-        if left < every[name].reserve:
-            told[name], late = f"left out: it takes {every[name].reserve:g} s and {max(left, 0):.0f} were left", True
+        if seconds < every[name].reserve:
+            summaries[name] = f"left out: it takes {every[name].reserve:g} s and {max(seconds, 0):.0f} were left"
+            late = True
         else:
             kept = sum(every[later].reserve for later in parts[number + 1 :])
-            share = max(every[name].reserve, left - kept)
+            share = max(every[name].reserve, seconds - kept)
             try:
-                told[name] = f"{every[name].work(share)} ({time.monotonic() - began:.0f} s)"
+                summaries[name] = f"{every[name].work(share)} ({time.monotonic() - began:.0f} s)"
             except Exception as error:  # the other parts are still worth having
                 line = next((text.strip() for text in str(error).splitlines() if text.strip()), "no message")
-                told[name], failed = f"failed: {type(error).__name__}: {line}", True
+                summaries[name], failed = f"failed: {type(error).__name__}: {line}", True
         _release(device)
-        print(f"{name}: {told[name]}", flush=True)
-        _about(folder, told, model, device)
+        print(f"{name}: {summaries[name]}", flush=True)
+        _about(folder, summaries, model, device)
     print(folder)
     return 2 if failed else 4 if late else 0
 
@@ -154,7 +155,7 @@ def _parts(folder: Path, model: str, device: str, steps: int, rounds: int, frame
     ]  # fmt: skip
 
 
-def _suite(folder: Path, name: str, file: str, settings: Sequence[str], left: float) -> str:
+def _suite(folder: Path, name: str, file: str, settings: Sequence[str], seconds: float) -> str:
     """Run a suite in a process of its own and keep its records.
 
     Raises:
@@ -164,22 +165,22 @@ def _suite(folder: Path, name: str, file: str, settings: Sequence[str], left: fl
     place.parent.mkdir(exist_ok=True)
     options = [word for setting in settings for word in ("--set", setting)]
     command = ["run", "--suite", name, *options, "--out", str(place), "--json", str(folder / file)]
-    budget = ["--timeout", f"{max(left - STARTING, 1):.0f}", "--max-minutes", f"{left / 60:.2f}"]
+    budget = ["--timeout", f"{max(seconds - STARTING, 1):.0f}", "--max-minutes", f"{seconds / 60:.2f}"]
     path = os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))
-    done = subprocess.run(
+    process = subprocess.run(
         [sys.executable, "-m", "bench", *command, *budget],
         env={**os.environ, "PYTHONPATH": path},
         capture_output=True,
         text=True,
         check=False,
-        timeout=left + 60,
+        timeout=seconds + 60,
     )
-    write_atomic(folder / f"{Path(file).stem}.log", done.stdout + done.stderr)
+    write_atomic(folder / f"{Path(file).stem}.log", process.stdout + process.stderr)
     for ladder in place.glob(f"cells/*/{LADDER}"):  # also of a cell whose time was up
         shutil.copyfile(ladder, folder / f"{Path(file).stem}-{LADDER}")
     if not (folder / file).exists():
-        lines = [line for line in done.stderr.splitlines() if line.strip()]
-        raise RuntimeError(lines[-1] if lines else f"bench run ended with {done.returncode}")
+        lines = [line for line in process.stderr.splitlines() if line.strip()]
+        raise RuntimeError(lines[-1] if lines else f"bench run ended with {process.returncode}")
     records = json.loads((folder / file).read_text(encoding="utf-8"))["records"]
     counts: dict[str, int] = {}
     for record in records:
@@ -187,62 +188,62 @@ def _suite(folder: Path, name: str, file: str, settings: Sequence[str], left: fl
     return ", ".join(f"{count} {status}" for status, count in sorted(counts.items()))
 
 
-def _clips(folder: Path, model: str, device: str, precision: str, steps: int, left: float) -> str:
+def _clips(folder: Path, model: str, device: str, precision: str, steps: int, seconds: float) -> str:
     """Whole clips, the ways in their order as long as there is time for one more."""
-    began, last, found = time.monotonic(), 0.0, list[dict[str, Any]]()
+    began, last, times = time.monotonic(), 0.0, list[dict[str, Any]]()
     for compiled, clips in WAYS:
         before = time.monotonic()
-        if before - began + last > left:
+        if before - began + last > seconds:
             break
         if device == "cpu" and compiled:
             continue  # a trial of the script need not wait for a compiler
-        found.append(asdict(clip_time(model, device, precision, compiled=compiled, clips=clips, steps=steps)))
-        write_atomic(folder / "clips.json", json.dumps(found, indent=1, allow_nan=False))
+        times.append(asdict(clip_time(model, device, precision, compiled=compiled, clips=clips, steps=steps)))
+        write_atomic(folder / "clips.json", json.dumps(times, indent=1, allow_nan=False))
         last = time.monotonic() - before
     return "; ".join(
         f"{min(each['seconds']):.3g} s a clip of {each['frames']} frames, {each['clips']} at a time"
         f"{', compiled' if each['compiled'] else ''}, {each['verdict']}, at least {each['least']:.2g}"
-        for each in found
+        for each in times
     )
 
 
-def _train(folder: Path, model: str, device: str, left: float) -> str:
+def _train(folder: Path, model: str, device: str, seconds: float) -> str:
     """Steps of training, ever larger batches as long as they fit memory and time."""
-    began, last, found = time.monotonic(), 0.0, list[dict[str, Any]]()
+    began, last, times = time.monotonic(), 0.0, list[dict[str, Any]]()
     ended = ""
     for batch in BATCHES:
         before = time.monotonic()
-        if before - began + 2 * last > left:
+        if before - began + 2 * last > seconds:
             ended = f"; no time for {batch}"
             break
         try:
-            found.append(asdict(train_time(model, device, batch, folder / "runs" / f"train-{batch}")))
+            times.append(asdict(train_time(model, device, batch, folder / "runs" / f"train-{batch}")))
         except torch.OutOfMemoryError as error:
-            if not found:
+            if not times:
                 raise
             ended = f"; {batch} at a time do not fit: {str(error).splitlines()[0]}"
             break
-        write_atomic(folder / "train.json", json.dumps(found, indent=1, allow_nan=False))
+        write_atomic(folder / "train.json", json.dumps(times, indent=1, allow_nan=False))
         last = time.monotonic() - before
-    told = "; ".join(
+    text = "; ".join(
         f"{each['batch']} at a time: {each['steps_per_second']:.3g} steps/s, {each['peak_bytes'] / 2**30:.3g} GiB, "
         f"{each['share']:.0%} of the bound"
-        for each in found
+        for each in times
     )
-    return told + ended
+    return text + ended
 
 
 def _videos(folder: Path, model: str, device: str, precision: Precision, steps: int, left: float) -> str:
     """Videos of UCF-101's prompts from text to file: how many an hour."""
     place = folder / "runs" / "ucf101"
-    found = video_rate(
+    rate = video_rate(
         model, device, precision, place, videos=4 if device == "cpu" else 64, batch=2 if device == "cpu" else 8,
         compiled=device != "cpu", steps=steps, seconds=left,
     )  # fmt: skip
     shutil.rmtree(place, ignore_errors=True)  # noise: the weights are drawn
-    write_atomic(folder / "ucf101.json", json.dumps(asdict(found), indent=1, allow_nan=False))
+    write_atomic(folder / "ucf101.json", json.dumps(asdict(rate), indent=1, allow_nan=False))
     return (
-        f"{found.videos} videos, {found.per_hour:.4g} an hour, 10,000 in {found.hours_for_10000:.3g} hours; random "
+        f"{rate.videos} videos, {rate.per_hour:.4g} an hour, 10,000 in {rate.hours_for_10000:.3g} hours; random "
         "weights, scoring not counted"
     )
 
@@ -252,18 +253,18 @@ def _kernels(folder: Path, model: str, device: str, precision: str) -> str:
     cuda = device == "cuda"
     variant = VARIANTS["guidance"]._replace(precision=precision)
     with torch.no_grad():
-        made = variant.make(ModelOnDevice(MODELS[model], device), variant)
+        built = variant.make(ModelOnDevice(MODELS[model], device), variant)
         for _ in range(3):
-            made.step()
+            built.step()
         with profile(
             activities=[ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if cuda else [])], with_flops=True
-        ) as found:
-            made.step()
+        ) as profiler:
+            built.step()
             if cuda:
                 torch.cuda.synchronize()
-    table = kernels(found, cuda=cuda, ranges=())
-    said = f"# Kernels of one guided step\n\n{model}, {precision}, {device}, not compiled, slowed by the profiler.\n"
-    write_atomic(folder / "kernels.md", f"{said}\n{table}\n")
+    table = kernels(profiler, cuda=cuda, ranges=())
+    heading = f"# Kernels of one guided step\n\n{model}, {precision}, {device}, not compiled, slowed by the profiler.\n"
+    write_atomic(folder / "kernels.md", f"{heading}\n{table}\n")
     return f"{len(table.splitlines()) - 2} rows"
 
 
@@ -283,14 +284,14 @@ def _folder(out: Path, device: str) -> Path:
     return folder
 
 
-def _about(folder: Path, told: dict[str, str], model: str, device: str) -> None:
+def _about(folder: Path, summaries: dict[str, str], model: str, device: str) -> None:
     content: dict[str, Any] = {
         "model": model,
         "device": device,
         "machine": machine(),
         "software": software(),
         "revision": str(revision()),
-        "parts": told,
+        "parts": summaries,
         "written": datetime.now(UTC).isoformat(timespec="seconds"),
     }
     write_atomic(folder / "about.json", json.dumps(content, indent=1, ensure_ascii=False))

@@ -1,4 +1,4 @@
-"""Whole clips: all denoising steps and the decoding, timed together, beside the least that the machine could take."""
+"""Whole clips: all denoising steps and the decoding, timed together, and the least time that the machine could take."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -27,11 +27,11 @@ TINY_VAE = {"block_out_channels": (8, 8), "norm_num_groups": 4, "layers_per_bloc
 
 @dataclass(frozen=True)
 class ClipTime:
-    """How long clips took.
+    """The time of whole clips.
 
     Args:
-        seconds: of one clip, a value a repeat: noise to frames, text left out.
-        denoise: of them in the denoising steps.
+        seconds: of one clip, one value per repeat: from noise to frames, text left out.
+        denoise: how many of these seconds the denoising steps took.
         flops: of one clip, steps and decoding.
         least: seconds at the rate of a matrix product measured on this machine.
         least_nominal: seconds at the data sheet's rate; None where none is known.
@@ -57,34 +57,34 @@ def clip_time(
 ) -> ClipTime:
     """Time clips of a model: all steps of DDIM with guidance, nothing kept or left out, then all frames decoded."""
     model, dtype = MODELS[name], DTYPES[precision]
-    unet, given = model.unet(device, dtype), model.inputs(device, clips).to(dtype)
+    unet, inputs = model.unet(device, dtype), model.inputs(device, clips).to(dtype)
     vae = vae_of(name, device).to(dtype)
     denoise = GuidedDenoiser(
-        compile_unet(unet) if compiled else unet, given.context, given.negative, model.guidance, model.frames
+        compile_unet(unet) if compiled else unet, inputs.context, inputs.negative, model.guidance, model.frames
     )
-    shape = tuple(given.latents.shape)
+    shape = tuple(inputs.latents.shape)
     request = Request(model.frames, model.frames, (shape[1], shape[3], shape[4]), seeds=tuple(range(clips)))
     schedule = Schedule.ddim(SCHEDULER, steps)
     stopwatch = Stopwatch(device)
 
     def once(levels: Schedule) -> dict[str, float]:
         with stopwatch.stage("denoise"):
-            made = sample(denoise, levels, request, Options(overlap=0), device=device, dtype=dtype).latents
+            latents = sample(denoise, levels, request, Options(overlap=0), device=device, dtype=dtype).latents
         with stopwatch.stage("decode"):
-            vae.decode(frames_of(made) / vae.config.scaling_factor, num_frames=model.frames)
+            vae.decode(frames_of(latents) / vae.config.scaling_factor, num_frames=model.frames)
         return stopwatch.read()
 
     with torch.no_grad():
         for _ in range(2):
             once(Schedule.ddim(SCHEDULER, 2))
-        found = [once(schedule) for _ in range(repeats)]
-        work = steps * _flops(lambda: _guided(unet, given, model.guidance))
-        work += _flops(lambda: vae.decode(frames_of(given.latents), num_frames=model.frames))
+        times = [once(schedule) for _ in range(repeats)]
+        work = steps * _flops(lambda: _guided(unet, inputs, model.guidance))
+        work += _flops(lambda: vae.decode(frames_of(inputs.latents), num_frames=model.frames))
     kind = str(dtype).removeprefix("torch.")
     rate = peaks(device).flops[kind]
     sheet = nominal(torch.cuda.get_device_name()) if device == "cuda" else {}
     flops = work / clips
-    seconds = tuple(each["total"] / clips for each in found)
+    seconds = tuple(each["total"] / clips for each in times)
     least, least_nominal = flops / rate, flops / sheet[kind] if kind in sheet else None
     return ClipTime(
         model=name,
@@ -94,7 +94,7 @@ def clip_time(
         steps=steps,
         frames=model.frames,
         seconds=seconds,
-        denoise=tuple(each["denoise"] / clips for each in found),
+        denoise=tuple(each["denoise"] / clips for each in times),
         flops=flops,
         least=least,
         least_nominal=least_nominal,
@@ -109,9 +109,9 @@ def verdict(seconds: float, least: float, least_nominal: float | None) -> str:
     return "suspicious" if seconds < least else "ok"
 
 
-def _guided(unet: Any, given: Any, guidance: float) -> Tensor:
-    denoise = GuidedDenoiser(unet, given.context, given.negative, guidance)
-    return denoise(given.latents, given.timestep)
+def _guided(unet: Any, inputs: Any, guidance: float) -> Tensor:
+    denoise = GuidedDenoiser(unet, inputs.context, inputs.negative, guidance)
+    return denoise(inputs.latents, inputs.timestep)
 
 
 def _flops(work: Callable[[], Any]) -> int:

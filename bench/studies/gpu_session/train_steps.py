@@ -24,16 +24,16 @@ from vidrd.training.loop import Recipe, fit
 from vidrd.training.losses import denoising_error, diffusion_target, draw_timesteps
 from vidrd.training.stages import ATTENTION_KERNELS, learns_from_video, trainable
 
-WARM = 2  # steps before those that count
+WARM = 2  # steps before those that are timed
 
 
 @dataclass(frozen=True)
 class TrainTime:
-    """How long steps took.
+    """The time of training steps.
 
     Args:
         batch: clips of a step.
-        seconds: of each step that counts.
+        seconds: of each timed step.
         trained: parameters that learn, of `parameters`.
         flops: of a step: forwards and backwards; the second forward pass that checkpointing takes is left out.
         peak_bytes: most memory of the process so far; of the GPU where there is one.
@@ -58,7 +58,7 @@ class TrainTime:
 
 
 class _EnoughError(Exception):
-    """All steps were timed: what the loop writes at its end is not wanted."""
+    """Raised when all steps are timed, to leave the loop before it writes its results."""
 
 
 def train_time(name: str, device: str, batch: int, folder: Path, *, steps: int = 5) -> TrainTime:
@@ -74,7 +74,7 @@ def train_time(name: str, device: str, batch: int, folder: Path, *, steps: int =
     unet = model.unet(device)
     trainable(unet, learns_from_video)
     alphas = DDIMScheduler.from_config(SCHEDULER).alphas_cumprod
-    given = model.inputs(device, batch)
+    inputs = model.inputs(device, batch)
     marks: list[float] = []
 
     def loss(step: int, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
@@ -84,9 +84,9 @@ def train_time(name: str, device: str, batch: int, folder: Path, *, steps: int =
         if step == WARM + steps:
             raise _EnoughError
         timesteps = draw_timesteps(batch, len(alphas), generator)
-        noise = torch.randn(given.latents.shape, generator=generator).to(device)
-        noisy, target = diffusion_target(given.latents, noise, alphas[timesteps].to(device), "epsilon")
-        prediction = unet(noisy, timesteps.to(device), given.context).sample
+        noise = torch.randn(inputs.latents.shape, generator=generator).to(device)
+        noisy, target = diffusion_target(inputs.latents, noise, alphas[timesteps].to(device), "epsilon")
+        prediction = unet(noisy, timesteps.to(device), inputs.context).sample
         return denoising_error(prediction, target), {}
 
     recipe = Recipe(WARM + steps + 1, batch, 1e-5, 1, precision="bf16" if device == "cuda" else "no")
@@ -119,8 +119,8 @@ def _flops(model: Model) -> int:
     with torch.device("meta"):
         unet = unet_class().from_config(model.all_config)
     trainable(unet, learns_from_video)
-    given = model.inputs("cpu")
-    latents, timestep, context = (each.to("meta") for each in (given.latents, given.timestep, given.context))
+    inputs = model.inputs("cpu")
+    latents, timestep, context = (each.to("meta") for each in (inputs.latents, inputs.timestep, inputs.context))
     with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
         unet(latents, timestep, context).sample.square().mean().backward()
     return int(counter.get_total_flops())

@@ -1,4 +1,4 @@
-"""How many UCF-101 videos an hour a size of the network makes: from prompts to files, by the code of the real run.
+"""How many UCF-101 videos per hour a network makes: from prompts to files, by the code of the real run.
 
 The weights are drawn, so the videos are noise and only their time means something. Scoring is not counted.
 """
@@ -24,16 +24,16 @@ from vidrd.text import small_text_encoder, word_tokenizer
 
 CLIP = 8  # frames of the released network's clips
 TOKENS, LAYERS, HEAD = 77, 23, 64  # of Stable Diffusion 2's text encoder: length, blocks, width of a head
-WANTED = 10_000  # videos of the paper's protocol
+PROTOCOL_VIDEOS = 10_000  # of the paper's protocol
 
 
 @dataclass(frozen=True)
 class VideoRate:
-    """How long videos took.
+    """The time of videos from prompt to file.
 
     Args:
-        videos: that were made, `batch` at a time.
-        seconds: of each batch; the first one, which compiles, counts for no rate.
+        videos: how many were made, `batch` at a time.
+        seconds: of each batch; the first one, which compiles, is left out of the rate.
         fe: frame evaluations of a video.
     """
 
@@ -79,8 +79,8 @@ def video_rate(
             break
         work(block)  # waits for the device: the frames go into files
         taken.append(time.monotonic() - before)
-    counted = taken[1:] or taken
-    per_hour = batch * len(counted) / sum(counted) * 3600
+    steady = taken[1:] or taken
+    per_hour = batch * len(steady) / sum(steady) * 3600
     return VideoRate(
         model=name,
         weights="drawn at random: the videos are noise",
@@ -94,7 +94,7 @@ def video_rate(
         fe=plan.fe("vidrd"),
         seconds=tuple(taken),
         per_hour=per_hour,
-        hours_for_10000=WANTED / per_hour,
+        hours_for_10000=PROTOCOL_VIDEOS / per_hour,
     )
 
 
@@ -119,5 +119,5 @@ def drawn_pipeline(name: str, device: str, precision: str) -> VidRDPipeline:
 
 
 def _words() -> list[str]:
-    said = prompt_set("descriptive").by_id.values()
-    return sorted({word for prompt in said for word in re.findall(r"\w+|[^\w\s]+", prompt.text.lower())})
+    prompts = prompt_set("descriptive").by_id.values()
+    return sorted({word for prompt in prompts for word in re.findall(r"\w+|[^\w\s]+", prompt.text.lower())})

@@ -29,16 +29,16 @@ def gate(monkeypatch, tmp_path, capsys):
     monkeypatch.setattr(command, "checkout", lambda name, folder: (name * 10, tmp_path))
     monkeypatch.setattr(command, "environment", lambda tree, folder: tmp_path / "python")
     monkeypatch.delenv("CI", raising=False)
-    asked = {}
+    arguments = {}
 
     def call(verdicts, *words):
-        def duel(cells, base, head, settings, folder, say):
-            asked.update(cells=cells, base=base, head=head, settings=settings)
+        def measure(cells, base, head, settings, folder, say):
+            arguments.update(cells=cells, base=base, head=head, settings=settings)
             return [Finding("cell", "speed", verdict, "because") for verdict in verdicts], {"software": {}}
 
-        monkeypatch.setattr(command, "measure_interleaved", duel)
+        monkeypatch.setattr(command, "measure_interleaved", measure)
         monkeypatch.setattr(sys, "argv", ["bench", "gate", *words])
-        return main(), *capsys.readouterr(), asked
+        return main(), *capsys.readouterr(), arguments
 
     return call
 
@@ -66,13 +66,13 @@ def test_the_exit_code_is_the_verdict(gate, tmp_path, verdicts, code):
 
 def test_what_is_measured_can_be_chosen(gate):
     words = ("--base", "main", "--method", "direct", "--margin", "0.01", "--threads", "0", "--outputs", "may-change")
-    *_, asked = gate(["PASS"], *words, "--processes", "3", "--pairs", "4", "--environments", "shared")
-    assert {values["method"] for _, values in asked["cells"]} == {"direct"}
-    assert [values["precision"] for _, values in asked["cells"]] == ["fp32", "bf16"]
-    settings = asked["settings"]
+    *_, arguments = gate(["PASS"], *words, "--processes", "3", "--pairs", "4", "--environments", "shared")
+    assert {values["method"] for _, values in arguments["cells"]} == {"direct"}
+    assert [values["precision"] for _, values in arguments["cells"]] == ["fp32", "bf16"]
+    settings = arguments["settings"]
     assert (settings.processes, settings.pairs, settings.margin, settings.threads) == (3, 4, 0.01, None)
     assert settings.may_change
-    assert asked["base"].python == asked["head"].python
+    assert arguments["base"].python == arguments["head"].python
 
 
 @pytest.mark.parametrize(

@@ -127,4 +127,4 @@ def test_a_probe_counts_by_stage_and_times_each_shape_once():
     probe.run(lambda: [layer(torch.ones(3, 8)) for _ in range(5)])
     assert probe.flops == {"denoise": 5 * 2 * 3 * 8 * 4}
     assert len(timed) == 1
-    assert probe.seen.flops == {"float32": pytest.approx(2 * 3 * 8 * 4 / 1e-3)}
+    assert probe.rates.flops == {"float32": pytest.approx(2 * 3 * 8 * 4 / 1e-3)}

@@ -102,7 +102,7 @@ def test_energy_that_cannot_be_had_says_why():
     with card(None, FakeNvml(lacks=lacks)) as found:
         assert energy_of(busy, found, least=0.01) == "NVML: Not Supported; NVML: Not Supported"
     with card(None, FakeNvml(counter_runs=False)) as found:
-        assert "stood still" in energy_of(busy, found, least=0.01)
+        assert "did not move" in energy_of(busy, found, least=0.01)
 
 
 def test_a_watch_keeps_the_peak_and_stops():

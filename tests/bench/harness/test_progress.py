@@ -4,7 +4,7 @@ import pytest
 from rich.console import Console
 
 from bench.harness import progress
-from bench.harness.progress import REPORT, Progress, Spent, clock, fit, seconds_left, without_once
+from bench.harness.progress import REPORT, CellTime, Progress, clock, fit, seconds_left, without_once
 from bench.results.records import Attempt
 
 
@@ -31,7 +31,7 @@ def go(known, say):
 
 def test_a_terminal_sees_a_bar_with_the_whole_time_and_what_went_wrong(seen):
     lines = []
-    left = go([Spent(10.0, 20.0)], lines.append)
+    left = go([CellTime(10.0, 20.0)], lines.append)
     assert 75 + REPORT < left < 90 + REPORT  # at the pace of both cells, or of this run's alone
     assert lines == []
     text = seen.getvalue()
@@ -48,8 +48,9 @@ def test_elsewhere_each_cell_is_a_line_with_the_whole_time():
 # (cost, seconds, seconds that the record accounts for) of a run on two cores: 16 and 32 frames, real video, then three
 # methods. The first that makes videos also measured the peaks of the machine.
 RUN = (
-    Spent(2000, 1.848), Spent(8144, 23.478, 9.374), Spent(8144, 10.902, 9.079), Spent(8144, 11.103, 9.397),
-    Spent(2000, 2.080), Spent(14288, 21.002, 18.919), Spent(14288, 20.604, 18.581), Spent(14288, 19.704, 17.834),
+    CellTime(2000, 1.848), CellTime(8144, 23.478, 9.374), CellTime(8144, 10.902, 9.079), CellTime(8144, 11.103, 9.397),
+    CellTime(2000, 2.080), CellTime(14288, 21.002, 18.919), CellTime(14288, 20.604, 18.581),
+    CellTime(14288, 19.704, 17.834),
 )  # fmt: skip
 
 
@@ -58,7 +59,7 @@ RUN = (
 @pytest.mark.parametrize("earlier", [(), RUN, RUN[:3]])
 def test_after_the_third_cell_the_time_left_is_right_within_30_percent(done, slower, earlier):
     """Of a fresh run, and of one on a machine that is slower today than it was in earlier runs."""
-    now = [Spent(each.cost, slower * each.seconds, slower * each.work) for each in RUN]
+    now = [CellTime(each.cost, slower * each.seconds, slower * each.work) for each in RUN]
     left = seconds_left([each.cost for each in now[done:]], earlier, now[:done])
     assert left == pytest.approx(sum(each.seconds for each in now[done:]), rel=0.3)
 
@@ -71,25 +72,25 @@ def test_in_proportion_it_would_be_far_off():
 
 
 def test_the_law_is_a_start_and_a_rate_and_neither_is_negative():
-    assert fit([Spent(c, 2 + 3 * c) for c in (1, 2, 5)]) == pytest.approx((2, 3))
-    assert fit([Spent(4, 2)]) == (0, 0.5)
-    assert fit([Spent(0, 2)]) == (2, 0)
-    start, rate = fit([Spent(1, 0.1), Spent(2, 4), Spent(3, 9)])  # the line's start would be -4.5
+    assert fit([CellTime(c, 2 + 3 * c) for c in (1, 2, 5)]) == pytest.approx((2, 3))
+    assert fit([CellTime(4, 2)]) == (0, 0.5)
+    assert fit([CellTime(0, 2)]) == (2, 0)
+    start, rate = fit([CellTime(1, 0.1), CellTime(2, 4), CellTime(3, 9)])  # the line's start would be -4.5
     assert (start, rate) == (0, pytest.approx((0.1 + 8 + 27) / 14))
-    assert fit([Spent(1, 9), Spent(2, 4)]) == (6.5, 0)  # larger cells are not faster
+    assert fit([CellTime(1, 9), CellTime(2, 4)]) == (6.5, 0)  # larger cells are not faster
 
 
 def test_what_one_cell_alone_had_to_do_is_left_out():
     kept = without_once(RUN[:3])
     assert [each.seconds for each in kept] == pytest.approx([1.848, 9.374 + 2 * 1.848, 10.902])
-    plain = [Spent(1, 1), Spent(2, 50)]  # records that account for nothing are taken as they are
+    plain = [CellTime(1, 1), CellTime(2, 50)]  # records that account for nothing are taken as they are
     assert without_once(plain) == plain
 
 
 def test_before_anything_is_known_nothing_is_said():
     assert seconds_left([1.0], []) is None
-    assert seconds_left([], [Spent(1.0, 10.0)]) == 0
-    assert seconds_left([0.0, 0.0, 2.0], [Spent(1.0, 10.0)]) == 20  # cells that are skipped take no time
+    assert seconds_left([], [CellTime(1.0, 10.0)]) == 0
+    assert seconds_left([0.0, 0.0, 2.0], [CellTime(1.0, 10.0)]) == 20  # cells that are skipped take no time
 
 
 def test_seconds_are_written_as_people_read_them():

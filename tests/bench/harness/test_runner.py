@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 from toy_suite import SUITE, TOYS
 
-from bench.harness.progress import Spent, seconds_left
-from bench.harness.runner import done_before, identify, infrastructure, pace, run
+from bench.harness.progress import CellTime, seconds_left
+from bench.harness.runner import by_need, done_before, identify, infrastructure, pace, run
 from bench.harness.suite_spec import override, plan, select
 from bench.results.records import Attempt, read
 
@@ -126,7 +126,7 @@ def test_other_weights_source_or_machine_are_other_cells(tmp_path):
 
 def test_when_time_is_up_no_cell_is_begun(tmp_path):
     outcome = go(tmp_path, "how=fine", "size=1,2", max_minutes=0.0)
-    assert (outcome.left, outcome.exit_code) == (3, 4)
+    assert (outcome.untried, outcome.exit_code) == (3, 4)
     assert go(tmp_path, "how=fine", "size=1,2").exit_code == 0
 
 
@@ -273,6 +273,17 @@ def test_the_estimate_learns_from_cells_of_other_weights(tmp_path):
     go(tmp_path, "how=fine", "size=2")
     records = read(tmp_path / "records.jsonl").records
     assert pace(tmp_path, SUITE) == [
-        Spent(1.0, records[0].attempt.seconds), Spent(2.0, records[1].attempt.seconds),
+        CellTime(1.0, records[0].attempt.seconds), CellTime(2.0, records[1].attempt.seconds),
     ]  # fmt: skip
-    assert seconds_left([120.0], [Spent(1.0, 1.0), Spent(2.0, 3.0)]) == pytest.approx(1.4 * 120)
+    assert seconds_left([120.0], [CellTime(1.0, 1.0), CellTime(2.0, 3.0)]) == pytest.approx(1.4 * 120)
+
+
+def test_a_reference_runs_right_before_the_first_cell_that_needs_it():
+    suite = override(SUITE, ["how=fine,plain", "size=1,2"])
+    cells = by_need(plan(suite, {}), suite)
+    assert [(item.cell.values["how"], item.cell.values["size"]) for item in cells] == [
+        ("real", 1), ("fine", 1), ("fine", 2), ("plain", 1),
+    ]  # fmt: skip
+    groups = override(SUITE, ["how=fine", "seconds=0,1", "size=1"])
+    order = [(item.reference, item.cell.values["seconds"]) for item in by_need(plan(groups, {}), groups)]
+    assert order == [(True, 0.0), (False, 0.0), (True, 1.0), (False, 1.0)]

@@ -47,7 +47,7 @@ def test_three_states_of_a_speed(effect, spread, verdict):
     assert found.margin == 0.03
     assert found.detectable > 0.03
     if verdict == "PASS":
-        assert f"less than {found.detectable:.1%} could not have been seen" in found.reason
+        assert f"less than {found.detectable:.1%} could not have been detected" in found.reason
 
 
 def test_a_scale_or_the_unit_of_time_changes_no_verdict():
@@ -139,7 +139,7 @@ def test_quality_must_be_shown_to_be_no_worse(mean, error, better, verdict):
     assert found.verdict == verdict
     assert found.low < found.change == mean < found.high
     assert found.head == 2.0 + mean
-    assert ("videos would tell, 24 were made" in found.reason) == (verdict == "INCONCLUSIVE")
+    assert ("videos would decide, 24 were made" in found.reason) == (verdict == "INCONCLUSIVE")
 
 
 def test_quality_errs_as_seldom_as_it_says():
@@ -152,7 +152,7 @@ def test_quality_errs_as_seldom_as_it_says():
 
 
 def test_a_measure_without_direction_cannot_get_worse():
-    with pytest.raises(ValueError, match="no direction to get worse"):
+    with pytest.raises(ValueError, match="no direction in which it gets worse"):
         not_worse("", "motion", Estimate(0.0, 1.0, 3, 4), margin=0.1, better="real")
     with pytest.raises(ValueError, match="above 0"):
         not_worse("", "fvd", Estimate(0.0, 1.0, 3, 4), margin=0.0, better="lower")

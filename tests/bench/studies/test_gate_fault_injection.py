@@ -19,5 +19,5 @@ def test_what_is_not_there_cannot_be_replaced(tmp_path):
     (tmp_path / "tree").mkdir()
     (tmp_path / "tree" / "a.py").write_text("x = 1\n")
     fault = NONE._replace(changes={"a.py": (("y = 2", "y = 3"),)})
-    with pytest.raises(ValueError, match="0 times: mend the fault"):
+    with pytest.raises(ValueError, match="0 times and not once: fix the fault"):
         plant(fault, tmp_path / "tree", tmp_path / "copy", first=0)

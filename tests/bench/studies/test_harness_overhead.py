@@ -1,7 +1,7 @@
 import pytest
 
 from bench.results.verdicts import Pair
-from bench.studies.harness_overhead import judged
+from bench.studies.harness_overhead import verdict_on
 
 
 def pairs(bare, more):
@@ -19,6 +19,6 @@ def pairs(bare, more):
     ],
 )
 def test_the_goal_is_the_larger_of_a_share_and_a_time(bare, more, margin, verdict):
-    found = judged(pairs(bare, more))
+    found = verdict_on(pairs(bare, more))
     assert found.margin == pytest.approx(margin, rel=1e-3)
     assert found.verdict == verdict

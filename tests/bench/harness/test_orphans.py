@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from toy_suite import SUITE, TOYS
 
-from bench.harness.runner import by_need, identify, run
+from bench.harness.runner import identify, run
 from bench.harness.suite_spec import override, plan
 from bench.results.records import read
 
@@ -56,7 +56,7 @@ def wait_until(holds, seconds=60.0):
 @pytest.fixture
 def begun(tmp_path):
     """A run in a process of its own, in its second cell, which takes long; and its family."""
-    command = [sys.executable, str(Path(__file__).with_name("killed_run.py")), str(tmp_path), "2"]
+    command = [sys.executable, str(Path(__file__).parents[1] / "killed_run.py"), str(tmp_path), "2"]
     env = {**os.environ, "TOY_SECONDS": "200"}
     log = tmp_path / "cells" / "log_of_cells"
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=env) as process:
@@ -82,9 +82,10 @@ def test_nothing_outlives_its_run(begun, tmp_path, sent, code):
 
 def test_a_run_that_is_killed_while_its_libraries_load_leaves_nothing(tmp_path):
     command = [sys.executable, "-c", SLOW, str(tmp_path)]
-    with subprocess.Popen(command, cwd=Path(__file__).parents[2]) as process:
+    with subprocess.Popen(command, cwd=Path(__file__).parents[3]) as process:
         wait_until(lambda: servers(process.pid))
         time.sleep(0.5)
+        assert process.poll() is None  # it is still loading
         members = family(process.pid)
         process.kill()
         process.wait()
@@ -93,8 +94,8 @@ def test_a_run_that_is_killed_while_its_libraries_load_leaves_nothing(tmp_path):
 
 SLOW = """
 import sys
-from bench.harness.runner import _load_libraries, start_method
 from bench.harness.job import Workload
+from bench.harness.runner import _load_libraries, start_method
 
 _load_libraries(start_method([], Workload(print, preload=("bench.videos.cell", "bench.videos.quality"))))
 """
@@ -109,10 +110,10 @@ def test_a_fork_server_that_is_killed_while_a_cell_runs_is_the_machines_fault(be
     log = tmp_path / "cells" / "log_of_cells"
     wait_until(lambda: log.read_text().count("fine 2") == 2)
     os.kill(second, signal.SIGKILL)
-    said, error = process.communicate(timeout=60)
+    out, error = process.communicate(timeout=60)
     assert process.returncode == 2
     assert "Traceback" not in error
-    assert "the fork server was killed, which the cell's process was forked from; once more" in said
+    assert "the fork server was killed, which the cell's process was forked from; once more" in out
     found = [(record.attempt.status, record.attempt.reason) for record in read(tmp_path / "records.jsonl").records]
     lost = ("failed", "the fork server was killed, which the cell's process was forked from")
     assert found == [("ok", ""), lost, lost]
@@ -142,14 +143,3 @@ def test_a_fork_server_that_is_killed_between_two_looks_costs_one_attempt(tmp_pa
     monkeypatch.setattr("bench.harness.runner._attempt", kill_first)
     outcome = run("toy", suite, identity, plan(suite, identity.basis), tmp_path, workloads=TOYS, say=say)
     assert outcome.counts == {"ok": 2}
-
-
-def test_a_reference_runs_right_before_the_first_cell_that_needs_it():
-    suite = override(SUITE, ["how=fine,plain", "size=1,2"])
-    cells = by_need(plan(suite, {}), suite)
-    assert [(item.cell.values["how"], item.cell.values["size"]) for item in cells] == [
-        ("real", 1), ("fine", 1), ("fine", 2), ("plain", 1),
-    ]  # fmt: skip
-    groups = override(SUITE, ["how=fine", "seconds=0,1", "size=1"])
-    order = [(item.reference, item.cell.values["seconds"]) for item in by_need(plan(groups, {}), groups)]
-    assert order == [(True, 0.0), (False, 0.0), (True, 1.0), (False, 1.0)]

@@ -1,4 +1,4 @@
-"""What the nox sessions call, told from a session that only notes."""
+"""The commands that the nox sessions run, recorded by a stand-in of a session."""
 
 import importlib.util
 import os
@@ -10,7 +10,7 @@ from types import SimpleNamespace
 import nox
 import pytest
 
-FILE = Path(__file__).parents[2] / "noxfile.py"
+FILE = Path(__file__).parents[1] / "noxfile.py"
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,120 @@
+import shutil
+from dataclasses import replace
+
+import pytest
+
+from bench.commands import run as command_line
+from bench.hardware.machine import ROOT
+from bench.hardware.roofline import Peaks
+from bench.harness.runner import Outcome, identify
+from bench.suites import SUITES
+
+
+@pytest.fixture
+def weights(monkeypatch, tmp_path_factory):
+    """A copy of the shipped weights, which the command takes for them."""
+    root = tmp_path_factory.mktemp("project")
+    shutil.copytree(ROOT / "weights", root / "weights")
+    monkeypatch.setattr(command_line, "identify", lambda suite: identify(suite, root))
+    return root / "weights"
+
+
+UNET = "pocket/unet/diffusion_pytorch_model.safetensors"
+JUDGE = "pocket-judges/i3d.safetensors"
+
+
+def flipped(file):
+    """The last bit, which no length tells."""
+    data = bytearray(file.read_bytes())
+    data[-1] ^= 1
+    file.write_bytes(bytes(data))
+
+
+@pytest.mark.parametrize(
+    ("name", "harm", "line"),
+    [
+        ("pocket", shutil.rmtree, "weights/pocket is missing: this suite measures with these weights; restore"),
+        (UNET, lambda file: file.unlink(), f"weights/{UNET} is missing: restore it"),
+        (UNET, lambda file: file.write_bytes(file.read_bytes()[:-1000]), f"weights/{UNET} has "),
+        (JUDGE, lambda file: file.write_bytes(b""), f"weights/{JUDGE} is no whole safetensors file: restore it"),
+        (UNET, flipped, f"weights/{UNET} is not the file that card.json describes"),
+        (JUDGE, flipped, f"weights/{JUDGE} is not the file that card.json describes"),
+    ],
+)
+def test_weights_that_are_not_the_shipped_ones_are_one_line_and_exit_code_3(bench, weights, tmp_path, name, harm, line):
+    harm(weights / name)
+    code, out, error = bench("run", "--suite", "smoke")
+    assert (code, out) == (3, "")
+    assert error.startswith(f"bench: {line}")
+    assert error.count("\n") == 1
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_run_of_which_no_cell_can_run_is_one_line_and_exit_code_3(bench, tmp_path):
+    words = ("run", "--suite", "smoke", "--method", "vidrd", "--frames", "41", "--overlap", "9")
+    line = "no cell can run: an overlap is at most the clip: got 9 frames of clips of 8, try 4"
+    assert bench(*words) == (3, "", f"bench: {line}\n")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_axis_is_an_option(bench):
+    by_set = bench("run", "--suite", "smoke", "--set", "frames=16,24", "--set", "overlap=0,4", "--dry-run")
+    by_axis = bench("run", "--suite", "smoke", "--frames", "16", "24", "--overlap=0", "4", "--dry-run")
+    assert by_axis == by_set
+    assert by_axis[0] == 0
+    assert bench("run", "--frames", "--dry-run")[2] == "bench: --frames needs values: try --frames 16 32\n"
+
+
+def test_a_dry_run_predicts_work_and_memory_and_does_nothing(bench, tmp_path):
+    code, out, _ = bench("run", "--suite", "smoke", "--method", "vidrd", "--dry-run")
+    assert code == 0
+    line = next(line for line in out.splitlines() if " vidrd " in line)
+    assert "MiB" in line
+    assert "TFLOP" in out
+    assert "to do" in line
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_before_anything_was_measured_the_peaks_give_the_least_time(bench, monkeypatch):
+    words = ("run", "--suite", "kernels", "--only", "kernel=temporal-conv", "--size", "pocket", "--dry-run")
+    fast = Peaks({"float32": 1e9}, 1e9, 1e9)
+    monkeypatch.setattr("bench.hardware.peaks.stored", lambda device: fast)
+    code, out, _ = bench(*words, "--device", "cpu")
+    assert code == 0
+    flops = 2 * (2 * 8 * 64) * 48 * 48 * 3
+    last = out.splitlines()[-1]
+    assert last.startswith(f"4 cells, 4 to do, {4 * flops / 1e9:.2g} s at least: 4 of them at this machine's peaks")
+    monkeypatch.setattr("bench.hardware.peaks.stored", lambda device: None)
+    assert bench(*words, "--device", "cpu")[1].splitlines()[-1].startswith("4 cells, 4 to do; folder")
+
+
+def test_a_profile_is_of_one_cell(bench):
+    code, _, error = bench("run", "--suite", "smoke", "--profile", "zzz")
+    assert code == 3
+    assert "'zzz' fits no cell of the plan" in error
+
+
+ONE = "1 cell was left out because this machine only emulates its precision; --emulated measures it"
+TWO = "2 cells were left out because this machine only emulates their precision; --emulated measures them"
+
+
+@pytest.mark.parametrize(
+    ("words", "lines"),
+    [
+        (("--overlap", "2", "4"), [TWO]),
+        (("--overlap", "4"), [ONE]),
+        (("--overlap", "4", "9"), [ONE]),
+        (("--overlap", "4", "--emulated"), []),
+        (("--overlap", "4", "--skip", "precision=bf16"), []),
+    ],
+)
+def test_a_run_says_how_many_cells_it_left_out_because_they_are_emulated(bench, monkeypatch, words, lines):
+    """A cell that could not run anyway, here with an overlap of 9, is none of them."""
+    suite = replace(SUITES["smoke"], emulated=lambda values: "slow" if values["precision"] == "bf16" else None)
+    monkeypatch.setitem(SUITES, "smoke", suite)
+    monkeypatch.setattr(command_line, "run", lambda *args, **options: Outcome({"ok": 1}, 0, 0))
+    monkeypatch.setattr(command_line, "print_report", lambda *args: 0)
+    grid = ("--method", "vidrd", "--frames", "16", "--precision", "fp32", "bf16")
+    code, _, error = bench("run", "--suite", "smoke", *grid, *words)
+    assert code == 0
+    assert [line for line in error.splitlines() if "left out" in line] == lines

@@ -142,7 +142,7 @@ def ucf101(
         allow_small=allow_small,
         thin=thin,
     )
-    return run.foretell() if dry_run else run.do(shard)
+    return run.print_estimate() if dry_run else run.do(shard)
 
 
 def _model(name: str) -> tuple[dict[str, object], int]:

@@ -14,7 +14,7 @@ MEASURES: dict[str, Measure] = {
     ),
     "cold_seconds": Measure("cold s", "s", "lower", "cost", "The very first call, torch.compile's work included."),
     "compile_seconds": Measure(
-        "compile s", "s", "lower", "cost", "What of that torch.compile took, by its own clock: frames to kernels."
+        "compile s", "s", "lower", "cost", "The part of it that torch.compile took, by its own clock."
     ),
     "share": Measure(
         "% of bound", "%", "higher", "cost",
@@ -73,7 +73,7 @@ def predict(values: Values) -> Prediction | None:
 
 
 KERNEL_SUITE = Suite(
-    question="How near does every operation come to what the machine can do, by shape and backend?",
+    question="How close does every operation come to what the machine can do, by shape and backend?",
     workload="kernel",
     axes={"kernel": tuple(KERNELS), "size": tuple(SIZES), "backend": BACKENDS, "precision": ("fp32",)},
     fixed={

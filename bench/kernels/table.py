@@ -1,7 +1,7 @@
-"""The operations that the cost of a video is made of, each with every way to do it.
+"""The operations that make up the cost of a video, each with all its implementations (backends).
 
 A kernel is a shape and a dict of backends; the first backend is the one that the others' outputs are compared with.
-`network` is how this project's network does it at that shape, whichever of the others that is.
+`network` is the way this project's network takes at that shape; it equals one of the others.
 Inputs are drawn from a seed, so every backend gets the same numbers. `size` is "pocket" or "full": the layer of that
 network in which the operation costs most, under guidance (two branches), for one clip.
 """
@@ -91,7 +91,7 @@ ATTENTION: dict[str, Callable[[str], Run]] = {
 
 
 def _clip(size: str, generator: torch.Generator) -> Inputs:
-    """A clip as it lies in the network, B T (H W) C, and the weight and bias of a 3 x 1 x 1 convolution."""
+    """A clip in the layout of the network, B T (H W) C, and the weight and bias of a 3 x 1 x 1 convolution."""
     s = SIZES[size]
     x = _draw(generator, BRANCHES, s.frames, s.side * s.side, s.channels)
     weight = _draw(generator, s.channels, s.channels, 3) / (3 * s.channels) ** 0.5
@@ -159,7 +159,7 @@ class VaeDecode(nn.Module):
 
 
 class ClassifierForward(nn.Module):
-    """The network behind FVD, its weights drawn: the pocket judge, or I3D itself."""
+    """The network behind FVD, its weights drawn: the pocket classifier, or I3D itself."""
 
     def __init__(self, size: str):
         super().__init__()
@@ -167,9 +167,9 @@ class ClassifierForward(nn.Module):
         self.network = NETWORKS["pocket-i3d"](classes) if size == "pocket" else I3D()
 
     def forward(self, videos: Tensor) -> Tensor:
-        """Embeddings of the pocket judge, logits of I3D."""
-        found = self.network(videos)
-        return found[0] if isinstance(found, tuple) else found
+        """Embeddings of the pocket classifier, logits of I3D."""
+        outputs = self.network(videos)
+        return outputs[0] if isinstance(outputs, tuple) else outputs
 
 
 def _latents(size: str, generator: torch.Generator) -> Inputs:

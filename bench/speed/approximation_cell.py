@@ -1,7 +1,7 @@
-"""A cell of the suite `approximations`: the same videos exactly and approximately, and what that loses.
+"""A cell of the suite `approximations`: the same videos made exactly and approximately, and their differences.
 
-Both are made in one process, batch by batch in turns: exactly (DDIM, float32, all steps) and approximately. The times
-are compared within each pair of batches, the videos as pairs of one prompt and one noise.
+Both are made in one process, alternating batch by batch: exactly (DDIM, float32, all steps) and approximately. Times
+are compared within each pair of batches, videos within pairs of the same prompt and noise.
 """
 
 from collections.abc import Mapping, Sequence
@@ -24,7 +24,7 @@ from vidrd.pocket.world import TEST_SEEDS, caption, draw_scene
 
 
 def generator(name: str, values: Mapping[str, Value]) -> tuple[Generator, int]:
-    """What makes videos in that way, and in how many steps."""
+    """The generator of an approximation, and its number of denoising steps."""
     chosen = APPROXIMATIONS[name]
     settings: dict[str, Value] = {**values, "precision": chosen.precision, "noise": "iid", "budget": 0}
     made, steps = Generator(settings), max(1, round(chosen.steps * int(values["steps"])))
@@ -44,10 +44,10 @@ def generator(name: str, values: Mapping[str, Value]) -> tuple[Generator, int]:
 
 
 def run(job: Job) -> Measured:
-    """Make the videos both ways and compare.
+    """Make the videos both ways and compare them.
 
     Raises:
-        InvalidError: the exact way against itself makes other videos.
+        InvalidError: the exact way makes other videos the second time.
     """
     values = job.values
     name, videos, batch = str(values["approximation"]), int(values["videos"]), int(values["batch"])

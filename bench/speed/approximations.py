@@ -61,7 +61,7 @@ MEASURES: dict[str, Measure] = {
     "exact_fvd": Measure("exact FVD", "", "lower", "quality", "Distance of the exact way's videos themselves."),
     "caption_loss": Measure(
         "caption loss", "", "lower", "prompt",
-        "How much less probable the judge finds what the caption names, in [-1, 1]: the mean paired difference.",
+        "How much less probable the classifier finds what the caption names, in [-1, 1]: the mean paired difference.",
     ),
     "pixel_change": Measure(
         "pixels", "", "lower", "quality", "Mean absolute difference of the videos' pixels from the exact way's, of 1."
@@ -85,7 +85,7 @@ def _cost(values: Values) -> float:
 
 
 APPROXIMATION_SUITE = Suite(
-    question="What do named approximations gain in time, what do they lose? (pocket world, never beside exact ones)",
+    question="What do approximations gain in time, and what do they lose in quality? (pocket world)",
     workload="approximation",
     axes={"approximation": tuple(APPROXIMATIONS)},
     fixed={

@@ -1,7 +1,7 @@
-"""One cell of the suite `speed`: the reference's cell measures the whole ladder, the others take their variant from it.
+"""One cell of the suite `speed`: the cell of the reference measures the whole ladder; the others read their variant.
 
-Only what was timed in one process in turns compares (DECISIONS 121), so there is one process a ladder. A variant that
-failed there fails in its own cell, with its own reason.
+Times are comparable only if they were measured in turns in one process (DECISIONS 121), so each ladder has one process.
+A variant that failed there fails in its own cell, with its own reason.
 """
 
 import json
@@ -15,11 +15,11 @@ from bench.speed.models import MODELS
 from bench.speed.round_robin import Rounds, VariantResult, time_variants
 from bench.speed.variants import REFERENCE, VARIANTS, cannot
 
-LADDER = "ladder.json"  # what the reference's cell leaves for the others
+LADDER = "ladder.json"  # the cell of the reference writes it for the others
 
 
 def run(job: Job) -> Measured:
-    """Measure a ladder, or read a variant of one.
+    """Measure a ladder, or read one variant from a measured ladder.
 
     Raises:
         InvalidError: the variant's output or its speed cannot be believed.
@@ -37,8 +37,8 @@ def run(job: Job) -> Measured:
     rounds = Rounds(int(values["rounds"]), float(values["seconds"]))
     ladder = job.folder / LADDER  # written after every round, so that a kill loses one
 
-    def keep(found: dict[str, VariantResult]) -> None:
-        save(ladder, found)
+    def keep(results: dict[str, VariantResult]) -> None:
+        save(ladder, results)
 
     results = time_variants(MODELS[str(values["model"])], device, names, rounds, seed=int(values["seed"]), keep=keep)
     save(ladder, results)
@@ -46,12 +46,12 @@ def run(job: Job) -> Measured:
 
 
 def save(path: Path, results: dict[str, VariantResult]) -> None:
-    """Write the results of a ladder."""
+    """Write the results of a ladder: name of a variant -> result."""
     write_atomic(path, canonical({name: asdict(result) for name, result in results.items()}))
 
 
 def load(path: Path) -> dict[str, VariantResult]:
-    """Read them."""
+    """Read the results of a ladder."""
     content: dict[str, dict[str, Any]] = json.loads(path.read_text(encoding="utf-8"))
     return {name: _result(each) for name, each in content.items()}
 

@@ -1,7 +1,7 @@
-"""Networks of other projects at the same widths, on the same latents: how fast is theirs for the work that it does?
+"""diffusers' video U-Nets at our widths, on the same latents: how fast are they for the work that they do?
 
-Their mathematics is another one, so neither their outputs nor their seconds compare with ours: their seconds for each
-floating-point operation do, and their share of what the machine can do.
+They compute something else, so neither their outputs nor their seconds are comparable with ours, but their seconds per
+floating-point operation are, and their share of what the machine can do.
 """
 
 from collections.abc import Callable

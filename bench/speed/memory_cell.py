@@ -32,11 +32,11 @@ SCHEDULER = {  # Stable Diffusion's
     "clip_sample": False, "set_alpha_to_one": False, "steps_offset": 1,
 }  # fmt: skip
 BRANCHES = 2  # of guidance
-ENDS = 2  # copies of the finished latents: as they came, and joined
+ENDS = 2  # copies of the finished latents: the clips, and the joined video
 
 
 class PeakTracker(TorchDispatchMode):
-    """The most bytes that tensors made while it is open held at one time, those of inputs and weights left out."""
+    """The peak of bytes in tensors that are made while it is open, without inputs and weights."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -62,7 +62,7 @@ class PeakTracker(TorchDispatchMode):
 MEMORY_MEASURES: dict[str, Measure] = {
     "sample_peak": Measure(
         "peak", "bytes", "lower", "cost",
-        "The most that tensors held at one time while the latents of one video were made, weights left out.",
+        "Peak of the tensors while the latents of one video were made, without weights.",
     ),
     "clips_held": Measure(
         "in clips", "x", "lower", "cost",
@@ -70,7 +70,7 @@ MEMORY_MEASURES: dict[str, Measure] = {
     ),
     "planned_peak": Measure(
         "planned", "bytes", "lower", "cost",
-        "What the plan foretells: the network's call for the longest stretch that is denoised together, counted on the "
+        "What the plan predicts: the network's call for the longest stretch that is denoised together, counted on the "
         "meta device, and the video's latents twice.",
     ),
     "of_plan": Measure("of plan", "x", None, "cost", "The measured peak by the planned one."),
@@ -99,7 +99,7 @@ def plan_of(values: Values) -> Plan:
 
 
 def planned(values: Values) -> tuple[float, float]:
-    """Bytes that the plan of the cell foretells, and those that the network's call for one clip holds.
+    """Bytes that the plan of the cell predicts, and those that the network's call for one clip holds.
 
     The first is the call for the longest stretch that is denoised together, and the video's latents twice.
     """
@@ -113,14 +113,14 @@ def planned(values: Values) -> tuple[float, float]:
 
 
 def _latents(request: Request, precision: str) -> int:
-    """Bytes of a frame's latents."""
+    """Bytes of the latents of one frame."""
     C, H, W = request.shape
     return C * H * W * DTYPES[precision].itemsize
 
 
 @cache
 def _call(name: str, frames: int, precision: str) -> int:
-    """Bytes that a guided call over so many frames holds, its inputs left out."""
+    """Peak bytes of a guided call over `frames` frames, without its inputs."""
     model, dtype = MODELS[name], DTYPES[precision]
     config = model.all_config
     unet = shell(unet_class(), config).to(dtype)
@@ -132,19 +132,19 @@ def _call(name: str, frames: int, precision: str) -> int:
 
 
 def run(job: Job) -> Measured:
-    """Make the latents of one video and see what that held."""
+    """Make the latents of one video and measure the memory that this takes."""
     values = job.values
     model, device = MODELS[str(values["model"])], str(values["device"])
     dtype = DTYPES[str(values["precision"])]
     method, request = METHODS[str(values["method"])], request_of(values)
     sample = sampler(method, model, values, device, dtype)
-    foretold, clip = planned(values)
+    predicted, clip = planned(values)
     peak, by = held(sample, device)
     rss = process_peak()
     numbers = {
         "sample_peak": Number(float(peak), "bytes", "lower"),
-        "planned_peak": Number(foretold, "bytes", "lower"),
-        "of_plan": Number(peak / foretold, "x"),
+        "planned_peak": Number(predicted, "bytes", "lower"),
+        "of_plan": Number(peak / predicted, "x"),
         "clips_held": Number(peak / clip, "x", "lower"),
         "latents": Number(float(request.frames * _latents(request, str(values["precision"]))), "bytes"),
     }
@@ -166,7 +166,7 @@ def sampler(method: Method, model: Model, values: Values, device: str, dtype: to
 
 
 def held(work: Callable[[], Any], device: str) -> tuple[int, str]:
-    """Bytes that tensors made by the work hold at most at one time, and who counted them."""
+    """The peak of bytes in tensors made by the work, and the name of what counted them."""
     if device == "cuda":
         torch.cuda.synchronize()
         torch.cuda.reset_peak_memory_stats()

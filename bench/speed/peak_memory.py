@@ -1,4 +1,4 @@
-"""Bytes that tensors hold at most while something runs."""
+"""The peak memory of tensors while a function runs, on a CPU."""
 
 from collections.abc import Callable
 from typing import Any
@@ -8,16 +8,16 @@ from torch.profiler import ProfilerActivity, profile
 
 
 def allocations(work: Callable[[], Any]) -> int:
-    """The most bytes that the CPU allocator has given out during a run beyond those from before it.
+    """Peak bytes that the CPU allocator gave out during a run, beyond those from before it.
 
-    By the allocator's own events, so code that torch.compile made counts like any other. What is freed in the run but
-    was there before it counts as nothing, not as a gain.
+    They are counted from the allocator's events, so compiled code counts like any other. Memory that was there before
+    and is freed during the run is not subtracted.
     """
-    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as found:
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as recording:
         work()
     held: dict[int, int] = {}
     most = now = 0
-    for event in _memory_events(found):
+    for event in _memory_events(recording):
         address, size = event
         if size > 0:
             held[address] = size
@@ -28,9 +28,9 @@ def allocations(work: Callable[[], Any]) -> int:
     return most
 
 
-def _memory_events(found: profile) -> list[tuple[int, int]]:
-    """(address, bytes) of each allocation, negative for what was freed, in order of time."""
-    profiler: Any = found.profiler
+def _memory_events(recording: profile) -> list[tuple[int, int]]:
+    """(address, bytes) of each allocation in order of time; bytes are negative where memory is freed."""
+    profiler: Any = recording.profiler
     tree = profiler.kineto_results.experimental_event_tree()
     events: list[tuple[int, int, int]] = []
     waiting = list(tree)

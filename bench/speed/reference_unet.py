@@ -2,8 +2,8 @@
 
     plain(weights, config, sample, timestep, context)       # one call for each branch of guidance
 
-Activations are B C T H W, as the equations have them; every layer transposes them to the layout that its textbook
-operation takes, and back. Nothing is fused, kept or shared between calls. It reads the weights of
+Activations are B C T H W, as in the equations; every layer transposes them to the layout that its textbook operation
+takes, and back. Nothing is fused, cached or shared between calls. It reads the weights of
 `vidrd.models.unet.UNet3DConditionModel` by their names and shares no code with it: the tests hold the two equal, and
 the suite `speed` begins its ladder here.
 """

@@ -1,10 +1,9 @@
-"""All variants of one ladder in one process: made, checked, counted, then timed in turns.
+"""All variants of one ladder in one process: built, checked, counted, then timed in turns.
 
-    build and check each -> rounds: every variant and a matrix product once, in an order drawn anew -> numbers
+    build and check each -> rounds: every variant and a matrix product once, in a new random order -> numbers
 
-A variant is compared with others only within a round, so that what the machine does meanwhile meets them alike: the
-ratio of two variants is the trimmed mean of the logarithms of their rounds' ratios. A variant that fails takes no other
-with it.
+Variants are compared only within a round, so that other work on the machine affects them alike: the ratio of two
+variants is the trimmed mean of the logarithms of their ratios in each round. If a variant fails, the others go on.
 """
 
 import math
@@ -27,7 +26,7 @@ from bench.speed.peak_memory import allocations
 from bench.speed.variants import REFERENCE, VARIANTS, ModelOnDevice, Step, Variant
 from vidrd.precision import DTYPES
 
-LEAST = 0.05  # seconds of a sample: shorter steps are repeated until they last so long
+LEAST = 0.05  # seconds of a sample: shorter steps are repeated until they take this long
 SHORT = 1.0  # seconds: a step below is run more often before it counts
 # Largest error of an output, of the reference's largest value: float32's rounding, and what is no rounding any more
 # (guidance multiplies the difference of two answers, and its error, by 10).
@@ -47,7 +46,7 @@ class Rounds:
 
 @dataclass
 class VariantResult:
-    """What became of a variant: its numbers, or why there are none."""
+    """The result of a variant: its numbers, or the reason why there are none."""
 
     status: str = "ok"
     reason: str = ""

@@ -130,7 +130,7 @@ def skip_memory(values: Values) -> str | None:
 
 
 MEMORY_SUITE = Suite(
-    question="How does memory grow with the length of a video, and does the plan foretell it?",
+    question="How does memory grow with the length of a video, and does the plan predict it?",
     workload="growth",
     axes={"method": tuple(METHODS), "frames": (16, 32, 64, 128, 256)},
     fixed={"model": "pocket", "overlap": 4, "steps": 4, "precision": "fp32", "device": "auto"},

@@ -1,8 +1,7 @@
-"""The ladder: every way to do one guided denoising step of a clip, from the plainest code to the fastest.
+"""The ladder: implementations of one guided denoising step of a clip, from the plainest code to the fastest.
 
-A variant adds one thing to the variant `after` which it stands. `exact` variants compute the same numbers as the
-reference up to float32's rounding; the others say in their rows how far they stray. Peers do other work and stand
-beside the ladder.
+A variant adds one thing to the variant named by its `after`. `exact` variants compute the same numbers as the reference
+up to the rounding of float32; the rows of the others give their error. Peers do other work and are not on the ladder.
 """
 
 import shutil

@@ -1,4 +1,4 @@
-"""How many videos of which prompt: a rule, and the items it makes."""
+"""How many videos are made of which prompt: rules, and the lists of videos that they give."""
 
 import hashlib
 import json
@@ -90,9 +90,9 @@ def allocate(
 
 def manifest(chosen: Rule, items: Sequence[AllocatedVideo]) -> dict[str, object]:
     """What says how many videos of which prompt there are, with a hash of the whole list."""
-    told = {name: value for name, value in asdict(chosen).items() if value not in (None, (), "")}
+    stated = {name: value for name, value in asdict(chosen).items() if value not in (None, (), "")}
     lines = "".join(f"{item.prompt}\t{item.sample}\n" for item in items)
-    return {**told, "items": len(items), "items_sha256": hashlib.sha256(lines.encode()).hexdigest()}
+    return {**stated, "items": len(items), "items_sha256": hashlib.sha256(lines.encode()).hexdigest()}
 
 
 def largest_remainder(total: int, weights: Sequence[int]) -> list[int]:
@@ -104,7 +104,7 @@ def largest_remainder(total: int, weights: Sequence[int]) -> list[int]:
         ValueError: no weight is positive, one is negative, or the total is.
     """
     if total < 0 or sum(weights) <= 0 or min(weights) < 0:
-        raise ValueError(f"shares of {total} need weights of 0 or more, not all 0: {list(weights)[:5]} came")
+        raise ValueError(f"shares of {total} need weights of 0 or more, not all 0: got {list(weights)[:5]}")
     quotas = [Fraction(total * weight, sum(weights)) for weight in weights]
     shares = [int(quota) for quota in quotas]
     by_remainder = sorted(range(len(weights)), key=lambda i: (shares[i] - quotas[i], i))

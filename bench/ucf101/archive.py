@@ -20,7 +20,7 @@ LISTS = "ucfTrainTestlist"
 VIDEOS = "UCF-101"
 NAME = re.compile(r"(?P<class>\w+)/v_(?P<stem>\w+)_g(?P<group>\d\d)_c(?P<clip>\d\d)\.avi")
 SHOWN = 3  # names in a message; the error carries them all
-FILMS = {".avi", ".mp4", ".mkv", ".webm", ".mov", ".m4v", ".mpg", ".mpeg"}
+VIDEO_SUFFIXES = {".avi", ".mp4", ".mkv", ".webm", ".mov", ".m4v", ".mpg", ".mpeg"}
 PICTURES = {".jpg", ".jpeg", ".png"}
 UNPACK = (
     "UCF101.rar (6.5 GB) comes from https://www.crcv.ucf.edu/data/UCF101.php and unpacks, by `unrar x` or "
@@ -35,7 +35,7 @@ class Video:
     path: str  # below the archive's folder: "Archery/v_Archery_g01_c01.avi", as the lists have it
     class_name: str
     class_index: int  # 0 to 100
-    group: int  # clips of one class and group are cut from one film
+    group: int  # clips of one class and group are cut from one recording
     clip: int
     halves: tuple[str, str, str]  # "train" or "test" in splits 1, 2 and 3
     size: int  # bytes
@@ -49,7 +49,7 @@ class ArchiveError(ValueError):
         message: str,
         *,
         missing: Iterable[str] = (),  # listed, and not there
-        extra: Iterable[str] = (),  # films there, and not listed
+        extra: Iterable[str] = (),  # video files there, and not listed
         empty: Iterable[str] = (),  # there, of no bytes
     ) -> None:
         super().__init__(message)
@@ -111,10 +111,10 @@ class Archive:
 def read_archive(
     path: Path | str,
     *,
-    splits: Path | str | None = None,  # the folder ucfTrainTestlist; None: beside or in the archive, else built in
+    splits: Path | str | None = None,  # the folder ucfTrainTestlist; None: next to or in the archive, else built in
     allow_partial: bool = False,  # take what is there of what the lists name
 ) -> Archive:
-    """Compare an unpacked archive with the lists; `path` is the folder UCF-101 or the one it lies in.
+    """Compare an unpacked archive with the lists; `path` is the folder UCF-101 or its parent.
 
     Raises:
         ArchiveError: videos are missing, unlisted or empty, or the folder is another thing.
@@ -160,7 +160,7 @@ def find_root(path: Path) -> Path:
 
 
 def _class_folders(root: Path) -> bool:
-    """Whether films lie in folders, as v_*_gNN_cNN.avi."""
+    """Whether the folder has class folders with files like v_*_gNN_cNN.avi."""
     if not root.is_dir():
         return False
     folders = (each for each in sorted(root.iterdir()) if each.is_dir() and each.name != LISTS)
@@ -175,8 +175,8 @@ def _looks_like(path: Path) -> str:
         return "it is the folder of the lists"
     if pictures := sum(kinds[kind] for kind in PICTURES):
         return f"it holds pictures ({pictures} and more), the original .avi files are needed"
-    if films := sum(kinds[kind] for kind in FILMS - {".avi"}):
-        return f"it holds films of other formats ({films} and more): re-encoding changes scores"
+    if others := sum(kinds[kind] for kind in VIDEO_SUFFIXES - {".avi"}):
+        return f"it has video files of other formats ({others} and more): re-encoding changes scores"
     if not kinds:
         return "it is empty"
     seen = ", ".join(sorted(each.name for each in path.iterdir())[:SHOWN])
@@ -247,7 +247,7 @@ def parse_lists(contents: Mapping[str, bytes]) -> tuple[list[str], dict[str, tup
                 if groups.setdefault((about["class"], about["group"]), half) != half:
                     raise ValueError(
                         f"{name}, line {number}: group {about['group']} of {about['class']} is in both halves of split "
-                        f"{split}, so clips of one film would be trained on and tested with"
+                        f"{split}, so clips of one recording would be trained on and tested with"
                     )
         if split > 1 and of.keys() != halves.keys():
             odd = sorted(of.keys() ^ halves.keys())
@@ -264,7 +264,7 @@ def _parse_classes(content: bytes) -> list[str]:
     for number, line in enumerate(content.decode().splitlines(), 1):
         label, _, name = line.partition(" ")
         if label != str(number) or not re.fullmatch(r"\w+", name) or name in names:
-            raise ValueError(f"classInd.txt, line {number} must be '{number} Name', a new name: {line!r} came")
+            raise ValueError(f"classInd.txt, line {number} must be '{number} Name', a new name: got {line!r}")
         names.append(name)
     if not names:
         raise ValueError("classInd.txt is empty")
@@ -274,17 +274,17 @@ def _parse_classes(content: bytes) -> list[str]:
 def _parse_name(video: str, where: str = "the list") -> dict[str, str]:
     found = NAME.fullmatch(video)
     if found is None or found["class"].casefold() != found["stem"].casefold():
-        raise ValueError(f"{where} names no video: <Class>/v_<Class>_gGG_cCC.avi was expected, {video!r} came")
+        raise ValueError(f"{where} names no video: <Class>/v_<Class>_gGG_cCC.avi was expected, got {video!r}")
     return found.groupdict()
 
 
 def _films(root: Path) -> Iterator[tuple[str, int]]:
-    """Every film below the folder, with its size; other files (lists, notes of file managers) do not matter."""
+    """Every video file below the folder, with its size; other files (lists, notes of file managers) do not matter."""
     for here, inner, files in os.walk(root, followlinks=True):
         inner[:] = sorted(name for name in inner if not name.startswith("."))
         for name in files:
             path = Path(here, name)
-            if path.suffix.lower() in FILMS and not name.startswith("."):
+            if path.suffix.lower() in VIDEO_SUFFIXES and not name.startswith("."):
                 yield path.relative_to(root).as_posix(), path.stat().st_size
 
 
@@ -299,7 +299,7 @@ def _faults(root: Path, listed: int, missing: list[str], extra: list[str], empty
     if empty:
         found.append(f"{len(empty)} are empty ({_some(empty)})")
     if extra:
-        found.append(f"{len(extra)} films are in no list ({_some(extra)})")
+        found.append(f"{len(extra)} video files are in no list ({_some(extra)})")
     told = f"{root} is not what the lists say: {'; '.join(found)}"
     spelled = {name.casefold(): name for name in missing}
     renamed = [(name, spelled[name.casefold()]) for name in extra if name.casefold() in spelled]

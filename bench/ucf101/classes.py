@@ -1,7 +1,7 @@
 """What is public of UCF-101 without its videos: classes, groups, and from them every file's name and the three splits.
 
-Clips of one class and group (one source film) are numbered from 1 without gaps, and each split takes seven groups for
-its test half, so a table of 101 x 25 counts holds the seven official list files byte for byte.
+Clips of one class and group (one recording) are numbered from 1 without gaps, and each split takes seven groups for its
+test half, so a table of 101 x 25 counts holds the seven official list files byte for byte.
 """
 
 import csv
@@ -36,7 +36,7 @@ class Class:
 
     index: int  # 0 to 100; the lists count from 1
     name: str  # of its folder
-    stem: str  # what stands for the class in its files' names: HandstandPushups alone spells it otherwise
+    stem: str  # the class in its files' names: only HandstandPushups is spelled differently there
     clips: tuple[int, ...]  # of groups 1 to 25
 
     @property

@@ -1,7 +1,7 @@
 """Every file that the full-size UCF-101 run needs: what it is, where its authors put it, whether it is here and right.
 
 Nothing is fetched unless asked for by name. A file without a published checksum is held to the bytes that were first
-fetched, which `fetched.json` beside it remembers.
+fetched, which `fetched.json` in the same folder remembers.
 """
 
 import hashlib
@@ -235,8 +235,8 @@ def fetch(needed: RemoteFile, folder: Path, revision: str | None = None) -> Loca
         return before
     if any(REVISION in url for url in needed.urls) and not re.fullmatch(r"[0-9a-f]{40}", revision or ""):
         raise ValueError(
-            f"{needed.file} is fetched from one commit, since a branch moves: give its 40 digits by --sd-revision "
-            f"({revision or 'nothing'} came); {needed.page} shows them"
+            f"{needed.file} is fetched from one commit, since a branch moves: give its 40 digits by --sd-revision: "
+            f"got {revision or 'nothing'}; {needed.page} shows them"
         )
     path.parent.mkdir(parents=True, exist_ok=True)
     checked = needed.sha256 is not None or needed.git_blob is not None

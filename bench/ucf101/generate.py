@@ -1,4 +1,4 @@
-"""Videos of a plan: made in fixed batches, written beside and renamed, each with a line that says how it came about.
+"""Videos of a plan: made in fixed batches, written to a temporary file and renamed, each with a line that describes it.
 
 A block's lines appear together, after its files. A file that is missing or is not what its line says is made again,
 with the neighbours it had: the bits are the same, whoever makes them.

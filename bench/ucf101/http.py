@@ -21,7 +21,7 @@ AGENT = "vidrd-bench"
 
 
 def download(url: str, target: Path, *, size: int | None = None, checked: bool = False) -> Path:
-    """Fetch into ".NAME.part" beside the target and return it, whole; the caller verifies and renames it.
+    """Fetch into ".NAME.part" next to the target and return it, whole; the caller verifies and renames it.
 
     A part from before is continued where the server says that the file is still the same (by ETag or date), or where
     `checked`: the caller knows a checksum, so a wrong joint would show.
@@ -82,7 +82,7 @@ def _continue(url: str, part: Path, about: Path, size: int | None, checked: bool
     with answer:
         begun, total = _lengths(answer, begun)
         if "text/html" in answer.headers.get("Content-Type", ""):
-            raise ValueError("a web page came instead of the file: the link asks for a person, or is dead")
+            raise ValueError("got a web page instead of the file: the link asks for a person, or is dead")
         if size is not None and total is not None and total != size:
             raise ValueError(f"the server has {total} bytes, {size} were published")
         _check_room(part.parent, (total or begun) - begun)

@@ -137,7 +137,7 @@ def make_plan(
     """
     for what, value in (("batch", batch), ("per-class", per_class), ("limit", limit)):
         if value is not None and value < 1:
-            raise ValueError(f"--{what} is a count from 1 upwards: {value} came")
+            raise ValueError(f"--{what} is a count from 1 upwards: got {value}")
     if per_class is not None:
         changes = {**changes, "allocation": f"{per_class}-a-class"}
     settings, told = changed(name, changes)

@@ -87,7 +87,7 @@ def prompt_set(name: str | Path) -> PromptSet:
 def read_prompts(path: Path) -> PromptSet:
     """Prompts from a file of any of the forms that lists for UCF-101 have.
 
-    .csv: a row a prompt, with a header that names a column of classes and one of prompts, or without one as
+    .csv: one row per prompt, with a header that names a column of classes and one of prompts, or without one as
     class,prompt. .json: {class: prompt or list of prompts}, a list of {"class": ..., "prompt": ...}, or a list of
     prompts. .txt: a prompt a line. Classes may be written as in the archive or as words. Keys of a .json that are no
     classes only name prompts. Where nothing names classes and there are exactly 101 prompts, they are taken in the
@@ -179,12 +179,12 @@ def _told(content: object) -> Iterable[tuple[str | None, str]]:
             else:
                 yield None, _string(each)
     else:
-        raise ValueError(f'{{"class": "prompt"}} or a list was expected, {str(content)[:60]!r} came')
+        raise ValueError(f'{{"class": "prompt"}} or a list was expected, got {str(content)[:60]!r}')
 
 
 def _string(said: object) -> str:
     if not isinstance(said, str):
-        raise ValueError(f"a prompt must be a text, {str(said)[:60]!r} came")
+        raise ValueError(f"a prompt must be a text: got {str(said)[:60]!r}")
     return said
 
 

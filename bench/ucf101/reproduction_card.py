@@ -1,6 +1,4 @@
-"""The reproduction card: all that another lab needs to get the same numbers, as data; reports/ucf101/report.py
-prints it.
-"""
+"""The reproduction card: what another lab needs to get the same numbers, as data. `reports.ucf101.report` prints it."""
 
 import json
 import sys
@@ -24,7 +22,7 @@ def write_card(
     results: Mapping[str, Mapping[str, Result]],  # method, or name of given videos -> score's name -> result
     *,
     archive: Mapping[str, object],
-    apart: Sequence[str],  # why these numbers may not stand beside published ones; () if they may
+    apart: Sequence[str],  # why these numbers are not comparable with published ones; () if they are
     world: str,  # "" or what the numbers are called instead: "stand-in", "partial", "unofficial", "unverified"
     made: Mapping[str, Mapping[str, object]],  # method -> options, fe, devices, hash of the lines, seconds
     seconds: Mapping[str, float],  # of the stages of this command

@@ -1,4 +1,4 @@
-"""A run of a UCF-101 protocol from its plan to its card: make, embed, score, or foretell what that will take."""
+"""A run of a UCF-101 protocol from its plan to its card: make, embed, score, or estimate what that will take."""
 
 import json
 import subprocess
@@ -106,7 +106,7 @@ class Run:
                 write_atomic(self.out / name / f"{key.replace(':', '-')}.json", result.to_json())
         return self.tell(results, about, networks, clock.laps)
 
-    def foretell(self) -> int:
+    def print_estimate(self) -> int:
         """Measure a few blocks of every stage and print what the whole will take."""
         networks, stages = self.networks(), list[estimate.Stage]()
         with estimate.scratch_folder() as folder:
@@ -218,7 +218,7 @@ class Run:
         return score(judge, network, real, fake, self.plan.settings, about, allow_small=self.allow_small)
 
     def account(self, made: Generation, lines: Sequence[Mapping[str, Any]]) -> dict[str, object]:
-        """How a method's videos came about, for the card."""
+        """How a method's videos were made, for the card."""
         seconds = [float(line["seconds"]) for line in lines]
         devices: dict[str, int] = {}
         for line in lines:
@@ -296,5 +296,5 @@ def share(shard: str | None, blocks: int) -> range:
         return range(blocks)
     first, slash, count = shard.partition("/")
     if not (slash and first.isdigit() and count.isdigit() and int(first) < int(count)):
-        raise ValueError(f"--shard is I/N with I from 0 to N - 1, as in 0/8: {shard!r} came")
+        raise ValueError(f"--shard is I/N with I from 0 to N - 1, as in 0/8: got {shard!r}")
     return range(int(first), blocks, int(count))

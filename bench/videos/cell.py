@@ -1,4 +1,4 @@
-"""One cell of the pocket world: make videos as its values say, time it, and measure what came out.
+"""One cell of the pocket world: make videos with its values, time that, and measure the videos.
 
 The same work serves speed and quality: every batch is one repeat of the timing, and all batches together are the set
 that the judges see. Prompt i and the noise of video i are the same in every cell of a seed, whatever the method.
@@ -123,7 +123,7 @@ def _generated(job: Job) -> Measured:
     allocated, reserved = allocator_peaks(device)
     memory = {"process_peak": process_peak(), "allocated_peak": allocated, "reserved_peak": reserved}
     if made.shape[:2] != (videos, generator.frames):
-        raise InvalidError(f"{made.shape[:2]} videos and frames came where {(videos, generator.frames)} were asked for")
+        raise InvalidError(f"a cell has {(videos, generator.frames)} videos and frames: got {made.shape[:2]}")
 
     print("judge", flush=True)
     seams = costs[0].seams
@@ -222,7 +222,7 @@ def _costs() -> list[str]:
 
 
 def _keep(job: Job, videos: UInt8[np.ndarray, "N T H W C"], seams: Sequence[Seam]) -> None:
-    """Leave a few videos to look at: exact, with their seams and the kind of each, and side by side as a film."""
+    """Leave a few videos to look at: exact, with seams and their kinds, and side by side in one video file."""
     few = videos[:KEPT]
     places = np.array([seam.frame for seam in seams], dtype=np.int64)
     kinds = np.array([seam.kind for seam in seams], dtype=np.str_)

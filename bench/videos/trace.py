@@ -46,9 +46,9 @@ def trace(cell: Cell, folder: Path) -> str:
     if cuda:
         torch.cuda.cudart().cudaProfilerStop()
     folder.mkdir(parents=True, exist_ok=True)
-    beside = folder / ".part.json.gz"
-    found.export_chrome_trace(str(beside))
-    beside.replace(folder / "trace.json.gz")
+    partial = folder / ".part.json.gz"
+    found.export_chrome_trace(str(partial))
+    partial.replace(folder / "trace.json.gz")
     table = kernels(found, cuda=cuda, ranges=("text", "denoise", "decode"))
     write_atomic(folder / "kernels.md", _page(values, table, cuda=cuda))
     write_atomic(folder / "cell.json", canonical({"workload": cell.workload, "values": dict(values)}) + "\n")

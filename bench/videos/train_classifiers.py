@@ -93,7 +93,7 @@ def train_classifiers(
         "versions": {"python": platform.python_version(), "torch": torch.__version__, "numpy": np.__version__},
         "files": figures,
     }
-    _replace(out / "card.json", lambda beside: beside.write_text(json.dumps(card, indent=1, allow_nan=False) + "\n"))
+    _replace(out / "card.json", lambda partial: partial.write_text(json.dumps(card, indent=1, allow_nan=False) + "\n"))
     return classifiers
 
 
@@ -184,14 +184,14 @@ def _set_unit(network: PocketClassifier, videos: UInt8[np.ndarray, "N T H W C"])
 
 def _save(network: PocketClassifier, path: Path, metadata: dict[str, str]) -> None:
     tensors = {name: tensor.cpu().contiguous() for name, tensor in network.state_dict().items()}
-    _replace(path, lambda beside: save_file(tensors, beside, metadata))
+    _replace(path, lambda partial: save_file(tensors, partial, metadata))
 
 
 def _replace(path: Path, write: Callable[[Path], object]) -> None:
-    """Let `write` fill a file beside `path`, then put it in its place whole."""
-    beside = path.with_name(f".{path.name}.{os.getpid()}")
-    write(beside)
-    beside.replace(path)
+    """Let `write` fill a temporary file in the same folder, then rename it to `path`."""
+    partial = path.with_name(f".{path.name}.{os.getpid()}")
+    write(partial)
+    partial.replace(path)
 
 
 def main(out: Path = Path("weights/pocket-judges"), steps: int = 1200, seed: int = 0, device: str = "cpu") -> None:

@@ -37,7 +37,7 @@ def settle(values: dict[str, Value]) -> dict[str, Value]:
 
 
 def settle_ideas(values: dict[str, Value]) -> dict[str, Value]:
-    """Clear what changes nothing beside VidRD's other options, and all of them where the method is another."""
+    """Set VidRD's options that have no effect next to the others to their neutral value; all, for another method."""
     if values["method"] != "vidrd":
         return {**values, **{name: UNUSED[name] for name in VARIED if name in values and name != "compat"}}
     if values["overlap"] == 0:  # nothing is held, nothing guided
@@ -204,7 +204,7 @@ VIDEO_SUITES: dict[str, Suite] = {
     "pocket": POCKET,
     "clips": replace(
         POCKET,
-        question="How good are single clips, beside real and still video? (pocket world)",
+        question="How good are single clips, compared with real and still video? (pocket world)",
         axes={"method": ("still", "independent")},
         fixed={
             **POCKET.fixed,

@@ -112,7 +112,7 @@ def idle(place):
         patch.setattr("bench.commands.doctor.examine", lambda: iter(()))
         patch.setattr("bench.commands.ucf101._standin", _refuse)
         patch.setattr("bench.ucf101.run.Run.do", lambda self, shard: 0)
-        patch.setattr("bench.ucf101.run.Run.foretell", lambda self: 0)
+        patch.setattr("bench.ucf101.run.Run.print_estimate", lambda self: 0)
         patch.setattr("bench.commands.weights.fetch", _refuse)
         identity = runner.identify(bench_suite())
         patch.setattr(run, "identify", lambda suite: identity)

@@ -41,8 +41,8 @@ def make_archive(
         raise ValueError(f"{strange[0]} is no class of UCF-101")
     if not 1 <= per_class <= 4 * 7 or height % SCALE or width % SCALE or not frames:
         raise ValueError(
-            f"a stand-in takes 1 to 28 videos a class, of sides that are multiples of {SCALE}: {per_class} videos of "
-            f"{height} x {width} came"
+            f"a stand-in takes 1 to 28 videos per class, with sides that are multiples of {SCALE}: got {per_class} "
+            f"videos of {height} x {width}"
         )
     chosen = [each for each in classes() if among is None or each.name in among]
     table = tuple(Class(i, each.name, each.stem, _group_counts(per_class)) for i, each in enumerate(chosen))

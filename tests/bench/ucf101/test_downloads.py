@@ -161,7 +161,7 @@ def test_the_next_address_is_tried(server, tmp_path):
     ("path", "more", "message"),
     [
         ("/gone", {}, "the server says 404"),
-        ("/page", {}, "a web page came instead of the file"),
+        ("/page", {}, "got a web page instead of the file"),
         ("/file", {"size": 7}, "the server has 1024000 bytes, 7 were published"),
         ("/file", {"sha256": "0" * 64}, "its sha256 is not the published one"),
         ("/file", {"git_blob": "0" * 40}, "its git blob id is not the published one"),

@@ -99,7 +99,7 @@ def test_lists_without_classes_are_numbered(tmp_path):
         ("a.csv", "class,prompt\nArchery\n", "'Archery' has too few columns"),
         ("a.csv", "one,two,three\n1,2,3\n", "a header must name a column prompt or"),
         ("a.csv", "class,prompt\nArchery,a\nArchry,b\n", "Archry is no class of UCF-101"),
-        ("a.json", {"Archery": 3}, "a prompt must be a text, '3' came"),
+        ("a.json", {"Archery": 3}, "a prompt must be a text: got '3'"),
         ("a.json", "{", "cannot be read as prompts"),
         ("a.json", "3", "a list was expected"),
         ("a.yaml", "x", "must be a .csv, .json or .txt"),

@@ -126,7 +126,7 @@ def test_fe_counts_both_branches():
 
 @pytest.mark.parametrize("what", ["batch", "per_class", "limit"])
 def test_counts_of_none_are_refused(what):
-    with pytest.raises(ValueError, match="is a count from 1 upwards: 0 came"):
+    with pytest.raises(ValueError, match="is a count from 1 upwards: got 0"):
         plan(**{what: 0})
 
 

@@ -81,7 +81,7 @@ def test_an_archive_that_cannot_be_made_says_why(tmp_path):
     with pytest.raises(ValueError, match="Archry is no class of UCF-101"):
         make_archive(tmp_path, among=("Archry",))
     for wrong in ({"per_class": 0}, {"per_class": 29}, {"height": 15}):
-        with pytest.raises(ValueError, match="1 to 28 videos a class"):
+        with pytest.raises(ValueError, match="1 to 28 videos per class"):
             make_archive(tmp_path, **wrong)
 
 

@@ -62,7 +62,7 @@ def types(session: nox.Session) -> None:
 
 @nox.session
 def bench(session: nox.Session) -> None:
-    """The main job: make videos, score and time them, print the table (default: --suite pocket, some ten minutes)."""
+    """The main job: make videos, score and time them, print the table (default: --suite pocket, some five minutes)."""
     install(session)
     session.run("python", "-m", "bench", "run", *(session.posargs or ["--suite", "pocket"]))
 

@@ -37,6 +37,8 @@ def report(
         markdown: Also write it as Markdown.
         junit: Also write it as JUnit XML.
     """
+    if not verdict.is_file():  # a pipe that nobody writes would be waited for
+        raise ValueError(f"{verdict} is no verdict: there is no such file; `python -m bench gate` writes one")
     try:
         content = json.loads(verdict.read_text(encoding="utf-8"))
         findings = [Finding.from_dict(finding) for finding in content["findings"]]

@@ -1,9 +1,12 @@
 """A watchdog: a default test that computes for too long fails, however busy the machine is."""
 
 import resource
+import signal
 
 import pytest
 
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # by a shell that started the tests in the background
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # else the processes of the tests would ignore it too
 HEAVY = ("gpu", "slow", "network")
 BEGAN = pytest.StashKey[float]()
 

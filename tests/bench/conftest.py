@@ -26,7 +26,7 @@ def bench(monkeypatch, tmp_path, capsys):
         "bench.commands.ucf101._standin",
         "bench.commands.weights.fetch",
         "bench.ucf101.run.Run.do",
-        "bench.ucf101.run.Run.foretell",
+        "bench.ucf101.run.Run.print_estimate",
     ):
         monkeypatch.setattr(work, fail)
 

@@ -98,7 +98,7 @@ def test_attention_in_time_is_measured_as_the_network_does_it(measure):
     assert measure("temporal-attention", "network", rounds=3, seconds=0.05).numbers["error"].value < 1e-5
 
 
-def test_a_dry_run_foretells_what_the_cell_will_count(measure, monkeypatch):
+def test_a_dry_run_predicts_what_the_cell_will_count(measure, monkeypatch):
     monkeypatch.setattr("bench.hardware.peaks.stored", lambda device: FAST)
     values = {"backend": "eager", "precision": "fp32", "device": "cpu"}
     found = predict({**values, "kernel": "temporal-conv", "size": "pocket"})

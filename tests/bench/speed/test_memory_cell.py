@@ -26,7 +26,7 @@ def test_vidrd_holds_one_clip_at_any_length_and_the_direct_window_holds_them_all
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_the_plan_foretells_what_is_held(tmp_path, method):
+def test_the_plan_predicts_what_is_held(tmp_path, method):
     numbers = measured(tmp_path, method=method, overlap=1, frames=8)
     assert 0.7 < numbers["of_plan"].value < 1.5
     assert numbers["of_plan"].value == pytest.approx(numbers["sample_peak"].value / numbers["planned_peak"].value)

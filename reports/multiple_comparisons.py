@@ -27,7 +27,7 @@ from reports.run_table import REFERENCE, Run, emulated_time
 ALPHA = 0.05
 KNOWN = 10**6  # degrees of freedom of an error that counts as known
 FEW = 4  # up to so many values of an axis of names all pairs are compared; of more, each with the first
-PROCESS = 0.02  # relative error of a process's times and memory that its own repeats do not show
+PROCESS = 0.05  # relative error of a process's times and memory that its own repeats do not show
 REPEATING = ("seed",)  # axes that only repeat the measurement
 MOST, STEP = 10**5, 1.05  # the needed number of videos is searched up to MOST, by this factor per step
 

@@ -171,11 +171,10 @@ def test_what_became_of_the_cells_is_said_first_if_not_all_have_numbers(made_run
 def test_the_axes_of_any_suite_are_spoken_of(tmp_path):
     text = said(write(tmp_path / "run", grid()))
     assert text[0].startswith("ours is nearer to real video than <i>evil</i>: FVD ")
-    assert "fp32 takes 1.7 times as long per frame as bf16 (1.5 to 1.8), at every setting." in " ".join(text)
-    assert "Overlap 4 takes 1.20 times as long per frame as overlap 2 (1.11 to 1.30), at every setting." in " ".join(
-        text
-    )
-    assert text[-1] == "With 32 videos, time per frame (equal) cannot tell the methods apart."
+    assert "fp32 takes 1.7 times as long per frame as bf16 (1.4 to 1.9), at every setting." in " ".join(text), text
+    assert not any("Overlap 4 takes" in each for each in text)  # 1.2 times is what two processes may differ by
+    untold = "cannot tell the methods apart and no headline tells the overlaps apart (FVD: equal)."
+    assert text[-1] == f"With 32 videos, time per frame (equal) {untold}"
 
 
 def toy(folder, axes, numbers, measures, **changes):
@@ -199,7 +198,7 @@ def test_many_rungs_are_set_against_the_first(tmp_path):
 
     said_ = {"step_seconds": measure("s/step", "s", "lower", "cost")}
     text = toy(tmp_path / "run", {"rung": rungs}, times, said_)
-    assert text[0] == "eager takes 4.5 times as long for a step as rung-7 (4.2 to 4.8)."
+    assert text[0] == "eager takes 4.5 times as long for a step as rung-7 (3.9 to 5.2)."
     assert len(text) == 8
     assert all(each.startswith("eager takes ") for each in text[:7])
     assert text[-1] == "Every headline tells some of the rungs apart."
@@ -216,7 +215,7 @@ def test_nothing_is_compared_across_axes_that_are_held_apart(tmp_path):
     said_ = {"call_seconds": measure("s/call", "s", "lower", "cost")}
     text = toy(tmp_path / "run", axes, times, said_, apart=["kernel"])
     assert text == [
-        "plain takes 2.0 times as long for a call as fast (1.9 to 2.1), at every kernel.",
+        "plain takes 2.0 times as long for a call as fast (1.7 to 2.3), at every kernel.",
         "Every headline tells some of the backends apart.",
     ]
 
@@ -290,7 +289,7 @@ def test_emulated_times_are_never_compared(tmp_path):
         }
 
     told = said(pocket(tmp_path / "native", axes, costs, SAID))
-    assert any(each.startswith("bf16 takes 10.0 times as long per frame") for each in told)
+    assert any(each.startswith("bf16 takes 10 times as long per frame") for each in told)
     marked = said(pocket(tmp_path / "emulated", axes, costs, SAID,
                          facts=lambda v: {"emulated": "bf16"} if v["precision"] == "bf16" else {}))  # fmt: skip
     assert any(each.startswith("bf16 takes 2.0 times the memory of fp32") for each in marked)

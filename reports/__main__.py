@@ -7,7 +7,6 @@ from typing import Annotated, Literal
 import tyro
 from rich.console import Console
 
-from bench.results.manifest import read_manifest
 from bench.results.option_types import CountOrNone, ExistingFile, TargetFolder
 from bench.results.records import write_atomic
 from reports.chart_style import png, printed
@@ -55,7 +54,6 @@ def report(
         written = ucf101.report(run_folder, out, command, place=place, videos=videos)
         print("\nwritten: " + ", ".join(map(str, written)))
         return 0
-    read_manifest(run_folder)
     run = load(run_folder)
     table = rows(run)
     if readme is not None:

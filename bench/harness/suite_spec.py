@@ -199,9 +199,10 @@ def is_emulated(suite: Suite, values: Values) -> bool:
 
 
 def _why_not(suite: Suite, values: Values) -> str | None:
-    if is_emulated(suite, values):
-        return f"{suite.emulated(values)}: its times would say nothing about it"
-    return suite.skip(values)
+    reason = suite.skip(values)
+    if reason is None and (emulation := suite.emulated(values)) is not None:
+        return f"{emulation}: its times would say nothing about it"
+    return reason
 
 
 def select(planned: Sequence[PlannedCell], suite: Suite, only: Sequence[str], skip: Sequence[str]) -> list[PlannedCell]:

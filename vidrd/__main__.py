@@ -190,6 +190,7 @@ def sample(ask: Sample) -> None:
         batch_clips=ask.batch_clips,
         solver=ask.solver,
         reuse_every=ask.reuse_every,
+        output_type="uint8",
     )
     seconds = time.perf_counter() - started
     write_video(ask.out, output.frames[0], fps=fps, scale=scale)

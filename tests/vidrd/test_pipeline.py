@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from diffusers import DPMSolverMultistepScheduler, EulerDiscreteScheduler, UniPCMultistepScheduler
 
 from vidrd.__main__ import main
 from vidrd.checkpoints import PRESETS, load_pipeline, sha256
@@ -14,10 +15,11 @@ from vidrd.decoding import ClipDecoder
 from vidrd.models.blocks import frames_of
 from vidrd.models.unet import UNet3DConditionModel
 from vidrd.models.vae import AutoencoderKLTemporal
+from vidrd.noise import KeyedNoise
 from vidrd.pipeline import VidRDPipeline
 from vidrd.pocket.train import scheduler
 from vidrd.sampling import Options
-from vidrd.text import readable, small_text_encoder, word_tokenizer
+from vidrd.text import encode, readable, small_text_encoder, word_tokenizer
 from vidrd.video import read_video, to_uint8
 
 WORDS = ("a", "ball", "blue", "falling", "red")
@@ -62,10 +64,10 @@ def folder(pipe, tmp_path_factory):
 
 def make(pipe, prompt="a red ball", **changes):
     asked = {"num_frames": 6, "num_inference_steps": 3, "guidance_scale": 2.0, "options": Options(overlap=2)}
-    return pipe(prompt, **asked | changes)
+    return pipe(prompt, **asked | {"output_type": "uint8"} | changes)
 
 
-def test_frames_are_uint8_videos_of_the_asked_length(pipe):
+def test_frames_are_videos_of_the_asked_length(pipe):
     out = make(pipe)
     assert out.frames.shape == (1, 6, 8, 8, 3)
     assert out.frames.dtype == np.uint8
@@ -200,11 +202,84 @@ def test_frames_that_come_in_pieces_are_decoded_as_whole_clips(pipe):
     assert np.abs(decoder.finish().astype(int) - pipe.decode(latents)).max() <= 1
 
 
+def test_outputs_are_those_of_diffusers(pipe, tmp_path):
+    """float in [0, 1] by "np" and "pt", which diffusers' own writer turns into the pixels of "uint8"."""
+    pixels, shares = make(pipe).frames, make(pipe, output_type="np").frames
+    assert pixels.dtype == np.uint8
+    assert shares.dtype == np.float32
+    assert shares.shape == (1, 6, 8, 8, 3)
+    assert np.array_equal((shares * 255).astype(np.uint8), pixels)  # as diffusers' export_to_video does
+    assert np.array_equal(pipe("a red ball", num_frames=4, num_inference_steps=1, guidance_scale=1.0).frames,
+                          make(pipe, num_frames=4, num_inference_steps=1, guidance_scale=1.0, output_type="np",
+                               options=Options()).frames)  # fmt: skip
+    tensors = make(pipe, output_type="pt").frames
+    assert torch.equal(tensors, torch.from_numpy(shares).permute(0, 1, 4, 2, 3))
+    assert np.array_equal(np.asarray(make(pipe, output_type="pil").frames[0][5]), pixels[0, 5])
+    alone = make(pipe, return_dict=False)
+    assert isinstance(alone, tuple)
+    assert np.array_equal(alone[0], pixels)
+
+
+def test_a_generator_draws_the_seeds(pipe):
+    def generator(number):
+        return torch.Generator().manual_seed(number)
+
+    prompts = ["a red ball", "a blue ball"]
+    one, again, other = (make(pipe, prompts, generator=generator(n)).frames for n in (3, 3, 4))
+    assert np.array_equal(one, again)
+    assert not np.array_equal(one, other)
+    assert not np.array_equal(one[0], one[1])
+    each = make(pipe, prompts, generator=[generator(8), generator(9)]).frames
+    assert np.abs(each[1].astype(int) - make(pipe, prompts[1], generator=generator(9)).frames[0]).max() <= 1
+
+
+def test_given_latents_are_the_initial_noise_of_the_clips(pipe):
+    shape = (4, 4, 4, 4)
+    whole = torch.cat([KeyedNoise([7])("initial", clip, shape) for clip in range(2)], dim=2)
+    assert np.array_equal(make(pipe, latents=whole).frames, make(pipe, seed=7).frames)
+    assert not np.array_equal(make(pipe, latents=whole).frames, make(pipe).frames)
+
+
+def test_embeddings_and_none_stand_for_prompts(pipe):
+    plain = make(pipe, negative_prompt="blue").frames
+    words = {name: encode([text], pipe.tokenizer, pipe.text_encoder) for name, text in
+             (("prompt_embeds", "a red ball"), ("negative_prompt_embeds", "blue"))}  # fmt: skip
+    assert np.array_equal(make(pipe, None, **words).frames, plain)
+    assert np.array_equal(make(pipe, negative_prompt=None).frames, make(pipe).frames)
+    assert not np.array_equal(make(pipe).frames, plain)
+    both = make(pipe, ["a red ball"] * 2, negative_prompt=["", "blue"], seed=[0, 0]).frames.astype(int)
+    assert np.abs(both[1] - plain[0]).max() <= 1 < np.abs(both[0] - plain[0]).max()
+
+
+def test_the_pipelines_scheduler_is_used_or_refused(pipe):
+    with_other = VidRDPipeline(**{**pipe.components, "clip": 4})
+    with_other.set_progress_bar_config(disable=True)
+    for kind, name in ((DPMSolverMultistepScheduler, "dpmsolver++"), (UniPCMultistepScheduler, "unipc")):
+        with_other.scheduler = kind.from_config(pipe.scheduler.config)
+        want = make(pipe, num_inference_steps=6, solver=name).frames
+        assert np.array_equal(make(with_other, num_inference_steps=6).frames, want)
+        plain = make(pipe, num_inference_steps=6).frames
+        assert np.array_equal(make(with_other, num_inference_steps=6, solver="ddim").frames, plain)
+    with_other.scheduler = EulerDiscreteScheduler.from_config(pipe.scheduler.config)
+    with pytest.raises(ValueError, match=r"the scheduler is one of DDIMScheduler.*: got EulerDiscreteScheduler"):
+        make(with_other)
+    with_other.scheduler = DPMSolverMultistepScheduler.from_config(pipe.scheduler.config, solver_order=3)
+    with pytest.raises(ValueError, match="got solver_order=3, set these back"):
+        make(with_other)
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
         ({"seed": [1, 2]}, "every video has a prompt and a seed: got 1 prompts and 2 seeds"),
-        ({"generator": torch.Generator()}, "a generator serves compat='released' alone"),
+        ({"generator": torch.Generator(), "seed": 1}, "noise comes from `seed` or from `generator`: got both"),
+        ({"generator": [torch.Generator()] * 2}, "one for all videos or one for each: got 2 for 1"),
+        ({"latents": torch.zeros(1, 4, 4, 4, 4)}, r"of shape \(1, 4, 8, 4, 4\): got \(1, 4, 4, 4, 4\)"),
+        ({"prompt_embeds": torch.zeros(1, 8, 16)}, "prompt and prompt_embeds stand for each other: got both"),
+        ({"prompt": None}, "got neither"),
+        ({"negative_prompt": ["a", "b", "c"]}, "one for all videos or one for each: got 3 for 1 videos"),
+        ({"prompt": None, "prompt_embeds": torch.zeros(1, 8, 15)}, r"tokens x 16: got \(1, 8, 15\)"),
+        ({"output_type": "jpg"}, "output_type is one of np, pt, pil, uint8, latent: got 'jpg'"),
         ({"height": 9}, "height and width must be multiples of 2 pixels: got 9 x 8, try 8"),
         ({"options": Options(overlap=5)}, "an overlap is at most the clip: got 5 frames of clips of 4"),
         ({"num_frames": 0}, "at least 1 frame"),

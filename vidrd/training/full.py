@@ -193,6 +193,7 @@ def _train_unet(settings: Settings, pipeline: VidRDPipeline, clips: ClipSet, run
             output = pipeline.to(state.device)(
                 list(prompts), num_frames=frames, num_inference_steps=settings.show_steps,
                 guidance_scale=settings.show_guidance, height=settings.size, width=settings.size,
+                output_type="uint8",
             )  # fmt: skip
         save_strip(run / "samples" / f"step-{step:07d}.png", output.frames)
 

@@ -28,6 +28,7 @@ from vidrd.data.shots import Cutting, motion, read_clips
 from vidrd.data.watermarks import How, Overlay, watermark_stage
 from vidrd.files import replacing, write_atomic
 
+READING = ("decode@2", "cut@2")  # the first two steps, as the index stores them
 FREE = ("duplicates", "against", "device")  # parts of a plan that no unit's content depends on
 
 
@@ -100,7 +101,7 @@ def stages_of(plan: PreparePlan, captioner: Captioner | Template) -> list[Prepar
 def run_shard_task(plan: PreparePlan, out: Path, unit: ShardTask) -> int:
     """Carry out one task in this process; returns the number of clips in its shard."""
     stages = stages_of(plan, _captioner(plan.captioner, plan.caption_model, plan.endpoint, plan.device))
-    label = " ".join(["decode@1", "cut@1", *(stage.label for stage in stages)])
+    label = " ".join([*READING, *(stage.label for stage in stages)])
     name = f"{unit.number:06d}"
     tally, drops = Tally(), list[Drop]()
     with replacing(out / "shards" / f"{name}.tar") as part:
@@ -146,7 +147,7 @@ def _prepared(
 def unit_hash(plan: PreparePlan, unit: ShardTask) -> str:
     """A hash of all that decides the content of a task's shard."""
     deciding = {key: value for key, value in asdict(plan).items() if key not in FREE}
-    labels = [stage.label for stage in stages_of(plan, Template())]
+    labels = [*READING, *(stage.label for stage in stages_of(plan, Template()))]
     records = [asdict(record) if isinstance(record, Drop) else record.to_json() for record in unit.records]
     return digest(deciding, labels, records)
 

@@ -116,8 +116,8 @@ class Watermark:
 
 def prepare(ask: Prepare) -> None:
     """Build a data set and print the counts of its records."""
-    from vidrd.data.adapters import Where  # noqa: PLC0415 - so that --help does not wait for it
     from vidrd.data.captions import Asking  # noqa: PLC0415
+    from vidrd.data.layout import Where  # noqa: PLC0415 - so that --help does not wait for it
     from vidrd.data.media import EncoderSettings  # noqa: PLC0415
     from vidrd.data.prepare import describe  # noqa: PLC0415
     from vidrd.data.prepare import prepare as build  # noqa: PLC0415
@@ -168,7 +168,8 @@ def watermark(ask: Watermark) -> None:
     """Estimate a common mark."""
     import numpy as np  # noqa: PLC0415
 
-    from vidrd.data.adapters import Where, records  # noqa: PLC0415
+    from vidrd.data.adapters import records  # noqa: PLC0415
+    from vidrd.data.layout import Where  # noqa: PLC0415
     from vidrd.data.media import UnreadableError, decode, to_rgb  # noqa: PLC0415
     from vidrd.data.record import Record  # noqa: PLC0415
     from vidrd.data.watermarks import estimate, find_common  # noqa: PLC0415

@@ -21,7 +21,7 @@ from jaxtyping import UInt8
 from numpy import ndarray
 from PIL import Image
 
-from vidrd.foreign_media import Turn, frames_of_video, open_video, turn_of
+from vidrd.foreign_media import MOST_BYTES, Turn, frames_of_video, open_video, turn_of
 from vidrd.foreign_media import UnreadableError as UnreadableError  # noqa: PLC0414 - for those who read here
 from vidrd.foreign_media import read_image as read_image  # noqa: PLC0414
 
@@ -209,12 +209,14 @@ def fetch(uri: str) -> Path | bytes:
         return path
     asked = {key: values[0] for key, values in parse_qs(query).items()}
     if path.suffix == ".tar":
-        with path.open("rb") as file:
-            file.seek(int(asked["offset"]))
-            data = file.read(int(asked["length"]))
-        if len(data) != int(asked["length"]):
+        offset, length = int(asked["offset"]), int(asked["length"])
+        if offset + length > path.stat().st_size:
             raise UnreadableError(f"{path} ends before its member does")
-        return data
+        if length > MOST_BYTES:
+            raise UnreadableError(f"a member has at most {MOST_BYTES >> 30} GiB: got {length} bytes")
+        with path.open("rb") as file:
+            file.seek(offset)
+            return file.read(length)
     group, row = _row_group(str(path), int(asked["row"]))
     value = _column(str(path), group, asked["column"])[row]
     held = value.get("bytes") if isinstance(value, dict) else value

@@ -15,9 +15,11 @@ from typing import Literal, NamedTuple
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from vidrd.data.adapters import Where, folder, records
+from vidrd.data.adapters import records
 from vidrd.data.duplicates import Reference, near_duplicates
 from vidrd.data.engines import carry_out
+from vidrd.data.generic_adapters import folder
+from vidrd.data.layout import Where
 from vidrd.data.media import THUMB, UnreadableError, decode, to_rgb
 from vidrd.data.record import Drop, Record, Tally
 from vidrd.data.shard_task import FREE, PreparePlan, ShardTask, is_done
@@ -132,6 +134,8 @@ def read_reference(folders: Sequence[Path]) -> Reference:
     reference = Reference()
     for place in folders:
         for record in folder(Where(place)):
+            if isinstance(record, Drop):
+                continue
             try:
                 frames = islice(decode(Path(record.uri)), None, None, EVERY)
                 reference.add(record.uri, (to_rgb(frame, THUMB) for frame in frames))

@@ -18,9 +18,9 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
-from vidrd.data.adapters import Where
 from vidrd.data.captions import Asking, Captioner, Template, caption_stage, filter_captions
 from vidrd.data.duplicates import clip_hashes
+from vidrd.data.layout import Where
 from vidrd.data.media import EncoderSettings, Fit, encode_mp4
 from vidrd.data.record import Drop, Pixels, PreparationStage, Record, Tally, digest
 from vidrd.data.shards import ShardWriter, write_rows

@@ -2,18 +2,20 @@
 
 import hashlib
 import json
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
-from diffusers import DDIMScheduler, DiffusionPipeline
-from diffusers.utils import logging as diffusers_log
+from diffusers import AutoencoderKL, DDIMScheduler, DiffusionPipeline, UNet2DConditionModel
 from huggingface_hub import snapshot_download
-from transformers.utils import logging as transformers_log
+from transformers import CLIPTextModel
 
+from vidrd.entry import one_line
+from vidrd.exact_loading import load_network, quiet
 from vidrd.inflate import inflate_unet, inflate_vae
+from vidrd.models.unet import UNet3DConditionModel
+from vidrd.models.vae import AutoencoderKLTemporal
 from vidrd.pipeline import VidRDPipeline
 
 ROOT = Path(__file__).parents[1]
@@ -67,29 +69,40 @@ def load_pipeline(
         )
     verify(folder)
     try:
+        networks = load_networks(folder, UNet3DConditionModel, AutoencoderKLTemporal, dtype=dtype)
         with quiet():
-            pipeline = VidRDPipeline.from_pretrained(str(folder), dtype=dtype, local_files_only=True)
+            pipeline = VidRDPipeline.from_pretrained(str(folder), **networks, local_files_only=True)
     except Exception as error:  # whatever a reader of files may raise becomes one line that names the folder
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        reason = one_line(str(error))[:300] or type(error).__name__
         raise ValueError(f"{folder} cannot be loaded as a VidRD pipeline: {reason}") from error
     pipeline.set_progress_bar_config(disable=True)
     return pipeline.to(device)
 
 
-@contextmanager
-def quiet() -> Iterator[None]:
-    """Hide the libraries' progress bars and messages about files."""
-    before = [(log, log.get_verbosity(), log.is_progress_bar_enabled()) for log in (diffusers_log, transformers_log)]
+def load_networks(folder: Path, unet: Any, vae: Any, *, dtype: torch.dtype = torch.float32) -> dict[str, Any]:
+    """The networks of a pipeline's folder by name, each loaded exactly; `unet` and `vae` are their classes.
+
+    Raises:
+        ValueError: a network's files lack tensors or hold others.
+    """
+    kinds = {"unet": unet, "vae": vae, "text_encoder": CLIPTextModel}
+    return {name: load_network(kind, folder / name, torch_dtype=dtype) for name, kind in kinds.items()}
+
+
+def load_image_pipeline(folder: Path) -> DiffusionPipeline:
+    """A Stable Diffusion pipeline from its folder, every network exactly.
+
+    Raises:
+        ValueError: the folder cannot be read as one.
+    """
     try:
-        for log, _, _ in before:
-            log.set_verbosity_error()
-            log.disable_progress_bar()
-        yield
-    finally:
-        for log, verbosity, bar in before:
-            log.set_verbosity(verbosity)
-            if bar:
-                log.enable_progress_bar()
+        networks = load_networks(folder, UNet2DConditionModel, AutoencoderKL)
+        with quiet():
+            return DiffusionPipeline.from_pretrained(
+                str(folder), **networks, local_files_only=True, safety_checker=None, feature_extractor=None
+            )
+    except Exception as error:  # whatever a reader of files may raise becomes one line that names the folder
+        raise ValueError(f"{folder} cannot be loaded as Stable Diffusion: {one_line(str(error))[:300]}") from error
 
 
 def verify(folder: Path) -> None:
@@ -171,9 +184,7 @@ def load_any(model: str) -> VidRDPipeline:
     folder = Path(model)
     index = folder / "model_index.json"
     if model not in PRESETS and index.is_file() and "VidRD" not in json.loads(index.read_text())["_class_name"]:
-        with quiet():
-            image = DiffusionPipeline.from_pretrained(str(folder), local_files_only=True, safety_checker=None)
-        pipeline = inflated(image, clip=8, add_temp_embed=True)
+        pipeline = inflated(load_image_pipeline(folder), clip=8, add_temp_embed=True)
         pipeline.set_progress_bar_config(disable=True)
         return pipeline
     return load_pipeline(model)

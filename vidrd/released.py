@@ -13,12 +13,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from diffusers import AutoencoderKL, DDIMScheduler, DiffusionPipeline
+from diffusers import AutoencoderKL, DDIMScheduler
 from safetensors.torch import load_file
 from torch import Tensor, nn
 from transformers import CLIPTextModel, CLIPTokenizerFast
 
-from vidrd.checkpoints import inflated, quiet, sha256
+from vidrd.checkpoints import inflated, load_image_pipeline, sha256
+from vidrd.exact_loading import load_network, quiet
 from vidrd.files import replacing
 from vidrd.inflate import inflate_vae, load_spatial, renamed_vae_key, unet_settings, vae_settings
 from vidrd.models.unet import UNet3DConditionModel
@@ -58,10 +59,8 @@ def convert_released(
     state = read_state(checkpoint)
     parts, left_out = split_keys(state, keep_vae=vae is None)
 
+    networks: dict[str, Any] = {"text_encoder": load_network(CLIPTextModel, model / "text_encoder")}
     with quiet():
-        networks: dict[str, Any] = {
-            "text_encoder": CLIPTextModel.from_pretrained(str(model / "text_encoder"), local_files_only=True),
-        }
         tokenizer = CLIPTokenizerFast.from_pretrained(str(model / "tokenizer"), local_files_only=True)
         scheduler = DDIMScheduler.from_pretrained(str(model / "scheduler"), local_files_only=True, clip_sample=False)
     networks["vae"] = _vae(model, vae, parts.pop("vae", {}))
@@ -109,8 +108,7 @@ def inflate_folder(
         wanted += sorted(path for path in (source / name).glob("*") if path.is_file())
     hashes = {f"model/{path.relative_to(source).as_posix()}": sha256(path) for path in wanted}
     check_pins(hashes, pins or {})
-    with quiet():
-        image = DiffusionPipeline.from_pretrained(str(source), local_files_only=True, safety_checker=None)
+    image = load_image_pipeline(source)
     card = {
         "made_by": "python -m vidrd convert",
         "sources": {"named": dict(sources or {}), "sha256": hashes},
@@ -242,9 +240,7 @@ def read_pins(path: Path) -> dict[str, str]:
 
 def _vae(model: Path, finetuned: Path | None, of_checkpoint: Mapping[str, Tensor]) -> AutoencoderKLTemporal:
     if finetuned is None:
-        with quiet():
-            image = AutoencoderKL.from_pretrained(str(model / "vae"), local_files_only=True)
-        video = inflate_vae(image)
+        video = inflate_vae(load_network(AutoencoderKL, model / "vae"))
         if of_checkpoint:
             load_spatial(video, of_checkpoint)
         return video

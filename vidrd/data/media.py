@@ -194,6 +194,21 @@ def fit_image(picture: UInt8[ndarray, "H W 3"], fit: Fit) -> UInt8[ndarray, "h w
     return np.asarray(image.crop((left, top, left + max(2, wide), top + max(2, high))))
 
 
+def _split(uri: str) -> tuple[Path, str]:
+    """The file of a record's uri, and what of the file it names."""
+    name, _, query = uri.partition("?") if re.search(r"\.(tar|parquet)\?", uri) else (uri, "", "")
+    return Path(name), query
+
+
+def file_state(uri: str) -> tuple[int, int] | None:
+    """Bytes and time of the last change (ns) of the file that a uri names, by which a replaced one is known."""
+    try:
+        state = _split(uri)[0].stat()
+    except OSError:
+        return None
+    return state.st_size, state.st_mtime_ns
+
+
 def fetch(uri: str) -> Path | bytes:
     """What a record's uri names: a file, or the bytes of a member of an archive.
 
@@ -201,10 +216,9 @@ def fetch(uri: str) -> Path | bytes:
         FileNotFoundError: no such file.
         UnreadableError: the archive does not hold that.
     """
-    name, _, query = uri.partition("?") if re.search(r"\.(tar|parquet)\?", uri) else (uri, "", "")
-    path = Path(name)
+    path, query = _split(uri)
     if not path.is_file():
-        raise FileNotFoundError(name)
+        raise FileNotFoundError(str(path))
     if not query:
         return path
     asked = {key: values[0] for key, values in parse_qs(query).items()}

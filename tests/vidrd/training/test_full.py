@@ -16,13 +16,14 @@ from diffusers import DDIMScheduler
 from PIL import Image
 
 from tests.vidrd.data.clips import scenes
-from vidrd.checkpoints import load_pipeline, quiet
+from vidrd.checkpoints import load_pipeline
 from vidrd.data.adapters import Where
 from vidrd.data.latents import LatentSet, cache_latents
 from vidrd.data.prepare import prepare
 from vidrd.data.shard_task import PreparePlan
 from vidrd.data.shards import ShardSet
 from vidrd.data.shots import Cutting
+from vidrd.exact_loading import quiet
 from vidrd.models.unet import UNet3DConditionModel, is_temporal
 from vidrd.models.vae import AutoencoderKLTemporal
 from vidrd.pipeline import VidRDPipeline

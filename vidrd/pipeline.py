@@ -10,6 +10,7 @@ place of VidRD's: that is how the baselines and the bench use it.
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -20,11 +21,13 @@ from jaxtyping import Float, UInt8
 from numpy import ndarray
 from PIL import Image
 from torch import Tensor
+from transformers import CLIPTextModel
 
 from vidrd.approximate import Reusing
 from vidrd.compiled_unet import Call, compiled, fingerprint
 from vidrd.decoding import ClipDecoder
 from vidrd.denoiser import GuidedDenoiser
+from vidrd.exact_loading import load_network
 from vidrd.models.unet import UNet3DConditionModel
 from vidrd.models.vae import AutoencoderKLTemporal
 from vidrd.noise import GivenNoise, KeyedNoise, Noise, StreamNoise, as_seeds, draw_seeds
@@ -82,6 +85,21 @@ class VidRDPipeline(DiffusionPipeline):
         self.register_modules(vae=vae, text_encoder=text_encoder, tokenizer=tokenizer, unet=unet, scheduler=scheduler)
         self.register_to_config(clip=clip)
         self._compiled: tuple[Any, Call] | None = None  # fingerprint of the weights, and the function of them
+
+    @classmethod
+    def from_pretrained(cls, pretrained_model_name_or_path: str | Path, **options: Any) -> Any:  # VidRDPipeline
+        """As diffusers does, but every network of a folder is loaded exactly or not at all.
+
+        Raises:
+            ValueError: a network's files lack tensors or hold others.
+        """
+        folder = Path(pretrained_model_name_or_path)
+        if folder.is_dir():
+            dtype = options.get("torch_dtype") or options.get("dtype") or torch.float32
+            kinds = {"unet": UNet3DConditionModel, "vae": AutoencoderKLTemporal, "text_encoder": CLIPTextModel}
+            for name in kinds.keys() - options.keys():
+                options[name] = load_network(kinds[name], folder / name, dtype=dtype)
+        return super().from_pretrained(str(folder), **options)
 
     @torch.no_grad()
     def __call__(

@@ -2,13 +2,16 @@
 
 import json
 import logging
+import socket
 from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 from diffusers import DPMSolverMultistepScheduler, EulerDiscreteScheduler, UniPCMultistepScheduler
+from safetensors.torch import load_file, save_file
 
+from vidrd import checkpoints
 from vidrd.__main__ import main
 from vidrd.checkpoints import PRESETS, load_pipeline, sha256
 from vidrd.decoding import ClipDecoder
@@ -349,6 +352,69 @@ WEIGHTS = "unet/diffusion_pytorch_model.safetensors"
 def test_broken_weights_are_one_clear_error(folder, tmp_path, change):
     with pytest.raises(ValueError, match=r"copy cannot be loaded as a VidRD pipeline: .+"):
         load_pipeline(corrupt(folder, tmp_path, change))
+
+
+def change_tensors(copy, name, change):
+    path = next((copy / name).glob("*.safetensors"))
+    state = load_file(path)
+    change(state)
+    save_file(state, path)
+
+
+@pytest.mark.parametrize("network", ["unet", "vae", "text_encoder"])
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda s: [s.pop(key) for key in list(s)[1:]], "lacks .* and [0-9]+ more"),
+        (lambda s: s.pop(max(s)), "lacks "),
+        (lambda s: s.update(more=torch.zeros(1)), "has unknown more"),
+        (lambda s: s.update({f"x.{key}": s.pop(key) for key in list(s)}), "lacks .* and has unknown x"),
+        (lambda s: s.update({max(s): torch.zeros(3, 5, 7)}), "shape|size mismatch"),
+    ],
+)
+def test_a_network_loads_exactly_or_not_at_all(folder, tmp_path, network, change, message):
+    copy = corrupt(folder, tmp_path, lambda copy: change_tensors(copy, network, change))
+    with pytest.raises(ValueError, match=f"cannot be loaded as a VidRD pipeline: .*{network}.*{message}"):
+        load_pipeline(copy)
+    with pytest.raises((ValueError, RuntimeError), match=message):
+        VidRDPipeline.from_pretrained(copy)
+
+
+def test_a_text_encoder_in_the_old_naming_is_the_same(pipe, folder, tmp_path):
+    def rename(state):
+        prefix = "" if any(key.startswith("text_model.") for key in state) else "text_model."
+        state |= {f"{prefix}{key.removeprefix('' if prefix else 'text_model.')}": state.pop(key) for key in list(state)}
+
+    copy = corrupt(folder, tmp_path, lambda copy: change_tensors(copy, "text_encoder", rename))
+    assert np.array_equal(make(load_pipeline(copy)).frames, make(pipe).frames)
+
+
+def test_what_was_hashed_is_what_is_loaded(folder, tmp_path, monkeypatch):
+    """A file that changes between the check of its hash and the load is refused."""
+
+    def write_card(copy):
+        (copy / "card.json").write_text(json.dumps({"sha256": {WEIGHTS: sha256(copy / WEIGHTS)}}))
+
+    copy = corrupt(folder, tmp_path, write_card)
+    check = checkpoints.verify
+
+    def check_and_change(folder):
+        hashes = check(folder)
+        change_tensors(copy, "unet", lambda state: state.update({"conv_in.bias": state["conv_in.bias"] + 1}))
+        return hashes
+
+    monkeypatch.setattr(checkpoints, "verify", check_and_change)
+    with pytest.raises(ValueError, match=r"unet.*is not the file whose hash was expected"):
+        load_pipeline(copy)
+
+
+def test_loading_asks_no_hub(folder, monkeypatch):
+    def refuse(*args, **kwargs):
+        raise AssertionError("nothing may be looked up")
+
+    monkeypatch.setattr(socket.socket, "connect", refuse)
+    monkeypatch.setattr(socket, "getaddrinfo", refuse)
+    load_pipeline(folder)
 
 
 def test_a_file_that_differs_from_its_card_is_refused(folder, tmp_path):

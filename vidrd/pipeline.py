@@ -40,6 +40,7 @@ from vidrd.text import embed
 
 # (pipeline, step, timestep, {"latents": B C T H W}): to look at, not to touch
 StepCallback = Callable[["VidRDPipeline", int, int, dict[str, Tensor]], Mapping[str, Tensor] | None]
+LONGEST_CLIP = 4096  # frames
 OUTPUT_TYPES = ("np", "pt", "pil", "uint8", "latent")
 SOLVER_OF: Mapping[str, SolverName] = {  # what a pipeline's scheduler, by its class, stands for
     "DDIMScheduler": "ddim",
@@ -82,6 +83,8 @@ class VidRDPipeline(DiffusionPipeline):
         clip: int = 8,  # frames the U-Net was trained on
     ):
         super().__init__()
+        if isinstance(clip, bool) or not isinstance(clip, int) or not 1 <= clip <= LONGEST_CLIP:
+            raise ValueError(f"a clip is a count of frames from 1 to {LONGEST_CLIP}: got {clip!r}")
         self.register_modules(vae=vae, text_encoder=text_encoder, tokenizer=tokenizer, unet=unet, scheduler=scheduler)
         self.register_to_config(clip=clip)
         self._compiled: tuple[Any, Call] | None = None  # fingerprint of the weights, and the function of them

@@ -154,8 +154,8 @@ def spread(frames: Iterable[T], count: int) -> list[T]:
             held.append(frame)
             if len(held) > 2 * count:
                 held, apart = held[::2], 2 * apart
-    last = len(held) - 1
-    return [held[round(place * last / max(1, count - 1))] for place in range(min(count, len(held)))]
+    some = min(count, len(held))
+    return [held[round(place * (len(held) - 1) / max(1, some - 1))] for place in range(some)]
 
 
 def prepare(ask: Prepare) -> None:

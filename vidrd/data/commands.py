@@ -14,6 +14,7 @@ from vidrd.command_line import (
     Limits,
     Pixels,
     PixelsOrNone,
+    Positive,
     Seconds,
     TargetFile,
     Weight,
@@ -51,6 +52,8 @@ class Prepare:
     """PySceneDetect's detector of scene changes."""
     threshold: Threshold | None = None
     """Threshold of the detector; default: PySceneDetect's."""
+    fps: Positive | None = None
+    """Frames per second of stored videos, by leaving out frames; slower sources are dropped. Default: as the source."""
     min_frames: Count = 16
     """Shorter clips are dropped."""
     max_frames: Count = 300
@@ -172,7 +175,7 @@ def prepare(ask: Prepare) -> None:
     plan = PreparePlan(
         format=ask.format,
         where=Where(ask.root, ask.annotations, ask.split, ask.outside),
-        cutting=Cutting(ask.size or None, ask.cut, ask.threshold, ask.min_frames, ask.max_frames),
+        cutting=Cutting(ask.size or None, ask.cut, ask.threshold, ask.min_frames, ask.max_frames, fps=ask.fps),
         panning=Panning(ask.still_frames, ask.size or 256, name_motion=ask.name_motion)
         if ask.stills == "clips"
         else None,

@@ -93,6 +93,21 @@ def test_long_videos_are_split_and_every_frame_is_in_one_clip(tmp_path, frames, 
         assert len(clip.pixels.thumbs) == len(clip.pixels.frames)
 
 
+@pytest.mark.parametrize(("fps", "wanted"), [
+    (25, [*range(60)]), (12.5, [*range(0, 60, 2)]), (10, [int(2.5 * i) for i in range(24)]),
+    (24, [int(i * 25 / 24) for i in range(58)]),
+])  # fmt: skip
+def test_clips_are_reduced_to_a_common_rate(tmp_path, fps, wanted):
+    (tmp_path / "v.mp4").write_bytes(encode_mp4([to_yuv(frame) for frame in numbered(60)], 25))
+    (clip,) = read(tmp_path / "v.mp4", detector="none", fps=fps)
+    assert [number_of(to_rgb(frame)) for frame in clip.pixels.frames] == wanted
+    assert clip.pixels.fps == fps
+    assert (clip.start, clip.end) == (0, 60)
+    assert len(clip.pixels.thumbs) == len(wanted)
+    (drop,) = read(tmp_path / "v.mp4", detector="none", fps=30.0)
+    assert (drop.reason, drop.detail) == ("slower than --fps", "25 frames per second")
+
+
 def test_short_missing_and_broken_sources_are_dropped_with_a_reason(tmp_path):
     (tmp_path / "short.mp4").write_bytes(encode_mp4([to_yuv(frame) for frame in numbered(5)], 25))
     (tmp_path / "broken.mp4").write_bytes(b"x" * 100)

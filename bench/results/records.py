@@ -324,7 +324,7 @@ def _is_measured(number: Mapping[str, Any]) -> bool:
 
 
 @dataclass(frozen=True)
-class Measured:
+class CellResults:
     """The results that a workload returns; the fields are those of `bench.results.records.Record`."""
 
     numbers: Mapping[str, Number] = field(default_factory=dict)

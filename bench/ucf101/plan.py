@@ -68,7 +68,7 @@ class Plan:
 
     def identity(self, method: str) -> str:
         """Hash of all that a method's videos depend on, but for the device."""
-        told = {
+        content = {
             "items": [[item.prompt_id, item.prompt, item.index, item.seed] for item in self.items],
             "model": self.model["sha256"],
             "method": method,
@@ -77,7 +77,7 @@ class Plan:
             **({"compiled": True} if self.compiled else {}),
             **{name: getattr(self.settings, name) for name in ("frames", "size", "steps", "guidance", "fps")},
         }
-        return hashlib.sha256(canonical(told).encode()).hexdigest()
+        return hashlib.sha256(canonical(content).encode()).hexdigest()
 
     def options(self, method: str) -> object:
         """The sampler's options."""
@@ -100,14 +100,14 @@ def changed(name: str, changes: Mapping[str, object]) -> tuple[Protocol, tuple[s
     Another `size` is also that of the square that both sides are stored as.
     """
     row = protocol(name)
-    told = [
+    differences = [
         f"{setting}: {_words(value)}, the protocol's is {_words(getattr(row, setting))}"
         for setting, value in changes.items()
         if value is not None and value != getattr(row, setting)
     ]
     new: dict[str, Any] = {setting: value for setting, value in changes.items() if value is not None}
     settings = replace(row, **new)
-    return replace(settings, real=_sized(settings.real, new), fake=_sized(settings.fake, new)), tuple(told)
+    return replace(settings, real=_sized(settings.real, new), fake=_sized(settings.fake, new)), tuple(differences)
 
 
 def _sized(rule: Sampling, changes: Mapping[str, Any]) -> Sampling:
@@ -140,20 +140,20 @@ def make_plan(
             raise ValueError(f"--{what} is a count from 1 upwards: got {value}")
     if per_class is not None:
         changes = {**changes, "allocation": f"{per_class}-a-class"}
-    settings, told = changed(name, changes)
-    said = prompt_set(settings.prompts)
-    how = rule(settings.allocation)
-    chosen = allocate(how, said)
-    items = order(said, chosen, settings.seed)
+    settings, differences = changed(name, changes)
+    prompts = prompt_set(settings.prompts)
+    allocation = rule(settings.allocation)
+    chosen = allocate(allocation, prompts)
+    items = order(prompts, chosen, settings.seed)
     if limit is not None and limit < len(items):
-        items, told = items[:limit], (*told, f"videos: the first {limit} of {len(items)}")
+        items, differences = items[:limit], (*differences, f"videos: the first {limit} of {len(items)}")
     wanted = sum(1 for _ in allocate(rule(protocol(name).allocation), prompt_set(protocol(name).prompts)))
     return Plan(
         protocol=name,
         settings=settings,
-        changes=told,
-        prompts=said.manifest(),
-        allocation=manifest(how, chosen),
+        changes=differences,
+        prompts=prompts.manifest(),
+        allocation=manifest(allocation, chosen),
         items=items,
         wanted=wanted,
         model=model,
@@ -205,7 +205,7 @@ def keep(path: Path, content: Mapping[str, object], what: str) -> None:
     write_atomic(path, json.dumps(content, indent=1, ensure_ascii=False) + "\n")
 
 
-def told(plan: Plan) -> dict[str, object]:
+def plan_record(plan: Plan) -> dict[str, object]:
     """The plan without its items, as data."""
     return {
         "protocol": plan.protocol,
@@ -226,11 +226,11 @@ def told(plan: Plan) -> dict[str, object]:
 
 def class_videos(plan: Plan) -> dict[str, int]:
     """How many videos show each class, classes in the order of the archive; {} where prompts name none."""
-    found = dict.fromkeys(class_counts(), 0)
+    counts = dict.fromkeys(class_counts(), 0)
     for item in plan.items:
         if item.class_name:
-            found[item.class_name] += 1
-    return {name: count for name, count in found.items() if count}
+            counts[item.class_name] += 1
+    return {name: count for name, count in counts.items() if count}
 
 
 def _words(value: object) -> str:

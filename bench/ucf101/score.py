@@ -37,7 +37,7 @@ def real_sources(archive: Archive, settings: Protocol, kept: Path) -> tuple[Sour
     Raises:
         ValueError: videos that cannot be read, or none.
     """
-    videos = archive.films(settings.split, settings.half)
+    videos = archive.video_files(settings.split, settings.half)
     paths = {video.name: video.path for video in videos}
     path = kept / real_list(archive, settings)
     clips = _listed(path, paths)
@@ -69,22 +69,22 @@ def _listed(path: Path, videos: Mapping[str, Path]) -> list[Clip]:
     return clips if all(clip.video in videos for clip in clips) else []
 
 
-def made_sources(made: Generation, blocks: Sequence[int] | None = None) -> tuple[Source, ...]:
+def generated_sources(generation: Generation, blocks: Sequence[int] | None = None) -> tuple[Source, ...]:
     """The clips of videos that are generated here: the first frames of each, in the order of the plan.
 
     `blocks`: those whose files are checked by size and sha256; None for all.
     """
-    chosen = range(made.plan.blocks) if blocks is None else blocks
-    lines = {line["file"]: line for block in chosen for line in made.lines(block) or ()}
+    chosen = range(generation.plan.blocks) if blocks is None else blocks
+    lines = {line["file"]: line for block in chosen for line in generation.lines(block) or ()}
     sources = []
-    for item in made.plan.items:
+    for item in generation.plan.items:
         line = lines.get(item.file, {"sha256": None, "bytes": 0})
-        clip = Clip(item.file, 0, made.plan.settings.frames, 1)
-        sources.append(Source(clip, made.out / VIDEOS / item.file, line["sha256"], line["bytes"]))
+        clip = Clip(item.file, 0, generation.plan.settings.frames, 1)
+        sources.append(Source(clip, generation.out / VIDEOS / item.file, line["sha256"], line["bytes"]))
     return tuple(sources)
 
 
-def given_sources(folder: Path, settings: Protocol, wanted: int, *, allow_small: bool) -> tuple[Source, ...]:
+def external_sources(folder: Path, settings: Protocol, wanted: int, *, allow_small: bool) -> tuple[Source, ...]:
     """The clips of videos that somebody else generated, shuffled by their names, at most as many as the protocol takes.
 
     Raises:

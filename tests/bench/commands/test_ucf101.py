@@ -18,7 +18,7 @@ from bench.ucf101.plan import make_plan
 from bench.ucf101.pool import FinishedBlock, WorkerPool
 from bench.ucf101.protocols import PROTOCOLS
 from bench.ucf101.run import share
-from bench.ucf101.score import given_sources, real_list, real_sources, world_of
+from bench.ucf101.score import external_sources, real_list, real_sources, world_of
 from bench.ucf101.standins.archive import make_archive
 from metrics.videos.read import Video
 from tests.real_clips import CLIPS, WANTED
@@ -170,13 +170,13 @@ def test_too_few_videos_of_others_are_refused(tmp_path):
         np.save(tmp_path / f"{i}.npy", np.full((16, 8, 8, 3), i, dtype=np.uint8))
     row = PROTOCOLS["vidrd-10k"]
     with pytest.raises(ValueError, match="holds 3 videos, the protocol takes 4: add the missing"):
-        given_sources(tmp_path, row, 4, allow_small=False)
-    some = given_sources(tmp_path, row, 2, allow_small=False)
+        external_sources(tmp_path, row, 4, allow_small=False)
+    some = external_sources(tmp_path, row, 2, allow_small=False)
     assert len(some) == 2
-    assert given_sources(tmp_path, row, 3, allow_small=False)[:2] == some
+    assert external_sources(tmp_path, row, 3, allow_small=False)[:2] == some
     np.save(tmp_path / "3.npy", np.zeros((15, 8, 8, 3), dtype=np.uint8))
     with pytest.raises(ValueError, match=r"3\.npy has 15 frames, a clip spans 16"):
-        given_sources(tmp_path, row, 4, allow_small=False)
+        external_sources(tmp_path, row, 4, allow_small=False)
 
 
 def test_shards_together_make_what_one_makes(done, archive, monkeypatch, tmp_path, capsys):

@@ -11,7 +11,7 @@ import traceback
 from pathlib import Path
 
 from bench.harness.job import Job, Work, load_work
-from bench.results.records import InvalidError, CellResults, NotFiniteError, Status, write_atomic
+from bench.results.records import CellResults, InvalidError, NotFiniteError, Status, write_atomic
 from bench.workloads import WORKLOADS
 from vidrd.entry import obey
 from vidrd.orphans import follow_starter

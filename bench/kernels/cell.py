@@ -21,7 +21,7 @@ from bench.harness.job import Job
 from bench.kernels.flops_and_bytes import counted, least_seconds, size_of, weights
 from bench.kernels.kernel_suite import MEASURES
 from bench.kernels.table import KERNELS, Run
-from bench.results.records import InvalidError, CellResults, Number
+from bench.results.records import CellResults, InvalidError, Number
 from bench.results.statistics import median_number
 from vidrd.precision import DTYPES
 

@@ -12,7 +12,7 @@ from jaxtyping import UInt8
 
 from bench.hardware.device import emulation_facts
 from bench.harness.job import Job
-from bench.results.records import InvalidError, CellResults, Number, Value
+from bench.results.records import CellResults, InvalidError, Number, Value
 from bench.results.statistics import Estimate, median_number
 from bench.speed.approximations import APPROXIMATIONS, EXACT
 from bench.speed.round_robin import ratio

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.harness.job import Job
-from bench.results.records import InvalidError, CellResults, Number, canonical, write_atomic
+from bench.results.records import CellResults, InvalidError, Number, canonical, write_atomic
 from bench.speed.models import MODELS
 from bench.speed.round_robin import Rounds, VariantResult, time_variants
 from bench.speed.variants import REFERENCE, VARIANTS, cannot

@@ -7,9 +7,11 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
+from bench.hardware.machine import software, source_hash
 from bench.methods import METHODS
 from bench.results.records import canonical, write_atomic
 from bench.ucf101.allocation import allocate, manifest, rule
@@ -20,6 +22,9 @@ from metrics.protocols import Sampling
 from vidrd.sampler_contract import Request
 
 Precision = Literal["fp32", "fp16", "bf16"]
+# The sources that videos depend on; folders with all that is in them.
+MAKERS = ("vidrd", "baselines", "bench/methods.py", "bench/ucf101/generate.py", "bench/ucf101/plan.py",
+          "bench/videos/generator.py")  # fmt: skip
 SUFFIX = ".mkv"  # lossless
 NO_CLASS = "prompts"  # folder of the videos whose prompts name no class
 
@@ -67,8 +72,9 @@ class Plan:
         return self.items[number * self.batch : (number + 1) * self.batch]
 
     def identity(self, method: str) -> str:
-        """Hash of all that a method's videos depend on, but for the device."""
+        """Hash of all that a method's videos depend on, the code included, but for the device."""
         content = {
+            **code_identity(),
             "items": [[item.prompt_id, item.prompt, item.index, item.seed] for item in self.items],
             "model": self.model["sha256"],
             "method": method,
@@ -92,6 +98,12 @@ class Plan:
         request = Request(self.settings.frames, self.clip, (1, 1, 1), (0,))
         branches = 1 if self.settings.guidance == 1 else 2
         return METHODS[method].plan(request, self.settings.steps, self.options(method)).fe * branches
+
+
+@cache
+def code_identity() -> dict[str, str]:
+    """Hash of the sources that make videos, and the versions of the packages that they use."""
+    return {"code": source_hash(paths=MAKERS), "packages": canonical(software())}
 
 
 def changed(name: str, changes: Mapping[str, object]) -> tuple[Protocol, tuple[str, ...]]:

@@ -18,7 +18,7 @@ from bench.ucf101 import estimate
 from bench.ucf101.archive import Archive
 from bench.ucf101.features import Embedding, ScoringNetwork, Source
 from bench.ucf101.generate import MANIFEST, Generation
-from bench.ucf101.plan import Plan, keep, plan_record
+from bench.ucf101.plan import Plan, code_identity, keep, plan_record
 from bench.ucf101.pool import BlockJob, FinishedBlock, WorkerPool, run_blocks
 from bench.ucf101.reproduction_card import write_card
 from bench.ucf101.score import (
@@ -162,8 +162,14 @@ class Run:
         Raises:
             ValueError: it was begun for something else.
         """
-        content = {**plan_record(self.plan), "method": generation.method, "identity": generation.identity}
-        names = ("prompts", "allocation", "videos", "clip", "precision", "batch", "method", "model", "identity")
+        content = {
+            **plan_record(self.plan),
+            **code_identity(),
+            "method": generation.method,
+            "identity": generation.identity,
+        }
+        names = ("prompts", "allocation", "videos", "clip", "precision", "batch", "method", "model", "code",
+                 "packages", "identity")  # fmt: skip
         settings = {name: getattr(self.plan.settings, name) for name in MAKING}
         keep(generation.out / "plan.json", {**settings, **{name: content[name] for name in names}}, "videos")
 

@@ -20,7 +20,7 @@ from bench.hardware.memory import allocator_peaks, process_peak
 from bench.hardware.network_calls import STAGES, roofline_shares
 from bench.hardware.warmup import until_flat
 from bench.harness.job import Job
-from bench.results.records import InvalidError, CellResults, Number
+from bench.results.records import CellResults, InvalidError, Number
 from bench.results.statistics import median_number
 from bench.videos.columns import MEASURES
 from bench.videos.generator import Cost, Generator

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from bench.results.records import write_atomic
+from bench.results.records import short_revision, write_atomic
 from reports.chart_style import COLOURS
 from reports.format import printable
 from reports.html_templates import render
@@ -85,7 +85,7 @@ def page(
         "ucf101.html",
         ("base", "players"),
         title=f"UCF-101: {plan['protocol']}",
-        badges=[results["world"] or "measured", plan["protocol"], f"revision {content['revision'][:8]}"],
+        badges=[results["world"] or "measured", plan["protocol"], f"revision {short_revision(content['revision'])}"],
         answer=[_answer(row) for row in results["rows"]],
         table=table(results)[1:],
         card=card(results)[1:],
@@ -223,7 +223,7 @@ def _ours(row: Mapping[str, Any], results: Mapping[str, Any], notes: _Notes) -> 
         "as given" if given else str(settings["size"]),
         str(settings["frames"]),
         results["world"] or "measured",
-        f"revision {results['card']['revision'][:8]}",
+        f"revision {short_revision(results['card']['revision'])}",
         "",
     ]
 

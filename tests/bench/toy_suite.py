@@ -6,7 +6,7 @@ import time
 
 from bench.harness.job import Job, Workload
 from bench.harness.suite_spec import Measure, Suite
-from bench.results.records import InvalidError, CellResults, Number
+from bench.results.records import CellResults, InvalidError, Number
 
 
 def toy(job: Job) -> CellResults:

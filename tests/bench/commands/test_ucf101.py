@@ -1,6 +1,7 @@
 """The whole way from a command line to table and card, on small things; and what is refused on it."""
 
 import json
+import os
 import sys
 from dataclasses import replace
 
@@ -10,6 +11,8 @@ import pytest
 from bench import __main__ as bench
 from bench.commands.ucf101 import _devices
 from bench.hardware.device import has_cuda
+from bench.ucf101 import plan as plans
+from bench.ucf101 import run as runs
 from bench.ucf101.archive import read_archive
 from bench.ucf101.classes import LIST_SHA256
 from bench.ucf101.estimate import _stage, scaled, spread
@@ -163,6 +166,32 @@ def test_videos_of_others_get_the_score_that_they_got_here(done, monkeypatch, tm
     assert row["name"] == "videos"
     assert row["scores"]["fvd:pocket"]["value"] == pytest.approx(ours["value"], rel=1e-5)
     assert "not known" in (tmp_path / "out" / "table.md").read_text()
+
+
+def test_videos_that_were_replaced_by_others_of_equal_size_get_their_own_score(done, monkeypatch, tmp_path):
+    out, words = done
+    videos, options = tmp_path / "videos", [*words[2:4], "--cache", out / "cache", *SMALL[:2], *SMALL[4:]]
+    videos.mkdir()
+
+    def fvd(folder, seed):
+        for i in range(4):
+            frames = np.random.default_rng([seed, i]).integers(0, 256, (16, 32, 32, 3), dtype=np.uint8)
+            np.save(videos / f"{i}.npy", frames)
+            os.utime(videos / f"{i}.npy", (1, 1))
+        assert run(monkeypatch, "--videos", videos, "--out", tmp_path / folder, *options) == 0
+        return json.loads((tmp_path / folder / "ucf101.json").read_text())["rows"][0]["scores"]["fvd:pocket"]["value"]
+
+    first = fvd("one", 0)
+    second = fvd("one", 1)
+    assert first != second == fvd("other", 1)
+
+
+def test_videos_of_two_codes_are_not_mixed(done, monkeypatch, capsys):
+    _, words = done
+    monkeypatch.setattr(plans, "code_identity", lambda: {"code": "of another commit", "packages": "{}"})
+    monkeypatch.setattr(runs, "code_identity", plans.code_identity)
+    assert run(monkeypatch, *words, "--limit", "4") == 3
+    assert "was begun for videos of other code, packages, identity" in capsys.readouterr().err
 
 
 def test_too_few_videos_of_others_are_refused(tmp_path):

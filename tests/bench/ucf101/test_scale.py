@@ -144,10 +144,10 @@ def test_features_of_a_file_that_changed_are_not_taken(tmp_path):
     make(made)
     judge = ScoringNetwork("fvd", "pocket", batch=2)
     sources = generated_sources(made)
-    path = sources[0].path
+    path = sources[0].video.path
     path.write_bytes(path.read_bytes() + b"x")
     job = embedding(sources, "fake", judge, judge.load(), made.plan.settings, WorkerPool(), tmp_path / "features")
-    with pytest.raises(ValueError, match="changed since it was generated"):
+    with pytest.raises(ValueError, match="changed while this run used it"):
         make(job)
     with pytest.raises(ValueError, match="features of 1 of 1 blocks are missing"):
         job.side({})

@@ -73,7 +73,7 @@ def source_hash(root: Path = ROOT, paths: Sequence[str] = SOURCES) -> str:
 
 
 def _python_files(path: Path) -> list[Path]:
-    return sorted(path.rglob("*.py")) if path.is_dir() else [path]
+    return [path] if path.suffix == ".py" else sorted(path.rglob("*.py"))
 
 
 def files_hash(paths: Sequence[str], root: Path = ROOT) -> str:

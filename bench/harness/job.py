@@ -36,7 +36,7 @@ class Workload(NamedTuple):
     Args:
         run: does one cell; given by its name, it is loaded (and torch with it) where a cell runs and nowhere else.
         preload: modules that all its cells use, loaded once and shared where a process may be forked; see
-            `bench.harness.runner.start_method`.
+            `bench.harness.cell_process.start_method`.
     """
 
     run: Work

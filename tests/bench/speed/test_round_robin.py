@@ -53,3 +53,191 @@ def test_each_rung_counts_what_it_does_itself(climbed):
     assert work["reference"] == work["sdpa"]
     assert work["layout"] == work["guidance"] == work.get("bf16", work["guidance"])
     assert work["guidance"] <= work["reference"]  # the network may save some
+    assert not {work["modelscope"], work["animatediff"]} & {work["reference"], work["layout"]}
+
+
+def test_shares_and_times_agree_with_each_other(climbed):
+    for result in climbed.values():
+        n = {name: number.value for name, number in result.numbers.items()}
+        assert n["gflops"] == pytest.approx(n["gflop"] / n["step_seconds"])
+        assert n["share"] == pytest.approx(100 * n["gflops"] / n["rate"])
+        assert n["tflop_seconds"] == pytest.approx(1000 / n["gflops"])
+        assert 0 < n["layer_share"] < n["share"] < 100
+
+
+def test_peers_have_no_speed_up_over_other_mathematics(climbed):
+    for name in ("modelscope", "animatediff"):
+        assert "speedup" not in climbed[name].numbers
+        assert climbed[name].numbers["flop_speedup"].value > 0
+
+
+def test_the_reference_is_one_times_as_fast_as_itself(climbed):
+    assert climbed["reference"].numbers["speedup"].value == 1
+    assert climbed["reference"].numbers["flop_speedup"].value == pytest.approx(1)
+    assert climbed["sdpa"].numbers["gain"] == climbed["sdpa"].numbers["speedup"]
+
+
+@needs_bf16
+def test_half_the_bytes_in_bf16(climbed):
+    assert climbed["bf16"].numbers["weights"].value * 2 == climbed["guidance"].numbers["weights"].value
+
+
+def test_the_bytes_of_weights_are_counted(climbed):
+    unet = MODELS["tiny"].unet("cpu")
+    assert climbed["guidance"].numbers["weights"].value == bytes_of(unet)
+    assert climbed["guidance"].numbers["activations"].value > 0
+
+
+def planted(step):
+    """The ladder with one more rung, which is `step` after our own network's answer."""
+
+    def make(bench, variant):
+        made = VARIANTS["guidance"].make(bench, VARIANTS["guidance"])
+        return BuiltVariant(lambda: step(made.step), made.weights)
+
+    return {**VARIANTS, "planted": Variant("a fault", make, after="guidance")}
+
+
+def climb_with(step, say=lambda line: None):
+    names = [REFERENCE, "sdpa", "layout", "guidance", "planted"]
+    return time_variants(MODELS["tiny"], "cpu", names, QUICK, variants=planted(step), say=say)["planted"]
+
+
+def test_another_output_is_invalid():
+    result = climb_with(lambda step: step() * 1.001)
+    assert result.status == "invalid"
+    assert "differs from the reference by 0.001" in result.reason
+
+
+@pytest.mark.slow
+def test_an_output_that_is_not_finite_is_invalid():
+    assert climb_with(lambda step: step() * math.nan).status == "invalid"
+
+
+def test_what_is_known_is_kept_after_every_round():
+    kept = []
+    found = time_variants(MODELS["tiny"], "cpu", [REFERENCE, "sdpa"], QUICK, keep=kept.append, say=lambda line: None)
+    assert [len(each["sdpa"].samples["step_seconds"]) for each in kept] == list(range(1, QUICK.most + 1))
+    assert kept[-1] == found
+
+
+def test_a_rung_that_fails_says_why_and_takes_no_other_with_it():
+    def fail(step):
+        raise RuntimeError("no such kernel\nand more")
+
+    result = climb_with(fail)
+    assert (result.status, result.reason) == ("failed", "RuntimeError: no such kernel")
+
+
+def test_a_rung_that_wants_too_much_memory_says_so():
+    assert climb_with(lambda step: torch.empty(2**62)).status in ("oom", "failed")
+
+
+@pytest.mark.slow
+def test_a_rung_that_fails_later_loses_its_row_and_no_more():
+    told = []
+
+    def later(step):
+        if "round 1" in told:
+            raise RuntimeError("worn out")
+        return step()
+
+    assert climb_with(later, say=told.append).reason == "RuntimeError: worn out"
+
+
+@pytest.mark.slow
+def test_skipped_work_is_faster_than_the_machine_and_invalid(monkeypatch):
+    monkeypatch.setattr(MatrixProduct, "time", lambda self: setattr(self, "rate", 1.0))
+    result = climb_with(lambda step: step())
+    assert result.status == "invalid"
+    assert "work was skipped, or the clock did not wait" in result.reason
+
+
+def test_a_slower_rung_is_seen_as_slower():
+    def late(step):
+        began = time.perf_counter()
+        answer = step()
+        while time.perf_counter() - began < 0.2:  # some fifteen times as long: other work on the cores is not
+            pass
+        return answer
+
+    result = climb_with(late)
+    assert result.numbers["gain"].value < 0.8
+    assert result.numbers["step_seconds"].value >= 0.2
+
+
+def test_a_ladder_without_its_lower_rungs_does_not_stand():
+    with pytest.raises(ValueError, match="add reference"):
+        time_variants(MODELS["tiny"], "cpu", ["sdpa"], QUICK)
+    with pytest.raises(ValueError, match="add layout"):
+        time_variants(MODELS["tiny"], "cpu", ["reference", "guidance"], QUICK)
+
+
+def test_what_two_have_in_common_leaves_with_the_ratio():
+    noise = [1.0, 3.0, 1.5, 9.0, 1.2, 2.0]
+    found = ratio([2 * x for x in noise], noise)
+    assert (found.unit, found.better, found.n) == ("x", "higher", 6)
+    assert [found.value, found.low, found.high] == pytest.approx([2, 2, 2])
+
+
+def test_the_interval_of_a_ratio_holds_it():
+    found = ratio([2.0, 2.2, 1.9, 2.1, 2.0, 2.05], [1.0, 1.05, 1.0, 0.95, 1.02, 1.0])
+    assert found.low < found.value < found.high
+    assert found.low < 2.04 < found.high
+
+
+def test_errors_are_relative_to_the_expected_tensor():
+    largest, rms = errors(torch.tensor([1.0, -4.0, 2.0]), torch.tensor([1.0, -4.0, 4.0]))
+    assert largest == pytest.approx(0.5)
+    assert rms == pytest.approx((4 / 33) ** 0.5)
+
+
+def test_allocations_are_the_most_at_one_time():
+    def two_and_then_one():
+        a = torch.ones(1000, 1000)  # 4 MB
+        b = a + 1
+        del a
+        return b * 2
+
+    assert 8_000_000 <= allocations(two_and_then_one) < 8_100_000
+
+
+def test_of_the_106_million_configuration_the_size_and_the_work_are_the_stated_ones():
+    from bench.hardware.roofline import count
+    from bench.speed.models import shell
+    from vidrd.models.unet import UNet3DConditionModel
+
+    model = MODELS["sd-106m"]
+    unet = shell(UNet3DConditionModel, model.config)
+    assert sum(p.numel() for p in unet.parameters()) == 106_189_444
+    inputs = (torch.empty(2, 4, model.frames, model.side, model.side, device="meta"), torch.empty((), device="meta"))
+    text = torch.empty(2, model.tokens, 256, device="meta")
+    work = count(lambda: unet(*inputs, encoder_hidden_states=text))
+    outside = sum(op.flops for op in work.ops if not op.name.startswith(round_robin.ATTENTION))
+    assert work.flops / 1e12 == pytest.approx(0.364, abs=1e-3)
+    assert outside / 1e12 == pytest.approx(0.323, abs=1e-3)
+
+
+COMPILED = """
+from bench.speed.round_robin import Rounds, climb
+from bench.speed.models import MODELS
+
+names = ["reference", "sdpa", "layout", "guidance", "compile", "modelscope-compile", "animatediff-compile"]
+results = climb(MODELS["tiny"], "cpu", names, Rounds(2, 1, 2), say=lambda line: None)
+assert {each.status for each in results.values()} == {"ok"}, results
+assert results["compile"].numbers["error"].value < 1e-5
+"""
+
+
+@pytest.mark.slow
+def test_compiled_rungs_are_equal_too_and_compile_once():
+    """In a process whose shapes nobody checks: the checks would break the graph."""
+    subprocess.run([sys.executable, "-c", COMPILED], check=True, cwd=ROOT)
+
+
+@pytest.mark.gpu
+def test_the_ladder_of_a_gpu():
+    names = [name for name, variant in VARIANTS.items() if cannot(variant, "cuda") is None]
+    results = time_variants(MODELS["pocket"], "cuda", names, QUICK)
+    assert {result.status for name, result in results.items() if not VARIANTS[name].peer} == {"ok"}
+    assert isinstance(MODELS["pocket"].unet("cuda"), nn.Module)

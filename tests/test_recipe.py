@@ -22,8 +22,8 @@ def left_out(folder, names):
 
 def block(language):
     """The recipe's block of code in that language, for the newcomer."""
-    (found,) = re.findall(rf"   ```{language}\n(.*?)\n   ```", RECIPE, re.DOTALL)
-    return re.sub("^   ", "", found, flags=re.MULTILINE).replace("NAME", NAME)
+    (matches,) = re.findall(rf"   ```{language}\n(.*?)\n   ```", RECIPE, re.DOTALL)
+    return re.sub("^   ", "", matches, flags=re.MULTILINE).replace("NAME", NAME)
 
 
 def content(folder):

@@ -7,6 +7,7 @@ A generated set is compared with a real one under a named protocol. Numbers are 
 import json
 import os
 import sys
+import zipfile
 from contextlib import ExitStack
 from dataclasses import asdict
 from pathlib import Path
@@ -22,7 +23,7 @@ from metrics.evaluation.dataset import POCKET, FeatureSet, ReadOptions, Resolved
 from metrics.evaluation.evaluator import Evaluator
 from metrics.evaluation.progress import ProgressPrinter
 from metrics.evaluation.result import Result, compare, same_videos, versions
-from metrics.files import write_text
+from metrics.files import open_regular, read_text, write_text
 from metrics.networks.features import FeatureNetwork
 from metrics.score import Score
 from metrics.temporal.flow_metrics import CLASSICAL
@@ -147,20 +148,18 @@ def _features(source: Path, side: Literal["real", "fake"], evaluator: Evaluator,
 
 
 def _is_statistics(source: Path) -> bool:
-    import numpy as np  # noqa: PLC0415
-
     try:
-        with np.load(source, allow_pickle=False) as file:
-            return "scatter" in file.files
-    except (OSError, ValueError):
+        with open_regular(source) as file, zipfile.ZipFile(file) as archive:
+            return "scatter.npy" in archive.namelist()
+    except (OSError, ValueError, zipfile.BadZipFile):
         return False
 
 
 def _names(path: Path) -> list[str]:
     """The first word of every line; a class number after it is ignored."""
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
+        lines = read_text(path).split("\n")
+    except (OSError, ValueError) as error:
         raise ValueError(f"{path} cannot be read as a list of videos: {error}") from error
     return [line.split()[0] for line in lines if line.strip()]
 

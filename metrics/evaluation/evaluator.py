@@ -16,7 +16,7 @@ import numpy as np
 from jaxtyping import Float64
 from scipy.special import softmax
 
-from metrics.distribution.frechet import Gaussian
+from metrics.distribution.frechet import Gaussian, read_statistics
 from metrics.distribution.fvd import frechet_floor, frechet_infinity, frechet_score
 from metrics.distribution.inception_score import ceiling, score_of_probabilities, split_scores
 from metrics.distribution.kvd import kernel_score
@@ -247,14 +247,14 @@ class Evaluator:
         Raises:
             ValueError: the file is broken, or was made by another protocol, network or decoder, or with other `about`.
         """
-        gaussian = Gaussian.load(path)
+        arrays = read_statistics(path)
+        gaussian = Gaussian.of_arrays(arrays, path)
         try:
-            with np.load(path, allow_pickle=False) as file:
-                manifests = json.loads(str(file["manifest"]))
-                logits = {name[7:]: file[name] for name in file.files if name.startswith("logits/")}
-                features = FeatureSet(Features(file["embedding"], logits), file["source"], manifests["side"])
-                before = manifests["made_by"]
-        except (OSError, KeyError, TypeError, ValueError) as error:
+            manifests = json.loads(str(arrays["manifest"]))
+            logits = {name[7:]: rows for name, rows in arrays.items() if name.startswith("logits/")}
+            features = FeatureSet(Features(arrays["embedding"], logits), arrays["source"], manifests["side"])
+            before = manifests["made_by"]
+        except (KeyError, TypeError, ValueError) as error:
             raise ValueError(f"{path} holds statistics without their manifest: {error}; save them again") from error
         if gaussian.n != features.n or len(features.source) != features.n:
             raise ValueError(f"{path} is not whole: n is {gaussian.n}, it has {features.n} rows; save it again")

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
+from metrics.files import read_text
 from metrics.intervals import mean_score
 from metrics.paired import difference_of_scores
 from metrics.score import Score
@@ -57,7 +58,7 @@ class Result:
             ValueError: no such file, or another content.
         """
         try:
-            record = json.loads(Path(path).read_text(encoding="utf-8"))
+            record = json.loads(read_text(path))
             if record.pop("schema") != 1:
                 raise ValueError("it has another schema")
             replicates = {name: tuple(sides) for name, sides in record.pop("left_out").items()}

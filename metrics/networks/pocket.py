@@ -131,6 +131,8 @@ def describe(name: str, classes: Mapping[str, tuple[str, ...]]) -> dict[str, str
 
 def is_classifier(path: Path | str) -> bool:
     """Whether a file's metadata name a pocket classifier."""
+    if not Path(path).is_file():
+        return False
     try:
         with safe_open(path, framework="pt", device="cpu") as file:
             return (file.metadata() or {}).get("network") in NETWORKS

@@ -122,7 +122,7 @@ def jitter_scores(
             assert flow is not None
             of_video |= {name: measure(statistics) for name, measure in FLOWING.items()}
             rate = flow_metrics.VBENCH_FPS if rates is None else rates[number] or flow_metrics.VBENCH_FPS
-            step = flow_metrics.step_of(rate)
+            step = flow_metrics.step_of(rate, len(video))
             of_video["dynamic_degree"] = flow_metrics.moves(
                 statistics if step == 1 else flow_metrics.compute_flow_statistics(video[::step], flow), rate
             )
@@ -146,7 +146,7 @@ def jitter_scores(
             ]
             if len(set(np.diff(grid))) <= 1:
                 phases[f"seam_phase:{signal}"] = seams_module.phase_of(together, grid, signal)
-    return {name: mean_score(each) for name, each in values.items()} | phases, values
+    return {name: mean_score(each, name) for name, each in values.items()} | phases, values
 
 
 def _at_seams(one: UInt8[np.ndarray, "1 T H W C"], seams: tuple[int, ...], dropped: int) -> dict[str, float]:

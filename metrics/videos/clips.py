@@ -15,10 +15,11 @@ from typing import NamedTuple
 import numpy as np
 
 from metrics.evaluation.progress import Progress
-from metrics.files import write_text
+from metrics.files import read_text, write_text
 from metrics.protocols import Sampling
 from metrics.videos.read import Video
 
+MOST_FRAMES = 1 << 31  # in a list of clips
 WHOLE = Sampling("given", "given", "first", None)  # every video, from its first frame
 
 
@@ -117,15 +118,15 @@ def read_clips(path: Path | str) -> list[Clip]:
         ValueError: no such file, or a line that is no clip.
     """
     try:
-        lines = Path(path).read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
+        lines = read_text(path).removesuffix("\n").split("\n")
+    except (OSError, ValueError) as error:
         raise ValueError(f"{path} cannot be read as a list of clips: {error}") from error
     clips = []
     for number, line in enumerate(lines, 1):
         try:
             clip = Clip(**json.loads(line))
             whole = isinstance(clip.video, str) and all(
-                isinstance(value, int) and value >= least
+                type(value) is int and least <= value < MOST_FRAMES
                 for value, least in ((clip.start, 0), (clip.frames, 1), (clip.stride, 1))
             )
         except (TypeError, ValueError) as error:

@@ -176,7 +176,7 @@ def _upright(pixels: UInt8[np.ndarray, "Y X _"], image: av.VideoFrame) -> UInt8[
 
 @contextmanager
 def _video(opened: BufferedReader) -> Iterator[tuple[av.container.InputContainer, av.VideoStream]]:
-    """FFmpeg's best video stream of an open file; metadata may be in any encoding."""
+    """FFmpeg's best video stream of an open file. Titles in old files are in any encoding."""
     opened.seek(0)
     options = {"format_whitelist": DEMUXERS, "protocol_whitelist": "none", "max_pixels": str(MOST_PIXELS)}
     try:
@@ -188,8 +188,10 @@ def _video(opened: BufferedReader) -> Iterator[tuple[av.container.InputContainer
         if stream is None:
             raise ValueError("it holds no video stream")
         codec = stream.codec_context
+        if codec is None:
+            raise ValueError("there is no decoder for its video")
         _check_pixels(codec.width, codec.height)
-        codec.options = {"max_pixels": str(MOST_PIXELS)}
+        codec.options = {"max_pixels": str(MOST_PIXELS), "err_detect": "explode"}  # stop at damage, do not guess
         if stream.metadata.get("alpha_mode") == "1":
             raise ValueError("it has a plane of transparency, which its decoder leaves out: flatten it")
         yield container, stream

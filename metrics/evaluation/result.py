@@ -15,7 +15,7 @@ from metrics.intervals import mean_score
 from metrics.paired import difference_of_scores
 from metrics.score import Score
 
-PACKAGES = ("numpy", "scipy", "torch", "av", "opencv-python-headless")
+PACKAGES = ("numpy", "scipy", "torch", "av", "opencv-python-headless", "pillow")
 
 
 @dataclass(frozen=True)

@@ -146,9 +146,13 @@ def load_shipped(name: str, device: torch.device | str = "cpu") -> PocketFeature
     Raises:
         ValueError: it is another file than its card describes.
     """
-    file = f"{name}.safetensors"
+    return load_classifier(CLASSIFIERS / f"{name}.safetensors", sha256=shipped_sha256(name), device=device)
+
+
+def shipped_sha256(name: str) -> str:
+    """The sha256 of that classifier's file, by the card."""
     card = json.loads((CLASSIFIERS / "card.json").read_text(encoding="utf-8"))
-    return load_classifier(CLASSIFIERS / file, sha256=card["files"][file]["sha256"], device=device)
+    return str(card["files"][f"{name}.safetensors"]["sha256"])
 
 
 def load_classifier(

@@ -66,8 +66,10 @@ def sample_clips(
     them are returned.
 
     Raises:
-        ValueError: videos too short for a clip under a rule that refuses them.
+        ValueError: videos too short for a clip under a rule that refuses them, or an n below 1.
     """
+    if n is not None and n < 1:
+        raise ValueError(f"n is a number of clips from 1: got {n}")
     n = rule.n if n is None else n
     ordered = in_order(videos, rule.order, seed)
     sampled = Sampled([])

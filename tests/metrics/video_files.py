@@ -74,3 +74,9 @@ def numbered(frames: int, height: int = 48, width: int = 64) -> np.ndarray:
     """Frame t is as bright as its number says."""
     levels = 20 + 3 * np.arange(frames)
     return np.broadcast_to(levels[:, None, None, None], (frames, height, width, 3)).astype(np.uint8)
+
+
+def noisy(frames=30, height=48, width=64):
+    random = np.random.default_rng(0)
+    video = numbered(frames, height, width).astype(int) + random.integers(-20, 20, (frames, height, width, 3))
+    return np.clip(video, 0, 255).astype(np.uint8)

@@ -14,7 +14,7 @@ from metrics.files import load_npz
 from metrics.videos import media
 from metrics.videos.media import read_picture
 from metrics.videos.read import list_stray_pictures, list_videos
-from tests.metrics.video_files import copy_from, numbered, some_videos, write_lossless, write_video, write_xvid
+from tests.metrics.video_files import copy_from, noisy, numbered, some_videos, write_lossless, write_video, write_xvid
 
 EPS = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 8 8\nshowpage\n"
 REFERENCES = {
@@ -28,12 +28,6 @@ REFERENCES = {
 def the_video(path):
     (video,) = list_videos(path)
     return video
-
-
-def noisy(frames=30, height=48, width=64):
-    random = np.random.default_rng(0)
-    video = numbered(frames, height, width).astype(int) + random.integers(-20, 20, (frames, height, width, 3))
-    return np.clip(video, 0, 255).astype(np.uint8)
 
 
 @pytest.mark.parametrize(

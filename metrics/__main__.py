@@ -271,14 +271,19 @@ def measure_jitter(verb: Jitter) -> Result:
     return Result(scores, manifest, made_with, values, notes)
 
 
+def _print(line: str) -> None:
+    """Print a line, which may hold names out of files, without what moves a terminal's cursor."""
+    print(line if line.isprintable() else one_line(line))
+
+
 def show(result: Result) -> None:
     """Print scores, with what a reader must know of them."""
     width = max(20, *map(len, result.scores))
     for name, score in result.scores.items():
         interval = "" if score.low is None else f"  95 % [{score.low:.4g}, {score.high:.4g}]"
-        print(f"{name:{width}} {score.value:10.4f}{interval}  n = {score.n}")
+        _print(f"{name:{width}} {score.value:10.4f}{interval}  n = {score.n}")
     for note in result.notes:
-        print(f"  {one_line(note)}")
+        _print(f"  {' '.join(note.split())}")
     for name in dict.fromkeys(name.split(":")[0].removesuffix("_real") for name in result.scores):
         if name in METRICS:
             print(f"  {name} is blind to {METRICS[name].blind}")
@@ -291,8 +296,8 @@ def verify_weights(verb: Verify) -> int:
 
     lengths = tuple(CONSTANT_CLIPS) if verb.all_lengths else SOME_LENGTHS
     verification = verify(verb.weights, lengths=lengths, device=resolve_device(verb.device), export_to=verb.export)
-    for line in describe(verification).splitlines():
-        print(line if line.isprintable() else one_line(line))
+    for line in describe(verification).split("\n"):
+        _print(line)
     if verb.json is not None:
         write_text(verb.json, json.dumps(asdict(verification), indent=1, allow_nan=False) + "\n")
     return {"right": 0, "wrong": 2, "unrecognised": 4}[verification.verdict]

@@ -57,7 +57,8 @@ def rules_of_protocol(common: Common, metric: str, protocol: ResolvedProtocol) -
         (common.mean is not None and not c3d, f"--mean is C3D's, which {which} does not run: leave it out"),
         (common.precision != "float32" and not i3d, f"--precision is I3D's, which {which} does not run: leave it out"),
         (common.compiled and not i3d, f"--compiled is I3D's, which {which} does not run: leave it out"),
-        (program and pocket, "--run-program runs a published program, the protocol pocket has none: leave it out"),
+        (common.run_program and pocket, _no_program("run")),
+        (common.trust_program and pocket, _no_program("trust")),
         (common.stored and stored is None, f"--stored: the loader of {protocol.name} stores nothing, leave it out"),
         (
             common.stride is not None and protocol.frames is None,
@@ -80,7 +81,7 @@ def _rules_of_sets(verb: Fvd | Kvd | InceptionScore) -> list[Rule]:
         (common.window is not None and common.frames is not None, _both("window", "frames", "how long clips are")),
         (
             common.window is not None and common.stride is not None,
-            "--stride: windows are cut frame by frame, give it with --frames",
+            "--window cuts windows frame by frame: give --stride with --frames instead",
         ),
         (bool(alone and about), f"{about} is about the real set: give one, and then the generated one"),
         (common.n is not None and listed, "--n: the lists of clips say which clips are used, leave it out"),
@@ -109,6 +110,10 @@ def _rules_of_jitter(verb: Jitter) -> list[Rule]:
             f"--device says where RAFT runs: got {verb.device!r} without --raft, give both or neither",
         ),
     ]
+
+
+def _no_program(which: str) -> str:
+    return f"--{which}-program runs a published program, the protocol pocket has none: leave it out"
 
 
 def _both(first: str, second: str, what: str) -> str:

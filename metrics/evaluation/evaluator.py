@@ -263,7 +263,7 @@ class Evaluator:
             rows = Features(arrays["embedding"], logits)
             features = FeatureSet(rows, arrays["source"], manifests["side"], content=content)
             before = manifests["made_by"]
-        except (KeyError, TypeError, ValueError) as error:
+        except (KeyError, TypeError, ValueError, RecursionError) as error:
             raise ValueError(f"{path} holds statistics without their manifest: {error}; save them again") from error
         if gaussian.n != features.n or len(features.source) != features.n:
             raise ValueError(f"{path} is not whole: n is {gaussian.n}, it has {features.n} rows; save it again")

@@ -169,7 +169,7 @@ def load_classifier(
         raise broken(path, f"its metadata name the network {name!r}, a classifier is one of {', '.join(NETWORKS)}")
     try:
         classes = {head: tuple(names) for head, names in json.loads(metadata["heads"]).items()}
-    except (KeyError, ValueError, AttributeError, TypeError) as error:
+    except (KeyError, ValueError, AttributeError, TypeError, RecursionError) as error:
         raise broken(path, f"its metadata do not name the classes of its heads ({error})") from error
     network = NETWORKS[name]({head: len(names) for head, names in classes.items()})
     check_shapes(path, tensors, network.state_dict())

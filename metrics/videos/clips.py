@@ -131,7 +131,7 @@ def read_clips(path: Path | str) -> list[Clip]:
                 type(value) is int and least <= value < MOST_FRAMES
                 for value, least in ((clip.start, 0), (clip.frames, 1), (clip.stride, 1))
             )
-        except (TypeError, ValueError) as error:
+        except (TypeError, ValueError, RecursionError) as error:
             raise ValueError(f"{path}, line {number} is no clip: {error}") from error
         if not whole:
             raise ValueError(f"{path}, line {number} is no clip: give video, start, frames, stride, not {line[:80]}")

@@ -178,3 +178,44 @@ def test_a_damaged_video_is_refused_by_every_verb(run, tmp_path):
     for words in (("jitter", "--no-flow"), ("is", "--allow-small")):
         assert "1.avi" in run(words[0], tmp_path / "set", *words[1:], code=3)
         assert "n = 2" in run(words[0], tmp_path / "set", *words[1:], "--allow-gaps")
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        lambda record: record.update(scores={"a": {"value": None, "n": 3}}),
+        lambda record: record.update(scores={"a": {"value": float("nan"), "n": 3}}),
+        lambda record: record.update(scores=[1]),
+        lambda record: record.update(manifest=None),
+        lambda record: record.update(made_with=[]),
+        lambda record: record.update(values={"flicker": ["x"]}),
+        lambda record: record.update(left_out={"flicker": [[None]]}),
+        lambda record: record.update(more=1),
+        lambda record: record.pop("notes"),
+        lambda record: record.update(notes=None),
+    ],
+)
+def test_a_record_that_was_damaged_is_one_line(run, tmp_path, spoil):
+    np.save(tmp_path / "a.npy", some_videos(4))
+    run("jitter", tmp_path / "a.npy", "--no-flow", "--json", tmp_path / "a.json")
+    record = json.loads((tmp_path / "a.json").read_text())
+    spoil(record)
+    (tmp_path / "b.json").write_text(json.dumps(record))
+    assert "b.json holds no scores" in run("compare", tmp_path / "a.json", tmp_path / "b.json", code=3)
+
+
+def test_json_that_is_nested_without_end_is_one_line(run, tmp_path):
+    (tmp_path / "a.json").write_text("[" * 200_000)
+    assert "a.json holds no scores" in run("compare", tmp_path / "a.json", tmp_path / "a.json", code=3)
+    (tmp_path / "a.jsonl").write_text("[" * 200_000)
+    np.save(tmp_path / "a.npy", some_videos(4))
+    words = ("is", tmp_path / "a.npy", "--allow-small", "--fake-clips", tmp_path / "a.jsonl")
+    assert "line 1 is no clip" in run(*words, code=3)
+
+
+def test_names_of_scores_cannot_move_the_cursor(run, tmp_path):
+    np.save(tmp_path / "a.npy", some_videos(4))
+    run("jitter", tmp_path / "a.npy", "--no-flow", "--json", tmp_path / "a.json")
+    text = (tmp_path / "a.json").read_text().replace('"flicker"', '"\\u001b[2J\\u202eflicker"')
+    (tmp_path / "b.json").write_text(text)
+    assert all(line.isprintable() for line in run("compare", *[tmp_path / "b.json"] * 2).splitlines())

@@ -216,3 +216,14 @@ def test_the_strategy_reaches_work_and_refusal(idle, place, run):  # noqa: F811
     assert "flicker" in run("jitter", "folder")
     assert "--n is a count from 1; got 0" in run("jitter", "folder", "--n", "0", code=3)
     assert len(idle) == before + 1
+
+
+def test_ctrl_c_is_one_line(small, monkeypatch, capsys):
+    def stop(verb):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(metrics, "measure_jitter", stop)
+    monkeypatch.setattr(sys, "argv", ["metrics", "jitter", str(small / "a.npy")])
+    with pytest.raises(SystemExit) as stopped:
+        metrics.main()
+    assert (stopped.value.code, capsys.readouterr().err) == (130, "metrics: stopped\n")

@@ -7,11 +7,13 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from bench.ucf101.standins.weight_files import field, table
 from metrics.networks.i3d import I3D, build_i3d
 from metrics.networks.pocket import NETWORKS, describe, is_classifier, load_classifier
 from metrics.networks.torchscript import load_script
 from metrics.temporal.raft import load_raft
-from metrics.weights import load_safetensors_verified
+from metrics.weights import WeightsError, load_safetensors_verified
+from metrics.weights.bundle import read_index
 
 CLASSES = {"action": ("a", "b", "c")}
 
@@ -86,3 +88,10 @@ def test_i3d_is_built_of_all_its_tensors_or_not_at_all():
         build_i3d(some, epsilon=1e-3, thin=8)
     with pytest.raises(ValueError, match="I3D has the unknown more"):
         build_i3d({**tensors, "more": torch.zeros(1)}, epsilon=1e-3, thin=8)
+
+
+@pytest.mark.parametrize("shards", [0, 1 << 40])
+def test_an_index_of_endless_shards_is_refused_before_they_are_counted(tmp_path, shards):
+    (tmp_path / "model.ckpt.index").write_bytes(table({"": field(1, shards) + field(3, field(1, 1))}))
+    with pytest.raises(WeightsError, match=rf"says that its tensors are in {shards} files"):
+        read_index(tmp_path / "model.ckpt.index")

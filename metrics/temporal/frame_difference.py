@@ -43,7 +43,7 @@ def _mean_abs(levels: Int[np.ndarray, "T H W C"]) -> Float64[np.ndarray, " T"]:
 
 def flicker(videos: Videos) -> Score:
     """Mean D_t: 0 for a still video. Blind to the cause: motion, cuts and noise raise it as flicker does."""
-    return _over_videos(videos, 2, lambda video: float(differences(video).mean()))
+    return _over_videos("flicker", videos, 2, lambda video: float(differences(video).mean()))
 
 
 def temporal_flickering(videos: Videos) -> Score:
@@ -60,7 +60,7 @@ def temporal_flickering(videos: Videos) -> Score:
         steps = [np.mean(np.abs(a.astype(np.float32) - b.astype(np.float32))) for a, b in pairwise(swapped)]
         return (255.0 - float(np.mean(np.array(steps)))) / 255.0
 
-    return _over_videos(videos, 2, one)
+    return _over_videos("temporal_flickering", videos, 2, one)
 
 
 def jitter(videos: Videos) -> Score:
@@ -75,7 +75,7 @@ def jitter(videos: Videos) -> Score:
         change = float((d[:-1] + d[1:]).sum())
         return float(accelerations(video).sum()) / change if change >= 1e-6 * len(video) else 0.0
 
-    return _over_videos(videos, 3, one)
+    return _over_videos("jitter", videos, 3, one)
 
 
 def light_jitter(videos: Videos) -> Score:
@@ -88,7 +88,7 @@ def light_jitter(videos: Videos) -> Score:
         luma = video.mean(axis=(1, 2), dtype=np.float64) @ LUMA / 255
         return float(np.abs(np.diff(luma, n=2)).mean())
 
-    return _over_videos(videos, 3, one)
+    return _over_videos("light_jitter", videos, 3, one)
 
 
 def motion(videos: Videos, *, lag: int = 2) -> Score:
@@ -105,7 +105,7 @@ def motion(videos: Videos, *, lag: int = 2) -> Score:
         far, near = ((smooth[step:] - smooth[:-step]) ** 2 for step in (lag, 1))
         return max(0.0, float(far.mean() - near.mean())) ** 0.5
 
-    return _over_videos(videos, lag + 1, one)
+    return _over_videos("motion", videos, lag + 1, one)
 
 
 def _box3(video: Float64[np.ndarray, "T H W C"]) -> Float64[np.ndarray, "T _ _ C"]:
@@ -126,9 +126,9 @@ def saturation_drift(videos: Videos) -> Score:
         part = max(1, len(color) // 4)
         return float(color[-part:].mean() - color[:part].mean())
 
-    return _over_videos(videos, 2, one)
+    return _over_videos("saturation_drift", videos, 2, one)
 
 
-def _over_videos(videos: Videos, frames: int, measure: Callable[[Video], float]) -> Score:
+def _over_videos(name: str, videos: Videos, frames: int, measure: Callable[[Video], float]) -> Score:
     check_videos(videos, frames=frames)
-    return mean_score([measure(video) for video in videos])
+    return mean_score([measure(video) for video in videos], name)

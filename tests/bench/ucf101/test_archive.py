@@ -78,6 +78,14 @@ def test_a_whole_archive_is_read_from_either_folder(archive):
     ]
 
 
+def test_links_that_lead_in_circles_list_no_video_twice(archive):
+    before = read_archive(archive).manifest()
+    (archive / "UCF-101" / "self").symlink_to(".")
+    (archive / "UCF-101" / "Again").symlink_to("ApplyEyeMakeup")
+    (archive / "UCF-101" / "preview.jpg").write_bytes(b"x")
+    assert read_archive(archive).manifest() == before
+
+
 def test_other_line_ends_are_the_same_lists_and_other_lists_are_not(archive):
     before = read_archive(archive).manifest()
     for file in (archive / "ucfTrainTestlist").iterdir():

@@ -98,7 +98,7 @@ def test_the_videos_are_the_pipeline_s_own(undisturbed):
     items = job.plan.block(1)
     out = load_pipeline("pocket")(
         [item.prompt for item in items], num_frames=16, num_inference_steps=2, guidance_scale=10.0,
-        seed=[item.seed for item in items],
+        seed=[item.seed for item in items], output_type="uint8",
     )  # fmt: skip
     for item, frames in zip(items, out.frames, strict=True):
         found = read_video(job.out / VIDEOS / item.file).astype(int)

@@ -34,7 +34,7 @@ from vidrd.solvers import schedule as schedule_of
 from vidrd.text import embed
 
 # (pipeline, step, timestep, {"latents": B C T H W}): to look at, not to touch
-StepCallback = Callable[["VidRDPipeline", int, int, dict[str, Tensor]], Mapping[str, Tensor] | None]
+StepCallback = Callable[["VidRDPipeline", int, int | float, dict[str, Tensor]], Mapping[str, Tensor] | None]
 
 
 @dataclass

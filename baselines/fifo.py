@@ -138,7 +138,7 @@ def sample(
         ValueError: the clip is too long for the network, or the steps do not suit compat="official".
     """
     todo = plan(request, schedule.steps, options)
-    check_fits(denoise, request.clip)
+    check_fits(denoise, request.clip, per_frame=request.frames > request.clip)
     announce = Announce(on_event, todo.calls)
     noise, eta = noise_for(request, noise), request.eta_or(1.0 if options.compat == "official" else 0.0)
     C, H, W = request.shape

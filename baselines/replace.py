@@ -178,7 +178,7 @@ def sample(
             without gradient.
     """
     todo = plan(request, schedule.steps, options)
-    check_fits(denoise, request.clip)
+    check_fits(denoise, request.clip, per_frame=options.floor > 0 and request.frames > request.clip)
     announce = Announce(on_event, todo.calls)
     noise, eta = noise_for(request, noise), request.eta_or(1.0 if options.compat == "repaint" else 0.0)
     C, H, W = request.shape

@@ -150,11 +150,7 @@ class Schedule:
                 given one by one, a name is unknown, or there are more steps than the training had.
         """
         given = {**DIFFUSERS_DEFAULTS, **config}
-        for key in ("clip_sample", "thresholding"):
-            if given[key]:
-                raise ValueError(
-                    f"latents have no range to be clipped to, the schedule has {key}={given[key]!r}: set {key}=False"
-                )
+        refuse_clipping(given)
         if given["trained_betas"] is not None:
             raise ValueError("betas come from a named beta_schedule, the schedule has trained_betas: build a Schedule")
         if given["prediction_type"] not in get_args(PredictionType):
@@ -254,6 +250,15 @@ class Schedule:
         exact = torch.promote_types(x.dtype, torch.float32)
         old = math.sqrt(kept) * (scale / scale_prev) * x.to(exact)
         return (old + scale * math.sqrt(1 - kept) * noise.to(exact)).to(x.dtype)
+
+
+def refuse_clipping(config: Mapping[str, Any]) -> None:
+    """Raise ValueError if a scheduler's configuration holds clean frames in the range of pictures."""
+    for key in ("clip_sample", "thresholding"):
+        if config[key]:
+            raise ValueError(
+                f"latents have no range to be clipped to, the schedule has {key}={config[key]!r}: set {key}=False"
+            )
 
 
 def _alphas(config: Mapping[str, Any]) -> tuple[float, ...]:

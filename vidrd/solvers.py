@@ -12,6 +12,8 @@ from typing import Any, Literal
 
 import torch
 from diffusers import (
+    CogVideoXDDIMScheduler,
+    CogVideoXDPMScheduler,
     DDIMScheduler,
     DPMSolverMultistepScheduler,
     FlowMatchEulerDiscreteScheduler,
@@ -20,7 +22,7 @@ from diffusers import (
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from vidrd.schedule import Schedule, Solver
+from vidrd.schedule import Schedule, Solver, refuse_clipping
 
 SolverName = Literal["ddim", "dpmsolver++", "unipc"]
 MULTISTEP: dict[str, tuple[Any, dict[str, Any]]] = {
@@ -100,11 +102,10 @@ def schedule(
     if name not in ("ddim", *MULTISTEP):
         raise ValueError(f"solver is one of ddim, {', '.join(MULTISTEP)}: got {name!r}")
     if isinstance(scheduler, Mapping):
-        scheduler = DDIMScheduler.from_config(_plain(scheduler))
-    if isinstance(scheduler, DDIMScheduler):
-        exact = Schedule.ddim(scheduler.config, steps)
+        exact = Schedule.ddim(scheduler, steps)
         if name == "ddim":
             return exact
+        scheduler = DDIMScheduler.from_config(_plain(scheduler))
     if name == "ddim":
         return levels(_at_start(scheduler, steps, timetable))
 
@@ -138,10 +139,22 @@ def levels(scheduler: Any) -> Schedule:
     if hasattr(scheduler, "sigmas"):
         alphas = [1 / (1 + sigma**2) for sigma in scheduler.sigmas.double().tolist()]
     else:
-        alphas = scheduler.alphas_cumprod.double()[scheduler.timesteps].tolist()
-        alphas.append(float(scheduler.final_alpha_cumprod))
+        return _of_alphas(scheduler)
     kind = config.get("prediction_type", "epsilon")
     return Schedule(tuple(timesteps), tuple(alphas[:-1]), tuple(alphas[1:]), kind)
+
+
+def _of_alphas(scheduler: Any) -> Schedule:
+    """The levels of DDIM's kin: a step ends so many timesteps later, where the next begins or nearly so."""
+    config, last = scheduler.config, float(getattr(scheduler, "final_alpha_cumprod", 1.0))
+    if isinstance(scheduler, DDIMScheduler):
+        refuse_clipping(config)
+    timesteps, alphas = scheduler.timesteps.tolist(), scheduler.alphas_cumprod.tolist()
+    ends = [*timesteps[1:], -1]
+    if isinstance(scheduler, DDIMScheduler | CogVideoXDDIMScheduler | CogVideoXDPMScheduler):
+        ends = [timestep - config["num_train_timesteps"] // scheduler.num_inference_steps for timestep in timesteps]
+    after = tuple(alphas[end] if end >= 0 else last for end in ends)
+    return Schedule(tuple(timesteps), tuple(alphas[t] for t in timesteps), after, config["prediction_type"])
 
 
 def _multistep(name: str, scheduler: Any) -> Any:

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from baselines.models.families import FAMILIES
 from bench.__main__ import COMMANDS as BENCH
 from bench.commands.axis_options import axes_to_set
 from bench.methods import METHODS
@@ -46,6 +47,7 @@ def sessions() -> set[str]:
     ("page", "title", "names"),
     [
         pytest.param("docs/methods.md", "Table", set(METHODS), id="methods"),
+        pytest.param("docs/models.md", "Table", set(FAMILIES), id="models"),
         pytest.param("docs/metrics.md", "All metrics", set(METRICS), id="metrics"),
         pytest.param("docs/suites.md", "Table", set(SUITES), id="suites"),
         pytest.param("docs/harness.md", "Sessions of nox", sessions(), id="sessions"),

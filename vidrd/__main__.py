@@ -11,7 +11,7 @@ from typing import Annotated, Literal, TypeVar
 import tyro
 
 from vidrd.data.commands import Latents, Prepare, Watermark, latents, prepare, watermark
-from vidrd.entry import TERMINATED, obey
+from vidrd.entry import obey
 from vidrd.files import write_atomic
 from vidrd.training.settings import Settings, Stopped
 
@@ -190,6 +190,7 @@ def sample(ask: Sample) -> None:
         batch_clips=ask.batch_clips,
         solver=ask.solver,
         reuse_every=ask.reuse_every,
+        output_type="uint8",
     )
     seconds = time.perf_counter() - started
     write_video(ask.out, output.frames[0], fps=fps, scale=scale)
@@ -308,7 +309,7 @@ def _do() -> int:
         VERBS[type(ask)](ask)
     except Stopped as stop:
         print(f"vidrd: {stop}", file=sys.stderr)
-        return TERMINATED
+        return stop.code
     return 0
 
 

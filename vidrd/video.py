@@ -5,7 +5,6 @@ only module of the package that converts one into the other, and the only one th
 """
 
 import os
-import warnings
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from fractions import Fraction
@@ -23,6 +22,7 @@ from PIL import Image
 from torch import Tensor
 
 from vidrd.files import replacing
+from vidrd.foreign_media import MOST_BYTES, UnreadableError, frames_of_video, read_image, rgb_of
 
 
 def to_uint8(videos: Float[Tensor, "B C T H W"]) -> UInt8[ndarray, "B T H W C"]:
@@ -204,47 +204,38 @@ def read_video(path: str | os.PathLike[str]) -> UInt8[ndarray, "T H W C"]:
     """Read all frames of a video file (any format FFmpeg decodes) or of a folder of PNGs (by name), RGB.
 
     Frames come in the order in which they decode to be shown, whatever their time stamps say: stamps are wrong in real
-    files (AVI with B-frames). Pixels come as stored: neither stretched where they are not square, nor turned. Of
-    several video streams the best is read, as FFmpeg chooses.
+    files (AVI with B-frames). Pixels come upright, and are not stretched where they are not square. Of several video
+    streams the best is read, as FFmpeg chooses.
 
     Raises:
-        ValueError: nothing is there, it cannot be decoded, or it holds no frames of one size.
-    Warns:
-        UserWarning: the header promises at least two frames more than decode. (One more is common and means nothing.)
+        ValueError: nothing is there, it cannot be decoded, is damaged or cut off, holds no frames of one size, or more
+            than fit into memory.
     """
     source = Path(path)
     if not source.exists():
         raise ValueError(f"cannot read {source}: there is no such file or folder")
+    frames: list[UInt8[ndarray, "H W 3"]] = []
     try:
-        frames = list(_read_pngs(source) if source.is_dir() else _decode(source))
-    except (OSError, SyntaxError, av.FFmpegError) as error:  # Pillow calls some broken PNGs a SyntaxError
+        for frame in _read_pngs(source) if source.is_dir() else map(rgb_of, frames_of_video(source)):
+            frames.append(frame)
+            if frame.shape != frames[0].shape:
+                sizes = ", ".join(map(str, sorted({frame.shape, frames[0].shape})))
+                raise UnreadableError(f"its frames differ in size ({sizes})")
+            if len(frames) * frame.nbytes > MOST_BYTES:
+                raise UnreadableError(f"its frames are more than {MOST_BYTES >> 30} GiB: cut it")
+    except (OSError, UnreadableError) as error:
         raise ValueError(f"cannot read {source}: it is broken or no video ({error})") from error
     if not frames:
         raise ValueError(f"cannot read {source}: it holds no {'PNGs' if source.is_dir() else 'video frames'}")
-    sizes = {frame.shape for frame in frames}
-    if len(sizes) > 1:
-        raise ValueError(f"cannot read {source}: its frames differ in size ({', '.join(map(str, sorted(sizes)))})")
     return np.stack(frames)
 
 
 def _read_pngs(folder: Path) -> Iterator[UInt8[ndarray, "H W 3"]]:
     for file in sorted(folder.glob("*.png")):
-        with Image.open(file) as image:
-            yield np.asarray(image.convert("RGB"))
-
-
-def _decode(file: Path) -> list[UInt8[ndarray, "H W 3"]]:
-    # Absolute, since FFmpeg takes "word:rest" for a protocol; and titles in old files are not always UTF-8.
-    with av.open(str(file.absolute()), metadata_errors="replace") as container:
-        stream = container.streams.best("video")
-        if stream is None:
-            return []
-        stream.thread_type = "AUTO"
-        frames = [frame.to_ndarray(format="rgb24") for frame in container.decode(stream)]
-        if len(frames) < stream.frames - 1:
-            message = f"{file} promises {stream.frames} frames but {len(frames)} decode: cut short?"
-            warnings.warn(message, stacklevel=3)
-        return frames
+        try:
+            yield read_image(file)
+        except UnreadableError as error:
+            raise UnreadableError(f"{file.name}: {error}") from error
 
 
 def middle_square(frames: UInt8[ndarray, "T H W 3"], size: int) -> Float[Tensor, "3 T size size"]:

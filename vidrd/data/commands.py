@@ -1,11 +1,14 @@
 """The command line's verbs for data: `python -m vidrd prepare | latents | watermark`."""
 
 import json
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TypeVar
 
 from vidrd.files import write_atomic
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -24,6 +27,8 @@ class Prepare:
     """The source's own list, if it is not in the usual place."""
     split: str = ""
     """Part of the source; none: all. Of a folder, tars or tables only a name for their rows."""
+    outside: bool = False
+    """Lists and tables may name files that do not lie under the root."""
     size: int = 256
     """Pixels of the shorter side of stored videos; 0: as the source."""
     cut: Literal["content", "adaptive", "none"] = "content"
@@ -52,6 +57,14 @@ class Prepare:
     """The captioner's folder, or the name that the server knows it by."""
     endpoint: str = ""
     """Address of an OpenAI-compatible server, as http://localhost:8000/v1; its key in CAPTION_API_KEY."""
+    tries: int = 4
+    """How often a server that is busy or fails is asked the same."""
+    timeout: float = 120.0
+    """Seconds that it may take to answer."""
+    parallel: int = 1
+    """Questions that each worker has open at the same time."""
+    retry: bool = False
+    """Ask again about the clips that were dropped because the captioner failed."""
     recaption: bool = False
     """Also describe clips that have captions already."""
     key_frames: int = 3
@@ -114,10 +127,23 @@ class Watermark:
     """Videos looked at."""
 
 
+def spread(frames: Iterable[T], count: int) -> list[T]:
+    """Some frames, evenly spread over all, of which at most twice as many are held at a time."""
+    held: list[T] = []
+    apart = 1
+    for number, frame in enumerate(frames):
+        if number % apart == 0:
+            held.append(frame)
+            if len(held) > 2 * count:
+                held, apart = held[::2], 2 * apart
+    last = len(held) - 1
+    return [held[round(place * last / max(1, count - 1))] for place in range(min(count, len(held)))]
+
+
 def prepare(ask: Prepare) -> None:
     """Build a data set and print the counts of its records."""
-    from vidrd.data.adapters import Where  # noqa: PLC0415 - so that --help does not wait for it
     from vidrd.data.captions import Asking  # noqa: PLC0415
+    from vidrd.data.layout import Where  # noqa: PLC0415 - so that --help does not wait for it
     from vidrd.data.media import EncoderSettings  # noqa: PLC0415
     from vidrd.data.prepare import describe  # noqa: PLC0415
     from vidrd.data.prepare import prepare as build  # noqa: PLC0415
@@ -127,7 +153,7 @@ def prepare(ask: Prepare) -> None:
 
     plan = PreparePlan(
         format=ask.format,
-        where=Where(ask.root, ask.annotations, ask.split),
+        where=Where(ask.root, ask.annotations, ask.split, ask.outside),
         cutting=Cutting(ask.size or None, ask.cut, ask.threshold, ask.min_frames, ask.max_frames),
         panning=Panning(ask.still_frames, ask.size or 256, name_motion=ask.name_motion)
         if ask.stills == "clips"
@@ -139,8 +165,11 @@ def prepare(ask: Prepare) -> None:
         captioner=ask.captioner,
         caption_model=ask.caption_model,
         endpoint=ask.endpoint,
+        tries=ask.tries,
+        timeout=ask.timeout,
+        retry=ask.retry,
         device=resolve_device(ask.device),
-        asking=Asking(ask.key_frames, ask.choose, "always" if ask.recaption else "missing"),
+        asking=Asking(ask.key_frames, ask.choose, "always" if ask.recaption else "missing", parallel=ask.parallel),
         blocked=ask.blocked,
         encoder=EncoderSettings(ask.crf, ask.x264),
         duplicates=ask.duplicates,
@@ -168,24 +197,26 @@ def watermark(ask: Watermark) -> None:
     """Estimate a common mark."""
     import numpy as np  # noqa: PLC0415
 
-    from vidrd.data.adapters import Where, records  # noqa: PLC0415
+    from vidrd.data.adapters import records  # noqa: PLC0415
+    from vidrd.data.layout import Where  # noqa: PLC0415
     from vidrd.data.media import UnreadableError, decode, to_rgb  # noqa: PLC0415
     from vidrd.data.record import Record  # noqa: PLC0415
     from vidrd.data.watermarks import estimate, find_common  # noqa: PLC0415
 
-    sample = []
+    by_size: dict[tuple[int, ...], list[np.ndarray]] = {}
     for record, _ in zip(records("folder", Where(ask.root)), range(ask.most), strict=False):
         if isinstance(record, Record) and record.media == "video":
             try:
-                frames = list(decode(Path(record.uri), ask.size or None))
+                frames = spread(decode(Path(record.uri), ask.size or None), ask.frames)
             except UnreadableError:
                 continue
-            places = np.linspace(0, len(frames) - 1, min(ask.frames, len(frames))).astype(int)
-            sample += [to_rgb(frames[place]) for place in places]
-    sizes = {frame.shape for frame in sample}
-    if len(sizes) != 1:
-        raise ValueError(f"a common mark needs videos of one size: {ask.root} has {len(sizes)} ({sorted(sizes)[:4]})")
-    stack = np.stack(sample)
+            by_size.setdefault(to_rgb(frames[0]).shape, []).extend(map(to_rgb, frames))
+    if not by_size:
+        raise ValueError(f"a common mark needs videos: none in {ask.root} can be read")
+    stack = np.stack(max(by_size.values(), key=len))
+    others = sum(map(len, by_size.values())) - len(stack)
+    if others:
+        print(f"{others} frames of other sizes than {stack.shape[2]} x {stack.shape[1]} are left out")
     mask = find_common(stack)
     if not mask.any():
         raise ValueError(f"no edges are common to all {len(stack)} frames: these videos carry no mark in one place")

@@ -55,8 +55,8 @@ class Settings:
     """Decay of the averaged weights, which are the result; 0: none are kept."""
     clip_norm: float = 1.0
     """Gradients are scaled down to this norm of all of them."""
-    precision: Literal["no", "bf16", "fp16"] = "bf16"
-    """Precision of the forward pass; the weights stay float32."""
+    precision: Literal["auto", "no", "bf16", "fp16"] = "auto"
+    """Precision of the forward pass; the weights stay float32. auto: the reduced one that the machine has, else no."""
     caption_drop: float = 0.1
     """Share of captions left empty, for guidance."""
     snr_gamma: float | None = None
@@ -120,4 +120,8 @@ class Settings:
 
 
 class Stopped(Exception):  # noqa: N818 - it is no error
-    """Raised when a run has saved its state because it was asked to stop (SIGTERM)."""
+    """Raised when a run has saved its state because it was asked to stop; `code` is the exit code of that signal."""
+
+    def __init__(self, message: str, code: int):
+        super().__init__(message)
+        self.code = code

@@ -42,8 +42,8 @@ def verdicts(base, head, **margins):
 
 
 def test_equal_runs_pass_and_measures_without_direction_are_not_judged(tmp_path):
-    found = verdicts(write(tmp_path / "a"), write(tmp_path / "b"))
-    assert found == dict.fromkeys(("fvd", "seconds_per_frame", "fe_per_frame", "process_peak"), "PASS")
+    by_measure = verdicts(write(tmp_path / "a"), write(tmp_path / "b"))
+    assert by_measure == dict.fromkeys(("fvd", "seconds_per_frame", "fe_per_frame", "process_peak"), "PASS")
 
 
 @pytest.mark.parametrize(
@@ -86,9 +86,9 @@ def test_times_of_an_emulated_precision_are_never_compared(tmp_path, which):
     sides = {"base": write(tmp_path / "a"), "head": write(tmp_path / "b", seconds_per_frame=Number(9.0, "s", "lower"))}
     cells = {key: replace(record, facts={"emulated": "bf16"}) for key, record in sides[which].cells.items()}
     sides[which] = sides[which]._replace(cells=cells)
-    found = verdicts(sides["base"], sides["head"])
-    assert "seconds_per_frame" not in found
-    assert found["fvd"] == "PASS"
+    by_measure = verdicts(sides["base"], sides["head"])
+    assert "seconds_per_frame" not in by_measure
+    assert by_measure["fvd"] == "PASS"
 
 
 def test_another_machine_needs_calibration(tmp_path):
@@ -96,9 +96,9 @@ def test_another_machine_needs_calibration(tmp_path):
         write(tmp_path / "a"),
         write(tmp_path / "b", machine="other", process_peak=Number(2e9, "bytes", "lower")),
     )
-    found = verdicts(base, head)
-    assert found["seconds_per_frame"] == found["process_peak"] == "CALIBRATION_NEEDED"
-    assert found["fvd"] == found["fe_per_frame"] == "PASS"
+    by_measure = verdicts(base, head)
+    assert by_measure["seconds_per_frame"] == by_measure["process_peak"] == "CALIBRATION_NEEDED"
+    assert by_measure["fvd"] == by_measure["fe_per_frame"] == "PASS"
 
 
 @pytest.mark.parametrize(
@@ -111,8 +111,8 @@ def test_another_machine_needs_calibration(tmp_path):
     ],
 )
 def test_how_a_cell_ends(tmp_path, before, after, verdict):
-    found = compare(write(tmp_path / "a", status=before), write(tmp_path / "b", status=after))
-    assert [(finding.measure, finding.verdict) for finding in found] == [("run", verdict)]
+    findings = compare(write(tmp_path / "a", status=before), write(tmp_path / "b", status=after))
+    assert [(finding.measure, finding.verdict) for finding in findings] == [("run", verdict)]
 
 
 def test_equal_ends_are_no_news_and_cells_of_one_side_are(tmp_path):

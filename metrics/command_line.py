@@ -1,20 +1,15 @@
 """From words to a verb that can be carried out: ranges, places, and options that mean something together."""
 
-import contextlib
-import io
 import os
-import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import tyro
 
 from metrics.cli_options import Common, Compare, Fvd, InceptionScore, Jitter, Kvd, Verb, Verify
-from metrics.entry import one_line
 from metrics.evaluation.dataset import POCKET, ResolvedProtocol
-from metrics.option_types import check, check_words
+from metrics.option_types import check, check_words, one_line_errors
 
-FRAME = "╭╮╰╯│─"  # of the box that tyro draws around an error
 OUTPUTS = ("json", "save_stats", "export")
 
 Rule = tuple[bool, str]  # (whether it is broken, what to say then)
@@ -131,33 +126,3 @@ def _keep_inputs(records: Sequence[object]) -> None:
         read = [path for path in paths if isinstance(path, Path) and path is not target and path.is_file()]
         if isinstance(target, Path) and any(os.path.realpath(path) == os.path.realpath(target) for path in read):
             raise ValueError(f"--{name.replace('_', '-')} {target} is read as well: name another file")
-
-
-@contextlib.contextmanager
-def one_line_errors() -> Iterator[None]:
-    """Turn the box of many lines that tyro prints about a wrong word into a ValueError of one; print help as it is."""
-    box = io.StringIO()
-    try:
-        with contextlib.redirect_stderr(box):
-            yield
-    except SystemExit as stop:
-        if stop.code in (0, None):
-            raise
-        raise ValueError(_unboxed(box.getvalue())) from None
-    finally:
-        if sys.exc_info()[0] is None and box.getvalue():  # a warning
-            sys.stderr.write(box.getvalue())
-
-
-def _unboxed(text: str) -> str:
-    """The first paragraph of a box, and the option that says more."""
-    lines = [line.strip(f"{FRAME} ") for line in text.splitlines()]
-    body: list[str] = []
-    for line in lines[1:]:
-        if not line:
-            if body:
-                break
-            continue
-        body.append(line)
-    message = one_line(" ".join(body)).rstrip(".")
-    return f"{message}; see --help" if message else "the command line cannot be read: see --help"

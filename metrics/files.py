@@ -32,7 +32,7 @@ def open_regular(path: Path | str) -> Iterator[BufferedReader]:
     """
     with open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK)) as file:
         if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-            raise ValueError(f"{path} is no regular file")
+            raise ValueError("it is no regular file")
         yield file
 
 
@@ -46,7 +46,7 @@ def read_regular(path: Path | str, most: int) -> bytes:
     with open_regular(path) as file:
         size = os.fstat(file.fileno()).st_size
         if size > most:
-            raise ValueError(f"{path} has {size} bytes, at most {most} make sense")
+            raise ValueError(f"it has {size} bytes, at most {most} make sense")
         return file.read(most + 1)
 
 
@@ -101,7 +101,7 @@ def load_npz(path: Path | str, most: int = ARRAY_BYTES) -> dict[str, np.ndarray]
                     arrays[name] = np.lib.format.read_array(member, allow_pickle=False, max_header_size=HEADER_BYTES)
             return arrays
     except ARCHIVE_FAULTS as error:
-        raise ValueError(f"{path} cannot be read as arrays: {error}") from error
+        raise ValueError(str(error)) from error
 
 
 @contextmanager

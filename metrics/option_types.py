@@ -3,19 +3,26 @@
     threads: Count | None = None
     json_: Annotated[TargetFile | None, ...] = None
 
-A verb's signature is the declaration: `check` reads it before the verb begins, so before anything is written.
+The signature of a verb, or of a dataclass of its options, is the declaration: `check` reads it before the verb begins,
+so before anything is written. Whatever is wrong with a command line is one line.
 """
 
+import contextlib
 import inspect
+import io
 import math
 import os
 import stat
+import sys
 import tempfile
 import typing
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple
 
+from metrics.entry import one_line
+
+FRAME = "╭╮╰╯│─"  # of the box that tyro draws around an error
 LARGEST = 2**63 - 1  # of every whole number
 
 
@@ -26,31 +33,40 @@ class Limits(NamedTuple):
     least: float | int = -LARGEST
     most: float | int = LARGEST
     above: bool = False
+    or_zero: bool = False  # 0 is in the range too
 
     def holds(self, number: float | int) -> bool:
         """Whether the number is in the range; NaN and infinity never are."""
         low = number > self.least if self.above else number >= self.least
-        return math.isfinite(number) and low and number <= self.most
+        return math.isfinite(number) and ((low and number <= self.most) or (self.or_zero and number == 0))
 
 
 class Place(NamedTuple):
     """The kind of a path; a target is made or replaced, the others have to exist."""
 
     kind: Literal["folder", "file", "target folder", "target file"]
+    parents: bool = False  # folders above a target folder are made too
 
 
 ANY = Limits("a finite number of at most 18 digits")
 Count = Annotated[int, Limits("a count from 1", 1, 1_000_000)]
 CountOrNone = Annotated[int, Limits("a count, or 0", 0, 1_000_000)]
+Pixels = Annotated[int, Limits("pixels, from 8 to 8192", 8, 8192)]
+PixelsOrNone = Annotated[int, Limits("pixels, from 8 to 8192, or 0", 8, 8192, or_zero=True)]
+Scale = Annotated[int, Limits("a count from 1 to 64", 1, 64)]
+FrameRate = Annotated[int, Limits("frames per second, from 1 to 1000", 1, 1000)]
 Seed = Annotated[int, Limits("a whole number from 0, of at most 18 digits", 0, 10**18 - 1)]
 Seconds = Annotated[float, Limits("seconds, more than 0", 0, 1e9, above=True)]
 Minutes = Annotated[float, Limits("minutes, 0 or more", 0, 1e9)]
 Margin = Annotated[float, Limits("a share, 0 or more: 0.03 is 3 %", 0, 100)]
 PositiveMargin = Annotated[float, Limits("a share, more than 0: 0.1 is 10 %", 0, 100, above=True)]
+Share = Annotated[float, Limits("a share, from 0 to 1", 0, 1)]
+Positive = Annotated[float, Limits("a number above 0", 0, 1e6, above=True)]
 Weight = Annotated[float, Limits("a weight, 0 or more", 0, 1e6)]
 ExistingFolder = Annotated[Path, Place("folder")]
 ExistingFile = Annotated[Path, Place("file")]
 TargetFolder = Annotated[Path, Place("target folder")]
+DeepTargetFolder = Annotated[Path, Place("target folder", parents=True)]
 TargetFile = Annotated[Path, Place("target file")]
 
 
@@ -94,7 +110,7 @@ def check(verb: Callable[..., object], arguments: Mapping[str, Any]) -> None:
             elif isinstance(each, Path):
                 place = next((mark for mark in _marks(hint) if isinstance(mark, Place)), None)
                 if place is not None:
-                    check_place(option, each, place, parents=each == parameters[name].default)
+                    check_place(option, each, place, parents=place.parents or each == parameters[name].default)
                 if place == Place("target file") and (each.is_file() or not each.exists()):
                     other = targets.setdefault(Path(os.path.realpath(each)), option)
                     if other != option:
@@ -161,6 +177,36 @@ def _try_to_write(option: str, path: Path, folder: Path) -> None:
     except OSError as error:
         why = (error.strerror or str(error)).lower()
         raise ValueError(f"{option} {path}: nothing can be written into {folder} ({why})") from None
+
+
+@contextlib.contextmanager
+def one_line_errors() -> Iterator[None]:
+    """Turn the box of many lines that tyro prints about a wrong word into a ValueError of one; print help as it is."""
+    box = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(box):
+            yield
+    except SystemExit as stop:
+        if stop.code in (0, None):
+            raise
+        raise ValueError(_unboxed(box.getvalue())) from None
+    finally:
+        if sys.exc_info()[0] is None and box.getvalue():  # a warning
+            sys.stderr.write(box.getvalue())
+
+
+def _unboxed(text: str) -> str:
+    """The first paragraph of a box, and the option that says more."""
+    lines = [line.strip(f"{FRAME} ") for line in text.splitlines()]
+    body: list[str] = []
+    for line in lines[1:]:
+        if not line:
+            if body:
+                break
+            continue
+        body.append(line)
+    message = one_line(" ".join(body)).rstrip(".")
+    return f"{message}; see --help" if message else "the command line cannot be read: see --help"
 
 
 def _hints(verb: Callable[..., object]) -> dict[str, Any]:

@@ -95,7 +95,8 @@ def load_network(
     with quiet(), torch.device("meta"):
         network = kind.from_config(config)
     load_exactly(str(folder), network, state)
-    return network.to(dtype).eval()
+    with quiet():
+        return network.to(dtype).eval()
 
 
 def _weight_files(folder: Path) -> list[Path]:

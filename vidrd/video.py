@@ -92,20 +92,13 @@ def write_video(
     frames, height, width, channels = video.shape
     if frames < 1 or channels != 3:
         raise ValueError(f"a video is frames of 3 channels (RGB): got {frames} frames of {channels} channels")
-    check_look(fps, scale)
+    check_look(target, height, width, fps=fps, scale=scale)
 
     pictures = video.repeat(scale, axis=1).repeat(scale, axis=2)
     if folder:
         _appear(target, lambda part: _write_pngs(part, pictures))
         return
     encoding = ENCODINGS[target.suffix.lower()]
-    if encoding.even and (pictures.shape[1] % 2 or pictures.shape[2] % 2):
-        raise ValueError(
-            f"{target.suffix} needs an even height and width: got {height} x {width} at scale {scale};"
-            " double the scale, or write a .gif or PNGs"
-        )
-    if encoding.container == "gif" and fps > 50:
-        raise ValueError(f"a GIF shows at most 50 frames per second: got {fps}")
     _appear(target, lambda part: _encode(part, encoding, pictures, Fraction(fps).limit_denominator(1001)))
 
 
@@ -128,12 +121,23 @@ def check_target(path: str | os.PathLike[str]) -> bool:
     return folder
 
 
-def check_look(fps: float | int | Fraction, scale: int) -> None:
-    """Raise ValueError where no video can be written at that rate or size; call it before making the video."""
+def check_look(
+    path: str | os.PathLike[str], height: int, width: int, *, fps: float | int | Fraction, scale: int
+) -> None:
+    """Raise ValueError where no video of that size and rate can be written there; call it before making the video."""
     if scale < 1:
         raise ValueError(f"scale is how many times larger each pixel gets, 1 or more: got {scale}")
     if not 0.01 <= fps <= 1000:
         raise ValueError(f"fps must be between 0.01 and 1000: got {fps}")
+    target = Path(path)
+    encoding = None if target.is_dir() else ENCODINGS.get(target.suffix.lower())
+    if encoding is not None and encoding.even and (height * scale % 2 or width * scale % 2):
+        raise ValueError(
+            f"{target.suffix} needs an even height and width: got {height} x {width} at scale {scale};"
+            " double the scale, or write a .gif or PNGs"
+        )
+    if encoding is not None and encoding.container == "gif" and fps > 50:
+        raise ValueError(f"a GIF shows at most 50 frames per second: got {fps}")
 
 
 def _appear(target: Path, write: Callable[[Path], None]) -> None:

@@ -464,21 +464,28 @@ def test_the_command_writes_the_pipelines_own_pixels(pipe, folder, tmp_path, mon
     ("more", "message"),
     [
         (["--frames", 41, "--overlap", 9], "an overlap is at most the clip: got 9 frames of clips of 4"),
-        (["--beta", 2], "beta is a share of the steps"),
+        (["--beta", 2], "--beta is a share, from 0 to 1; got 2.0"),
         (["--out", "nowhere/video.mp4"], "the folder nowhere does not exist"),
         (["--out", "video.webm"], "unknown suffix '.webm'"),
         (["--model", "nothing"], "neither a preset (pocket) nor a folder with a model_index.json"),
-        (["--frames", 0], "got 0 frames in clips of 4"),
-        (["--steps", 0], "steps are between 1 and the 1000 of the training: got 0"),
-        (["--fps", 0], "fps must be between 0.01 and 1000: got 0"),
-        (["--scale", 0], "1 or more: got 0"),
-        (["--json", "no/where.json"], "cannot write no/where.json: --json names a file in a folder that exists"),
-        (["--json", "."], "cannot write .: --json names a file"),
+        (["--frames", 0], "--frames is a count from 1; got 0"),
+        (["--steps", 0], "--steps is a count from 1; got 0"),
+        (["--steps", 1001], "steps are between 1 and the 1000 of the training: got 1001"),
+        (["--fps", 0], "--fps is frames per second, from 1 to 1000; got 0"),
+        (["--fps", 60], "a GIF shows at most 50 frames per second: got 60"),
+        (["--scale", 0], "--scale is a count from 1 to 64; got 0"),
+        (["--guidance", "nan"], "--guidance is a finite number"),
+        (["--json", "no/where.json"], "--json no/where.json: the folder no does not exist"),
+        (["--json", "."], "--json .: this is a folder, name a file"),
         (["--device", "cuda:99"], "CUDA devices that PyTorch can use: got cuda:99"),
         (["--device", "gpu"], "--device is auto, cpu, cuda, cuda:1, ...: got 'gpu'"),
     ],
 )
 def test_a_users_mistake_is_one_line_and_exit_code_3(folder, tmp_path, monkeypatch, capsys, more, message):
+    def call(*args, **options):
+        raise AssertionError("what can be known before the network is called is said before")
+
+    monkeypatch.setattr(UNet3DConditionModel, "forward", call)
     monkeypatch.chdir(tmp_path)
     assert command(monkeypatch, *sampling(folder, "video.gif"), *more) == 3
     errors = capsys.readouterr().err.strip()

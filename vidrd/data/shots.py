@@ -36,6 +36,10 @@ class Cutting:
     max_frames: int = 300  # longer ones are split
     trim: int = 0  # frames left out at both sides of a cut, where dissolves smear it
 
+    def __post_init__(self) -> None:
+        if not 1 <= self.min_frames <= self.max_frames:
+            raise ValueError(f"--min-frames is from 1 to --max-frames: got {self.min_frames} and {self.max_frames}")
+
 
 def read_clips(record: Record, cutting: Cutting, fit: Fit, tally: Tally) -> Iterator[Record | Drop]:
     """Decode a record once and yield each clip as soon as its end is known, so that long videos need no more memory.

@@ -229,7 +229,7 @@ def test_the_cache_answers_for_the_code_and_the_packages_that_are_there(folder, 
         embed(folder, Counting(), cache=cache)
         assert embed(folder, Counting(), cache=cache).kept == 13
         for change in (
-            lambda: (package / "videos" / "frames.py").open("a").write("# other pixels"),
+            lambda: (package / "videos" / "frames.py").write_text("# other pixels"),
             lambda: (package / "networks" / "new.py").write_text("LAYERS = 3"),
             lambda: monkeypatch.setattr("metrics.evaluation.cache.versions", lambda: {"torch": "9.0"}),
         ):
@@ -237,7 +237,7 @@ def test_the_cache_answers_for_the_code_and_the_packages_that_are_there(folder, 
             hash_of_makers.cache_clear()
             assert embed(folder, Counting(), cache=cache).kept == 0
             assert embed(folder, Counting(), cache=cache).kept == 13
-        (package / "evaluation" / "progress.py").open("a").write("# another line")  # makes no features
+        (package / "evaluation" / "progress.py").write_text("# another line")  # makes no features
         hash_of_makers.cache_clear()
         assert embed(folder, Counting(), cache=cache).kept == 13
     hash_of_makers.cache_clear()

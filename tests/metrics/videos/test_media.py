@@ -253,7 +253,7 @@ def test_what_a_file_declares_is_held_to_limits_before_memory_is_taken(tmp_path,
 def test_an_npz_unpacks_to_no_more_than_is_allowed(tmp_path):
     np.savez_compressed(tmp_path / "a.npz", np.zeros((300, 64, 64, 3), np.uint8))
     assert (tmp_path / "a.npz").stat().st_size < 200_000
-    with pytest.raises(ValueError, match=r"a\.npz cannot be read as arrays: it unpacks to 0\.0 GiB"):
+    with pytest.raises(ValueError, match=r"it unpacks to 0\.0 GiB, at most 0\.0 are read"):
         load_npz(tmp_path / "a.npz", 1 << 20)
     assert load_npz(tmp_path / "a.npz", 1 << 22)["arr_0"].shape == (300, 64, 64, 3)
     with zipfile.ZipFile(tmp_path / "b.npz", "w") as archive, archive.open("a.npy", "w") as member:

@@ -187,7 +187,7 @@ def locate(name: str, *, revision: str | None = None, fetch: bool = False) -> Pa
         ) from error
 
 
-_DIFFUSERS = ["*.json", "*.txt", "*/*.json", "*/*.txt", "*/*.safetensors"]
+_DIFFUSERS = ["*.json", "*.txt", "*/*.json", "*/*.txt", "*/*.model", "*/*.safetensors"]
 
 
 def inflated(image: DiffusionPipeline, *, clip: int, add_temp_embed: bool) -> VidRDPipeline:

@@ -39,7 +39,7 @@ from vidrd.solvers import schedule as schedule_of
 from vidrd.text import embed
 
 # (pipeline, step, timestep, {"latents": B C T H W}): to look at, not to touch
-StepCallback = Callable[["VidRDPipeline", int, int, dict[str, Tensor]], Mapping[str, Tensor] | None]
+StepCallback = Callable[["VidRDPipeline", int, int | float, dict[str, Tensor]], Mapping[str, Tensor] | None]
 LONGEST_CLIP = 4096  # frames
 OUTPUT_TYPES = ("np", "pt", "pil", "uint8", "latent")
 SOLVER_OF: Mapping[str, SolverName] = {  # what a pipeline's scheduler, by its class, stands for

@@ -123,8 +123,11 @@ def _executor(
         yield executor
     except BaseException:
         executor.shutdown(wait=False, cancel_futures=True)
-        for worker in set(active_children()) - others:
+        workers_left = set(active_children()) - others
+        for worker in workers_left:
             worker.kill()
+        for worker in workers_left:
+            worker.join()
         raise
     finally:
         executor.shutdown()

@@ -182,6 +182,24 @@ def test_a_source_that_shrinks_or_is_replaced_leaves_nothing_behind(pocket_folde
     assert [path.name for path in sorted((out / "shards").iterdir())] == ["000000.tar", "000001.tar"]
 
 
+def test_a_new_file_that_sorts_first_leaves_finished_units_alone(pocket_folder, tmp_path):
+    root, out = tmp_path / "root", tmp_path / "out"
+    shutil.copytree(pocket_folder, root)
+    quietly(plan(root), out)
+    before = {row["key"]: row for row in pq.read_table(out / "index.parquet").to_pylist()}
+    (root / "!first.mp4").write_bytes(encode_mp4([to_yuv(frame) for frame in numbered(20)], 25))
+    (root / "!first.txt").write_text("blocks of light count the frames")
+    again = quietly(plan(root), out)
+    assert (again.done_before, again.clips) == (3, 11)
+    after = {row["key"]: row for row in pq.read_table(out / "index.parquet").to_pylist()}
+    assert {key: after[key] for key in before} == before
+    (new,) = after.keys() - before.keys()
+    assert new.startswith("00000012_")
+    (root / "00.mp4").unlink()
+    assert quietly(plan(root), out).done_before == 3
+    assert quietly(plan(root), out).done_before == 4
+
+
 def test_a_folder_of_bad_samples_is_prepared_without_them(tmp_path):
     """Each is a drop with a reason; the good ones around them are kept."""
     root = tmp_path / "in"
@@ -635,10 +653,10 @@ def test_without_ray_the_engine_says_what_to_install(pocket_folder, tmp_path, mo
 
 def test_the_plan_decides_and_its_tuning_of_the_end_does_not_redo_units(pocket_folder):
     from vidrd.data.adapters import records
-    from vidrd.data.prepare import shard_tasks_of
+    from vidrd.data.numbering import number_records
     from vidrd.data.shard_task import unit_hash
 
-    unit = next(shard_tasks_of(records("folder", Where(pocket_folder)), 4))
+    unit = number_records(Path("none"), records("folder", Where(pocket_folder)), 4)[0][0]
     whole = plan(pocket_folder)
     assert unit_hash(whole, unit) == unit_hash(replace(whole, duplicates=3, device="cuda"), unit)
     assert unit_hash(whole, unit) != unit_hash(replace(whole, seed=1), unit)

@@ -163,8 +163,9 @@ def tensors_of(data: bytes, path: Path) -> dict[str, Tensor]:
                 f"{path} is refused: it holds objects or code besides tensors, which loading would run ({code[:160]}); "
                 "save the tensors alone as .safetensors where the file is trusted"
             ) from error
-        reason = next((line.strip() for line in lines if "invalid" in line.lower()), lines[0])
-        raise ValueError(f"{path} cannot be read as a checkpoint: {reason[:200]}") from error
+        if isinstance(error, pickle.UnpicklingError):  # its message advises to run what the file holds
+            lines = [f"it is cut short or no file of PyTorch's, and begins with {data[:12]!r}"]
+        raise ValueError(f"{path} cannot be read as a checkpoint: {lines[0][:200]}") from error
     state = loaded.get("state_dict", loaded) if isinstance(loaded, dict) else {}
     tensors = {key: value for key, value in state.items() if isinstance(value, Tensor)}
     if not tensors or len(tensors) != len(state):

@@ -195,9 +195,9 @@ class VidRDPipeline(DiffusionPipeline):
         if output_type == "latent":
             frames: Any = result.latents
         elif decoder is None:  # offloaded: each network comes to the device once
-            frames = _shown(self.decode(result.latents, clip=together), output_type)
+            frames = _as_output(self.decode(result.latents, clip=together), output_type)
         else:
-            frames = _shown(decoder.finish(), output_type)
+            frames = _as_output(decoder.finish(), output_type)
         self.maybe_free_model_hooks()
         return VideoOutput(frames=frames, result=result) if return_dict else (frames,)
 
@@ -332,7 +332,7 @@ def _sources(
     return seeds, StreamNoise(generator, videos)
 
 
-def _shown(videos: UInt8[ndarray, "B T H W 3"], output_type: str) -> Any:
+def _as_output(videos: UInt8[ndarray, "B T H W 3"], output_type: str) -> Any:
     """Finished videos as diffusers hands them out, or as bytes."""
     if output_type == "uint8":
         return videos

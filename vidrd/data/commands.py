@@ -148,7 +148,7 @@ class Watermark:
     """Videos looked at."""
 
 
-def spread(frames: Iterable[T], count: int) -> list[T]:
+def pick_evenly(frames: Iterable[T], count: int) -> list[T]:
     """Some frames, evenly spread over all, of which at most twice as many are held at a time."""
     held: list[T] = []
     apart = 1
@@ -228,7 +228,7 @@ def watermark(ask: Watermark) -> None:
     for record, _ in zip(records("folder", Where(ask.root)), range(ask.most), strict=False):
         if isinstance(record, Record) and record.media == "video":
             try:
-                frames = spread(decode(Path(record.uri), ask.size or None), ask.frames)
+                frames = pick_evenly(decode(Path(record.uri), ask.size or None), ask.frames)
             except UnreadableError:
                 continue
             by_size.setdefault(to_rgb(frames[0]).shape, []).extend(map(to_rgb, frames))

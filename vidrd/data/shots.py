@@ -96,7 +96,7 @@ def _cut(
         nonlocal first, yielded
         start = first + (cutting.trim if first > record.start else 0)
         end = first + count - (cutting.trim if cut else 0)
-        key, some = f"{record.key}_{yielded:03d}", at_rate(range(start - first, end - first), fps, rate)
+        key, some = f"{record.key}_{yielded:03d}", frames_at_rate(range(start - first, end - first), fps, rate)
         pixels = Pixels([held[i] for i in some], rate, np.stack([thumbs[i] for i in some])) if some else None
         del held[:count], thumbs[:count]
         first, yielded = first + count, yielded + 1
@@ -142,7 +142,7 @@ def _cut(
         yield Drop(f"{record.key}_{yielded:03d}", "damaged", broken)
 
 
-def at_rate(frames: Sequence[int], fps: float | int, rate: float | int) -> list[int]:
+def frames_at_rate(frames: Sequence[int], fps: float | int, rate: float | int) -> list[int]:
     """Of frames at `fps` those that are shown at `rate` frames per second, the same or a lower one."""
     return [frames[int(place * fps / rate)] for place in range(math.ceil(len(frames) * rate / fps - 1e-6))]
 

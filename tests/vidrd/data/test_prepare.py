@@ -26,7 +26,7 @@ from tests.vidrd.data.clips import number_of, numbered, scenes
 from vidrd.data import shard_task
 from vidrd.data.adapters import Where
 from vidrd.data.captions import Asking, NoAnswerError
-from vidrd.data.commands import Latents, Prepare, Watermark, spread
+from vidrd.data.commands import Latents, Prepare, Watermark, pick_evenly
 from vidrd.data.commands import latents as cache_latents
 from vidrd.data.commands import prepare as command
 from vidrd.data.commands import watermark as estimate_mark
@@ -598,8 +598,8 @@ def test_frames_of_a_video_are_spread_evenly_and_few_are_held():
             yield Counted(number)
             assert sum(each() is not None for each in held) <= 10
 
-    assert [frame.number for frame in spread(frames(), 4)] == [0, 256, 640, 896]
-    assert [frame.number for frame in spread(map(Counted, range(3)), 4)] == [0, 1, 2]
+    assert [frame.number for frame in pick_evenly(frames(), 4)] == [0, 256, 640, 896]
+    assert [frame.number for frame in pick_evenly(map(Counted, range(3)), 4)] == [0, 1, 2]
 
 
 def test_a_mark_is_estimated_from_the_videos_of_the_common_size(tmp_path, capsys):

@@ -70,7 +70,7 @@ def skip(values: Mapping[str, Value]) -> str | None:
     frames, window, videos, batch, real_videos = (int(values[name]) for name in names)
     generated, on_gpu = values["method"] not in GIVEN, values["device"] == "cuda"
     reasons = {
-        f"{frames} frames are fewer than the classifiers' window of {window}: give more frames, or a shorter --window": (
+        f"{frames} frames are fewer than the classifiers' window of {window}: give more, or a shorter --window": (
             frames < window
         ),
         NO_CUDA: on_gpu and not has_cuda(),

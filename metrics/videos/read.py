@@ -18,7 +18,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 from jaxtyping import UInt8
 
-from metrics.files import load_npz, open_regular
+from metrics.files import HEADERS, load_npz, open_regular
 from metrics.videos.frames import check_videos
 from metrics.videos.media import (
     DECODER,
@@ -259,7 +259,7 @@ def _read_pictures(files: list[Path]) -> Video4:
 def _load_array(file: Path, _changed: int) -> UInt8[np.ndarray, "N T H W C"]:
     try:
         if file.suffix.lower() == ".npy":
-            with open_regular(file):
+            with open_regular(file), HEADERS:
                 array = np.load(file, mmap_mode="r", allow_pickle=False)
         else:
             members = load_npz(file)

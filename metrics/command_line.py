@@ -2,11 +2,13 @@
 
 import os
 from collections.abc import Iterable, Sequence
+from dataclasses import is_dataclass
 from pathlib import Path
+from typing import Any
 
 import tyro
 
-from metrics.cli_options import Common, Compare, Fvd, InceptionScore, Jitter, Kvd, Verb, Verify
+from metrics.cli_options import Common, Fvd, InceptionScore, Jitter, Kvd, Verb
 from metrics.evaluation.dataset import POCKET, ResolvedProtocol
 from metrics.option_types import check, check_words, one_line_errors
 
@@ -15,15 +17,15 @@ OUTPUTS = ("json", "save_stats", "export")
 Rule = tuple[bool, str]  # (whether it is broken, what to say then)
 
 
-def parse(words: Sequence[str], description: str | None) -> Fvd | Kvd | InceptionScore | Jitter | Compare | Verify:
-    """The verb that a command line asks for; whatever can be checked before work is.
+def parse(words: Sequence[str], description: str | None) -> Any:
+    """The verb that a command line asks for, one of `Verb`; whatever can be checked before work is.
 
     Raises:
         ValueError: one line that names the option.
     """
     with one_line_errors():
         verb = tyro.cli(Verb, prog="python -m metrics", description=description, args=words)
-    records = [verb, *([verb.common] if hasattr(verb, "common") else [])]
+    records = [verb, *filter(is_dataclass, vars(verb).values())]
     for record in records:
         check_words(type(record), words)
         check(type(record), vars(record))

@@ -190,15 +190,16 @@ def media_below(source: Path) -> list[Path]:
         if (status.st_dev, status.st_ino) in seen:
             continue
         seen.add((status.st_dev, status.st_ino))
-        for path in sorted(folder.iterdir()):
-            if path.name.startswith("."):
-                continue
-            if path.is_dir():
-                (linked if path.is_symlink() else folders).append(path)
+        with os.scandir(folder) as scanned:
+            entries = sorted((entry for entry in scanned if not entry.name.startswith(".")), key=lambda each: each.name)
+        for entry in entries:
+            path = folder / entry.name
+            if entry.is_dir():
+                (linked if entry.is_symlink() else folders).append(path)
             elif path.suffix.lower() in PICTURES:
                 found[str(path)] = path  # a frame may be shown twice
             elif path.suffix.lower() in ARRAYS | PLAYED:
-                if path.is_symlink():
+                if entry.is_symlink():
                     links.append(path)
                 else:
                     found.setdefault(os.path.realpath(path), path)

@@ -118,7 +118,7 @@ def _both(first: str, second: str, what: str) -> str:
 
 
 def _keep_inputs(records: Sequence[object]) -> None:
-    """Refuse to write over what is read."""
+    """Refuse to write over what is read, or arrays and tensors to where no file can be."""
     given: dict[str, object] = {}
     for record in records:
         given |= vars(record)
@@ -126,5 +126,7 @@ def _keep_inputs(records: Sequence[object]) -> None:
     for name in OUTPUTS:
         target = given.get(name)
         read = [path for path in paths if isinstance(path, Path) and path is not target and path.is_file()]
+        if isinstance(target, Path) and name != "json" and target.exists() and not target.is_file():
+            raise ValueError(f"--{name.replace('_', '-')} {target}: this is no regular file, name another")
         if isinstance(target, Path) and any(os.path.realpath(path) == os.path.realpath(target) for path in read):
             raise ValueError(f"--{name.replace('_', '-')} {target} is read as well: name another file")

@@ -195,6 +195,9 @@ def test_videos_that_are_not_shown_or_cannot_be_read_are_told(tmp_path):
     (folder / "vidrd" / "videos.jsonl").write_text(json.dumps(other) + "\n")
     (folder / "<i>evil" / "videos.jsonl").unlink()
     assert "../../secret.mkv: ValueError" in made(folder)
+    (folder / "vidrd" / "videos.jsonl").write_text("[1]\n")
+    with pytest.raises(ValueError, match=r"videos\.jsonl is no list of videos"):
+        made(folder)
 
 
 def test_without_videos_the_page_has_table_and_card(tmp_path):

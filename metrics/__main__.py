@@ -73,7 +73,7 @@ def measure(verb: Fvd | Kvd | InceptionScore) -> Result:
             report=ProgressPrinter(),
         )
         result = _score(verb, Evaluator(resolved, network, options)).named()
-        notes = [*result.notes, *map(_stray, _sources(verb))]
+        notes = [*result.notes, _about_weights(network), *map(_stray, _sources(verb))]
         if cache is not None and cache.fault is not None:
             notes.append(f"{cache.path} does not keep features any more ({cache.fault}): computed without it")
         return replace(result, notes=list(filter(None, notes)))
@@ -94,6 +94,15 @@ def _score(verb: Fvd | Kvd | InceptionScore, evaluator: Evaluator) -> Result:
         listed = None if common.real_list is None else _names(common.real_list)
         floor = evaluator.extend_for_floor(real, 2 * fake.n, verb.real, listed=listed)
     return evaluator.fvd(real, fake, infinity=verb.infinity, floor=floor)
+
+
+def _about_weights(network: FeatureNetwork) -> str:
+    """What to say of weights that nobody published; "" where they are known, or where nothing is known of any."""
+    from metrics.weights.published import SCRIPT_SHA256  # noqa: PLC0415
+
+    known = f"script:i3d:{SCRIPT_SHA256[:8]}"
+    other = ":unrecognised" in network.name or (network.name.startswith("script:") and network.name != known)
+    return "these weights are none that were published: no published number compares with this one" if other else ""
 
 
 def _sources(verb: Fvd | Kvd | InceptionScore) -> tuple[Path, ...]:

@@ -2,11 +2,13 @@
 
 import os
 from collections.abc import Iterable, Sequence
+from dataclasses import is_dataclass
 from pathlib import Path
+from typing import Any
 
 import tyro
 
-from metrics.cli_options import Common, Compare, Fvd, InceptionScore, Jitter, Kvd, Verb, Verify
+from metrics.cli_options import Common, Fvd, InceptionScore, Jitter, Kvd, Verb
 from metrics.evaluation.dataset import POCKET, ResolvedProtocol
 from metrics.option_types import check, check_words, one_line_errors
 
@@ -15,15 +17,15 @@ OUTPUTS = ("json", "save_stats", "export")
 Rule = tuple[bool, str]  # (whether it is broken, what to say then)
 
 
-def parse(words: Sequence[str], description: str | None) -> Fvd | Kvd | InceptionScore | Jitter | Compare | Verify:
-    """The verb that a command line asks for; whatever can be checked before work is.
+def parse(words: Sequence[str], description: str | None) -> Any:
+    """The verb that a command line asks for, one of `Verb`; whatever can be checked before work is.
 
     Raises:
         ValueError: one line that names the option.
     """
     with one_line_errors():
         verb = tyro.cli(Verb, prog="python -m metrics", description=description, args=words)
-    records = [verb, *([verb.common] if hasattr(verb, "common") else [])]
+    records = [verb, *filter(is_dataclass, vars(verb).values())]
     for record in records:
         check_words(type(record), words)
         check(type(record), vars(record))
@@ -116,7 +118,7 @@ def _both(first: str, second: str, what: str) -> str:
 
 
 def _keep_inputs(records: Sequence[object]) -> None:
-    """Refuse to write over what is read."""
+    """Refuse to write over what is read, or arrays and tensors to where no file can be."""
     given: dict[str, object] = {}
     for record in records:
         given |= vars(record)
@@ -124,5 +126,7 @@ def _keep_inputs(records: Sequence[object]) -> None:
     for name in OUTPUTS:
         target = given.get(name)
         read = [path for path in paths if isinstance(path, Path) and path is not target and path.is_file()]
+        if isinstance(target, Path) and name != "json" and target.exists() and not target.is_file():
+            raise ValueError(f"--{name.replace('_', '-')} {target}: this is no regular file, name another")
         if isinstance(target, Path) and any(os.path.realpath(path) == os.path.realpath(target) for path in read):
             raise ValueError(f"--{name.replace('_', '-')} {target} is read as well: name another file")

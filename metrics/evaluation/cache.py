@@ -20,6 +20,7 @@ import numpy as np
 
 from metrics.evaluation.cautions import Look
 from metrics.evaluation.result import versions
+from metrics.files import HEADERS
 from metrics.networks.features import Features
 
 SCHEMA = "CREATE TABLE IF NOT EXISTS features (key TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID"
@@ -91,7 +92,7 @@ class FeatureCache:
         if row is None:
             return None
         try:
-            with np.load(io.BytesIO(row[0]), allow_pickle=False) as arrays:
+            with HEADERS, np.load(io.BytesIO(row[0]), allow_pickle=False) as arrays:
                 logits = {name[7:]: arrays[name] for name in arrays.files if name.startswith("logits/")}
                 return Features(arrays["embedding"], logits), Look(*map(int, arrays["look"]))
         except (TypeError, ValueError, KeyError, OSError, EOFError, zipfile.BadZipFile):

@@ -205,8 +205,14 @@ def _scan(opened: BufferedReader) -> _Packets:
     with _video(opened) as (container, stream):
         # An MP4's header counts frames that its edit list leaves out; its index, once read, does not.
         announced = len(stream.index_entries) if "mp4" in container.format.name else stream.frames
-        packets = [(packet.size, packet.pts, packet.is_discard) for packet in container.demux(stream) if packet.size]
+        packets, torn = [], False
+        for packet in container.demux(stream):
+            if packet.size:
+                packets.append((packet.size, packet.pts, packet.is_discard))
+                torn = packet.is_corrupt
         codec, rate, tick = stream.codec_context.name, stream.average_rate, stream.time_base
+    if torn:
+        raise ValueError(f"it is cut off: it ends in the middle of frame {len(packets) - 1}")
     if len(packets) < announced - 1:  # headers of whole files are sometimes one too high
         raise ValueError(f"it is cut off: it announces {announced} frames and holds {len(packets)}")
     counted = codec in ONE_FRAME_A_PACKET and not any(discarded for _, _, discarded in packets)

@@ -15,7 +15,7 @@ from typing import Literal
 import tyro
 
 from metrics import METRICS
-from metrics.cli_options import Common, Compare, Fvd, InceptionScore, Jitter, Kvd, Verb, Verify
+from metrics.cli_options import Common, Compare, Fvd, InceptionScore, Jitter, Kvd, Vbench, Verb, Verify
 from metrics.entry import obey
 from metrics.evaluation.cache import FeatureCache, default_path
 from metrics.evaluation.dataset import POCKET, FeatureSet, ReadOptions, ResolvedProtocol, check_count, digest
@@ -44,7 +44,7 @@ def measure(verb: Fvd | Kvd | InceptionScore) -> Result:
     metric = {InceptionScore: "is", Kvd: "kvd", Fvd: "fvd"}[type(verb)]
     if common.window is not None and common.frames is not None:
         raise ValueError("--window and --frames both say how long clips are: give one")
-    path = common.weights or (Path(os.environ[WEIGHTS]) if os.environ.get(WEIGHTS) else None)
+    path = common.weights or _weights_folder()
     protocol = common.protocol or _default_protocol(metric, path)
     resolved = ResolvedProtocol.of(metric, protocol, frames=common.window or common.frames, stride=common.stride)
     resolved = resolved.tile() if common.window is not None else resolved
@@ -75,6 +75,10 @@ def measure(verb: Fvd | Kvd | InceptionScore) -> Result:
             listed = None if common.real_list is None else _names(common.real_list)
             floor = evaluator.extend_for_floor(real, 2 * fake.n, verb.real, listed=listed)
         return evaluator.fvd(real, fake, infinity=verb.infinity, floor=floor).named()
+
+
+def _weights_folder() -> Path | None:
+    return Path(os.environ[WEIGHTS]) if os.environ.get(WEIGHTS) else None
 
 
 def _default_protocol(metric: str, path: Path | None) -> str:
@@ -240,7 +244,7 @@ def verify_weights(verb: Verify) -> int:
     return {"right": 0, "wrong": 2, "unrecognised": 4}[verification.verdict]
 
 
-def run(verb: Fvd | Kvd | InceptionScore | Jitter | Compare | Verify) -> int:
+def run(verb: Verb) -> int:
     """Carry out a verb; returns the exit code.
 
     Raises:
@@ -256,6 +260,10 @@ def run(verb: Fvd | Kvd | InceptionScore | Jitter | Compare | Verify) -> int:
         scores = compare(first, second, force=verb.force)
         notes = ["the same videos on both sides: paired" if same_videos(first, second) else "other videos: not paired"]
         result = Result(scores, first.manifest, second.made_with, {}, notes)
+    elif isinstance(verb, Vbench):
+        from metrics.vbench.command import run_vbench  # noqa: PLC0415 - torch is slow to import
+
+        result = run_vbench(verb, verb.weights or _weights_folder(), ProgressPrinter())
     else:
         result = measure_jitter(verb) if isinstance(verb, Jitter) else measure(verb)
     show(result)

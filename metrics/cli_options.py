@@ -127,6 +127,45 @@ class Jitter:
 
 
 @dataclass(frozen=True)
+class Vbench:
+    """VBench's dimensions of one's own videos; of two folders, the first is real video and is measured as well."""
+
+    videos: tyro.conf.Positional[tuple[Path, ...]] = ()
+    weights: Path | None = None
+    """Folder of the networks' files, under their published names at any depth: VBench's own cache will do
+    (default: what VIDRD_METRICS_WEIGHTS names)."""
+    prompts: Path | None = None
+    """Prompts by video: JSON {name: text}, or lines of a name, a tab and a text. overall_consistency needs them."""
+    dimensions: tuple[str, ...] = ()
+    """Dimensions to measure, all or nothing (default: all whose files and prompts are there, with a note on others)."""
+    compat: Literal["vbench"] | None = None
+    """vbench: as its own code does it, traps included: only .mp4, .gif and .png directly in the folder, consistencies
+    pooled over frames, two frames always move, frames too small for RAFT are still, prompts from file names."""
+    imaging: Literal["longer", "shorter", "shorter_centercrop", "None"] = "longer"
+    """Which side imaging quality brings down to 512 pixels."""
+    n: int | None = None
+    """Videos of each set, the first by name (default: all)."""
+    allow_gaps: bool = False
+    """Measure without the videos that cannot be read."""
+    cache: Path | None = None
+    """File that keeps what was measured, so that a killed run resumes (default: in the user's cache folder)."""
+    fresh: bool = False
+    """Neither use nor keep anything in that file."""
+    batch: int = 8
+    """Frames that a network sees at a time."""
+    device: str = "auto"
+    """Where networks run: cpu, cuda, cuda:1 (default: a GPU where there is one, otherwise the CPU)."""
+    export: Path | None = None
+    """Measure nothing, but write videos and prompts into this new folder as VBench wants them."""
+    full_info: Path | None = None
+    """Your copy of VBench_full_info.json: --export lists the numbers of its prompts, never their text."""
+    imported: Annotated[Path | None, tyro.conf.arg(name="import")] = None
+    """Measure nothing, but read VBench's own ..._eval_results.json into a record of this project."""
+    json: Path | None = None
+    """Also write the numbers, with their manifest, to this file."""
+
+
+@dataclass(frozen=True)
 class Compare:
     """Second less first of two files that --json wrote, with an interval; refused where their manifests differ."""
 
@@ -162,6 +201,7 @@ Verb = (
     | Annotated[Kvd, tyro.conf.subcommand("kvd")]
     | Annotated[InceptionScore, tyro.conf.subcommand("is")]
     | Annotated[Jitter, tyro.conf.subcommand("jitter")]
+    | Annotated[Vbench, tyro.conf.subcommand("vbench")]
     | Annotated[Compare, tyro.conf.subcommand("compare")]
     | Annotated[Verify, tyro.conf.subcommand("verify")]
 )

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Float, UInt8
@@ -19,6 +19,7 @@ Rows = Float[np.ndarray, "K F"]
 Interpolator = Callable[[Frames, Frames], Frames]  # frames before and after -> the bytes in the middle
 
 
+@runtime_checkable
 class Collector(Protocol):
     """Gathers numbers from the frames of one video."""
 

@@ -151,14 +151,14 @@ def gather(
     for name, collector in collectors.items():
         found[name] = collector.rows()
         if cache is not None:
-            shape = np.array([found[name].shape])
+            shape = np.array([found[name].shape], dtype=np.float64)
             cache.put([keys[name]], Features(found[name].reshape(1, -1), {"shape": shape}))
     return found
 
 
 def _from_cache(cache: FeatureCache | None, key: str) -> Rows | None:
     features = None if cache is None else cache.get(key)
-    return None if features is None else features.embedding.reshape(features.logits["shape"][0].tolist())
+    return None if features is None else features.embedding.reshape(features.logits["shape"][0].astype(int).tolist())
 
 
 def content_of(video: Video) -> str:

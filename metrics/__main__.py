@@ -24,6 +24,7 @@ from metrics.evaluation.progress import ProgressPrinter
 from metrics.evaluation.result import Result, compare, same_videos, versions
 from metrics.files import write_text
 from metrics.networks.features import FeatureNetwork
+from metrics.protocols import FEATURES
 from metrics.score import Score
 from metrics.temporal.flow_metrics import CLASSICAL
 from metrics.temporal.optical_flow import Flow
@@ -107,6 +108,10 @@ def _network(metric: str, protocol: str, path: Path | None, common: Common) -> F
             f"the protocol {protocol} needs the weights it was published with: give --weights FILE, or set "
             f"{WEIGHTS} to their folder (`python -m metrics verify` says which file is right)"
         )
+    if protocol in FEATURES:
+        from metrics.networks.vision import load_of_protocol  # noqa: PLC0415
+
+        return load_of_protocol(FEATURES[protocol].network, path, device=device, batch=common.batch)
     if common.run_program or common.trust_program:
         from metrics.networks.torchscript import load_script  # noqa: PLC0415
 

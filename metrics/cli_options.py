@@ -13,7 +13,8 @@ class Common:
 
     protocol: str | None = None
     """A way to compute the score (`fvd`, `kvd`: clean, google, styleganv, styleganv-fixed, videogpt, tats, cdfvd,
-    common; `is`: tgan, tgan2, styleganv), or pocket: this project's own classifiers, for its own pocket world. Default:
+    common; on other features than I3D's cdfvd-videomae, jedi, jedi-facebook, dino, clip, with --weights FOLDER; `is`:
+    tgan, tgan2, styleganv), or pocket: this project's own classifiers, for its own pocket world. Default:
     clean, or tgan2, where weights of I3D or C3D are given; pocket where none are."""
     weights: Path | None = None
     """File or folder of the network's weights (default: what VIDRD_METRICS_WEIGHTS names, or pocket classifiers)."""

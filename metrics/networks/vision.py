@@ -196,6 +196,22 @@ def load_vjepa(
     return _features(name, features, inputs.vjepa_input, state, device, batch=batch, min_frames=2)
 
 
+def load_of_protocol(network: str, path: Path | str, *, device: str = "cpu", batch: int = 8) -> VisionFeatures:
+    """The network of a row of `metrics.protocols.FEATURES`, from a folder of weights, or its file where it has one.
+
+    Raises:
+        WeightsError: a file that is missing or broken.
+    """
+    if network == "dino-b16":
+        return load_dino(path, device=device, batch=batch)
+    if network == "clip-b32":
+        return load_clip(path, device=device, batch=batch)
+    if network == "videomae-g":
+        return load_video_mae(path, device=device, batch=batch)
+    probe = Path(path) if Path(path).is_dir() else Path(path).parent
+    return load_vjepa(path, probe, project=network == "vjepa-h", device=device, batch=batch)
+
+
 def _features(
     name: str,
     network: Callable[[Tensor], Tensor],

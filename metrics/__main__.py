@@ -15,7 +15,19 @@ from typing import Literal
 import tyro
 
 from metrics import METRICS
-from metrics.cli_options import Common, Compare, Fvd, InceptionScore, Jitter, Kvd, Vbench, Verb, Verify
+from metrics.cli_options import (
+    Alignment,
+    Common,
+    Compare,
+    Fvd,
+    InceptionScore,
+    Jitter,
+    Kvd,
+    Minutes,
+    Vbench,
+    Verb,
+    Verify,
+)
 from metrics.entry import obey
 from metrics.evaluation.cache import FeatureCache, default_path
 from metrics.evaluation.dataset import POCKET, FeatureSet, ReadOptions, ResolvedProtocol, check_count, digest
@@ -255,7 +267,10 @@ def run(verb: Verb) -> int:
     Raises:
         ValueError: what a user can fix.
     """
-    target = verb.common.json if isinstance(verb, Fvd | Kvd | InceptionScore) else verb.json
+    if isinstance(verb, Fvd | Kvd | InceptionScore):
+        target = verb.common.json
+    else:
+        target = verb.reading.json if isinstance(verb, Vbench | Alignment | Minutes) else verb.json
     if target is not None and not target.parent.is_dir():
         raise ValueError(f"{target} cannot be written: {target.parent} is no folder, create it first")
     if isinstance(verb, Verify):
@@ -265,10 +280,10 @@ def run(verb: Verb) -> int:
         scores = compare(first, second, force=verb.force)
         notes = ["the same videos on both sides: paired" if same_videos(first, second) else "other videos: not paired"]
         result = Result(scores, first.manifest, second.made_with, {}, notes)
-    elif isinstance(verb, Vbench):
-        from metrics.vbench.command import run_vbench  # noqa: PLC0415 - torch is slow to import
+    elif isinstance(verb, Vbench | Alignment | Minutes):
+        from metrics.folder_verbs import measure_folder  # noqa: PLC0415 - torch is slow to import
 
-        result = run_vbench(verb, verb.weights or _weights_folder(), ProgressPrinter())
+        result = measure_folder(verb, verb.reading.weights or _weights_folder(), ProgressPrinter())
     else:
         result = measure_jitter(verb) if isinstance(verb, Jitter) else measure(verb)
     show(result)

@@ -128,22 +128,12 @@ class Jitter:
 
 
 @dataclass(frozen=True)
-class Vbench:
-    """VBench's dimensions of one's own videos; of two folders, the first is real video and is measured as well."""
+class Reading:
+    """How folders are measured video by video."""
 
-    videos: tyro.conf.Positional[tuple[Path, ...]] = ()
     weights: Path | None = None
     """Folder of the networks' files, under their published names at any depth: VBench's own cache will do
     (default: what VIDRD_METRICS_WEIGHTS names)."""
-    prompts: Path | None = None
-    """Prompts by video: JSON {name: text}, or lines of a name, a tab and a text. overall_consistency needs them."""
-    dimensions: tuple[str, ...] = ()
-    """Dimensions to measure, all or nothing (default: all whose files and prompts are there, with a note on others)."""
-    compat: Literal["vbench"] | None = None
-    """vbench: as its own code does it, traps included: only .mp4, .gif and .png directly in the folder, consistencies
-    pooled over frames, two frames always move, frames too small for RAFT are still, prompts from file names."""
-    imaging: Literal["longer", "shorter", "shorter_centercrop", "None"] = "longer"
-    """Which side imaging quality brings down to 512 pixels."""
     n: int | None = None
     """Videos of each set, the first by name (default: all)."""
     allow_gaps: bool = False
@@ -156,14 +146,57 @@ class Vbench:
     """Frames that a network sees at a time."""
     device: str = "auto"
     """Where networks run: cpu, cuda, cuda:1 (default: a GPU where there is one, otherwise the CPU)."""
+    json: Path | None = None
+    """Also write the numbers, with their manifest, to this file."""
+
+
+@dataclass(frozen=True)
+class Vbench:
+    """VBench's dimensions of one's own videos; of two folders, the first is real video and is measured as well."""
+
+    videos: tyro.conf.Positional[tuple[Path, ...]] = ()
+    prompts: Path | None = None
+    """Prompts by video: JSON {name: text}, or lines of a name, a tab and a text. overall_consistency needs them."""
+    dimensions: tuple[str, ...] = ()
+    """Dimensions to measure, all or nothing (default: all whose files and prompts are there, with a note on others)."""
+    compat: Literal["vbench"] | None = None
+    """vbench: as its own code does it, traps included: only .mp4, .gif and .png directly in the folder, consistencies
+    pooled over frames, two frames always move, frames too small for RAFT are still, prompts from file names."""
+    imaging: Literal["longer", "shorter", "shorter_centercrop", "None"] = "longer"
+    """Which side imaging quality brings down to 512 pixels."""
     export: Path | None = None
     """Measure nothing, but write videos and prompts into this new folder as VBench wants them."""
     full_info: Path | None = None
     """Your copy of VBench_full_info.json: --export lists the numbers of its prompts, never their text."""
     imported: Annotated[Path | None, tyro.conf.arg(name="import")] = None
     """Measure nothing, but read VBench's own ..._eval_results.json into a record of this project."""
-    json: Path | None = None
-    """Also write the numbers, with their manifest, to this file."""
+    reading: tyro.conf.OmitArgPrefixes[Reading] = Reading()
+
+
+@dataclass(frozen=True)
+class Alignment:
+    """How well videos fit their prompts, by CLIP and ViCLIP, under each of the definitions in use."""
+
+    videos: tyro.conf.Positional[tuple[Path, ...]]
+    prompts: Path
+    """Prompts by video: JSON {name: text or token ids}, or lines of a name, a tab and a text."""
+    size: Literal["b32", "l14"] = "b32"
+    """CLIP's network: ViT-B/32, as CLIPSIM has it, or ViT-L/14, as torchmetrics; their numbers do not compare."""
+    measures: tuple[str, ...] = ()
+    """Definitions to take, all or nothing (default: all whose files are there, with a note on others)."""
+    reading: tyro.conf.OmitArgPrefixes[Reading] = Reading()
+
+
+@dataclass(frozen=True)
+class Minutes:
+    """How videos change over minutes: similarity against gap, start against end, VDE, identity, color by window."""
+
+    videos: tyro.conf.Positional[tuple[Path, ...]]
+    window: int | None = None
+    """Frames of each window that the videos were made in, overlap counted once: for color steps and seams."""
+    measures: tuple[str, ...] = ()
+    """Measures to take, all or nothing (default: all whose files are there, with a note on others)."""
+    reading: tyro.conf.OmitArgPrefixes[Reading] = Reading()
 
 
 @dataclass(frozen=True)
@@ -203,6 +236,8 @@ Verb = (
     | Annotated[InceptionScore, tyro.conf.subcommand("is")]
     | Annotated[Jitter, tyro.conf.subcommand("jitter")]
     | Annotated[Vbench, tyro.conf.subcommand("vbench")]
+    | Annotated[Alignment, tyro.conf.subcommand("alignment")]
+    | Annotated[Minutes, tyro.conf.subcommand("minutes")]
     | Annotated[Compare, tyro.conf.subcommand("compare")]
     | Annotated[Verify, tyro.conf.subcommand("verify")]
 )

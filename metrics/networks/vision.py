@@ -40,7 +40,12 @@ class VisionFeatures:
     device: str = "cpu"
     batch: int = 8  # rows in one call of the network; changes results by rounding only
 
-    def rows(self, video: Video) -> Float32[np.ndarray, "T F"]:
+    @property
+    def recipe(self) -> dict[str, object]:
+        """What decides its features, beside the frames: part of a cache's key."""
+        return {"rows": "frames", "network": self.name, "weights": self.digest}
+
+    def rows(self, video: Video) -> Float32[np.ndarray, "K F"]:
         """The features of every frame (of a network of images), or of the clip."""
         parts = [video] if self.frames != 1 else [video[i : i + self.batch] for i in range(0, len(video), self.batch)]
         return np.concatenate([self._call(self.to_input(part)) for part in parts])
@@ -139,7 +144,7 @@ def load_musiq(
     """MUSIQ-SPAQ with VBench's input: one number a frame, 0..100."""
     network, state = load_network(path, files.MUSIQ, Musiq)
     to_input = partial(inputs.imaging_input, mode=mode)
-    return _features("musiq-spaq", network, to_input, state, device, frames=1, batch=batch)
+    return _features(f"musiq-spaq-{mode}", network, to_input, state, device, frames=1, batch=batch)
 
 
 def load_aesthetic(clip: Path | str, head: Path | str, *, device: str = "cpu", batch: int = 8) -> VisionFeatures:

@@ -9,15 +9,18 @@ import numpy as np
 import pytest
 import torch
 
+from metrics.evaluation import measure
 from metrics.evaluation.cache import FeatureCache
+from metrics.evaluation.measure import FolderReader, Measure, choose_measures, measure_videos
+from metrics.networks.folder import WeightsFolder
 from metrics.networks.vision import VisionFeatures, shapes_of, with_tensors
 from metrics.networks.vit import Dino
 from metrics.temporal.frame_difference import temporal_flickering
 from metrics.temporal.raft import Raft
 from metrics.vbench import dimensions, folder, formulas
 from metrics.vbench.bridge import export_videos, import_results
-from metrics.vbench.dimensions import Dimension, Setting, load_dimension
-from metrics.vbench.folder import FolderReader, choose_dimensions, measure_folders, measure_videos, scores_of
+from metrics.vbench.dimensions import Setting
+from metrics.vbench.folder import measure_folders, scores_of
 from metrics.videos import vision as inputs
 from metrics.videos.read import list_videos
 from tests.metrics import recipes2026 as recipe
@@ -64,11 +67,11 @@ def test_a_video_is_decoded_once_and_a_second_run_not_at_all(videos, tmp_path, m
     network = replace(tiny(), to_input=lambda frames: seen.append(len(frames)) or inputs.dino_input(frames))
     both = [
         dimensions.consistency_of("subject_consistency", network),
-        load_dimension("temporal_flickering", Setting(None)),
+        dimensions.loaders(Setting(WeightsFolder(None)))["temporal_flickering"](),
     ]
     decoded = []
-    stream = folder.stream_frames
-    monkeypatch.setattr(folder, "stream_frames", lambda video, size: decoded.append(video.name) or stream(video, size))
+    stream = measure.stream_frames
+    monkeypatch.setattr(measure, "stream_frames", lambda video, size: decoded.append(video.name) or stream(video, size))
     with FeatureCache(tmp_path / "cache.sqlite") as cache:
         first = measure_videos(list_videos(videos), both, FolderReader(cache=cache))
         assert decoded == ["cut16.mkv", "gradient12.mkv", "noise8.mkv"]
@@ -79,7 +82,7 @@ def test_a_video_is_decoded_once_and_a_second_run_not_at_all(videos, tmp_path, m
 
 
 def test_flickering_is_what_the_metric_on_arrays_gives(videos):
-    result = measure_folders({"fake": videos}, Setting(None))
+    result = measure_folders({"fake": videos}, Setting(WeightsFolder(None)))
     expected = [temporal_flickering(recipe.videos()[n][None]).value for n in ("cut16", "gradient12", "noise8")]
     np.testing.assert_allclose(result.values["temporal_flickering"], expected, atol=1e-7)
     assert result.scores["temporal_flickering"].low < result.scores["temporal_flickering"].value
@@ -97,18 +100,21 @@ def test_flickering_is_what_the_metric_on_arrays_gives(videos):
 
 def test_what_is_asked_for_by_name_is_measured_or_refused(videos):
     with pytest.raises(ValueError, match=r"subject_consistency cannot be measured: .* needs dino_vitbase16_pretrain"):
-        measure_folders({"fake": videos}, Setting(None), wanted=["subject_consistency"])
-    with pytest.raises(ValueError, match="overall_consistency compares videos with their prompts"):
-        measure_folders({"fake": videos}, Setting(None), wanted=["overall_consistency"])
-    with pytest.raises(ValueError, match="VBench has no dimension 'color' for one's own videos: it is one of subject_"):
-        measure_folders({"fake": videos}, Setting(None), wanted=["color"])
+        measure_folders({"fake": videos}, Setting(WeightsFolder(None)), wanted=["subject_consistency"])
+    with pytest.raises(
+        ValueError,
+        match="overall_consistency cannot be measured: overall_consistency compares videos with their prompts",
+    ):
+        measure_folders({"fake": videos}, Setting(WeightsFolder(None)), wanted=["overall_consistency"])
+    with pytest.raises(ValueError, match="there is no measure 'color' here: it is one of subject_"):
+        measure_folders({"fake": videos}, Setting(WeightsFolder(None)), wanted=["color"])
 
 
 def test_real_video_has_rows_of_its_own(videos, tmp_path):
     still = tmp_path / "still"
     still.mkdir()
     np.save(still / "a.npy", recipe.videos()["still8"])
-    result = measure_folders({"real": still, "fake": videos}, Setting(None))
+    result = measure_folders({"real": still, "fake": videos}, Setting(WeightsFolder(None)))
     assert result.scores["temporal_flickering_real"].value == 1
     assert result.scores["temporal_flickering"].value < 1
     assert result.manifest["real"]["videos"] == 1
@@ -118,9 +124,9 @@ def test_real_video_has_rows_of_its_own(videos, tmp_path):
 def test_short_videos_are_said_or_refused(tmp_path):
     np.save(tmp_path / "one.npy", recipe.videos()["still8"][:1])
     with pytest.raises(ValueError, match=r"one\.npy has 1 frames, temporal_flickering needs 2"):
-        measure_folders({"fake": tmp_path}, Setting(None), wanted=["temporal_flickering"])
-    with pytest.raises(ValueError, match="no dimension can be measured"):
-        measure_folders({"fake": tmp_path}, Setting(None))
+        measure_folders({"fake": tmp_path}, Setting(WeightsFolder(None)), wanted=["temporal_flickering"])
+    with pytest.raises(ValueError, match="nothing can be measured"):
+        measure_folders({"fake": tmp_path}, Setting(WeightsFolder(None)))
 
 
 @pytest.fixture
@@ -129,17 +135,17 @@ def still_flow(monkeypatch):
     raft = Raft(torch.nn.Identity(), "still")
     monkeypatch.setattr(Raft, "padded", lambda self, a, b: np.zeros((len(a), *a.shape[1:3], 2), np.float32))
     monkeypatch.setattr(dimensions, "load_raft", lambda path, **options: raft)
-    monkeypatch.setattr(Setting, "file", lambda self, checkpoint: Path("raft-things.pth"))
+    monkeypatch.setattr(WeightsFolder, "file", lambda self, checkpoint: Path("raft-things.pth"))
 
 
 def test_frames_too_small_for_raft_are_refused_and_still_by_vbench(tmp_path, still_flow):
     np.save(tmp_path / "small.npy", recipe.videos()["cut16"])
     with pytest.raises(ValueError, match=r"small\.npy: RAFT needs 128 pixels a side, got 96 x 128"):
-        measure_folders({"fake": tmp_path}, Setting(None), wanted=["dynamic_degree"])
+        measure_folders({"fake": tmp_path}, Setting(WeightsFolder(None)), wanted=["dynamic_degree"])
     place = tmp_path / "mp4"
     place.mkdir()
     write_xvid(place / "small.mp4", recipe.videos()["cut16"], codec="libx264")
-    result = measure_folders({"fake": place}, Setting(None, compat=True), wanted=["dynamic_degree"])
+    result = measure_folders({"fake": place}, Setting(WeightsFolder(None), compat=True), wanted=["dynamic_degree"])
     assert result.scores["dynamic_degree"].value == 0
 
 
@@ -148,16 +154,21 @@ def test_two_frames_move_by_vbench_only(tmp_path, still_flow):
     write_xvid(tmp_path / "two.mp4", two, codec="libx264", b_frames=0)
     info = list_videos(tmp_path)[0].probe()
     assert info.fps == 25
-    chosen, _ = choose_dimensions(["dynamic_degree"], Setting(None, compat=True), [("two.mp4", info)])
+    chosen, _ = choose(compat=True, info=info)
     assert moves(chosen[0], info, [0.0])
     with pytest.raises(ValueError, match="one frame is left at 8 a second, motion needs two"):
-        choose_dimensions(["dynamic_degree"], Setting(None), [("two.mp4", info)])
+        choose(compat=False, info=info)
     slow = info._replace(fps=8.0)
-    chosen, _ = choose_dimensions(["dynamic_degree"], Setting(None), [("two.mp4", slow)])
+    chosen, _ = choose(compat=False, info=slow)
     assert not moves(chosen[0], slow, [0.0])
 
 
-def moves(dimension: Dimension, info, steps: list[float]) -> bool:
+def choose(*, compat: bool, info) -> tuple[list[Measure], list[str]]:
+    of_dimensions = dimensions.loaders(Setting(WeightsFolder(None), compat=compat))
+    return choose_measures(of_dimensions, ["dynamic_degree"], [("two.mp4", info)])
+
+
+def moves(dimension: Measure, info, steps: list[float]) -> bool:
     return bool(dimension.score(np.array(steps)[:, None], info, ""))
 
 
@@ -173,19 +184,20 @@ def test_vbench_takes_pictures_for_videos_of_one_frame_and_skips_other_kinds(tmp
 
 
 def test_overall_consistency_needs_a_prompt_for_each_video(videos, monkeypatch):
-    monkeypatch.setattr(Setting, "file", lambda self, checkpoint: Path("viclip.pth"))
-    monkeypatch.setattr(dimensions, "load_viclip", lambda path, **options: tiny())
+    monkeypatch.setattr(WeightsFolder, "file", lambda self, checkpoint: Path("viclip.pth"))
+    first = replace(tiny(), frames=None, to_input=lambda clip: inputs.dino_input(clip[:1]))
+    monkeypatch.setattr(WeightsFolder, "viclip", first)
     monkeypatch.setattr(dimensions, "load_viclip_text", lambda path: (None, None))
     vector = np.ones(48, np.float32)
     monkeypatch.setattr(dimensions, "embed_prompts", lambda prompts, tower, tokenizer: dict.fromkeys(prompts, vector))
     prompts = {f"{name}.mkv": "a cat" for name in ("noise8", "gradient12")}
     with pytest.raises(ValueError, match=r"cut16\.mkv has no prompt: add it to the file of prompts"):
-        measure_folders({"fake": videos}, Setting(None, prompts), wanted=["overall_consistency"])
+        measure_folders({"fake": videos}, Setting(WeightsFolder(None), prompts), wanted=["overall_consistency"])
     (videos / "cut16.mkv").unlink()
-    result = measure_folders({"fake": videos}, Setting(None, prompts), wanted=["overall_consistency"])
+    result = measure_folders({"fake": videos}, Setting(WeightsFolder(None), prompts), wanted=["overall_consistency"])
     middle = recipe.videos()["gradient12"][inputs.middle_frames(12)]
-    first = tiny().rows(middle)[0]
-    expected = float(first @ vector / np.linalg.norm(first) / np.linalg.norm(vector))
+    row = tiny().rows(middle)[0]
+    expected = float(row @ vector / np.linalg.norm(row) / np.linalg.norm(vector))
     assert result.values["overall_consistency"][0] == pytest.approx(expected, abs=1e-5)
     assert result.manifest["variant"]["prompts_sha256"] is not None
 

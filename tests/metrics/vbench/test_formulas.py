@@ -5,12 +5,13 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
+from metrics.evaluation.collectors import Steps
 from metrics.intervals import mean_score
 from metrics.score import Score
 from metrics.temporal.flow_metrics import step_of
 from metrics.temporal.raft import padding
 from metrics.vbench import formulas
-from metrics.vbench.collectors import Interpolated, Steps
+from metrics.vbench.collectors import Interpolated
 from tests.metrics import recipes2026 as recipe
 from tests.metrics.recipes import rng
 

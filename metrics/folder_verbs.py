@@ -16,6 +16,7 @@ from metrics.networks.vision_files import TEXT_SIZES
 from metrics.score import Score
 from metrics.temporal import score_minutes
 from metrics.text import alignment
+from metrics.text.clip_score import clip_ratio
 from metrics.text.prompts import Prompt, count_cut, hash_prompts, prompt_of_name, read_prompts
 from metrics.vbench.bridge import export_videos, import_results
 from metrics.vbench.dimensions import Setting
@@ -92,7 +93,7 @@ def _alignment(verb: Alignment, networks: WeightsFolder, sources: Mapping[str, P
     cut = count_cut(list(prompts.values()), networks.tokenizer, length)
     result.notes.append(f"{cut} of {len(prompts)} prompts have more than {length} tokens, and were cut there")
     if {"clipsim", "clipsim_real"} <= result.scores.keys():
-        result.scores["clip_ratio"] = alignment.clip_ratio(result.scores["clipsim"], result.scores["clipsim_real"])
+        result.scores["clip_ratio"] = clip_ratio(result.scores["clipsim"], result.scores["clipsim_real"])
     return result
 
 

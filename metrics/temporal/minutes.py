@@ -16,15 +16,18 @@ SHARE = 0.15  # of a video at either end, HeliosBench
 CHUNKS = 10  # of VDE
 
 
-def similarity_against_gap(features: Float[np.ndarray, "T F"], gap: int) -> float | None:
-    """Mean cosine of all frames `gap` apart; None where the video has no such pair. 1 for a still video.
+def similarity_against_gap(features: Float[np.ndarray, "T F"], gap: int) -> float:
+    """Mean cosine of all frames `gap` apart. 1 for a still video.
 
     Blind to order within the gap: what goes and comes back looks steady at its period.
+
+    Raises:
+        ValueError: a video without such a pair.
 
     Source: Vchitect/VBench issue 206 (words, no formula); gaps are in frames, so state seconds at other rates.
     """
     if len(features) <= gap:
-        return None
+        raise ValueError(f"frames {gap} apart need more than {gap}: got {len(features)}, give longer videos")
     unit = _directions(features)
     return float((unit[:-gap] * unit[gap:]).sum(axis=1).mean())
 

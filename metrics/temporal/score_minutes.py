@@ -28,13 +28,13 @@ def loaders(weights: WeightsFolder, window: int | None) -> dict[str, Callable[[]
             "seam_color_step": partial(_of_colors, "seam_color_step", minutes.seam_color_step, window),
         }
     dino = partial(getattr, weights, "dino")
-    found |= {f"similarity_gap_{gap}": partial(_of_gap, dino, gap) for gap in minutes.GAPS}
+    found |= {f"similarity_gap:{gap}": partial(_of_gap, dino, gap) for gap in minutes.GAPS}
     found["identity"] = partial(_of_rows, "identity", dino, _identity, 2)
-    found["identity_end"] = partial(_of_rows, "identity_end", dino, _identity_end, 2)
+    found["identity:end"] = partial(_of_rows, "identity:end", dino, _identity_end, 2)
     found |= _chunked("subject", dino, lambda rows: _by_chunk(rows, lambda part: float(consistency(part).mean())), LONG)
     for name, network, most in (("aesthetic", "aesthetic", 10.0), ("imaging", "musiq", 100.0)):
         of_frames, ends = partial(getattr, weights, network), partial(_ends, most=most)
-        found[f"{name}_drift"] = partial(_of_rows, f"{name}_drift", of_frames, ends, 2)
+        found[f"start_end_drift:{name}"] = partial(_of_rows, f"start_end_drift:{name}", of_frames, ends, 2)
         found |= _chunked(name, of_frames, partial(_chunks, most=most), minutes.CHUNKS)
     return found
 
@@ -50,13 +50,13 @@ def _chunked(
     def published(rows: Rows) -> float:
         value = minutes.vde(chunks(rows))
         if not np.isfinite(value):
-            raise ValueError(f"{name}_vde is infinite, as its first chunk is 0: read {name}_chunk_drift")
+            raise ValueError(f"vde:{name} is infinite, as its first chunk is 0: read chunk_drift:{name}")
         return value
 
     def repaired(rows: Rows) -> float:
         return minutes.drift_of_chunks(chunks(rows))
 
-    formulas = {f"{name}_vde": published, f"{name}_chunk_drift": repaired}
+    formulas = {f"vde:{name}": published, f"chunk_drift:{name}": repaired}
     return {full: partial(_of_rows, full, network, formula, frames) for full, formula in formulas.items()}
 
 
@@ -75,12 +75,8 @@ def _of_rows(
 
 
 def _of_gap(network: Callable[[], VisionFeatures], gap: int) -> Measure:
-    def formula(rows: Rows) -> float:
-        similarity = minutes.similarity_against_gap(rows, gap)
-        assert similarity is not None  # `frames` says how long videos must be
-        return similarity
-
-    return _of_rows(f"similarity_gap_{gap}", network, formula, gap + 1)
+    formula = partial(minutes.similarity_against_gap, gap=gap)
+    return _of_rows(f"similarity_gap:{gap}", network, formula, gap + 1)
 
 
 def _of_colors(name: str, formula: Callable[[Rows, int], float], window: int) -> Measure:

@@ -13,7 +13,7 @@ from metrics.__main__ import main
 from metrics.networks.folder import WeightsFolder
 from metrics.networks.vision import VisionFeatures
 from metrics.temporal import minutes
-from metrics.text import alignment
+from metrics.text import alignment, clip_score
 from tests.metrics import recipes2026 as recipe
 
 NAMES = ("cut16", "gradient12", "noise8")
@@ -67,15 +67,18 @@ def test_minutes_measures_what_the_videos_are_long_enough_for(run):
     scores, network = record["scores"], small("dino", slice(None))
     rows = {name: network.rows(recipe.videos()[name]) for name in NAMES}
     expected = np.mean([minutes.similarity_against_gap(rows[name], 5) for name in NAMES])
-    assert scores["similarity_gap_5:minutes"]["value"] == pytest.approx(expected, abs=1e-6)
-    assert scores["similarity_gap_5:minutes"]["n"] == 3
-    assert "similarity_gap_10:minutes" not in scores
-    assert any("similarity_gap_10 (noise8.npy has 8 frames, similarity_gap_10 needs 11" in n for n in record["notes"])
+    assert scores["similarity_gap:5:minutes"]["value"] == pytest.approx(expected, abs=1e-6)
+    assert scores["similarity_gap:5:minutes"]["n"] == 3
+    assert "similarity_gap:10:minutes" not in scores
+    assert any("similarity_gap:10 (noise8.npy has 8 frames, similarity_gap:10 needs 11" in n for n in record["notes"])
     colors = [minutes.frame_colors(recipe.videos()[name]) for name in NAMES]
     assert scores["color_step:minutes"]["value"] == pytest.approx(np.mean([minutes.color_step(c, 4) for c in colors]))
-    assert {"identity:minutes", "identity_end:minutes", "aesthetic_drift:minutes", "seam_color_step:minutes"} <= set(
-        scores
-    )
+    assert {
+        "identity:minutes",
+        "identity:end:minutes",
+        "start_end_drift:aesthetic:minutes",
+        "seam_color_step:minutes",
+    } <= set(scores)
     assert record["manifest"]["window"] == 4
 
 
@@ -83,11 +86,11 @@ def test_minutes_takes_chunks_of_long_videos(run):
     for name in NAMES:
         (run.folder / f"{name}.npy").unlink()
     np.save(run.folder / "long.npy", np.stack([recipe.gradient(t) for t in range(64)]))
-    record = run("minutes", run.folder, "--measures", "imaging_vde", "imaging_chunk_drift", "subject_chunk_drift")
+    record = run("minutes", run.folder, "--measures", "vde:imaging", "chunk_drift:imaging", "chunk_drift:subject")
     rows = small("musiq", slice(0, 1)).rows(np.stack([recipe.gradient(t) for t in range(64)]))[:, 0] / 100
     chunks = minutes.chunk_means(rows)
-    assert record["scores"]["imaging_vde:minutes"]["value"] == pytest.approx(minutes.vde(chunks), rel=1e-5)
-    drift = record["scores"]["imaging_chunk_drift:minutes"]["value"]
+    assert record["scores"]["vde:imaging:minutes"]["value"] == pytest.approx(minutes.vde(chunks), rel=1e-5)
+    drift = record["scores"]["chunk_drift:imaging:minutes"]["value"]
     assert drift == pytest.approx(minutes.drift_of_chunks(chunks), abs=1e-6)
 
 
@@ -102,7 +105,7 @@ def test_alignment_gives_each_definition_its_name(run, monkeypatch, tmp_path):
     monkeypatch.setattr(folder_verbs, "count_cut", lambda prompts, tokenizer, length: 2)
     record = run("alignment", run.folder, run.folder, "--prompts", tmp_path / "prompts.json")
     network = small("clip_b32", slice(None))
-    of_frames = [alignment.cosines(network.rows(recipe.videos()[name]), vector) for name in NAMES]
+    of_frames = [clip_score.cosines(network.rows(recipe.videos()[name]), vector) for name in NAMES]
     scores = record["scores"]
     assert scores["clipsim:clip-b32"]["value"] == pytest.approx(np.mean([f.mean() for f in of_frames]), abs=1e-6)
     pooled = max(100 * float(np.concatenate(of_frames).mean()), 0)
@@ -124,7 +127,7 @@ def test_alignment_gives_each_definition_its_name(run, monkeypatch, tmp_path):
         ),
         (
             "minutes",
-            ("{v}", "--measures", "similarity_gap_50"),
+            ("{v}", "--measures", "similarity_gap:50"),
             "cannot be measured: cut16.npy has 16",
         ),
         ("minutes", ("{v}", "--n", "0"), "ask for 1 to 3"),

@@ -10,7 +10,7 @@ import torch
 from metrics.intervals import mean_score
 from metrics.networks.clip import TextTower
 from metrics.score import Score
-from metrics.text import alignment
+from metrics.text import clip_score
 from metrics.text.prompts import (
     BEGIN,
     END,
@@ -34,27 +34,27 @@ def test_definitions_differ_on_negative_cosines():
     first = [rows[:, 0] for rows in COSINES.values()]
     assert any((rows < 0).any() for rows in first)
     for rows in first:
-        assert alignment.clipsim(rows) == pytest.approx(rows.mean())
-        assert alignment.clipscore(rows) == pytest.approx(2.5 * np.clip(rows, 0, None).mean())
+        assert clip_score.clipsim(rows) == pytest.approx(rows.mean())
+        assert clip_score.clipscore(rows) == pytest.approx(2.5 * np.clip(rows, 0, None).mean())
     pooled = np.concatenate(first).mean()
-    assert alignment.torchmetrics_clipscore(first).value == max(100 * pooled, 0)
+    assert clip_score.torchmetrics_clipscore(first).value == max(100 * pooled, 0)
     high = [rows + 0.5 for rows in first]
-    assert alignment.torchmetrics_clipscore(high).value == pytest.approx(100 * (pooled + 0.5))
-    ratio = alignment.clip_ratio(Score(0.29, 4), Score(0.31, 4))
+    assert clip_score.torchmetrics_clipscore(high).value == pytest.approx(100 * (pooled + 0.5))
+    ratio = clip_score.clip_ratio(Score(0.29, 4), Score(0.31, 4))
     assert ratio == Score(0.29 / 0.31, 4)
     with pytest.raises(ValueError, match=r"CLIP-RM divides by real video's CLIPSIM: got -0\.1"):
-        alignment.clip_ratio(Score(0.29, 4), Score(-0.1, 4))
+        clip_score.clip_ratio(Score(0.29, 4), Score(-0.1, 4))
 
 
 def test_cosines_and_frame_consistency_do_not_see_lengths():
     angles = np.radians([0, 30, 90])
     frames = np.stack([np.cos(angles), np.sin(angles)], axis=1).astype(np.float32)
     scaled = frames * np.float32([[1], [7], [0.1]])
-    np.testing.assert_allclose(alignment.cosines(scaled, np.float32([2, 0])), np.cos(angles), atol=1e-6)
+    np.testing.assert_allclose(clip_score.cosines(scaled, np.float32([2, 0])), np.cos(angles), atol=1e-6)
     expected = 100 * (np.cos(np.radians(30)) + np.cos(np.radians(60))) / 2
-    assert alignment.frame_consistency(scaled) == pytest.approx(expected, abs=1e-4)
+    assert clip_score.frame_consistency(scaled) == pytest.approx(expected, abs=1e-4)
     with pytest.raises(ValueError, match="got a video of one frame"):
-        alignment.frame_consistency(frames[:1])
+        clip_score.frame_consistency(frames[:1])
 
 
 @pytest.fixture
@@ -125,7 +125,7 @@ def test_prompts_are_read_from_json_lines_or_names(tmp_path):
 
 
 def test_the_interval_is_over_videos():
-    values = [alignment.clipsim(rows[:, 0]) for rows in COSINES.values()]
+    values = [clip_score.clipsim(rows[:, 0]) for rows in COSINES.values()]
     score = mean_score(values)
     assert score.n == 4
     assert score.low < score.value < score.high

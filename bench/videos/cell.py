@@ -20,7 +20,7 @@ from bench.hardware.memory import allocator_peaks, process_peak
 from bench.hardware.network_calls import STAGES, roofline_shares
 from bench.hardware.warmup import until_flat
 from bench.harness.job import Job
-from bench.results.records import InvalidError, Measured, Number
+from bench.results.records import CellResults, InvalidError, Number
 from bench.results.statistics import median_number
 from bench.videos.columns import MEASURES
 from bench.videos.generator import Cost, Generator
@@ -38,13 +38,13 @@ WARM = {"cpu": 2, "cuda": 3}  # calls that must agree: on a CPU nothing is set u
 warmed_up = partial(until_flat, spread=0.2, most=6)  # calls so short that little noise shows much
 
 
-def run(job: Job) -> Measured:
+def run(job: Job) -> CellResults:
     """Do one cell."""
     kinds = {"real": _real, "still": _still}
     return kinds.get(str(job.values["method"]), _generated)(job)
 
 
-def _real(job: Job) -> Measured:
+def _real(job: Job) -> CellResults:
     """Real video of the captions that the other cells get; and the real videos that FVD compares all of them with."""
     frames, videos = int(job.values["frames"]), int(job.values["videos"])
     scenes = _scenes(videos)
@@ -62,7 +62,7 @@ def _real(job: Job) -> Measured:
     np.savez(job.folder / REFERENCE, allow_pickle=False, embedding=embedding, source=source, **clips)
     seams = list(range(clip, frames, clip))
     found = measure_quality(shown, scenes, seams, "these videos are no longer than a clip", job, job.folder)
-    return Measured(
+    return CellResults(
         numbers=found.numbers,
         samples=found.samples,
         absent=found.absent | dict.fromkeys(_costs(), "real video is not generated"),
@@ -79,14 +79,14 @@ def _compared(scenes: list[Scene], count: int, captions: str) -> list[Scene]:
     return [draw_scene(seed, **said[i % len(said)]) for i, seed in enumerate(seeds)]
 
 
-def _still(job: Job) -> Measured:
+def _still(job: Job) -> CellResults:
     """Real video whose first frame is held: what a model that paints but does not move would reach."""
     scenes = _scenes(int(job.values["videos"]))
     shown = render(scenes, int(job.values["frames"]), step=0)
     _keep(job, shown, ())
     found = measure_quality(shown, scenes, [], "still video is one clip", job, _reference(job))
     absent = found.absent | dict.fromkeys(_costs(), "still video is not generated")
-    return Measured(numbers=found.numbers, samples=found.samples, absent=absent)
+    return CellResults(numbers=found.numbers, samples=found.samples, absent=absent)
 
 
 def _reference(job: Job) -> Path:
@@ -95,7 +95,7 @@ def _reference(job: Job) -> Path:
     return job.reference
 
 
-def _generated(job: Job) -> Measured:
+def _generated(job: Job) -> CellResults:
     values, reference = job.values, _reference(job)
     videos, steps = int(values["videos"]), steps_of(values)
     print("load", flush=True)
@@ -146,7 +146,7 @@ def _generated(job: Job) -> Measured:
             numbers[name] = Number(float(reading.bytes), "bytes", "lower")
     bounded, uncounted = _shares(generator, costs, partial(generator.make, prompts[:batch], 0, steps))
     extra = gpu_passes(lambda: generator.make(prompts[:batch], 0, steps), device=device, videos=batch)
-    return Measured(
+    return CellResults(
         numbers={**numbers, **bounded, **extra.numbers},
         samples={
             **found.samples,

@@ -1,6 +1,7 @@
 """The whole way from a command line to table and card, on small things; and what is refused on it."""
 
 import json
+import os
 import sys
 from dataclasses import replace
 
@@ -10,6 +11,8 @@ import pytest
 from bench import __main__ as bench
 from bench.commands.ucf101 import _devices
 from bench.hardware.device import has_cuda
+from bench.ucf101 import plan as plans
+from bench.ucf101 import run as runs
 from bench.ucf101.archive import read_archive
 from bench.ucf101.classes import LIST_SHA256
 from bench.ucf101.estimate import _stage, scaled, spread
@@ -18,7 +21,7 @@ from bench.ucf101.plan import make_plan
 from bench.ucf101.pool import FinishedBlock, WorkerPool
 from bench.ucf101.protocols import PROTOCOLS
 from bench.ucf101.run import share
-from bench.ucf101.score import given_sources, real_list, real_sources, world_of
+from bench.ucf101.score import external_sources, real_list, real_sources, world_of
 from bench.ucf101.standins.archive import make_archive
 from metrics.videos.read import Video
 from tests.real_clips import CLIPS, WANTED
@@ -165,18 +168,44 @@ def test_videos_of_others_get_the_score_that_they_got_here(done, monkeypatch, tm
     assert "not known" in (tmp_path / "out" / "table.md").read_text()
 
 
+def test_videos_that_were_replaced_by_others_of_equal_size_get_their_own_score(done, monkeypatch, tmp_path):
+    out, words = done
+    videos, options = tmp_path / "videos", [*words[2:4], "--cache", out / "cache", *SMALL[:2], *SMALL[4:]]
+    videos.mkdir()
+
+    def fvd(folder, seed):
+        for i in range(4):
+            frames = np.random.default_rng([seed, i]).integers(0, 256, (16, 32, 32, 3), dtype=np.uint8)
+            np.save(videos / f"{i}.npy", frames)
+            os.utime(videos / f"{i}.npy", (1, 1))
+        assert run(monkeypatch, "--videos", videos, "--out", tmp_path / folder, *options) == 0
+        return json.loads((tmp_path / folder / "ucf101.json").read_text())["rows"][0]["scores"]["fvd:pocket"]["value"]
+
+    first = fvd("one", 0)
+    second = fvd("one", 1)
+    assert first != second == fvd("other", 1)
+
+
+def test_videos_of_two_codes_are_not_mixed(done, monkeypatch, capsys):
+    _, words = done
+    monkeypatch.setattr(plans, "code_identity", lambda: {"code": "of another commit", "packages": "{}"})
+    monkeypatch.setattr(runs, "code_identity", plans.code_identity)
+    assert run(monkeypatch, *words, "--limit", "4") == 3
+    assert "was begun for videos of other code, packages, identity" in capsys.readouterr().err
+
+
 def test_too_few_videos_of_others_are_refused(tmp_path):
     for i in range(3):
         np.save(tmp_path / f"{i}.npy", np.full((16, 8, 8, 3), i, dtype=np.uint8))
     row = PROTOCOLS["vidrd-10k"]
     with pytest.raises(ValueError, match="holds 3 videos, the protocol takes 4: add the missing"):
-        given_sources(tmp_path, row, 4, allow_small=False)
-    some = given_sources(tmp_path, row, 2, allow_small=False)
+        external_sources(tmp_path, row, 4, allow_small=False)
+    some = external_sources(tmp_path, row, 2, allow_small=False)
     assert len(some) == 2
-    assert given_sources(tmp_path, row, 3, allow_small=False)[:2] == some
+    assert external_sources(tmp_path, row, 3, allow_small=False)[:2] == some
     np.save(tmp_path / "3.npy", np.zeros((15, 8, 8, 3), dtype=np.uint8))
     with pytest.raises(ValueError, match=r"3\.npy has 15 frames, a clip spans 16"):
-        given_sources(tmp_path, row, 4, allow_small=False)
+        external_sources(tmp_path, row, 4, allow_small=False)
 
 
 def test_shards_together_make_what_one_makes(done, archive, monkeypatch, tmp_path, capsys):

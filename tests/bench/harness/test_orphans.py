@@ -95,9 +95,9 @@ def test_a_run_that_is_killed_while_its_libraries_load_leaves_nothing(tmp_path):
 SLOW = """
 import sys
 from bench.harness.job import Workload
-from bench.harness.runner import _load_libraries, start_method
+from bench.harness.cell_process import load_libraries, start_method
 
-_load_libraries(start_method([], Workload(print, preload=("bench.videos.cell", "bench.videos.quality"))))
+load_libraries(start_method([], Workload(print, preload=("bench.videos.cell", "bench.videos.quality"))))
 """
 
 
@@ -131,7 +131,7 @@ def test_a_fork_server_that_is_killed_between_two_looks_costs_one_attempt(tmp_pa
 
     import bench.harness.runner as module
 
-    attempt = module._attempt
+    attempt = module.attempt
 
     def kill_first(*args):
         if not killed:
@@ -140,6 +140,6 @@ def test_a_fork_server_that_is_killed_between_two_looks_costs_one_attempt(tmp_pa
                 os.kill(server, signal.SIGKILL)
         return attempt(*args)
 
-    monkeypatch.setattr("bench.harness.runner._attempt", kill_first)
+    monkeypatch.setattr("bench.harness.runner.attempt", kill_first)
     outcome = run("toy", suite, identity, plan(suite, identity.basis), tmp_path, workloads=TOYS, say=say)
     assert outcome.counts == {"ok": 2}

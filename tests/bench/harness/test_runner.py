@@ -9,12 +9,14 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from toy_suite import SUITE, TOYS
 
+from bench.harness.cell_process import infrastructure
 from bench.harness.progress import CellTime, seconds_left
-from bench.harness.runner import by_need, done_before, identify, infrastructure, pace, run
+from bench.harness.runner import by_need, done_before, identify, pace, run
 from bench.harness.suite_spec import override, plan, select
 from bench.results.records import Attempt, read
 
@@ -112,6 +114,30 @@ def test_a_cell_without_its_reference_is_not_measured_and_tried_again(tmp_path):
     assert "which it is compared with, did not succeed" in record.attempt.reason
     chosen = plan(override(SUITE, ["how=fine", "size=1", "broken=1"]), IDENTITY.basis)
     assert done_before(tmp_path, chosen) == {}
+
+
+def test_a_reference_whose_files_changed_is_measured_anew(tmp_path):
+    """Other cells read its files, so they are part of its result."""
+    go(tmp_path, "how=fine", "size=1")
+    (left,) = tmp_path.glob("cells/*/reference.txt")
+    left.write_text("8")
+    outcome = go(tmp_path, "how=fine", "size=1,2")
+    assert (outcome.counts, outcome.reused) == ({"ok": 3}, 1)
+    assert left.read_text() == "7"
+    facts = [record.facts.get("reference") for record in read(tmp_path / "records.jsonl").records]
+    assert facts == [None, "7", None, "7"]
+
+
+def test_a_cell_is_not_compared_with_files_that_changed_during_the_run(tmp_path):
+    def say(line):
+        for left in tmp_path.glob("cells/*/reference.txt"):
+            left.write_text("8")
+
+    outcome = go(tmp_path, "how=fine", "size=1,2", said=SimpleNamespace(append=say))
+    assert outcome.counts["failed"]
+    reasons = [record.attempt.reason for record in read(tmp_path / "records.jsonl").records]
+    assert any("has other files than it left: the same command again measures it anew" in each for each in reasons)
+    assert go(tmp_path, "how=fine", "size=1,2").counts == {"ok": 3}
 
 
 def test_other_weights_source_or_machine_are_other_cells(tmp_path):
@@ -261,7 +287,7 @@ def test_weights_other_than_their_card_describes_are_refused_even_at_equal_lengt
 
 def test_a_kill_that_the_system_counts_as_want_of_memory_is_one(tmp_path, monkeypatch):
     kills = iter(range(100))
-    monkeypatch.setattr("bench.harness.runner._memory_kills", lambda: next(kills))
+    monkeypatch.setattr("bench.harness.cell_process._memory_kills", lambda: next(kills))
     outcome = go(tmp_path, "how=kill", "size=1")
     assert outcome.exit_code == 0  # an answer, not an accident
     attempt = attempts(tmp_path)["kill", 1].attempt

@@ -23,7 +23,7 @@ FAST = Peaks({"float32": 1e15, "bfloat16": 1e15}, 1e15, 1e15)
 
 @pytest.fixture
 def measure(tmp_path, monkeypatch):
-    """Does a pocket-size cell: kernel, backend -> Measured."""
+    """Does a pocket-size cell: kernel, backend -> CellResults."""
     monkeypatch.setattr(module, "peaks", lambda device, again=False: FAST)
     monkeypatch.delenv("PYTEST_XDIST_WORKER", raising=False)  # in which pytest-benchmark times nothing
 

@@ -54,10 +54,10 @@ def test_the_real_clips_are_a_partial_archive_of_the_official_lists():
     for split in SPLITS:
         train, test = found.of_split(split, "train"), found.of_split(split, "test")
         assert len(train) + len(test) == len(found.of_split(split, "all")) == len(found.videos)
-    film = found.films(1, "all")[0]
-    assert film.probe()[:3] == (164, 240, 320)
-    assert film.read(0, 16).shape == (16, 240, 320, 3)
-    assert film.name == "ApplyEyeMakeup/v_ApplyEyeMakeup_g01_c01.avi"
+    video = found.video_files(1, "all")[0]
+    assert video.probe()[:3] == (164, 240, 320)
+    assert video.read(0, 16).shape == (16, 240, 320, 3)
+    assert video.name == "ApplyEyeMakeup/v_ApplyEyeMakeup_g01_c01.avi"
 
 
 def test_a_whole_archive_is_read_from_either_folder(archive):
@@ -73,7 +73,7 @@ def test_a_whole_archive_is_read_from_either_folder(archive):
     assert odd.path == "HandstandPushups/v_HandStandPushups_g25_c02.avi"
     assert odd.halves == ("train",) * 3
     assert found.counts(1, "train") == {"ApplyEyeMakeup": 36, "HandstandPushups": 36}
-    assert [film.name for film in found.films(2, "test")] == [video.path for video in found.of_split(2, "test")]
+    assert [video.name for video in found.video_files(2, "test")] == [video.path for video in found.of_split(2, "test")]
 
 
 def test_other_line_ends_are_the_same_lists_and_other_lists_are_not(archive):

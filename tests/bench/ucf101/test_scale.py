@@ -17,7 +17,7 @@ from bench.ucf101.features import Embedding, ScoringNetwork
 from bench.ucf101.generate import MANIFEST, VIDEOS, Generation
 from bench.ucf101.plan import make_plan
 from bench.ucf101.pool import WorkerPool, run_blocks
-from bench.ucf101.score import embedding, made_sources, score
+from bench.ucf101.score import embedding, generated_sources, score
 from metrics.evaluation.dataset import FeatureSet
 from metrics.videos.read import list_videos
 from vidrd.checkpoints import sha256
@@ -43,7 +43,9 @@ def make(job, crew=ONE, said=None):
 
 def features(made, judge, crew=ONE, said=None):
     made.collect()
-    job = embedding(made_sources(made), "fake", judge, judge.load(), made.plan.settings, crew, made.out / "features")
+    job = embedding(
+        generated_sources(made), "fake", judge, judge.load(), made.plan.settings, crew, made.out / "features"
+    )
     make(job, crew, said)
     return job
 
@@ -134,18 +136,18 @@ def test_without_a_video_there_is_no_score(tmp_path):
         ValueError, match=rf"1 of 3 videos of vidrd are missing or damaged \({made.plan.items[1].file}\)"
     ):
         made.collect()
-    assert made_sources(made)[1].sha256 is None
+    assert generated_sources(made)[1].sha256 is None
 
 
 def test_features_of_a_file_that_changed_are_not_taken(tmp_path):
     made = generation(tmp_path, limit=2)
     make(made)
     judge = ScoringNetwork("fvd", "pocket", batch=2)
-    sources = made_sources(made)
-    path = sources[0].path
+    sources = generated_sources(made)
+    path = sources[0].video.path
     path.write_bytes(path.read_bytes() + b"x")
     job = embedding(sources, "fake", judge, judge.load(), made.plan.settings, WorkerPool(), tmp_path / "features")
-    with pytest.raises(ValueError, match="changed since it was generated"):
+    with pytest.raises(ValueError, match="changed while this run used it"):
         make(job)
     with pytest.raises(ValueError, match="features of 1 of 1 blocks are missing"):
         job.side({})

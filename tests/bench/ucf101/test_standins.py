@@ -55,19 +55,19 @@ def test_two_videos_a_class_are_one_to_test_and_one_to_train(tmp_path):
 
 
 def test_films_are_as_in_the_archive_and_read_by_decode_order(archive):
-    films = read_archive(archive).films(1, "all")
-    about = [film.probe() for film in films]
+    videos = read_archive(archive).video_files(1, "all")
+    about = [video.probe() for video in videos]
     assert Counter(info.frames for info in about) == {29: 6, 31: 6}
     assert {(info.height, info.width, info.codec) for info in about} == {(48, 64, "mpeg4")}
     assert Counter(Fraction(info.fps).limit_denominator(1001) for info in about) == {25: 10, Fraction(30000, 1001): 2}
     b_frames = 0
-    for film, info in zip(films, about, strict=True):
-        assert len(film.read()) == info.frames
-        with av.open(str(film.path)) as container:
+    for video, info in zip(videos, about, strict=True):
+        assert len(video.read()) == info.frames
+        with av.open(str(video.path)) as container:
             assert container.streams.video[0].codec_context.codec_tag == "XVID"
             b_frames += any(frame.pict_type == av.video.frame.PictureType.B for frame in container.decode(video=0))
     assert b_frames == 2
-    moved = films[0].read().astype(int)
+    moved = videos[0].read().astype(int)
     assert np.abs(np.diff(moved, axis=0)).mean() > 0.1
 
 

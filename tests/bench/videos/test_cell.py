@@ -53,7 +53,7 @@ class ToyPipeline:
 
 @pytest.fixture
 def cell(tmp_path, monkeypatch):
-    """Does a cell of the smoke suite with a toy pipeline and judges that learned nothing: overrides -> Measured."""
+    """Does a cell of the smoke suite with a toy pipeline and judges that learned nothing: overrides -> CellResults."""
     monkeypatch.setattr(generator, "load_pipeline", lambda name, *, dtype, device: ToyPipeline(dtype))
     monkeypatch.setattr("metrics.networks.pocket.CLASSIFIERS", tmp_path)
     for name, file in (("pocket-i3d", "i3d"), ("pocket-c3d", "c3d")):

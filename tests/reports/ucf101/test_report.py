@@ -13,7 +13,7 @@ from made_runs import moving_square
 from PIL import Image
 
 from reports.ucf101 import report
-from reports.ucf101.document import as_markdown
+from reports.ucf101.document import Code, as_markdown
 from reports.ucf101.published import published_rows
 from vidrd.video import write_video
 
@@ -209,3 +209,15 @@ def test_other_schemas_are_refused(tmp_path):
     (tmp_path / "ucf101.json").write_text('{"schema": 2}')
     with pytest.raises(ValueError, match="has the schema 2; this version reads 1"):
         report.report(tmp_path, None)
+
+
+def test_a_fence_in_the_command_does_not_leave_its_block():
+    text = as_markdown([Code("a\n```\n# heading")])
+    assert text.splitlines()[0] == "````sh"
+    assert text.splitlines()[-1] == "````"
+
+
+def test_a_checkout_with_changes_is_no_clean_revision():
+    found = content()
+    found["card"]["revision"] = "0123456789" * 4 + "+changes"
+    assert "revision 01234567+changes" in table(found)

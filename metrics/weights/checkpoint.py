@@ -59,6 +59,8 @@ class State(NamedTuple):
 def find_checkpoint(path: Path | str, checkpoint: Checkpoint) -> Path:
     """The file that a path refers to: itself, or the first known one in or below a folder.
 
+    Folders of transformers may be those that `save_pretrained` writes or those of the hub's cache.
+
     Raises:
         WeightsError: nothing there.
     """
@@ -69,11 +71,17 @@ def find_checkpoint(path: Path | str, checkpoint: Checkpoint) -> Path:
     if own:
         return own[0]
     for name in checkpoint.files:
-        for candidate in sorted(path.rglob(name), key=lambda found: (len(found.parts), found)):
-            for file in (candidate, *(candidate / part for part in PARTS.values())):
-                if file.is_file():
-                    return file
+        found = path.rglob(name if "." in name else f"*{name}")
+        for candidate in sorted(found, key=lambda place: (len(place.parts), place)):
+            if file := next((file for file in _inside(candidate) if file.is_file()), None):
+                return file
     raise refused(path, f"the folder has no {' or '.join(checkpoint.files)} of {checkpoint.network}", "name the file")
+
+
+def _inside(place: Path) -> list[Path]:
+    """A file itself, or where a folder of transformers may hold its weights."""
+    parts = PARTS.values()
+    return [place, *(place / part for part in parts), *(file for part in parts for file in place.glob(f"*/*/{part}"))]
 
 
 def read_checkpoint(path: Path | str, checkpoint: Checkpoint, wanted: Shapes) -> State:

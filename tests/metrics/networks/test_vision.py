@@ -1,5 +1,6 @@
 """The networks of 2026 against their peers' numbers on recipe weights, and files of all conventions."""
 
+import warnings
 from functools import partial
 
 import numpy as np
@@ -215,6 +216,37 @@ def test_dino_is_the_same_from_every_convention(tmp_path, naming):
     assert state.whose == files.DINO.namings[naming].whose
     assert state.identity == "unrecognised"
     assert all(torch.equal(state.tensors[name], tensor) for name, tensor in tensors.items())
+
+
+def test_a_folder_of_the_hubs_cache_is_read(tmp_path):
+    snapshot = tmp_path / "models--facebook--dino-vitb16" / "snapshots" / "abc"
+    snapshot.mkdir(parents=True)
+    save_file(theirs(random_tensors(TINY), files.DINO.namings[1]), snapshot / "model.safetensors")
+    assert load_network(tmp_path, files.DINO, TINY)[1].whose == "transformers 4"
+
+
+class WholeClip(nn.Module):
+    """Both towers under one roof, as OpenAI's program holds them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.visual = ImageTower(**SMALL)
+        self.input_resolution = torch.tensor(224)
+
+    def forward(self, frames: torch.Tensor) -> torch.Tensor:
+        return self.visual(frames)
+
+
+def test_clip_is_read_from_a_program_that_is_not_run(tmp_path):
+    torch.manual_seed(0)
+    whole = WholeClip().eval()
+    for parameter in whole.parameters():
+        nn.init.normal_(parameter)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of torch, which would rather have other programs
+        torch.jit.trace(whole, torch.zeros(1, 3, 224, 224), check_trace=False).save(tmp_path / "ViT-B-32.pt")
+    _, state = load_network(tmp_path, files.CLIP_IMAGE["b32"], partial(ImageTower, **SMALL))
+    assert all(torch.equal(state.tensors[name], tensor) for name, tensor in whole.visual.state_dict().items())
 
 
 def test_transformers_computes_what_its_folder_computes_here(tmp_path):

@@ -1,6 +1,7 @@
 """All suites by name. A new one is an entry of SUITES, most often `replace(POCKET, ...)`."""
 
 from bench.harness.suite_spec import Suite
+from bench.instruments.instrument_suite import INSTRUMENT_SUITE
 from bench.kernels.kernel_suite import KERNEL_SUITE
 from bench.speed.approximations import APPROXIMATION_SUITE
 from bench.speed.speed_suites import MEMORY_SUITE, SPEED_SUITE
@@ -12,4 +13,5 @@ SUITES: dict[str, Suite] = {
     "speed": SPEED_SUITE,
     "approximations": APPROXIMATION_SUITE,
     "memory": MEMORY_SUITE,
+    "instruments": INSTRUMENT_SUITE,
 }

@@ -36,7 +36,7 @@ def run(job: Job) -> CellResults:
     told |= of_sets
     directions |= {gauge: float(np.sign(effect)) for gauge, effect in effects.items()}
     return CellResults(
-        numbers={gauge: Number(n, "videos", "lower") for gauge, n in told.items() if n is not None},
+        numbers={gauge: Number(float(n), "videos", "lower") for gauge, n in told.items() if n is not None},
         absent={g: f"not told from clean video with {SIZES[-1]}" for g in GAUGES if told[g] is None},
         facts={
             f"{gauge} takes it for": verdict(gauge, directions[gauge]) for gauge in GAUGES if told[gauge] is not None

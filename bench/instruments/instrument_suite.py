@@ -1,11 +1,19 @@
 """The suite `instruments`: which damages does every metric see, at which strength, from how many videos?"""
 
-from bench.harness.suite_spec import Measure, Suite
+from bench.harness.suite_spec import Measure, Suite, Values
 from bench.instruments.damages import DAMAGES
 from bench.instruments.gauges import GAUGES
+from bench.results.records import Value
 
 SIZES = (16, 64, 256)  # videos on either side
 STRENGTHS = (0.125, 0.25, 0.5, 1.0)
+CLEAN = "clean"  # the reference cell's damage: none
+
+
+def reference(values: Values) -> dict[str, Value] | None:
+    """The cell of clean video."""
+    return None if values["damage"] == CLEAN else {**values, "damage": CLEAN, "strength": 0.0}
+
 
 INSTRUMENT_SUITE = Suite(
     question="Which damages does every metric see, at which strength, from how many videos? (pocket world)",
@@ -28,5 +36,6 @@ INSTRUMENT_SUITE = Suite(
     apart=("damage",),
     files=("weights/pocket-judges",),
     allowed={"damage": tuple(DAMAGES)},
+    reference=reference,
     least={"strength": 0.0, "videos": 16, "frames": 16},
 )

@@ -38,7 +38,7 @@ def findings(records: Iterable[Record]) -> dict[tuple[str, str], Finding]:
     """(damage, gauge) -> finding, of the cells that ended well."""
     strengths: dict[tuple[str, str], dict[float, int]] = {}
     fooled: set[tuple[str, str]] = set()
-    for record in (record for record in records if record.attempt.status == "ok"):
+    for record in (each for each in records if each.attempt.status == "ok" and each.cell.values["damage"] in DAMAGES):
         damage, strength = str(record.cell.values["damage"]), float(record.cell.values["strength"])
         for gauge in GAUGES:
             told = strengths.setdefault((damage, gauge), {})

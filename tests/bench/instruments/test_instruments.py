@@ -10,12 +10,13 @@ from bench.instruments import matrix
 from bench.instruments.cell import effects_of, fewest, run, verdict
 from bench.instruments.damages import DAMAGES
 from bench.instruments.gauges import GAUGES, OF_VIDEOS
-from bench.instruments.instrument_suite import INSTRUMENT_SUITE, SIZES
+from bench.instruments.instrument_suite import CLEAN, INSTRUMENT_SUITE, SIZES
 from bench.results.records import Attempt, Cell, Number, Record
 from vidrd.pocket.world import TEST_SEEDS, draw_scene, render
 
 SCENES = [draw_scene(seed) for seed in TEST_SEEDS[:4]]
-CLEAN = render(SCENES, 40)
+PLAIN = render(SCENES, 40)
+VALUES = {"videos": 16, "frames": 16, "seed": 0}
 
 
 def damaged(name: str, strength: float, frames: int = 16) -> np.ndarray:
@@ -24,15 +25,15 @@ def damaged(name: str, strength: float, frames: int = 16) -> np.ndarray:
 
 @pytest.mark.parametrize("name", DAMAGES)
 def test_no_strength_is_no_damage_and_full_strength_is_one(name):
-    np.testing.assert_array_equal(damaged(name, 0.0), CLEAN[:, :16])
+    np.testing.assert_array_equal(damaged(name, 0.0), PLAIN[:, :16])
     full = damaged(name, 1.0)
     assert full.shape == (4, 16, 32, 32, 3)
-    assert (full == CLEAN[:, :16]).all() == (name == "wrong caption")
+    assert (full == PLAIN[:, :16]).all() == (name == "wrong caption")
 
 
 def test_damages_of_time_take_the_frames_that_they_say():
     def frames(times):
-        return CLEAN[:, list(times)]
+        return PLAIN[:, list(times)]
 
     np.testing.assert_array_equal(damaged("frozen", 1.0), frames([0] * 16))
     np.testing.assert_array_equal(damaged("frozen", 0.5), frames([*range(8), *[8] * 8]))
@@ -40,8 +41,8 @@ def test_damages_of_time_take_the_frames_that_they_say():
     np.testing.assert_array_equal(damaged("mirrored", 1.0), frames([*range(9), *range(7, 0, -1)]))
     np.testing.assert_array_equal(damaged("seam", 1.0), frames([*range(8), *range(16, 24)]))
     shuffled = damaged("shuffled", 1.0)
-    assert not (shuffled == CLEAN[:, :16]).all()
-    for video, clean in zip(shuffled, CLEAN[:, :16], strict=True):
+    assert not (shuffled == PLAIN[:, :16]).all()
+    for video, clean in zip(shuffled, PLAIN[:, :16], strict=True):
         assert sorted(frame.tobytes() for frame in video) == sorted(frame.tobytes() for frame in clean)
 
 
@@ -64,15 +65,28 @@ def test_what_a_reader_takes_for_better():
     assert verdict("fvd", 1.0) == "worse"
 
 
-def test_a_frozen_video_is_told_and_taken_for_better_by_consistency():
-    values = {"damage": "frozen", "strength": 1.0, "videos": 16, "frames": 16, "seed": 0}
-    results = run(Job(values, Path(), None))
+@pytest.fixture(scope="module")
+def reference(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("clean")
+    results = run(Job(VALUES | {"damage": CLEAN, "strength": 0.0}, folder, None))
+    assert results.absent.keys() == GAUGES.keys()
+    return folder
+
+
+def test_a_frozen_video_is_told_and_taken_for_better_by_consistency(reference):
+    results = run(Job(VALUES | {"damage": "frozen", "strength": 1.0}, reference, reference))
     assert results.numbers.keys() | results.absent.keys() == GAUGES.keys()
     assert results.numbers["consistency"].value == 16
     assert results.facts["consistency takes it for"] == "better"
     assert results.facts["flicker takes it for"] == "better"
     assert results.numbers["motion"].value == 16
     assert results.facts["motion takes it for"] == "worse"
+
+
+def test_a_wrong_caption_is_told_by_alignment_alone(reference):
+    results = run(Job(VALUES | {"damage": "wrong caption", "strength": 1.0}, reference, reference))
+    assert results.numbers.keys() == {"action", "colour"}
+    assert set(results.facts.values()) == {"worse"}
 
 
 def record(damage: str, strength: float, told: dict[str, int], better: tuple[str, ...] = ()) -> Record:

@@ -1,10 +1,10 @@
 """All suites by name. A new one is an entry of SUITES, most often `replace(POCKET, ...)`."""
 
 from bench.harness.suite_spec import Suite
-from bench.instruments.instrument_suite import INSTRUMENT_SUITE
 from bench.kernels.kernel_suite import KERNEL_SUITE
 from bench.speed.approximations import APPROXIMATION_SUITE
 from bench.speed.speed_suites import MEMORY_SUITE, SPEED_SUITE
+from bench.videos.instruments.instrument_suite import INSTRUMENT_SUITE
 from bench.videos.video_suites import VIDEO_SUITES
 
 SUITES: dict[str, Suite] = {

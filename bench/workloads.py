@@ -13,7 +13,8 @@ WORKLOADS: dict[str, Workload] = {
         preload=("bench.speed.approximation_cell", "bench.suites", "tyro", "rich.progress"),
     ),
     "instrument": Workload(
-        "bench.instruments.cell:run", preload=("bench.instruments.cell", "bench.suites", "tyro", "rich.progress")
+        "bench.videos.instruments.cell:run",
+        preload=("bench.videos.instruments.cell", "bench.suites", "tyro", "rich.progress"),
     ),
     "kernel": Workload(
         "bench.kernels.cell:run", preload=("bench.kernels.cell", "bench.suites", "tyro", "rich.progress")

@@ -194,6 +194,8 @@ class Minutes:
     videos: tyro.conf.Positional[tuple[Path, ...]]
     window: int | None = None
     """Frames of each window that the videos were made in, overlap counted once: for color steps and seams."""
+    prompts: Path | None = None
+    """Prompts by video, for the drift of what is shown away from what was asked for."""
     measures: tuple[str, ...] = ()
     """Measures to take, all or nothing (default: all whose files are there, with a note on others)."""
     reading: tyro.conf.OmitArgPrefixes[Reading] = Reading()

@@ -104,8 +104,10 @@ def _minutes(verb: Minutes, networks: WeightsFolder, sources: Mapping[str, Path]
     def summarize(measured: Measured) -> dict[str, Score]:
         return {name: mean_score(values) for name, values in measured.values.items()}
 
-    about = {"protocol": "minutes", "window": verb.window}
-    of_measures = score_minutes.loaders(networks, verb.window)
+    prompts = None if verb.prompts is None else read_prompts(verb.prompts)
+    hashed = None if prompts is None else hash_prompts(prompts)
+    about = {"protocol": "minutes", "window": verb.window, "prompts_sha256": hashed}
+    of_measures = score_minutes.loaders(networks, verb.window, prompts)
     return _measured(of_measures, verb.measures, sources, reader, summarize, about)
 
 

@@ -30,23 +30,23 @@ class FrameRows:
 
 
 @dataclass
-class ChosenClip:
-    """The features of one clip, of frames that are chosen by the length of the video."""
+class ChosenClips:
+    """The features of clips, of frames that are chosen by the length of the video."""
 
     network: VisionFeatures
-    chosen: Sequence[int]  # numbers of frames, ascending
-    held: list[Frame] = field(default_factory=list)
+    clips: Sequence[Sequence[int]]  # numbers of frames
+    held: dict[int, Frame] = field(default_factory=dict)
     passed: int = 0
 
     def take(self, frames: Frames) -> None:
         """Keep the chosen ones."""
         ahead = range(self.passed, self.passed + len(frames))
-        self.held += [frames[i - self.passed].copy() for i in self.chosen if i in ahead]
+        self.held |= {i: frames[i - self.passed].copy() for clip in self.clips for i in clip if i in ahead}
         self.passed += len(frames)
 
     def rows(self) -> Rows:
-        """One row."""
-        return self.network.rows(np.stack(self.held))
+        """One row a clip."""
+        return np.concatenate([self.network.rows(np.stack([self.held[i] for i in clip])) for clip in self.clips])
 
 
 @dataclass

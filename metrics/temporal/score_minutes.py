@@ -1,16 +1,19 @@
 """The measures of long video (`metrics.temporal.minutes`) on the features of every frame of a folder's videos."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 
 import numpy as np
 from jaxtyping import Float, Float64
 
-from metrics.evaluation.collectors import FrameRows
-from metrics.evaluation.measure import Measure
+from metrics.evaluation.collectors import ChosenClips, FrameRows
+from metrics.evaluation.measure import Collector, Measure
 from metrics.networks.folder import WeightsFolder
 from metrics.networks.vision import VisionFeatures
 from metrics.temporal import minutes
+from metrics.text.alignment import text_of, viclip_texts
+from metrics.text.clip_score import cosines
+from metrics.text.prompts import Prompt
 from metrics.vbench.formulas import consistency
 from metrics.videos.read import VideoInfo
 
@@ -18,7 +21,9 @@ Rows = Float[np.ndarray, "T F"]
 LONG = 2 * minutes.CHUNKS  # frames of which chunks have something to compare
 
 
-def loaders(weights: WeightsFolder, window: int | None) -> dict[str, Callable[[], Measure]]:
+def loaders(
+    weights: WeightsFolder, window: int | None, prompts: Mapping[str, Prompt] | None
+) -> dict[str, Callable[[], Measure]]:
     """A function for every measure, which loads what it needs and raises ValueError where it cannot."""
     found: dict[str, Callable[[], Measure]] = {}
     if window is not None:
@@ -32,6 +37,8 @@ def loaders(weights: WeightsFolder, window: int | None) -> dict[str, Callable[[]
     found["identity"] = partial(_of_rows, "identity", dino, _identity, 2)
     found["identity:end"] = partial(_of_rows, "identity:end", dino, _identity_end, 2)
     found |= _chunked("subject", dino, lambda rows: _by_chunk(rows, lambda part: float(consistency(part).mean())), LONG)
+    if prompts is not None:
+        found["start_end_drift:semantic"] = partial(_semantic, weights, prompts)
     for name, network, most in (("aesthetic", "aesthetic", 10.0), ("imaging", "musiq", 100.0)):
         of_frames, ends = partial(getattr, weights, network), partial(_ends, most=most)
         found[f"start_end_drift:{name}"] = partial(_of_rows, f"start_end_drift:{name}", of_frames, ends, 2)
@@ -58,6 +65,20 @@ def _chunked(
 
     formulas = {f"vde:{name}": published, f"chunk_drift:{name}": repaired}
     return {full: partial(_of_rows, full, network, formula, frames) for full, formula in formulas.items()}
+
+
+def _semantic(weights: WeightsFolder, prompts: Mapping[str, Prompt]) -> Measure:
+    """HeliosBench's |cos(start, prompt) - cos(end, prompt)| of ViCLIP on 8 frames of either end."""
+    network, texts = weights.viclip, viclip_texts(weights, prompts)
+
+    def begin(info: VideoInfo) -> Collector:
+        return ChosenClips(network, minutes.semantic_frames(info.frames))
+
+    def score(rows: Rows, info: VideoInfo, video: str) -> float:
+        start, end = cosines(rows, text_of(video, texts))
+        return abs(float(start - end))
+
+    return Measure("start_end_drift:semantic", {**network.recipe, "rows": "8 of either end"}, begin, score, 8)
 
 
 def _by_chunk(rows: Rows, formula: Callable[[Rows], float]) -> Float64[np.ndarray, " N"]:

@@ -6,7 +6,7 @@ from functools import partial
 import numpy as np
 from jaxtyping import Float, Float64
 
-from metrics.evaluation.collectors import ChosenClip, FrameRows
+from metrics.evaluation.collectors import ChosenClips, FrameRows
 from metrics.evaluation.measure import Collector, Measure, Measured
 from metrics.intervals import mean_score
 from metrics.networks import vision_files as files
@@ -63,16 +63,24 @@ def _of_text(
 
 
 def _of_clip(weights: WeightsFolder, prompts: Mapping[str, Prompt]) -> Measure:
-    network = weights.viclip
+    return viclip_measure("viclip", weights.viclip, viclip_texts(weights, prompts))
+
+
+def viclip_texts(weights: WeightsFolder, prompts: Mapping[str, Prompt]) -> Texts:
+    """The features of prompts by ViCLIP's text tower.
+
+    Raises:
+        ValueError: its file or the tokenizer is missing.
+    """
     tower, _ = load_viclip_text(weights.file(files.VICLIP_TEXT))
-    return viclip_measure("viclip", network, embed_prompts(prompts, tower, weights.tokenizer))
+    return embed_prompts(prompts, tower, weights.tokenizer)
 
 
 def viclip_measure(name: str, network: VisionFeatures, texts: Texts) -> Measure:
     """The cosine of ViCLIP's middle 8 frames and the prompt: VBench's overall consistency."""
 
     def begin(info: VideoInfo) -> Collector:
-        return ChosenClip(network, middle_frames(info.frames))
+        return ChosenClips(network, [middle_frames(info.frames)])
 
     def score(rows: Float[np.ndarray, "1 F"], info: VideoInfo, video: str) -> float:
         return float(cosines(rows, text_of(video, texts))[0])

@@ -9,14 +9,13 @@ from jaxtyping import Float
 
 from metrics.evaluation.collectors import FrameRows
 from metrics.evaluation.measure import Collector, Measure
-from metrics.networks import vision_files as files
 from metrics.networks.folder import WeightsFolder
-from metrics.networks.vision import VisionFeatures, load_viclip_text
+from metrics.networks.vision import VisionFeatures
 from metrics.temporal.flow_metrics import VBENCH_FPS, step_of
 from metrics.temporal.frame_difference import steadiness
 from metrics.temporal.raft import SMALLEST, load_raft
-from metrics.text.alignment import viclip_measure
-from metrics.text.prompts import Prompt, embed_prompts
+from metrics.text.alignment import viclip_measure, viclip_texts
+from metrics.text.prompts import Prompt
 from metrics.vbench import formulas
 from metrics.vbench.collectors import Interpolated, Interpolator, flow_steps, gray_steps, padded_side
 from metrics.videos.read import VideoInfo
@@ -130,8 +129,7 @@ def _imaging(setting: Setting) -> Measure:
 def _overall(setting: Setting) -> Measure:
     if setting.prompts is None:
         raise ValueError("overall_consistency compares videos with their prompts: give --prompts FILE")
-    tower, _ = load_viclip_text(setting.weights.file(files.VICLIP_TEXT))
-    texts = embed_prompts(setting.prompts, tower, setting.weights.tokenizer)
+    texts = viclip_texts(setting.weights, setting.prompts)
     return viclip_measure("overall_consistency", setting.weights.viclip, texts)
 
 

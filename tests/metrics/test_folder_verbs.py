@@ -12,7 +12,7 @@ from metrics import folder_verbs
 from metrics.__main__ import main
 from metrics.networks.folder import WeightsFolder
 from metrics.networks.vision import VisionFeatures
-from metrics.temporal import minutes
+from metrics.temporal import minutes, score_minutes
 from metrics.text import alignment, clip_score
 from tests.metrics import recipes2026 as recipe
 
@@ -114,6 +114,24 @@ def test_alignment_gives_each_definition_its_name(run, monkeypatch, tmp_path):
     assert "2 of 3 prompts have more than 77 tokens, and were cut there" in record["notes"]
     if scores["clipsim_real:clip-b32"]["value"] > 0:
         assert scores["clip_ratio:clip-b32"]["value"] == pytest.approx(1)
+
+
+def test_minutes_sees_what_is_shown_drift_from_the_prompt(run, monkeypatch, tmp_path):
+    (tmp_path / "prompts.json").write_text(json.dumps({f"{name}.npy": "a cat" for name in NAMES}))
+    vector = np.linspace(-1, 1, 12).astype(np.float32)
+    monkeypatch.setattr(score_minutes, "viclip_texts", lambda weights, prompts: dict.fromkeys(prompts, vector))
+    words = ("--prompts", tmp_path / "prompts.json", "--measures", "start_end_drift:semantic")
+    record = run("minutes", run.folder, *words)
+    network = small("viclip", slice(None))
+    expected = []
+    for name in NAMES:
+        video = recipe.videos()[name]
+        starts = [clip[0] for clip in minutes.semantic_frames(len(video))]  # the stand-in reads a clip's first frame
+        first, last = clip_score.cosines(network.rows(video[starts]), vector)
+        expected.append(abs(first - last))
+    value = record["scores"]["start_end_drift:semantic:minutes"]["value"]
+    assert value == pytest.approx(np.mean(expected), abs=1e-6)
+    assert record["manifest"]["prompts_sha256"] is not None
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import os
 
 import numpy as np
 import pytest
@@ -77,6 +78,15 @@ def test_merges_make_words_and_marks(table):
         END,
     ]
     assert table.ids("") == [BEGIN, END]
+
+
+def test_openais_table_gives_the_ids_of_the_golden_run():
+    folder = os.environ.get("VIDRD_METRICS_WEIGHTS")
+    tokenizer = find_tokenizer(folder)
+    if tokenizer is None:
+        pytest.skip(f"VIDRD_METRICS_WEIGHTS names no folder with {MERGES}")
+    known = recipe.golden("clip_vitb32")
+    assert [tokenizer.ids(prompt) for prompt in known["prompts"]] == known["token_ids"]
 
 
 def test_long_prompts_keep_the_mark_of_the_end_and_are_counted(table):

@@ -187,9 +187,8 @@ def test_overall_consistency_needs_a_prompt_for_each_video(videos, monkeypatch):
     monkeypatch.setattr(WeightsFolder, "file", lambda self, checkpoint: Path("viclip.pth"))
     first = replace(tiny(), frames=None, to_input=lambda clip: inputs.dino_input(clip[:1]))
     monkeypatch.setattr(WeightsFolder, "viclip", first)
-    monkeypatch.setattr(dimensions, "load_viclip_text", lambda path: (None, None))
     vector = np.ones(48, np.float32)
-    monkeypatch.setattr(dimensions, "embed_prompts", lambda prompts, tower, tokenizer: dict.fromkeys(prompts, vector))
+    monkeypatch.setattr(dimensions, "viclip_texts", lambda weights, prompts: dict.fromkeys(prompts, vector))
     prompts = {f"{name}.mkv": "a cat" for name in ("noise8", "gradient12")}
     with pytest.raises(ValueError, match=r"cut16\.mkv has no prompt: add it to the file of prompts"):
         measure_folders({"fake": videos}, Setting(WeightsFolder(None), prompts), wanted=["overall_consistency"])

@@ -10,10 +10,10 @@ import numpy as np
 from jaxtyping import Float
 
 from bench.harness.job import Job
-from bench.instruments.damages import DAMAGES
-from bench.instruments.gauges import GAUGES, OF_SETS, OF_VIDEOS, Seen, look, of_set, of_videos
-from bench.instruments.instrument_suite import SIZES
 from bench.results.records import CellResults, Number
+from bench.videos.instruments.damages import DAMAGES
+from bench.videos.instruments.gauges import GAUGES, OF_SETS, OF_VIDEOS, Seen, look, of_set, of_videos
+from bench.videos.instruments.instrument_suite import SIZES
 from vidrd.pocket.world import TEST_SEEDS, Scene, draw_scene, render
 
 DRAWS = 20  # of subsets of each size, for the gauges of sets

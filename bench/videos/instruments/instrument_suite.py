@@ -1,9 +1,9 @@
 """The suite `instruments`: which damages does every metric see, at which strength, from how many videos?"""
 
 from bench.harness.suite_spec import Measure, Suite, Values
-from bench.instruments.damages import DAMAGES
-from bench.instruments.gauges import GAUGES
 from bench.results.records import Value
+from bench.videos.instruments.damages import DAMAGES
+from bench.videos.instruments.gauges import GAUGES
 
 SIZES = (16, 64, 256)  # videos on either side
 STRENGTHS = (0.125, 0.25, 0.5, 1.0)

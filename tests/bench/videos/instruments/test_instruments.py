@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 
 from bench.harness.job import Job
-from bench.instruments import matrix
-from bench.instruments.cell import effects_of, fewest, run, verdict
-from bench.instruments.damages import DAMAGES
-from bench.instruments.gauges import GAUGES, OF_VIDEOS
-from bench.instruments.instrument_suite import CLEAN, INSTRUMENT_SUITE, SIZES
 from bench.results.records import Attempt, Cell, Number, Record
+from bench.videos.instruments import matrix
+from bench.videos.instruments.cell import effects_of, fewest, run, verdict
+from bench.videos.instruments.damages import DAMAGES
+from bench.videos.instruments.gauges import GAUGES, OF_VIDEOS
+from bench.videos.instruments.instrument_suite import CLEAN, INSTRUMENT_SUITE, SIZES
 from vidrd.pocket.world import TEST_SEEDS, draw_scene, render
 
 SCENES = [draw_scene(seed) for seed in TEST_SEEDS[:4]]

@@ -1,6 +1,6 @@
 """The findings of a run of `instruments` as the tables of docs/instruments.md and a matrix picture.
 
-python -m bench.instruments.matrix RUN prints the tables; --picture FILE writes the matrix as SVG.
+python -m bench.videos.instruments.matrix RUN prints the tables; --picture FILE writes the matrix as SVG.
 """
 
 import itertools
@@ -12,11 +12,11 @@ from typing import NamedTuple
 
 import tyro
 
-from bench.instruments.damages import DAMAGES
-from bench.instruments.gauges import GAUGES
-from bench.instruments.instrument_suite import SIZES
 from bench.results.records import Record
 from bench.results.run_folder import load_run
+from bench.videos.instruments.damages import DAMAGES
+from bench.videos.instruments.gauges import GAUGES
+from bench.videos.instruments.instrument_suite import SIZES
 from vidrd.entry import obey
 from vidrd.files import write_atomic
 
@@ -142,4 +142,4 @@ def main(run: Path, picture_: Path | None = None) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(obey("bench.instruments.matrix", lambda: tyro.cli(main)))
+    sys.exit(obey("bench.videos.instruments.matrix", lambda: tyro.cli(main)))

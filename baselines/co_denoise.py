@@ -219,7 +219,7 @@ def sample(
     cuts = overwritten_shares if options.compat == "streamingt2v" else cut_shares
 
     drawn = Tied(noise, reschedule(stride)) if options.noise == "rescheduled" else noise
-    x = video_noise(drawn, length, clip, request.shape).to(device, dtype)
+    x, solver = video_noise(drawn, length, clip, request.shape).to(device, dtype), schedule.fresh()
     for step in range(schedule.steps):
         starts = starts_at(step, request, options)
         windows = [x[:, :, start : start + clip] for start in starts]
@@ -239,7 +239,7 @@ def sample(
         else:
             answer = fuse(predictions, starts, share, length) if len(starts) > 1 else predictions[0]
             new = noise("step", 0, (C, length, H, W), step) if eta > 0 else None
-            x = schedule.step(x, answer, step, eta, new)
+            x = solver.step(x, answer, step, eta, new)
         announce("step", 0, step, x)
     announce("clip", 0, schedule.steps - 1, x)
     x = x[:, :, : request.frames]

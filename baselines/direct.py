@@ -52,12 +52,12 @@ def sample(
     shape = (C, request.frames, H, W)
     timesteps = torch.tensor(schedule.timesteps, device=device)
 
-    x = video_noise(noise, request.frames, request.clip, request.shape).to(device, dtype)
+    x, solver = video_noise(noise, request.frames, request.clip, request.shape).to(device, dtype), schedule.fresh()
     for step in range(schedule.steps):
         prediction = denoise(x, timesteps[step])
         announce("call", 0, step, prediction)
         fresh = noise("step", 0, shape, step) if eta > 0 else None
-        x = schedule.step(x, prediction, step, eta, fresh)
+        x = solver.step(x, prediction, step, eta, fresh)
         announce("step", 0, step, x)
     announce("clip", 0, schedule.steps - 1, x)
     announce("frames", 0, schedule.steps - 1, x)

@@ -17,7 +17,7 @@ from torch import Tensor
 from vidrd.denoiser import Denoiser, answers
 from vidrd.noise import Noise
 from vidrd.sampler_contract import Announce, OnEvent, Origin, Plan, Request, Result, Seam, check_fits, noise_for
-from vidrd.schedule import Schedule
+from vidrd.schedule import Mix, Schedule
 
 Compat = Literal["paper", "official"]
 
@@ -109,11 +109,11 @@ def fill(
     """The first queue: the clip's frames noised to their places' levels, after repeats of its first frame."""
     places = len(queue.levels)
     source = (torch.arange(places) - places + clip.shape[2]).clamp(min=0)
-    alphas = torch.tensor(schedule.alphas, dtype=torch.float64)[queue.levels]
+    mixes = torch.tensor([schedule.mix(level) for level in queue.levels.tolist()], dtype=torch.float64)
     if compat == "paper":
-        alphas[: queue.front] = 1
+        mixes[: queue.front] = torch.tensor(Mix(1, 0))
     exact = torch.promote_types(clip.dtype, torch.float32)
-    signal, spread = (root.to(clip.device, exact)[:, None, None] for root in (alphas.sqrt(), (1 - alphas).sqrt()))
+    signal, spread = mixes.to(clip.device, exact).T[..., None, None]
     return (signal * clip[:, :, source] + spread * noise.to(clip.device, exact)).to(clip.dtype)
 
 
@@ -138,7 +138,7 @@ def sample(
         ValueError: the clip is too long for the network, or the steps do not suit compat="official".
     """
     todo = plan(request, schedule.steps, options)
-    check_fits(denoise, request.clip)
+    check_fits(denoise, request.clip, per_frame=request.frames > request.clip)
     announce = Announce(on_event, todo.calls)
     noise, eta = noise_for(request, noise), request.eta_or(1.0 if options.compat == "official" else 0.0)
     C, H, W = request.shape

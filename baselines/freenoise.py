@@ -188,7 +188,7 @@ def sample(
         x = video_noise(tied, length, request.clip, request.shape)
     if options.compat == "official":
         x = x[:1].expand_as(x)
-    x = x.to(device, dtype)
+    x, solver = x.to(device, dtype), schedule.fresh()
     windowed: AbstractContextManager[None] = nullcontext()
     if options.attention == "windows" and isinstance(denoise, WindowedDenoiser):
         windowed = denoise.attend_in(attention_windows(length, request.clip, options))
@@ -197,7 +197,7 @@ def sample(
             prediction = denoise(x, timesteps[step])
             announce("call", 0, step, prediction)
             fresh = noise("step", 0, (C, length, H, W), step) if eta > 0 else None
-            x = schedule.step(x, prediction, step, eta, fresh)
+            x = solver.step(x, prediction, step, eta, fresh)
             announce("step", 0, step, x)
     announce("clip", 0, schedule.steps - 1, x)
     x = x[:, :, : request.frames]

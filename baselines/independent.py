@@ -68,12 +68,13 @@ def sample(
     for first in clips[:: request.together]:
         joined = clips[first : first + request.together]  # clips that share the network's calls
         states = [(noise("initial", clip, shape) if shared is None else shared).to(device, dtype) for clip in joined]
+        solvers = [schedule.fresh() for _ in joined]
         for step in range(schedule.steps):
             (predictions,) = answers(denoise, states, [timesteps[step]] * len(states), request.together)
             announce("call", first, step, predictions[-1])
             for place, (clip, prediction) in enumerate(zip(joined, predictions, strict=True)):
                 fresh = noise("step", clip, shape, step) if eta > 0 else None
-                states[place] = schedule.step(states[place], prediction, step, eta, fresh)
+                states[place] = solvers[place].step(states[place], prediction, step, eta, fresh)
             announce("step", first, step, states[-1])
         for clip, x in zip(joined, states, strict=True):
             announce("clip", clip, schedule.steps - 1, x)

@@ -206,11 +206,11 @@ def again(
         result = sample(denoise, schedule, request, options, noise=current, on_event=tell, **where)
         todo = again_plan(result.plan, freeinit)
         if not final:
-            current = Tied(first, _low_frequencies_of(result, schedule.alphas[0], number, freeinit))
+            current = Tied(first, _low_frequencies_of(result, schedule, number, freeinit))
     return replace(result, plan=todo)
 
 
-def _low_frequencies_of(result: Result, alpha: float, number: int, options: FreeInit) -> Tie:
+def _low_frequencies_of(result: Result, schedule: Schedule, number: int, options: FreeInit) -> Tie:
     pieces = result.plan.drawn or result.plan.windows
     video = result.latents.cpu().float()
 
@@ -219,7 +219,7 @@ def _low_frequencies_of(result: Result, alpha: float, number: int, options: Free
         if clip >= len(pieces) or pieces[clip][0] >= video.shape[2]:
             return old  # never became frames of this video
         place = torch.arange(pieces[clip][0], pieces[clip][0] + shape[1]).clamp(max=video.shape[2] - 1)
-        noised = alpha**0.5 * video[:, :, place] + (1 - alpha) ** 0.5 * old
+        noised = schedule.noised(video[:, :, place], old, 0)
         fresh = noise("freeinit", clip, shape, number)
         keep = low_pass(*shape[1:], options)
         over = (-3, -2, -1)

@@ -114,21 +114,14 @@ def plan(request: Request, steps: int, options: Options) -> Plan:
 
 
 def put_known(
-    x: Float[Tensor, "B C T H W"], clean: Float[Tensor, "B C O H W"], noise: Float[Tensor, "B C O H W"], alpha: float
+    x: Float[Tensor, "B C T H W"],
+    clean: Float[Tensor, "B C O H W"],
+    noise: Float[Tensor, "B C O H W"],
+    schedule: Schedule,
+    level: int,
 ) -> Float[Tensor, "B C T H W"]:
-    """Replace the first frames with the known ones, noised to a level given by its share of signal."""
-    exact = torch.promote_types(clean.dtype, torch.float32)
-    known = math.sqrt(alpha) * clean.to(exact) + math.sqrt(1 - alpha) * noise.to(exact)
-    return torch.cat([known.to(x.dtype), x[:, :, clean.shape[2] :]], dim=2)
-
-
-def renoise(
-    x: Float[Tensor, "B C T H W"], noise: Float[Tensor, "B C T H W"], alpha: float, alpha_prev: float
-) -> Float[Tensor, "B C T H W"]:
-    """The state before a step from the one after it: the forward process between both levels (RePaint, equation 8b)."""
-    kept = alpha / alpha_prev
-    exact = torch.promote_types(x.dtype, torch.float32)
-    return (math.sqrt(kept) * x.to(exact) + math.sqrt(1 - kept) * noise.to(exact)).to(x.dtype)
+    """Replace the first frames with the known ones, noised to a level."""
+    return torch.cat([schedule.noised(clean, noise, level).to(x.dtype), x[:, :, clean.shape[2] :]], dim=2)
 
 
 def guided(
@@ -143,8 +136,8 @@ def guided(
 ) -> Float[Tensor, "B C T H W"]:
     """The network's output under reconstruction guidance (arXiv 2204.03458, equation 7).
 
-    The new frames' clean estimate moves by -weight sqrt(alpha) / 2 times the gradient, by the new frames, of the
-    squared distance between known frames and their estimate.
+    The new frames' clean estimate moves by -weight * signal / 2 times the gradient, by the new frames, of the squared
+    distance between known frames and their estimate; the signal is that of the level.
 
     Raises:
         ValueError: the network's answer has no gradient.
@@ -159,7 +152,7 @@ def guided(
             raise ValueError("reconstruction guidance needs a differentiable network: use guidance 0, or one with grad")
         estimate = of_x * whole[:, :, :overlap] + of_prediction * prediction[:, :, :overlap]
         (gradient,) = torch.autograd.grad((clean.to(estimate) - estimate).square().sum(), new)
-    moved = -weight * math.sqrt(schedule.alphas[level]) / 2 * gradient / schedule.clean_coefficients(level)[1]
+    moved = -weight * schedule.mix(level).signal / 2 * gradient / schedule.clean_coefficients(level)[1]
     prediction = prediction.detach()
     return torch.cat([prediction[:, :, :overlap], prediction[:, :, overlap:] + moved.to(prediction.dtype)], dim=2)
 
@@ -185,7 +178,7 @@ def sample(
             without gradient.
     """
     todo = plan(request, schedule.steps, options)
-    check_fits(denoise, request.clip)
+    check_fits(denoise, request.clip, per_frame=options.floor > 0 and request.frames > request.clip)
     announce = Announce(on_event, todo.calls)
     noise, eta = noise_for(request, noise), request.eta_or(1.0 if options.compat == "repaint" else 0.0)
     C, H, W = request.shape
@@ -214,7 +207,7 @@ def sample(
             elif clean is not None:
                 fixed = initial[:, :, :overlap] if options.known == "fixed" else None
                 drawn = noise("known", clip, known_shape, key) if fixed is None else fixed
-                x = put_known(x, clean, drawn.to(device), schedule.alphas[level])
+                x = put_known(x, clean, drawn.to(device), schedule, level)
             if step == len(entered):
                 entered.append(x[:, :, request.clip - overlap :].clone())
             if clean is not None and options.guidance > 0:
@@ -226,7 +219,7 @@ def sample(
             jump = step - following + 1
             for place, back in enumerate(range(step, following - 1, -1)):  # up again, through every level
                 drawn = noise("resample", clip, shape, key * jump + place)
-                x = renoise(x, drawn.to(device), schedule.alphas[back], schedule.alphas_prev[back])
+                x = schedule.renoised(x, drawn.to(device), back)  # RePaint, equation 8b
             if following == len(entered):
                 announce("step", clip, step, x)
         if clean is not None:

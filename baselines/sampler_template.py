@@ -74,12 +74,12 @@ def sample(
         x = first
         if clip > 0:  # the idea: write yours as a named function
             x = math.sqrt(options.shared) * first + math.sqrt(1 - options.shared) * noise("initial", clip, shape)
-        x = x.to(device, dtype)
+        x, solver = x.to(device, dtype), schedule.fresh()
         for step in range(schedule.steps):
             prediction = denoise(x, timesteps[step])
             announce("call", clip, step, prediction)
             fresh = noise("step", clip, shape, step) if eta > 0 else None
-            x = schedule.step(x, prediction, step, eta, fresh)
+            x = solver.step(x, prediction, step, eta, fresh)
             announce("step", clip, step, x)
         announce("clip", clip, schedule.steps - 1, x)
         video.append(x[:, :, : request.frames - start])

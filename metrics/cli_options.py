@@ -6,6 +6,8 @@ from typing import Annotated, Literal
 
 import tyro
 
+from metrics.option_types import Count, CountOrNone, ExistingFile, Seed, TargetFile, TargetFolder
+
 
 @dataclass(frozen=True)
 class Common:
@@ -18,27 +20,27 @@ class Common:
     clean, or tgan2, where weights of I3D or C3D are given; pocket where none are."""
     weights: Path | None = None
     """File or folder of the network's weights (default: what VIDRD_METRICS_WEIGHTS names, or pocket classifiers)."""
-    mean: Path | None = None
+    mean: ExistingFile | None = None
     """C3D's mean clip (default: mean2.npz next to its weights)."""
-    n: int | None = None
+    n: Count | None = None
     """Clips of each set (default: as the protocol says, or all)."""
-    frames: int | None = None
+    frames: Count | None = None
     """Frames of each clip (default: as the protocol says, or whole videos)."""
-    stride: int | None = None
+    stride: Count | None = None
     """Frames from one frame of a clip to its next (default: as the protocol says)."""
-    window: int | None = None
+    window: Count | None = None
     """Cut each video into all the windows of that many frames that fit, instead of drawing clips."""
-    seed: int = 0
+    seed: Seed = 0
     """Seed of the draw of clips."""
-    real_list: Path | None = None
+    real_list: ExistingFile | None = None
     """Use only these videos of the real set: names, one per line, as UCF-101's trainlist01.txt has them."""
-    real_clips: Path | None = None
+    real_clips: ExistingFile | None = None
     """Use these clips of the real set: JSON lines of video, start, frames, stride."""
-    fake_clips: Path | None = None
+    fake_clips: ExistingFile | None = None
     """Use these clips of the generated set."""
-    save_clips: Path | None = None
+    save_clips: TargetFolder | None = None
     """Write the clips that were used into this folder, as real.jsonl and fake.jsonl."""
-    save_stats: Path | None = None
+    save_stats: TargetFile | None = None
     """Write the real set's statistics to this .npz, which can then be given instead of the real set."""
     stored: bool = False
     """The real videos are already as the protocol's loader stores them."""
@@ -50,7 +52,7 @@ class Common:
     """File that keeps features, so that a killed run resumes (default: in the user's cache folder)."""
     fresh: bool = False
     """Neither use nor keep features in that file."""
-    batch: int = 8
+    batch: Count = 8
     """Clips that the network sees at a time."""
     device: str = "auto"
     """Where the network runs: cpu, cuda, cuda:1 (default: a GPU where there is one, otherwise the CPU)."""
@@ -62,7 +64,7 @@ class Common:
     """The weights are StyleGAN-V's TorchScript program: run it, if it is the known one, do not read its tensors."""
     trust_program: bool = False
     """Run it whatever it is."""
-    json: Path | None = None
+    json: TargetFile | None = None
     """Also write the numbers, with their manifest, to this file."""
 
 
@@ -85,7 +87,7 @@ class Kvd:
 
     real: tyro.conf.Positional[Path]
     fake: tyro.conf.Positional[Path]
-    neighbours: int = 3
+    neighbours: Count = 3
     """Neighbors of precision and recall; density and coverage take two more."""
     common: tyro.conf.OmitArgPrefixes[Common] = Common()
 
@@ -97,7 +99,7 @@ class InceptionScore:
     videos: tyro.conf.Positional[tuple[Path, ...]]
     head: str | None = None
     """Which of the classifier's attributes to score (default: action, or the only one)."""
-    splits: int | None = None
+    splits: Count | None = None
     """Cut the set into that many parts and take the mean of their scores (default: as the protocol says, or 1)."""
     common: tyro.conf.OmitArgPrefixes[Common] = Common()
 
@@ -107,13 +109,13 @@ class Jitter:
     """How a set changes from frame to frame; of two, the first is real video and is measured as well."""
 
     videos: tyro.conf.Positional[tuple[Path, ...]]
-    seams: tuple[int, ...] = ()
+    seams: tuple[Count, ...] = ()
     """First frame of each new clip, in every video."""
-    dropped: int = 0
+    dropped: CountOrNone = 0
     """Frames each new clip lost at its start before it was joined."""
-    n: int | None = None
+    n: Count | None = None
     """Videos of each set, the first by name (default: all)."""
-    frames: int | None = None
+    frames: Count | None = None
     """Frames of each video, the first (default: all)."""
     raft: Path | None = None
     """torchvision's weights of RAFT, for finer flow than the classical one."""
@@ -123,7 +125,7 @@ class Jitter:
     """Also what needs optical flow, which takes most of the time."""
     allow_gaps: bool = False
     """Measure without the videos that cannot be read."""
-    json: Path | None = None
+    json: TargetFile | None = None
     """Also write the numbers, with their manifest, to this file."""
 
 
@@ -134,7 +136,7 @@ class Reading:
     weights: Path | None = None
     """Folder of the networks' files, under their published names at any depth: VBench's own cache will do
     (default: what VIDRD_METRICS_WEIGHTS names)."""
-    n: int | None = None
+    n: Count | None = None
     """Videos of each set, the first by name (default: all)."""
     allow_gaps: bool = False
     """Measure without the videos that cannot be read."""
@@ -142,11 +144,11 @@ class Reading:
     """File that keeps what was measured, so that a killed run resumes (default: in the user's cache folder)."""
     fresh: bool = False
     """Neither use nor keep anything in that file."""
-    batch: int = 8
+    batch: Count = 8
     """Frames that a network sees at a time."""
     device: str = "auto"
     """Where networks run: cpu, cuda, cuda:1 (default: a GPU where there is one, otherwise the CPU)."""
-    json: Path | None = None
+    json: TargetFile | None = None
     """Also write the numbers, with their manifest, to this file."""
 
 
@@ -155,7 +157,7 @@ class Vbench:
     """VBench's dimensions of one's own videos; of two folders, the first is real video and is measured as well."""
 
     videos: tyro.conf.Positional[tuple[Path, ...]] = ()
-    prompts: Path | None = None
+    prompts: ExistingFile | None = None
     """Prompts by video: JSON {name: text}, or lines of a name, a tab and a text. overall_consistency needs them."""
     dimensions: tuple[str, ...] = ()
     """Dimensions to measure, all or nothing (default: all whose files and prompts are there, with a note on others)."""
@@ -166,7 +168,7 @@ class Vbench:
     """Which side imaging quality brings down to 512 pixels."""
     export: Path | None = None
     """Measure nothing, but write videos and prompts into this new folder as VBench wants them."""
-    full_info: Path | None = None
+    full_info: ExistingFile | None = None
     """Your copy of VBench_full_info.json: --export lists the numbers of its prompts, never their text."""
     imported: Annotated[Path | None, tyro.conf.arg(name="import")] = None
     """Measure nothing, but read VBench's own ..._eval_results.json into a record of this project."""
@@ -178,7 +180,7 @@ class Alignment:
     """How well videos fit their prompts, by CLIP and ViCLIP, under each of the definitions in use."""
 
     videos: tyro.conf.Positional[tuple[Path, ...]]
-    prompts: Path
+    prompts: ExistingFile
     """Prompts by video: JSON {name: text or token ids}, or lines of a name, a tab and a text."""
     size: Literal["b32", "l14"] = "b32"
     """CLIP's network: ViT-B/32, as CLIPSIM has it, or ViT-L/14, as torchmetrics; their numbers do not compare."""
@@ -192,9 +194,9 @@ class Minutes:
     """How videos change over minutes: similarity against gap, start against end, VDE, identity, color by window."""
 
     videos: tyro.conf.Positional[tuple[Path, ...]]
-    window: int | None = None
+    window: Count | None = None
     """Frames of each window that the videos were made in, overlap counted once: for color steps and seams."""
-    prompts: Path | None = None
+    prompts: ExistingFile | None = None
     """Prompts by video, for the drift of what is shown away from what was asked for."""
     measures: tuple[str, ...] = ()
     """Measures to take, all or nothing (default: all whose files are there, with a note on others)."""
@@ -209,7 +211,7 @@ class Compare:
     second: tyro.conf.Positional[Path]
     force: bool = False
     """Compare scores that were made differently all the same."""
-    json: Path | None = None
+    json: TargetFile | None = None
     """Also write the differences to this file."""
 
 
@@ -224,11 +226,11 @@ class Verify:
     """The file, or the folder that holds it under its published name."""
     all_lengths: bool = False
     """Try constant clips of all 21 published lengths, not of four."""
-    export: Path | None = None
+    export: TargetFile | None = None
     """Also write the tensors to this safetensors file."""
     device: str = "auto"
     """Where the network runs: cpu, cuda, cuda:1 (default: a GPU where there is one, otherwise the CPU)."""
-    json: Path | None = None
+    json: TargetFile | None = None
     """Also write the findings to this file."""
 
 

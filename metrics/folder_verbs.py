@@ -38,8 +38,6 @@ def measure_folder(verb: Vbench | Alignment | Minutes, weights: Path | None, rep
         return import_results(verb.imported)
     if not 1 <= len(verb.videos) <= 2:
         raise ValueError(f"give one set of videos, or the real one and then the generated one: got {len(verb.videos)}")
-    if verb.reading.batch < 1:
-        raise ValueError(f"a batch holds at least one frame: got --batch {verb.reading.batch}")
     if isinstance(verb, Vbench) and (verb.full_info is not None or verb.export is not None):
         return _export(verb)
     sources = dict(zip(("real", "fake") if len(verb.videos) == 2 else ("fake",), verb.videos, strict=True))
@@ -98,11 +96,8 @@ def _alignment(verb: Alignment, networks: WeightsFolder, sources: Mapping[str, P
 
 
 def _minutes(verb: Minutes, networks: WeightsFolder, sources: Mapping[str, Path], reader: FolderReader) -> Result:
-    if verb.window is not None and verb.window < 1:
-        raise ValueError(f"a window has at least one frame: got --window {verb.window}")
-
     def summarize(measured: Measured) -> dict[str, Score]:
-        return {name: mean_score(values) for name, values in measured.values.items()}
+        return {name: mean_score(values, name) for name, values in measured.values.items()}
 
     prompts = None if verb.prompts is None else read_prompts(verb.prompts)
     hashed = None if prompts is None else hash_prompts(prompts)

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from baselines.models.families import FAMILIES
 from bench.__main__ import COMMANDS as BENCH
 from bench.commands.axis_options import axes_to_set
 from bench.methods import METHODS
@@ -46,6 +47,7 @@ def sessions() -> set[str]:
     ("page", "title", "names"),
     [
         pytest.param("docs/methods.md", "Table", set(METHODS), id="methods"),
+        pytest.param("docs/models.md", "Table", set(FAMILIES), id="models"),
         pytest.param("docs/metrics.md", "All metrics", set(METRICS), id="metrics"),
         pytest.param("docs/suites.md", "Table", set(SUITES), id="suites"),
         pytest.param("docs/harness.md", "Sessions of nox", sessions(), id="sessions"),
@@ -141,8 +143,8 @@ def blocks(language: str, text: str = README) -> list[str]:
 def command_lines(text: str) -> list[str]:
     """The commands in the shell blocks of a page, one per line, without comments."""
     joined = "\n".join(blocks("(?:sh|console)", text)).replace("\\\n", " ")
-    found = re.findall(r"(?:python|torchrun.*?|launch.*?) -m (bench|metrics|reports|vidrd)(?=\s)([^#\n;&|]*)", joined)
-    return sorted({f"{module} {words.strip()}" for module, words in found})
+    matches = re.findall(r"(?:python|torchrun.*?|launch.*?) -m (bench|metrics|reports|vidrd)(?=\s)([^#\n;&|]*)", joined)
+    return sorted({f"{module} {words.strip()}" for module, words in matches})
 
 
 SHOWN = sorted({line for page in (ROOT / "README.md", *DOCS) for line in command_lines(page.read_text())})

@@ -1,4 +1,4 @@
-"""The recipe for a new sampler in CONTRIBUTING.md, followed step by step in a copy of the project."""
+"""The recipes for samplers and families of models in CONTRIBUTING.md, followed step by step in a copy of the code."""
 
 import os
 import re
@@ -11,7 +11,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 NAME = "newcomer"
-RECIPE = (ROOT / "CONTRIBUTING.md").read_text().split("## A new sampler")[1].split("\n## ")[0]
+PIPELINE = "NewcomerPipeline"
 UNNEEDED = shutil.ignore_patterns(".*", "runs", "__pycache__", "*.egg-info")
 
 
@@ -20,10 +20,17 @@ def left_out(folder, names):
     return UNNEEDED(folder, names) | ({"weights"} if Path(folder) == ROOT else set())
 
 
-def block(language):
+def recipe(title):
+    """A recipe of three steps."""
+    text = (ROOT / "CONTRIBUTING.md").read_text().split(f"## {title}\n")[1].split("\n## ")[0]
+    assert re.findall(r"^(\d)\. ", text, re.MULTILINE) == ["1", "2", "3"]
+    return text
+
+
+def block(text, language):
     """The recipe's block of code in that language, for the newcomer."""
-    (found,) = re.findall(rf"   ```{language}\n(.*?)\n   ```", RECIPE, re.DOTALL)
-    return re.sub("^   ", "", found, flags=re.MULTILINE).replace("NAME", NAME)
+    (code,) = re.findall(rf"   ```{language}\n(.*?)\n   ```", text, re.DOTALL)
+    return re.sub("^   ", "", code, flags=re.MULTILINE).replace("NAME", NAME).replace("PIPELINE", PIPELINE)
 
 
 def content(folder):
@@ -36,32 +43,25 @@ def insert_after(path, line, addition):
     path.write_text(text.replace(line, f"{line}{addition}\n"))
 
 
-@pytest.fixture(scope="module")
-def project(tmp_path_factory):
-    """The project after the three steps."""
-    folder = tmp_path_factory.mktemp("copy") / "project"
+@pytest.fixture
+def copied(tmp_path):
+    """The project as it is."""
+    folder = tmp_path / "project"
     shutil.copytree(ROOT, folder, ignore=left_out)
     (folder / "weights").symlink_to(ROOT / "weights")
-    before = content(folder)
-    assert re.findall(r"^(\d)\. ", RECIPE, re.MULTILINE) == ["1", "2", "3"]
-
-    sampler = (folder / "baselines/sampler_template.py").read_text()
-    idea = "first + math.sqrt(1 - options.shared) * noise("
-    assert sampler.count(idea) == 1
-    (folder / f"baselines/{NAME}.py").write_text(
-        sampler.replace(idea, "first.flip(2) + math.sqrt(1 - options.shared) * noise(")
-    )
-    insert_after(folder / "bench/methods.py", "import baselines.independent\n", f"import baselines.{NAME}")
-    insert_after(folder / "bench/methods.py", "METHODS: dict[str, Method] = {\n", block("python"))
-    table = (folder / "docs/methods.md").read_text().splitlines(keepends=True)
-    row = next(line for line in table if line.startswith("| `direct`"))
-    insert_after(folder / "docs/methods.md", row, block("markdown"))
-
-    after = content(folder)
-    changed = {str(path) for path in before if before[path] != after[path]}
-    assert changed == {"bench/methods.py", "docs/methods.md"}
-    assert {str(path) for path in set(after) - set(before)} == {f"baselines/{NAME}.py"}
     return folder
+
+
+def check_changes(folder, before, changed, added):
+    after = content(folder)
+    assert {str(path) for path in before if before[path] != after[path]} == changed
+    assert {str(path) for path in set(after) - set(before)} == {added}
+
+
+def insert_row(folder, table, like, row):
+    """Add a row after that of a table."""
+    lines = (folder / table).read_text().splitlines(keepends=True)
+    insert_after(folder / table, next(line for line in lines if line.startswith(f"| `{like}`")), row)
 
 
 def in_project(folder, *words):
@@ -69,15 +69,39 @@ def in_project(folder, *words):
     return subprocess.run([sys.executable, *words], cwd=folder, env=env, capture_output=True, text=True, check=False)
 
 
-def test_a_sampler_written_from_the_recipe_passes_conformance(project):
+def test_a_sampler_written_from_the_recipe_passes_conformance_and_the_bench_lists_it(copied):
+    steps, before = recipe("A new sampler"), content(copied)
+    sampler = (copied / "baselines/sampler_template.py").read_text()
+    idea = "first + math.sqrt(1 - options.shared) * noise("
+    assert sampler.count(idea) == 1
+    (copied / f"baselines/{NAME}.py").write_text(
+        sampler.replace(idea, "first.flip(2) + math.sqrt(1 - options.shared) * noise(")
+    )
+    insert_after(copied / "bench/methods.py", "import baselines.independent\n", f"import baselines.{NAME}")
+    insert_after(copied / "bench/methods.py", "METHODS: dict[str, Method] = {\n", block(steps, "python"))
+    insert_row(copied, "docs/methods.md", "direct", block(steps, "markdown"))
+    check_changes(copied, before, {"bench/methods.py", "docs/methods.md"}, f"baselines/{NAME}.py")
+
     tests = ["tests/test_samplers.py", "tests/test_docs.py::test_every_name_has_a_row_in_its_table"]
-    done = in_project(project, "-m", "pytest", "-q", "-p", "no:cacheprovider", *tests, "-k", f"{NAME} or methods")
+    done = in_project(copied, "-m", "pytest", "-q", "-p", "no:cacheprovider", *tests, "-k", f"{NAME} or methods")
     assert done.returncode == 0, done.stdout
-    passed = int(re.search(r"(\d+) passed", done.stdout)[1])
-    assert passed > 30
+    assert int(re.search(r"(\d+) passed", done.stdout)[1]) > 30
+    listed = in_project(copied, "-m", "bench", "list")
+    assert listed.returncode == 0, listed.stderr
+    assert NAME in listed.stdout
 
 
-def test_the_bench_compares_it(project):
-    done = in_project(project, "-m", "bench", "list")
-    assert done.returncode == 0, done.stderr
-    assert NAME in done.stdout
+def test_a_family_written_from_the_recipe_passes_conformance(copied):
+    steps, before = recipe("A new family of models"), content(copied)
+    family = (copied / "baselines/models/template.py").read_text()
+    (copied / f"baselines/models/{NAME}.py").write_text(family.replace("shift=3.0", "shift=2.0"))
+    table = "FAMILIES: dict[str, str] = {\n"
+    insert_after(copied / "baselines/models/families.py", table, block(steps, "python"))
+    insert_row(copied, "docs/models.md", "WanPipeline", block(steps, "markdown"))
+    changed = {"baselines/models/families.py", "docs/models.md"}
+    check_changes(copied, before, changed, f"baselines/models/{NAME}.py")
+
+    tests = ["tests/test_models.py", "tests/test_docs.py::test_every_name_has_a_row_in_its_table"]
+    done = in_project(copied, "-m", "pytest", "-q", "-p", "no:cacheprovider", *tests, "-k", f"{PIPELINE} or models]")
+    assert done.returncode == 0, done.stdout
+    assert int(re.search(r"(\d+) passed", done.stdout)[1]) > 10

@@ -1,15 +1,23 @@
 """What a sampler knows of the network: how to call it, and how many frames a call takes."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float, Num
 from torch import Tensor
 
 from vidrd.models.blocks import TimeWindows
+
+ONE_LEVEL = (
+    "this network takes one noise level for all frames of a call: got a level per frame, use a method whose frames "
+    "share their level"
+)
+
+# What a network is told of the prompts, by the name of its argument; one row for each video.
+Text = Mapping[str, Tensor]
 
 
 @runtime_checkable
@@ -31,7 +39,7 @@ class Denoiser(Protocol):
         """Network evaluations behind each call: 2 with classifier-free guidance."""
         ...
 
-    def __call__(self, latents: Float[Tensor, "B C T H W"], timesteps: Int[Tensor, "*T"]) -> Float[Tensor, "B C T H W"]:
+    def __call__(self, latents: Float[Tensor, "B C T H W"], timesteps: Num[Tensor, "*T"]) -> Float[Tensor, "B C T H W"]:
         """`timesteps`: one for all frames (0-d), one per frame (T), or one per frame of each video (B T).
 
         Several windows of the same videos may come joined along B, window by window, each with all the videos.
@@ -51,7 +59,7 @@ class WindowedDenoiser(Denoiser, Protocol):
 def answers(
     denoise: Denoiser,
     windows: Sequence[Float[Tensor, "B C T H W"]],  # of the same videos and lengths
-    timesteps: Sequence[Int[Tensor, "*T"]],  # of each window; 0-d ones are equal
+    timesteps: Sequence[Num[Tensor, "*T"]],  # of each window; 0-d ones are equal
     together: int = 1,  # windows a call
 ) -> Iterator[list[Float[Tensor, "B C T H W"]]]:
     """The network's outputs for several windows, one list per call; joining windows in a call does not change them."""
@@ -67,54 +75,57 @@ def answers(
 
 @dataclass(frozen=True)
 class GuidedDenoiser:
-    """A U-Net, its text and classifier-free guidance (arXiv 2207.12598) as a `Denoiser`.
+    """A network, its text and classifier-free guidance (arXiv 2207.12598) as a `Denoiser`.
 
     Both branches go through the network in one call, unless `budget` forbids it. At guidance 1 the negative text has no
     weight and is never evaluated.
 
     Raises:
         ValueError: guidance other than 1 without `negative`, texts of different shapes, or, when called, a number of
-            videos that is no multiple of that of the texts.
+            videos that is no multiple of that of the texts, or a level per frame where the network takes one.
     """
 
-    unet: Callable[..., Any]  # unet(latents, timestep, encoder_hidden_states=context).sample
-    context: Float[Tensor, "B L D"]  # text, one for each video
-    negative: Float[Tensor, "..."] | None = None  # what to steer away from, shaped as the text
+    unet: Callable[..., Any]  # unet(latents, timestep, encoder_hidden_states=context).sample, timestep () or (B T)
+    context: Float[Tensor, "B L D"] | Text  # text, one for each video; several tensors by the names of their arguments
+    negative: Float[Tensor, "..."] | Text | None = None  # what to steer away from, shaped as the text
     guidance: float = 1.0  # weight of the text: answer = negative + guidance * (text - negative)
     clip: int = 8  # frames the network was trained on
     longest: int | None = None  # most frames it can take; None: no limit
     budget: int | None = None  # most frames, of all videos and branches, that the network holds at once; None: no limit
+    per_frame: bool = True  # the network takes a level for each frame; False: one for all frames of a call
+    late: tuple[float, float] | None = None  # another guidance below a timestep: (timestep, guidance)
 
     def __post_init__(self) -> None:
-        if self.guidance != 1 and self.negative is None:
+        if self.branches == 2 and self.negative is None:
             raise ValueError(f"guidance {self.guidance} steers away from a negative text: pass one, or guidance 1")
-        if self.negative is not None and self.negative.shape != self.context.shape:
+        if self.negative is not None and _shapes(self.negative) != _shapes(self.context):
             raise ValueError(
                 "negative and context go through the network together and have one shape: got "
-                f"{tuple(self.negative.shape)} and {tuple(self.context.shape)}: pad the shorter text"
+                f"{_shapes(self.negative)} and {_shapes(self.context)}: pad the shorter text"
             )
 
     @property
     def branches(self) -> int:
         """2 with guidance, else 1."""
-        return 1 if self.guidance == 1 else 2
+        return 1 if self.guidance == 1 and (self.late is None or self.late[1] == 1) else 2
 
-    def __call__(self, latents: Float[Tensor, "B C T H W"], timesteps: Int[Tensor, "*T"]) -> Float[Tensor, "B C T H W"]:
+    def __call__(self, latents: Float[Tensor, "B C T H W"], timesteps: Num[Tensor, "*T"]) -> Float[Tensor, "B C T H W"]:
         """The guided output of the network, in the network's dtype."""
-        windows, left = divmod(latents.shape[0], self.context.shape[0])
+        context = _by_name(self.context)
+        texts = len(next(iter(context.values())))
+        windows, left = divmod(latents.shape[0], texts)
         if left:
-            raise ValueError(
-                f"each video needs its text: got {latents.shape[0]} videos and {self.context.shape[0]} texts"
-            )
-        context = self.context.repeat(windows, 1, 1)
+            raise ValueError(f"each video needs its text: got {latents.shape[0]} videos and {texts} texts")
+        if timesteps.ndim and not self.per_frame:
+            raise ValueError(ONE_LEVEL)
+        context = _repeated(context, windows)
         if self.branches == 1 or self.negative is None:
             return self._evaluate(latents, timesteps, context)
-        negative = self.negative.repeat(windows, 1, 1)
-        if timesteps.ndim == 2:
-            timesteps = timesteps.repeat(2, 1)
-        both = self._evaluate(torch.cat([latents, latents]), timesteps, torch.cat([negative, context]))
-        away, towards = both.chunk(2)
-        return away + self.guidance * (towards - away)
+        negative = _repeated(_by_name(self.negative), windows)
+        both = {name: torch.cat([negative[name], context[name]]) for name in context}
+        twice = timesteps.repeat(2, 1) if timesteps.ndim == 2 else timesteps
+        away, towards = self._evaluate(torch.cat([latents, latents]), twice, both).chunk(2)
+        return away + self._weight(timesteps) * (towards - away)
 
     def attend_in(self, windows: TimeWindows) -> AbstractContextManager[None]:
         """The U-Net's temporal attention in windows, while this is open.
@@ -129,8 +140,15 @@ class GuidedDenoiser:
             )
         return self.unet.attend_in(windows)
 
+    def _weight(self, timesteps: Num[Tensor, "*T"]) -> float | Tensor:
+        """The guidance of every frame, shaped to go with B C T H W."""
+        if self.late is None:
+            return self.guidance
+        weight = torch.where(timesteps < self.late[0], self.late[1], self.guidance)
+        return weight if weight.ndim == 0 else weight.reshape(-1, 1, weight.shape[-1], 1, 1)
+
     def _evaluate(
-        self, latents: Float[Tensor, "B C T H W"], timesteps: Int[Tensor, "*T"], context: Float[Tensor, "B L D"]
+        self, latents: Float[Tensor, "B C T H W"], timesteps: Num[Tensor, "*T"], context: Text
     ) -> Float[Tensor, "B C T H W"]:
         if timesteps.ndim == 1:  # a single axis would read as one timestep per video
             timesteps = timesteps.expand(latents.shape[0], -1)
@@ -139,5 +157,19 @@ class GuidedDenoiser:
         for first in range(0, len(latents), rows):
             some = slice(first, first + rows)
             times = timesteps[some] if timesteps.ndim else timesteps
-            parts.append(self.unet(latents[some], times, encoder_hidden_states=context[some]).sample)
+            text = {name: value[some] for name, value in context.items()}
+            parts.append(self.unet(latents[some], times, **text).sample)
         return torch.cat(parts) if len(parts) > 1 else parts[0]
+
+
+def _by_name(text: Tensor | Text) -> Text:
+    return {"encoder_hidden_states": text} if isinstance(text, Tensor) else text
+
+
+def _shapes(text: Tensor | Text) -> Any:
+    shapes = {name: tuple(value.shape) for name, value in _by_name(text).items()}
+    return next(iter(shapes.values())) if isinstance(text, Tensor) else shapes
+
+
+def _repeated(text: Text, times: int) -> Text:
+    return text if times == 1 else {name: torch.cat([value] * times) for name, value in text.items()}

@@ -11,7 +11,7 @@ from typing import Any, Literal
 from jaxtyping import Float
 from torch import Tensor
 
-from vidrd.denoiser import Denoiser
+from vidrd.denoiser import ONE_LEVEL, Denoiser
 from vidrd.noise import KeyedNoise, Noise, as_seeds
 
 UNSEEN = -1  # clip number of frames that no window holds
@@ -161,7 +161,9 @@ def noise_for(request: Request, noise: Noise | None) -> Noise:
     return checked
 
 
-def check_fits(denoise: Denoiser, frames: int) -> None:
-    """Raise ValueError if `frames` is more than the network takes in one call."""
+def check_fits(denoise: Denoiser, frames: int, *, per_frame: bool = False) -> None:
+    """Raise ValueError if `frames` is more than the network takes in one call, or if it takes no level per frame."""
+    if per_frame and not getattr(denoise, "per_frame", True):
+        raise ValueError(ONE_LEVEL)
     if denoise.longest is not None and frames > denoise.longest:
         raise ValueError(f"this network takes at most {denoise.longest} frames a call: got {frames}, ask for fewer")

@@ -2,10 +2,14 @@
 
 A level is an index into the schedule: 0 is the noisiest. Every level carries its pair of noise amounts, before and
 after its step, so a step needs no state: it may be taken in any order, by any frame, as often as one likes.
+
+A noisy state is signal * clean + spread * noise. Diffusion models keep signal^2 + spread^2 = 1; flow matching has
+signal = 1 - sigma, spread = sigma. Up to the state's scale, hypot(signal, spread), the two are one: what matters to a
+step is alpha, the signal's share of the variance. On a flow the DDIM step at eta 0 is Euler's.
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple, Protocol, cast, get_args, runtime_checkable
 
@@ -13,7 +17,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-PredictionType = Literal["epsilon", "v_prediction", "sample"]
+PredictionType = Literal["epsilon", "v_prediction", "sample", "flow_prediction"]  # the last: noise - clean
 
 DIFFUSERS_DEFAULTS: dict[str, Any] = {  # of its DDIMScheduler: a key that a config leaves out means these
     "num_train_timesteps": 1000,
@@ -39,6 +43,13 @@ class Coefficients(NamedTuple):
     noise: float
 
 
+class Mix(NamedTuple):
+    """A noisy state is signal * clean + spread * standard normal noise."""
+
+    signal: int | float
+    spread: int | float
+
+
 @runtime_checkable
 class Solver(Protocol):
     """Takes the denoising steps of one clip."""
@@ -57,19 +68,31 @@ class Solver(Protocol):
 
 @dataclass(frozen=True)
 class Schedule:
-    """Pairs of noise levels, noisiest first; x = sqrt(alpha) clean + sqrt(1 - alpha) noise at each.
+    """Pairs of noise levels, noisiest first; x = scale * (sqrt(alpha) clean + sqrt(1 - alpha) noise) at each.
 
     Raises:
-        ValueError: the tuples differ in length or are empty, an alpha is outside [0, 1], or a level cannot be
-            stepped from (pure noise under `epsilon`, a clean image under `sample`: both divide by zero).
+        ValueError: the tuples differ in length or are empty, an alpha is outside [0, 1], a scale is not above 0, or a
+            level cannot be stepped from (pure noise under `epsilon`, a clean image under `sample`: both divide by
+            zero).
     """
 
-    timesteps: tuple[int, ...]  # the network's input for each level
+    timesteps: tuple[int | float, ...]  # the network's input for each level
     alphas: tuple[float, ...]  # share of the signal's variance before the step (abar), [0, 1]
     alphas_prev: tuple[float, ...]  # and after it
     prediction_type: PredictionType = "epsilon"  # what the network answers
+    scales: tuple[float, ...] = ()  # of the state before the step; (): 1 throughout, variance is preserved
+    scales_prev: tuple[float, ...] = ()  # and after it
 
     def __post_init__(self) -> None:
+        for name in ("scales", "scales_prev"):
+            object.__setattr__(self, name, getattr(self, name) or (1.0,) * len(self.timesteps))
+        if not len(self.timesteps) == len(self.scales) == len(self.scales_prev):
+            raise ValueError(
+                f"a schedule needs a scale for each of its {len(self.timesteps)} timesteps, before and after its step: "
+                f"got {len(self.scales)} and {len(self.scales_prev)}"
+            )
+        if not all(0 < scale < math.inf for scale in (*self.scales, *self.scales_prev)):
+            raise ValueError("the scale of a state is above 0 and finite: check signal and spread of the levels")
         if not len(self.timesteps) == len(self.alphas) == len(self.alphas_prev) > 0:
             raise ValueError(
                 "a schedule needs as many timesteps as alphas and alphas_prev, and at least one: got "
@@ -95,6 +118,26 @@ class Schedule:
         return self
 
     @classmethod
+    def of_mixes(
+        cls,
+        timesteps: Sequence[int | float],
+        mixes: Sequence[Mix],  # one more than timesteps: each step ends where the next one begins
+        prediction_type: PredictionType,
+    ) -> "Schedule":
+        """The levels of any pairs of signal and spread."""
+        alphas = tuple(mix.signal**2 / (mix.signal**2 + mix.spread**2) for mix in mixes)
+        scales = tuple(math.hypot(mix.signal, mix.spread) for mix in mixes)
+        return cls(tuple(timesteps), alphas[:-1], alphas[1:], prediction_type, scales[:-1], scales[1:])
+
+    @classmethod
+    def flow(cls, timesteps: Sequence[int | float], sigmas: Sequence[int | float]) -> "Schedule":
+        """The levels of a flow on straight paths (arXiv 2209.03003): x = (1 - sigma) clean + sigma noise.
+
+        `sigmas` has the level at which the last step ends too, so one more than `timesteps`.
+        """
+        return cls.of_mixes(timesteps, [Mix(1 - sigma, sigma) for sigma in sigmas], "flow_prediction")
+
+    @classmethod
     def ddim(cls, config: Mapping[str, Any], steps: int) -> "Schedule":
         """The levels of the spacing that the config names (arXiv 2305.08891, table 2), as of diffusers' DDIMScheduler.
 
@@ -107,11 +150,7 @@ class Schedule:
                 given one by one, a name is unknown, or there are more steps than the training had.
         """
         given = {**DIFFUSERS_DEFAULTS, **config}
-        for key in ("clip_sample", "thresholding"):
-            if given[key]:
-                raise ValueError(
-                    f"latents have no range to be clipped to, the schedule has {key}={given[key]!r}: set {key}=False"
-                )
+        refuse_clipping(given)
         if given["trained_betas"] is not None:
             raise ValueError("betas come from a named beta_schedule, the schedule has trained_betas: build a Schedule")
         if given["prediction_type"] not in get_args(PredictionType):
@@ -163,30 +202,63 @@ class Schedule:
         if not 0 <= eta <= 1:
             raise ValueError(f"eta is between 0 (DDIM) and 1 (DDPM): got {eta}")
         alpha, alpha_prev = self.alphas[level], self.alphas_prev[level]
-        signal, noise = math.sqrt(alpha), math.sqrt(1 - alpha)
         clean_of_x, clean_of_prediction = self.clean_coefficients(level)
-        if self.prediction_type == "epsilon":
-            noise_of_x, noise_of_prediction = 0.0, 1.0
-        elif self.prediction_type == "sample":
-            noise_of_x, noise_of_prediction = 1 / noise, -signal / noise
-        else:
-            noise_of_x, noise_of_prediction = noise, signal
+        noise_of_x, noise_of_prediction = self.noise_coefficients(level)
         fresh = 0.0
         if eta > 0 and alpha < 1:
             fresh = eta * math.sqrt(max(0.0, (1 - alpha_prev) / (1 - alpha) * (1 - alpha / alpha_prev)))
         old = math.sqrt(max(0.0, 1 - alpha_prev - fresh**2))
+        scale = self.scales_prev[level]
         return Coefficients(
-            latent=math.sqrt(alpha_prev) * clean_of_x + old * noise_of_x,
-            prediction=math.sqrt(alpha_prev) * clean_of_prediction + old * noise_of_prediction,
-            noise=fresh,
+            latent=scale * (math.sqrt(alpha_prev) * clean_of_x + old * noise_of_x),
+            prediction=scale * (math.sqrt(alpha_prev) * clean_of_prediction + old * noise_of_prediction),
+            noise=scale * fresh,
         )
+
+    def mix(self, level: int) -> Mix:
+        """Signal and spread of a state that enters the step from `level`."""
+        alpha, scale = self.alphas[level], self.scales[level]
+        return Mix(scale * math.sqrt(alpha), scale * math.sqrt(1 - alpha))
 
     def clean_coefficients(self, level: int) -> tuple[float, float]:
         """The clean frames that the network sees at `level` are the first number * x + the second * its answer."""
-        signal, noise = math.sqrt(self.alphas[level]), math.sqrt(1 - self.alphas[level])
+        signal, noise, scale = math.sqrt(self.alphas[level]), math.sqrt(1 - self.alphas[level]), self.scales[level]
         if self.prediction_type == "epsilon":
-            return 1 / signal, -noise / signal
-        return (0.0, 1.0) if self.prediction_type == "sample" else (signal, -noise)
+            return 1 / (scale * signal), -noise / signal
+        if self.prediction_type == "flow_prediction":
+            return 1 / (scale * (signal + noise)), -noise / (signal + noise)
+        return (0.0, 1.0) if self.prediction_type == "sample" else (signal / scale, -noise)
+
+    def noise_coefficients(self, level: int) -> tuple[float, float]:
+        """The noise that the network sees at `level` is the first number * x + the second * its answer."""
+        signal, noise, scale = math.sqrt(self.alphas[level]), math.sqrt(1 - self.alphas[level]), self.scales[level]
+        if self.prediction_type == "epsilon":
+            return 0.0, 1.0
+        if self.prediction_type == "flow_prediction":
+            return 1 / (scale * (signal + noise)), signal / (signal + noise)
+        return (1 / (scale * noise), -signal / noise) if self.prediction_type == "sample" else (noise / scale, signal)
+
+    def noised(self, clean: Float[Tensor, "*S"], noise: Float[Tensor, "*S"], level: int) -> Float[Tensor, "*S"]:
+        """Clean frames brought to `level` with the noise given, in float32 at least."""
+        exact, mix = torch.promote_types(clean.dtype, torch.float32), self.mix(level)
+        return mix.signal * clean.to(exact) + mix.spread * noise.to(exact)
+
+    def renoised(self, x: Float[Tensor, "*S"], noise: Float[Tensor, "*S"], level: int) -> Float[Tensor, "*S"]:
+        """A state before the step from `level` of the one after it: the forward process between both levels."""
+        kept = self.alphas[level] / self.alphas_prev[level]
+        scale, scale_prev = self.scales[level], self.scales_prev[level]
+        exact = torch.promote_types(x.dtype, torch.float32)
+        old = math.sqrt(kept) * (scale / scale_prev) * x.to(exact)
+        return (old + scale * math.sqrt(1 - kept) * noise.to(exact)).to(x.dtype)
+
+
+def refuse_clipping(config: Mapping[str, Any]) -> None:
+    """Raise ValueError if a scheduler's configuration holds clean frames in the range of pictures."""
+    for key in ("clip_sample", "thresholding"):
+        if config[key]:
+            raise ValueError(
+                f"latents have no range to be clipped to, the schedule has {key}={config[key]!r}: set {key}=False"
+            )
 
 
 def _alphas(config: Mapping[str, Any]) -> tuple[float, ...]:

@@ -1,19 +1,28 @@
-"""Approximations: solvers that remember earlier steps and so need fewer of them. diffusers computes, a clip remembers.
+"""Schedules of diffusers' schedulers, and solvers that remember earlier steps and so need fewer of them.
 
-Their videos are others than DDIM's at any number of steps, so their numbers are always marked next to exact ones.
+A schedule takes its levels from the scheduler (shifts, Karras, exponential and beta sigmas, zero terminal SNR), whose
+state is never used. The videos of a solver with a memory are others than DDIM's at any number of steps, so their
+numbers are always marked next to exact ones. diffusers computes their steps, a clip remembers.
 """
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import torch
-from diffusers import DPMSolverMultistepScheduler, UniPCMultistepScheduler
+from diffusers import (
+    CogVideoXDDIMScheduler,
+    CogVideoXDPMScheduler,
+    DDIMScheduler,
+    DPMSolverMultistepScheduler,
+    FlowMatchEulerDiscreteScheduler,
+    UniPCMultistepScheduler,
+)
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from vidrd.schedule import Schedule, Solver
+from vidrd.schedule import Schedule, Solver, refuse_clipping
 
 SolverName = Literal["ddim", "dpmsolver++", "unipc"]
 MULTISTEP: dict[str, tuple[Any, dict[str, Any]]] = {
@@ -29,7 +38,7 @@ class Multistep(Schedule):
     """
 
     name: str = field(kw_only=True)
-    config: Mapping[str, Any] = field(kw_only=True)  # of any diffusers scheduler
+    make: Callable[[], Any] = field(kw_only=True, compare=False)  # a diffusers scheduler at the first of these levels
 
     def fresh(self) -> Solver:
         """A solver with no past, for the steps of one clip."""
@@ -43,7 +52,7 @@ class Multistep(Schedule):
         """
         raise ValueError(
             f"{self.name} remembers the steps of one clip, which this sampler keeps no place for: use solver 'ddim', "
-            "or the method vidrd"
+            "or a method that denoises a clip, or the whole video, from its first level to its last"
         )
 
 
@@ -51,8 +60,7 @@ class _Running:
     """A multistep solver in the middle of a clip."""
 
     def __init__(self, plan: Multistep):
-        self._name, self._level = plan.name, 0
-        self._scheduler = _scheduler(plan.name, plan.config, plan.steps)
+        self._name, self._level, self._scheduler = plan.name, 0, plan.make()
 
     def step(
         self,
@@ -77,31 +85,104 @@ class _Running:
         return self._scheduler.step(prediction.to(dtype), timestep, x.to(dtype), return_dict=False)[0].to(x.dtype)
 
 
-def schedule(name: str, config: Mapping[str, Any], steps: int) -> Schedule:
-    """The levels of `steps` steps of a solver over the noise that a scheduler's configuration describes.
+def schedule(
+    name: str,
+    scheduler: Any,  # one of diffusers', or the configuration of a DDIMScheduler
+    steps: int,
+    **timetable: Any,  # what else its set_timesteps is given: sigmas, mu
+) -> Schedule:
+    """The levels of `steps` steps of a solver over the noise that a scheduler describes.
+
+    "ddim" steps between the scheduler's own levels, whatever its own solver is. A solver with a memory that is the
+    scheduler's own keeps its settings.
 
     Raises:
-        ValueError: no such solver, or a configuration that `Schedule.ddim` refuses.
+        ValueError: no such solver, a configuration that `Schedule.ddim` refuses, or a scheduler of another kind.
     """
-    exact = Schedule.ddim(config, steps)
-    if name == "ddim":
-        return exact
-    if name not in MULTISTEP:
+    if name not in ("ddim", *MULTISTEP):
         raise ValueError(f"solver is one of ddim, {', '.join(MULTISTEP)}: got {name!r}")
-    scheduler = _scheduler(name, config, steps)
-    alphas = [1 / (1 + float(sigma) ** 2) for sigma in scheduler.sigmas]
-    timesteps = tuple(int(timestep) for timestep in scheduler.timesteps)
+    if isinstance(scheduler, Mapping):
+        exact = Schedule.ddim(scheduler, steps)
+        if name == "ddim":
+            return exact
+        scheduler = DDIMScheduler.from_config(_plain(scheduler))
+    if name == "ddim":
+        return levels(_at_start(scheduler, steps, timetable))
+
+    def make() -> Any:
+        return _at_start(_multistep(name, scheduler), steps, timetable)
+
+    of = levels(make())
     return Multistep(
-        timesteps, tuple(alphas[:-1]), tuple(alphas[1:]), exact.prediction_type, name=name, config=dict(config)
+        of.timesteps, of.alphas, of.alphas_prev, of.prediction_type, of.scales, of.scales_prev, name=name, make=make
     )
 
 
-def _scheduler(name: str, config: Mapping[str, Any], steps: int) -> Any:
+def levels(scheduler: Any) -> Schedule:
+    """The levels of a diffusers scheduler whose timesteps are set.
+
+    Raises:
+        ValueError: it visits a level several times (its order is above 1), or is of an unknown kind.
+    """
+    config, timesteps = scheduler.config, scheduler.timesteps.tolist()
+    if scheduler.order != 1:
+        raise ValueError(
+            f"a schedule visits each level once, {type(scheduler).__name__} twice: use a scheduler of order 1"
+        )
+    if isinstance(scheduler, FlowMatchEulerDiscreteScheduler) or config.get("use_flow_sigmas"):
+        sigmas = scheduler.sigmas.tolist()
+        return Schedule.flow(timesteps, [1 - sigma for sigma in sigmas] if config.get("invert_sigmas") else sigmas)
+    if not hasattr(scheduler, "alphas_cumprod"):
+        raise ValueError(
+            f"schedules are made of a scheduler with alphas_cumprod or flow sigmas: got {type(scheduler).__name__}"
+        )
+    if hasattr(scheduler, "sigmas"):
+        alphas = [1 / (1 + sigma**2) for sigma in scheduler.sigmas.double().tolist()]
+    else:
+        return _of_alphas(scheduler)
+    kind = config.get("prediction_type", "epsilon")
+    return Schedule(tuple(timesteps), tuple(alphas[:-1]), tuple(alphas[1:]), kind)
+
+
+def _of_alphas(scheduler: Any) -> Schedule:
+    """The levels of DDIM's kin: a step ends so many timesteps later, where the next begins or nearly so."""
+    config, last = scheduler.config, float(getattr(scheduler, "final_alpha_cumprod", 1.0))
+    if isinstance(scheduler, DDIMScheduler):
+        refuse_clipping(config)
+    timesteps, alphas = scheduler.timesteps.tolist(), scheduler.alphas_cumprod.tolist()
+    ends = [*timesteps[1:], -1]
+    if isinstance(scheduler, DDIMScheduler | CogVideoXDDIMScheduler | CogVideoXDPMScheduler):
+        ends = [timestep - config["num_train_timesteps"] // scheduler.num_inference_steps for timestep in timesteps]
+    after = tuple(alphas[end] if end >= 0 else last for end in ends)
+    return Schedule(tuple(timesteps), tuple(alphas[t] for t in timesteps), after, config["prediction_type"])
+
+
+def _multistep(name: str, scheduler: Any) -> Any:
+    """The solver over the noise of another scheduler; the scheduler itself where it is that solver."""
     kind, more = MULTISTEP[name]
-    known = {key: value for key, value in config.items() if not key.startswith("_")}
-    scheduler = kind.from_config({**known, **more})
+    if isinstance(scheduler, kind):
+        return scheduler
+    given = _plain(scheduler.config) | more
+    if isinstance(scheduler, FlowMatchEulerDiscreteScheduler):
+        given |= {
+            "use_flow_sigmas": True,
+            "prediction_type": "flow_prediction",
+            "flow_shift": scheduler.config.get("shift", 1.0),
+        }
+    return kind.from_config(given)
+
+
+def _at_start(scheduler: Any, steps: int, timetable: Mapping[str, Any]) -> Any:
+    """A scheduler of the same kind before its first step."""
+    how = {**timetable} if "sigmas" in timetable else {"num_inference_steps": steps, **timetable}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)  # diffusers hands tensors to numpy in an outdated way
-        scheduler.set_timesteps(steps)
-    scheduler.set_begin_index(0)
+        scheduler = type(scheduler).from_config(_plain(scheduler.config))
+        scheduler.set_timesteps(**how)
+    if hasattr(scheduler, "set_begin_index"):
+        scheduler.set_begin_index(0)
     return scheduler
+
+
+def _plain(config: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in config.items() if not key.startswith("_")}

@@ -280,12 +280,9 @@ def _parse_name(video: str, where: str = "the list") -> dict[str, str]:
 
 def _list_video_files(root: Path) -> Iterator[tuple[str, int]]:
     """Every video file below the folder, with its size; other files (lists, notes of file managers) do not matter."""
-    for here, inner, files in os.walk(root, followlinks=True):
-        inner[:] = sorted(name for name in inner if not name.startswith("."))
-        for name in files:
-            path = Path(here, name)
-            if path.suffix.lower() in VIDEO_SUFFIXES and not name.startswith("."):
-                yield path.relative_to(root).as_posix(), path.stat().st_size
+    for path in read.media_below(root):
+        if path.suffix.lower() in VIDEO_SUFFIXES:
+            yield path.relative_to(root).as_posix(), path.stat().st_size
 
 
 def _faults(root: Path, listed: int, missing: list[str], extra: list[str], empty: list[str]) -> str:

@@ -14,7 +14,8 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 from jaxtyping import Float, UInt8
 
-from metrics.evaluation.cache import FeatureCache, cache_key
+from metrics.evaluation.cache import FeatureCache, cache_key, hash_of_makers
+from metrics.evaluation.cautions import Look
 from metrics.evaluation.dataset import digest
 from metrics.evaluation.extract import hash_frames
 from metrics.evaluation.progress import Progress
@@ -27,6 +28,7 @@ from metrics.videos.stream import stream_frames
 Frames = UInt8[np.ndarray, "T H W C"]
 Rows = Float[np.ndarray, "K F"]
 BLOCK = 16  # frames in memory at a time
+LARGEST = 255  # byte of a frame, where nobody looked
 
 
 @runtime_checkable
@@ -93,8 +95,8 @@ class FolderReader:
             ValueError: none, or fewer than asked for.
         """
         found = self.listing(source)
-        if self.n is not None and (self.n < 1 or len(found) < self.n):
-            raise ValueError(f"{source} holds {len(found)} videos, {self.n} were requested: ask for 1 to {len(found)}")
+        if self.n is not None and len(found) < self.n:
+            raise ValueError(f"{source} holds {len(found)} videos, {self.n} were requested: ask for fewer")
         return found[: self.n]
 
     def infos(self, videos: Sequence[Video]) -> list[tuple[str, VideoInfo]]:
@@ -182,7 +184,8 @@ def gather(
 ) -> dict[str, Rows]:
     """The rows of every recipe: from the cache, or in one pass over the frames."""
     by_recipe = {_recipe(measure): measure for measure in measures}
-    keys = {recipe: cache_key(f"{content} {DECODER}", each.recipe) for recipe, each in by_recipe.items()}
+    key = f"{content} {DECODER} {hash_of_makers()}"
+    keys = {recipe: cache_key(key, each.recipe) for recipe, each in by_recipe.items()}
     found = {recipe: rows for recipe, key in keys.items() if (rows := _from_cache(cache, key)) is not None}
     collectors = {recipe: each.begin(info) for recipe, each in by_recipe.items() if recipe not in found}
     if collectors:
@@ -193,7 +196,8 @@ def gather(
         found[recipe] = collector.rows()
         if cache is not None:
             shape = np.array([found[recipe].shape], dtype=np.float64)
-            cache.put([keys[recipe]], Features(found[recipe].reshape(1, -1), {"shape": shape}))
+            look = Look(info.height, info.width, LARGEST)
+            cache.put([keys[recipe]], Features(found[recipe].reshape(1, -1), {"shape": shape}), [look])
     return found
 
 
@@ -202,8 +206,8 @@ def _recipe(measure: Measure) -> str:
 
 
 def _from_cache(cache: FeatureCache | None, key: str) -> Rows | None:
-    features = None if cache is None else cache.get(key)
-    return None if features is None else features.embedding.reshape(features.logits["shape"][0].astype(int).tolist())
+    kept = None if cache is None else cache.get(key)
+    return None if kept is None else kept[0].embedding.reshape(kept[0].logits["shape"][0].astype(int).tolist())
 
 
 def content_of(video: Video) -> str:

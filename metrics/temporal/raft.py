@@ -1,6 +1,7 @@
 """RAFT, torchvision's network for optical flow, from a file of its weights."""
 
 import hashlib
+import io
 import pickle
 import re
 import zipfile
@@ -15,6 +16,7 @@ from safetensors.torch import load
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from metrics.files import WEIGHTS_BYTES, read_regular
 from metrics.networks.no_tf32 import full_float32
 from metrics.temporal.optical_flow import Pair
 
@@ -111,9 +113,7 @@ def load_raft(path: Path | str, *, device: str = "cpu", updates: int = 12) -> Ra
     first = tensors.get("feature_encoder.convnormrelu.0.weight")
     builders = {64: (raft_large, "raft_large"), 32: (raft_small, "raft_small")}
     if first is None or len(first) not in builders:
-        raise ValueError(
-            f"{path} holds no weights of torchvision's RAFT: give raft_large_*.pth, raft_small_*.pth or raft-things.pth"
-        )
+        raise ValueError(f"{path} holds no weights of torchvision's RAFT: give raft_large_*.pth or raft_small_*.pth")
     build, name = builders[len(first)]
     network = build(weights=None, progress=False)
     try:
@@ -165,11 +165,11 @@ def rename_authors(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
 
 def _read_state(path: Path) -> tuple[dict[str, Tensor], str]:
     try:
-        content = path.read_bytes()
+        content = read_regular(path, WEIGHTS_BYTES)  # once, so that what was hashed is what is loaded
         if path.suffix == ".safetensors":
             tensors = load(content)
         else:
-            tensors = torch.load(path, map_location="cpu", weights_only=True)
+            tensors = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
         if not isinstance(tensors, dict):
             raise ValueError(f"it holds a {type(tensors).__name__}")
     except (OSError, ValueError, RuntimeError, EOFError, pickle.UnpicklingError, zipfile.BadZipFile) as error:

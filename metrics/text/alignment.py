@@ -101,7 +101,7 @@ def text_of(video: str, texts: Texts) -> Float[np.ndarray, " F"]:
 
 def scores_of(measured: Measured) -> dict[str, Score]:
     """Means over videos with their intervals, and torchmetrics' score of the set."""
-    scores = {name: mean_score(values) for name, values in measured.values.items()}
+    scores = {name: mean_score(values, name) for name, values in measured.values.items()}
     if "clipsim" in measured.parts:
         scores["clipscore_torchmetrics"] = torchmetrics_clipscore(measured.parts["clipsim"])
     return scores

@@ -11,7 +11,6 @@ from metrics.evaluation.collectors import FrameRows
 from metrics.evaluation.measure import Collector, Measure
 from metrics.networks.folder import WeightsFolder
 from metrics.networks.vision import VisionFeatures
-from metrics.temporal.flow_metrics import VBENCH_FPS, step_of
 from metrics.temporal.frame_difference import steadiness
 from metrics.temporal.raft import SMALLEST, load_raft
 from metrics.text.alignment import viclip_measure, viclip_texts
@@ -97,7 +96,7 @@ def _dynamic(setting: Setting) -> Measure:
     recipe = {"rows": "fastest flow", "network": raft.name, "compat": compat}
 
     def stride(info: VideoInfo) -> int:
-        return 1 if info.fps is None else step_of(info.fps)
+        return 1 if info.fps is None else formulas.frame_step(info.fps)
 
     def check(info: VideoInfo) -> None:
         if compat:
@@ -105,7 +104,7 @@ def _dynamic(setting: Setting) -> Measure:
         if padded_side(info.height, info.width) < SMALLEST:
             raise ValueError(f"RAFT needs {SMALLEST} pixels a side, got {info.height} x {info.width}")
         if info.frames <= stride(info):
-            raise ValueError(f"one frame is left at {VBENCH_FPS:g} a second, motion needs two")
+            raise ValueError(f"one frame is left at {formulas.RATE:g} a second, motion needs two")
 
     def score(rows: Rows, info: VideoInfo, video: str) -> float:
         return float(formulas.moves(rows[:, 0], info.height, info.width, compat=compat))

@@ -26,7 +26,7 @@ def list_as_vbench(source: Path | str) -> list[Video]:
         raise ValueError(
             f"{source} holds no videos for VBench: it takes .mp4, .gif and .png files directly in a folder"
         )
-    return [Video(path.name, path, "file") for path in paths]
+    return [Video(path.name, path, "frames" if path.suffix == ".png" else "file") for path in paths]
 
 
 def scores_of(measured: Measured, *, compat: bool) -> dict[str, Score]:
@@ -36,7 +36,7 @@ def scores_of(measured: Measured, *, compat: bool) -> dict[str, Score]:
     """
     scores: dict[str, Score] = {}
     for name, values in measured.values.items():
-        over_videos = mean_score(values)
+        over_videos = mean_score(values, name)
         scores[name] = over_videos
         if name in measured.parts:
             over_frames = formulas.pooled(measured.parts[name])

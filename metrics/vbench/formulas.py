@@ -12,6 +12,7 @@ from jaxtyping import Float, Float64
 from metrics.intervals import assign_groups, jackknife_interval
 from metrics.score import Score
 
+RATE = 8.0  # frames per second that dynamic degree samples
 # Dimension -> the raw values that the leaderboard maps to 0 and 1.
 LEADERBOARD = {
     "subject_consistency": (0.1462, 1.0),
@@ -71,6 +72,11 @@ def pooled(videos: Sequence[Float[np.ndarray, " _"]]) -> Score:
     rest = [float(sums[these].sum() / counts[these].sum()) for these in kept]
     low, high = jackknife_interval(value, [rest])
     return Score(value, len(videos), low, high)
+
+
+def frame_step(fps: float) -> int:
+    """The step between the frames that dynamic degree samples: some 8 a second, halves rounded to even."""
+    return max(1, round(fps / RATE))
 
 
 def fastest(flow: Float[np.ndarray, "H W 2"]) -> float:

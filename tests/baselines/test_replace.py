@@ -6,7 +6,7 @@ from toys import CLIP, CONFIG, SCHEDULE, SEEDS, SHAPE, STEPS, Coupled, Separable
 
 import baselines.independent
 from baselines import replace
-from baselines.replace import Options, guided, plan, put_known, renoise, walk
+from baselines.replace import Options, guided, plan, put_known, walk
 from vidrd.noise import KeyedNoise
 from vidrd.schedule import Schedule
 
@@ -86,7 +86,7 @@ def test_renoising_keeps_the_forward_process():
     level = 3
     alpha, after = SCHEDULE.alphas[level], SCHEDULE.alphas_prev[level]
     at_after = after**0.5 * 2 + (1 - after) ** 0.5 * noise("a", 0, (1, 1, 1, 1)).double()
-    back = renoise(at_after, noise("b", 0, (1, 1, 1, 1)), alpha, after)
+    back = SCHEDULE.renoised(at_after, noise("b", 0, (1, 1, 1, 1)).double(), level)
     assert float(back.mean()) == pytest.approx(2 * alpha**0.5, abs=0.05)
     assert float(back.var()) == pytest.approx(1 - alpha, abs=0.05)
 
@@ -184,12 +184,12 @@ def test_an_overlap_of_a_whole_clip_is_refused():
 @pytest.mark.parametrize(
     ("name", "fault"),
     [
-        ("put_known", lambda x, clean, noise, alpha: put_known(x, clean.flip(2), noise, alpha)),
-        ("put_known", lambda x, clean, noise, alpha: put_known(x, clean, noise, alpha**2)),
-        ("put_known", lambda x, clean, noise, alpha: x),
-        ("put_known", lambda x, clean, noise, alpha: put_known(x.roll(1, 2), clean, noise, alpha)),
+        ("put_known", lambda x, clean, *rest: put_known(x, clean.flip(2), *rest)),
+        ("put_known", lambda *known: put_known(*known[:-1], (known[-1] + 1) % STEPS)),
+        ("put_known", lambda x, *_: x),
+        ("put_known", lambda x, *rest: put_known(x.roll(1, 2), *rest)),
     ],
-    ids=["wrong order", "wrong alpha", "not replaced", "off by one"],
+    ids=["wrong order", "wrong level", "not replaced", "off by one"],
 )
 def test_planted_faults_are_seen(monkeypatch, name, fault):
     monkeypatch.setattr(replace, name, fault)
@@ -203,7 +203,11 @@ def test_planted_faults_are_seen(monkeypatch, name, fault):
 
 
 def test_a_planted_fault_in_renoising_is_seen(monkeypatch):
-    monkeypatch.setitem(globals(), "renoise", lambda x, noise, alpha, after: x + (1 - alpha / after) ** 0.5 * noise)
+    monkeypatch.setattr(
+        Schedule,
+        "renoised",
+        lambda self, x, noise, level: x + (1 - self.alphas[level] / self.alphas_prev[level]) ** 0.5 * noise,
+    )
     with pytest.raises(AssertionError):
         test_renoising_keeps_the_forward_process()
 

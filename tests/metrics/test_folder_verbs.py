@@ -137,7 +137,7 @@ def test_minutes_sees_what_is_shown_drift_from_the_prompt(run, monkeypatch, tmp_
 @pytest.mark.parametrize(
     ("verb", "words", "message"),
     [
-        ("minutes", ("{v}", "--window", "0"), "a window has at least one frame: got --window 0"),
+        ("minutes", ("{v}", "--window", "0"), "--window is a count from 1; got 0"),
         (
             "minutes",
             ("{v}", "--measures", "beauty"),
@@ -148,8 +148,8 @@ def test_minutes_sees_what_is_shown_drift_from_the_prompt(run, monkeypatch, tmp_
             ("{v}", "--measures", "similarity_gap:50"),
             "cannot be measured: cut16.npy has 16",
         ),
-        ("minutes", ("{v}", "--n", "0"), "ask for 1 to 3"),
-        ("alignment", ("{v}", "--prompts", "{v}"), "cannot be read as prompts"),
+        ("minutes", ("{v}", "--n", "4"), "4 were requested: ask for fewer"),
+        ("alignment", ("{v}", "--prompts", "{v}/noise8.npy"), "cannot be read as prompts"),
     ],
 )
 def test_a_fault_of_a_user_is_one_line(run, verb, words, message):

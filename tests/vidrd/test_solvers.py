@@ -4,7 +4,7 @@ import pytest
 import torch
 from diffusers import DPMSolverMultistepScheduler, UniPCMultistepScheduler
 
-import baselines.direct
+import baselines.replace
 from vidrd.noise import KeyedNoise
 from vidrd.sampler_contract import Request
 from vidrd.sampling import Options, sample
@@ -99,7 +99,7 @@ def test_what_a_multistep_solver_cannot_do_is_said(name):
     with pytest.raises(ValueError, match="in order: got 2, next is 0"):
         levels.fresh().step(x, x, 2)
     with pytest.raises(ValueError, match="remembers the steps of one clip"):
-        baselines.direct.sample(Exact(levels), levels, request(CLIP), baselines.direct.Options())
+        baselines.replace.sample(Exact(levels), levels, request(CLIP), baselines.replace.Options())
 
 
 def test_an_unknown_solver_is_named():

@@ -101,11 +101,11 @@ def test_stored_baselines_are_found_by_recipe_hardware_and_software(tmp_path, mo
     file = tmp_path / "baselines.json"
     assert check_baseline("cell", KEY, load(file), FACTS)[0].verdict == "CALIBRATION_NEEDED"
     calibrate(file, {str(KEY): {"cell": "cell", **FACTS}})
-    found = {finding.measure: finding.verdict for finding in check_baseline("cell", KEY, load(file), FACTS)}
-    assert found == dict.fromkeys(("recipe", "flops", "operators", "output"), "PASS")
+    findings = {finding.measure: finding.verdict for finding in check_baseline("cell", KEY, load(file), FACTS)}
+    assert findings == dict.fromkeys(("recipe", "flops", "operators", "output"), "PASS")
     more = {**FACTS, "counts": {**FACTS["counts"], "flops": 101}, "sha256": "other"}
-    found = {finding.measure: finding.verdict for finding in check_baseline("cell", KEY, load(file), more)}
-    assert (found["flops"], found["output"]) == ("FAIL", "INCONCLUSIVE")
+    findings = {finding.measure: finding.verdict for finding in check_baseline("cell", KEY, load(file), more)}
+    assert (findings["flops"], findings["output"]) == ("FAIL", "INCONCLUSIVE")
     changed = {**FACTS, "recipe": {"steps": 3}}
     assert [finding.verdict for finding in check_baseline("cell", KEY, load(file), changed)] == ["INVALID"]
     other = check_baseline("cell", KEY._replace(software="x" * 12), load(file), FACTS)

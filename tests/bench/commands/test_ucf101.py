@@ -54,13 +54,13 @@ def done(archive, tmp_path_factory):
 
 def test_a_run_leaves_table_card_and_scores(done):
     out, _ = done
-    found = json.loads((out / "ucf101.json").read_text())
-    assert [row["name"] for row in found["rows"]] == ["vidrd", "independent"]
-    assert found["world"] == "unofficial"
-    for row in found["rows"]:
+    saved = json.loads((out / "ucf101.json").read_text())
+    assert [row["name"] for row in saved["rows"]] == ["vidrd", "independent"]
+    assert saved["world"] == "unofficial"
+    for row in saved["rows"]:
         assert {score["n"] for score in row["scores"].values()} == {4}
         assert row["n_real"] == {"fvd:pocket": 9}
-    assert found["rows"][0]["scores"] != found["rows"][1]["scores"]
+    assert saved["rows"][0]["scores"] != saved["rows"][1]["scores"]
     table = (out / "table.md").read_text()
     ours, _, theirs = table.partition("# Published rows")
     assert "vidrd (measured here)" in ours
@@ -68,7 +68,7 @@ def test_a_run_leaves_table_card_and_scores(done):
     assert "363.19" not in ours
     assert "4 videos where the protocol takes 10000" in ours
     card = (out / "card.md").read_text()
-    assert found["card"]["prompts"][0]["prompt"] in card
+    assert saved["card"]["prompts"][0]["prompt"] in card
     assert "unstated" in card
     lines = (out / "vidrd" / "videos.jsonl").read_text().splitlines()
     assert len(lines) == 4
@@ -107,15 +107,20 @@ def test_films_are_read_for_their_lengths_once(archive, monkeypatch, tmp_path):
 
 
 def test_what_stands_apart_is_called_what_it_is(archive):
-    made = read_archive(archive)
-    whole = replace(made, list_sha256=LIST_SHA256, class_names=tuple(map(str, range(101))), listed=len(made.videos))
+    whole_archive = read_archive(archive)
+    whole = replace(
+        whole_archive,
+        list_sha256=LIST_SHA256,
+        class_names=tuple(map(str, range(101))),
+        listed=len(whole_archive.videos),
+    )
     reason = ["the weights of fvd:tats are none that were published (x)"]
     assert world_of(whole, 10, 10, [], "") == ""
     assert world_of(whole, 10, 10, reason, "") == "unverified"
     assert world_of(whole, 9, 10, reason, "") == "partial"
     assert world_of(replace(whole, listed=13320), 10, 10, reason, "") == "partial"
-    assert world_of(made, 10, 10, reason, "") == "unofficial"
-    assert world_of(made, 10, 10, reason, "stand-in") == "stand-in"
+    assert world_of(whole_archive, 10, 10, reason, "") == "unofficial"
+    assert world_of(whole_archive, 10, 10, reason, "stand-in") == "stand-in"
 
 
 def test_compiled_videos_are_other_videos_and_the_unet_is_compiled(monkeypatch):
@@ -161,8 +166,8 @@ def test_videos_of_others_get_the_score_that_they_got_here(done, monkeypatch, tm
     ours = json.loads((out / "ucf101.json").read_text())["rows"][0]["scores"]["fvd:pocket"]
     told = [*words[2:4], "--cache", tmp_path / "cache", "--out", tmp_path / "out", *SMALL[:2], *SMALL[4:]]
     assert run(monkeypatch, "--videos", out / "vidrd" / "videos", *told) == 0
-    found = json.loads((tmp_path / "out" / "ucf101.json").read_text())
-    (row,) = found["rows"]
+    saved = json.loads((tmp_path / "out" / "ucf101.json").read_text())
+    (row,) = saved["rows"]
     assert row["name"] == "videos"
     assert row["scores"]["fvd:pocket"]["value"] == pytest.approx(ours["value"], rel=1e-5)
     assert "not known" in (tmp_path / "out" / "table.md").read_text()
@@ -257,8 +262,8 @@ def test_what_cannot_be_done_is_one_line(words, said, archive, monkeypatch, caps
 def test_a_dry_run_measures_and_leaves_no_videos(archive, monkeypatch, tmp_path, capsys):
     words = ("--model", "pocket", "--ucf101", archive, "--out", tmp_path / "out", "--cache", tmp_path / "cache", *SMALL)
     assert run(monkeypatch, *words, "--limit", "20", "--dry-run") == 0
-    found = json.loads((tmp_path / "out" / "estimate.json").read_text())
-    stages = {stage["name"]: stage for stage in found["stages"]}
+    saved = json.loads((tmp_path / "out" / "estimate.json").read_text())
+    stages = {stage["name"]: stage for stage in saved["stages"]}
     assert set(stages) == {
         "videos of vidrd", "list of real clips", "real, fvd:pocket", "vidrd, fvd:pocket", "vidrd, is:pocket"
     }  # fmt: skip
@@ -266,9 +271,9 @@ def test_a_dry_run_measures_and_leaves_no_videos(archive, monkeypatch, tmp_path,
     assert stages["list of real clips"]["seconds"] > 0
     assert not (tmp_path / "cache").exists()
     assert stages["videos of vidrd"]["to_do"] == 20
-    assert found["fe"] == 20 * 2 * 8 * 1 * 2
-    assert found["bytes"] > 0
-    assert found["seconds"] == pytest.approx(sum(stage["seconds"] for stage in found["stages"]))
+    assert saved["fe"] == 20 * 2 * 8 * 1 * 2
+    assert saved["bytes"] > 0
+    assert saved["seconds"] == pytest.approx(sum(stage["seconds"] for stage in saved["stages"]))
     assert "frame evaluations" in capsys.readouterr().out
     assert not list(tmp_path.rglob("*.mkv"))
     assert not list(tmp_path.rglob("*.npz"))
@@ -301,9 +306,9 @@ def test_tried_blocks_are_spread():
 def test_real_films_are_a_real_set(monkeypatch, tmp_path):
     words = ["--model", "pocket", "--ucf101", CLIPS, "--allow-partial", "--protocol", "100-a-class", *SMALL]
     assert run(monkeypatch, *words, "--limit", "4", "--out", tmp_path / "out", "--cache", tmp_path / "cache") == 0
-    found = json.loads((tmp_path / "out" / "ucf101.json").read_text())
-    assert found["rows"][0]["n_real"] == {"fvd:pocket": 40}
-    assert "the archive is partial: 40 of 13320 videos" in found["apart"]
+    saved = json.loads((tmp_path / "out" / "ucf101.json").read_text())
+    assert saved["rows"][0]["n_real"] == {"fvd:pocket": 40}
+    assert "the archive is partial: 40 of 13320 videos" in saved["apart"]
 
 
 @pytest.mark.slow
@@ -315,16 +320,16 @@ def test_the_stand_ins_go_the_whole_way(monkeypatch, tmp_path):
     """
     assert run(monkeypatch, "--standin", "--out", tmp_path / "out", "--dry-run") == 0
     assert run(monkeypatch, "--standin", "--out", tmp_path / "out") == 0
-    found = json.loads((tmp_path / "out" / "ucf101.json").read_text())
-    took = sum(found["card"]["seconds"].values())
+    saved = json.loads((tmp_path / "out" / "ucf101.json").read_text())
+    took = sum(saved["card"]["seconds"].values())
     assert took < 300
-    assert found["card"]["estimate"]["seconds"] == pytest.approx(took, rel=0.2)
-    assert found["world"] == "stand-in"
-    assert [row["name"] for row in found["rows"]] == ["vidrd", "independent"]
-    for row in found["rows"]:
+    assert saved["card"]["estimate"]["seconds"] == pytest.approx(took, rel=0.2)
+    assert saved["world"] == "stand-in"
+    assert [row["name"] for row in saved["rows"]] == ["vidrd", "independent"]
+    for row in saved["rows"]:
         assert {name: score["n"] for name, score in row["scores"].items()} == {
             "fvd:styleganv": 202,
             "is:styleganv": 202,
         }
-    assert len(found["card"]["prompts"]) == 101
+    assert len(saved["card"]["prompts"]) == 101
     assert "**stand-in** numbers" in (tmp_path / "out" / "table.md").read_text()

@@ -44,8 +44,10 @@ def test_every_way_to_end_is_a_row_with_its_reason(tmp_path):
     said = []
     outcome = go(tmp_path, f"how={ways}", "size=1,13", said=said)
     assert outcome.exit_code == 2
-    found = attempts(tmp_path)
-    status = {how: (record.attempt.status, record.attempt.reason) for (how, size), record in found.items() if size == 1}
+    by_setting = attempts(tmp_path)
+    status = {
+        how: (record.attempt.status, record.attempt.reason) for (how, size), record in by_setting.items() if size == 1
+    }
     assert status == {
         "real": ("ok", ""),
         "fine": ("ok", ""),
@@ -63,12 +65,12 @@ def test_every_way_to_end_is_a_row_with_its_reason(tmp_path):
             "a number in a record is finite; value is nan: leave it out and say why in `absent`",
         ),
     }
-    skipped = {record.attempt.reason for (_, size), record in found.items() if size == 13}
+    skipped = {record.attempt.reason for (_, size), record in by_setting.items() if size == 13}
     assert skipped == {"13 brings bad luck"}
     assert outcome.counts == {"ok": 2, "oom": 2, "failed": 3, "invalid": 2, "skipped": 8}
-    assert found["fine", 1].facts == {"reference": "7"}
-    assert found["fine", 1].machine["cores"] >= 1
-    assert "ValueError: a | b" in (tmp_path / "cells" / found["raise", 1].cell.id / "log.txt").read_text()
+    assert by_setting["fine", 1].facts == {"reference": "7"}
+    assert by_setting["fine", 1].machine["cores"] >= 1
+    assert "ValueError: a | b" in (tmp_path / "cells" / by_setting["raise", 1].cell.id / "log.txt").read_text()
     assert len(said) == 18
     assert any(" of about " in line for line in said)
     again = [record.cell.values["how"] for record in read(tmp_path / "records.jsonl").records]

@@ -55,12 +55,12 @@ def test_reuse_does_less_of_the_network_in_the_same_steps(tmp_path):
 
 
 def test_an_exact_way_that_changes_is_no_yardstick(tmp_path, monkeypatch):
-    made = iter(range(100))
+    numbers = iter(range(100))
     real = approximation_cell.Generator.make
 
     def unsteady(self, *args):
         frames, cost = real(self, *args)
-        return frames + np.uint8(next(made)), cost
+        return frames + np.uint8(next(numbers)), cost
 
     monkeypatch.setattr(approximation_cell.Generator, "make", unsteady)
     with pytest.raises(InvalidError, match="made other videos the second time"):

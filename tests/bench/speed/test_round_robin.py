@@ -116,9 +116,9 @@ def test_an_output_that_is_not_finite_is_invalid():
 
 def test_what_is_known_is_kept_after_every_round():
     kept = []
-    found = time_variants(MODELS["tiny"], "cpu", [REFERENCE, "sdpa"], QUICK, keep=kept.append, say=lambda line: None)
+    results = time_variants(MODELS["tiny"], "cpu", [REFERENCE, "sdpa"], QUICK, keep=kept.append, say=lambda line: None)
     assert [len(each["sdpa"].samples["step_seconds"]) for each in kept] == list(range(1, QUICK.most + 1))
-    assert kept[-1] == found
+    assert kept[-1] == results
 
 
 def test_a_rung_that_fails_says_why_and_takes_no_other_with_it():
@@ -135,14 +135,14 @@ def test_a_rung_that_wants_too_much_memory_says_so():
 
 @pytest.mark.slow
 def test_a_rung_that_fails_later_loses_its_row_and_no_more():
-    told = []
+    messages = []
 
     def later(step):
-        if "round 1" in told:
+        if "round 1" in messages:
             raise RuntimeError("worn out")
         return step()
 
-    assert climb_with(later, say=told.append).reason == "RuntimeError: worn out"
+    assert climb_with(later, say=messages.append).reason == "RuntimeError: worn out"
 
 
 @pytest.mark.slow
@@ -175,15 +175,15 @@ def test_a_ladder_without_its_lower_rungs_does_not_stand():
 
 def test_what_two_have_in_common_leaves_with_the_ratio():
     noise = [1.0, 3.0, 1.5, 9.0, 1.2, 2.0]
-    found = ratio([2 * x for x in noise], noise)
-    assert (found.unit, found.better, found.n) == ("x", "higher", 6)
-    assert [found.value, found.low, found.high] == pytest.approx([2, 2, 2])
+    speedup = ratio([2 * x for x in noise], noise)
+    assert (speedup.unit, speedup.better, speedup.n) == ("x", "higher", 6)
+    assert [speedup.value, speedup.low, speedup.high] == pytest.approx([2, 2, 2])
 
 
 def test_the_interval_of_a_ratio_holds_it():
-    found = ratio([2.0, 2.2, 1.9, 2.1, 2.0, 2.05], [1.0, 1.05, 1.0, 0.95, 1.02, 1.0])
-    assert found.low < found.value < found.high
-    assert found.low < 2.04 < found.high
+    speedup = ratio([2.0, 2.2, 1.9, 2.1, 2.0, 2.05], [1.0, 1.05, 1.0, 0.95, 1.02, 1.0])
+    assert speedup.low < speedup.value < speedup.high
+    assert speedup.low < 2.04 < speedup.high
 
 
 def test_errors_are_relative_to_the_expected_tensor():

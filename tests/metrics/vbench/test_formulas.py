@@ -8,7 +8,6 @@ import pytest
 from metrics.evaluation.collectors import Steps
 from metrics.intervals import mean_score
 from metrics.score import Score
-from metrics.temporal.flow_metrics import step_of
 from metrics.temporal.raft import padding
 from metrics.vbench import formulas
 from metrics.vbench.collectors import Interpolated
@@ -78,7 +77,7 @@ def test_the_fastest_twentieth_and_the_padding():
     for size, pads in KNOWN["InputPadder_sintel"].items():
         assert padding(*map(int, size.split("x"))) == pads
     for fps, stride in KNOWN["dynamic_degree_interval_by_fps"].items():
-        assert step_of(float(fps)) == stride
+        assert formulas.frame_step(float(fps)) == stride
 
 
 @pytest.mark.parametrize("block", [1, 3, 5, 16])

@@ -1,0 +1,259 @@
+"""The contract of every model: a pipeline goes in, and a sampler gets a denoiser, a schedule and a decoder.
+
+A family of models is a subclass of `Model` in `baselines/models/`, which writes what differs: the embedded text, one
+call of the network, its schedule and its pixels. `baselines/models/families.py` has the table and loads a model by
+name; docs/models.md says what was proved of each family. Samplers count latent frames, users frames of the video:
+`FrameRule` and `plan_in_frames` translate.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any, ClassVar, Literal, NamedTuple
+
+import torch
+from diffusers import DPMSolverMultistepScheduler, UniPCMultistepScheduler
+from jaxtyping import Float, Num, UInt8
+from numpy import concatenate, ndarray
+from torch import Tensor, nn
+
+from vidrd.denoiser import GuidedDenoiser, Text
+from vidrd.sampler_contract import UNSEEN, Origin, Plan
+from vidrd.schedule import Schedule
+from vidrd.solvers import schedule as schedule_of
+from vidrd.video import to_uint8
+
+
+class FrameRule(NamedTuple):
+    """How many frames of video a number of latent frames becomes: the first one 1 frame, every other one `every`."""
+
+    every: int  # 1: frame by frame
+    group: int = 1  # latent frames come in groups of so many
+
+    def latents(self, frames: int) -> int:
+        """Latent frames of a video.
+
+        Raises:
+            ValueError: no number of latent frames makes such a video; names the nearest lengths that there are.
+        """
+        count = (frames - 1) // self.every + 1
+        if frames >= 1 and self.frames(count) == frames and count % self.group == 0:
+            return count
+        below = max(0, count - count % self.group)
+        lengths = [str(self.frames(number)) for number in (below, below + self.group) if number]
+        rule = f"{self.every}k+1" if self.every > 1 else "k"
+        grouped = f" in groups of {self.group} latent frames" if self.group > 1 else ""
+        raise ValueError(f"this model's videos have {rule} frames{grouped}: got {frames}, try {' or '.join(lengths)}")
+
+    def frames(self, latents: int) -> int:
+        """Frames of the video of so many latent frames."""
+        return self.first(latents)
+
+    def first(self, latent: int) -> int:
+        """The first frame of the video that a latent frame becomes."""
+        return 0 if latent <= 0 else 1 + (latent - 1) * self.every
+
+    def overlap(self, frames: int) -> int:
+        """Latent frames of an overlap in frames of the video.
+
+        Raises:
+            ValueError: it is no whole number of latent frames.
+        """
+        if frames % self.every:
+            below = frames - frames % self.every
+            raise ValueError(
+                f"latent frames are {self.every} frames of the video, and an overlap whole ones: got {frames}, try "
+                f"{below} or {below + self.every}"
+            )
+        return frames // self.every
+
+
+class Model(ABC):
+    """A text-to-video model.
+
+    Args:
+        pipe: a diffusers pipeline of the family. Its loop and the state of its scheduler are never used.
+        clip: latent frames of a call; None: what the family was trained on.
+
+    Raises:
+        ValueError: a clip that is no whole number of groups of latent frames.
+    """
+
+    clip_frames: ClassVar[int]  # of the video, that the network was trained on
+    size: tuple[int, int]  # height and width in pixels, unless asked otherwise
+    fps: float
+    guidance: ClassVar[float]  # unless asked otherwise
+    network: ClassVar[str] = "transformer"  # the component that denoises
+    embedded: bool = False  # guidance is an input of the network, which steers away from nothing: one branch
+    levels: Literal["video", "frame"] = "video"  # the network takes one level a call, or one for each frame
+    trained: str = "one level for all frames"  # what levels it was trained on; reports repeat it
+    longest: int | None = None  # most latent frames of a call; None: no limit
+    latent_dtype: torch.dtype | None = torch.float32  # of the sampler's latents; None: the network's
+
+    def __init__(self, pipe: Any, clip: int | None = None) -> None:
+        self.pipe = pipe
+        self.clip = clip or self.rule.latents(self.clip_frames)
+        if self.clip < 1 or self.clip % self.rule.group:
+            raise ValueError(f"a clip is whole groups of {self.rule.group} latent frames: got {self.clip}")
+
+    @classmethod
+    @abstractmethod
+    def tiny(cls) -> Mapping[str, Callable[[], Any]]:
+        """Variants of the family -> a pipeline of it with tiny random networks, made offline: for tests and trials."""
+
+    @abstractmethod
+    def text(self, prompts: Sequence[str]) -> Text:
+        """Embedded prompts by the names of the network's arguments, as the family's pipeline embeds them."""
+
+    @abstractmethod
+    def call(
+        self, latents: Float[Tensor, "B C T H W"], timestep: Num[Tensor, "*T"], **text: Tensor
+    ) -> Any:  # with the answer as .sample, B C T H W
+        """One call of the network; `timestep` is 0-d, or B T where `levels` is "frame"."""
+
+    @abstractmethod
+    def pixels(self, latents: Float[Tensor, "B C T H W"]) -> Float[Tensor, "B 3 t h w"]:
+        """Latents through the VAE in one pass; -1 is black, 1 is white."""
+
+    @property
+    def rule(self) -> FrameRule:
+        """How latent frames become frames of the video."""
+        return FrameRule(int(getattr(self.pipe, "vae_scale_factor_temporal", 1)))
+
+    @property
+    def cell(self) -> int:
+        """Pixels to a side that one place of the network stands for: sizes are multiples of it."""
+        return int(self.pipe.vae_scale_factor_spatial)
+
+    @property
+    def scale(self) -> int:
+        """Pixels to a side of a latent place."""
+        return int(self.pipe.vae_scale_factor_spatial)
+
+    @property
+    def channels(self) -> int:
+        """Of the latents."""
+        return int(getattr(self.pipe, self.network).config.in_channels)
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Of the sampler's latents."""
+        dtype: torch.dtype = getattr(self.pipe, self.network).dtype
+        return self.latent_dtype or dtype
+
+    @property
+    def device(self) -> torch.device:
+        """Where the networks are."""
+        device: torch.device = self.pipe._execution_device  # diffusers' own, offloading included
+        return device
+
+    def latent_shape(self, height: int | None = None, width: int | None = None) -> tuple[int, int, int]:
+        """C H W of a latent frame at a size in pixels; None: the family's own size.
+
+        Raises:
+            ValueError: a side is no multiple of what the network divides it by.
+        """
+        sides = [given or own for given, own in zip((height, width), self.size, strict=True)]
+        for side in sides:
+            if side < self.cell or side % self.cell:
+                below = max(self.cell, side - side % self.cell)
+                raise ValueError(
+                    f"height and width are multiples of {self.cell} pixels: got {sides[0]} x {sides[1]}, try {below} "
+                    f"or {below + self.cell}"
+                )
+        return self.channels, sides[0] // self.scale, sides[1] // self.scale
+
+    @torch.no_grad()
+    def denoiser(self, prompts: Sequence[str], *, negative: str = "", guidance: float | None = None) -> GuidedDenoiser:
+        """The network with text and guidance bound in, which is all that a sampler uses of it.
+
+        Raises:
+            ValueError: a negative prompt where guidance is embedded.
+        """
+        weight = self.guidance if guidance is None else guidance
+        text = self.text(prompts)
+        if self.embedded:
+            if negative:
+                raise ValueError(f"guidance of this model is embedded and steers away from nothing: got {negative!r}")
+            scale = torch.full((len(prompts),), weight, dtype=getattr(self.pipe, self.network).dtype)
+            text, weight = {**text, "guidance": scale.to(self.device)}, 1.0
+        away = self.text([negative] * len(prompts)) if self._branches(weight) == 2 else None
+        return GuidedDenoiser(
+            self.call, text, away, weight, self.clip, self.longest, per_frame=self.levels == "frame", late=self.late
+        )
+
+    @property
+    def late(self) -> tuple[float, float] | None:
+        """Another guidance below a timestep, where the family has one: (timestep, guidance)."""
+        return None
+
+    def _branches(self, weight: float) -> int:
+        return 1 if weight == 1 and (self.late is None or self.late[1] == 1) else 2
+
+    @property
+    def solver(self) -> str:
+        """The solver of the pipeline's own scheduler."""
+        if isinstance(self.pipe.scheduler, UniPCMultistepScheduler):
+            return "unipc"
+        return "dpmsolver++" if isinstance(self.pipe.scheduler, DPMSolverMultistepScheduler) else "ddim"
+
+    def schedule(
+        self,
+        steps: int,
+        solver: str = "ddim",
+        shape: tuple[int, int, int] | None = None,  # T H W of the latents of a call, where shifts depend on it
+    ) -> Schedule:
+        """The levels of `steps` steps, as the pipeline's scheduler places them; None: a clip of the family's size."""
+        whole = shape or (self.clip, *self.latent_shape()[1:])
+        return schedule_of(solver, self.pipe.scheduler, steps, **self.timetable(steps, whole))
+
+    def timetable(self, steps: int, shape: tuple[int, int, int]) -> dict[str, Any]:
+        """What else the pipeline gives to its scheduler's set_timesteps, for a call of that shape (T H W)."""
+        return {}
+
+    @torch.no_grad()
+    def decode(
+        self,
+        latents: Float[Tensor, "B C T H W"],
+        *,
+        clip: int | None = None,  # latent frames that a VAE sees together which was trained on clips
+    ) -> UInt8[ndarray, "B t h w 3"]:
+        """Whole videos, one after the other, each in one pass: a VAE that remembers must not begin anew at a seam."""
+        vae = self.pipe.vae
+        return concatenate([to_uint8(self.pixels(one.to(vae.device, vae.dtype)).float()) for one in latents.split(1)])
+
+    def networks(self) -> dict[str, nn.Module]:
+        """All networks by the names of the pipeline: for counting, compiling, quantizing, offloading."""
+        return {name: part for name, part in self.pipe.components.items() if isinstance(part, nn.Module)}
+
+    def to(self, *where: Any) -> "Model":
+        """Move or cast the networks for good."""
+        self.pipe.to(*where)
+        return self
+
+    # The layout of the pipeline's own latents, where it is another one: what `call` packs, and the oracle compares.
+    def packed(self, latents: Float[Tensor, "B C T H W"]) -> Float[Tensor, "..."]:
+        """Latents as the pipeline takes them."""
+        return latents
+
+    def unpacked(self, packed: Float[Tensor, "..."], shape: tuple[int, int, int]) -> Float[Tensor, "B C T H W"]:
+        """And back; `shape` is T H W."""
+        return packed
+
+
+def plan_in_frames(plan: Plan, rule: FrameRule) -> Plan:
+    """A plan of latent frames told in frames of the video: windows, seams, origins; cost stays as it is."""
+    if rule.every == 1:
+        return plan
+    origins: list[Origin] = []
+    for latent, origin in enumerate(plan.frames):
+        first = rule.first(latent)
+        inside = first - rule.first(max(0, latent - origin.index)) if origin.clip != UNSEEN else origin.index
+        for offset in range(rule.first(latent + 1) - first):
+            twin = origin.duplicate_of
+            own = None if twin is None else min(rule.first(twin) + offset, rule.first(twin + 1) - 1)
+            origins.append(Origin(origin.clip, inside + offset, own))
+    spans = [tuple((rule.first(a), rule.first(b)) for a, b in each) for each in (plan.windows, plan.drawn or ())]
+    seams = tuple(replace(seam, frame=rule.first(seam.frame), dropped=seam.dropped * rule.every) for seam in plan.seams)
+    drawn = None if plan.drawn is None else spans[1]
+    return replace(plan, windows=spans[0], drawn=drawn, seams=seams, frames=tuple(origins))

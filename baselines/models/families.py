@@ -1,0 +1,101 @@
+"""The families of models, by the class of their pipeline, and how one is loaded. A new family is a line here."""
+
+import importlib
+import json
+from pathlib import Path
+from typing import Any
+
+import diffusers
+import torch
+
+from baselines.model_contract import Model
+from baselines.models.vidrd import VidRD
+from vidrd.checkpoints import PRESETS, load_pipeline, locate
+from vidrd.exact_loading import quiet
+
+# Class of the pipeline, as a folder's model_index.json names it -> module:class of the family
+FAMILIES: dict[str, str] = {
+    "VidRDPipeline": "baselines.models.vidrd:VidRD",
+    "WanPipeline": "baselines.models.wan:Wan",
+    "SkyReelsV2DiffusionForcingPipeline": "baselines.models.skyreels:SkyReels",
+    "LTXPipeline": "baselines.models.ltx:LTX",
+    "CogVideoXPipeline": "baselines.models.cogvideox:CogVideoX",
+    "HunyuanVideoPipeline": "baselines.models.hunyuan:HunyuanVideo",
+    "AnimateDiffPipeline": "baselines.models.animatediff:AnimateDiff",
+    "TextToVideoSDPipeline": "baselines.models.modelscope:ModelScope",
+}
+
+
+TINY_CLIP = 3  # latent frames of a call of a tiny model
+
+
+def family(pipeline: str) -> type[Model]:
+    """The family of a pipeline's class.
+
+    Raises:
+        ValueError: there is none.
+    """
+    if pipeline not in FAMILIES:
+        raise ValueError(f"models are of the families {', '.join(FAMILIES)}: got a {pipeline}")
+    module, _, name = FAMILIES[pipeline].partition(":")
+    kind: type[Model] = getattr(importlib.import_module(module), name)
+    return kind
+
+
+def load_model(
+    name: str,  # a preset, a folder, the id of a repository on a hub, or tiny:PIPELINE for random networks
+    *,
+    revision: str | None = None,  # of the repository
+    fetch: bool = False,  # only then anything goes to the network
+    dtype: torch.dtype = torch.float32,
+    device: torch.device | str = "cpu",
+    clip: int | None = None,  # latent frames of a call; None: what the family was trained on
+) -> Model:
+    """Load a model of any family.
+
+    Raises:
+        ValueError: it is not here, of no known family, or its files cannot be loaded.
+    """
+    if name.startswith("tiny:"):
+        return tiny_model(name, clip=clip).to(dtype).to(device)
+    if name in PRESETS:
+        return VidRD(load_pipeline(name, dtype=dtype, device=device), clip)
+    folder = locate(name, revision=revision, fetch=fetch)
+    index = folder / "model_index.json"
+    if not index.is_file():
+        raise ValueError(f"a model is a folder with a model_index.json, as save_pretrained writes it: got {folder}")
+    pipeline = str(json.loads(index.read_text()).get("_class_name"))
+    kind = family(pipeline)
+    pipe = load_pipeline(folder, dtype=dtype) if kind is VidRD else _pipeline(pipeline, folder, dtype)
+    return kind(pipe, clip).to(device)
+
+
+def tiny_model(name: str, clip: int | None = None) -> Model:
+    """A model with tiny random networks: tiny:PIPELINE, or tiny:PIPELINE:VARIANT; for trials without weights.
+
+    Raises:
+        ValueError: no such family or variant.
+    """
+    _, pipeline, variant = [*name.split(":"), ""][:3]
+    kind = family(pipeline)
+    variants = kind.tiny()
+    if variant and variant not in variants:
+        raise ValueError(f"variants of {pipeline} are {', '.join(variants)}: got {variant!r}")
+    with torch.random.fork_rng(devices=[]):  # the weights are drawn from the global generator, which stays as it was
+        torch.manual_seed(0)
+        pipe = variants[variant or next(iter(variants))]()
+    pipe.set_progress_bar_config(disable=True)
+    model = kind(pipe)
+    model.clip, model.size = clip or TINY_CLIP * model.rule.group, (2 * model.cell, 3 * model.cell)
+    return model
+
+
+def _pipeline(name: str, folder: Path, dtype: torch.dtype) -> Any:
+    try:
+        with quiet():
+            pipe = getattr(diffusers, name).from_pretrained(str(folder), dtype=dtype, local_files_only=True)
+    except Exception as error:  # whatever a reader of files may raise becomes one line that names the folder
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise ValueError(f"{folder} cannot be loaded as a {name}: {reason}") from error
+    pipe.set_progress_bar_config(disable=True)
+    return pipe

@@ -226,6 +226,11 @@ class Model(ABC):
         """All networks by the names of the pipeline: for counting, compiling, quantizing, offloading."""
         return {name: part for name, part in self.pipe.components.items() if isinstance(part, nn.Module)}
 
+    @property
+    def denoisers(self) -> tuple[str, ...]:
+        """The components that denoise, by the names of the pipeline."""
+        return tuple(name for name in (self.network, f"{self.network}_2") if getattr(self.pipe, name, None) is not None)
+
     def to(self, *where: Any) -> "Model":
         """Move or cast the networks for good."""
         self.pipe.to(*where)

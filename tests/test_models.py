@@ -45,7 +45,9 @@ def small(model):
     return 2 * model.cell, 3 * model.cell
 
 
-def noise_of(model, videos, latents):
+def noise_of(model, videos, longer=0):
+    """Noise of the shortest video, or of one that is so many lengths longer."""
+    latents = model.rule.dropped + 1 + longer * model.rule.step
     shape = (videos, *model.latent_shape(*small(model)))
     shape = (*shape[:2], latents, *shape[2:])
     return torch.randn(shape, generator=torch.Generator().manual_seed(7))
@@ -119,11 +121,11 @@ def ours(model, prompts, noise, guidance):
 
 @pytest.mark.parametrize("name", [name for name in VARIANTS if "VidRD" not in name])  # which tests/vidrd/ has
 @pytest.mark.parametrize("videos", [1, 2])
-@pytest.mark.parametrize("groups", [1, 3])
+@pytest.mark.parametrize("longer", [0, 2])
 @pytest.mark.parametrize("guidance", [1.0, 4.0])
-def test_one_window_is_what_the_pipeline_makes(models, name, videos, groups, guidance):
+def test_one_window_is_what_the_pipeline_makes(models, name, videos, longer, guidance):
     model = models(name)
-    noise = noise_of(model, videos, groups * model.rule.group)
+    noise = noise_of(model, videos, longer)
     want, want_steps, want_frames = of_pipeline(model, PROMPTS[:videos], noise, guidance)
     got, got_steps = ours(model, PROMPTS[:videos], noise, guidance)
     assert len(got_steps) == STEPS
@@ -133,6 +135,7 @@ def test_one_window_is_what_the_pipeline_makes(models, name, videos, groups, gui
     frames = model.decode(got)
     pixels = to_uint8(2 * want_frames.transpose(1, 2) - 1)
     assert frames.shape == pixels.shape
+    assert frames.shape[1] == model.rule.frames(noise.shape[2])
     assert np.abs(frames.astype(int) - pixels.astype(int)).max() <= 1
 
 
@@ -140,7 +143,7 @@ def test_one_window_is_what_the_pipeline_makes(models, name, videos, groups, gui
 def test_prompts_and_guidance_reach_the_network(models, name):
     """Else the equality above would hold for a network that ignores its text."""
     model = models(name)
-    noise = noise_of(model, 1, model.rule.group)
+    noise = noise_of(model, 1)
     one, _ = ours(model, PROMPTS[:1], noise, 4.0)
     other, _ = ours(model, PROMPTS[1:], noise, 4.0)
     weak, _ = ours(model, PROMPTS[:1], noise, 1.5)
@@ -166,7 +169,7 @@ def test_the_contract_is_kept(models, name):
 @every_variant
 def test_frames_at_one_level_each_are_frames_at_one_level(models, name):
     model = models(name)
-    latents = noise_of(model, 2, 2 * model.rule.group)
+    latents = noise_of(model, 2, longer=2)
     frames = latents.shape[2]
     denoise = model.denoiser(PROMPTS, guidance=1.0)
     timestep = torch.tensor(model.schedule(STEPS).timesteps)[1]
@@ -185,7 +188,7 @@ def test_frames_at_one_level_each_are_frames_at_one_level(models, name):
 @every_variant
 def test_windows_and_their_budget_change_nothing(models, name):
     model = models(name)
-    latents = noise_of(model, 2, model.rule.group)
+    latents = noise_of(model, 2)
     timestep = torch.tensor(model.schedule(STEPS).timesteps)[1]
     denoise = model.denoiser(PROMPTS, guidance=3.0 if not model.embedded else 1.0)
     alone = denoise(latents, timestep)

@@ -28,9 +28,6 @@ FAMILIES: dict[str, str] = {
 }
 
 
-TINY_CLIP = 3  # latent frames of a call of a tiny model
-
-
 def family(pipeline: str) -> type[Model]:
     """The family of a pipeline's class.
 
@@ -59,7 +56,8 @@ def load_model(
         ValueError: it is not here, of no known family, or its files cannot be loaded.
     """
     if name.startswith("tiny:"):
-        return tiny_model(name, clip=clip).to(dtype).to(device)
+        tiny = tiny_model(name, clip=clip).to(device)
+        return tiny if dtype == torch.float32 else tiny.to(dtype)
     if name in PRESETS:
         return VidRD(load_pipeline(name, dtype=dtype, device=device), clip)
     folder = locate(name, revision=revision, fetch=fetch)
@@ -128,7 +126,8 @@ def tiny_model(name: str, clip: int | None = None) -> Model:
         pipe = variants[variant or next(iter(variants))]()
     pipe.set_progress_bar_config(disable=True)
     model = kind(pipe)
-    model.clip, model.size = clip or TINY_CLIP * model.rule.group, (2 * model.cell, 3 * model.cell)
+    shortest = model.rule.dropped + 1
+    model.clip, model.size = clip or shortest + 2 * model.rule.step, (2 * model.cell, 3 * model.cell)
     return model
 
 

@@ -29,7 +29,9 @@ class CallRecorder:
         self._modules: dict[str, list[tuple[nn.Module, str]]] = {}
         self._stage = ""  # whose network is at work
         parts = [(stage, *part) for stage, part in STAGES.items()]
-        for stage, part, method in [*parts, *((stage, part, STAGES[stage][1]) for part, stage in more.items())]:
+        known = {part for _, part, _ in parts}
+        parts += [(stage, part, STAGES[stage][1]) for part, stage in more.items() if part not in known]
+        for stage, part, method in parts:
             module = getattr(pipe, part, None)
             if isinstance(module, nn.Module):
                 self.calls.setdefault(stage, Counter())

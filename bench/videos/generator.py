@@ -72,6 +72,7 @@ class Generator:
         if precision.weights != precision.compute:
             self.model.to(precision.compute)
         self.pipe = self.model.pipe
+        self.length = int(values["frames"])  # of the video
         values = in_latent_frames(values, self.model.rule)
         self.options = options_of(values)
         self.budget = int(values["budget"])
@@ -117,7 +118,7 @@ class Generator:
 
     @property
     def decoded(self) -> int:
-        """Frames that the VAE sees at once, counted from frame 0, wherever the sampler's seams are."""
+        """Frames that a VAE of clips sees at once, counted from frame 0, wherever the sampler's seams are."""
         return 1 if getattr(self.options, "compat", "paper") == "released" else self.clip
 
     def request(self, first: int, videos: int, branches: int) -> Request:

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from baselines.model_contract import FrameRule
+from baselines.model_contract import FrameRule, Model
 from baselines.models.families import outline
 from bench.methods import METHODS, options_of, with_noise
 from bench.results.records import Value
@@ -24,7 +24,16 @@ def in_latent_frames(values: Mapping[str, Value], rule: FrameRule) -> dict[str, 
 
 def rule_of(values: Mapping[str, Value]) -> FrameRule:
     """How the cell's model counts frames; pocket video has a latent frame for each."""
-    return outline(str(values["model"])).rule if "model" in values else FrameRule(1)
+    return model_of(values).rule if "model" in values else FrameRule(1)
+
+
+def model_of(values: Mapping[str, Value]) -> Model:
+    """The cell's model without its weights.
+
+    Raises:
+        ValueError: it is not here, or of no known family.
+    """
+    return outline(str(values["model"]), str(values["revision"]) or None)
 
 
 def request_of(values: Mapping[str, Value]) -> Request:

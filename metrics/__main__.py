@@ -7,29 +7,39 @@ A generated set is compared with a real one under a named protocol. Numbers are 
 import json
 import os
 import sys
-from contextlib import ExitStack
-from dataclasses import asdict
+import zipfile
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Literal
 
-import tyro
-
 from metrics import METRICS
-from metrics.cli_options import Common, Compare, Fvd, InceptionScore, Jitter, Kvd, Verb, Verify
-from metrics.entry import obey
+from metrics.cli_options import Common, Compare, Fvd, InceptionScore, Jitter, Kvd, Verify
+from metrics.command_line import parse, refuse, rules_of_protocol
+from metrics.entry import obey, one_line
 from metrics.evaluation.cache import FeatureCache, default_path
-from metrics.evaluation.dataset import POCKET, FeatureSet, ReadOptions, ResolvedProtocol, check_count, digest
+from metrics.evaluation.cautions import Content, cautions
+from metrics.evaluation.dataset import (
+    POCKET,
+    FeatureSet,
+    ReadOptions,
+    ResolvedProtocol,
+    check_count,
+    digest,
+    weights_digest,
+)
 from metrics.evaluation.evaluator import Evaluator
 from metrics.evaluation.progress import ProgressPrinter
-from metrics.evaluation.result import Result, compare, same_videos, versions
-from metrics.files import write_text
+from metrics.evaluation.result import Result, compare, differences, same_videos, versions
+from metrics.files import open_regular, read_text, write_text
 from metrics.networks.features import FeatureNetwork
 from metrics.score import Score
 from metrics.temporal.flow_metrics import CLASSICAL
 from metrics.temporal.optical_flow import Flow
 from metrics.temporal.score_folder import VideoReader, jitter_scores
 from metrics.videos.clips import read_clips, write_clips
-from metrics.videos.read import DECODER
+from metrics.videos.read import DECODER, list_stray_pictures
 
 WEIGHTS = "VIDRD_METRICS_WEIGHTS"  # environment variable: a folder of weights
 
@@ -42,15 +52,16 @@ def measure(verb: Fvd | Kvd | InceptionScore) -> Result:
     """
     common = verb.common
     metric = {InceptionScore: "is", Kvd: "kvd", Fvd: "fvd"}[type(verb)]
-    if common.window is not None and common.frames is not None:
-        raise ValueError("--window and --frames both say how long clips are: give one")
     path = common.weights or (Path(os.environ[WEIGHTS]) if os.environ.get(WEIGHTS) else None)
-    protocol = common.protocol or _default_protocol(metric, path)
+    protocol = common.protocol if common.protocol is not None else _default_protocol(metric, path)
     resolved = ResolvedProtocol.of(metric, protocol, frames=common.window or common.frames, stride=common.stride)
     resolved = resolved.tile() if common.window is not None else resolved
+    refuse(rules_of_protocol(common, metric, resolved))
     network = _network(metric, protocol, path, common)
+    if protocol == POCKET and not _is_shipped(network, metric):
+        resolved = replace(resolved, name=f"classifier-{weights_digest(network)[:8]}")
     with ExitStack() as stack:
-        cache = None if common.fresh else stack.enter_context(FeatureCache(common.cache or default_path()))
+        cache = None if common.fresh else stack.enter_context(_cache(common.cache or default_path()))
         options = ReadOptions(
             n=common.n,
             seed=common.seed,
@@ -61,20 +72,52 @@ def measure(verb: Fvd | Kvd | InceptionScore) -> Result:
             cache=cache,
             report=ProgressPrinter(),
         )
-        evaluator = Evaluator(resolved, network, options)
-        if isinstance(verb, InceptionScore):
-            real_set, fake_set = _real_and_fake(verb.videos)
-            real_side = None if real_set is None else _features(real_set, "real", evaluator, common)
-            fake = _features(fake_set, "fake", evaluator, common)
-            return evaluator.inception_score(fake, head=verb.head, splits=verb.splits, real=real_side).named()
-        real, fake = _features(verb.real, "real", evaluator, common), _features(verb.fake, "fake", evaluator, common)
-        if isinstance(verb, Kvd):
-            return evaluator.kvd(real, fake, k=verb.neighbours).named()
-        floor = real
-        if verb.floor and real.clips is not None and common.real_clips is None and real.n < 2 * fake.n:
-            listed = None if common.real_list is None else _names(common.real_list)
-            floor = evaluator.extend_for_floor(real, 2 * fake.n, verb.real, listed=listed)
-        return evaluator.fvd(real, fake, infinity=verb.infinity, floor=floor).named()
+        result = _score(verb, Evaluator(resolved, network, options)).named()
+        notes = [*result.notes, *map(_stray, _sources(verb))]
+        if cache is not None and cache.fault is not None:
+            notes.append(f"{cache.path} does not keep features any more ({cache.fault}): computed without it")
+        return replace(result, notes=list(filter(None, notes)))
+
+
+def _score(verb: Fvd | Kvd | InceptionScore, evaluator: Evaluator) -> Result:
+    common = verb.common
+    if isinstance(verb, InceptionScore):
+        real_set, fake_set = _real_and_fake(verb.videos)
+        real_side = None if real_set is None else _features(real_set, "real", evaluator, common)
+        fake = _features(fake_set, "fake", evaluator, common)
+        return evaluator.inception_score(fake, head=verb.head, splits=verb.splits, real=real_side)
+    real, fake = _features(verb.real, "real", evaluator, common), _features(verb.fake, "fake", evaluator, common)
+    if isinstance(verb, Kvd):
+        return evaluator.kvd(real, fake, k=verb.neighbours)
+    floor = real
+    if verb.floor and real.clips is not None and common.real_clips is None and real.n < 2 * fake.n:
+        listed = None if common.real_list is None else _names(common.real_list)
+        floor = evaluator.extend_for_floor(real, 2 * fake.n, verb.real, listed=listed)
+    return evaluator.fvd(real, fake, infinity=verb.infinity, floor=floor)
+
+
+def _sources(verb: Fvd | Kvd | InceptionScore) -> tuple[Path, ...]:
+    return (verb.real, verb.fake) if isinstance(verb, Fvd | Kvd) else verb.videos
+
+
+def _stray(source: Path) -> str:
+    """What to say of pictures that belong to no video; "" where there are none."""
+    stray = list_stray_pictures(source)
+    more = f" and {len(stray) - 1} other pictures" if len(stray) > 1 else ""
+    return f"{stray[0]}{more} in {source} lie beside or above videos and are not read" if stray else ""
+
+
+@contextmanager
+def _cache(path: Path) -> Iterator[FeatureCache | None]:
+    """The file of features; none, with a line that says so, where it cannot be used."""
+    try:
+        cache = FeatureCache(path)
+    except ValueError as error:
+        print(f"metrics: {one_line(str(error))}: going on without", file=sys.stderr, flush=True)
+        yield None
+        return
+    with cache:
+        yield cache
 
 
 def _default_protocol(metric: str, path: Path | None) -> str:
@@ -87,11 +130,20 @@ def _default_protocol(metric: str, path: Path | None) -> str:
     return DEFAULT_IS if metric == "is" else DEFAULT_FVD
 
 
+def _is_shipped(network: FeatureNetwork, metric: str) -> bool:
+    """Whether this is the classifier whose scores are called pocket."""
+    from metrics.networks.pocket import shipped_sha256  # noqa: PLC0415
+
+    return weights_digest(network) == shipped_sha256("c3d" if metric == "is" else "i3d")
+
+
 def _network(metric: str, protocol: str, path: Path | None, common: Common) -> FeatureNetwork:
     # torch is slow to import, and not every verb needs it
     from metrics.networks.device import resolve_device  # noqa: PLC0415
 
     device = resolve_device(common.device)
+    if common.precision == "float16" and device == "cpu":
+        raise ValueError("--precision float16 needs a GPU: got the CPU, take bfloat16 or float32")
     if protocol == POCKET:
         from metrics.networks.pocket import load_classifier, load_shipped  # noqa: PLC0415
 
@@ -127,6 +179,11 @@ def _network(metric: str, protocol: str, path: Path | None, common: Common) -> F
 def _features(source: Path, side: Literal["real", "fake"], evaluator: Evaluator, common: Common) -> FeatureSet:
     """A set's features, from videos or from saved statistics; what the options ask for is saved."""
     if side == "real" and source.suffix == ".npz" and _is_statistics(source):
+        of_real = {"list": common.real_list, "clips": common.real_clips}
+        refuse(
+            (value is not None, f"--real-{option} chooses real videos, {source} holds their statistics: leave it out")
+            for option, value in of_real.items()
+        )
         saved, protocol = evaluator.load(source), evaluator.protocol
         check_count(saved.n, evaluator.options.n or protocol.real.n, side, protocol, evaluator.options)
         return saved
@@ -147,20 +204,18 @@ def _features(source: Path, side: Literal["real", "fake"], evaluator: Evaluator,
 
 
 def _is_statistics(source: Path) -> bool:
-    import numpy as np  # noqa: PLC0415
-
     try:
-        with np.load(source, allow_pickle=False) as file:
-            return "scatter" in file.files
-    except (OSError, ValueError):
+        with open_regular(source) as file, zipfile.ZipFile(file) as archive:
+            return "scatter.npy" in archive.namelist()
+    except (OSError, ValueError, zipfile.BadZipFile):
         return False
 
 
 def _names(path: Path) -> list[str]:
     """The first word of every line; a class number after it is ignored."""
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
+        lines = read_text(path).split("\n")
+    except (OSError, ValueError) as error:
         raise ValueError(f"{path} cannot be read as a list of videos: {error}") from error
     return [line.split()[0] for line in lines if line.strip()]
 
@@ -174,8 +229,6 @@ def _real_and_fake(videos: tuple[Path, ...]) -> tuple[Path | None, Path]:
 def measure_jitter(verb: Jitter) -> Result:
     """The scores of `jitter`, of the generated set and, as `_real`, of the real one where it is given."""
     flow: Flow | None = CLASSICAL if verb.flow else None
-    if verb.raft is None and verb.device != "auto":
-        raise ValueError(f"--device says where RAFT runs: got {verb.device!r} without --raft, give both or neither")
     if verb.raft is not None:
         from metrics.networks.device import resolve_device  # noqa: PLC0415 - torch is slow to import
         from metrics.temporal.raft import load_raft  # noqa: PLC0415
@@ -183,6 +236,8 @@ def measure_jitter(verb: Jitter) -> Result:
         flow = load_raft(verb.raft, device=resolve_device(verb.device))
     scores: dict[str, Score] = {}
     values: dict[str, list[float]] = {}
+    notes = [] if flow is None else [f"optical flow by {flow.name}"]
+    contents: dict[str, Content] = {}
     made_with = versions()
     sets: dict[str, dict[str, object]] = {}
     for side, source in zip(("real", "fake"), _real_and_fake(verb.videos), strict=True):
@@ -198,6 +253,8 @@ def measure_jitter(verb: Jitter) -> Result:
         about = {"names_sha256": digest(reader.names), "videos": len(reader.names), "gap_reasons": reader.gaps}
         made_with[side] = about | {"content_sha256": digest(reader.contents)}
         sets[side] = reader.scale() | {"gaps": len(reader.gaps)}
+        contents[side] = Content(reader.contents, reader.looks)
+        notes += reader.notes(side, flow is not None)
         if side == "real":
             sets[side] |= {"videos": len(reader.names), "content_sha256": digest(reader.contents)}
     manifest: dict[str, object] = {
@@ -210,8 +267,13 @@ def measure_jitter(verb: Jitter) -> Result:
         "real": sets.get("real"),
         "fake": sets["fake"],
     }
-    notes = [] if flow is None else [f"optical flow by {flow.name}"]
+    notes += [*cautions(contents), *filter(None, map(_stray, verb.videos))]
     return Result(scores, manifest, made_with, values, notes)
+
+
+def _print(line: str) -> None:
+    """Print a line, which may hold names out of files, without what moves a terminal's cursor."""
+    print(line if line.isprintable() else one_line(line))
 
 
 def show(result: Result) -> None:
@@ -219,9 +281,9 @@ def show(result: Result) -> None:
     width = max(20, *map(len, result.scores))
     for name, score in result.scores.items():
         interval = "" if score.low is None else f"  95 % [{score.low:.4g}, {score.high:.4g}]"
-        print(f"{name:{width}} {score.value:10.4f}{interval}  n = {score.n}")
+        _print(f"{name:{width}} {score.value:10.4f}{interval}  n = {score.n}")
     for note in result.notes:
-        print(f"  {note}")
+        _print(f"  {' '.join(note.split())}")
     for name in dict.fromkeys(name.split(":")[0].removesuffix("_real") for name in result.scores):
         if name in METRICS:
             print(f"  {name} is blind to {METRICS[name].blind}")
@@ -234,7 +296,8 @@ def verify_weights(verb: Verify) -> int:
 
     lengths = tuple(CONSTANT_CLIPS) if verb.all_lengths else SOME_LENGTHS
     verification = verify(verb.weights, lengths=lengths, device=resolve_device(verb.device), export_to=verb.export)
-    print(describe(verification))
+    for line in describe(verification).split("\n"):
+        _print(line)
     if verb.json is not None:
         write_text(verb.json, json.dumps(asdict(verification), indent=1, allow_nan=False) + "\n")
     return {"right": 0, "wrong": 2, "unrecognised": 4}[verification.verdict]
@@ -247,14 +310,14 @@ def run(verb: Fvd | Kvd | InceptionScore | Jitter | Compare | Verify) -> int:
         ValueError: what a user can fix.
     """
     target = verb.common.json if isinstance(verb, Fvd | Kvd | InceptionScore) else verb.json
-    if target is not None and not target.parent.is_dir():
-        raise ValueError(f"{target} cannot be written: {target.parent} is no folder, create it first")
     if isinstance(verb, Verify):
         return verify_weights(verb)
     if isinstance(verb, Compare):
         first, second = (Result.from_json(path) for path in (verb.first, verb.second))
         scores = compare(first, second, force=verb.force)
         notes = ["the same videos on both sides: paired" if same_videos(first, second) else "other videos: not paired"]
+        if different := differences(first.manifest, second.manifest):
+            notes.append(f"forced: these scores were made differently, they differ in {'; '.join(different)}")
         result = Result(scores, first.manifest, second.made_with, {}, notes)
     else:
         result = measure_jitter(verb) if isinstance(verb, Jitter) else measure(verb)
@@ -266,7 +329,7 @@ def run(verb: Fvd | Kvd | InceptionScore | Jitter | Compare | Verify) -> int:
 
 def main() -> None:
     """Parse, run, print; ends the process where the exit code is not 0."""
-    code = obey("metrics", lambda: run(tyro.cli(Verb, prog="python -m metrics", description=__doc__)))
+    code = obey("metrics", lambda: run(parse(sys.argv[1:], __doc__)))
     if code:
         sys.exit(code)
 

@@ -6,6 +6,8 @@ from typing import Annotated, Literal
 
 import tyro
 
+from metrics.option_types import Count, CountOrNone, ExistingFile, Seed, TargetFile, TargetFolder
+
 
 @dataclass(frozen=True)
 class Common:
@@ -17,27 +19,27 @@ class Common:
     clean, or tgan2, where weights of I3D or C3D are given; pocket where none are."""
     weights: Path | None = None
     """File or folder of the network's weights (default: what VIDRD_METRICS_WEIGHTS names, or pocket classifiers)."""
-    mean: Path | None = None
+    mean: ExistingFile | None = None
     """C3D's mean clip (default: mean2.npz next to its weights)."""
-    n: int | None = None
+    n: Count | None = None
     """Clips of each set (default: as the protocol says, or all)."""
-    frames: int | None = None
+    frames: Count | None = None
     """Frames of each clip (default: as the protocol says, or whole videos)."""
-    stride: int | None = None
+    stride: Count | None = None
     """Frames from one frame of a clip to its next (default: as the protocol says)."""
-    window: int | None = None
+    window: Count | None = None
     """Cut each video into all the windows of that many frames that fit, instead of drawing clips."""
-    seed: int = 0
+    seed: Seed = 0
     """Seed of the draw of clips."""
-    real_list: Path | None = None
+    real_list: ExistingFile | None = None
     """Use only these videos of the real set: names, one per line, as UCF-101's trainlist01.txt has them."""
-    real_clips: Path | None = None
+    real_clips: ExistingFile | None = None
     """Use these clips of the real set: JSON lines of video, start, frames, stride."""
-    fake_clips: Path | None = None
+    fake_clips: ExistingFile | None = None
     """Use these clips of the generated set."""
-    save_clips: Path | None = None
+    save_clips: TargetFolder | None = None
     """Write the clips that were used into this folder, as real.jsonl and fake.jsonl."""
-    save_stats: Path | None = None
+    save_stats: TargetFile | None = None
     """Write the real set's statistics to this .npz, which can then be given instead of the real set."""
     stored: bool = False
     """The real videos are already as the protocol's loader stores them."""
@@ -49,7 +51,7 @@ class Common:
     """File that keeps features, so that a killed run resumes (default: in the user's cache folder)."""
     fresh: bool = False
     """Neither use nor keep features in that file."""
-    batch: int = 8
+    batch: Count = 8
     """Clips that the network sees at a time."""
     device: str = "auto"
     """Where the network runs: cpu, cuda, cuda:1 (default: a GPU where there is one, otherwise the CPU)."""
@@ -61,7 +63,7 @@ class Common:
     """The weights are StyleGAN-V's TorchScript program: run it, if it is the known one, do not read its tensors."""
     trust_program: bool = False
     """Run it whatever it is."""
-    json: Path | None = None
+    json: TargetFile | None = None
     """Also write the numbers, with their manifest, to this file."""
 
 
@@ -84,7 +86,7 @@ class Kvd:
 
     real: tyro.conf.Positional[Path]
     fake: tyro.conf.Positional[Path]
-    neighbours: int = 3
+    neighbours: Count = 3
     """Neighbors of precision and recall; density and coverage take two more."""
     common: tyro.conf.OmitArgPrefixes[Common] = Common()
 
@@ -96,7 +98,7 @@ class InceptionScore:
     videos: tyro.conf.Positional[tuple[Path, ...]]
     head: str | None = None
     """Which of the classifier's attributes to score (default: action, or the only one)."""
-    splits: int | None = None
+    splits: Count | None = None
     """Cut the set into that many parts and take the mean of their scores (default: as the protocol says, or 1)."""
     common: tyro.conf.OmitArgPrefixes[Common] = Common()
 
@@ -106,13 +108,13 @@ class Jitter:
     """How a set changes from frame to frame; of two, the first is real video and is measured as well."""
 
     videos: tyro.conf.Positional[tuple[Path, ...]]
-    seams: tuple[int, ...] = ()
+    seams: tuple[Count, ...] = ()
     """First frame of each new clip, in every video."""
-    dropped: int = 0
+    dropped: CountOrNone = 0
     """Frames each new clip lost at its start before it was joined."""
-    n: int | None = None
+    n: Count | None = None
     """Videos of each set, the first by name (default: all)."""
-    frames: int | None = None
+    frames: Count | None = None
     """Frames of each video, the first (default: all)."""
     raft: Path | None = None
     """torchvision's weights of RAFT, for finer flow than the classical one."""
@@ -122,7 +124,7 @@ class Jitter:
     """Also what needs optical flow, which takes most of the time."""
     allow_gaps: bool = False
     """Measure without the videos that cannot be read."""
-    json: Path | None = None
+    json: TargetFile | None = None
     """Also write the numbers, with their manifest, to this file."""
 
 
@@ -134,7 +136,7 @@ class Compare:
     second: tyro.conf.Positional[Path]
     force: bool = False
     """Compare scores that were made differently all the same."""
-    json: Path | None = None
+    json: TargetFile | None = None
     """Also write the differences to this file."""
 
 
@@ -149,11 +151,11 @@ class Verify:
     """The file, or the folder that holds it under its published name."""
     all_lengths: bool = False
     """Try constant clips of all 21 published lengths, not of four."""
-    export: Path | None = None
+    export: TargetFile | None = None
     """Also write the tensors to this safetensors file."""
     device: str = "auto"
     """Where the network runs: cpu, cuda, cuda:1 (default: a GPU where there is one, otherwise the CPU)."""
-    json: Path | None = None
+    json: TargetFile | None = None
     """Also write the findings to this file."""
 
 

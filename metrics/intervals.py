@@ -6,16 +6,21 @@ import numpy as np
 from jaxtyping import Float, Int
 from scipy.special import stdtrit
 
-from metrics.score import Score
+from metrics.score import RANGES, UNBOUNDED, Score
 
 
-def mean_score(values: Sequence[float] | Float[np.ndarray, " N"]) -> Score:
-    """The mean over videos with its 95 % t-interval over videos (none for a single video)."""
+def mean_score(values: Sequence[float] | Float[np.ndarray, " N"], measure: str = "") -> Score:
+    """The mean over videos with its 95 % t-interval over videos (none for a single video).
+
+    The interval is cut to the range of the measure that is named, as `RANGES` has it; "duplicates:seams" is one of
+    duplicates.
+    """
     n, mean = len(values), float(np.mean(values))
     if n < 2:
         return Score(mean, n)
     reach = float(stdtrit(n - 1, 0.975) * np.std(values, ddof=1) / np.sqrt(n))
-    return Score(mean, n, mean - reach, mean + reach)
+    least, most = RANGES.get(measure.partition(":")[0], UNBOUNDED)
+    return Score(mean, n, max(least, mean - reach), min(most, mean + reach))
 
 
 def assign_groups(source: Int[np.ndarray, " K"], groups: int = 20, *, seed: int = 0) -> Int[np.ndarray, " K"]:

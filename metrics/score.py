@@ -4,6 +4,23 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
+UNBOUNDED = (float("-inf"), float("inf"))
+RANGES = {  # of measures that are means over videos: no interval leaves them
+    "boomerang": (-1.0, 1.0),
+    "cycling": (-1.0, 1.0),
+    "duplicates": (0.0, 1.0),
+    "dynamic_degree": (0.0, 1.0),
+    "flicker": (0.0, 1.0),
+    "jitter": (0.0, 1.0),
+    "light_jitter": (0.0, 2.0),
+    "masked_share": (0.0, 1.0),
+    "motion": (0.0, 1.0),
+    "motion_jitter": (0.0, 1.0),
+    "saturation_drift": (-1.0, 1.0),
+    "temporal_flickering": (0.0, 1.0),
+    "warp_error": (0.0, 1.0),
+}
+
 
 class Score(NamedTuple):
     """A number, the count of samples it rests on, its 95 % interval, and the values that interval was made of.

@@ -44,25 +44,27 @@ def _trade_off(run: Run, rows: pd.DataFrame, done: list[dict[Any, Any]]) -> Iter
     if cost is None or not kinds:
         return
     quality = next(iter(kinds.values()))
-    made = having((row for row in done if not row["reference"]), cost, quality)
-    if len(made) < 2:
+    generated = having((row for row in done if not row["reference"]), cost, quality)
+    if len(generated) < 2:
         return
-    in_all = len(made)
-    front = [row for part in _split(made, run.group) for row in _front(run, part, cost, quality)]
+    in_all = len(generated)
+    front = [row for part in _split(generated, run.group) for row in _front(run, part, cost, quality)]
     if in_all > MANY and run.axes:
-        made = [row for part in _split(made, run.group, run.axes[0]) for row in _front(run, part, cost, quality)]
-    points = [point_of(run, row, {"x": cost, "y": quality}) for row in made]
+        generated = [
+            row for part in _split(generated, run.group, run.axes[0]) for row in _front(run, part, cost, quality)
+        ]
+    points = [point_of(run, row, {"x": cost, "y": quality}) for row in generated]
     ends = [run.name(row, group=True) for row in front]
     real = _reference_points(run, done, quality, {point["head"] for point in points})
     x = alt.X("x:Q", title=run.title(cost), scale=alt.Scale(zero=False, nice=True))
     y = alt.Y("y:Q", title=run.title(quality), scale=alt.Scale(zero=False, nice=True))
     base = alt.Chart()
-    variants = list(dict.fromkeys(str(row[run.axes[-1]]) for row in made)) if len(run.axes) > 1 else []
+    variants = list(dict.fromkeys(str(row[run.axes[-1]]) for row in generated)) if len(run.axes) > 1 else []
     dots = base.mark_point(filled=True, size=70, opacity=0.9).encode(
         x, y, color=colour(run), description="said:N", tooltip="said:N"
     )
     if 1 < len(variants) <= len(SHAPES):
-        for point, row in zip(points, made, strict=True):
+        for point, row in zip(points, generated, strict=True):
             point["shape"] = str(row[run.axes[-1]])
         shapes = alt.Scale(domain=variants, range=SHAPES[: len(variants)])
         dots = dots.encode(shape=alt.Shape("shape:N", legend=alt.Legend(title=run.axes[-1]), scale=shapes))
@@ -85,7 +87,7 @@ def _trade_off(run: Run, rows: pd.DataFrame, done: list[dict[Any, Any]]) -> Iter
         f"{run.measures[quality]['title']} against {run.measures[cost]['title']}",
         "Dashed: rows that no other row beats in both. Thin bars: 95 % intervals."
         + (" Gray line: real video." if real else "")
-        + (left if len(made) < in_all else ""),
+        + (left if len(generated) < in_all else ""),
         f"Scatter plot of {run.title(quality)} against {run.title(cost)} for {len(points)} cells. No other cell beats "
         f"these in both: {plain_list(ends[:8])}{' and more' if len(ends) > 8 else ''}.",
         spec,
@@ -181,15 +183,15 @@ def _rankings(run: Run, rows: pd.DataFrame, done: list[dict[Any, Any]]) -> Itera
 
 def _along(run: Run, rows: pd.DataFrame, done: list[dict[Any, Any]], axis: str) -> Iterator[ChartSpec]:
     """Measures against one axis, a line for each combination of the others."""
-    made = [row for row in done if not row["reference"]]
-    values = list(dict.fromkeys(row[axis] for row in made))
+    generated = [row for row in done if not row["reference"]]
+    values = list(dict.fromkeys(row[axis] for row in generated))
     if len(values) < 2:
         return
     panels = []
     for measure in _measures_along(run, rows, axis):
-        known = having(made, measure)
-        points = [{**point_of(run, row, {"y": measure}), "x": row[axis], "variant": (said := variant(run, row, axis)),
-                   "line": f"{row[run.axes[0]] if run.axes else ''}|{said}|"
+        known = having(generated, measure)
+        points = [{**point_of(run, row, {"y": measure}), "x": row[axis], "variant": (label := variant(run, row, axis)),
+                   "line": f"{row[run.axes[0]] if run.axes else ''}|{label}|"
                            f"{'' if axis == run.group else row[run.group]}"} for row in known]  # fmt: skip
         if len({point["x"] for point in points}) > 1:
             panels.append((measure, points if len(points) <= MANY else summarised(points)))
@@ -222,7 +224,7 @@ def _along(run: Run, rows: pd.DataFrame, done: list[dict[Any, Any]], axis: str) 
         f"along-{re.sub(r'[^a-z0-9]+', '-', axis.lower()).strip('-') or 'axis'}",
         f"{plain_list(titles)} along {axis}",
         "Lines join cells that differ only in this axis. Bars are 95 % intervals."
-        if len(made) <= MANY else "Each point is the median of a series' cells, each bar their middle half.",
+        if len(generated) <= MANY else "Each point is the median of a series' cells, each bar their middle half.",
         f"Line chart{'s' * (len(titles) > 1)} of {plain_list(titles)} against {axis}: "
         + "; ".join(_trend(run, measure, points, values) for measure, points in panels) + ".",
         alt.concat(*drawn, columns=ABREAST, spacing=26),
@@ -247,8 +249,8 @@ def _measures_along(run: Run, rows: pd.DataFrame, axis: str) -> list[str]:
 def _trend(run: Run, measure: str, points: Sequence[Mapping[str, Any]], values: Sequence[Any]) -> str:
     levels = sorted(values) if numeric(values) else values
     medians = [
-        f"{value}: {statistics.median(found):.3g}"
+        f"{value}: {statistics.median(numbers):.3g}"
         for value in levels
-        if (found := [point["y"] for point in points if point["x"] == value])
+        if (numbers := [point["y"] for point in points if point["x"] == value])
     ]
     return f"medians of {run.title(measure)}: {', '.join(medians)}"

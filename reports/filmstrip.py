@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 from PIL import Image, ImageDraw, ImageFont
 
-from reports.format import printable
+from reports.format import file_name, printable
 from reports.run_table import Run
 from reports.saved_videos import SavedVideo, Scene, strip_frames, xt_slice
 
@@ -28,7 +28,7 @@ def group_strips(run: Run, rows: pd.DataFrame, scenes: Sequence[Scene]) -> dict[
             caption = f"Videos at {run.group} = {scene.group}: {scene.caption or 'prompt 1'}"
             caption += f"; {left} more rows are not shown" if (left := len(scene.videos) - ROWS) > 0 else ""
             picture = strip_picture(scene, [names[video.id] for video in scene.videos][:ROWS])
-            pictures[f"videos-{run.group}-{scene.group}.png"] = (picture, caption)
+            pictures[file_name(f"videos-{run.group}-{scene.group}") + ".png"] = (picture, caption)
     return pictures
 
 

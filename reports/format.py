@@ -1,6 +1,8 @@
 """Numbers and strings as text."""
 
+import hashlib
 import math
+import re
 from collections.abc import Iterable, Sequence
 
 MISSING = "–"
@@ -42,6 +44,12 @@ def escape(text: str) -> str:
     """The text with Markdown and HTML escaped, on one line."""
     plain = printable(text).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
     return "".join(f"\\{sign}" if sign in "\\|`*_[]#~" else sign for sign in plain)
+
+
+def file_name(text: str) -> str:
+    """The text as the name of a file in any folder: with a hash where it holds more than letters, digits, "-_=." ."""
+    plain = re.sub(r"[^A-Za-z0-9_=.-]+", "-", text).strip(".-")[:80]
+    return plain if plain == text else f"{plain}-{hashlib.sha256(text.encode(errors='replace')).hexdigest()[:8]}"
 
 
 def printable(text: str) -> str:

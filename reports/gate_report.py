@@ -16,7 +16,7 @@ import tyro
 from tabulate import tabulate
 
 from bench.results.option_types import TargetFile
-from bench.results.records import write_atomic
+from bench.results.records import short_revision, write_atomic
 from bench.results.verdicts import WORST, Finding
 from reports.cli import run_command
 from reports.format import MISSING, escape, number, printable
@@ -72,8 +72,8 @@ def as_markdown(content: Mapping[str, Any], findings: list[Finding]) -> str:
     machine = content["machine"]
     settings = ", ".join(f"{name} {value}" for name, value in content.get("settings", {}).items())
     lines = [
-        f"## {MARKS[content['verdict']]} {content['verdict']}: {escape(content['head'][:12])} against "
-        f"{escape(content['base'][:12])}",
+        f"## {MARKS[content['verdict']]} {content['verdict']}: {escape(short_revision(content['head']))} against "
+        f"{escape(short_revision(content['base']))}",
         "",
         *(f"- **{f.verdict}** {escape(f.cell)}, {escape(f.measure)}: {escape(f.reason)}" for f in _loud(findings)),
         "",
@@ -82,8 +82,8 @@ def as_markdown(content: Mapping[str, Any], findings: list[Finding]) -> str:
         "change: head relative to base, with its interval (98 % for speed, 90 % for quality). would see: the smallest "
         "change that would have been a FAIL in 9 of 10 cases.",
         "",
-        f"Measured on {escape(str(machine['cpu']))}, {machine['cores']} cores, GPU: {escape(str(machine['gpu']))}; "
-        f"{escape(settings)}; {content['seconds']:.0f} s; {escape(content['written'])}.",
+        escape(f"Measured on {machine['cpu']}, {machine['cores']} cores, GPU: {machine['gpu']}; ")
+        + f"{escape(settings)}; {content['seconds']:.0f} s; {escape(content['written'])}.",
         "",
     ]
     for side, software in content.get("software", {}).items():
@@ -101,7 +101,9 @@ def as_junit(content: Mapping[str, Any], findings: list[Finding]) -> str:
     )  # fmt: skip
     kinds = {"FAIL": "failure", "INVALID": "error", "INCONCLUSIVE": "skipped", "CALIBRATION_NEEDED": "skipped"}
     for finding in findings:
-        case = ElementTree.SubElement(suite, "testcase", classname=printable(finding.cell), name=finding.measure)
+        case = ElementTree.SubElement(
+            suite, "testcase", classname=printable(finding.cell), name=printable(finding.measure)
+        )
         reason = printable(f"{finding.verdict}: {finding.reason}")
         if finding.verdict in kinds:
             ElementTree.SubElement(case, kinds[finding.verdict], message=reason)

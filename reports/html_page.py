@@ -8,7 +8,7 @@ from typing import Any
 import pandas as pd
 from markupsafe import Markup
 
-from bench.results.records import LEFT_OUT
+from bench.results.records import LEFT_OUT, short_revision
 from reports.chart_style import Chart
 from reports.format import BETTER, MISSING, plain_list, printable
 from reports.html_templates import render
@@ -94,7 +94,7 @@ def _only_within(run: Run, rows: pd.DataFrame) -> str:
 def _badges(run: Run, rows: pd.DataFrame) -> list[str]:
     counts = rows["status"].value_counts()
     return [str(run.manifest["workload"]), *(f"{count} {status}" for status, count in counts.items()),
-            f"revision {run.manifest['revision'][:8]}", str(run.manifest["written"])[:10]]  # fmt: skip
+            f"revision {short_revision(run.manifest['revision'])}", str(run.manifest["written"])[:10]]  # fmt: skip
 
 
 def _table(run: Run, rows: pd.DataFrame, records: Sequence[Mapping[Any, Any]]) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pandas as pd
 
-from bench.results.records import write_atomic
+from bench.results.records import short_revision, write_atomic
 from reports.filmstrip import strip_picture
 from reports.format import escape
 from reports.run_table import Run, headlines
@@ -92,7 +92,7 @@ def _lines(
         table_markdown(table),
         "",
         f"`{run.manifest['workload']}`, {escape(at)}. {INTERVAL} **Bold**: {MARKED}. Made by `{command}` from revision "
-        f"{run.manifest['revision'][:12]} on {escape(str(machine.get('cpu', '')))}, {machine.get('cores', '')} cores, "
-        f"GPU: {escape(str(machine.get('gpu', '')))}.",
+        f"{short_revision(run.manifest['revision'])} on "
+        + escape(f"{machine.get('cpu', '')}, {machine.get('cores', '')} cores, GPU: {machine.get('gpu', '')}."),
         *(text for line in footnote(run, part) for text in ("", line)),
     ]

@@ -20,6 +20,7 @@ from reports.run_table import Run
 FPS = 8.0  # if a cell does not say
 EXACT_SIDE = 64  # pixels: frames up to this size are stored without loss
 SHEET_SIDE = 256  # pixels: larger frames are shrunk to this
+MOST_BYTES = 2**31  # of a cell's saved videos: what a file declares is checked before any of it is unpacked
 STRIP_SIDE = 96
 STRIP_FRAMES = 10
 QUALITY = 82  # of WebP, for frames that are not stored without loss
@@ -122,8 +123,12 @@ def read_videos(folder: Path, key: str) -> list[SavedVideo]:
     path = folder / "videos.npz"
     if not path.exists():
         return []
-    if not zipfile.is_zipfile(path):
+    if not path.is_file() or not zipfile.is_zipfile(path):
         raise ValueError("videos.npz is not a complete .npz file")
+    with zipfile.ZipFile(path) as archive:
+        declared = sum(member.file_size for member in archive.infolist())
+    if declared > MOST_BYTES:
+        raise ValueError(f"videos.npz unpacks to {declared:,} bytes: a report reads at most {MOST_BYTES:,} of a cell")
     with np.load(path, allow_pickle=False) as file:
         videos = file["videos"]
         seams = tuple(int(seam) for seam in file["seams"]) if "seams" in file else None

@@ -124,8 +124,8 @@ def real_value(part: pd.DataFrame, measure: str) -> float | None:
 def comparable_rows(run: Run, rows: pd.DataFrame) -> Iterator[tuple[dict[str, Any], pd.DataFrame, pd.DataFrame]]:
     """Sets of rows that may be compared: their common settings, the rows, and their whole group with its reference."""
     for _, group in rows.groupby(run.group, sort=False):
-        made = group[~group["reference"].astype(bool)]
-        for values, part in made.groupby(run.apart, sort=False):
+        generated = group[~group["reference"].astype(bool)]
+        for values, part in generated.groupby(run.apart, sort=False):
             yield dict(zip(run.apart, values, strict=True)), part, group
 
 

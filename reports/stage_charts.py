@@ -7,6 +7,7 @@ from typing import Any
 import altair as alt
 import pandas as pd
 
+from bench.results.records import short_revision
 from reports.chart_style import COLOURS, MANY, SERIES, ChartSpec, colour, point_of, summarised
 from reports.format import plain_list
 from reports.run_table import Run, emulated_time, headlines
@@ -109,7 +110,7 @@ def history(run: Run, rows: pd.DataFrame) -> Iterator[ChartSpec]:
             value = record.numbers.get(measure)
             if value is not None and not emulated_time(record, measure):
                 filled = {**row, measure: value.value, f"{measure}_low": value.low, f"{measure}_high": value.high}
-                revision = f"{record.revision[:8]}{'+' * record.revision.endswith('+changes')}"
+                revision = short_revision(record.revision)
                 point = point_of(run, filled, {"y": measure})
                 at = {"when": record.attempt.started, "x": revision, "line": cell["id"], "measure": measure}
                 data.append({**point, **at, "said": f"{revision}, {point['said']}"})

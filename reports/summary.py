@@ -192,15 +192,17 @@ def _times(ratio: float, half: float) -> str:
 
 def _not_told_apart(run: Run, measures: Sequence[str], tested: Sequence[Difference]) -> str:
     """The sentence on what could not be told apart: by headline along the first axis; along others if by none."""
-    made = [each for each in tested if each.other != REFERENCE]
-    if not made:
+    between_cells = [each for each in tested if each.other != REFERENCE]
+    if not between_cells:
         return "No two cells have numbers with intervals that can be compared."
-    axes = [axis for axis in compared_axes(run) if any(each.axis == axis for each in made)] or [made[0].axis]
+    axes = [axis for axis in compared_axes(run) if any(each.axis == axis for each in between_cells)] or [
+        between_cells[0].axis
+    ]
     claims = Counter(measure for measure, *_ in {claim(each) for each in tested})
     nearest = {}  # (axis, measure) -> the nearest of what it does not tell apart; None if it tells some values apart
     for axis in axes:
         for measure in measures:
-            along = [each for each in made if each.axis == axis and each.measure == measure]
+            along = [each for each in between_cells if each.axis == axis and each.measure == measure]
             if along:
                 tells = any(each.significant for each in along)
                 nearest[axis, measure] = None if tells else _nearest(along, claims[measure])
@@ -219,7 +221,7 @@ def _not_told_apart(run: Run, measures: Sequence[str], tested: Sequence[Differen
             parts.append(f"no headline tells the {plural(axis)} apart ({of}: {needed}")
     if not parts:
         return f"Every headline tells some of the {plural(axes[0])} apart."
-    videos = max((each.size for each in made if not each.ratio), default=0)
+    videos = max((each.size for each in between_cells if not each.ratio), default=0)
     text = f"{plain_list(parts)}."
     return f"With {videos} videos, {text}" if videos else text[:1].upper() + text[1:]
 

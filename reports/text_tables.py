@@ -139,7 +139,12 @@ def as_markdown(run: Run, rows: pd.DataFrame, pictures: Mapping[str, str] | None
     Args:
         pictures: file next to the page -> its caption.
     """
-    lines = [f"# {escape(run.manifest['question'])}", "", *(f"- {escape(said)}" for said in sentences(run, rows)), ""]
+    lines = [
+        f"# {escape(run.manifest['question'])}",
+        "",
+        *(f"- {escape(sentence)}" for sentence in sentences(run, rows)),
+        "",
+    ]
     for table in tables(run, rows):
         lines += [f"## {escape(table.title)}", "", table_markdown(table), ""]
         lines += [f"- {escape(str(note))}" for note in table.notes] + [""] * bool(table.notes)

@@ -143,8 +143,8 @@ def blocks(language: str, text: str = README) -> list[str]:
 def command_lines(text: str) -> list[str]:
     """The commands in the shell blocks of a page, one per line, without comments."""
     joined = "\n".join(blocks("(?:sh|console)", text)).replace("\\\n", " ")
-    found = re.findall(r"(?:python|torchrun.*?|launch.*?) -m (bench|metrics|reports|vidrd)(?=\s)([^#\n;&|]*)", joined)
-    return sorted({f"{module} {words.strip()}" for module, words in found})
+    matches = re.findall(r"(?:python|torchrun.*?|launch.*?) -m (bench|metrics|reports|vidrd)(?=\s)([^#\n;&|]*)", joined)
+    return sorted({f"{module} {words.strip()}" for module, words in matches})
 
 
 SHOWN = sorted({line for page in (ROOT / "README.md", *DOCS) for line in command_lines(page.read_text())})

@@ -19,7 +19,7 @@ MAY_IMPORT = {
     "bench": {"vidrd", "baselines", "metrics"},
     "reports": {"bench.results"},
     # within bench: what knows no video
-    "bench.results": {"vidrd.entry", "vidrd.files"},
+    "bench.results": {"vidrd.command_line", "vidrd.entry", "vidrd.files"},
     "bench.hardware": {"bench.results", "vidrd.precision"},
     "bench.harness": {"bench.results", "bench.hardware", "bench.workloads", "vidrd.entry", "vidrd.orphans"},
 }

@@ -106,17 +106,17 @@ def said_anyway(name, base, field, value):
 @every_base
 def test_every_option_is_used_or_refused(name, base):
     for field in fields(base):
-        found = {}
+        results = {}
         for value in values_of(type(base), field.name):
             if said_anyway(name, base, field.name, value):
                 continue
             hides = isinstance(base, vidrd.sampling.Options) and field.name == "compat"
             start = replace(RELEASED, compat=base.compat) if hides else base
             with suppress(ValueError):
-                found[value] = start, replace(start, **{field.name: value})
-        words = any(isinstance(value, str | bool) for value in found)
-        told = (matters(name, *pair) for pair in found.values())
-        assert not found or (all(told) if words else any(told)), (field.name, list(found))
+                results[value] = start, replace(start, **{field.name: value})
+        words = any(isinstance(value, str | bool) for value in results)
+        told = (matters(name, *pair) for pair in results.values())
+        assert not results or (all(told) if words else any(told)), (field.name, list(results))
 
 
 @every_base

@@ -29,8 +29,8 @@ def recipe(title):
 
 def block(text, language):
     """The recipe's block of code in that language, for the newcomer."""
-    (found,) = re.findall(rf"   ```{language}\n(.*?)\n   ```", text, re.DOTALL)
-    return re.sub("^   ", "", found, flags=re.MULTILINE).replace("NAME", NAME).replace("PIPELINE", PIPELINE)
+    (code,) = re.findall(rf"   ```{language}\n(.*?)\n   ```", text, re.DOTALL)
+    return re.sub("^   ", "", code, flags=re.MULTILINE).replace("NAME", NAME).replace("PIPELINE", PIPELINE)
 
 
 def content(folder):

@@ -22,15 +22,15 @@ GRID = [
 
 def formulas():
     """Of each method its fe and what stands in it: {name: {"fe": "T*F*K", "K": ...}}."""
-    found = {}
+    results = {}
     for row in re.findall(r"^\| (`.*) \|$", PAGE, re.MULTILINE):
         cells = [cell.strip() for cell in row.split(" | ")]
         names, parts = re.findall(r"`([^`]+)`", cells[0]), re.findall(r"`([^`]+)`", cells[2])
         first, *rest = parts
-        said = dict(found[first]) if first in found else {"fe": first}
+        said = dict(results[first]) if first in results else {"fe": first}
         said |= dict(part.split(" = ", 1) for part in rest)
-        found |= dict.fromkeys(names, said)
-    return found
+        results |= dict.fromkeys(names, said)
+    return results
 
 
 FORMULAS = formulas()

@@ -47,8 +47,8 @@ def test_who_computes_for_too_long_fails_and_who_waits_does_not(pytester):
     pytester.makepyfile(TESTS)
     done = pytester.runpytest_inprocess("-p", "no:cacheprovider", "-p", "no:xdist", "-p", "no:randomly")
     done.assert_outcomes(passed=3, failed=4)
-    said = done.stdout.str()
+    output = done.stdout.str()
     failed = {"computes", "computes_in_a_child", "asks_for_a_fixture_first", "fails_for_a_reason_of_its_own"}
-    assert set(re.findall(r"^FAILED \S+::test_(\w+)", said, re.MULTILINE)) == failed
-    assert said.count("a default test computes for at most 0.3 s, got 0.") >= 3
-    assert "ValueError: mine" in said
+    assert set(re.findall(r"^FAILED \S+::test_(\w+)", output, re.MULTILINE)) == failed
+    assert output.count("a default test computes for at most 0.3 s, got 0.") >= 3
+    assert "ValueError: mine" in output

@@ -10,8 +10,26 @@ from typing import Annotated, Literal, TypeVar
 
 import tyro
 
+from vidrd.command_line import (
+    Count,
+    CountOrNone,
+    ExistingFile,
+    ExistingFolder,
+    FrameRate,
+    Pixels,
+    Positive,
+    Scale,
+    Seed,
+    Share,
+    TargetFile,
+    TargetFolder,
+    Weight,
+    check,
+    check_words,
+    one_line_errors,
+)
 from vidrd.data.commands import Latents, Prepare, Watermark, latents, prepare, watermark
-from vidrd.entry import TERMINATED, obey
+from vidrd.entry import obey
 from vidrd.files import write_atomic
 from vidrd.training.settings import Settings, Stopped
 
@@ -30,13 +48,13 @@ class Sample:
     """A pipeline by name; `--model` goes before it."""
     model: Path | None = None
     """A folder that save_pretrained or `train` wrote."""
-    frames: int | None = None
+    frames: Count | None = None
     """Frames of the video; default: the preset's."""
-    overlap: int = 4
+    overlap: CountOrNone = 4
     """Frames that a clip shares, reversed, with the one before."""
-    alpha: float = 4.0
+    alpha: Weight = 4.0
     """Weight of the previous clip's noise outside the overlap; 0: fresh noise."""
-    beta: float = 0.4
+    beta: Share = 0.4
     """Share of the steps in which the first shared frame follows the previous clip."""
     join: Literal["keep", "drop_duplicate"] = "keep"
     """What happens to the frame that is held at a seam."""
@@ -48,19 +66,19 @@ class Sample:
     """Guidance of the frames ends one after another, or at once for all."""
     guide: Literal["hard", "blend"] = "hard"
     """Guided frames take the previous clip's states, or fade to their own."""
-    steps: int | None = None
+    steps: Count | None = None
     """Denoising steps; default: the preset's."""
     guidance: float | None = None
     """Weight of the text; default: the preset's."""
     negative_prompt: str = ""
     """What to steer away from."""
-    eta: float = 0.0
+    eta: Share = 0.0
     """0: deterministic DDIM; 1: ancestral."""
     seed: int = 0
     """Seed of the noise: the same seed gives the same video."""
-    fps: int | None = None
+    fps: FrameRate | None = None
     """Frames per second of the file."""
-    scale: int | None = None
+    scale: Scale | None = None
     """Enlargement of the pixels in the file."""
     precision: Literal["fp32", "bf16", "fp16"] = "fp32"
     """Precision of the networks."""
@@ -68,13 +86,13 @@ class Sample:
     """Where they run: auto (the GPU where there is one), cpu, cuda, cuda:1, ..."""
     compile: bool = False
     """The U-Net through torch.compile: faster steps after a slow first one."""
-    batch_clips: int = 1
+    batch_clips: Count = 1
     """Clips per network call: more are faster on a GPU and take more memory."""
     solver: Literal["ddim", "dpmsolver++", "unipc"] = "ddim"
     """Solvers other than ddim are approximations, for which some 20 steps suffice."""
-    reuse_every: int = 1
+    reuse_every: Count = 1
     """Above 1: an approximation that runs the U-Net's lower stages every so many steps only."""
-    json: Path | None = None
+    json: TargetFile | None = None
     """Also write the settings, seams and seconds into this file."""
 
 
@@ -91,9 +109,9 @@ class Train:
     """What to train without --data."""
     work: Path = Path("runs/train-pocket")
     """Folder for logs and unfinished states."""
-    steps_scale: float = 1.0
+    steps_scale: Positive = 1.0
     """Share of the recipe's steps, for trying out."""
-    threads: int | None = None
+    threads: Count | None = None
     """CPU threads; default: all cores."""
     settings: Annotated[Settings, tyro.conf.arg(name="")] = field(default_factory=Settings)
 
@@ -107,21 +125,21 @@ class Convert:
 
     model: str
     """The image pipeline's folder; or the id of a repository on a model hub, with --revision."""
-    out: Path
+    out: TargetFolder
     """New folder of the video pipeline."""
-    checkpoint: Path | None = None
+    checkpoint: ExistingFile | None = None
     """The released ModelT2V.pth, or its keys as .safetensors."""
-    vae: Path | None = None
+    vae: ExistingFolder | None = None
     """The released folder vae_finetuned/; only with --checkpoint."""
-    pins: Path | None = None
+    pins: ExistingFile | None = None
     """JSON of the sha256 that source files must have, as in the card.json of an earlier conversion."""
     revision: str | None = None
     """Revision of the repository."""
     fetch: bool = False
     """Download the repository if it is not here; otherwise nothing uses the network."""
-    clip: int = 8
+    clip: Count = 8
     """Frames that the U-Net sees, or is to see, at once."""
-    size: int = 256
+    size: Pixels = 256
     """Pixels that the checkpoint's U-Net was trained on; only with --checkpoint."""
     temp_embed: bool = True
     """Add the frame's sinusoid to the token stream, as the released network does."""
@@ -131,21 +149,21 @@ class Convert:
 class World:
     """Export real videos of the pocket world, with their captions in captions.jsonl."""
 
-    out: Path
+    out: TargetFolder
     """New folder."""
-    count: int = 24
+    count: Count = 24
     """Number of videos."""
-    frames: int = 16
+    frames: Count = 16
     """Frames of each video."""
-    size: int = 32
+    size: Pixels = 32
     """Height and width in pixels."""
     format: Literal["mp4", "avi", "gif", "png"] = "mp4"
     """Files, or a folder of PNGs for each video."""
-    first_seed: int = 10_000_000
+    first_seed: Seed = 10_000_000
     """Seed of the first scene; those below 1,000,000 are for training."""
-    fps: int = 8
+    fps: FrameRate = 8
     """Frames per second."""
-    scale: int = 4
+    scale: Scale = 4
     """Enlargement of the pixels."""
 
 
@@ -162,8 +180,6 @@ def sample(ask: Sample) -> None:
         ask.overlap, ask.alpha, ask.beta, ask.join, ask.compat, reverse=ask.reverse, stages=ask.stages, guide=ask.guide
     )
     check_target(ask.out)
-    if ask.json is not None and (ask.json.is_dir() or not ask.json.absolute().parent.is_dir()):
-        raise ValueError(f"cannot write {ask.json}: --json names a file in a folder that exists")
     device = resolve_device(ask.device)
     if (emulated := why_emulated(ask.precision, device)) is not None:
         print(f"{emulated}: --precision fp32 is much faster", file=sys.stderr)
@@ -173,8 +189,9 @@ def sample(ask: Sample) -> None:
     shown = preset if ask.model is None else None
     fps = given_or(ask.fps, shown.fps if shown else 8)
     scale = given_or(ask.scale, shown.scale if shown else 1)
-    check_look(fps, scale)
     pipeline = load_pipeline(ask.model or ask.preset, dtype=DTYPES[ask.precision], device=device)
+    side = pipeline.latent_shape[-1] * pipeline.vae.downscale
+    check_look(ask.out, side, side, fps=fps, scale=scale)
     pipeline.set_progress_bar_config(disable=False, desc="denoising")
     started = time.perf_counter()
     output = pipeline(
@@ -190,6 +207,7 @@ def sample(ask: Sample) -> None:
         batch_clips=ask.batch_clips,
         solver=ask.solver,
         reuse_every=ask.reuse_every,
+        output_type="uint8",
     )
     seconds = time.perf_counter() - started
     write_video(ask.out, output.frames[0], fps=fps, scale=scale)
@@ -261,15 +279,17 @@ def convert(ask: Convert) -> None:
 def world(ask: World) -> None:
     """Render and write scenes."""
     from vidrd.pocket.world import caption, draw_scene, render  # noqa: PLC0415
-    from vidrd.video import write_video  # noqa: PLC0415
+    from vidrd.video import check_look, write_video  # noqa: PLC0415
 
-    if not ask.out.absolute().parent.is_dir() or ask.out.exists():
+    if ask.out.exists():
         raise ValueError(f"cannot write videos to {ask.out}: name a new folder in one that exists")
+    ending = f".{ask.format}" if ask.format != "png" else ""
+    check_look(Path(f"video{ending}"), ask.size, ask.size, fps=ask.fps, scale=ask.scale)
     ask.out.mkdir()
     lines = []
     for seed in range(ask.first_seed, ask.first_seed + ask.count):
         scene = draw_scene(seed)
-        name = f"{seed:08d}" + (f".{ask.format}" if ask.format != "png" else "")
+        name = f"{seed:08d}{ending}"
         video = render([scene], ask.frames, size=ask.size)[0]
         write_video(ask.out / name, video, fps=ask.fps, scale=ask.scale)
         lines.append(json.dumps({"file": name, "caption": caption(scene), "seed": seed}))
@@ -303,12 +323,18 @@ def _do() -> int:
         | Annotated[Convert, tyro.conf.subcommand("convert")]
         | Annotated[World, tyro.conf.subcommand("world")]
     )
-    ask = tyro.cli(verbs, prog="python -m vidrd", description=__doc__)
+    with one_line_errors():
+        ask = tyro.cli(verbs, prog="python -m vidrd", description=__doc__)
+    parts = [ask, *([ask.settings] if isinstance(ask, Train) else [])]
+    for part in parts:
+        check_words(type(part), sys.argv[2:])
+    for part in parts:
+        check(type(part), vars(part))
     try:
         VERBS[type(ask)](ask)
     except Stopped as stop:
         print(f"vidrd: {stop}", file=sys.stderr)
-        return TERMINATED
+        return stop.code
     return 0
 
 

@@ -1,19 +1,21 @@
 """Find, verify and load whole pipelines."""
 
 import hashlib
-import json
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
-from diffusers import DDIMScheduler, DiffusionPipeline
-from diffusers.utils import logging as diffusers_log
+from diffusers import AutoencoderKL, DDIMScheduler, DiffusionPipeline, UNet2DConditionModel
 from huggingface_hub import snapshot_download
-from transformers.utils import logging as transformers_log
+from transformers import CLIPTextModel
 
+from vidrd.entry import one_line
+from vidrd.exact_loading import below, load_network, parse_json, quiet, read_once
 from vidrd.inflate import inflate_unet, inflate_vae
+from vidrd.models.unet import UNet3DConditionModel
+from vidrd.models.vae import AutoencoderKLTemporal
 from vidrd.pipeline import VidRDPipeline
 
 ROOT = Path(__file__).parents[1]
@@ -65,56 +67,94 @@ def load_pipeline(
             f"{name_or_folder} is neither a preset ({', '.join(PRESETS)}) nor a folder with a model_index.json; "
             "make the presets' weights again with `nox -s train -- --preset pocket`"
         )
-    verify(folder)
+    if "VidRD" not in (kind := class_of(folder)):
+        raise ValueError(
+            f"{folder} is no VidRD pipeline: got {kind or 'no class'}, make one of it by `python -m vidrd convert`"
+        )
+    hashes = verify(folder)
     try:
+        networks = load_networks(folder, UNet3DConditionModel, AutoencoderKLTemporal, dtype=dtype, hashes=hashes)
         with quiet():
-            pipeline = VidRDPipeline.from_pretrained(str(folder), dtype=dtype, local_files_only=True)
+            pipeline = VidRDPipeline.from_pretrained(str(folder), **networks, local_files_only=True)
     except Exception as error:  # whatever a reader of files may raise becomes one line that names the folder
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise ValueError(f"{folder} cannot be loaded as a VidRD pipeline: {reason}") from error
+        raise ValueError(f"{folder} cannot be loaded as a VidRD pipeline: {_reason(error)}") from error
     pipeline.set_progress_bar_config(disable=True)
     return pipeline.to(device)
 
 
-@contextmanager
-def quiet() -> Iterator[None]:
-    """Hide the libraries' progress bars and messages about files."""
-    before = [(log, log.get_verbosity(), log.is_progress_bar_enabled()) for log in (diffusers_log, transformers_log)]
+def load_networks(
+    folder: Path,
+    unet: Any,  # its class
+    vae: Any,
+    *,
+    dtype: torch.dtype = torch.float32,
+    hashes: Mapping[str, str] | None = None,  # sha256 that files must have, by path
+) -> dict[str, Any]:
+    """The networks of a pipeline's folder by name, each loaded exactly.
+
+    Raises:
+        ValueError: a network's files lack tensors, hold others, or have other hashes.
+    """
+    kinds = {"unet": unet, "vae": vae, "text_encoder": CLIPTextModel}
+    return {
+        name: load_network(kind, folder / name, dtype=dtype, hashes=below(name, hashes or {}))
+        for name, kind in kinds.items()
+    }
+
+
+def load_image_pipeline(folder: Path, hashes: Mapping[str, str] | None = None) -> DiffusionPipeline:
+    """A Stable Diffusion pipeline from its folder, every network exactly.
+
+    Raises:
+        ValueError: the folder cannot be read as one.
+    """
+    if "VidRD" in class_of(folder):
+        raise ValueError(f"{folder} is a VidRD pipeline already: name a folder of Stable Diffusion")
     try:
-        for log, _, _ in before:
-            log.set_verbosity_error()
-            log.disable_progress_bar()
-        yield
-    finally:
-        for log, verbosity, bar in before:
-            log.set_verbosity(verbosity)
-            if bar:
-                log.enable_progress_bar()
+        networks = load_networks(folder, UNet2DConditionModel, AutoencoderKL, hashes=hashes)
+        with quiet():
+            return DiffusionPipeline.from_pretrained(
+                str(folder), **networks, local_files_only=True, safety_checker=None, feature_extractor=None
+            )
+    except Exception as error:  # whatever a reader of files may raise becomes one line that names the folder
+        raise ValueError(f"{folder} cannot be loaded as Stable Diffusion: {_reason(error)}") from error
 
 
-def verify(folder: Path) -> None:
-    """Check a folder's files against the hashes of its card, if it has one.
+def _reason(error: Exception) -> str:
+    return one_line(str(error))[:600] or type(error).__name__
+
+
+def class_of(folder: Path) -> str:
+    """The class of a pipeline, as its model_index.json says; "" if it does not.
+
+    Raises:
+        ValueError: the file cannot be read.
+    """
+    path = folder / "model_index.json"
+    return str(parse_json(read_once(path), path).get("_class_name", ""))
+
+
+def verify(folder: Path) -> dict[str, str]:
+    """Check a folder's files against the hashes of its card, if it has one, which are returned.
 
     Raises:
         ValueError: a file is missing or differs.
     """
     card = folder / "card.json"
     if not card.is_file():
-        return
-    for name, expected in json.loads(card.read_text()).get("sha256", {}).items():
+        return {}
+    about = parse_json(read_once(card), card)
+    maker, hashes = about.get("command") or about.get("made_by") or "see its card.json", about.get("sha256", {})
+    for name, expected in hashes.items():
         path = folder / name
         if not path.is_file():
-            raise ValueError(f"{path} is missing: restore it, or make it again ({_maker(folder)})")
+            raise ValueError(f"{path} is missing: restore it, or make it again (`{maker}`)")
         if sha256(path) != expected:
             raise ValueError(
                 f"{path} is not the file that {card.name} describes (cut short or altered): restore it, or make it "
-                f"again ({_maker(folder)})"
+                f"again (`{maker}`)"
             )
-
-
-def _maker(folder: Path) -> str:
-    card = json.loads((folder / "card.json").read_text())
-    return f"`{card.get('command') or card.get('made_by') or 'see its card.json'}`"
+    return dict(hashes)
 
 
 def sha256(path: Path) -> str:
@@ -169,11 +209,8 @@ def inflated(image: DiffusionPipeline, *, clip: int, add_temp_embed: bool) -> Vi
 def load_any(model: str) -> VidRDPipeline:
     """A VidRD pipeline from its folder or preset, or one inflated from a Stable Diffusion folder."""
     folder = Path(model)
-    index = folder / "model_index.json"
-    if model not in PRESETS and index.is_file() and "VidRD" not in json.loads(index.read_text())["_class_name"]:
-        with quiet():
-            image = DiffusionPipeline.from_pretrained(str(folder), local_files_only=True, safety_checker=None)
-        pipeline = inflated(image, clip=8, add_temp_embed=True)
-        pipeline.set_progress_bar_config(disable=True)
-        return pipeline
-    return load_pipeline(model)
+    if model in PRESETS or not (folder / "model_index.json").is_file() or "VidRD" in class_of(folder):
+        return load_pipeline(model)
+    pipeline = inflated(load_image_pipeline(folder), clip=8, add_temp_embed=True)
+    pipeline.set_progress_bar_config(disable=True)
+    return pipeline

@@ -7,7 +7,7 @@ order of the calls change nothing.
 
 import math
 import operator
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from hashlib import blake2b
 from typing import Any, Literal, Protocol, runtime_checkable
 
@@ -87,6 +87,19 @@ def as_seeds(seeds: Any, videos: int | None = None) -> tuple[int, ...]:
     return numbers
 
 
+def draw_seeds(generators: torch.Generator | Sequence[torch.Generator], videos: int) -> tuple[int, ...]:
+    """Seeds of videos from torch's generators: one that all are drawn from in order, or one generator for each video.
+
+    Raises:
+        ValueError: there are not as many generators as videos.
+    """
+    if isinstance(generators, torch.Generator):
+        generators = [generators] * videos
+    if len(generators) != videos:
+        raise ValueError(f"generators are one for all videos or one for each: got {len(generators)} for {videos}")
+    return tuple(int(torch.randint(2**62, (), generator=each, device=each.device)) for each in generators)
+
+
 def check_alpha(alpha: float) -> None:
     """Raise ValueError if alpha is no weight by which noise can be mixed."""
     if not (0 <= alpha < math.inf and alpha * alpha < math.inf):
@@ -154,6 +167,29 @@ class StreamNoise:
     def _draw(self, *shape: int) -> Float[Tensor, "..."]:
         device = self.generator.device
         return torch.randn(shape, generator=self.generator, device=device, dtype=torch.float32).cpu()
+
+
+class GivenNoise:
+    """The initial noise of all clips as it was given, one clip after the other; other noise from another source.
+
+    Raises:
+        ValueError: it has another shape than videos x channels x (clips x frames of a clip) x height x width.
+    """
+
+    def __init__(self, initial: Float[Tensor, "B C T H W"], shape: tuple[int, ...], clip: int, otherwise: Noise):
+        if tuple(initial.shape) != shape:
+            raise ValueError(
+                f"latents are the initial noise of all clips, of shape {shape}: got {tuple(initial.shape)}"
+            )
+        self.initial, self.clip, self.otherwise = initial.detach().to("cpu", torch.float32), clip, otherwise
+
+    def __call__(
+        self, purpose: str, clip: int, shape: tuple[int, int, int, int], step: int = 0
+    ) -> Float[Tensor, "B C T H W"]:
+        """float32 on the CPU."""
+        if purpose != "initial":
+            return self.otherwise(purpose, clip, shape, step)
+        return self.initial[:, :, clip * self.clip : (clip + 1) * self.clip]
 
 
 def mixed(

@@ -10,8 +10,10 @@ place of VidRD's: that is how the baselines and the bench use it.
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from pathlib import Path
+from typing import Any
 
+import numpy as np
 import torch
 from diffusers.pipelines.pipeline_utils import DiffusionPipeline
 from diffusers.utils.outputs import BaseOutput
@@ -19,22 +21,31 @@ from jaxtyping import Float, UInt8
 from numpy import ndarray
 from PIL import Image
 from torch import Tensor
+from transformers import CLIPTextModel
 
 from vidrd.approximate import Reusing
 from vidrd.compiled_unet import Call, compiled, fingerprint
 from vidrd.decoding import ClipDecoder
 from vidrd.denoiser import GuidedDenoiser
+from vidrd.exact_loading import load_network
 from vidrd.models.unet import UNet3DConditionModel
 from vidrd.models.vae import AutoencoderKLTemporal
-from vidrd.noise import StreamNoise, as_seeds
+from vidrd.noise import GivenNoise, KeyedNoise, Noise, StreamNoise, as_seeds, draw_seeds
 from vidrd.sampler_contract import Event, Request, Result
 from vidrd.sampling import Options, plan, sample
 from vidrd.schedule import Schedule
+from vidrd.solvers import MULTISTEP, SolverName
 from vidrd.solvers import schedule as schedule_of
 from vidrd.text import embed
 
 # (pipeline, step, timestep, {"latents": B C T H W}): to look at, not to touch
 StepCallback = Callable[["VidRDPipeline", int, int | float, dict[str, Tensor]], Mapping[str, Tensor] | None]
+OUTPUT_TYPES = ("np", "pt", "pil", "uint8", "latent")
+SOLVER_OF: Mapping[str, SolverName] = {  # what a pipeline's scheduler, by its class, stands for
+    "DDIMScheduler": "ddim",
+    "DPMSolverMultistepScheduler": "dpmsolver++",
+    "UniPCMultistepScheduler": "unipc",
+}
 
 
 @dataclass
@@ -42,7 +53,8 @@ class VideoOutput(BaseOutput):
     """Finished videos.
 
     Attributes:
-        frames: B T H W C uint8 RGB ("np"), a list of lists of pictures ("pil"), or latents B C T H W ("latent").
+        frames: as diffusers has them, B T H W C float32 in [0, 1] ("np"), B T C H W the same ("pt") or a list of lists
+            of pictures ("pil"); or B T H W C uint8 ("uint8"), or latents B C T H W ("latent").
         result: the sampler's account: seams, and the origin of every frame.
     """
 
@@ -74,22 +86,42 @@ class VidRDPipeline(DiffusionPipeline):
         self.register_to_config(clip=clip)
         self._compiled: tuple[Any, Call] | None = None  # fingerprint of the weights, and the function of them
 
+    @classmethod
+    def from_pretrained(cls, pretrained_model_name_or_path: str | Path, **options: Any) -> Any:  # VidRDPipeline
+        """As diffusers does, but every network of a folder is loaded exactly or not at all.
+
+        Raises:
+            ValueError: a network's files lack tensors or hold others.
+        """
+        folder = Path(pretrained_model_name_or_path)
+        if folder.is_dir():
+            dtype = options.get("torch_dtype") or options.get("dtype") or torch.float32
+            kinds = {"unet": UNet3DConditionModel, "vae": AutoencoderKLTemporal, "text_encoder": CLIPTextModel}
+            for name in kinds.keys() - options.keys():
+                options[name] = load_network(kinds[name], folder / name, dtype=dtype)
+        return super().from_pretrained(str(folder), **options)
+
     @torch.no_grad()
     def __call__(
         self,
-        prompt: str | Sequence[str],
+        prompt: str | Sequence[str] | None = None,
         *,
         num_frames: int = 16,
         num_inference_steps: int = 50,
         guidance_scale: float = 10.0,
-        negative_prompt: str = "",
+        negative_prompt: str | Sequence[str] | None = "",  # of all videos, or one for each; None is ""
         options: Options | None = None,  # overlap, alpha, beta, join, compat; None: the released example's
         eta: float = 0.0,
         seed: int | Sequence[int] | Any = 0,  # of the first video, the next one's is one more; or one for each
-        generator: torch.Generator | None = None,  # compat="released" only: the one stream of the whole batch
+        generator: torch.Generator | Sequence[torch.Generator] | None = None,  # in place of `seed`: draws the seeds;
+        # with compat="released" the one stream of the whole batch
+        latents: Float[Tensor, "B C T H W"] | None = None,  # initial noise of all clips, one after the other
+        prompt_embeds: Float[Tensor, "B L D"] | None = None,  # in place of `prompt`
+        negative_prompt_embeds: Float[Tensor, "B L D"] | None = None,  # in place of `negative_prompt`
         height: int | None = None,  # pixels; None: what the U-Net was trained on
         width: int | None = None,
-        output_type: Literal["np", "pil", "latent"] = "np",
+        output_type: str = "np",  # of OUTPUT_TYPES
+        return_dict: bool = True,  # False: (frames,)
         callback_on_step_end: StepCallback | None = None,  # gets {"latents": B C T H W} of the clip in the making
         # Faster, and the same videos but for rounding:
         dtype: torch.dtype | None = None,  # casts the networks for good; None: as they were loaded
@@ -97,40 +129,44 @@ class VidRDPipeline(DiffusionPipeline):
         batch_clips: int = 1,  # clips of a video that go through their steps side by side; takes so much more memory
         decode_aside: bool = True,  # on CUDA clips are decoded in a stream of their own while the next are denoised
         # Approximations, other videos:
-        solver: str = "ddim",  # "dpmsolver++", "unipc": fewer steps will do, some 20
+        solver: str | None = None,  # "ddim"; "dpmsolver++", "unipc": some 20 steps will do; None: the scheduler's
         reuse_every: int = 1,  # all stages of the U-Net run every so many steps only; 1 is exact
-    ) -> VideoOutput:
+    ) -> Any:  # VideoOutput, or (frames,)
         """Make one video for each prompt.
 
         Raises:
             ValueError: the request cannot be met; the message says the rule, what it got and what to do.
         """
         options = options or Options()
-        prompts = [prompt] if isinstance(prompt, str) else list(prompt)
-        seeds = as_seeds(seed, len(prompts))
-        if generator is not None and options.compat != "released":
-            raise ValueError("a generator serves compat='released' alone: name each video's noise by `seed`")
+        videos = _count(prompt, prompt_embeds)
+        seeds, stream = _sources(seed, generator, videos, released=options.compat == "released")
+        if output_type not in OUTPUT_TYPES:
+            raise ValueError(f"output_type is one of {', '.join(OUTPUT_TYPES)}: got {output_type!r}")
         if batch_clips < 1:
             raise ValueError(f"batch_clips is a count of clips from 1 upwards: got {batch_clips}")
         if dtype is not None:
             self.to(dtype)
         clip = self.config.clip
-        budget = batch_clips * clip * len(prompts)
+        budget = batch_clips * clip * videos
         request = Request(num_frames, clip, self.latent_shape_of(height, width), seeds, eta, budget)
-        calls = plan(request, num_inference_steps, options).calls
+        todo = plan(request, num_inference_steps, options)
+        schedule = self.schedule(num_inference_steps, solver)
+        noise: Noise = stream or KeyedNoise(seeds)
+        if latents is not None:
+            C, H, W = request.shape
+            noise = GivenNoise(latents, (videos, C, clip * len(todo.windows), H, W), clip, noise)
 
-        denoise = self.denoiser(prompts, negative_prompt=negative_prompt, guidance=guidance_scale, compile=compile)
+        denoise = self.denoiser(
+            prompt, negative_prompt=negative_prompt, guidance=guidance_scale, compile=compile,
+            prompt_embeds=prompt_embeds, negative_prompt_embeds=negative_prompt_embeds,
+        )  # fmt: skip
         if reuse_every != 1:
             denoise = replace(denoise, unet=Reusing(denoise.unet, reuse_every, num_inference_steps))
-        schedule = self.schedule(num_inference_steps, solver)
-        noise = None
-        if options.compat == "released":
-            noise = StreamNoise(generator or torch.Generator().manual_seed(seeds[0]), len(prompts))
         together = 1 if options.compat == "released" else clip  # frames that the VAE sees at once
         decoder = None
         if output_type != "latent" and not hasattr(self.vae, "_hf_hook"):
             decoder = ClipDecoder(self.vae, clip=together, aside=decode_aside)
-        with self.progress_bar(total=calls) as bar:
+        with self.progress_bar(total=todo.calls) as bar:
 
             def on_event(event: Event) -> None:
                 if event.kind == "call":
@@ -154,31 +190,53 @@ class VidRDPipeline(DiffusionPipeline):
                 dtype=self.unet.dtype,
             )
         if output_type == "latent":
-            return VideoOutput(frames=result.latents, result=result)
-        if decoder is None:  # offloaded: each network comes to the device once
-            videos = self.decode(result.latents, clip=together)
+            frames: Any = result.latents
+        elif decoder is None:  # offloaded: each network comes to the device once
+            frames = _shown(self.decode(result.latents, clip=together), output_type)
         else:
-            videos = decoder.finish()
+            frames = _shown(decoder.finish(), output_type)
         self.maybe_free_model_hooks()
-        if output_type == "np":
-            return VideoOutput(frames=videos, result=result)
-        return VideoOutput(frames=[[Image.fromarray(frame) for frame in video] for video in videos], result=result)
+        return VideoOutput(frames=frames, result=result) if return_dict else (frames,)
 
     def denoiser(
         self,
-        prompts: Sequence[str],
+        prompts: str | Sequence[str] | None,
         *,
-        negative_prompt: str = "",
+        negative_prompt: str | Sequence[str] | None = "",
         guidance: float = 10.0,
         compile: bool = False,  # noqa: A002
+        prompt_embeds: Float[Tensor, "B L D"] | None = None,
+        negative_prompt_embeds: Float[Tensor, "B L D"] | None = None,
     ) -> GuidedDenoiser:
-        """The U-Net with text and guidance bound in, which is all that a sampler uses of it."""
-        text = [*prompts, negative_prompt] if guidance != 1 else list(prompts)
-        embedded = embed(text, self.tokenizer, self.text_encoder, self._execution_device).to(self.unet.dtype)
-        context = embedded[: len(prompts)]
-        negative = embedded[-1:].expand_as(context) if guidance != 1 else None
+        """The U-Net with text and guidance bound in, which is all that a sampler uses of it.
+
+        Raises:
+            ValueError: there are neither prompts nor their embeddings or both, or not one negative prompt or one each.
+        """
+        videos = _count(prompts, prompt_embeds)
+        context = self._context("prompt", prompts, prompt_embeds, videos)
+        negative = None
+        if guidance != 1:
+            words = None if negative_prompt_embeds is not None and not negative_prompt else negative_prompt or ""
+            negative = self._context("negative_prompt", words, negative_prompt_embeds, videos)
         unet = self.compiled_unet() if compile else self.unet
         return GuidedDenoiser(unet, context, negative, guidance, clip=self.config.clip)
+
+    def _context(
+        self, name: str, words: str | Sequence[str] | None, embeds: Float[Tensor, "B L D"] | None, videos: int
+    ) -> Float[Tensor, "B L D"]:
+        """Embeddings of prompts, or those that were given, one for each video."""
+        if words is not None and embeds is not None:
+            raise ValueError(f"{name} and {name}_embeds stand for each other: got both, pass one")
+        if embeds is None:
+            texts = [words] if isinstance(words, str) else list(words or ())
+            embeds = embed(texts, self.tokenizer, self.text_encoder, self._execution_device)
+        if len(embeds) not in (1, videos):
+            raise ValueError(f"{name} is one for all videos or one for each: got {len(embeds)} for {videos} videos")
+        width = self.unet.config.cross_attention_dim
+        if embeds.ndim != 3 or embeds.shape[-1] != width:
+            raise ValueError(f"{name}_embeds have shape videos x tokens x {width}: got {tuple(embeds.shape)}")
+        return embeds.to(self._execution_device, self.unet.dtype).expand(videos, -1, -1)
 
     def compiled_unet(self) -> Call:
         """The U-Net through torch.compile; compiled again after its weights have been changed, moved or cast.
@@ -191,9 +249,23 @@ class VidRDPipeline(DiffusionPipeline):
             self._compiled = (weights, compiled(self.unet))
         return self._compiled[1]
 
-    def schedule(self, steps: int, solver: str = "ddim") -> Schedule:
-        """The levels of `steps` steps of a solver, over the noise of this pipeline's scheduler."""
-        return schedule_of(solver, self.scheduler.config, steps)
+    def schedule(self, steps: int, solver: str | None = None) -> Schedule:
+        """The levels of `steps` steps of a solver, over the noise of this pipeline's scheduler.
+
+        Raises:
+            ValueError: the scheduler is of a kind, or has settings, that no solver here stands for.
+        """
+        kind, config = type(self.scheduler).__name__, dict(self.scheduler.config)
+        if kind not in SOLVER_OF:
+            raise ValueError(f"the scheduler is one of {', '.join(SOLVER_OF)}: got {kind}, set one by its from_config")
+        name = solver or SOLVER_OF[kind]
+        if kind != "DDIMScheduler":
+            config = {"clip_sample": False, **config}  # a setting of DDIM's alone
+            fixed = MULTISTEP[SOLVER_OF[kind]][1] | {"use_flow_sigmas": False}
+            other = [f"{key}={config[key]!r}" for key, value in fixed.items() if config.get(key, value) != value]
+            if other and name == SOLVER_OF[kind]:
+                raise ValueError(f"{kind} runs here with {fixed}: got {', '.join(other)}, set these back")
+        return schedule_of(name, config, steps)
 
     @property
     def latent_shape(self) -> tuple[int, int, int]:
@@ -231,3 +303,37 @@ class VidRDPipeline(DiffusionPipeline):
         decoder = ClipDecoder(self.vae, clip=clip or self.config.clip, chunk=chunk)
         decoder.add(latents)
         return decoder.finish()
+
+
+def _count(prompt: str | Sequence[str] | None, embeds: Tensor | None) -> int:
+    """Number of videos."""
+    if (prompt is None) == (embeds is None):
+        got = "both" if embeds is not None else "neither"
+        raise ValueError(f"prompt and prompt_embeds stand for each other: got {got}, pass one")
+    return len(embeds) if embeds is not None else 1 if isinstance(prompt, str) else len(prompt or ())
+
+
+def _sources(
+    seed: Any, generator: torch.Generator | Sequence[torch.Generator] | None, videos: int, *, released: bool
+) -> tuple[tuple[int, ...], StreamNoise | None]:
+    """Seeds of the videos, and in the released mode the one stream of the whole batch."""
+    seeds = as_seeds(seed, videos)
+    if generator is None:
+        return seeds, StreamNoise(torch.Generator().manual_seed(seeds[0]), videos) if released else None
+    if seeds != as_seeds(0, videos):
+        raise ValueError(f"noise comes from `seed` or from `generator`: got both, leave out seed {seed!r}")
+    if not released:
+        return draw_seeds(generator, videos), None
+    if not isinstance(generator, torch.Generator):
+        raise ValueError("compat='released' reads one stream for the whole batch: pass one generator, not a list")
+    return seeds, StreamNoise(generator, videos)
+
+
+def _shown(videos: UInt8[ndarray, "B T H W 3"], output_type: str) -> Any:
+    """Finished videos as diffusers hands them out, or as bytes."""
+    if output_type == "uint8":
+        return videos
+    if output_type == "pil":
+        return [[Image.fromarray(frame) for frame in video] for video in videos]
+    shares = videos.astype(np.float32) / np.float32(255)
+    return shares if output_type == "np" else torch.from_numpy(shares).permute(0, 1, 4, 2, 3).contiguous()

@@ -6,19 +6,17 @@ card gives; any other key is an error. Nothing in a file is ever executed.
 """
 
 import json
-import pickle
-import warnings
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
-from diffusers import AutoencoderKL, DDIMScheduler, DiffusionPipeline
-from safetensors.torch import load_file
+from diffusers import AutoencoderKL, DDIMScheduler
 from torch import Tensor, nn
 from transformers import CLIPTextModel, CLIPTokenizerFast
 
-from vidrd.checkpoints import inflated, quiet, sha256
+from vidrd.checkpoints import inflated, load_image_pipeline, sha256
+from vidrd.exact_loading import below, load_exactly, load_network, parse_json, quiet, read_once, some, tensors_of
 from vidrd.files import replacing
 from vidrd.inflate import inflate_vae, load_spatial, renamed_vae_key, unet_settings, vae_settings
 from vidrd.models.unet import UNet3DConditionModel
@@ -54,26 +52,30 @@ def convert_released(
         raise ValueError(f"{out} exists: name a new folder, or delete it")
     hashes = _hash_sources(model, checkpoint, vae)
     check_pins(hashes, pins or {})
-    settings = unet_settings(_read_json(model / "unet" / "config.json"))
-    state = read_state(checkpoint)
+    settings = unet_settings(_config(model / "unet", hashes, "model/unet"))
+    state = read_state(checkpoint, hashes["checkpoint"])
     parts, left_out = split_keys(state, keep_vae=vae is None)
 
+    networks: dict[str, Any] = {
+        "text_encoder": load_network(CLIPTextModel, model / "text_encoder", hashes=below("model/text_encoder", hashes))
+    }
     with quiet():
-        networks: dict[str, Any] = {
-            "text_encoder": CLIPTextModel.from_pretrained(str(model / "text_encoder"), local_files_only=True),
-        }
         tokenizer = CLIPTokenizerFast.from_pretrained(str(model / "tokenizer"), local_files_only=True)
         scheduler = DDIMScheduler.from_pretrained(str(model / "scheduler"), local_files_only=True, clip_sample=False)
-    networks["vae"] = _vae(model, vae, parts.pop("vae", {}))
+    networks["vae"] = _vae(model, vae, parts.pop("vae", {}), hashes)
     if "text_encoder" in parts:
-        load_exactly("text encoder", networks["text_encoder"], _bare(parts["text_encoder"], networks["text_encoder"]))
+        load_exactly(
+            "the checkpoint's text encoder",
+            networks["text_encoder"],
+            _bare(parts["text_encoder"], networks["text_encoder"]),
+        )
     cell = networks["vae"].downscale
     settings |= {"sample_size": size // int(cell), "add_temp_embed": add_temp_embed}
     with torch.device("meta"):
         networks["unet"] = UNet3DConditionModel(**settings)
     if "unet" not in parts:
         raise ValueError(f"{checkpoint} has no key that begins with 'unet.': it is no checkpoint of VidRD's U-Net")
-    load_exactly("U-Net", networks["unet"], parts["unet"])
+    load_exactly("the checkpoint's U-Net", networks["unet"], parts["unet"])
 
     card = {
         "made_by": "python -m vidrd convert",
@@ -109,8 +111,7 @@ def inflate_folder(
         wanted += sorted(path for path in (source / name).glob("*") if path.is_file())
     hashes = {f"model/{path.relative_to(source).as_posix()}": sha256(path) for path in wanted}
     check_pins(hashes, pins or {})
-    with quiet():
-        image = DiffusionPipeline.from_pretrained(str(source), local_files_only=True, safety_checker=None)
+    image = load_image_pipeline(source, below("model", hashes))
     card = {
         "made_by": "python -m vidrd convert",
         "sources": {"named": dict(sources or {}), "sha256": hashes},
@@ -130,37 +131,13 @@ def save_with_card(pipeline: VidRDPipeline, out: Path, card: Mapping[str, Any]) 
     return whole
 
 
-def read_state(path: Path) -> dict[str, Tensor]:
+def read_state(path: Path, expected: str | None = None) -> dict[str, Tensor]:
     """The tensors of a checkpoint by key, without executing anything that the file may hold.
 
     Raises:
-        ValueError: no such file, it is broken, it holds other objects than tensors, or no tensors.
+        ValueError: no such file, it has not the expected sha256, is broken, or holds other things than tensors.
     """
-    if not path.is_file():
-        raise ValueError(f"{path} is missing: name the checkpoint's file")
-    if path.suffix == ".safetensors":
-        return load_file(path)
-    try:
-        with path.open("rb") as file:
-            zipped = file.read(4) == b"PK\x03\x04"
-        with warnings.catch_warnings(action="ignore"):  # of unusual pickles, which are refused if they hold more
-            loaded = torch.load(path, map_location="cpu", weights_only=True, mmap=zipped or None)
-    except pickle.UnpicklingError as error:
-        reason = next((line.strip() for line in str(error).splitlines() if "GLOBAL" in line or "global" in line), "")
-        raise ValueError(
-            f"{path} is refused: it holds objects or code besides tensors, which loading would run ({reason[:160]}); "
-            "save the tensors alone as .safetensors where the file is trusted"
-        ) from error
-    except Exception as error:  # whatever a reader of broken files may raise
-        reason = (str(error) or type(error).__name__).splitlines()[0]
-        raise ValueError(f"{path} cannot be read as a checkpoint: {reason}") from error
-    state = loaded.get("state_dict", loaded) if isinstance(loaded, dict) else {}
-    tensors = {key: value for key, value in state.items() if isinstance(value, Tensor)}
-    if not tensors or len(tensors) != len(state):
-        raise ValueError(
-            f'{path} must hold {{"state_dict": {{key: tensor}}}} or {{key: tensor}}, and holds other things'
-        )
-    return tensors
+    return tensors_of(read_once(path, expected), path)
 
 
 def split_keys(
@@ -188,30 +165,9 @@ def split_keys(
             unknown.append(key)
     if unknown:
         raise ValueError(
-            "the checkpoint's keys must begin with unet., text_encoder., vae. or clip.; unknown: " + _some(unknown)
+            "the checkpoint's keys must begin with unet., text_encoder., vae. or clip.; unknown: " + some(unknown)
         )
     return parts, {reason: {"keys": len(keys), "first": keys[0]} for reason, keys in left_out.items()}
-
-
-def load_exactly(name: str, model: nn.Module, state: Mapping[str, Tensor]) -> None:
-    """Load a state dict whose keys and shapes are the model's, without copying (the model may be on `meta`).
-
-    Raises:
-        ValueError: keys are missing or unknown, or shapes differ; the message names them.
-    """
-    wanted = model.state_dict()
-    missing, unknown = wanted.keys() - state.keys(), state.keys() - wanted.keys()
-    if missing or unknown:
-        lacks = f"lacks {_some(missing)}" if missing else ""
-        extra = f"has unknown {_some(unknown)}" if unknown else ""
-        raise ValueError(f"the checkpoint's {name} {' and '.join(filter(None, (lacks, extra)))}")
-    for key, value in wanted.items():
-        if value.shape != state[key].shape:
-            raise ValueError(
-                f"the checkpoint's {name} has {key} of shape {tuple(state[key].shape)}, the configuration asks for "
-                f"{tuple(value.shape)}: it belongs to another Stable Diffusion folder"
-            )
-    model.load_state_dict(state, strict=True, assign=True)
 
 
 def check_pins(hashes: Mapping[str, str], pins: Mapping[str, str]) -> None:
@@ -222,7 +178,7 @@ def check_pins(hashes: Mapping[str, str], pins: Mapping[str, str]) -> None:
     """
     for name, wanted in pins.items():
         if name not in hashes:
-            raise ValueError(f"{name} is pinned to a hash but is not among the sources: {_some(hashes)}")
+            raise ValueError(f"{name} is pinned to a hash but is not among the sources: {some(hashes)}")
         if hashes[name] != wanted:
             raise ValueError(f"{name} must have sha256 {wanted}, it has {hashes[name]}: another revision, or altered")
 
@@ -233,26 +189,33 @@ def read_pins(path: Path) -> dict[str, str]:
     Raises:
         ValueError: the file is no such JSON.
     """
-    read = _read_json(path)
+    read = parse_json(read_once(path), path)
     pins = read.get("sources", {}).get("sha256", read) if isinstance(read.get("sources", {}), dict) else read
     if not all(isinstance(value, str) and len(value) == 64 for value in pins.values()):
         raise ValueError(f'{path} must hold {{"name": "sha256 of 64 digits"}}, or be a card that convert wrote')
     return pins
 
 
-def _vae(model: Path, finetuned: Path | None, of_checkpoint: Mapping[str, Tensor]) -> AutoencoderKLTemporal:
+def _vae(
+    model: Path, finetuned: Path | None, of_checkpoint: Mapping[str, Tensor], hashes: Mapping[str, str]
+) -> AutoencoderKLTemporal:
     if finetuned is None:
-        with quiet():
-            image = AutoencoderKL.from_pretrained(str(model / "vae"), local_files_only=True)
-        video = inflate_vae(image)
+        video = inflate_vae(load_network(AutoencoderKL, model / "vae", hashes=below("model/vae", hashes)))
         if of_checkpoint:
             load_spatial(video, of_checkpoint)
         return video
+    weights = _weights(finetuned)
     with torch.device("meta"):
-        video = AutoencoderKLTemporal(**vae_settings(_read_json(finetuned / "config.json")))
-    state = {renamed_vae_key(key): tensor for key, tensor in read_state(_weights(finetuned)).items()}
-    load_exactly("fine-tuned VAE", video, state)
+        video = AutoencoderKLTemporal(**vae_settings(_config(finetuned, hashes, "vae")))
+    state = {renamed_vae_key(key): tensor for key, tensor in read_state(weights, hashes[f"vae/{weights.name}"]).items()}
+    load_exactly("the fine-tuned VAE", video, state)
     return video
+
+
+def _config(folder: Path, hashes: Mapping[str, str], name: str) -> dict[str, Any]:
+    """A network's configuration, which has the hash that was noted."""
+    path = folder / "config.json"
+    return parse_json(read_once(path, hashes[f"{name}/config.json"]), path)
 
 
 def _weights(folder: Path) -> Path:
@@ -284,18 +247,3 @@ def _hash_sources(model: Path, checkpoint: Path, vae: Path | None) -> dict[str, 
         if not path.is_file():
             raise ValueError(f"{path} is missing")
     return {name: sha256(path) for name, path in named.items()}
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        read = json.loads(path.read_text())
-    except (OSError, ValueError) as error:
-        raise ValueError(f"{path} cannot be read as JSON: {error}") from error
-    if not isinstance(read, dict):
-        raise ValueError(f"{path} must hold a JSON object")
-    return read
-
-
-def _some(keys: Iterable[str]) -> str:
-    names = sorted(keys)
-    return ", ".join(names[:4]) + (f" and {len(names) - 4} more" if len(names) > 4 else "")

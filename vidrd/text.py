@@ -77,7 +77,7 @@ def readable(prompt: str, tokenizer: Any) -> str:
     ids = tokenizer(prompt, add_special_tokens=False).input_ids
     if len(ids) > room:
         logger.warning(
-            "prompt %r: the text encoder reads %d tokens; left out from there: %r",
+            "prompt %.80r: the text encoder reads %d tokens; left out from there: %.80r",
             prompt,
             room,
             tokenizer.decode(ids[room:]),
@@ -100,7 +100,7 @@ def _known_words(prompt: str, tokenizer: Any) -> str:
     unknown = [word for word in dict.fromkeys(words) if word not in known]
     named = ", ".join(repr(word) for word in unknown if any(map(str.isalnum, word)))
     if named:
-        logger.warning("prompt %r: the text encoder does not know %s; left out", prompt, named)
+        logger.warning("prompt %.80r: the text encoder does not know %.160s; left out", prompt, named)
     return " ".join(word for word in words if word in known) if unknown else prompt
 
 

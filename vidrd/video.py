@@ -5,7 +5,6 @@ only module of the package that converts one into the other, and the only one th
 """
 
 import os
-import warnings
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from fractions import Fraction
@@ -23,6 +22,7 @@ from PIL import Image
 from torch import Tensor
 
 from vidrd.files import replacing
+from vidrd.foreign_media import MOST_BYTES, UnreadableError, frames_of_video, read_image, rgb_of
 
 
 def to_uint8(videos: Float[Tensor, "B C T H W"]) -> UInt8[ndarray, "B T H W C"]:
@@ -92,20 +92,13 @@ def write_video(
     frames, height, width, channels = video.shape
     if frames < 1 or channels != 3:
         raise ValueError(f"a video is frames of 3 channels (RGB): got {frames} frames of {channels} channels")
-    check_look(fps, scale)
+    check_look(target, height, width, fps=fps, scale=scale)
 
     pictures = video.repeat(scale, axis=1).repeat(scale, axis=2)
     if folder:
         _appear(target, lambda part: _write_pngs(part, pictures))
         return
     encoding = ENCODINGS[target.suffix.lower()]
-    if encoding.even and (pictures.shape[1] % 2 or pictures.shape[2] % 2):
-        raise ValueError(
-            f"{target.suffix} needs an even height and width: got {height} x {width} at scale {scale};"
-            " double the scale, or write a .gif or PNGs"
-        )
-    if encoding.container == "gif" and fps > 50:
-        raise ValueError(f"a GIF shows at most 50 frames per second: got {fps}")
     _appear(target, lambda part: _encode(part, encoding, pictures, Fraction(fps).limit_denominator(1001)))
 
 
@@ -128,12 +121,23 @@ def check_target(path: str | os.PathLike[str]) -> bool:
     return folder
 
 
-def check_look(fps: float | int | Fraction, scale: int) -> None:
-    """Raise ValueError where no video can be written at that rate or size; call it before making the video."""
+def check_look(
+    path: str | os.PathLike[str], height: int, width: int, *, fps: float | int | Fraction, scale: int
+) -> None:
+    """Raise ValueError where no video of that size and rate can be written there; call it before making the video."""
     if scale < 1:
         raise ValueError(f"scale is how many times larger each pixel gets, 1 or more: got {scale}")
     if not 0.01 <= fps <= 1000:
         raise ValueError(f"fps must be between 0.01 and 1000: got {fps}")
+    target = Path(path)
+    encoding = None if target.is_dir() else ENCODINGS.get(target.suffix.lower())
+    if encoding is not None and encoding.even and (height * scale % 2 or width * scale % 2):
+        raise ValueError(
+            f"{target.suffix} needs an even height and width: got {height} x {width} at scale {scale};"
+            " double the scale, or write a .gif or PNGs"
+        )
+    if encoding is not None and encoding.container == "gif" and fps > 50:
+        raise ValueError(f"a GIF shows at most 50 frames per second: got {fps}")
 
 
 def _appear(target: Path, write: Callable[[Path], None]) -> None:
@@ -204,47 +208,38 @@ def read_video(path: str | os.PathLike[str]) -> UInt8[ndarray, "T H W C"]:
     """Read all frames of a video file (any format FFmpeg decodes) or of a folder of PNGs (by name), RGB.
 
     Frames come in the order in which they decode to be shown, whatever their time stamps say: stamps are wrong in real
-    files (AVI with B-frames). Pixels come as stored: neither stretched where they are not square, nor turned. Of
-    several video streams the best is read, as FFmpeg chooses.
+    files (AVI with B-frames). Pixels come upright, and are not stretched where they are not square. Of several video
+    streams the best is read, as FFmpeg chooses.
 
     Raises:
-        ValueError: nothing is there, it cannot be decoded, or it holds no frames of one size.
-    Warns:
-        UserWarning: the header promises at least two frames more than decode. (One more is common and means nothing.)
+        ValueError: nothing is there, it cannot be decoded, is damaged or cut off, holds no frames of one size, or more
+            than fit into memory.
     """
     source = Path(path)
     if not source.exists():
         raise ValueError(f"cannot read {source}: there is no such file or folder")
+    frames: list[UInt8[ndarray, "H W 3"]] = []
     try:
-        frames = list(_read_pngs(source) if source.is_dir() else _decode(source))
-    except (OSError, SyntaxError, av.FFmpegError) as error:  # Pillow calls some broken PNGs a SyntaxError
+        for frame in _read_pngs(source) if source.is_dir() else map(rgb_of, frames_of_video(source)):
+            frames.append(frame)
+            if frame.shape != frames[0].shape:
+                sizes = ", ".join(map(str, sorted({frame.shape, frames[0].shape})))
+                raise UnreadableError(f"its frames differ in size ({sizes})")
+            if len(frames) * frame.nbytes > MOST_BYTES:
+                raise UnreadableError(f"its frames are more than {MOST_BYTES >> 30} GiB: cut it")
+    except (OSError, UnreadableError) as error:
         raise ValueError(f"cannot read {source}: it is broken or no video ({error})") from error
     if not frames:
         raise ValueError(f"cannot read {source}: it holds no {'PNGs' if source.is_dir() else 'video frames'}")
-    sizes = {frame.shape for frame in frames}
-    if len(sizes) > 1:
-        raise ValueError(f"cannot read {source}: its frames differ in size ({', '.join(map(str, sorted(sizes)))})")
     return np.stack(frames)
 
 
 def _read_pngs(folder: Path) -> Iterator[UInt8[ndarray, "H W 3"]]:
     for file in sorted(folder.glob("*.png")):
-        with Image.open(file) as image:
-            yield np.asarray(image.convert("RGB"))
-
-
-def _decode(file: Path) -> list[UInt8[ndarray, "H W 3"]]:
-    # Absolute, since FFmpeg takes "word:rest" for a protocol; and titles in old files are not always UTF-8.
-    with av.open(str(file.absolute()), metadata_errors="replace") as container:
-        stream = container.streams.best("video")
-        if stream is None:
-            return []
-        stream.thread_type = "AUTO"
-        frames = [frame.to_ndarray(format="rgb24") for frame in container.decode(stream)]
-        if len(frames) < stream.frames - 1:
-            message = f"{file} promises {stream.frames} frames but {len(frames)} decode: cut short?"
-            warnings.warn(message, stacklevel=3)
-        return frames
+        try:
+            yield read_image(file)
+        except UnreadableError as error:
+            raise UnreadableError(f"{file.name}: {error}") from error
 
 
 def middle_square(frames: UInt8[ndarray, "T H W 3"], size: int) -> Float[Tensor, "3 T size size"]:

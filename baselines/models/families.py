@@ -12,7 +12,8 @@ import torch
 
 from baselines.model_contract import Model
 from baselines.models.vidrd import VidRD
-from vidrd.checkpoints import PRESETS, load_pipeline, locate, quiet
+from vidrd.checkpoints import PRESETS, load_pipeline, locate
+from vidrd.exact_loading import quiet
 from vidrd.pipeline import VidRDPipeline
 
 # Class of the pipeline, as a folder's model_index.json names it -> module:class of the family

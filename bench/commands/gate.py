@@ -20,7 +20,7 @@ from bench.regression import baselines as store
 from bench.regression.interleaved import RevisionError, RevisionProcess, Settings, measure_interleaved
 from bench.regression.worktrees import Side, checkout, commit_of, environment
 from bench.results.option_types import Count, CountOrNone, Margin, Minutes, Seed, TargetFile, TargetFolder
-from bench.results.records import write_atomic
+from bench.results.records import short_revision, write_atomic
 from bench.results.verdicts import EXIT_CODES, Finding, overall
 
 FOLDER = Path("runs") / "gate"
@@ -110,7 +110,8 @@ def gate(
         head_side = _side("head", head, out, environments)
         if base is not None:
             base_side = _side("base", base, out, environments)
-            say(f"{suite}: {len(cells)} cells, base {base_side.revision[:12]}, head {head_side.revision[:12]}")
+            revisions = ", ".join(f"{side.name} {short_revision(side.revision)}" for side in (base_side, head_side))
+            say(f"{suite}: {len(cells)} cells, {revisions}")
             for side in (base_side, head_side):
                 (out / f"{side.name}.log").unlink(missing_ok=True)
             findings, observations = measure_interleaved(cells, base_side, head_side, settings, out, say)

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from bench.hardware.nvml import Card, Snapshot, Watch, card, columns, energy_of, spoiled
-from bench.results.records import Measured, Number
+from bench.results.records import CellResults, Number
 
 NO_GPU = "no GPU is used on {device}"
 
@@ -59,10 +59,10 @@ class Telemetry:
         return facts | ({"throttle_reasons": ", ".join(reasons)} if reasons else {})
 
 
-def gpu_passes(make: Callable[[], object], *, device: str, videos: int, api: Any = None) -> Measured:
+def gpu_passes(make: Callable[[], object], *, device: str, videos: int, api: Any = None) -> CellResults:
     """Largest memory of the process while `make` runs, and energy of one of its `videos`, each in its own pass."""
     if torch.device(device).type != "cuda":
-        return Measured(absent=dict.fromkeys(("driver_peak", "joules_per_video"), NO_GPU.format(device=device)))
+        return CellResults(absent=dict.fromkeys(("driver_peak", "joules_per_video"), NO_GPU.format(device=device)))
 
     def work() -> None:
         make()
@@ -73,7 +73,7 @@ def gpu_passes(make: Callable[[], object], *, device: str, videos: int, api: Any
     numbers, absent, facts = {}, {}, {}
     with card(uuid, api) as gpu:
         if isinstance(gpu, str):
-            return Measured(absent=dict.fromkeys(("driver_peak", "joules_per_video"), gpu))
+            return CellResults(absent=dict.fromkeys(("driver_peak", "joules_per_video"), gpu))
         with Watch(gpu, period=0.01) as watch:
             work()
         peak = watch.peak_used()
@@ -87,4 +87,4 @@ def gpu_passes(make: Callable[[], object], *, device: str, videos: int, api: Any
         else:
             numbers["joules_per_video"] = Number(energy.joules / videos, "J", "lower", n=energy.runs * videos)
             facts["energy_by"] = f"{energy.source} over {energy.seconds:.1f} s"
-    return Measured(numbers=numbers, absent=absent, facts=facts)
+    return CellResults(numbers=numbers, absent=absent, facts=facts)

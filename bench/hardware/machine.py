@@ -10,7 +10,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import NamedTuple
 
-from bench.results.records import Value
+from bench.results.records import CHANGES, Value
 
 ROOT = Path(__file__).resolve().parents[2]
 SOURCES = ("vidrd", "baselines", "metrics", "bench")
@@ -28,7 +28,7 @@ class Revision(NamedTuple):
     changed: bool
 
     def __str__(self) -> str:
-        return f"{self.commit}+changes" if self.changed else self.commit
+        return f"{self.commit}{CHANGES}" if self.changed else self.commit
 
 
 def machine() -> dict[str, Value]:
@@ -67,9 +67,13 @@ def revision(root: Path = ROOT) -> Revision:
     return Revision(commit, changed)
 
 
-def source_hash(root: Path = ROOT, folders: Sequence[str] = SOURCES) -> str:
-    """SHA-256 of the Python files of these folders, committed or not: other source, other numbers."""
-    return _hash(root, (path for folder in folders for path in sorted((root / folder).rglob("*.py"))))
+def source_hash(root: Path = ROOT, paths: Sequence[str] = SOURCES) -> str:
+    """SHA-256 of these Python files and of all in these folders, committed or not: other source, other numbers."""
+    return _hash(root, (file for path in paths for file in _python_files(root / path)))
+
+
+def _python_files(path: Path) -> list[Path]:
+    return [path] if path.suffix == ".py" else sorted(path.rglob("*.py"))
 
 
 def files_hash(paths: Sequence[str], root: Path = ROOT) -> str:

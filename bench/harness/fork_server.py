@@ -1,4 +1,4 @@
-"""The first module that a fork server loads (`bench.harness.runner.start_method`): it ties the server to its run.
+"""The first module that a fork server loads (`bench.harness.cell_process.start_method`): it ties the server to its run.
 
 A server notices by itself that its run has ended, but only once its libraries are loaded and its last cell has ended.
 """

@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import NamedTuple, TypeAlias
 
-from bench.results.records import Measured, Value
+from bench.results.records import CellResults, Value
 
 RUN = "VIDRD_BENCH_RUN"  # environment variable: the process whose fork server this is; see `bench.harness.fork_server`
 
@@ -27,7 +27,7 @@ class Job(NamedTuple):
 
 
 # A function that does one cell, or its name as "module:function".
-Work: TypeAlias = Callable[[Job], Measured] | str
+Work: TypeAlias = Callable[[Job], CellResults] | str
 
 
 class Workload(NamedTuple):
@@ -36,17 +36,17 @@ class Workload(NamedTuple):
     Args:
         run: does one cell; given by its name, it is loaded (and torch with it) where a cell runs and nowhere else.
         preload: modules that all its cells use, loaded once and shared where a process may be forked; see
-            `bench.harness.runner.start_method`.
+            `bench.harness.cell_process.start_method`.
     """
 
     run: Work
     preload: tuple[str, ...] = ()
 
 
-def load_work(work: Work) -> Callable[[Job], Measured]:
+def load_work(work: Work) -> Callable[[Job], CellResults]:
     """The function that does a cell, imported if it is given by its name."""
     if not isinstance(work, str):
         return work
     module, _, name = work.partition(":")
-    function: Callable[[Job], Measured] = getattr(importlib.import_module(module), name)
+    function: Callable[[Job], CellResults] = getattr(importlib.import_module(module), name)
     return function

@@ -9,36 +9,27 @@ A run lives in a folder:
 
 import fcntl
 import json
-import multiprocessing
-import os
-import signal
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from datetime import UTC, datetime
-from multiprocessing import forkserver
-from multiprocessing.context import ForkServerContext, ForkServerProcess, SpawnContext, SpawnProcess
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from bench.hardware.machine import ROOT, files_hash, machine, revision, software, source_hash
-from bench.harness.job import RUN, Workload
+from bench.harness.cell_process import Identity, attempt, infrastructure, is_whole, load_libraries, start_method
+from bench.harness.job import Workload
 from bench.harness.progress import CellTime, Progress
 from bench.harness.suite_spec import PlannedCell, Suite, label, plan
-from bench.harness.worker import child
 from bench.results.manifest import read_manifest
 from bench.results.records import (
     FINAL,
     SCHEMA,
-    Attempt,
     Cell,
-    Number,
     Record,
     Status,
-    Value,
     append,
-    canonical,
     digest,
     read,
     repair,
@@ -47,22 +38,6 @@ from bench.results.records import (
 from bench.workloads import WORKLOADS
 
 TIMEOUT = 600  # seconds of a cell, where neither the command nor the suite says
-# In the reason of a failed attempt. A kill for want of memory is told apart before (`oom`).
-LOST = "the fork server was killed"
-UNKNOWN = 255  # exit code that multiprocessing gives a process when the fork server cannot tell
-INFRASTRUCTURE = (
-    LOST, "killed by SIGKILL", "killed by SIGTERM", "killed by SIGHUP", "killed by SIGBUS", "uncorrectable ECC", "Xid",
-    "GPU is lost", "fallen off the bus", "CUDA-capable device(s) is/are busy or unavailable",
-)  # fmt: skip
-
-
-class Identity(NamedTuple):
-    """Where and with what a run measures; `basis` is the part that goes into every cell's id."""
-
-    machine: dict[str, Value]
-    software: dict[str, str]
-    revision: str
-    basis: dict[str, str]
 
 
 class Outcome(NamedTuple):
@@ -84,11 +59,6 @@ class Outcome(NamedTuple):
         if any(self.counts.get(status) for status in ("failed", "timeout", "invalid")):
             return 2
         return 4 if self.untried else 0
-
-
-class _Reference(NamedTuple):
-    id: str
-    ok: bool
 
 
 def identify(suite: Suite, root: Path = ROOT) -> Identity:
@@ -117,6 +87,7 @@ def done_before(folder: Path, planned: Sequence[PlannedCell]) -> dict[str, Recor
         if (record := latest.get(item.cell.id)) is not None
         and record.attempt.status in FINAL
         and (record.attempt.status != "skipped" or item.cell.id in skipped)
+        and is_whole(record, folder)
     }
 
 
@@ -190,188 +161,21 @@ def run(
         with Progress(ahead, pace(folder, suite), say) as progress:
             if any(item.skip is None for item in todo):
                 progress.start("loading libraries")
-                _load_libraries(context)
+                load_libraries(context)
             for position, item in enumerate(todo):
                 if max_minutes is not None and time.monotonic() - began > max_minutes * 60:
                     return Outcome(counts, len(before), len(todo) - position)
                 progress.start(label(item.cell.values, axes))
-                record = _attempt(item, suite, identity, folder, timeout, workloads, context)
+                record = attempt(item, suite, identity, folder, timeout, workloads, context)
                 append(records, record)
                 if infrastructure(record.attempt):
                     say(f"{label(item.cell.values, axes)}: {record.attempt.reason}; once more")
-                    _load_libraries(context)
-                    record = _attempt(item, suite, identity, folder, timeout, workloads, context)
+                    load_libraries(context)
+                    record = attempt(item, suite, identity, folder, timeout, workloads, context)
                     append(records, record)
                 counts[record.attempt.status] += 1
                 progress.end(record.attempt, 0.0 if item.skip else item.cost, _accounted(record))
     return Outcome(counts, len(before), 0)
-
-
-def infrastructure(attempt: Attempt) -> bool:
-    """Whether the machine failed and not the work: a process killed from outside, a GPU that was lost or broke.
-
-    Only then is a cell tried again at once. What the work itself caused, want of memory or wrong numbers, would happen
-    again.
-    """
-    return attempt.status == "failed" and any(sign in attempt.reason for sign in INFRASTRUCTURE)
-
-
-def start_method(todo: Sequence[PlannedCell], workload: Workload) -> ForkServerContext | SpawnContext:
-    """How the cells' processes begin.
-
-    On a CPU they are forked from a server that has loaded the libraries and done nothing else: loading takes longer
-    than a short cell, and a fork of an untouched interpreter is as fresh as a new one. CUDA does not survive a fork, so
-    there every cell starts its own interpreter.
-    """
-    if any(item.cell.values.get("device") == "cuda" for item in todo):
-        return multiprocessing.get_context("spawn")
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["bench.harness.fork_server", *workload.preload])
-    return context
-
-
-def _load_libraries(context: ForkServerContext | SpawnContext) -> None:
-    """Start the fork server and have it load its modules now, not in the first cell's time; again if it was lost."""
-    if isinstance(context, ForkServerContext):
-        os.environ[RUN] = str(os.getpid())
-        process = context.Process(target=int)  # does nothing, once all is loaded
-        with suppress(EOFError, ConnectionError):
-            process.start()
-            process.join()
-
-
-def _server_is_lost(process: ForkServerProcess | SpawnProcess, context: ForkServerContext | SpawnContext) -> bool:
-    """Whether the fork server of a process has ended, which only a kill from outside does.
-
-    An exit code of 255 is all that its process then has. The server's pipes close a moment before it has ended.
-    """
-    pid = getattr(forkserver._forkserver, "_forkserver_pid", None)
-    if not isinstance(context, ForkServerContext) or process.exitcode != UNKNOWN or pid is None:
-        return False
-    deadline = time.monotonic() + 2.0
-    while time.monotonic() < deadline:
-        try:
-            if os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None:
-                return True
-        except ChildProcessError:
-            return True
-        time.sleep(0.01)
-    return False
-
-
-def _attempt(
-    item: PlannedCell,
-    suite: Suite,
-    identity: Identity,
-    folder: Path,
-    timeout: float | int,
-    workloads: Mapping[str, Workload],
-    context: ForkServerContext | SpawnContext,
-) -> Record:
-    started = datetime.now(UTC).isoformat(timespec="seconds")
-    machine_now: dict[str, Value] = {**identity.machine, "load_before": round(os.getloadavg()[0], 2)}
-    if item.skip is not None:
-        return Record(
-            item.cell, Attempt("skipped", item.skip, started), machine=machine_now, revision=identity.revision
-        )
-    place = folder / "cells" / item.cell.id
-    place.mkdir(parents=True, exist_ok=True)
-    (place / "result.json").unlink(missing_ok=True)
-    reference = _reference(item, suite, folder)
-    if reference is not None and not reference.ok:
-        why = f"{reference.id}, which it is compared with, did not succeed"
-        return Record(item.cell, Attempt("failed", why, started), machine=machine_now, revision=identity.revision)
-    job = {
-        "cell": {"workload": item.cell.workload, "values": dict(item.cell.values), "basis": dict(item.cell.basis)},
-        "reference": None if reference is None else reference.id,
-        "measures": list(suite.measures),
-    }
-    write_atomic(place / "job.json", canonical(job))
-
-    kills = _memory_kills()
-    began = time.monotonic()
-    process = context.Process(target=child, args=(workloads[item.cell.workload].run, str(place / "job.json")))
-    in_time, lost = True, False
-    try:
-        process.start()
-        process.join(timeout)
-        in_time = not process.is_alive()
-        lost = _server_is_lost(process, context)
-    except (EOFError, ConnectionError):  # while it started
-        lost = True
-    finally:
-        _end(process, lost=lost)
-    seconds = round(time.monotonic() - began, 3)
-
-    result = _result(place / "result.json")
-    status: Status
-    if result is not None:
-        status, reason = result["status"], result["reason"]
-    elif lost:
-        status, reason = "failed", f"{LOST}, which the cell's process was forked from"
-    elif not in_time:
-        status, reason = "timeout", f"not done after {timeout:g} s, killed"
-    else:
-        status, reason = _why_no_result(process.exitcode or 0, _memory_kills() - kills, place / "log.txt")
-    result = result or {"numbers": {}, "samples": {}, "absent": {}, "facts": {}}
-    return Record(
-        cell=item.cell,
-        attempt=Attempt(status, reason, started, seconds),
-        numbers={measure: Number(**number) for measure, number in result["numbers"].items()},
-        samples={stage: tuple(values) for stage, values in result["samples"].items()},
-        absent=result["absent"],
-        facts=result["facts"],
-        machine=machine_now,
-        revision=identity.revision,
-    )
-
-
-def _end(process: ForkServerProcess | SpawnProcess, *, lost: bool) -> None:
-    """Leave no process of the cell behind."""
-    if process.pid is None:
-        return  # it was never started
-    if lost:  # nobody can tell any more whether it runs
-        with suppress(ProcessLookupError):
-            os.kill(process.pid, signal.SIGKILL)
-        return
-    process.kill()
-    process.join()
-
-
-def _reference(item: PlannedCell, suite: Suite, folder: Path) -> _Reference | None:
-    values = suite.reference(item.cell.values)
-    if item.reference or values is None:
-        return None
-    key = Cell(item.cell.workload, values, item.cell.basis).id
-    record = read(folder / "records.jsonl").latest().get(key)
-    return _Reference(key, record is not None and record.attempt.status == "ok")
-
-
-def _result(path: Path) -> dict[str, Any] | None:
-    """The content of result.json, None if there is none; the child writes it whole or not at all."""
-    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
-
-
-def _why_no_result(exit_code: int, memory_kills: int, log: Path) -> tuple[Status, str]:
-    lines = (
-        [line.strip() for line in log.read_text(errors="replace").splitlines() if line.strip()] if log.exists() else []
-    )
-    last = f"; last line of its log: {lines[-1]}" if lines else ""
-    if exit_code >= 0:
-        return "failed", f"the process ended with exit code {exit_code} and no result{last}"
-    name = signal.Signals(-exit_code).name
-    if -exit_code == signal.SIGKILL and memory_kills > 0:
-        return "oom", f"killed by the system for want of memory ({name}){last}"
-    return "failed", f"the process was killed by {name}{last}"
-
-
-def _memory_kills() -> int:
-    """How many processes Linux has killed for want of memory since it started; 0 on systems that do not count them."""
-    try:
-        lines = Path("/proc/vmstat").read_text().splitlines()
-    except OSError:
-        return 0
-    return next((int(line.split()[1]) for line in lines if line.startswith("oom_kill ")), 0)
 
 
 @contextmanager

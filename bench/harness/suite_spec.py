@@ -107,7 +107,7 @@ class Suite:
         cost: how long a cell takes, in any unit; only ratios matter.
         predict: FLOPs, bytes and least seconds of a cell, or None where they cannot be known.
         timeout: seconds that one of its cells may take, where the command does not say; None: the default of
-            `bench.harness.runner`.
+            `bench.harness.cell_process`.
     """
 
     question: str

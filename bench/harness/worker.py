@@ -11,7 +11,7 @@ import traceback
 from pathlib import Path
 
 from bench.harness.job import Job, Work, load_work
-from bench.results.records import InvalidError, Measured, NotFiniteError, Status, write_atomic
+from bench.results.records import CellResults, InvalidError, NotFiniteError, Status, write_atomic
 from bench.workloads import WORKLOADS
 from vidrd.entry import obey
 from vidrd.orphans import follow_starter
@@ -32,7 +32,7 @@ def attend(work: Work, job_file: Path) -> Status:
     reference = job_file.parent.parent / job["reference"] if job["reference"] else None
     status: Status = "ok"
     reason = ""
-    measured = Measured()
+    measured = CellResults()
     try:
         measured = load_work(work)(
             Job(job["cell"]["values"], job_file.parent, reference, tuple(job.get("measures", ())))
@@ -41,12 +41,12 @@ def attend(work: Work, job_file: Path) -> Status:
     except Exception as error:  # every way to fail is a row of the table
         traceback.print_exc()
         status, reason = _verdict(error)
-        content = _result(status, reason, Measured())
+        content = _result(status, reason, CellResults())
     write_atomic(job_file.with_name("result.json"), content)
     return status
 
 
-def _result(status: Status, reason: str, measured: Measured) -> str:
+def _result(status: Status, reason: str, measured: CellResults) -> str:
     return json.dumps(
         {
             "status": status,

@@ -21,7 +21,7 @@ from bench.harness.job import Job
 from bench.kernels.flops_and_bytes import counted, least_seconds, size_of, weights
 from bench.kernels.kernel_suite import MEASURES
 from bench.kernels.table import KERNELS, Run
-from bench.results.records import InvalidError, Measured, Number
+from bench.results.records import CellResults, InvalidError, Number
 from bench.results.statistics import median_number
 from vidrd.precision import DTYPES
 
@@ -42,7 +42,7 @@ class Given:
         return self._work
 
 
-def run(job: Job) -> Measured:
+def run(job: Job) -> CellResults:
     """Time, check and bound one kernel.
 
     Raises:
@@ -86,7 +86,7 @@ def run(job: Job) -> Measured:
         del absent["compile_seconds"]
     else:
         absent["compile_seconds"] = "nothing is compiled"
-    return Measured(
+    return CellResults(
         numbers=numbers,
         samples={"call_seconds": tuple(seconds)},
         absent=absent,

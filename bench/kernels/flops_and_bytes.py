@@ -38,7 +38,7 @@ def least_seconds(flops: float | int, moved: float | int, best: Peaks, dtype: st
 
 
 @cache
-def foreseen(kernel: str, size: str, dtype: torch.dtype) -> tuple[Work, int] | None:
+def predicted_work(kernel: str, size: str, dtype: torch.dtype) -> tuple[Work, int] | None:
     """The work of a call of the first backend, and the bytes of its inputs and weights; None if it leaves torch."""
     described = KERNELS[kernel]
     inputs = tuple(x.to("meta", dtype) for x in described.inputs(size, torch.Generator()))

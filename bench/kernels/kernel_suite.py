@@ -57,13 +57,13 @@ def skip(values: Values) -> str | None:
 def predict(values: Values) -> Prediction | None:
     """Work of one call, as the first backend does it, and its least time where the peaks were measured."""
     from bench.hardware.peaks import stored  # noqa: PLC0415
-    from bench.kernels.flops_and_bytes import foreseen, least_seconds  # noqa: PLC0415  (builds networks, for a dry run only)
+    from bench.kernels.flops_and_bytes import least_seconds, predicted_work  # noqa: PLC0415  (builds networks, for a dry run only)
 
     dtype = DTYPES[str(values["precision"])]
-    found = foreseen(str(values["kernel"]), str(values["size"]), dtype) if skip(values) is None else None
-    if found is None:
+    prediction = predicted_work(str(values["kernel"]), str(values["size"]), dtype) if skip(values) is None else None
+    if prediction is None:
         return None
-    work, given = found
+    work, given = prediction
     peaks, name = stored(str(values["device"])), str(dtype).removeprefix("torch.")
     return Prediction(
         flops=float(work.flops),

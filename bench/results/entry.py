@@ -1,19 +1,15 @@
 """The way into `python -m bench` and `python -m reports`: parse, check everything that can be checked, then work."""
 
-import contextlib
 import functools
-import io
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import tyro
 
-from bench.results.option_types import check, check_words
+from vidrd.command_line import check, check_words, one_line_errors
 from vidrd.entry import CRASHED, STOPPED, TERMINATED, USAGE, obey, one_line
 
 __all__ = ["CRASHED", "STOPPED", "TERMINATED", "USAGE", "obey", "one_line", "parse", "parse_verb"]
-FRAME = "╭╮╰╯│─"  # of the box that tyro draws around an error
 
 
 def parse(verb: Callable[..., int], words: Sequence[str], program: str, description: str | None) -> Callable[[], int]:
@@ -22,7 +18,7 @@ def parse(verb: Callable[..., int], words: Sequence[str], program: str, descript
     Raises:
         ValueError: one line that says which word is wrong.
     """
-    with _one_line_errors():
+    with one_line_errors():
         bound = tyro.cli(_bind(verb), prog=program, description=description, args=words)
     return _checked(bound, words)
 
@@ -35,7 +31,7 @@ def parse_verb(
     Raises:
         ValueError: one line that says which word is wrong.
     """
-    with _one_line_errors():
+    with one_line_errors():
         bound = tyro.extras.subcommand_cli_from_dict(
             {name: _bind(verb) for name, verb in verbs.items()}, prog=program, description=description, args=words
         )
@@ -56,33 +52,3 @@ def _checked(bound: functools.partial[int], words: Sequence[str]) -> Callable[[]
     check_words(bound.func, words)
     check(bound.func, bound.keywords)
     return bound
-
-
-@contextlib.contextmanager
-def _one_line_errors() -> Any:
-    """Turn the box of many lines that tyro prints about a wrong word into a ValueError of one; print help as it is."""
-    box = io.StringIO()
-    try:
-        with contextlib.redirect_stderr(box):
-            yield
-    except SystemExit as stop:
-        if stop.code in (0, None):
-            raise
-        raise ValueError(_unboxed(box.getvalue())) from None
-    finally:
-        if sys.exc_info()[0] is None and box.getvalue():  # a warning
-            sys.stderr.write(box.getvalue())
-
-
-def _unboxed(text: str) -> str:
-    """The first paragraph of a box, and the option that says more."""
-    lines = [line.strip(f"{FRAME} ") for line in text.splitlines()]
-    body: list[str] = []
-    for line in lines[1:]:
-        if not line:
-            if body:
-                break
-            continue
-        body.append(line)
-    message = one_line(" ".join(body)).rstrip(".")
-    return f"{message}; see --help" if message else "the command line cannot be read: see --help"

@@ -20,6 +20,7 @@ from vidrd.files import write_atomic as write_atomic  # noqa: PLC0414 - for repo
 SCHEMA = 1
 # Between a measure and the number of a side, in the name of samples that are the measure with a group left out.
 LEFT_OUT = ":left out:"
+CHANGES = "+changes"  # ends the revision of a checkout whose files differ from its commit
 
 Value: TypeAlias = str | int | float | bool
 Better: TypeAlias = Literal["lower", "higher", "real"]  # "real": the nearer to real video's own value the better
@@ -108,6 +109,12 @@ class Attempt:
             raise ValueError(
                 f"an attempt has a reason exactly when it is not ok; got {self.status!r} with {self.reason!r}"
             )
+
+
+def short_revision(revision: str) -> str:
+    """A revision for readers: eight digits of the commit, and whether the checkout differed from it."""
+    commit, changes, _ = revision.partition(CHANGES)
+    return f"{commit[:8]}{changes}"
 
 
 @dataclass(frozen=True)
@@ -324,7 +331,7 @@ def _is_measured(number: Mapping[str, Any]) -> bool:
 
 
 @dataclass(frozen=True)
-class Measured:
+class CellResults:
     """The results that a workload returns; the fields are those of `bench.results.records.Record`."""
 
     numbers: Mapping[str, Number] = field(default_factory=dict)

@@ -13,7 +13,7 @@ from jaxtyping import UInt8
 
 from bench.hardware.device import emulation_facts
 from bench.harness.job import Job
-from bench.results.records import InvalidError, Measured, Number, Value
+from bench.results.records import CellResults, InvalidError, Number, Value
 from bench.results.statistics import Estimate, median_number
 from bench.speed.approximations import APPROXIMATIONS, EXACT
 from bench.speed.round_robin import ratio
@@ -28,10 +28,10 @@ def generator(name: str, values: Mapping[str, Value]) -> tuple[Generator, int]:
     """The generator of an approximation, and its number of denoising steps."""
     chosen = APPROXIMATIONS[name]
     settings: dict[str, Value] = {**values, "precision": chosen.precision, "noise": "iid", "budget": 0}
-    made, steps = Generator(settings), max(1, round(chosen.steps * int(values["steps"])))
-    model, plain, bind = made.model, made.model.schedule, made.model.denoiser
+    base, steps = Generator(settings), max(1, round(chosen.steps * int(values["steps"])))
+    model, plain, bind = base.model, base.model.schedule, base.model.denoiser
     if chosen.fp8:
-        fp8_linears(made.pipe.unet)
+        fp8_linears(base.pipe.unet)
     if chosen.solver != "ddim":
         model.schedule = lambda count, **more: plain(count, chosen.solver, **more)  # type: ignore[method-assign]
     if chosen.reuse_every > 1:
@@ -41,10 +41,10 @@ def generator(name: str, values: Mapping[str, Value]) -> tuple[Generator, int]:
             return replace(bound, unet=Reusing(bound.unet, chosen.reuse_every, steps))
 
         model.denoiser = reusing  # type: ignore[method-assign]
-    return made, steps
+    return base, steps
 
 
-def run(job: Job) -> Measured:
+def run(job: Job) -> CellResults:
     """Make the videos both ways and compare them.
 
     Raises:
@@ -54,7 +54,7 @@ def run(job: Job) -> Measured:
     name, videos, batch = str(values["approximation"]), int(values["videos"]), int(values["batch"])
     ways = {"exact": generator(EXACT, values), "approximate": generator(name, values)}
     prompts = [caption(draw_scene(TEST_SEEDS[i])) for i in range(videos)]
-    made: dict[str, list[UInt8[np.ndarray, "B T H W C"]]] = {way: [] for way in ways}
+    videos_by_way: dict[str, list[UInt8[np.ndarray, "B T H W C"]]] = {way: [] for way in ways}
     seconds: dict[str, list[float]] = {way: [] for way in ways}
     for make, _ in ways.values():
         make.make(prompts[:batch], 0, 2)
@@ -62,19 +62,19 @@ def run(job: Job) -> Measured:
         for way in list(ways)[:: 1 if number % 2 else -1]:  # A B B A ...
             make, steps = ways[way]
             frames, cost = make.make(prompts[first : first + batch], first, steps)
-            made[way].append(frames)
+            videos_by_way[way].append(frames)
             seconds[way].append(cost.seconds["total"])
-    exact, other = (np.concatenate(made[way]) for way in ("exact", "approximate"))
+    exact, other = (np.concatenate(videos_by_way[way]) for way in ("exact", "approximate"))
     if name == EXACT and not np.array_equal(exact, other):
         raise InvalidError("the exact way made other videos the second time: nothing can be compared with it")
-    found = differences(exact, other, window=int(values["window"]))
-    return Measured(
+    losses = differences(exact, other, window=int(values["window"]))
+    return CellResults(
         numbers={
             "speedup": ratio(seconds["exact"], seconds["approximate"]),
             "batch_seconds": median_number(seconds["approximate"], "s", "lower"),
             "exact_seconds": median_number(seconds["exact"], "s", "lower"),
             "steps": Number(float(ways["approximate"][1])),
-            **_losses(found),
+            **_losses(losses),
             "pixel_change": Number(_change(exact, other), "", "lower", videos),
         },
         samples={f"{way}_batch_seconds": tuple(each) for way, each in seconds.items()},
@@ -85,17 +85,17 @@ def run(job: Job) -> Measured:
     )
 
 
-def _losses(found: Differences) -> dict[str, Number]:
+def _losses(losses: Differences) -> dict[str, Number]:
     return {
-        "fvd_loss": _number(found.fvd, 1),
-        "exact_fvd": Number(found.base_fvd, "", "lower", found.fvd.n),
-        "caption_loss": _number(found.named, -1),
+        "fvd_loss": _number(losses.fvd, 1),
+        "exact_fvd": Number(losses.base_fvd, "", "lower", losses.fvd.n),
+        "caption_loss": _number(losses.named, -1),
     }
 
 
-def _number(found: Estimate, sign: int) -> Number:
-    ends = sorted((sign * found.low(0.025), sign * found.high(0.025)))
-    return Number(sign * found.mean, "", "lower", found.n, *ends)
+def _number(loss: Estimate, sign: int) -> Number:
+    ends = sorted((sign * loss.low(0.025), sign * loss.high(0.025)))
+    return Number(sign * loss.mean, "", "lower", loss.n, *ends)
 
 
 def _change(a: UInt8[np.ndarray, "N T H W C"], b: UInt8[np.ndarray, "N T H W C"]) -> float:

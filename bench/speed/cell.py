@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.harness.job import Job
-from bench.results.records import InvalidError, Measured, Number, canonical, write_atomic
+from bench.results.records import CellResults, InvalidError, Number, canonical, write_atomic
 from bench.speed.models import MODELS
 from bench.speed.round_robin import Rounds, VariantResult, time_variants
 from bench.speed.variants import REFERENCE, VARIANTS, cannot
@@ -18,7 +18,7 @@ from bench.speed.variants import REFERENCE, VARIANTS, cannot
 LADDER = "ladder.json"  # the cell of the reference writes it for the others
 
 
-def run(job: Job) -> Measured:
+def run(job: Job) -> CellResults:
     """Measure a ladder, or read one variant from a measured ladder.
 
     Raises:
@@ -62,11 +62,11 @@ def _result(each: dict[str, Any]) -> VariantResult:
     return VariantResult(**{**each, "numbers": numbers, "samples": samples})
 
 
-def _believed(result: VariantResult) -> Measured:
+def _believed(result: VariantResult) -> CellResults:
     if result.status == "invalid":
         raise InvalidError(result.reason)
     if result.status == "oom":
         raise MemoryError(result.reason)
     if result.status == "failed":
         raise RuntimeError(result.reason)
-    return Measured(result.numbers, result.samples, result.absent, result.facts)
+    return CellResults(result.numbers, result.samples, result.absent, result.facts)

@@ -20,7 +20,7 @@ from bench.hardware.roofline import LiveStorages, count
 from bench.harness.job import Job
 from bench.harness.suite_spec import Measure, Values
 from bench.methods import METHODS, Method
-from bench.results.records import Measured, Number
+from bench.results.records import CellResults, Number
 from bench.speed.models import MODELS, Model, shell, unet_class
 from vidrd.denoiser import GuidedDenoiser
 from vidrd.precision import DTYPES
@@ -131,7 +131,7 @@ def _call(name: str, frames: int, precision: str) -> int:
     return count(lambda: unet(latents, timestep, encoder_hidden_states=text)).peak_bytes
 
 
-def run(job: Job) -> Measured:
+def run(job: Job) -> CellResults:
     """Make the latents of one video and measure the memory that this takes."""
     values = job.values
     model, device = MODELS[str(values["model"])], str(values["device"])
@@ -153,7 +153,7 @@ def run(job: Job) -> Measured:
         absent["process_peak"] = rss.source
     else:
         numbers["process_peak"] = Number(float(rss.bytes), "bytes", "lower")
-    return Measured(numbers, absent=absent, facts={"sample_peak_by": by})
+    return CellResults(numbers, absent=absent, facts={"sample_peak_by": by})
 
 
 def sampler(method: Method, model: Model, values: Values, device: str, dtype: torch.dtype) -> Callable[[], Any]:

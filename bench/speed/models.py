@@ -95,17 +95,17 @@ def network(kind: Any, config: Mapping[str, Any], *, seed: int, device: str = "c
     Buffers are made anew where they lie, so a network must compute its own when it is built on a device.
     """
     with torch.device(device):
-        made = kind(**config).eval()
+        network = kind(**config).eval()
     draw = torch.Generator(device).manual_seed(seed)
     with torch.no_grad():
-        for module in made.modules():
+        for module in network.modules():
             for name, parameter in module.named_parameters(recurse=False):
                 if parameter.ndim == 1:
                     centre = 1.0 if name == "weight" else 0.0  # a norm's; all other vectors are biases
                     parameter.normal_(centre, 0.1, generator=draw)
                 else:
                     parameter.normal_(0.0, parameter[0].numel() ** -0.5, generator=draw)
-    return made
+    return network
 
 
 MODELS: dict[str, Model] = {

@@ -112,15 +112,15 @@ def time_variants(
                 if name == REFERENCE:
                     raise
 
-        def told(rates: Mapping[str, float]) -> dict[str, VariantResult]:
-            found = dict(results)
+        def current_results(rates: Mapping[str, float]) -> dict[str, VariantResult]:
+            current = dict(results)
             for name, runner in ready.items():
-                if found[name].status == "ok":
-                    found[name] = _told(name, runner, ready, found, rates, device)
-            return found
+                if current[name].status == "ok":
+                    current[name] = _variant_result(name, runner, ready, current, rates, device)
+            return current
 
-        rates = _take_turns(ready, results, device, rounds, seed, say, lambda rates: keep(told(rates)))
-    return told(rates)
+        rates = _take_turns(ready, results, device, rounds, seed, say, lambda rates: keep(current_results(rates)))
+    return current_results(rates)
 
 
 def failure(error: Exception) -> VariantResult:
@@ -142,9 +142,9 @@ def prepare(bench: ModelOnDevice, variant: Variant, expected: Tensor | None) -> 
     if not variant.peer:
         bench.unet(variant.precision)  # its bytes are counted as weights, not as what the variant adds to them
     before = _reset(device)
-    made = variant.make(bench, variant)
+    runner = variant.make(bench, variant)
     began = perf_counter()
-    output = made.step()
+    output = runner.step()
     _wait(device)
     cold = perf_counter() - began
     error = None
@@ -158,23 +158,23 @@ def prepare(bench: ModelOnDevice, variant: Variant, expected: Tensor | None) -> 
             )
     elif not bool(torch.isfinite(first).all()):
         raise InvalidError("its output is not finite")
-    usual = _timed(made.step, 1, device)
+    usual = _timed(runner.step, 1, device)
     if usual < SHORT:
-        usual = min(usual, *(_timed(made.step, 1, device) for _ in range(2)))
+        usual = min(usual, *(_timed(runner.step, 1, device) for _ in range(2)))
     if device == "cuda":
         grown = torch.cuda.max_memory_allocated() - before
-        activations = max(0, grown - (made.weights if variant.peer else 0))
+        activations = max(0, grown - (runner.weights if variant.peer else 0))
     else:
-        activations = allocations(made.step)
+        activations = allocations(runner.step)
     # A compiled network of ours is counted as it was written: what replays a graph shows no operators.
     written = (
         variant.make(bench, variant._replace(compiled=False)).step
         if variant.compiled and not variant.peer
-        else made.step
+        else runner.step
     )
     flops, layers = _work(written)
     calls = max(1, math.ceil(LEAST / usual))
-    return ReadyVariant(variant, made.step, calls, flops, layers, cold, error, made.weights, activations), first
+    return ReadyVariant(variant, runner.step, calls, flops, layers, cold, error, runner.weights, activations), first
 
 
 def errors(found: Tensor, expected: Tensor) -> tuple[float, float]:
@@ -260,7 +260,7 @@ class MatrixProduct:
             self.rate = max(self.rate, 2 * len(a) ** 3 / best)
 
 
-def _told(
+def _variant_result(
     name: str,
     runner: ReadyVariant,
     ready: Mapping[str, ReadyVariant],
@@ -336,9 +336,9 @@ def ratio(slow: Sequence[float], fast: Sequence[float], factor: float | int = 1)
     logs = [math.log(factor * a / b) for a, b in pairs]
     if len(logs) < 2:
         return Number(math.exp(logs[0]), "x", "higher")
-    found: Estimate = trimmed_mean(logs)
-    low, high = (math.exp(end(0.025)) for end in (found.low, found.high))
-    return Number(math.exp(found.mean), "x", "higher", len(logs), low, high)
+    mean_log: Estimate = trimmed_mean(logs)
+    low, high = (math.exp(end(0.025)) for end in (mean_log.low, mean_log.high))
+    return Number(math.exp(mean_log.mean), "x", "higher", len(logs), low, high)
 
 
 def _per(amount: float, seconds: Number, unit: str) -> Number:

@@ -56,7 +56,7 @@ def make(
         some = scenes[first : first + BATCH]
         result = pipeline(
             [caption(scene) for scene in some], num_frames=pipeline.config.clip, num_inference_steps=steps,
-            guidance_scale=guidance, seed=first,
+            guidance_scale=guidance, seed=first, output_type="uint8",
         )  # fmt: skip
         parts.append(result.frames)
         printer(name, Progress(first + len(some), len(scenes), 0, time.monotonic() - began))

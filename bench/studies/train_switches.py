@@ -180,7 +180,7 @@ def table(results: Mapping[str, Mapping[str, Any]], options: Mapping[str, str]) 
 
 def make_data(folder: Path, frames: int, size: int, count: int = 64) -> Path:
     """A prepared data set of `count` pocket videos, each of twice `frames` frames; its folder."""
-    from vidrd.data.adapters import Where  # noqa: PLC0415 - --help need not load torch
+    from vidrd.data.layout import Where  # noqa: PLC0415 - --help need not load torch
     from vidrd.data.prepare import prepare  # noqa: PLC0415
     from vidrd.data.shard_task import PreparePlan  # noqa: PLC0415
     from vidrd.data.shots import Cutting  # noqa: PLC0415

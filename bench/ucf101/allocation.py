@@ -55,8 +55,8 @@ def rule(name: str | Path) -> Rule:
     """
     if str(name) in RULES:
         return RULES[str(name)]
-    if found := PATTERN.fullmatch(str(name)):
-        n, how = int(found["n"]), found["how"]
+    if match := PATTERN.fullmatch(str(name)):
+        n, how = int(match["n"]), match["how"]
         shares: Shares = "train" if how == "by-train" else "all" if how == "by-all" else "equal"
         whole = {"each": n} if how == "a-class" else {"total": n, "shares": shares}
         return Rule(str(name), source="custom", **whole)
@@ -140,22 +140,22 @@ def _prompt_counts(chosen: Rule, prompts: PromptSet, class_videos: Mapping[str, 
     else:
         weights = [1 if chosen.shares == "equal" else class_videos[name] for name in wanted]
         shares = largest_remainder(chosen.total or 0, weights)
-    found = dict.fromkeys((prompt.id for prompt in prompts.prompts), 0)
+    counts = dict.fromkeys((prompt.id for prompt in prompts.prompts), 0)
     for name, share in zip(wanted, shares, strict=True):
-        found |= _among(share, of[name])
-    return found
+        counts |= _among(share, of[name])
+    return counts
 
 
 def _given(chosen: Rule, prompts: PromptSet, of: Mapping[str | None, list[Prompt]]) -> dict[str, int]:
-    found = dict.fromkeys((prompt.id for prompt in prompts.prompts), 0)
+    counts = dict.fromkeys((prompt.id for prompt in prompts.prompts), 0)
     for name, n in chosen.counts:
         if name in of:
-            found |= _among(n, of[name])
-        elif name in found:
-            found[name] = n
+            counts |= _among(n, of[name])
+        elif name in counts:
+            counts[name] = n
         else:
             raise ValueError(f"{name!r} is neither a class nor a prompt of {prompts.name}")
-    return found
+    return counts
 
 
 def _among(videos: int, prompts: Sequence[Prompt]) -> dict[str, int]:

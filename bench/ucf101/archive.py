@@ -87,10 +87,10 @@ class Archive:
 
     def counts(self, number: int, half: Half) -> dict[str, int]:
         """How many videos of each class are in one half of a split; classes in the order of their index."""
-        found = Counter(video.class_name for video in self.of_split(number, half))
-        return {name: found[name] for name in self.class_names}
+        counts = Counter(video.class_name for video in self.of_split(number, half))
+        return {name: counts[name] for name in self.class_names}
 
-    def films(self, number: int, half: Half) -> list[read.Video]:
+    def video_files(self, number: int, half: Half) -> list[read.Video]:
         """The same videos as `metrics` reads them, named by their path."""
         return [read.Video(video.path, self.root / video.path, "file") for video in self.of_split(number, half)]
 
@@ -123,7 +123,7 @@ def read_archive(
     root = find_root(Path(path))
     contents = _read_lists(find_lists(Path(path), root, splits))
     names, halves = parse_lists(contents)
-    there = dict(_films(root))
+    there = dict(_list_video_files(root))
     missing = [name for name in halves if name not in there]
     extra = sorted(name for name in there if name not in halves)
     empty = [name for name in halves if there.get(name) == 0]
@@ -272,45 +272,42 @@ def _parse_classes(content: bytes) -> list[str]:
 
 
 def _parse_name(video: str, where: str = "the list") -> dict[str, str]:
-    found = NAME.fullmatch(video)
-    if found is None or found["class"].casefold() != found["stem"].casefold():
+    match = NAME.fullmatch(video)
+    if match is None or match["class"].casefold() != match["stem"].casefold():
         raise ValueError(f"{where} names no video: <Class>/v_<Class>_gGG_cCC.avi was expected, got {video!r}")
-    return found.groupdict()
+    return match.groupdict()
 
 
-def _films(root: Path) -> Iterator[tuple[str, int]]:
+def _list_video_files(root: Path) -> Iterator[tuple[str, int]]:
     """Every video file below the folder, with its size; other files (lists, notes of file managers) do not matter."""
-    for here, inner, files in os.walk(root, followlinks=True):
-        inner[:] = sorted(name for name in inner if not name.startswith("."))
-        for name in files:
-            path = Path(here, name)
-            if path.suffix.lower() in VIDEO_SUFFIXES and not name.startswith("."):
-                yield path.relative_to(root).as_posix(), path.stat().st_size
+    for path in read.media_below(root):
+        if path.suffix.lower() in VIDEO_SUFFIXES:
+            yield path.relative_to(root).as_posix(), path.stat().st_size
 
 
 def _faults(root: Path, listed: int, missing: list[str], extra: list[str], empty: list[str]) -> str:
     """One line that names what is wrong, and what to do about the commonest reasons."""
-    found = []
+    faults = []
     if missing:
         gone = Counter(name.partition("/")[0] for name in missing)
         whole = [name for name, count in gone.items() if count == _official_counts().get(name)]
         folders = f", among them all of {len(whole)} classes ({_some(whole)})" if whole else ""
-        found.append(f"{len(missing)} of {listed} videos are missing ({_some(missing)}{folders})")
+        faults.append(f"{len(missing)} of {listed} videos are missing ({_some(missing)}{folders})")
     if empty:
-        found.append(f"{len(empty)} are empty ({_some(empty)})")
+        faults.append(f"{len(empty)} are empty ({_some(empty)})")
     if extra:
-        found.append(f"{len(extra)} video files are in no list ({_some(extra)})")
-    told = f"{root} is not what the lists say: {'; '.join(found)}"
+        faults.append(f"{len(extra)} video files are in no list ({_some(extra)})")
+    message = f"{root} is not what the lists say: {'; '.join(faults)}"
     spelled = {name.casefold(): name for name in missing}
     renamed = [(name, spelled[name.casefold()]) for name in extra if name.casefold() in spelled]
     if renamed:
-        return f"{told}. {renamed[0][0]} must be called {renamed[0][1]}, as in the archive"
+        return f"{message}. {renamed[0][0]} must be called {renamed[0][1]}, as in the archive"
     other = {Path(name).with_suffix(""): Path(name).suffix for name in extra}
     if any(Path(name).with_suffix("") in other for name in missing):
-        return f"{told}. Files were re-encoded, which changes scores: the original .avi files are needed"
+        return f"{message}. Files were re-encoded, which changes scores: the original .avi files are needed"
     if missing:
-        return f"{told}. Unpack the archive again, or allow a partial one; {UNPACK}"
-    return f"{told}. {'Unpack the archive again' if empty else 'Move them elsewhere'}"
+        return f"{message}. Unpack the archive again, or allow a partial one; {UNPACK}"
+    return f"{message}. {'Unpack the archive again' if empty else 'Move them elsewhere'}"
 
 
 def _official_counts() -> dict[str, int]:

@@ -186,12 +186,12 @@ def fault_of(path: Path, needed: RemoteFile) -> str:
         (head.startswith(b"version https://git-lfs"), "it is a pointer of Git LFS, not the file itself"),
         (needed.size not in (None, size), f"it has {size} bytes, {needed.size} were published"),
     )
-    told = next((fault for wrong, fault in faults if wrong), "")
-    if not told and needed.sha256 and _digest(path, "sha256") != needed.sha256:
-        told = "its sha256 is not the published one"
-    if not told and needed.git_blob and _digest(path, "sha1", b"blob %d\0" % size) != needed.git_blob:
-        told = "its git blob id is not the published one"
-    return told
+    fault = next((fault for wrong, fault in faults if wrong), "")
+    if not fault and needed.sha256 and _digest(path, "sha256") != needed.sha256:
+        fault = "its sha256 is not the published one"
+    if not fault and needed.git_blob and _digest(path, "sha1", b"blob %d\0" % size) != needed.git_blob:
+        fault = "its git blob id is not the published one"
+    return fault
 
 
 def named(names: Iterable[str], needed: tuple[RemoteFile, ...]) -> list[RemoteFile]:
@@ -203,18 +203,18 @@ def named(names: Iterable[str], needed: tuple[RemoteFile, ...]) -> list[RemoteFi
     chosen: list[RemoteFile] = []
     for name in names:
         if name == "all":
-            found = [each for each in needed if each.urls]
+            matches = [each for each in needed if each.urls]
         elif name == DATA_SET.file:
             raise ValueError(f"{name} is not fetched here: see {DATA_SET.page}; {DATA_SET.by_hand}")
         else:
-            found = [each for each in needed if each.file == name or each.file.startswith(f"{name.rstrip('/')}/")]
-            if not found:
+            matches = [each for each in needed if each.file == name or each.file.startswith(f"{name.rstrip('/')}/")]
+            if not matches:
                 known = sorted({each.file for each in needed} | {each.file.split("/")[0] for each in needed} | {"all"})
                 raise ValueError(f"no file {name!r} is needed{did_you_mean(name, known)}")
-            by_hand = [each for each in found if not each.urls]
+            by_hand = [each for each in matches if not each.urls]
             if by_hand:
                 raise ValueError(f"{by_hand[0].file} cannot be fetched: {by_hand[0].page}; {by_hand[0].by_hand}")
-        chosen += [each for each in found if each not in chosen]
+        chosen += [each for each in matches if each not in chosen]
     return chosen
 
 
@@ -240,7 +240,7 @@ def fetch(needed: RemoteFile, folder: Path, revision: str | None = None) -> Loca
         )
     path.parent.mkdir(parents=True, exist_ok=True)
     checked = needed.sha256 is not None or needed.git_blob is not None
-    told = []
+    failures = []
     for url in (each.replace(REVISION, revision or "") for each in needed.urls):
         try:
             part = download(url, path, size=needed.size, checked=checked)
@@ -249,14 +249,14 @@ def fetch(needed: RemoteFile, folder: Path, revision: str | None = None) -> Loca
                 part.unlink()
                 raise ValueError(fault)
         except ValueError as error:
-            told.append(f"{url.split('?')[0]}: {error}")
+            failures.append(f"{url.split('?')[0]}: {error}")
             continue
         remembered = _remembered(folder) | {needed.file: _digest(part, "sha256")}
         write_atomic(folder / REMEMBERED, json.dumps(remembered, indent=1, sort_keys=True) + "\n")
         part.replace(path)
         return examine(folder, [needed])[0]
     raise ValueError(
-        f"{needed.file} could not be fetched ({'; '.join(told)}); it may be had by hand from {needed.page}"
+        f"{needed.file} could not be fetched ({'; '.join(failures)}); it may be had by hand from {needed.page}"
     )
 
 

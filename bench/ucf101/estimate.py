@@ -14,7 +14,7 @@ from tabulate import tabulate
 from bench.ucf101.features import Embedding, Source
 from bench.ucf101.generate import Generation
 from bench.ucf101.pool import BlockJob, FinishedBlock, WorkerPool, run_blocks
-from bench.ucf101.score import made_sources
+from bench.ucf101.score import generated_sources
 
 TRIED = 3  # blocks a worker; its first is not taken for the rest
 
@@ -46,7 +46,7 @@ def generation(
     stage = _stage(f"videos of {made.method}", done, wall, pool, len(made.plan.items), items, made.plan.batch)
     size = mean(int(line["bytes"]) for line in lines) * items
     stage = replace(stage, bytes=round(size), fe=made.plan.fe(made.method) * items)
-    return stage, [source for source in made_sources(trial, tried) if source.sha256]
+    return stage, [source for source in generated_sources(trial, tried) if source.sha256]
 
 
 def listing(name: str, jobs: Mapping[Any, Embedding], seconds: float) -> Stage:
@@ -133,9 +133,9 @@ def as_dict(stages: Sequence[Stage], pool: WorkerPool) -> dict[str, object]:
 
 
 def _per_hour(stages: Sequence[Stage]) -> float | None:
-    made = [stage for stage in stages if stage.fe]
-    seconds = sum(stage.seconds for stage in made)
-    return sum(stage.to_do for stage in made) / seconds * 3600 if seconds else None
+    generating = [stage for stage in stages if stage.fe]
+    seconds = sum(stage.seconds for stage in generating)
+    return sum(stage.to_do for stage in generating) / seconds * 3600 if seconds else None
 
 
 def as_text(stages: Sequence[Stage], pool: WorkerPool) -> str:

@@ -10,6 +10,7 @@ import json
 import zipfile
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Literal
 
@@ -68,14 +69,11 @@ class ScoringNetwork:
 
 @dataclass(frozen=True)
 class Source:
-    """A clip, and what its file must contain."""
+    """A clip, and what its video must contain."""
 
     clip: Clip
-    path: Path
-    sha256: str | None  # of the file, if it must have that; None: any content
-    bytes: int = 0  # of the file, where that is known
-    kind: Literal["file", "array", "frames"] = "file"
-    index: int | None = None
+    video: Video
+    sha256: str | None  # `content_hash` of the video; None where it is still to be made
 
 
 @dataclass(frozen=True)
@@ -157,9 +155,9 @@ class Embedding:
     def _embed(self, network: FeatureNetwork, block: int) -> None:
         frames, contents = [], []
         for source in self.block(block):
-            video = Video(source.clip.video, source.path, source.kind, source.index)
-            if source.sha256 is not None and sha256(source.path) != source.sha256:
-                raise ValueError(f"{source.path} changed since it was generated: the same command generates it again")
+            video = source.video
+            if content_hash(video) != source.sha256:
+                raise ValueError(f"{video.path} changed while this run used it: run the same command again")
             read = video.read(source.clip.start, source.clip.frames, source.clip.stride)
             contents.append(video.fingerprint() or hashlib.sha256(read.tobytes()).hexdigest())
             frames.append(read if self.storage is None else store(read[None], self.storage)[0])
@@ -183,8 +181,21 @@ class Embedding:
         return self.out / self.recipe[:16] / f"{block:06}.npz"
 
     def _key(self, block: int) -> str:
-        clips = [[asdict(source.clip), source.sha256, source.bytes] for source in self.block(block)]
+        clips = [[asdict(source.clip), source.sha256] for source in self.block(block)]
         return hashlib.sha256(json.dumps([self.recipe, clips], sort_keys=True).encode()).hexdigest()
+
+
+def content_hash(video: Video) -> str:
+    """SHA-256 of a video's file, or of all files where it is a folder of frames."""
+    if video.kind == "frames":
+        return str(video.fingerprint())
+    stat = video.path.stat()
+    return _file_hash(video.path, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns)
+
+
+@lru_cache(maxsize=65536)
+def _file_hash(path: Path, *_stamp: int) -> str:
+    return sha256(path)
 
 
 def recipe(judge: ScoringNetwork, network: FeatureNetwork, storage: Storage | None, device: str, threads: int) -> str:

@@ -54,8 +54,8 @@ class Generation:
 
     def lines(self, block: int) -> list[dict[str, Any]] | None:
         """What is known of a block's videos; None if one is missing, damaged or another."""
-        found = [self._line(line) for line in self._read(block)]
-        whole = [line for line in found if line is not None]
+        checked = [self._line(line) for line in self._read(block)]
+        whole = [line for line in checked if line is not None]
         items = self.plan.block(block)
         return whole if [line["file"] for line in whole] == [item.file for item in items] else None
 

@@ -7,9 +7,11 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
+from bench.hardware.machine import software, source_hash
 from bench.methods import METHODS
 from bench.results.records import canonical, write_atomic
 from bench.ucf101.allocation import allocate, manifest, rule
@@ -20,6 +22,9 @@ from metrics.protocols import Sampling
 from vidrd.sampler_contract import Request
 
 Precision = Literal["fp32", "fp16", "bf16"]
+# The sources that videos depend on; folders with all that is in them.
+MAKERS = ("vidrd", "baselines", "bench/methods.py", "bench/ucf101/generate.py", "bench/ucf101/plan.py",
+          "bench/videos/generator.py")  # fmt: skip
 SUFFIX = ".mkv"  # lossless
 NO_CLASS = "prompts"  # folder of the videos whose prompts name no class
 
@@ -67,8 +72,9 @@ class Plan:
         return self.items[number * self.batch : (number + 1) * self.batch]
 
     def identity(self, method: str) -> str:
-        """Hash of all that a method's videos depend on, but for the device."""
-        told = {
+        """Hash of all that a method's videos depend on, the code included, but for the device."""
+        content = {
+            **code_identity(),
             "items": [[item.prompt_id, item.prompt, item.index, item.seed] for item in self.items],
             "model": self.model["sha256"],
             "method": method,
@@ -77,7 +83,7 @@ class Plan:
             **({"compiled": True} if self.compiled else {}),
             **{name: getattr(self.settings, name) for name in ("frames", "size", "steps", "guidance", "fps")},
         }
-        return hashlib.sha256(canonical(told).encode()).hexdigest()
+        return hashlib.sha256(canonical(content).encode()).hexdigest()
 
     def options(self, method: str) -> object:
         """The sampler's options."""
@@ -94,20 +100,26 @@ class Plan:
         return METHODS[method].plan(request, self.settings.steps, self.options(method)).fe * branches
 
 
+@cache
+def code_identity() -> dict[str, str]:
+    """Hash of the sources that make videos, and the versions of the packages that they use."""
+    return {"code": source_hash(paths=MAKERS), "packages": canonical(software())}
+
+
 def changed(name: str, changes: Mapping[str, object]) -> tuple[Protocol, tuple[str, ...]]:
     """A protocol with other settings where they are not None, and what that changed, a line each.
 
     Another `size` is also that of the square that both sides are stored as.
     """
     row = protocol(name)
-    told = [
+    differences = [
         f"{setting}: {_words(value)}, the protocol's is {_words(getattr(row, setting))}"
         for setting, value in changes.items()
         if value is not None and value != getattr(row, setting)
     ]
     new: dict[str, Any] = {setting: value for setting, value in changes.items() if value is not None}
     settings = replace(row, **new)
-    return replace(settings, real=_sized(settings.real, new), fake=_sized(settings.fake, new)), tuple(told)
+    return replace(settings, real=_sized(settings.real, new), fake=_sized(settings.fake, new)), tuple(differences)
 
 
 def _sized(rule: Sampling, changes: Mapping[str, Any]) -> Sampling:
@@ -140,20 +152,20 @@ def make_plan(
             raise ValueError(f"--{what} is a count from 1 upwards: got {value}")
     if per_class is not None:
         changes = {**changes, "allocation": f"{per_class}-a-class"}
-    settings, told = changed(name, changes)
-    said = prompt_set(settings.prompts)
-    how = rule(settings.allocation)
-    chosen = allocate(how, said)
-    items = order(said, chosen, settings.seed)
+    settings, differences = changed(name, changes)
+    prompts = prompt_set(settings.prompts)
+    allocation = rule(settings.allocation)
+    chosen = allocate(allocation, prompts)
+    items = order(prompts, chosen, settings.seed)
     if limit is not None and limit < len(items):
-        items, told = items[:limit], (*told, f"videos: the first {limit} of {len(items)}")
+        items, differences = items[:limit], (*differences, f"videos: the first {limit} of {len(items)}")
     wanted = sum(1 for _ in allocate(rule(protocol(name).allocation), prompt_set(protocol(name).prompts)))
     return Plan(
         protocol=name,
         settings=settings,
-        changes=told,
-        prompts=said.manifest(),
-        allocation=manifest(how, chosen),
+        changes=differences,
+        prompts=prompts.manifest(),
+        allocation=manifest(allocation, chosen),
         items=items,
         wanted=wanted,
         model=model,
@@ -205,7 +217,7 @@ def keep(path: Path, content: Mapping[str, object], what: str) -> None:
     write_atomic(path, json.dumps(content, indent=1, ensure_ascii=False) + "\n")
 
 
-def told(plan: Plan) -> dict[str, object]:
+def plan_record(plan: Plan) -> dict[str, object]:
     """The plan without its items, as data."""
     return {
         "protocol": plan.protocol,
@@ -226,11 +238,11 @@ def told(plan: Plan) -> dict[str, object]:
 
 def class_videos(plan: Plan) -> dict[str, int]:
     """How many videos show each class, classes in the order of the archive; {} where prompts name none."""
-    found = dict.fromkeys(class_counts(), 0)
+    counts = dict.fromkeys(class_counts(), 0)
     for item in plan.items:
         if item.class_name:
-            found[item.class_name] += 1
-    return {name: count for name, count in found.items() if count}
+            counts[item.class_name] += 1
+    return {name: count for name, count in counts.items() if count}
 
 
 def _words(value: object) -> str:

@@ -68,14 +68,14 @@ def prompt_set(name: str | Path) -> PromptSet:
     """
     kind, _, template = str(name).partition(":")
     if kind == DESCRIPTIVE and not template:
-        found = read_prompts(Path(__file__).with_name("prompts.csv"))
-        return PromptSet(DESCRIPTIVE, found.prompts, "this project: one descriptive sentence a class")
+        shipped = read_prompts(Path(__file__).with_name("prompts.csv"))
+        return PromptSet(DESCRIPTIVE, shipped.prompts, "this project: one descriptive sentence a class")
     if kind == CLASS_NAME:
         template = template or PLACE
         if PLACE not in template:
             raise ValueError(f"a template needs {PLACE} where the class goes: {template!r} has none")
-        made = tuple(Prompt(each.name, each.name, template.replace(PLACE, each.words)) for each in classes())
-        return PromptSet(str(name), made, f"class names as words, in the template {template!r}")
+        prompts = tuple(Prompt(each.name, each.name, template.replace(PLACE, each.words)) for each in classes())
+        return PromptSet(str(name), prompts, f"class names as words, in the template {template!r}")
     if not Path(name).is_file():
         raise ValueError(
             f"there are no prompts {str(name)!r}: take {DESCRIPTIVE}, {CLASS_NAME}, {CLASS_NAME}:TEMPLATE or a file "
@@ -103,8 +103,8 @@ def read_prompts(path: Path) -> PromptSet:
         raise ValueError(f"{path} must be a .csv, .json or .txt to be read as prompts") from None
     except (OSError, ValueError, csv.Error) as error:
         raise ValueError(f"{path} cannot be read as prompts: {error}") from error
-    rows = [(label, " ".join(said.split())) for label, said in rows]
-    if not rows or not all(said for _, said in rows):
+    rows = [(label, " ".join(prompt.split())) for label, prompt in rows]
+    if not rows or not all(prompt for _, prompt in rows):
         raise ValueError(f"{path} holds {'an empty prompt' if rows else 'no prompts'}")
     try:
         prompts, remark = _of_classes(rows)
@@ -116,26 +116,26 @@ def read_prompts(path: Path) -> PromptSet:
 def _of_classes(rows: Sequence[tuple[str | None, str]]) -> tuple[list[Prompt], str]:
     """Prompts with their classes, in the order of the classes; and a remark on how they were found."""
     known = {_plain(each.name): each.name for each in classes()}
-    found = [None if label is None else known.get(_plain(label)) for label, _ in rows]
+    names = [None if label is None else known.get(_plain(label)) for label, _ in rows]
     order = {each.name: each.index for each in classes()}
-    if any(found):
-        strange = [str(label) for (label, _), name in zip(rows, found, strict=True) if name is None]
+    if any(names):
+        strange = [str(label) for (label, _), name in zip(rows, names, strict=True) if name is None]
         if strange:
             raise ValueError(f"{', '.join(strange[:3])} is no class of UCF-101, as other labels of the file are")
         pairs = sorted(
-            ((str(name), said) for name, (_, said) in zip(found, rows, strict=True)), key=lambda p: order[p[0]]
+            ((str(name), prompt) for name, (_, prompt) in zip(names, rows, strict=True)), key=lambda p: order[p[0]]
         )
         several = {name for name, count in Counter(name for name, _ in pairs).items() if count > 1}
         turn: dict[str, int] = defaultdict(int)
         prompts = []
-        for name, said in pairs:
+        for name, prompt in pairs:
             turn[name] += 1
-            prompts.append(Prompt(f"{name}-{turn[name]}" if name in several else name, name, said))
+            prompts.append(Prompt(f"{name}-{turn[name]}" if name in several else name, name, prompt))
         return prompts, ""
     if len(rows) == len(order):
-        in_order = [Prompt(name, name, said) for name, (_, said) in zip(order, rows, strict=True)]
+        in_order = [Prompt(name, name, prompt) for name, (_, prompt) in zip(order, rows, strict=True)]
         return in_order, ", its 101 lines in the order of classInd.txt"
-    return [Prompt(f"p{number:05d}", None, said) for number, (_, said) in enumerate(rows)], ", without classes"
+    return [Prompt(f"p{number:05d}", None, prompt) for number, (_, prompt) in enumerate(rows)], ", without classes"
 
 
 def _plain(label: str) -> str:
@@ -147,45 +147,45 @@ def _csv(text: str) -> list[tuple[str | None, str]]:
     if not rows:
         return []
     header = [cell.strip().casefold() for cell in rows[0]]
-    said = next((header.index(name) for name in TEXT_COLUMNS if name in header), None)
-    of = next((header.index(name) for name in CLASS_COLUMNS if name in header), None)
-    if said is None:
+    text_column = next((header.index(name) for name in TEXT_COLUMNS if name in header), None)
+    label_column = next((header.index(name) for name in CLASS_COLUMNS if name in header), None)
+    if text_column is None:
         if {len(row) for row in rows} != {2}:
             raise ValueError(f"a header must name a column {' or '.join(TEXT_COLUMNS)}, it has {', '.join(rows[0])}")
-        of, said = 0, 1
+        label_column, text_column = 0, 1
     else:
         rows = rows[1:]
-    short = next((row for row in rows if len(row) <= max(said, of or 0)), None)
+    short = next((row for row in rows if len(row) <= max(text_column, label_column or 0)), None)
     if short is not None:
         raise ValueError(f"the row {','.join(short)!r} has too few columns")
-    return [(None if of is None else row[of], row[said]) for row in rows]
+    return [(None if label_column is None else row[label_column], row[text_column]) for row in rows]
 
 
 def _json(text: str) -> list[tuple[str | None, str]]:
-    return list(_told(json.loads(text)))
+    return list(_labeled_prompts(json.loads(text)))
 
 
-def _told(content: object) -> Iterable[tuple[str | None, str]]:
+def _labeled_prompts(content: object) -> Iterable[tuple[str | None, str]]:
     if isinstance(content, dict):
-        for label, said in content.items():
-            for each in said if isinstance(said, list) else [said]:
+        for label, prompt in content.items():
+            for each in prompt if isinstance(prompt, list) else [prompt]:
                 yield label, _string(each)
     elif isinstance(content, list):
         for each in content:
             if isinstance(each, dict):
-                said = next((each[name] for name in TEXT_COLUMNS if name in each), None)
+                prompt = next((each[name] for name in TEXT_COLUMNS if name in each), None)
                 label = next((each[name] for name in CLASS_COLUMNS if name in each), None)
-                yield None if label is None else str(label), _string(said)
+                yield None if label is None else str(label), _string(prompt)
             else:
                 yield None, _string(each)
     else:
         raise ValueError(f'{{"class": "prompt"}} or a list was expected, got {str(content)[:60]!r}')
 
 
-def _string(said: object) -> str:
-    if not isinstance(said, str):
-        raise ValueError(f"a prompt must be a text: got {str(said)[:60]!r}")
-    return said
+def _string(prompt: object) -> str:
+    if not isinstance(prompt, str):
+        raise ValueError(f"a prompt must be a text: got {str(prompt)[:60]!r}")
+    return prompt
 
 
 def _txt(text: str) -> list[tuple[str | None, str]]:

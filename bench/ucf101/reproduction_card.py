@@ -7,7 +7,7 @@ from pathlib import Path
 
 from bench.hardware.machine import machine, revision, software
 from bench.results.records import write_atomic
-from bench.ucf101.plan import Plan, told
+from bench.ucf101.plan import Plan, plan_record
 from bench.ucf101.protocols import PROTOCOLS, SETTINGS
 from metrics.evaluation.result import Result
 from metrics.score import Score
@@ -35,7 +35,7 @@ def write_card(
         "apart": list(apart),
         "rows": [_row(name, found, plan) for name, found in results.items()],
         "card": {
-            "plan": told(plan),
+            "plan": plan_record(plan),
             "stated": stated(plan),
             "prompts": prompts_of(plan),
             "archive": dict(archive),
@@ -55,7 +55,7 @@ def write_card(
 
 def stated(plan: Plan) -> list[dict[str, str]]:
     """Every setting of the protocol: its value, whether its source says it, and else why it is so."""
-    row, kept = PROTOCOLS[plan.protocol], told(plan)["settings"]
+    row, kept = PROTOCOLS[plan.protocol], plan_record(plan)["settings"]
     assert isinstance(kept, dict)
     changes = dict(change.split(": ", 1) for change in plan.changes)
     return [
@@ -71,19 +71,19 @@ def stated(plan: Plan) -> list[dict[str, str]]:
 
 def prompts_of(plan: Plan) -> list[dict[str, object]]:
     """Every prompt with how many videos are made of it, in the order of their ids."""
-    found: dict[str, dict[str, object]] = {}
+    prompts: dict[str, dict[str, object]] = {}
     counts: dict[str, int] = {}
     for item in plan.items:
         counts[item.prompt_id] = counts.get(item.prompt_id, 0) + 1
-        found[item.prompt_id] = {"id": item.prompt_id, "class": item.class_name, "prompt": item.prompt}
-    return [{**found[key], "videos": counts[key]} for key in sorted(found)]
+        prompts[item.prompt_id] = {"id": item.prompt_id, "class": item.class_name, "prompt": item.prompt}
+    return [{**prompts[key], "videos": counts[key]} for key in sorted(prompts)]
 
 
-def _row(name: str, found: Mapping[str, Result], plan: Plan) -> dict[str, object]:
-    scores = {key: _score(result.scores[key.partition(":")[0]]) for key, result in found.items()}
-    floors = {key: _score(r.scores["fvd_floor"]) for key, r in found.items() if "fvd_floor" in r.scores}
-    ceilings = {key: _score(r.scores["is_ceiling"]) for key, r in found.items() if "is_ceiling" in r.scores}
-    real = {key: r.manifest["real"] for key, r in found.items() if isinstance(r.manifest.get("real"), Mapping)}
+def _row(name: str, results: Mapping[str, Result], plan: Plan) -> dict[str, object]:
+    scores = {key: _score(result.scores[key.partition(":")[0]]) for key, result in results.items()}
+    floors = {key: _score(r.scores["fvd_floor"]) for key, r in results.items() if "fvd_floor" in r.scores}
+    ceilings = {key: _score(r.scores["is_ceiling"]) for key, r in results.items() if "is_ceiling" in r.scores}
+    real = {key: r.manifest["real"] for key, r in results.items() if isinstance(r.manifest.get("real"), Mapping)}
     return {
         "name": name,
         "protocol": plan.protocol,
@@ -92,7 +92,7 @@ def _row(name: str, found: Mapping[str, Result], plan: Plan) -> dict[str, object
         "floors": floors,
         "ceilings": ceilings,
         "n_real": {key: each["clips"] for key, each in real.items() if isinstance(each, Mapping)},
-        "notes": {key: result.notes for key, result in found.items()},
+        "notes": {key: result.notes for key, result in results.items()},
     }
 
 

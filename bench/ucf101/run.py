@@ -18,15 +18,15 @@ from bench.ucf101 import estimate
 from bench.ucf101.archive import Archive
 from bench.ucf101.features import Embedding, ScoringNetwork, Source
 from bench.ucf101.generate import MANIFEST, Generation
-from bench.ucf101.plan import Plan, keep, told
+from bench.ucf101.plan import Plan, code_identity, keep, plan_record
 from bench.ucf101.pool import BlockJob, FinishedBlock, WorkerPool, run_blocks
 from bench.ucf101.reproduction_card import write_card
 from bench.ucf101.score import (
     cached_real,
     caveats,
     embedding,
-    given_sources,
-    made_sources,
+    external_sources,
+    generated_sources,
     real_file,
     real_list,
     real_sources,
@@ -65,10 +65,10 @@ class Run:
     def do(self, shard: str | None) -> int:
         """Make, embed and score what is not done; or only a share of it, unscored."""
         networks = self.networks()
-        made = self.generations()
+        generations = self.generations()
         clock = _Clock()
         say(self.title())
-        for each in made:
+        for each in generations:
             self.begin(each)
             self.work(f"videos of {each.method}", each, each.plan.blocks, each.plan.batch, shard)
             clock.lap(f"videos of {each.method}")
@@ -80,13 +80,13 @@ class Run:
         results: dict[str, dict[str, Result]] = {}
         about: dict[str, dict[str, object]] = {}
         sides = {} if shard else self.real_sides(real, networks)
-        sets: dict[str, Generation | None] = {job.method: job for job in made}
+        sets: dict[str, Generation | None] = {job.method: job for job in generations}
         for name, own in (sets or {self.name(): None}).items():
             if own is not None and shard:
-                sources = made_sources(own, share(shard, own.plan.blocks))
+                sources = generated_sources(own, share(shard, own.plan.blocks))
             elif own is not None:
                 about[name] = self.account(own, own.collect())
-                sources = made_sources(own)
+                sources = generated_sources(own)
             else:
                 sources = self.given()
                 about[name] = {"videos": str(self.videos), "n": len(sources)}
@@ -130,9 +130,9 @@ class Run:
                     if sources is not None:
                         stage = estimate.scaled(stage, len(self.plan.items), self.pool, judge.batch)
                     stages.append(stage)
-        found = estimate.as_dict(stages, self.pool)
+        content = estimate.as_dict(stages, self.pool)
         self.out.mkdir(parents=True, exist_ok=True)
-        write_atomic(self.out / ESTIMATE, json.dumps(found, indent=1) + "\n")
+        write_atomic(self.out / ESTIMATE, json.dumps(content, indent=1) + "\n")
         print(estimate.as_text(stages, self.pool))
         return 0
 
@@ -148,24 +148,30 @@ class Run:
 
     def generations(self) -> list[Generation]:
         """The jobs that make videos, their samplers' plans checked."""
-        found = []
+        jobs = []
         for method in self.methods:
             if method not in METHODS:
                 raise ValueError(f"there is no method {method!r}{did_you_mean(method, list(METHODS))}")
             self.plan.fe(method)
-            found.append(Generation(self.plan, method, str(self.model), self.out / method, self.plan.identity(method)))
-        return found
+            jobs.append(Generation(self.plan, method, str(self.model), self.out / method, self.plan.identity(method)))
+        return jobs
 
-    def begin(self, made: Generation) -> None:
+    def begin(self, generation: Generation) -> None:
         """Note in a method's folder what it is for.
 
         Raises:
             ValueError: it was begun for something else.
         """
-        content = {**told(self.plan), "method": made.method, "identity": made.identity}
-        names = ("prompts", "allocation", "videos", "clip", "precision", "batch", "method", "model", "identity")
+        content = {
+            **plan_record(self.plan),
+            **code_identity(),
+            "method": generation.method,
+            "identity": generation.identity,
+        }
+        names = ("prompts", "allocation", "videos", "clip", "precision", "batch", "method", "model", "code",
+                 "packages", "identity")  # fmt: skip
         settings = {name: getattr(self.plan.settings, name) for name in MAKING}
-        keep(made.out / "plan.json", {**settings, **{name: content[name] for name in names}}, "videos")
+        keep(generation.out / "plan.json", {**settings, **{name: content[name] for name in names}}, "videos")
 
     def networks(self) -> dict[ScoringNetwork, FeatureNetwork]:
         """Every scoring network, loaded once here: what is wrong with a file shows before hours of work."""
@@ -182,20 +188,20 @@ class Run:
         """Clips of the videos that somebody else made."""
         assert self.videos is not None
         wanted = len(self.plan.items)
-        return given_sources(self.videos, self.plan.settings, wanted, allow_small=self.allow_small)
+        return external_sources(self.videos, self.plan.settings, wanted, allow_small=self.allow_small)
 
     def real_jobs(
         self, networks: Mapping[ScoringNetwork, FeatureNetwork], kept: Path
     ) -> dict[ScoringNetwork, Embedding]:
         """The real side's jobs, of clips whose list is kept in a folder; the Inception Score has none."""
         sources = real_sources(self.archive, self.plan.settings, kept)
-        found = {}
+        jobs = {}
         for judge, network in networks.items():
             if judge.metric == "fvd":
-                found[judge] = job = self.job(sources, "real", judge, network, self.cache)
+                jobs[judge] = job = self.job(sources, "real", judge, network, self.cache)
                 if real_file(job).is_file():
                     say(f"real, {judge.name}: statistics from {real_file(job)}")
-        return found
+        return jobs
 
     def real_sides(
         self, jobs: Mapping[ScoringNetwork, Embedding], networks: Mapping[ScoringNetwork, FeatureNetwork]

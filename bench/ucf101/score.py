@@ -7,7 +7,7 @@ from pathlib import Path
 from bench.results.records import canonical
 from bench.ucf101.archive import Archive
 from bench.ucf101.classes import CLASSES
-from bench.ucf101.features import Embedding, ScoringNetwork, Source, recipe
+from bench.ucf101.features import Embedding, ScoringNetwork, Source, content_hash, recipe
 from bench.ucf101.generate import VIDEOS, Generation
 from bench.ucf101.plan import key_of
 from bench.ucf101.pool import WorkerPool
@@ -31,16 +31,16 @@ def scoring_networks(settings: Protocol, weights: Path | None, batch: int, thin:
 def real_sources(archive: Archive, settings: Protocol, kept: Path) -> tuple[Source, ...]:
     """The real clips, drawn by the protocol's rule; every video's draw is keyed by the seed and its name.
 
-    The lengths of the video files are known only after reading all of them, so the list is kept in the folder `kept`
-    (`real_list`).
+    Every file is hashed, each time: the list of clips and the features are kept, and are those of these contents. The
+    lengths of the video files are known only after decoding all of them, so the list is kept in the folder `kept`.
 
     Raises:
         ValueError: videos that cannot be read, or none.
     """
-    videos = archive.films(settings.split, settings.half)
-    paths = {video.name: video.path for video in videos}
+    videos = archive.video_files(settings.split, settings.half)
+    by_name = {video.name: video for video in videos}
     path = kept / real_list(archive, settings)
-    clips = _listed(path, paths)
+    clips = _listed(path, by_name)
     if not clips:
         clips = _sampled(videos, settings.real, settings).clips
         if not clips:
@@ -49,18 +49,18 @@ def real_sources(archive: Archive, settings: Protocol, kept: Path) -> tuple[Sour
             )
         kept.mkdir(parents=True, exist_ok=True)
         write_clips(path, clips)
-    sizes = {video.path: video.size for video in archive.videos}
-    return tuple(Source(clip, paths[clip.video], None, sizes[clip.video]) for clip in clips)
+    return tuple(Source(clip, by_name[clip.video], content_hash(by_name[clip.video])) for clip in clips)
 
 
 def real_list(archive: Archive, settings: Protocol) -> str:
-    """Name of the file that keeps the real clips: a hash of all that they depend on, names and sizes of videos too."""
+    """Name of the file that keeps the real clips: a hash of all that they depend on, the contents of videos too."""
     drawn = {name: getattr(settings, name) for name in ("split", "half", "frames", "stride", "seed")}
-    rule = {**drawn, "rule": asdict(settings.real), "archive": archive.manifest(), "decoder": DECODER}
+    contents = {video.name: content_hash(video) for video in archive.video_files(settings.split, settings.half)}
+    rule = {**drawn, "rule": asdict(settings.real), "archive": archive.manifest(), "decoder": DECODER, **contents}
     return f"clips-{key_of('clips', canonical(rule)).hex()[:16]}.jsonl"
 
 
-def _listed(path: Path, videos: Mapping[str, Path]) -> list[Clip]:
+def _listed(path: Path, videos: Mapping[str, Video]) -> list[Clip]:
     """The clips that a file keeps; [] if it is missing or cannot be used: it is only a cache."""
     try:
         clips = read_clips(path)
@@ -69,22 +69,22 @@ def _listed(path: Path, videos: Mapping[str, Path]) -> list[Clip]:
     return clips if all(clip.video in videos for clip in clips) else []
 
 
-def made_sources(made: Generation, blocks: Sequence[int] | None = None) -> tuple[Source, ...]:
+def generated_sources(generation: Generation, blocks: Sequence[int] | None = None) -> tuple[Source, ...]:
     """The clips of videos that are generated here: the first frames of each, in the order of the plan.
 
     `blocks`: those whose files are checked by size and sha256; None for all.
     """
-    chosen = range(made.plan.blocks) if blocks is None else blocks
-    lines = {line["file"]: line for block in chosen for line in made.lines(block) or ()}
+    chosen = range(generation.plan.blocks) if blocks is None else blocks
+    lines = {line["file"]: line for block in chosen for line in generation.lines(block) or ()}
     sources = []
-    for item in made.plan.items:
-        line = lines.get(item.file, {"sha256": None, "bytes": 0})
-        clip = Clip(item.file, 0, made.plan.settings.frames, 1)
-        sources.append(Source(clip, made.out / VIDEOS / item.file, line["sha256"], line["bytes"]))
+    for item in generation.plan.items:
+        clip = Clip(item.file, 0, generation.plan.settings.frames, 1)
+        video = Video(item.file, generation.out / VIDEOS / item.file, "file")
+        sources.append(Source(clip, video, lines.get(item.file, {}).get("sha256")))
     return tuple(sources)
 
 
-def given_sources(folder: Path, settings: Protocol, wanted: int, *, allow_small: bool) -> tuple[Source, ...]:
+def external_sources(folder: Path, settings: Protocol, wanted: int, *, allow_small: bool) -> tuple[Source, ...]:
     """The clips of videos that somebody else generated, shuffled by their names, at most as many as the protocol takes.
 
     Raises:
@@ -100,10 +100,7 @@ def given_sources(folder: Path, settings: Protocol, wanted: int, *, allow_small:
     rule = Sampling("given", "given", settings.fake.start, None)
     by_name = {video.name: video for video in shuffled}
     sampled = _sampled(shuffled, rule, settings)
-    pairs = [(clip, by_name[clip.video]) for clip in sampled.clips]
-    return tuple(
-        Source(clip, video.path, None, video.path.stat().st_size, video.kind, video.index) for clip, video in pairs
-    )
+    return tuple(Source(clip, by_name[clip.video], content_hash(by_name[clip.video])) for clip in sampled.clips)
 
 
 def _sampled(videos: Sequence[Video], rule: Sampling, settings: Protocol) -> Sampled:
@@ -129,7 +126,8 @@ def embedding(
     storage = (settings.real if side == "real" else settings.fake).storage
     key = recipe(judge, network, storage, pool.devices[0], pool.threads)
     clips = hash_clips([source.clip for source in sources])
-    return Embedding(sources, judge, storage, out, key_of(key, clips).hex())
+    contents = [source.sha256 for source in sources] if side == "real" else []  # of generated ones, block by block
+    return Embedding(sources, judge, storage, out, key_of(key, clips, *contents).hex())
 
 
 def recipe_of(judge: ScoringNetwork, settings: Protocol) -> ResolvedProtocol:

@@ -20,7 +20,7 @@ from bench.hardware.memory import allocator_peaks, process_peak
 from bench.hardware.network_calls import STAGES, roofline_shares
 from bench.hardware.warmup import until_flat
 from bench.harness.job import Job
-from bench.results.records import InvalidError, Measured, Number
+from bench.results.records import CellResults, InvalidError, Number
 from bench.results.statistics import median_number
 from bench.videos.columns import MEASURES
 from bench.videos.generator import Cost, Generator
@@ -41,13 +41,13 @@ Judge = Callable[[Videos, list[int], str, int], QualityResults]  # videos, seams
 warmed_up = partial(until_flat, spread=0.2, most=6)  # calls so short that little noise shows much
 
 
-def run(job: Job) -> Measured:
+def run(job: Job) -> CellResults:
     """Do one cell."""
     kinds = {"real": _real, "still": _still}
     return kinds.get(str(job.values["method"]), _generated)(job)
 
 
-def _real(job: Job) -> Measured:
+def _real(job: Job) -> CellResults:
     """Real video of the captions that the other cells get; and the real videos that FVD compares all of them with."""
     frames, videos = int(job.values["frames"]), int(job.values["videos"])
     scenes = _scenes(videos)
@@ -65,7 +65,7 @@ def _real(job: Job) -> Measured:
     np.savez(job.folder / REFERENCE, allow_pickle=False, embedding=embedding, source=source, **clips)
     seams = list(range(clip, frames, clip))
     found = measure_quality(shown, scenes, seams, "these videos are no longer than a clip", job, job.folder)
-    return Measured(
+    return CellResults(
         numbers=found.numbers,
         samples=found.samples,
         absent=found.absent | dict.fromkeys(_costs(), "real video is not generated"),
@@ -82,14 +82,14 @@ def _compared(scenes: list[Scene], count: int, captions: str) -> list[Scene]:
     return [draw_scene(seed, **said[i % len(said)]) for i, seed in enumerate(seeds)]
 
 
-def _still(job: Job) -> Measured:
+def _still(job: Job) -> CellResults:
     """Real video whose first frame is held: what a model that paints but does not move would reach."""
     scenes = _scenes(int(job.values["videos"]))
     shown = render(scenes, int(job.values["frames"]), step=0)
     _keep(job, shown, ())
     found = measure_quality(shown, scenes, [], "still video is one clip", job, _reference(job))
     absent = found.absent | dict.fromkeys(_costs(), "still video is not generated")
-    return Measured(numbers=found.numbers, samples=found.samples, absent=absent)
+    return CellResults(numbers=found.numbers, samples=found.samples, absent=absent)
 
 
 def _reference(job: Job) -> Path:
@@ -98,7 +98,7 @@ def _reference(job: Job) -> Path:
     return job.reference
 
 
-def _generated(job: Job) -> Measured:
+def _generated(job: Job) -> CellResults:
     scenes, reference = _scenes(int(job.values["videos"])), _reference(job)
 
     def judge(made: Videos, seams: list[int], no_seams: str, turned: int) -> QualityResults:
@@ -107,7 +107,7 @@ def _generated(job: Job) -> Measured:
     return generate(job, [caption(scene) for scene in scenes], judge)
 
 
-def generate(job: Job, prompts: list[str], judge: Judge) -> Measured:
+def generate(job: Job, prompts: list[str], judge: Judge) -> CellResults:
     """Make a cell's videos of as many prompts, time that, and let the judge measure them."""
     values, videos, steps = job.values, len(prompts), steps_of(job.values)
     print("load", flush=True)
@@ -155,7 +155,7 @@ def generate(job: Job, prompts: list[str], judge: Judge) -> Measured:
             numbers[name] = Number(float(reading.bytes), "bytes", "lower")
     bounded, uncounted = _shares(generator, costs, partial(generator.make, prompts[:batch], 0, steps))
     extra = gpu_passes(lambda: generator.make(prompts[:batch], 0, steps), device=device, videos=batch)
-    return Measured(
+    return CellResults(
         numbers={**numbers, **bounded, **extra.numbers},
         samples={
             **found.samples,

@@ -3,14 +3,14 @@
 from dataclasses import replace
 
 from bench.harness.job import Job
-from bench.results.records import Measured
+from bench.results.records import CellResults
 from bench.videos.cell import Videos, generate
 from bench.videos.length_suite import read_prompts
 from bench.videos.plan import model_of
 from bench.videos.quality import QualityResults, measure_frames
 
 
-def run(job: Job) -> Measured:
+def run(job: Job) -> CellResults:
     """Do one cell."""
     videos = int(job.values["videos"])
     known = read_prompts(str(job.values["prompts"]))

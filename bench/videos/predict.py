@@ -12,7 +12,7 @@ from bench.hardware.peaks import stored
 from bench.hardware.roofline import Work, bound, count
 from bench.harness.suite_spec import Prediction, Values
 from bench.videos.plan import GIVEN, plan_of
-from vidrd.checkpoints import quiet
+from vidrd.exact_loading import quiet
 from vidrd.models.unet import UNet3DConditionModel
 from vidrd.models.vae import AutoencoderKLTemporal
 from vidrd.precision import DTYPES

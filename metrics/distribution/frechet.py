@@ -1,7 +1,6 @@
 """Streaming Gaussian statistics of a set of features, and the Fréchet distance between two of them."""
 
-import zipfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 from pathlib import Path
@@ -9,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float, Float64
 
-from metrics.files import replacing
+from metrics.files import load_npz, replacing
 
 
 @dataclass(frozen=True)
@@ -72,16 +71,36 @@ class Gaussian:
         Raises:
             ValueError: the file is missing, truncated or holds something else.
         """
+        return cls.of_arrays(read_statistics(path), path)
+
+    @classmethod
+    def of_arrays(cls, arrays: Mapping[str, np.ndarray], path: Path | str) -> "Gaussian":
+        """What the arrays of the file `path` mean.
+
+        Raises:
+            ValueError: they mean something else.
+        """
         try:
-            with Path(path).open("rb") as whole, np.load(whole, allow_pickle=False) as file:
-                n, mean, scatter = int(file["n"]), file["mean"], file["scatter"]
-        except (OSError, EOFError, KeyError, TypeError, ValueError, zipfile.BadZipFile) as error:
+            n, mean, scatter = int(arrays["n"]), arrays["mean"], arrays["scatter"]
+        except (KeyError, TypeError, ValueError) as error:
             raise ValueError(f"{path} is not a whole file of statistics: {error}; save them again") from error
         if n < 1 or mean.ndim != 1 or scatter.shape != (len(mean), len(mean)):
             raise ValueError(
                 f"{path} is not a whole file of statistics: n {n}, mean {mean.shape}, scatter {scatter.shape}"
             )
         return cls(n, mean.astype(np.float64), scatter.astype(np.float64))
+
+
+def read_statistics(path: Path | str) -> dict[str, np.ndarray]:
+    """The arrays of a file of statistics, read once.
+
+    Raises:
+        ValueError: the file is missing, truncated or too large.
+    """
+    try:
+        return load_npz(path)
+    except ValueError as error:
+        raise ValueError(f"{path} is not a whole file of statistics: {error}; save them again") from error
 
 
 @dataclass(frozen=True)

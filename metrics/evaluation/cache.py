@@ -1,7 +1,7 @@
 """Features that were computed before, in one file: a killed run resumes, and a second score needs no network.
 
-The key of a row is its input: the content of the clip, the weights, and all that is done to its frames. It is an SQLite
-file, so a process may be killed at any moment and several may write.
+The key of a row is its input: the content of the clip, the weights, all that is done to its frames, and the code that
+does it. It is an SQLite file, so a process may be killed at any moment and several may write.
 """
 
 import hashlib
@@ -12,14 +12,19 @@ import sqlite3
 import threading
 import zipfile
 from collections.abc import Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from types import TracebackType
 
 import numpy as np
 
+from metrics.evaluation.cautions import Look
+from metrics.evaluation.result import versions
 from metrics.networks.features import Features
 
 SCHEMA = "CREATE TABLE IF NOT EXISTS features (key TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID"
+PACKAGE = Path(__file__).parents[1]
+MAKERS = ("videos", "networks", "weights", "protocols.py")  # the code between a file and its features
 
 
 def default_path() -> Path:
@@ -33,8 +38,20 @@ def cache_key(content: str, recipe: Mapping[str, object]) -> str:
     return hashlib.sha256(f"{content}\n{json.dumps(recipe, sort_keys=True)}".encode()).hexdigest()
 
 
+@cache
+def hash_of_makers() -> str:
+    """sha256 of the source that makes features, and of the versions of the packages that it calls."""
+    places = [PACKAGE / name for name in MAKERS]
+    files = sorted(file for place in places for file in ([place] if place.is_file() else place.rglob("*.py")))
+    sources = {str(file.relative_to(PACKAGE)): hashlib.sha256(file.read_bytes()).hexdigest() for file in files}
+    return hashlib.sha256(json.dumps([sources, versions()], sort_keys=True).encode()).hexdigest()
+
+
 class FeatureCache:
     """A file of features; use as a context manager.
+
+    What goes wrong after it was opened (a full disk, a damaged page) ends the keeping, not the score: `fault` then says
+    what it was, and nothing more is read or written.
 
     Raises:
         ValueError: the file cannot be opened, or is something else.
@@ -42,9 +59,12 @@ class FeatureCache:
 
     def __init__(self, path: Path | str) -> None:
         self.path = Path(path)
+        self.fault: str | None = None
         self._lock = threading.Lock()
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
+            if self.path.exists() and not self.path.is_file():
+                raise OSError("it is no regular file")
             self._file = sqlite3.connect(self.path, timeout=60, check_same_thread=False)
             self._file.execute(SCHEMA)
         except (OSError, sqlite3.Error) as error:
@@ -58,26 +78,37 @@ class FeatureCache:
     ) -> None:
         self._file.close()
 
-    def get(self, key: str) -> Features | None:
+    def get(self, key: str) -> tuple[Features, Look] | None:
         """The features of one clip as a batch of one, or None where they are missing or damaged."""
-        with self._lock:
-            row = self._file.execute("SELECT value FROM features WHERE key = ?", (key,)).fetchone()
+        if self.fault is not None:
+            return None
+        try:
+            with self._lock:
+                row = self._file.execute("SELECT value FROM features WHERE key = ?", (key,)).fetchone()
+        except sqlite3.Error as error:
+            self.fault = str(error)
+            return None
         if row is None:
             return None
         try:
             with np.load(io.BytesIO(row[0]), allow_pickle=False) as arrays:
                 logits = {name[7:]: arrays[name] for name in arrays.files if name.startswith("logits/")}
-                return Features(arrays["embedding"], logits)
-        except (ValueError, KeyError, OSError, EOFError, zipfile.BadZipFile):
+                return Features(arrays["embedding"], logits), Look(*map(int, arrays["look"]))
+        except (TypeError, ValueError, KeyError, OSError, EOFError, zipfile.BadZipFile):
             return None
 
-    def put(self, keys: Sequence[str], features: Features) -> None:
+    def put(self, keys: Sequence[str], features: Features, looks: Sequence[Look]) -> None:
         """Keep the features of a batch, all of them or none."""
+        if self.fault is not None:
+            return
         rows = []
         for i, key in enumerate(keys):
             buffer = io.BytesIO()
             logits = {f"logits/{head}": values[i : i + 1] for head, values in features.logits.items()}
-            np.savez(buffer, allow_pickle=False, embedding=features.embedding[i : i + 1], **logits)
+            np.savez(buffer, allow_pickle=False, embedding=features.embedding[i : i + 1], look=looks[i], **logits)
             rows.append((key, buffer.getvalue()))
-        with self._lock, self._file:
-            self._file.executemany("INSERT OR REPLACE INTO features VALUES (?, ?)", rows)
+        try:
+            with self._lock, self._file:
+                self._file.executemany("INSERT OR REPLACE INTO features VALUES (?, ?)", rows)
+        except sqlite3.Error as error:
+            self.fault = str(error)

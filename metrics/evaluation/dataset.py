@@ -2,12 +2,13 @@
 
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 
 import numpy as np
 from jaxtyping import Int
 
 from metrics.evaluation.cache import FeatureCache
+from metrics.evaluation.cautions import Content
 from metrics.evaluation.progress import Progress
 from metrics.networks.features import FeatureNetwork, Features, digest_of
 from metrics.protocols import FVD, IS, FvdProtocol, IsProtocol, Sampling
@@ -80,6 +81,25 @@ class ResolvedProtocol:
             raise ValueError("windows need a number of frames: got none")
         return replace(self, tiled=True)
 
+    def label(self, *, n: int | None = None, splits: int | None = None) -> str:
+        """The name for scores: the protocol's, and in brackets what was changed of its row, "styleganv(frames=10)".
+
+        Args:
+            n: clips of each side that were asked for; None = as the protocol says.
+            splits: of the Inception Score.
+        """
+        if not self.row:
+            return self.name
+        changes = {
+            "window": self.frames if self.tiled else None,
+            "frames": None if self.tiled or self.frames == self.row["frames"] else self.frames,
+            "stride": None if self.stride == self.row["stride"] else self.stride,
+            "n": None if {n} == {self.real.n, self.fake.n} else n,
+            "splits": None if splits == self.splits else splits,
+        }
+        changed = ",".join(f"{name}={value}" for name, value in changes.items() if value is not None)
+        return f"{self.name}({changed})" if changed else self.name
+
 
 @dataclass(frozen=True)
 class FeatureSet:
@@ -89,6 +109,7 @@ class FeatureSet:
     source: Int[np.ndarray, " N"]  # number of the video of each row, from 0
     manifest: dict[str, object]
     clips: Sequence[Clip] | None = None  # of the rows; None = not kept, as in saved statistics
+    content: Content = field(default_factory=Content)
 
     @property
     def n(self) -> int:

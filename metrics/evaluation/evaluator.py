@@ -16,11 +16,12 @@ import numpy as np
 from jaxtyping import Float64
 from scipy.special import softmax
 
-from metrics.distribution.frechet import Gaussian
+from metrics.distribution.frechet import Gaussian, read_statistics
 from metrics.distribution.fvd import frechet_floor, frechet_infinity, frechet_score
 from metrics.distribution.inception_score import ceiling, score_of_probabilities, split_scores
 from metrics.distribution.kvd import kernel_score
 from metrics.distribution.prdc import neighborhood
+from metrics.evaluation.cautions import Content, Look, cautions
 from metrics.evaluation.dataset import FeatureSet, ReadOptions, ResolvedProtocol, check_count, digest, weights_digest
 from metrics.evaluation.extract import Embedded, embed_clips
 from metrics.evaluation.result import Result, differences, versions
@@ -84,7 +85,8 @@ class Evaluator:
             "stored": self.options.stored,
             "listed": len(clips) if clips is not None else (len(listed) if listed is not None else None),
         }
-        return FeatureSet(embedded.features, embedded.source, manifest, embedded.clips)
+        content = Content(_origins(embedded), embedded.looks)
+        return FeatureSet(embedded.features, embedded.source, manifest, embedded.clips, content)
 
     def extend_for_floor(
         self,
@@ -115,7 +117,7 @@ class Evaluator:
         )
         clips = [*real.clips, *added.clips]
         numbers = {name: number for number, name in enumerate(dict.fromkeys(clip.video for clip in clips))}
-        return FeatureSet(features, np.array([numbers[clip.video] for clip in clips]), real.manifest, clips)
+        return replace(real, features=features, source=np.array([numbers[clip.video] for clip in clips]), clips=clips)
 
     def fvd(
         self,
@@ -178,7 +180,7 @@ class Evaluator:
             ValueError: a head that the network does not have, or too few clips.
         """
         heads = fake.features.logits
-        head = head or (next(iter(heads)) if len(heads) == 1 else "action")
+        head = head if head is not None else (next(iter(heads)) if len(heads) == 1 else "action")
         if head not in heads:
             raise ValueError(f"{self.network.name} has no head {head!r}: it tells apart {', '.join(sorted(heads))}")
         sides = {"fake": fake} | ({} if real is None else {"real": real})
@@ -203,12 +205,13 @@ class Evaluator:
                     f"{scores['is_ceiling'].value:.4g}"
                 )
         result = self._result(scores, real, fake, notes)
-        return replace(result, manifest={**result.manifest, "head": head, "splits": splits or self.protocol.splits})
+        about = {"protocol": self.protocol.label(n=self.options.n, splits=splits), "head": head}
+        return replace(result, manifest={**result.manifest, **about, "splits": splits or self.protocol.splits})
 
     def manifest(self) -> dict[str, object]:
         """What protocol and network put into a manifest; saved statistics of real video must have the same."""
         return {
-            "protocol": self.protocol.name,
+            "protocol": self.protocol.label(n=self.options.n),
             "row": dict(self.protocol.row),
             "frames": self.protocol.frames,
             "stride": self.protocol.stride,
@@ -237,6 +240,8 @@ class Evaluator:
                 scatter=gaussian.scatter,
                 embedding=features.features.embedding,
                 source=features.source,
+                origins=np.array(features.content.origins, dtype=np.str_),
+                looks=np.array(features.content.looks, dtype=np.int64).reshape(-1, 3),
                 manifest=np.array(json.dumps({"side": features.manifest, "made_by": made_by})),
                 **logits,
             )
@@ -247,14 +252,18 @@ class Evaluator:
         Raises:
             ValueError: the file is broken, or was made by another protocol, network or decoder, or with other `about`.
         """
-        gaussian = Gaussian.load(path)
+        arrays = read_statistics(path)
+        gaussian = Gaussian.of_arrays(arrays, path)
         try:
-            with np.load(path, allow_pickle=False) as file:
-                manifests = json.loads(str(file["manifest"]))
-                logits = {name[7:]: file[name] for name in file.files if name.startswith("logits/")}
-                features = FeatureSet(Features(file["embedding"], logits), file["source"], manifests["side"])
-                before = manifests["made_by"]
-        except (OSError, KeyError, TypeError, ValueError) as error:
+            manifests = json.loads(str(arrays["manifest"]))
+            logits = {name[7:]: rows for name, rows in arrays.items() if name.startswith("logits/")}
+            content = Content(
+                [str(origin) for origin in arrays["origins"]], [Look(*row) for row in arrays["looks"].tolist()]
+            )
+            rows = Features(arrays["embedding"], logits)
+            features = FeatureSet(rows, arrays["source"], manifests["side"], content=content)
+            before = manifests["made_by"]
+        except (KeyError, TypeError, ValueError, RecursionError) as error:
             raise ValueError(f"{path} holds statistics without their manifest: {error}; save them again") from error
         if gaussian.n != features.n or len(features.source) != features.n:
             raise ValueError(f"{path} is not whole: n is {gaussian.n}, it has {features.n} rows; save it again")
@@ -267,6 +276,7 @@ class Evaluator:
     ) -> Sampled:
         if clips is not None:
             _select(videos, list(dict.fromkeys(clip.video for clip in clips)))
+            self._check_clips(clips)
             return Sampled(list(clips))
         protocol, seed, to = self.protocol, self.options.seed, self.options.report
         report = None if to is None else (lambda progress: to(f"{side}, counting frames", progress))
@@ -274,6 +284,16 @@ class Evaluator:
             sampled = tile_clips(in_order(videos, rule.order, seed), frames=protocol.frames or 1, report=report)
             return Sampled(sampled.clips[:n], sampled.short, sampled.faults)
         return sample_clips(videos, rule, frames=protocol.frames, stride=protocol.stride, n=n, seed=seed, report=report)
+
+    def _check_clips(self, clips: Sequence[Clip]) -> None:
+        """Refuse listed clips that are not those of the protocol: their score would have its name."""
+        wanted = self.protocol.frames, 1 if self.protocol.tiled else self.protocol.stride
+        other = next((clip for clip in clips if (clip.frames, clip.stride) != wanted), None)
+        if wanted[0] is not None and other is not None:
+            raise ValueError(
+                f"the list has a clip of {other.frames} frames with stride {other.stride}, {self.protocol.name} takes "
+                f"{wanted[0]} with stride {wanted[1]}: give another list, or --frames and --stride"
+            )
 
     def _embed(self, clips: Sequence[Clip], videos: Sequence[Video], rule: Sampling, side: str) -> Embedded:
         storage = None if self.options.stored else rule.storage
@@ -347,11 +367,14 @@ class Evaluator:
         made_with = versions() | {"fake": {key: fake.manifest.get(key) for key in APART}}
         if real is not None:
             made_with["real"] = {"gap_reasons": real.manifest.get("gap_reasons")}
+        sides = {name: side for name, side in (("real", real), ("fake", fake)) if side is not None}
         gaps = [
-            f"{side.manifest['gaps']} {name} videos could not be read and are left out"
-            for name, side in (("real", real), ("fake", fake))
-            if side is not None and side.manifest["gaps"]
+            f"{side.manifest[kind]} {name} videos {what} and are left out"
+            for kind, what in (("gaps", "could not be read"), ("short", "are too short for a clip"))
+            for name, side in sides.items()
+            if side.manifest.get(kind)
         ]
+        gaps += cautions({name: side.content for name, side in sides.items()})
         split = self.protocol.real.split if real is not None else "given"
         if split != "given":
             gaps.append(f"the protocol takes UCF-101's {split} videos as real: here they are as given")
@@ -360,6 +383,14 @@ class Evaluator:
 
 def _videos(source: Path | str | Sequence[Video]) -> list[Video]:
     return list_videos(source) if isinstance(source, Path | str) else list(source)
+
+
+def _origins(embedded: Embedded) -> list[str]:
+    """For each video, what its first clip was cut from: the hash of its file, or of the clip of an array."""
+    first: dict[str, str] = {}
+    for clip, content in zip(embedded.clips, embedded.contents, strict=True):
+        first.setdefault(clip.video, content.partition(" ")[0])
+    return list(first.values())
 
 
 def _select(videos: Sequence[Video], listed: Sequence[str] | None) -> list[Video]:

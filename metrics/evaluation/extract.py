@@ -10,7 +10,8 @@ from typing import Any, NamedTuple, TypeVar
 import numpy as np
 from jaxtyping import Int, UInt8
 
-from metrics.evaluation.cache import FeatureCache, cache_key
+from metrics.evaluation.cache import FeatureCache, cache_key, hash_of_makers
+from metrics.evaluation.cautions import Look
 from metrics.evaluation.progress import Progress
 from metrics.networks.features import FeatureNetwork, Features, PreparingNetwork, digest_of
 from metrics.videos.clips import Clip, Fault
@@ -28,6 +29,7 @@ class Embedded(NamedTuple):
     clips: list[Clip]
     faults: list[Fault]
     contents: list[str]  # for each row, a hash of the file and of the clip's position in it, or of its frames
+    looks: list[Look]  # of each row
     kept: int  # rows taken from the cache
 
 
@@ -35,6 +37,7 @@ class _Read(NamedTuple):
     ready: Any  # what the network takes of the clip; None where the cache has the features
     content: str
     key: str
+    look: Look
     features: Features | None  # from the cache
 
 
@@ -42,6 +45,7 @@ class _Row(NamedTuple):
     clip: int  # its number
     features: Features  # a batch of one
     content: str
+    look: Look
 
 
 def embed_clips(
@@ -81,16 +85,19 @@ def embed_clips(
                 content = f"{stamp} {clip.start} {clip.frames} {clip.stride}"
                 key = f"{content} {DECODER}"
             key = cache_key(key, key_recipe)
-            features = None if cache is None else cache.get(key)
-            if features is not None:
-                return _Read(None, content, key, features)
+            kept = None if cache is None else cache.get(key)
+            if kept is not None:
+                return _Read(None, content, key, kept[1], kept[0])
             if frames is None:
                 frames = video.read(clip.start, clip.frames, clip.stride)
+                if video.fingerprint() != stamp:
+                    raise ValueError(f"{video.path} changed while it was read: score again when it is whole")
+            look = Look.of(frames)
             if prepare is not None:
                 frames = prepare(frames)
-        except ValueError as error:  # of this clip alone; what the network says of it ends the run
+        except (OSError, ValueError) as error:  # of this clip alone; what the network says of it ends the run
             return str(error)
-        return _Read(ready(frames), content, key, None)
+        return _Read(ready(frames), content, key, look, None)
 
     with ThreadPoolExecutor(readers) as pool:
         stream = _ahead(pool, fetch, clips, batch_size * 2)
@@ -103,6 +110,7 @@ def embed_clips(
         done,
         [Fault(clips[i].video, reason) for i, reason in faults],
         [row.content for row in rows],
+        [row.look for row in rows],
         kept,
     )
 
@@ -141,13 +149,14 @@ def embed_arrays(
     def fetch(video: Frames) -> _Read | str:
         content = hash_frames(video)
         key = cache_key(content, key_recipe)
-        features = None if cache is None else cache.get(key)
-        return _Read(ready(video) if features is None else None, content, key, features)
+        features, look = (None if cache is None else cache.get(key)) or (None, Look.of(video))
+        return _Read(ready(video) if features is None else None, content, key, look, features)
 
     with ThreadPoolExecutor(1) as pool:
         stream = _ahead(pool, fetch, cut(), batch_size * 2)
         rows, _, kept = _embed(stream, None, network, batch_size, cache, report)
-    return Embedded(_stack(rows), np.arange(len(rows)), clips, [], [row.content for row in rows], kept)
+    contents, looks = [row.content for row in rows], [row.look for row in rows]
+    return Embedded(_stack(rows), np.arange(len(rows)), clips, [], contents, looks, kept)
 
 
 def hash_frames(frames: Frames) -> str:
@@ -158,8 +167,8 @@ def hash_frames(frames: Frames) -> str:
 def _key_recipe(
     network: FeatureNetwork, recipe: Mapping[str, object] | None, cache: FeatureCache | None
 ) -> Mapping[str, object]:
-    """The recipe with network and weights in it, so that a cache never returns the features of another network."""
-    key_recipe: dict[str, object] = {"network": network.name, **(recipe or {})}
+    """The recipe with network, weights and code in it, so that a cache never returns what would not be made now."""
+    key_recipe: dict[str, object] = {"network": network.name, "code": hash_of_makers(), **(recipe or {})}
     if cache is not None and "weights" not in key_recipe:
         key_recipe["weights"] = digest_of(network)
         if key_recipe["weights"] is None:
@@ -212,8 +221,10 @@ def _embed(
             else:
                 features = network.embed(np.stack(clips))
             if cache is not None:
-                cache.put([read.key for _, read in batch], features)
-            rows.extend(_Row(number, _one(features, i), read.content) for i, (number, read) in enumerate(batch))
+                cache.put([read.key for _, read in batch], features, [read.look for _, read in batch])
+            rows.extend(
+                _Row(number, _one(features, i), read.content, read.look) for i, (number, read) in enumerate(batch)
+            )
             batch.clear()
             notify()
 
@@ -225,7 +236,7 @@ def _embed(
         if isinstance(read, str):
             faults.append((number, read))
         elif read.features is not None:
-            rows.append(_Row(number, read.features, read.content))
+            rows.append(_Row(number, read.features, read.content, read.look))
             kept += 1
             notify()
         else:

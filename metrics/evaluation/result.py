@@ -10,11 +10,12 @@ from dataclasses import dataclass, field, replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
+from metrics.files import read_text
 from metrics.intervals import mean_score
 from metrics.paired import difference_of_scores
 from metrics.score import Score
 
-PACKAGES = ("numpy", "scipy", "torch", "av", "opencv-python-headless")
+PACKAGES = ("numpy", "scipy", "torch", "av", "opencv-python-headless", "pillow")
 
 
 @dataclass(frozen=True)
@@ -57,17 +58,36 @@ class Result:
             ValueError: no such file, or another content.
         """
         try:
-            record = json.loads(Path(path).read_text(encoding="utf-8"))
+            record = json.loads(read_text(path), parse_constant=_no_number)
             if record.pop("schema") != 1:
                 raise ValueError("it has another schema")
-            replicates = {name: tuple(sides) for name, sides in record.pop("left_out").items()}
-            scores = {
-                name: Score(score["value"], score["n"], score.get("low"), score.get("high"), replicates.get(name, ()))
-                for name, score in record.pop("scores").items()
-            }
-            return cls(scores=scores, **record)
-        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+            replicates = {name: tuple(map(_numbers, sides)) for name, sides in record.pop("left_out").items()}
+            scores = {name: _score(each, replicates.get(name, ())) for name, each in record.pop("scores").items()}
+            values = {name: _numbers(each) for name, each in record.pop("values").items()}
+            notes = [str(note) for note in record.pop("notes")]
+            parts = record.pop("manifest"), record.pop("made_with")
+            if record or not all(isinstance(part, dict) for part in parts):
+                raise ValueError("it has other parts")
+            return cls(scores, *parts, values, notes)
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise ValueError(f"{path} holds no scores of `python -m metrics ... --json`: {error!r}") from error
+
+
+def _score(record: Mapping[str, object], replicates: tuple[list[float], ...]) -> Score:
+    value, n = _numbers([record["value"], record["n"]])
+    low, high = (_numbers([record[end]])[0] if end in record else None for end in ("low", "high"))
+    return Score(value, int(n), low, high, replicates)
+
+
+def _numbers(values: object) -> list[float]:
+    """Floats of a list of finite numbers."""
+    if not isinstance(values, list) or not all(type(value) in (int, float) for value in values):
+        raise ValueError("there is no number where one should be")
+    return [float(value) for value in values]
+
+
+def _no_number(text: str) -> float:
+    raise ValueError(f"{text} is no number")
 
 
 def compare(first: Result, second: Result, *, force: bool = False) -> dict[str, Score]:

@@ -182,7 +182,11 @@ def i3d_shapes(thin: int = 1) -> dict[str, tuple[int, ...]]:
 def build_i3d(tensors: Mapping[str, Tensor], *, epsilon: float, thin: int = 1) -> I3D:
     """The network as published, with these weights, in eval mode."""
     network = I3D(epsilon=epsilon, thin=thin)
-    network.load_state_dict(dict(tensors), strict=False)  # all but the counters of batches, which inference ignores
+    missing, unknown = network.load_state_dict(dict(tensors), strict=False)
+    missing = [name for name in missing if not name.endswith("num_batches_tracked")]  # inference ignores these counters
+    if missing or unknown:
+        what, which = ("lacks", missing) if missing else ("has the unknown", unknown)
+        raise ValueError(f"a network is loaded whole or not at all: I3D {what} {which[0]}, give the published file")
     return network.eval().requires_grad_(False)
 
 

@@ -131,6 +131,8 @@ def describe(name: str, classes: Mapping[str, tuple[str, ...]]) -> dict[str, str
 
 def is_classifier(path: Path | str) -> bool:
     """Whether a file's metadata name a pocket classifier."""
+    if not Path(path).is_file():
+        return False
     try:
         with safe_open(path, framework="pt", device="cpu") as file:
             return (file.metadata() or {}).get("network") in NETWORKS
@@ -144,9 +146,13 @@ def load_shipped(name: str, device: torch.device | str = "cpu") -> PocketFeature
     Raises:
         ValueError: it is another file than its card describes.
     """
-    file = f"{name}.safetensors"
+    return load_classifier(CLASSIFIERS / f"{name}.safetensors", sha256=shipped_sha256(name), device=device)
+
+
+def shipped_sha256(name: str) -> str:
+    """The sha256 of that classifier's file, by the card."""
     card = json.loads((CLASSIFIERS / "card.json").read_text(encoding="utf-8"))
-    return load_classifier(CLASSIFIERS / file, sha256=card["files"][file]["sha256"], device=device)
+    return str(card["files"][f"{name}.safetensors"]["sha256"])
 
 
 def load_classifier(
@@ -163,7 +169,7 @@ def load_classifier(
         raise broken(path, f"its metadata name the network {name!r}, a classifier is one of {', '.join(NETWORKS)}")
     try:
         classes = {head: tuple(names) for head, names in json.loads(metadata["heads"]).items()}
-    except (KeyError, ValueError, AttributeError, TypeError) as error:
+    except (KeyError, ValueError, AttributeError, TypeError, RecursionError) as error:
         raise broken(path, f"its metadata do not name the classes of its heads ({error})") from error
     network = NETWORKS[name]({head: len(names) for head, names in classes.items()})
     check_shapes(path, tensors, network.state_dict())

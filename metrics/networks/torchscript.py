@@ -16,6 +16,7 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
+from metrics.files import WEIGHTS_BYTES, read_regular
 from metrics.networks.features import Features
 from metrics.videos.frames import check_videos
 from metrics.weights.errors import TRUNCATED, refused
@@ -107,7 +108,7 @@ def load_script(
         path = path / CALLS[kind].file
     if not path.is_file():
         raise refused(path, "there is no such file", "name the program itself")
-    content = path.read_bytes()  # once, so that what was hashed is what runs
+    content = read_regular(path, WEIGHTS_BYTES)  # once, so that what was hashed is what runs
     sha256 = hashlib.sha256(content).hexdigest()
     if not trust and sha256 != CALLS[kind].sha256:
         known = "the published one's" if CALLS[kind].sha256 else "known to anybody"

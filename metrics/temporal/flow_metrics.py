@@ -99,7 +99,7 @@ def motion_jitter(videos: Videos, *, flow: Flow = CLASSICAL) -> Score:
     Near 0 for motion of constant speed, whatever the texture; near 1 where every step is taken back. Blind to changes
     of light and to texture that flickers in place; textureless areas and noise (0.76) read as uneven motion.
     """
-    return _over_videos(videos, 3, flow, jitter_of)
+    return _over_videos("motion_jitter", videos, 3, flow, jitter_of)
 
 
 def jitter_of(motion: FlowStatistics) -> float:
@@ -116,12 +116,12 @@ def warp_error(videos: Videos, *, flow: Flow = CLASSICAL) -> Score:
 
     Source: Lai et al. 2018, arXiv:1808.00449, with mean absolute differences and the video's own flow.
     """
-    return _over_videos(videos, 2, flow, lambda motion: float(motion.warp.mean()))
+    return _over_videos("warp_error", videos, 2, flow, lambda motion: float(motion.warp.mean()))
 
 
 def masked_share(videos: Videos, *, flow: Flow = CLASSICAL) -> Score:
     """Share of all pixels where flow cannot be trusted and `warp_error` is not measured: covered, new, or torn."""
-    return _over_videos(videos, 2, flow, lambda motion: float(motion.masked.mean()))
+    return _over_videos("masked_share", videos, 2, flow, lambda motion: float(motion.masked.mean()))
 
 
 def dynamic_degree(videos: Videos, *, fps: float = VBENCH_FPS, flow: Flow = CLASSICAL) -> Score:
@@ -134,12 +134,13 @@ def dynamic_degree(videos: Videos, *, fps: float = VBENCH_FPS, flow: Flow = CLAS
 
     Source: Huang et al. 2023, arXiv:2311.17982, dynamic degree, and its code of 2025 (11abda97).
     """
-    return _over_videos(videos[:, :: step_of(fps)], 2, flow, lambda motion: moves(motion, fps))
+    sampled = videos[:, :: step_of(fps, videos.shape[1])]
+    return _over_videos("dynamic_degree", sampled, 2, flow, lambda motion: moves(motion, fps))
 
 
-def step_of(fps: float) -> int:
-    """The step between the frames that VBench's dynamic degree samples at this frame rate."""
-    return max(1, round(fps / VBENCH_FPS))
+def step_of(fps: float, frames: int) -> int:
+    """The step between the frames that VBench's dynamic degree samples at this rate; two of a short video at least."""
+    return max(1, min(round(fps / VBENCH_FPS), frames - 1))
 
 
 def moves(motion: FlowStatistics, fps: float = VBENCH_FPS) -> float:
@@ -161,7 +162,7 @@ def boomerang(videos: Videos, seams: Sequence[int] | Int[np.ndarray, " _"], *, f
     """
     check_videos(videos, frames=4)
     grid = np.unique(np.asarray(seams, dtype=np.int64))
-    return mean_score([turn_of(compute_flow_statistics(video, flow), grid) for video in videos])
+    return mean_score([turn_of(compute_flow_statistics(video, flow), grid) for video in videos], "boomerang")
 
 
 def turn_of(motion: FlowStatistics, grid: Int[np.ndarray, " S"]) -> float:
@@ -183,6 +184,6 @@ def turn_of(motion: FlowStatistics, grid: Int[np.ndarray, " S"]) -> float:
     return float(np.median(motion.alike[others]) - np.mean(motion.alike[across])) / 2
 
 
-def _over_videos(videos: Videos, frames: int, flow: Flow, one: Callable[[FlowStatistics], float]) -> Score:
+def _over_videos(name: str, videos: Videos, frames: int, flow: Flow, one: Callable[[FlowStatistics], float]) -> Score:
     check_videos(videos, frames=frames)
-    return mean_score([one(compute_flow_statistics(video, flow)) for video in videos])
+    return mean_score([one(compute_flow_statistics(video, flow)) for video in videos], name)

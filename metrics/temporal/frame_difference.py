@@ -10,6 +10,7 @@ own values and to each other; `metrics.temporal.seams` measures where clips meet
 Each docstring says what its measure is blind to; `metrics.temporal.flow_metrics` adds what optical flow can see.
 """
 
+from collections import deque
 from collections.abc import Callable
 from itertools import pairwise
 
@@ -26,15 +27,16 @@ LUMA = np.array([0.299, 0.587, 0.114])
 
 
 def differences(video: Video, lag: int = 1) -> Float64[np.ndarray, " _"]:
-    """Mean |x_{t+lag} - x_t| for every t."""
-    wide = video.astype(np.int16)
-    return _mean_abs(wide[lag:] - wide[:-lag])
+    """Mean |x_{t+lag} - x_t| for every t; frame by frame, since a wide copy of a long video would be large."""
+    pairs = zip(video, video[lag:], strict=False)
+    return np.array([_mean_abs((b.astype(np.int16) - a)[None])[0] for a, b in pairs], dtype=np.float64)
 
 
 def accelerations(video: Video) -> Float64[np.ndarray, " _"]:
     """A_t for t = 1 .. T-2: entry i belongs to the frame i + 1."""
-    wide = video.astype(np.int16)
-    return _mean_abs(wide[2:] - 2 * wide[1:-1] + wide[:-2])
+    triples = zip(video, video[1:], video[2:], strict=False)
+    bends = ((c.astype(np.int16) - 2 * b.astype(np.int16) + a)[None] for a, b, c in triples)
+    return np.array([_mean_abs(bend)[0] for bend in bends], dtype=np.float64)
 
 
 def _mean_abs(levels: Int[np.ndarray, "T H W C"]) -> Float64[np.ndarray, " T"]:
@@ -43,7 +45,7 @@ def _mean_abs(levels: Int[np.ndarray, "T H W C"]) -> Float64[np.ndarray, " T"]:
 
 def flicker(videos: Videos) -> Score:
     """Mean D_t: 0 for a still video. Blind to the cause: motion, cuts and noise raise it as flicker does."""
-    return _over_videos(videos, 2, lambda video: float(differences(video).mean()))
+    return _over_videos("flicker", videos, 2, lambda video: float(differences(video).mean()))
 
 
 def temporal_flickering(videos: Videos) -> Score:
@@ -60,7 +62,7 @@ def temporal_flickering(videos: Videos) -> Score:
         steps = [np.mean(np.abs(a.astype(np.float32) - b.astype(np.float32))) for a, b in pairwise(swapped)]
         return (255.0 - float(np.mean(np.array(steps)))) / 255.0
 
-    return _over_videos(videos, 2, one)
+    return _over_videos("temporal_flickering", videos, 2, one)
 
 
 def jitter(videos: Videos) -> Score:
@@ -75,7 +77,7 @@ def jitter(videos: Videos) -> Score:
         change = float((d[:-1] + d[1:]).sum())
         return float(accelerations(video).sum()) / change if change >= 1e-6 * len(video) else 0.0
 
-    return _over_videos(videos, 3, one)
+    return _over_videos("jitter", videos, 3, one)
 
 
 def light_jitter(videos: Videos) -> Score:
@@ -88,7 +90,7 @@ def light_jitter(videos: Videos) -> Score:
         luma = video.mean(axis=(1, 2), dtype=np.float64) @ LUMA / 255
         return float(np.abs(np.diff(luma, n=2)).mean())
 
-    return _over_videos(videos, 3, one)
+    return _over_videos("light_jitter", videos, 3, one)
 
 
 def motion(videos: Videos, *, lag: int = 2) -> Score:
@@ -101,11 +103,17 @@ def motion(videos: Videos, *, lag: int = 2) -> Score:
     """
 
     def one(video: Video) -> float:
-        smooth = _box3(to_unit(video))
-        far, near = ((smooth[step:] - smooth[:-step]) ** 2 for step in (lag, 1))
-        return max(0.0, float(far.mean() - near.mean())) ** 0.5
+        smooth: deque[Float64[np.ndarray, "_ _ C"]] = deque(maxlen=lag + 1)
+        far, near = [], []
+        for frame in video:
+            smooth.append(_box3(to_unit(frame[None]))[0])
+            if len(smooth) > 1:
+                near.append(float(((smooth[-1] - smooth[-2]) ** 2).mean()))
+            if len(smooth) > lag:
+                far.append(float(((smooth[-1] - smooth[0]) ** 2).mean()))
+        return max(0.0, float(np.mean(far) - np.mean(near))) ** 0.5
 
-    return _over_videos(videos, lag + 1, one)
+    return _over_videos("motion", videos, lag + 1, one)
 
 
 def _box3(video: Float64[np.ndarray, "T H W C"]) -> Float64[np.ndarray, "T _ _ C"]:
@@ -126,9 +134,9 @@ def saturation_drift(videos: Videos) -> Score:
         part = max(1, len(color) // 4)
         return float(color[-part:].mean() - color[:part].mean())
 
-    return _over_videos(videos, 2, one)
+    return _over_videos("saturation_drift", videos, 2, one)
 
 
-def _over_videos(videos: Videos, frames: int, measure: Callable[[Video], float]) -> Score:
+def _over_videos(name: str, videos: Videos, frames: int, measure: Callable[[Video], float]) -> Score:
     check_videos(videos, frames=frames)
-    return mean_score([measure(video) for video in videos])
+    return mean_score([measure(video) for video in videos], name)

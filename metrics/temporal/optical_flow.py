@@ -40,7 +40,7 @@ class Flow(Protocol):
 
 def luma(video: Video) -> UInt8[np.ndarray, "T H W"]:
     """Brightness of every pixel, rounded to a byte."""
-    return np.rint(video @ LUMA).astype(np.uint8)
+    return np.stack([np.rint(frame @ LUMA).astype(np.uint8) for frame in video])
 
 
 @dataclass(frozen=True)

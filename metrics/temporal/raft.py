@@ -1,6 +1,7 @@
 """RAFT, torchvision's network for optical flow, from a file of its weights."""
 
 import hashlib
+import io
 import pickle
 import zipfile
 from collections.abc import Iterator
@@ -14,6 +15,7 @@ from safetensors.torch import load
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from metrics.files import WEIGHTS_BYTES, read_regular
 from metrics.temporal.optical_flow import Pair
 
 Video = UInt8[np.ndarray, "T H W C"]
@@ -93,11 +95,11 @@ def load_raft(path: Path | str, *, device: str = "cpu", updates: int = 12) -> Ra
 
 def _read_state(path: Path) -> tuple[dict[str, Tensor], str]:
     try:
-        content = path.read_bytes()
+        content = read_regular(path, WEIGHTS_BYTES)  # once, so that what was hashed is what is loaded
         if path.suffix == ".safetensors":
             tensors = load(content)
         else:
-            tensors = torch.load(path, map_location="cpu", weights_only=True)
+            tensors = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
         if not isinstance(tensors, dict):
             raise ValueError(f"it holds a {type(tensors).__name__}")
     except (OSError, ValueError, RuntimeError, EOFError, pickle.UnpicklingError, zipfile.BadZipFile) as error:

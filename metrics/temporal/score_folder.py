@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import UInt8
 
+from metrics.evaluation.cautions import Look
 from metrics.evaluation.extract import hash_frames
 from metrics.evaluation.progress import Progress
 from metrics.intervals import mean_score
@@ -37,7 +38,7 @@ FLOWING: dict[str, Callable[[flow_metrics.FlowStatistics], float]] = {
 class VideoReader:
     """The videos of a file or folder, read one by one; one that cannot be read or is cut off is counted or refused.
 
-    `names`, `gaps`, `contents`, `rates` and `sizes` grow while it is iterated.
+    `names`, `gaps`, `contents`, `rates` and `looks` grow while it is iterated.
     """
 
     def __init__(
@@ -54,7 +55,9 @@ class VideoReader:
         self.gaps: list[str] = []
         self.contents: list[str] = []  # a hash of each video's file, or of its frames
         self.rates: list[float | None] = []  # frames per second of each; None where its file has none
-        self.sizes: set[tuple[int, int]] = set()  # height, width
+        self.looks: list[Look] = []  # of each video
+        if n is not None and n < 1:
+            raise ValueError(f"n is a number of videos from 1: got {n}")
         self._videos, self._side, self._frames = list_videos(source)[:n], side, frames
         self._allow_gaps, self._report = allow_gaps, report
         if n is not None and len(self._videos) < n:
@@ -79,7 +82,7 @@ class VideoReader:
             self.names.append(video.name)
             self.contents.append(video.fingerprint() or hash_frames(frames))
             self.rates.append(info.fps)
-            self.sizes.add((info.height, info.width))
+            self.looks.append(Look.of(frames))
             yield frames
             if self._report is not None:
                 self._report(self._side, Progress(i + 1, total, len(self.gaps), time.monotonic() - started))
@@ -89,8 +92,19 @@ class VideoReader:
         rates = {None if rate is None else round(rate, 3) for rate in self.rates}
         return {
             "fps": sorted(rates, key=lambda rate: rate or 0.0),
-            "size": [f"{height}x{width}" for height, width in sorted(self.sizes)],
+            "size": [f"{height}x{width}" for height, width in sorted({look[:2] for look in self.looks})],
         }
+
+    def notes(self, side: str, flow: bool) -> list[str]:
+        """Lines that a reader of the scores must know: what was left out, and what was assumed."""
+        notes = [f"{len(self.gaps)} {side} videos could not be read and are left out"] if self.gaps else []
+        unknown = self.rates.count(None)
+        if flow and unknown:
+            notes.append(
+                f"{unknown} {side} videos name no frame rate that can be: dynamic_degree takes them for "
+                f"{flow_metrics.VBENCH_FPS:g} frames per second"
+            )
+        return notes
 
 
 def jitter_scores(
@@ -122,7 +136,7 @@ def jitter_scores(
             assert flow is not None
             of_video |= {name: measure(statistics) for name, measure in FLOWING.items()}
             rate = flow_metrics.VBENCH_FPS if rates is None else rates[number] or flow_metrics.VBENCH_FPS
-            step = flow_metrics.step_of(rate)
+            step = flow_metrics.step_of(rate, len(video))
             of_video["dynamic_degree"] = flow_metrics.moves(
                 statistics if step == 1 else flow_metrics.compute_flow_statistics(video[::step], flow), rate
             )
@@ -146,7 +160,7 @@ def jitter_scores(
             ]
             if len(set(np.diff(grid))) <= 1:
                 phases[f"seam_phase:{signal}"] = seams_module.phase_of(together, grid, signal)
-    return {name: mean_score(each) for name, each in values.items()} | phases, values
+    return {name: mean_score(each, name) for name, each in values.items()} | phases, values
 
 
 def _at_seams(one: UInt8[np.ndarray, "1 T H W C"], seams: tuple[int, ...], dropped: int) -> dict[str, float]:

@@ -111,7 +111,7 @@ def duplicates(videos: Videos, seams: Seams | None = None, *, still: float = 0.2
             return float((d <= still * np.median(d)).mean())
         return float((d[grid - 1] <= still * np.median(np.delete(d, grid - 1))).mean())
 
-    return _over_videos(videos, 3, one)
+    return _over_videos("duplicates", videos, 3, one)
 
 
 def cycling(
@@ -147,7 +147,7 @@ def cycling(
         largest = max(near, others)
         return (others - near) / largest if largest > 0 else 0.0
 
-    return _over_videos(videos, 3, one)
+    return _over_videos("cycling", videos, 3, one)
 
 
 def _cycle_pairs(

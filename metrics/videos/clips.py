@@ -15,10 +15,11 @@ from typing import NamedTuple
 import numpy as np
 
 from metrics.evaluation.progress import Progress
-from metrics.files import write_text
+from metrics.files import read_text, write_text
 from metrics.protocols import Sampling
 from metrics.videos.read import Video
 
+MOST_FRAMES = 1 << 31  # in a list of clips
 WHOLE = Sampling("given", "given", "first", None)  # every video, from its first frame
 
 
@@ -65,8 +66,10 @@ def sample_clips(
     them are returned.
 
     Raises:
-        ValueError: videos too short for a clip under a rule that refuses them.
+        ValueError: videos too short for a clip under a rule that refuses them, or an n below 1.
     """
+    if n is not None and n < 1:
+        raise ValueError(f"n is a number of clips from 1: got {n}")
     n = rule.n if n is None else n
     ordered = in_order(videos, rule.order, seed)
     sampled = Sampled([])
@@ -117,18 +120,18 @@ def read_clips(path: Path | str) -> list[Clip]:
         ValueError: no such file, or a line that is no clip.
     """
     try:
-        lines = Path(path).read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
+        lines = read_text(path).removesuffix("\n").split("\n")
+    except (OSError, ValueError) as error:
         raise ValueError(f"{path} cannot be read as a list of clips: {error}") from error
     clips = []
     for number, line in enumerate(lines, 1):
         try:
             clip = Clip(**json.loads(line))
             whole = isinstance(clip.video, str) and all(
-                isinstance(value, int) and value >= least
+                type(value) is int and least <= value < MOST_FRAMES
                 for value, least in ((clip.start, 0), (clip.frames, 1), (clip.stride, 1))
             )
-        except (TypeError, ValueError) as error:
+        except (TypeError, ValueError, RecursionError) as error:
             raise ValueError(f"{path}, line {number} is no clip: {error}") from error
         if not whole:
             raise ValueError(f"{path}, line {number} is no clip: give video, start, frames, stride, not {line[:80]}")

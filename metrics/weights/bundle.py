@@ -12,11 +12,14 @@ from pathlib import Path
 
 import numpy as np
 
+from metrics.files import read_regular
 from metrics.weights.crc32c import crc32c, unmask
 from metrics.weights.errors import TRUNCATED, refused
 
 MAGIC = 0xDB4775248B80FB57
 FOOTER = 48  # bytes: two block handles, padding, the magic number
+INDEX_BYTES = 1 << 26  # I3D's is some 20 kB
+MOST_SHARDS = 1000
 FLOAT = 1  # TensorFlow's number of float32
 LITTLE_ENDIAN = 0
 
@@ -94,7 +97,10 @@ def read_index(path: Path) -> Bundle:
     """
     if path.suffix != ".index":
         raise refused(path, "a TensorFlow index is named PREFIX.index, with PREFIX.data-00000-of-00001 next to it")
-    octets = path.read_bytes()
+    try:
+        octets = read_regular(path, INDEX_BYTES)
+    except (OSError, ValueError) as error:
+        raise refused(path, str(error)) from error
     if not is_index(path):
         raise refused(path, "it does not end as a TensorFlow index does: it is truncated or no index", TRUNCATED)
     try:
@@ -116,8 +122,11 @@ def _parse(path: Path, octets: bytes) -> Bundle:
     header = _fields(table.pop(""))
     if _number(header, 2) != LITTLE_ENDIAN:
         raise refused(path, "its tensors are big-endian, which this reader does not know")
+    shards = _number(header, 1)
+    if not 1 <= shards <= MOST_SHARDS:
+        raise refused(path, f"it says that its tensors are in {shards} files, 1 to {MOST_SHARDS} make sense")
     entries = {name: _entry(path, name, value) for name, value in table.items()}
-    return Bundle(path.with_suffix(""), _number(header, 1), entries)
+    return Bundle(path.with_suffix(""), shards, entries)
 
 
 def _pairs(path: Path, octets: bytes, offset: int, size: int) -> Iterator[tuple[bytes, bytes]]:

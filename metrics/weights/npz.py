@@ -8,9 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
+from metrics.files import HEADER_BYTES, array_header
 from metrics.weights.errors import TRUNCATED, refused
-
-HEADER_BYTES = 1 << 16  # numpy's are some 128
 
 
 @dataclass(frozen=True)
@@ -56,9 +55,7 @@ def open_npz(path: Path) -> Arrays:
 
 def _shape(path: Path, file: zipfile.ZipFile, info: zipfile.ZipInfo) -> tuple[int, ...]:
     with file.open(info) as member:
-        version = np.lib.format.read_magic(member)
-        read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-        shape, _, dtype = read(member, max_header_size=HEADER_BYTES)
+        shape, dtype = array_header(member)
     if dtype.hasobject:
         raise refused(path, f"{info.filename} holds objects, that is a pickle", "do not open it with anything else")
     surplus = info.file_size - math.prod(shape) * dtype.itemsize

@@ -1,12 +1,16 @@
 """Weights from safetensors files, checked whole before anything uses them; nothing in a file is executed."""
 
 import hashlib
+import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
+from safetensors.torch import load
 from torch import Tensor
+
+from metrics.files import WEIGHTS_BYTES, read_regular
 
 ADVICE = "make it again with `nox -s train -- --preset pocket` or give --weights"
 
@@ -32,11 +36,11 @@ def load_safetensors_verified(path: Path | str, sha256: str | None = None) -> We
     """
     path = Path(path)
     try:
-        digest = hashlib.sha256(path.read_bytes()).hexdigest()
-        with safe_open(path, framework="pt", device="cpu") as file:
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - no mapping
-            metadata = file.metadata() or {}
-    except (OSError, SafetensorError) as error:
+        content = read_regular(path, WEIGHTS_BYTES)  # once, so that what was hashed is what is loaded
+        digest = hashlib.sha256(content).hexdigest()
+        tensors = load(content)
+        metadata = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")]).get("__metadata__", {})
+    except (OSError, ValueError, SafetensorError) as error:
         raise broken(path, str(error)) from error
     if sha256 is not None and digest != sha256.lower():
         raise broken(path, f"its sha256 is {digest}, {sha256} was asked for")
@@ -50,7 +54,7 @@ def check_shapes(path: Path | str, tensors: Mapping[str, Tensor], wanted: Mappin
     """Compare names and shapes with those a network wants.
 
     Raises:
-        ValueError: a tensor is missing, left over, or of another shape.
+        ValueError: a tensor is missing, left over, or of another shape or dtype.
     """
     for what, names in (("lacks", wanted.keys() - tensors.keys()), ("has an unknown", tensors.keys() - wanted.keys())):
         if names:
@@ -58,6 +62,8 @@ def check_shapes(path: Path | str, tensors: Mapping[str, Tensor], wanted: Mappin
     for name, tensor in wanted.items():
         if tensors[name].shape != tensor.shape:
             raise broken(path, f"{name} is {tuple(tensors[name].shape)}, the network wants {tuple(tensor.shape)}")
+        if tensors[name].dtype != tensor.dtype:
+            raise broken(path, f"{name} is {tensors[name].dtype}, the network wants {tensor.dtype}")
 
 
 def broken(path: Path | str, reason: str) -> ValueError:

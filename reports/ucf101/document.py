@@ -1,5 +1,6 @@
 """A document as data: headings, paragraphs, tables, lists and code. It becomes Markdown here, HTML in a template."""
 
+import re
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple, TypeAlias
 
@@ -67,4 +68,5 @@ def _block(block: Block) -> str:
         case Items(lines):
             return "\n".join(f"* {escape(line)}" for line in lines)
         case Code(text):
-            return f"```sh\n{text}\n```"
+            fence = "`" * max(3, 1 + max(map(len, re.findall("`+", text)), default=0))  # which nothing in it closes
+            return f"{fence}sh\n{text}\n{fence}"

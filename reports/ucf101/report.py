@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from bench.results.records import write_atomic
+from bench.results.records import short_revision, write_atomic
 from reports.chart_style import COLOURS
 from reports.format import printable
 from reports.html_templates import render
@@ -45,24 +45,24 @@ def report(
     Raises:
         ValueError: the file cannot be read, or has another schema.
     """
-    found = _load(folder / FILE)
-    text = as_markdown(table(found))
+    results = _load(folder / FILE)
+    text = as_markdown(table(results))
     print(text)
     if out is None:
         return []
     out.mkdir(exist_ok=True)
-    write_atomic(out / "report.html", page(found, folder, command, place=place, videos=videos))
+    write_atomic(out / "report.html", page(results, folder, command, place=place, videos=videos))
     write_atomic(out / "table.md", text + "\n")
-    write_atomic(out / "card.md", as_markdown(card(found)) + "\n")
+    write_atomic(out / "card.md", as_markdown(card(results)) + "\n")
     return [out / "report.html", out / "table.md", out / "card.md", folder / FILE]
 
 
 def page(
-    found: Mapping[str, Any], folder: Path, command: Sequence[str], *, place: Place | None = None, videos: int = 60
+    results: Mapping[str, Any], folder: Path, command: Sequence[str], *, place: Place | None = None, videos: int = 60
 ) -> str:
     """Table, card and videos as one HTML page that opens from disk, offline, with or without JavaScript."""
-    content, plan = found["card"], found["card"]["plan"]
-    names = [row["name"] for row in found["rows"]]
+    content, plan = results["card"], results["card"]["plan"]
+    names = [row["name"] for row in results["rows"]]
     prompts = {prompt["id"]: prompt["prompt"] for prompt in content["prompts"]}
     labels = {
         f"row-{position}": RowLabel(
@@ -71,7 +71,7 @@ def page(
             " · ".join(f"{key} {_number(score)}" for key, score in row["scores"].items()),
             row["name"],
         )
-        for position, row in enumerate(found["rows"])
+        for position, row in enumerate(results["rows"])
     }
     shown = scenes(folder, names, prompts, videos)
     played = players(shown, labels, lambda scene: printable(str(scene.group)), place, "; --videos N shows more")
@@ -85,10 +85,10 @@ def page(
         "ucf101.html",
         ("base", "players"),
         title=f"UCF-101: {plan['protocol']}",
-        badges=[found["world"] or "measured", plan["protocol"], f"revision {content['revision'][:8]}"],
-        answer=[_answer(row) for row in found["rows"]],
-        table=table(found)[1:],
-        card=card(found)[1:],
+        badges=[results["world"] or "measured", plan["protocol"], f"revision {short_revision(content['revision'])}"],
+        answer=[_answer(row) for row in results["rows"]],
+        table=table(results)[1:],
+        card=card(results)[1:],
         scenes=played.scenes,
         video_note=played.note,
         seam_kinds=played.kinds,
@@ -104,21 +104,21 @@ def _answer(row: Mapping[str, Any]) -> tuple[str, str]:
     return printable(row["name"]), f": {scores}."
 
 
-def table(found: Mapping[str, Any]) -> list[Block]:
+def table(results: Mapping[str, Any]) -> list[Block]:
     """Our rows and the published ones, in one table if they are comparable, else in two."""
     notes = _Notes()
-    ours = [_ours(row, found, notes) for row in found["rows"]]
-    settings = found["card"]["plan"]["settings"]
+    ours = [_ours(row, results, notes) for row in results["rows"]]
+    settings = results["card"]["plan"]["settings"]
     known = published_rows()
-    theirs = [_theirs(row, settings, found["card"]["plan"], notes) for row in known]
+    theirs = [_theirs(row, settings, results["card"]["plan"], notes) for row in known]
     mine, others = ["measured"] * len(ours), [row["confidence"] for row in known]
-    protocol = found["card"]["plan"]["protocol"]
+    protocol = results["card"]["plan"]["protocol"]
     parts: list[Block]
-    if found["apart"]:
-        why = "; ".join(found["apart"])
+    if results["apart"]:
+        why = "; ".join(results["apart"])
         parts = [
-            Heading(1, f"UCF-101, {protocol}: {found['world']} numbers"),
-            Paragraph(found["world"], f" numbers, which are not comparable with published ones: {why}."),
+            Heading(1, f"UCF-101, {protocol}: {results['world']} numbers"),
+            Paragraph(results["world"], f" numbers, which are not comparable with published ones: {why}."),
             Grid(HEADS, ours, mine),
             Heading(1, "Published rows"),
             Grid(HEADS, theirs, others),
@@ -134,21 +134,21 @@ def table(found: Mapping[str, Any]) -> list[Block]:
     return [*parts, Paragraph("", caption), *(Paragraph("", line) for line in lines)]
 
 
-def card(found: Mapping[str, Any]) -> list[Block]:
+def card(results: Mapping[str, Any]) -> list[Block]:
     """The reproduction card for readers: everything another lab needs; the JSON has the same and more."""
-    content = found["card"]
+    content = results["card"]
     plan = content["plan"]
     compiled = ", compiled" if plan.get("compiled") else ""
-    made = (
+    videos = (
         f"{plan['videos']} videos (the protocol takes {plan['videos_of_protocol']}), made in fixed batches of "
         f"{plan['batch']} in {plan['precision']}{compiled}, clips of {plan['clip']} frames. The noise of a video is "
         "keyed by a hash of run seed, prompt id and sample index; items are shuffled by such a hash."
     )
     return [
         Heading(1, f"Reproduction card: UCF-101, {plan['protocol']}"),
-        *([Paragraph(found["world"], f" numbers: {'; '.join(found['apart'])}.")] if found["apart"] else []),
+        *([Paragraph(results["world"], f" numbers: {'; '.join(results['apart'])}.")] if results["apart"] else []),
         Heading(2, "Scores"),
-        *(block for row in found["rows"] for block in _scores(row)),
+        *(block for row in results["rows"] for block in _scores(row)),
         Heading(2, "Protocol"),
         Paragraph("", "Settings marked unstated are this project's choices where the source is silent."),
         Grid(
@@ -156,7 +156,7 @@ def card(found: Mapping[str, Any]) -> list[Block]:
             [[str(r[name]) for name in ("setting", "value", "by", "why")] for r in content["stated"]],
         ),
         Heading(2, "Videos"),
-        Paragraph("", made),
+        Paragraph("", videos),
         *_pairs("model", plan["model"]),
         *_pairs("prompts", plan["prompts"]),
         *_pairs("allocation", plan["allocation"]),
@@ -200,8 +200,8 @@ class _Notes:
         return [f"[{number}] {text}" for text, number in self._numbers.items()]
 
 
-def _ours(row: Mapping[str, Any], found: Mapping[str, Any], notes: _Notes) -> list[str]:
-    plan = found["card"]["plan"]
+def _ours(row: Mapping[str, Any], results: Mapping[str, Any], notes: _Notes) -> list[str]:
+    plan = results["card"]["plan"]
     settings = plan["settings"]
 
     def values(metric: str) -> str:
@@ -209,10 +209,10 @@ def _ours(row: Mapping[str, Any], found: Mapping[str, Any], notes: _Notes) -> li
         return "; ".join(f"{_number(score)} ({key}{_floor(row, key)})" for key, score in scores.items()) or "-"
 
     counts = sorted({score["n"] for score in row["scores"].values()})
-    made = found["card"]["made"].get(row["name"], {})
+    generated = results["card"]["made"].get(row["name"], {})
     marks = "".join(notes.mark(f"{key}: {note}") for key, each in row["notes"].items() for note in each)
     marks += notes.mark(f"changed: {'; '.join(row['changes'])}" if row["changes"] else "")
-    given = "videos" in made
+    given = "videos" in generated
     return [
         f"{row['name']} (measured here){marks}",
         values("is"),
@@ -222,8 +222,8 @@ def _ours(row: Mapping[str, Any], found: Mapping[str, Any], notes: _Notes) -> li
         "not known" if given else f"{plan['prompts']['name']} ({plan['prompts']['sha256'][:8]})",
         "as given" if given else str(settings["size"]),
         str(settings["frames"]),
-        found["world"] or "measured",
-        f"revision {found['card']['revision'][:8]}",
+        results["world"] or "measured",
+        f"revision {short_revision(results['card']['revision'])}",
         "",
     ]
 
@@ -314,9 +314,9 @@ def _lines(facts: Mapping[str, object]) -> str:
 
 def _load(path: Path) -> dict[str, Any]:
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
+        results = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise ValueError(f"{path} cannot be read: {error}") from error
-    if found.get("schema") != 1:
-        raise ValueError(f"{path} has the schema {found.get('schema')}; this version reads 1")
-    return found
+    if results.get("schema") != 1:
+        raise ValueError(f"{path} has the schema {results.get('schema')}; this version reads 1")
+    return results

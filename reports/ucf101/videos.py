@@ -8,8 +8,9 @@ from typing import Any
 import av
 import numpy as np
 
-from reports.saved_videos import SavedVideo, Scene, VideoGallery, liveliest_row
+from reports.saved_videos import MOST_BYTES, SavedVideo, Scene, VideoGallery, liveliest_row
 
+TEXTS = ("file", "class_name", "prompt_id")  # of a line
 LINES, VIDEOS = "videos.jsonl", "videos"  # in the folder of a row: a list with one line per video, and the videos
 
 
@@ -44,11 +45,22 @@ def scenes(folder: Path, rows: Sequence[str], prompts: Mapping[str, str], most: 
 
 
 def _lines(folder: Path, name: str) -> list[dict[str, Any]]:
-    """The list of a row's videos; empty if it has no list."""
+    """The list of a row's videos; empty if it has no list.
+
+    Raises:
+        ValueError: it is not what `bench ucf101` writes.
+    """
     path = folder / name / LINES
     if Path(name).name != name or not path.is_file():
         return []
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    lines = [json.loads(line) for line in path.read_text(encoding="utf-8").split("\n") if line]
+    if not all(isinstance(line, dict) and _is_video(line) for line in lines):
+        raise ValueError(f"{path} is no list of videos: the command that made the run writes it again")
+    return lines
+
+
+def _is_video(line: Mapping[str, object]) -> bool:
+    return isinstance(line.get("index"), int) and all(isinstance(line.get(key), str) for key in TEXTS)
 
 
 def _read_video(folder: Path, file: str, key: str) -> SavedVideo:
@@ -60,9 +72,15 @@ def _read_video(folder: Path, file: str, key: str) -> SavedVideo:
     path = folder / file
     if not path.resolve().is_relative_to(folder.resolve()):
         raise ValueError(f"{file} is outside {folder}")
-    with av.open(str(path.absolute())) as container:
+    if not path.is_file():
+        raise ValueError(f"{file} is no file")
+    frames: list[np.ndarray] = []
+    with av.open(str(path.absolute()), format="matroska", options={"protocol_whitelist": "file"}) as container:
         rate = container.streams.video[0].average_rate
-        frames = [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
+        for frame in container.decode(video=0):
+            if (len(frames) + 1) * frame.width * frame.height * 3 > MOST_BYTES:
+                raise ValueError(f"{file} has more than {MOST_BYTES:,} bytes of frames")
+            frames.append(frame.to_ndarray(format="rgb24"))
     if not frames or not rate:
         raise ValueError(f"{file} has no video")
     return SavedVideo(key, np.stack(frames), None, float(rate))

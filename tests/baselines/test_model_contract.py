@@ -143,7 +143,9 @@ def test_the_pocket_preset_is_a_model_like_all_others():
     request = Request(model.clip, model.clip, model.latent_shape(), (5,))
     prompt = ["a red ball"]
     latents = vidrd.sampling.sample(model.denoiser(prompt, guidance=2.0), model.schedule(2), request).latents
-    want = pipe(prompt[0], num_frames=model.clip, num_inference_steps=2, guidance_scale=2.0, seed=5)
+    want = pipe(
+        prompt[0], num_frames=model.clip, num_inference_steps=2, guidance_scale=2.0, seed=5, output_type="uint8"
+    )
     assert np.array_equal(model.decode(latents), want.frames)
     with pytest.raises(ValueError, match="multiples of 4 pixels"):
         model.latent_shape(30, 32)

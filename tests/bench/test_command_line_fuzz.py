@@ -151,12 +151,12 @@ def test_any_command_line_is_done_or_answered_in_one_line(verb, idle, place):
         with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(out), contextlib.redirect_stderr(error):
             patch.setattr(sys, "argv", [program, *([name] if name else []), *words])
             code = main()
-        said = error.getvalue()
-        assert code in ALLOWED, said
-        assert "Traceback" not in out.getvalue() + said
+        output = error.getvalue()
+        assert code in ALLOWED, output
+        assert "Traceback" not in out.getvalue() + output
         if code == entry.USAGE:
-            assert len(said.strip().splitlines()) == 1, said
-            assert said.strip().isprintable(), said
+            assert len(output.strip().splitlines()) == 1, output
+            assert output.strip().isprintable(), output
             assert tree(place) == before
         else:
             _tidy(place, before)

@@ -6,10 +6,10 @@ import time
 
 from bench.harness.job import Job, Workload
 from bench.harness.suite_spec import Measure, Suite
-from bench.results.records import InvalidError, Measured, Number
+from bench.results.records import CellResults, InvalidError, Number
 
 
-def toy(job: Job) -> Measured:
+def toy(job: Job) -> CellResults:
     how = job.values["how"]
     print("begun", how)
     with (job.folder.parent / "log_of_cells").open("a") as file:
@@ -33,15 +33,15 @@ def toy(job: Job) -> Measured:
         case "invalid":
             raise InvalidError("3 calls where the plan says 4")
         case "nan":
-            return Measured(numbers={"speed": Number(float("nan"))})
+            return CellResults(numbers={"speed": Number(float("nan"))})
         case "hang":
             time.sleep(60)
     if how == "real":
         if job.values["broken"]:
             raise ValueError("no real thing")
         (job.folder / "reference.txt").write_text("7")
-        return Measured(numbers={"speed": Number(7.0, "s", "real")})
-    return Measured(
+        return CellResults(numbers={"speed": Number(7.0, "s", "real")})
+    return CellResults(
         numbers={"speed": Number(1.5, "s", "lower", n=6, low=1.0, high=2.0)},
         samples={"speed": (1.0, 2.0)},
         facts={"reference": (job.reference / "reference.txt").read_text()},

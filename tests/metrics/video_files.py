@@ -43,7 +43,40 @@ def write_xvid(path, video, *, b_frames: int = 2, rotation: int | None = None, c
         container.mux(stream.encode())
 
 
+def write_video(path, video, codec="libx264", pix_fmt="yuv420p", *, fps=25, options=None, muxer=None, matrix=None):
+    """Write a video file by any codec; `muxer` are options of the container, `matrix` is its display matrix."""
+    with av.open(str(path), "w", container_options=muxer or {}) as container:
+        stream = container.add_stream(codec, rate=fps, options=options or {})
+        stream.height, stream.width, stream.pix_fmt = *video.shape[1:3], pix_fmt
+        if matrix is not None:
+            stream.set_display_matrix(matrix)
+        for frame in video:
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
+        container.mux(stream.encode())
+
+
+def copy_from(source, target, skip):
+    """Copy an .mp4 without coding it again, so that an edit list leaves out the first `skip` frames."""
+    with (
+        av.open(str(source)) as read,
+        av.open(str(target), "w", container_options={"avoid_negative_ts": "disabled"}) as to,
+    ):
+        stream = read.streams.video[0]
+        out = to.add_stream_from_template(stream)
+        shift = round(skip / stream.average_rate / stream.time_base)
+        for packet in read.demux(stream):
+            if packet.dts is not None:
+                packet.pts, packet.dts, packet.stream = packet.pts - shift, packet.dts - shift, out
+                to.mux(packet)
+
+
 def numbered(frames: int, height: int = 48, width: int = 64) -> np.ndarray:
     """Frame t is as bright as its number says."""
     levels = 20 + 3 * np.arange(frames)
     return np.broadcast_to(levels[:, None, None, None], (frames, height, width, 3)).astype(np.uint8)
+
+
+def noisy(frames=30, height=48, width=64):
+    random = np.random.default_rng(0)
+    video = numbered(frames, height, width).astype(int) + random.integers(-20, 20, (frames, height, width, 3))
+    return np.clip(video, 0, 255).astype(np.uint8)

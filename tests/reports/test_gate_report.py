@@ -44,7 +44,7 @@ def test_the_text_says_what_is_wrong_first(content):
 
 def test_markdown_keeps_reasons_as_text(content):
     page = module.as_markdown(content[1], FINDINGS)
-    assert page.startswith("## ❌ FAIL: bbbbbbbbbbbb against aaaaaaaaaaaa")
+    assert page.startswith("## ❌ FAIL: bbbbbbbb against aaaaaaaa")
     assert "\\| &lt;b&gt;" in page
     assert "torch 2.15.0" in page
     assert "margin 0.03" in page
@@ -57,6 +57,19 @@ def test_junit_counts_what_ci_counts(content):
     }  # fmt: skip
     assert len(root.findall("testcase")) == 6
     assert root.find("testcase/failure").get("message") == "FAIL: slower by 10 % | <b>"
+
+
+def test_a_checkout_with_changes_is_no_clean_revision(content):
+    page = module.as_markdown({**content[1], "head": "b" * 40 + "+changes"}, FINDINGS)
+    assert page.startswith("## ❌ FAIL: bbbbbbbb+changes against aaaaaaaa")
+
+
+def test_control_characters_leave_junit_xml_and_markdown_markdown(content):
+    hostile = Finding("a\x1b[2J", "b\x00\u202e", "FAIL", "c\x07")
+    case = ElementTree.fromstring(module.as_junit(content[1], [hostile]).encode()).find("testcase")
+    assert (case.get("classname"), case.get("name")) == ("a [2J", "b  ")
+    page = module.as_markdown({**content[1], "machine": {"cpu": "a", "cores": "<b>2", "gpu": ""}}, [hostile])
+    assert "&lt;b&gt;2 cores" in page
 
 
 def run(monkeypatch, *arguments):

@@ -207,9 +207,9 @@ def test_no_picture_goes_beyond_the_limit(made_run, monkeypatch, limit):
     kept = pictures(text)
     assert sum(map(len, kept)) <= limit
     assert text.count("<article") == 40
-    told = [int(count) for count in re.findall(r"the (?:posters|strips|slices|players) of (\d+) videos", text)]
+    matches = [int(count) for count in re.findall(r"the (?:posters|strips|slices|players) of (\d+) videos", text)]
     shown = len(re.findall(r"data-sheet=", text)) + len(re.findall(r"<img ", text))
-    assert sum(told) + shown == 4 * 40
+    assert sum(matches) + shown == 4 * 40
     read(text)
 
 

@@ -59,10 +59,10 @@ def of(run, method):
 def test_a_mean_over_videos_has_the_interval_of_the_paired_t_test(run):
     ours, theirs = of(run, "ours"), of(run, "theirs")
     each = [b - a for a, b in zip(ours.samples["action"], theirs.samples["action"], strict=True)]
-    found = paired_difference(ours, theirs, "action")
+    difference = paired_difference(ours, theirs, "action")
     reach = 2.0687 * statistics.stdev(each) / math.sqrt(VIDEOS)  # Student's t, 23 degrees of freedom
-    assert found.mean == pytest.approx(statistics.fmean(each))
-    assert found.high(0.025) - found.mean == pytest.approx(reach, rel=1e-4)
+    assert difference.mean == pytest.approx(statistics.fmean(each))
+    assert difference.high(0.025) - difference.mean == pytest.approx(reach, rel=1e-4)
 
 
 def test_left_out_values_of_a_mean_give_the_same_interval(run):

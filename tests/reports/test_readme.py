@@ -29,7 +29,7 @@ def test_picture_and_table_stand_between_the_marks(tmp_path, readme):
     assert [line.split("|")[1].strip() for line in lines] == [
         "method", "real video", "ours", "theirs", "&lt;i&gt;evil&lt;/i&gt;",
     ]  # fmt: skip
-    assert "abcdef012345" in text
+    assert "revision abcdef01+changes on" in text
     picture = np.asarray(Image.open(io.BytesIO(written[1].read_bytes())).convert("RGB"))
     assert picture.shape[0] == 44 + 4 * (68 + 8)
     again = readme.read_text()

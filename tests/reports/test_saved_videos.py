@@ -1,5 +1,7 @@
 import io
+import os
 import re
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -150,3 +152,29 @@ def test_rows_that_do_not_fit_a_picture_are_counted(tmp_path):
     assert name == "videos-frames-16.png"
     assert said.endswith("; 7 more rows are not shown")
     assert opened(picture).shape[0] == 44 + 24 * (68 + 8) + 20
+
+
+def test_videos_that_declare_more_than_a_report_reads_stay_packed(tmp_path, monkeypatch):
+    np.savez_compressed(tmp_path / "videos.npz", videos=np.zeros((1, 8, 256, 256, 3), np.uint8))
+    assert len(saved_videos.read_videos(tmp_path, "a")) == 1
+    monkeypatch.setattr(saved_videos, "MOST_BYTES", 2**20)
+    with pytest.raises(ValueError, match=r"unpacks to 1,57[0-9,]+ bytes: a report reads at most 1,048,576 of a cell"):
+        saved_videos.read_videos(tmp_path, "a")
+
+
+def test_a_pipe_is_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "videos.npz")
+    with pytest.raises(ValueError, match="not a complete"):
+        saved_videos.read_videos(tmp_path, "a")
+
+
+@pytest.mark.parametrize("value", ["../../../escaped", "a/b", "..", "x" * 300, "\x00", "a\nb"])
+def test_a_value_of_a_group_names_a_file_in_the_folder(tmp_path, value):
+    run = load(write(tmp_path / "run", grid(frames=(16,)), videos=1))
+    table = rows(run)
+    scene = saved_videos.scenes(run, table).scenes[0]._replace(group=value)
+    (name,) = group_strips(run, table, [scene])
+    assert Path(name).name == name
+    assert (tmp_path / name).resolve().parent == tmp_path
+    assert len(name) < 120
+    assert name != next(iter(group_strips(run, table, [scene._replace(group=f"{value}-")])))

@@ -40,9 +40,9 @@ def test_higher_and_real_turn_round():
 
 def test_standing_names_best_tied_worse_and_unknown():
     column = [value(1.0, 0.1), value(1.05, 0.1), value(3.0, 0.1), Value(2.0, None, None), None]
-    found = rank(column)
-    assert found == (0, (1,), (2,), (3,))
-    assert found.marked == (0, 1)
+    ranking = rank(column)
+    assert ranking == (0, (1,), (2,), (3,))
+    assert ranking.marked == (0, 1)
 
 
 def test_no_mark_without_a_row_that_is_worse_beyond_noise():
@@ -88,8 +88,8 @@ def test_marks_of_a_run(made_run, measure, said):
     run = load(made_run)
     table = rows(run)
     part = table[table["frames"] == 16]
-    found = best_ids(run, part, measure)
-    assert {row["method"] for row in part.to_dict("records") if row["id"] in found} == said
+    best = best_ids(run, part, measure)
+    assert {row["method"] for row in part.to_dict("records") if row["id"] in best} == said
 
 
 def test_rows_that_are_not_ok_are_not_compared(made_run):
@@ -108,7 +108,7 @@ def test_nothing_is_compared_across_axes_that_are_held_apart(tmp_path):
     run = load(write(tmp_path / "run", grid(frames=(16,)), apart=["method"]))
     table = rows(run)
     assert best_ids(run, table, "fvd") == set()  # within each method all rows are alike
-    found = best_ids(run, table, "seconds_per_frame")
-    marked = [(row["method"], row["precision"]) for row in table.to_dict("records") if row["id"] in found]
+    best = best_ids(run, table, "seconds_per_frame")
+    marked = [(row["method"], row["precision"]) for row in table.to_dict("records") if row["id"] in best]
     assert {method for method, _ in marked} == {"ours", "theirs", "<i>evil</i>"}
     assert {precision for _, precision in marked} == {"bf16"}

@@ -66,10 +66,10 @@ def equal(values):
 
 def mirrored(values, where=lambda values: True):
     """VidRD plays clips backwards where `where` says so, by 4 half intervals; all else is equal."""
-    found = equal(values)
+    sentences_found = equal(values)
     if values["method"] == "vidrd" and where(values):
-        found["mirror"] = measured(0.5 + noise(values, "mirror"))
-    return found
+        sentences_found["mirror"] = measured(0.5 + noise(values, "mirror"))
+    return sentences_found
 
 
 def test_a_planted_difference_is_said_first_and_once_for_all_lengths(tmp_path):
@@ -147,10 +147,10 @@ def test_costs_are_ratios_with_an_interval_or_by_one_reading(tmp_path):
 
 def test_a_length_is_compared_by_what_it_costs_alone(tmp_path):
     def growing(values):
-        found = mirrored(values, lambda values: values["frames"] == 32)
-        if "process_peak" in found:
-            found["process_peak"] = (Number(values["frames"] * 50 * 2.0**20, "bytes", "lower"), ())
-        return found
+        sentences_found = mirrored(values, lambda values: values["frames"] == 32)
+        if "process_peak" in sentences_found:
+            sentences_found["process_peak"] = (Number(values["frames"] * 50 * 2.0**20, "bytes", "lower"), ())
+        return sentences_found
 
     text = said(pocket(tmp_path / "run", AXES, growing, SAID))
     along = [each for each in text if "a video of 16 frames" in each]
@@ -259,12 +259,12 @@ def test_the_number_of_videos_needed_is_what_a_simulation_needs(claims):
     mean, spread = 0.25, 1.0
     needed = videos_needed(untold(mean, spread), claims)
     draw = np.random.default_rng(0)
-    told = []
+    powers = []
     for count in (round(needed / 1.5), round(needed), round(1.5 * needed)):
         trials = mean + spread * draw.standard_normal((500, count))
         estimates = [trimmed_mean(trial.tolist(), trim=0.0) for trial in trials]
-        told.append(sum(each.low(0.025 / claims) > 0 for each in estimates) / 500)
-    assert told[0] < 0.4 < told[1] < 0.6 < told[2]
+        powers.append(sum(each.low(0.025 / claims) > 0 for each in estimates) / 500)
+    assert powers[0] < 0.4 < powers[1] < 0.6 < powers[2]
 
 
 def test_what_no_number_tells_is_infinite():

@@ -27,13 +27,13 @@ def brief(run, table, console):
 def full(values):
     """Numbers and samples of every measure of the pocket suite, those of VidRD apart from the others."""
     draw = np.random.default_rng([values["frames"], values["overlap"], len(values["method"])])
-    found = {}
+    results = {}
     for name, said in MEASURES.items():
         if said.table != "cost":
-            found[name] = measured(draw.standard_normal(24) + 3 * (values["method"] == "vidrd"), unit=said.unit)
+            results[name] = measured(draw.standard_normal(24) + 3 * (values["method"] == "vidrd"), unit=said.unit)
         elif values["method"] != "real":
-            found[name] = (Number(1e9 * float(draw.uniform(1, 2)), said.unit, said.better, 3), ())
-    return found
+            results[name] = (Number(1e9 * float(draw.uniform(1, 2)), said.unit, said.better, 3), ())
+    return results
 
 
 @pytest.fixture(scope="module")

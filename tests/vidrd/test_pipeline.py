@@ -2,22 +2,27 @@
 
 import json
 import logging
+import socket
 from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
+from diffusers import DPMSolverMultistepScheduler, EulerDiscreteScheduler, UniPCMultistepScheduler
+from safetensors.torch import load_file, save_file
 
+from vidrd import checkpoints
 from vidrd.__main__ import main
 from vidrd.checkpoints import PRESETS, load_pipeline, sha256
 from vidrd.decoding import ClipDecoder
 from vidrd.models.blocks import frames_of
 from vidrd.models.unet import UNet3DConditionModel
 from vidrd.models.vae import AutoencoderKLTemporal
+from vidrd.noise import KeyedNoise
 from vidrd.pipeline import VidRDPipeline
 from vidrd.pocket.train import scheduler
 from vidrd.sampling import Options
-from vidrd.text import readable, small_text_encoder, word_tokenizer
+from vidrd.text import encode, readable, small_text_encoder, word_tokenizer
 from vidrd.video import read_video, to_uint8
 
 WORDS = ("a", "ball", "blue", "falling", "red")
@@ -62,10 +67,10 @@ def folder(pipe, tmp_path_factory):
 
 def make(pipe, prompt="a red ball", **changes):
     asked = {"num_frames": 6, "num_inference_steps": 3, "guidance_scale": 2.0, "options": Options(overlap=2)}
-    return pipe(prompt, **asked | changes)
+    return pipe(prompt, **asked | {"output_type": "uint8"} | changes)
 
 
-def test_frames_are_uint8_videos_of_the_asked_length(pipe):
+def test_frames_are_videos_of_the_asked_length(pipe):
     out = make(pipe)
     assert out.frames.shape == (1, 6, 8, 8, 3)
     assert out.frames.dtype == np.uint8
@@ -200,11 +205,84 @@ def test_frames_that_come_in_pieces_are_decoded_as_whole_clips(pipe):
     assert np.abs(decoder.finish().astype(int) - pipe.decode(latents)).max() <= 1
 
 
+def test_outputs_are_those_of_diffusers(pipe, tmp_path):
+    """float in [0, 1] by "np" and "pt", which diffusers' own writer turns into the pixels of "uint8"."""
+    pixels, shares = make(pipe).frames, make(pipe, output_type="np").frames
+    assert pixels.dtype == np.uint8
+    assert shares.dtype == np.float32
+    assert shares.shape == (1, 6, 8, 8, 3)
+    assert np.array_equal((shares * 255).astype(np.uint8), pixels)  # as diffusers' export_to_video does
+    assert np.array_equal(pipe("a red ball", num_frames=4, num_inference_steps=1, guidance_scale=1.0).frames,
+                          make(pipe, num_frames=4, num_inference_steps=1, guidance_scale=1.0, output_type="np",
+                               options=Options()).frames)  # fmt: skip
+    tensors = make(pipe, output_type="pt").frames
+    assert torch.equal(tensors, torch.from_numpy(shares).permute(0, 1, 4, 2, 3))
+    assert np.array_equal(np.asarray(make(pipe, output_type="pil").frames[0][5]), pixels[0, 5])
+    alone = make(pipe, return_dict=False)
+    assert isinstance(alone, tuple)
+    assert np.array_equal(alone[0], pixels)
+
+
+def test_a_generator_draws_the_seeds(pipe):
+    def generator(number):
+        return torch.Generator().manual_seed(number)
+
+    prompts = ["a red ball", "a blue ball"]
+    one, again, other = (make(pipe, prompts, generator=generator(n)).frames for n in (3, 3, 4))
+    assert np.array_equal(one, again)
+    assert not np.array_equal(one, other)
+    assert not np.array_equal(one[0], one[1])
+    each = make(pipe, prompts, generator=[generator(8), generator(9)]).frames
+    assert np.abs(each[1].astype(int) - make(pipe, prompts[1], generator=generator(9)).frames[0]).max() <= 1
+
+
+def test_given_latents_are_the_initial_noise_of_the_clips(pipe):
+    shape = (4, 4, 4, 4)
+    whole = torch.cat([KeyedNoise([7])("initial", clip, shape) for clip in range(2)], dim=2)
+    assert np.array_equal(make(pipe, latents=whole).frames, make(pipe, seed=7).frames)
+    assert not np.array_equal(make(pipe, latents=whole).frames, make(pipe).frames)
+
+
+def test_embeddings_and_none_stand_for_prompts(pipe):
+    plain = make(pipe, negative_prompt="blue").frames
+    words = {name: encode([text], pipe.tokenizer, pipe.text_encoder) for name, text in
+             (("prompt_embeds", "a red ball"), ("negative_prompt_embeds", "blue"))}  # fmt: skip
+    assert np.array_equal(make(pipe, None, **words).frames, plain)
+    assert np.array_equal(make(pipe, negative_prompt=None).frames, make(pipe).frames)
+    assert not np.array_equal(make(pipe).frames, plain)
+    both = make(pipe, ["a red ball"] * 2, negative_prompt=["", "blue"], seed=[0, 0]).frames.astype(int)
+    assert np.abs(both[1] - plain[0]).max() <= 1 < np.abs(both[0] - plain[0]).max()
+
+
+def test_the_pipelines_scheduler_is_used_or_refused(pipe):
+    with_other = VidRDPipeline(**{**pipe.components, "clip": 4})
+    with_other.set_progress_bar_config(disable=True)
+    for kind, name in ((DPMSolverMultistepScheduler, "dpmsolver++"), (UniPCMultistepScheduler, "unipc")):
+        with_other.scheduler = kind.from_config(pipe.scheduler.config)
+        want = make(pipe, num_inference_steps=6, solver=name).frames
+        assert np.array_equal(make(with_other, num_inference_steps=6).frames, want)
+        plain = make(pipe, num_inference_steps=6).frames
+        assert np.array_equal(make(with_other, num_inference_steps=6, solver="ddim").frames, plain)
+    with_other.scheduler = EulerDiscreteScheduler.from_config(pipe.scheduler.config)
+    with pytest.raises(ValueError, match=r"the scheduler is one of DDIMScheduler.*: got EulerDiscreteScheduler"):
+        make(with_other)
+    with_other.scheduler = DPMSolverMultistepScheduler.from_config(pipe.scheduler.config, solver_order=3)
+    with pytest.raises(ValueError, match="got solver_order=3, set these back"):
+        make(with_other)
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
         ({"seed": [1, 2]}, "every video has a prompt and a seed: got 1 prompts and 2 seeds"),
-        ({"generator": torch.Generator()}, "a generator serves compat='released' alone"),
+        ({"generator": torch.Generator(), "seed": 1}, "noise comes from `seed` or from `generator`: got both"),
+        ({"generator": [torch.Generator()] * 2}, "one for all videos or one for each: got 2 for 1"),
+        ({"latents": torch.zeros(1, 4, 4, 4, 4)}, r"of shape \(1, 4, 8, 4, 4\): got \(1, 4, 4, 4, 4\)"),
+        ({"prompt_embeds": torch.zeros(1, 8, 16)}, "prompt and prompt_embeds stand for each other: got both"),
+        ({"prompt": None}, "got neither"),
+        ({"negative_prompt": ["a", "b", "c"]}, "one for all videos or one for each: got 3 for 1 videos"),
+        ({"prompt": None, "prompt_embeds": torch.zeros(1, 8, 15)}, r"tokens x 16: got \(1, 8, 15\)"),
+        ({"output_type": "jpg"}, "output_type is one of np, pt, pil, uint8, latent: got 'jpg'"),
         ({"height": 9}, "height and width must be multiples of 2 pixels: got 9 x 8, try 8"),
         ({"options": Options(overlap=5)}, "an overlap is at most the clip: got 5 frames of clips of 4"),
         ({"num_frames": 0}, "at least 1 frame"),
@@ -276,6 +354,69 @@ def test_broken_weights_are_one_clear_error(folder, tmp_path, change):
         load_pipeline(corrupt(folder, tmp_path, change))
 
 
+def change_tensors(copy, name, change):
+    path = next((copy / name).glob("*.safetensors"))
+    state = load_file(path)
+    change(state)
+    save_file(state, path)
+
+
+@pytest.mark.parametrize("network", ["unet", "vae", "text_encoder"])
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda s: [s.pop(key) for key in list(s)[1:]], "lacks .* and [0-9]+ more"),
+        (lambda s: s.pop(max(s)), "lacks "),
+        (lambda s: s.update(more=torch.zeros(1)), "has unknown more"),
+        (lambda s: s.update({f"x.{key}": s.pop(key) for key in list(s)}), "lacks .* and has unknown x"),
+        (lambda s: s.update({max(s): torch.zeros(3, 5, 7)}), "shape|size mismatch"),
+    ],
+)
+def test_a_network_loads_exactly_or_not_at_all(folder, tmp_path, network, change, message):
+    copy = corrupt(folder, tmp_path, lambda copy: change_tensors(copy, network, change))
+    with pytest.raises(ValueError, match=f"cannot be loaded as a VidRD pipeline: .*{network}.*{message}"):
+        load_pipeline(copy)
+    with pytest.raises((ValueError, RuntimeError), match=message):
+        VidRDPipeline.from_pretrained(copy)
+
+
+def test_a_text_encoder_in_the_old_naming_is_the_same(pipe, folder, tmp_path):
+    def rename(state):
+        prefix = "" if any(key.startswith("text_model.") for key in state) else "text_model."
+        state |= {f"{prefix}{key.removeprefix('' if prefix else 'text_model.')}": state.pop(key) for key in list(state)}
+
+    copy = corrupt(folder, tmp_path, lambda copy: change_tensors(copy, "text_encoder", rename))
+    assert np.array_equal(make(load_pipeline(copy)).frames, make(pipe).frames)
+
+
+def test_what_was_hashed_is_what_is_loaded(folder, tmp_path, monkeypatch):
+    """A file that changes between the check of its hash and the load is refused."""
+
+    def write_card(copy):
+        (copy / "card.json").write_text(json.dumps({"sha256": {WEIGHTS: sha256(copy / WEIGHTS)}}))
+
+    copy = corrupt(folder, tmp_path, write_card)
+    check = checkpoints.verify
+
+    def check_and_change(folder):
+        hashes = check(folder)
+        change_tensors(copy, "unet", lambda state: state.update({"conv_in.bias": state["conv_in.bias"] + 1}))
+        return hashes
+
+    monkeypatch.setattr(checkpoints, "verify", check_and_change)
+    with pytest.raises(ValueError, match=r"unet.*is not the file whose hash was expected"):
+        load_pipeline(copy)
+
+
+def test_loading_asks_no_hub(folder, monkeypatch):
+    def refuse(*args, **kwargs):
+        raise AssertionError("nothing may be looked up")
+
+    monkeypatch.setattr(socket.socket, "connect", refuse)
+    monkeypatch.setattr(socket, "getaddrinfo", refuse)
+    load_pipeline(folder)
+
+
 def test_a_file_that_differs_from_its_card_is_refused(folder, tmp_path):
     def write_card(copy):
         hashes = {WEIGHTS: sha256(copy / WEIGHTS)}
@@ -323,21 +464,28 @@ def test_the_command_writes_the_pipelines_own_pixels(pipe, folder, tmp_path, mon
     ("more", "message"),
     [
         (["--frames", 41, "--overlap", 9], "an overlap is at most the clip: got 9 frames of clips of 4"),
-        (["--beta", 2], "beta is a share of the steps"),
+        (["--beta", 2], "--beta is a share, from 0 to 1; got 2.0"),
         (["--out", "nowhere/video.mp4"], "the folder nowhere does not exist"),
         (["--out", "video.webm"], "unknown suffix '.webm'"),
         (["--model", "nothing"], "neither a preset (pocket) nor a folder with a model_index.json"),
-        (["--frames", 0], "got 0 frames in clips of 4"),
-        (["--steps", 0], "steps are between 1 and the 1000 of the training: got 0"),
-        (["--fps", 0], "fps must be between 0.01 and 1000: got 0"),
-        (["--scale", 0], "1 or more: got 0"),
-        (["--json", "no/where.json"], "cannot write no/where.json: --json names a file in a folder that exists"),
-        (["--json", "."], "cannot write .: --json names a file"),
+        (["--frames", 0], "--frames is a count from 1; got 0"),
+        (["--steps", 0], "--steps is a count from 1; got 0"),
+        (["--steps", 1001], "steps are between 1 and the 1000 of the training: got 1001"),
+        (["--fps", 0], "--fps is frames per second, from 1 to 1000; got 0"),
+        (["--fps", 60], "a GIF shows at most 50 frames per second: got 60"),
+        (["--scale", 0], "--scale is a count from 1 to 64; got 0"),
+        (["--guidance", "nan"], "--guidance is a finite number"),
+        (["--json", "no/where.json"], "--json no/where.json: the folder no does not exist"),
+        (["--json", "."], "--json .: this is a folder, name a file"),
         (["--device", "cuda:99"], "CUDA devices that PyTorch can use: got cuda:99"),
         (["--device", "gpu"], "--device is auto, cpu, cuda, cuda:1, ...: got 'gpu'"),
     ],
 )
 def test_a_users_mistake_is_one_line_and_exit_code_3(folder, tmp_path, monkeypatch, capsys, more, message):
+    def call(*args, **options):
+        raise AssertionError("what can be known before the network is called is said before")
+
+    monkeypatch.setattr(UNet3DConditionModel, "forward", call)
     monkeypatch.chdir(tmp_path)
     assert command(monkeypatch, *sampling(folder, "video.gif"), *more) == 3
     errors = capsys.readouterr().err.strip()

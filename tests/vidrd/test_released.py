@@ -13,11 +13,12 @@ from transformers import CLIPTextConfig, CLIPTextModel
 
 from bench.ucf101.standins.model import SD_FOLDER, make_released
 from vidrd.__main__ import Convert, convert
-from vidrd.checkpoints import load_pipeline, locate, quiet, sha256
+from vidrd.checkpoints import load_pipeline, locate, sha256
+from vidrd.exact_loading import load_exactly, quiet
 from vidrd.inflate import unet_settings, vae_settings
 from vidrd.models.unet import UNet3DConditionModel
 from vidrd.models.vae import AutoencoderKLTemporal
-from vidrd.released import _bare, convert_released, load_exactly, read_state, split_keys
+from vidrd.released import _bare, convert_released, read_state, split_keys
 
 FULL = Path(__file__).parents[1] / "golden" / "vidrd" / "full_size_keys.json"
 

@@ -24,11 +24,15 @@ class Squares:
     deadly: int = -1
     deaths: int = 0
     sleep: float = 0.0
+    together: int = 1  # each piece waits until so many workers have begun one
 
     def open(self, device):
         def work(piece):
             (self.out / f"pid{os.getpid()}").write_text(device)
             time.sleep(self.sleep)
+            deadline = time.monotonic() + 60
+            while len(list(self.out.glob("pid*"))) < self.together and time.monotonic() < deadline:
+                time.sleep(0.01)
             if piece == self.deadly and len(list(self.out.glob("death*"))) < self.deaths:
                 (self.out / f"death{os.getpid()}").touch()
                 os.kill(os.getpid(), signal.SIGKILL)
@@ -57,7 +61,7 @@ def squares(job, pieces, pool, messages=None):
 @pytest.mark.parametrize("workers", [1, 2])
 def test_pieces_are_done_once_on_the_devices_in_turn(tmp_path, workers, start):
     (tmp_path / "3").write_text("done before")
-    counts = squares(Squares(tmp_path, sleep=0.05), range(6), Pool(workers, ("a", "b"), PRELOAD[start]))
+    counts = squares(Squares(tmp_path, together=workers), range(6), Pool(workers, ("a", "b"), PRELOAD[start]))
     assert counts == {0: 2, 1: 2, 2: 2, 3: 0, 4: 2, 5: 2}
     assert [(tmp_path / str(n)).read_text() for n in range(6)] == ["0", "1", "4", "done before", "16", "25"]
     devices = {path.read_text() for path in tmp_path.glob("pid*")}

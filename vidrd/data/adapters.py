@@ -5,268 +5,217 @@ Each adapter says the layout that it expects. Licence and source go with every r
 themselves, not legal advice.
 """
 
-import csv
-import json
 import re
-import tarfile
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from vidrd.data.record import Drop, Media, Record, slug
-
-VIDEOS = (".mp4", ".avi", ".mkv", ".webm", ".mov", ".gif", ".m4v", ".mpg", ".mpeg")
-IMAGES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")
-MEMBER = re.compile(r"((?:.*/|)[^.]+)[.]([^/]*)")  # key and ending of a file in a tar, as webdataset has them
-
-
-@dataclass(frozen=True)
-class Where:
-    """Where an adapter looks, and for which split."""
-
-    root: Path  # folder of the media
-    annotations: Path | None = None  # the set's own list; None: the usual place under root, or none needed
-    split: str = ""  # "" means all; "val" is also "validate" and "validation"
-
-    def lists(self, usual: Mapping[str, Sequence[str]]) -> list[tuple[str, Path]]:
-        """Annotation files, each with its split: the named one, or for every wanted split the first that exists.
-
-        `usual`: names below the root by split; those under "" are of all.
-
-        Raises:
-            ValueError: there is none, or no such split.
-        """
-        if self.annotations:
-            lists = [(self.split, self.annotations)] if self.annotations.exists() else []
-            wanted = str(self.annotations)
-        else:
-            parts = [part for part in usual if self.takes(part)]
-            if not parts:
-                raise ValueError(f"the set's splits are {', '.join(filter(None, usual))}: got {self.split}")
-            there = {part: [p for name in usual[part] if (p := self.root / name).exists()] for part in parts}
-            lists = [(part, paths[0]) for part, paths in there.items() if paths]
-            wanted = f"{' or '.join(name for part in parts for name in usual[part])} in {self.root}"
-        if not lists:
-            raise ValueError(f"the annotation file is missing: {wanted}; name it by --annotations")
-        return lists
-
-    def takes(self, split: str) -> bool:
-        """Whether rows of that split are wanted; rows without a split are."""
-        return not self.split or not split or self.split.startswith(split) or split.startswith(self.split)
+from vidrd.data.generic_adapters import folder, parquet, webdataset
+from vidrd.data.layout import (
+    VIDEOS,
+    Records,
+    Row,
+    Where,
+    broken,
+    captions_of,
+    files_by_stem,
+    lines_of,
+    new_record,
+    objects_of,
+    records_of,
+    seconds_in,
+    table_of,
+    text_in,
+)
+from vidrd.data.record import Drop, Record
 
 
-def kinetics(where: Where) -> Iterator[Record]:
-    """Kinetics: CSV `label,youtube_id,time_start,time_end,split`; files `<id>_<start:06d>_<end:06d>.mp4` or `<id>.mp4`,
-    at the root, in a folder of the split, of the label, or of both. Of `<id>.mp4` only the labeled seconds count."""
-    videos = _index(where.root, VIDEOS)
-    usual = {part: (f"{part}.csv", f"annotations/{part}.csv") for part in ("train", "val", "test")}
-    whole = {"": ("kinetics700.csv",)} if (where.root / "kinetics700.csv").exists() else usual
-    for part, listed in where.lists(whole):
-        with listed.open(newline="") as file:
-            for row in csv.DictReader(file):
-                _need(row, "label", "youtube_id", "time_start", "time_end")
-                split = row.get("split") or part
-                if not where.takes(split):
-                    continue
-                times = float(row["time_start"]), float(row["time_end"])
-                stem = f"{row['youtube_id']}_{round(times[0]):06d}_{round(times[1]):06d}"
-                path = videos.get(stem) or videos.get(row["youtube_id"]) or where.root / f"{stem}.mp4"
-                yield _record("kinetics", stem, path, labels=(row["label"],), split=split,
+def kinetics(where: Where) -> Records:
+    """Kinetics: CSV `label,youtube_id,time_start,time_end,split` (lists of a test may lack the label); files
+    `<id>_<start:06d>_<end:06d>.mp4` or `<id>.mp4`, at the root, in a folder of the split, of the label, or of both. Of
+    `<id>.mp4` only the labeled seconds count. Lists lie at the root, in `annotations/` or in the set's own folder, as
+    `kinetics700_2020/`; that of "val" is also called "validate"."""
+    videos = files_by_stem(where.root, VIDEOS)
+    folders = ("", "annotations", *(f"kinetics{name}" for name in ("700_2020", "700-2020", "700", "600", "400")))
+    usual = {"train": ("train.csv",), "val": ("val.csv", "validate.csv", "validation.csv"), "test": ("test.csv",)}
+    whole = {"": ("kinetics700.csv",)} if (where.root / "kinetics700.csv").is_file() else usual
+    for part, listed in where.lists(whole, folders):
+
+        def make(row: Mapping[str, str], part: str = part) -> Record | None:
+            split = row.get("split") or part
+            if not where.takes(split):
+                return None
+            name, times = text_in(row, "youtube_id"), (seconds_in(row, "time_start"), seconds_in(row, "time_end"))
+            stem = f"{name}_{round(times[0]):06d}_{round(times[1]):06d}"
+            path = videos.get(stem) or videos.get(name) or where.first(f"{stem}.mp4")
+            return new_record("kinetics", stem, path, labels=(row["label"],) if row.get("label") else (), split=split,
                               licence="annotations CC BY 4.0; videos: YouTube's terms, research",
-                              seconds=times if path.stem == row["youtube_id"] else None)  # fmt: skip
+                              seconds=times if path.stem == name else None)  # fmt: skip
+
+        yield from records_of(table_of(listed, "youtube_id", "time_start", "time_end", optional=("label",)), make)
 
 
-def moments(where: Where) -> Iterator[Record]:
+def moments(where: Where) -> Records:
     """Moments in Time: `trainingSet.csv` or `validationSet.csv` without header, first column `label/file.mp4`, under
-    root, `training/` or `validation/`."""
-    for _, listed in where.lists({"train": ("trainingSet.csv",), "val": ("validationSet.csv",)}):
+    root, `training/` or `validation/`; all of it at the root or in `Moments_in_Time_Raw/`."""
+    folders = ("", "Moments_in_Time_Raw")
+    for _, listed in where.lists({"train": ("trainingSet.csv",), "val": ("validationSet.csv",)}, folders):
         part = "validation" if "valid" in listed.name.lower() else "training"
-        with listed.open(newline="") as file:
-            for name in (row[0] for row in csv.reader(file) if row):
-                options = (where.root / part / name, where.root / name)
-                path = next((path for path in options if path.is_file()), where.root / name)
-                yield _record("moments", name, path, licence="non-commercial research, by the set's form",
-                              labels=(name.split("/")[0].replace("+", " "),), split=part)  # fmt: skip
+
+        def make(fields: list[str], part: str = part) -> Record:
+            label, slash, _ = fields[0].partition("/")
+            if not slash:
+                raise ValueError(f"the first column must be label/file.mp4: got {fields[0]!r:.80}")
+            names = [f"{folder}/{inner}/{fields[0]}" for folder in folders for inner in (part, "")]
+            path = where.first(*(name.strip("/").replace("//", "/") for name in names))
+            return new_record("moments", fields[0], path, licence="non-commercial research, by the set's form",
+                              labels=(label.replace("+", " "),), split=part)  # fmt: skip
+
+        yield from records_of(table_of(listed), make)
 
 
-def videolt(where: Where) -> Iterator[Record]:
-    """VideoLT: `train.lst`, `validate.lst` or `test.lst`, lines `<youtube id> <label>[,<label>...]`, numbers looked up
-    in `count-labels-*.csv` or `labels.txt` if there; long, untrimmed videos `<id>.mp4`."""
-    videos = _index(where.root, VIDEOS)
+def videolt(where: Where) -> Records:
+    """VideoLT: `train.lst`, `validate.lst` or `test.lst`, lines `<youtube id> <label>[,<label>...]`; the classes' names
+    in `count-labels-train.lst` next to them (lines `<name> <number> <count>`), or in `labels.txt`, one a line; long,
+    untrimmed videos `<id>.mp4`."""
+    videos = files_by_stem(where.root, VIDEOS)
     usual = {"train": ("train.lst",), "val": ("validate.lst", "val.lst"), "test": ("test.lst",)}
-    for _, listed in where.lists(usual):
+    for _, listed in where.lists(usual, ("", "labels", "annotations")):
         names = _names_of(listed.parent)
-        for line in listed.read_text().splitlines():
-            words = line.split(maxsplit=1)
-            if len(words) < 2:
-                continue
-            labels = tuple(names.get(label.strip(), label.strip()) for label in words[1].split(","))
-            path = videos.get(words[0]) or where.root / f"{words[0]}.mp4"
-            yield _record("videolt", words[0], path, licence="non-commercial research, by e-mail", labels=labels,
-                          split=listed.stem)  # fmt: skip
+
+        def make(line: str, listed: Path = listed, names: Mapping[str, str] = names) -> Record:
+            name, _, rest = line.strip().replace("\t", " ").partition(" ")
+            labels = tuple(label.strip() for label in rest.split(",") if label.strip())
+            if not labels:
+                raise ValueError("a line must be an id and its classes")
+            if unknown := [label for label in labels if label.isdigit() and label not in names]:
+                if not names:
+                    raise _NoNamesError(
+                        f"the classes of {listed} are numbers: put count-labels-train.lst, which names them, next to it"
+                    )
+                raise ValueError(f"no class has the number {', '.join(unknown)}")
+            path = videos.get(name) or where.first(f"{name}.mp4")
+            return new_record("videolt", name, path, licence="non-commercial research, by e-mail",
+                              labels=tuple(names.get(label, label) for label in labels), split=listed.stem)  # fmt: skip
+
+        yield from records_of(lines_of(listed), make)
 
 
-def webvid(where: Where) -> Iterator[Record]:
+class _NoNamesError(Exception):
+    """All lines are wrong for one reason."""
+
+
+def _names_of(folder: Path) -> dict[str, str]:
+    """Class names by number, from the official list of their counts or from a list of names; none if neither exists."""
+    names: dict[str, str] = {}
+    for listed in sorted((*folder.glob("count-labels*.lst"), *folder.glob("count-labels*.csv"))):
+        for row in lines_of(listed):
+            match = re.fullmatch(r"(.*\S)[\s,]+(\d+)[\s,]+[\d.]+", row.value.strip()) if isinstance(row, Row) else None
+            if match:
+                names.setdefault(match[2], match[1])
+    listed = folder / "labels.txt"
+    if not names and listed.is_file():
+        names = {str(number): row.value.strip() for number, row in enumerate(lines_of(listed)) if isinstance(row, Row)}
+    return names
+
+
+def webvid(where: Where) -> Records:
     """WebVid: CSV `videoid,contentUrl,duration,page_dir,name`, name is the caption; files `<page_dir>/<videoid>.mp4`,
-    in `videos/` or at the root. The set was withdrawn: only for those who hold a copy by right."""
-    videos = _index(where.root, VIDEOS)
+    in `videos/`, in `data/videos/` or at the root; lists at the root or in `metadata/`. The set was withdrawn: only for
+    those who hold a copy by right."""
+    videos = files_by_stem(where.root, VIDEOS)
     parts = ("train", "val")
     usual = {part: (f"results_2M_{part}.csv", f"results_10M_{part}.csv", f"{part}.csv") for part in parts}
-    for split, listed in where.lists(usual):
-        with listed.open(newline="") as file:
-            for row in csv.DictReader(file):
-                _need(row, "videoid", "name")
-                name, page = f"{row['videoid']}.mp4", row.get("page_dir") or ""
-                options = [where.root / "videos" / page / name, where.root / page / name]
-                path = next((path for path in options if path.is_file()), None)
-                yield _record("webvid", row["videoid"], path or videos.get(row["videoid"]) or options[0],
-                              licence="withdrawn by its makers; Shutterstock's footage", captions=(row["name"],),
-                              split=split)  # fmt: skip
+    for split, listed in where.lists(usual, ("", "metadata", "data/metadata")):
+
+        def make(row: Mapping[str, str], split: str = split) -> Record:
+            name, page = f"{text_in(row, 'videoid')}.mp4", (row.get("page_dir") or "").strip("/")
+            below = f"{page}/{name}".lstrip("/")
+            path = where.first(f"videos/{below}", below, f"data/videos/{below}")
+            return new_record("webvid", row["videoid"], path if path.is_file() else videos.get(row["videoid"], path),
+                              licence="withdrawn by its makers; Shutterstock's footage",
+                              captions=(text_in(row, "name"),), split=split)  # fmt: skip
+
+        yield from records_of(table_of(listed, "videoid", "name"), make)
 
 
-def tgif(where: Where) -> Iterator[Record]:
+def tgif(where: Where) -> Records:
     """TGIF: TSV `url<TAB>sentence`, several lines per GIF; files named as the url ends, `.gif` or `.mp4`. A split is
     the urls of `splits/<split>.txt` next to the TSV."""
-    videos = _index(where.root, VIDEOS)
-    captions_of: dict[str, list[str]] = {}
-    ((_, listed),) = where.lists({"": ("tgif-v1.0.tsv", "data/tgif-v1.0.tsv")})
+    videos = files_by_stem(where.root, VIDEOS)
+    sentences_of: dict[str, list[str]] = {}
+    ((_, listed),) = where.lists({"": ("tgif-v1.0.tsv",)}, ("", "data", "TGIF-Release/data"))
     urls = listed.parent / "splits" / f"{where.split}.txt"
     if where.split and not urls.is_file():
         raise ValueError(f"split {where.split} needs its list of urls, {urls}: it is missing")
-    chosen = {Path(url).stem for url in urls.read_text().split()} if where.split else None
-    for line in listed.read_text().splitlines():
-        url, _, sentence = line.partition("\t")
-        if sentence and (chosen is None or Path(url).stem in chosen):
-            captions_of.setdefault(Path(url).stem, []).append(sentence.strip())
-    for stem, sentences in captions_of.items():
-        path = videos.get(stem) or where.root / f"{stem}.gif"
-        yield _record("tgif", stem, path, licence="research; GIFs: Tumblr's users", captions=tuple(sentences),
-                      split=where.split)  # fmt: skip
+    chosen = {Path(row.value.strip()).stem for row in lines_of(urls) if isinstance(row, Row)} if where.split else None
+    for row in lines_of(listed):
+        if isinstance(row, Drop):
+            yield row
+            continue
+        url, tab, sentence = row.value.partition("\t")
+        if not tab or not sentence.strip() or not Path(url.strip()).stem:
+            yield broken(row.place, "a line must be a url, a tab and a sentence")
+        elif chosen is None or Path(url.strip()).stem in chosen:
+            sentences_of.setdefault(Path(url.strip()).stem, []).append(sentence)
+
+    def make(stem: str) -> Record:
+        path = videos.get(stem) or where.first(f"{stem}.gif")
+        return new_record("tgif", stem, path, licence="research; GIFs: Tumblr's users",
+                          captions=sentences_of[stem], split=where.split)  # fmt: skip
+
+    yield from records_of((Row(f"{listed}, {stem}", stem) for stem in sentences_of), make)
 
 
-def vatex(where: Where) -> Iterator[Record]:
-    """VATEX: JSON list of `{"videoID": "<id>_<start>_<end>", "enCap": [...]}`; files `<videoID>.mp4` or `<id>.mp4`,
-    whole or cut to their ten seconds. Chinese captions are left out."""
-    videos = _index(where.root, VIDEOS)
-    parts = {"train": "training", "val": "validation", "test": "public_test"}
-    usual = {part: (f"vatex_{name}_v1.0.json", f"vatex_{name}.json") for part, name in parts.items()}
-    for split, listed in where.lists(usual):
-        for row in json.loads(listed.read_text()):
-            name = row["videoID"]
-            timed = re.fullmatch(r"(.+)_(\d{6})_(\d{6})", name)
+def vatex(where: Where) -> Records:
+    """VATEX: JSON list of `{"videoID": "<id>_<start>_<end>", "enCap": [...]}`, named as the set has them; files
+    `<videoID>.mp4` or `<id>.mp4`, whole or cut to their ten seconds. Chinese captions are left out."""
+    videos = files_by_stem(where.root, VIDEOS)
+    usual = {
+        "train": ("vatex_training_v1.0.json", "vatex_training.json"),
+        "val": ("vatex_validation_v1.0.json", "vatex_validation.json"),
+        "test": ("vatex_public_test_english_v1.1.json", "vatex_public_test_v1.0.json", "vatex_public_test.json"),
+    }
+    for split, listed in where.lists(usual, ("", "annotations")):
+
+        def make(row: Mapping[str, Any], split: str = split) -> Record:
+            name = text_in(row, "videoID")
+            timed = re.fullmatch(r"(.+)_(\d{6})_(\d{6})", name[:200])
             bare = timed[1] if timed else name
-            path = videos.get(name) or videos.get(bare) or where.root / f"{name}.mp4"
+            path = videos.get(name) or videos.get(bare) or where.first(f"{name}.mp4")
             seconds = (float(timed[2]), float(timed[3])) if timed and path.stem == bare else None
-            yield _record("vatex", name, path, licence="captions CC BY 4.0; videos: YouTube's terms",
-                          captions=tuple(row.get("enCap", ())), split=split, seconds=seconds)  # fmt: skip
+            captions = captions_of(row["enCap"]) if row.get("enCap") else ()
+            return new_record("vatex", name, path, licence="captions CC BY 4.0; videos: YouTube's terms",
+                              captions=captions, split=split, seconds=seconds)  # fmt: skip
+
+        yield from records_of(objects_of(listed), make)
 
 
-def ucf101(where: Where) -> Iterator[Record]:
+def ucf101(where: Where) -> Records:
     """UCF-101: `UCF-101/<Class>/v_*.avi`; with `ucfTrainTestlist/<split>.txt` (as trainlist01) only that split's files,
     by their full relative path, since a class's folder and its files' stems may differ in case."""
-    root = where.root / "UCF-101" if (where.root / "UCF-101").is_dir() else where.root
-    licence = "no formal licence; research, cite arXiv 1212.0402"
+    prefix = "UCF-101/" if (where.root / "UCF-101").is_dir() else ""
     if where.split:
         lists = where.annotations or where.root / "ucfTrainTestlist"
         listed = lists if lists.is_file() else lists / f"{where.split}.txt"
         if not listed.is_file():
             raise ValueError(f"split {where.split} needs {listed}: name the folder ucfTrainTestlist by --annotations")
-        names = [line.split()[0] for line in listed.read_text().splitlines() if line.strip()]
+        rows: Iterator[Row | Drop] = lines_of(listed)
     else:
+        root = where.root / prefix
         names = sorted(path.relative_to(root).as_posix() for path in root.glob("*/*.avi"))
-    for name in names:
-        yield _record("ucf101", name, root / name, licence=licence, labels=(name.split("/")[0],), split=where.split)
+        rows = (Row(name, name) for name in names)
+
+    def make(line: str) -> Record:
+        name = line.split(maxsplit=1)[0]
+        return new_record("ucf101", name, where.first(prefix + name), labels=(name.split("/")[0],), split=where.split,
+                          licence="no formal licence; research, cite arXiv 1212.0402")  # fmt: skip
+
+    yield from records_of(rows, make)
 
 
-def folder(where: Where) -> Iterator[Record]:
-    """Any folder of videos and pictures: captions in `<file>.txt` next to each (one per line), in `captions.jsonl`
-    (`{"file": ..., "caption": ...}`) or `captions.csv` (`file,caption`); else the folder's name is the class."""
-    captions_of = _captions(where)
-    for path in sorted(p for p in where.root.rglob("*") if p.suffix.lower() in VIDEOS + IMAGES):
-        name = path.relative_to(where.root).as_posix()
-        sidecar = path.with_suffix(".txt")
-        captions = captions_of.get(name) or captions_of.get(path.stem) or ()
-        if not captions and sidecar.is_file():
-            captions = tuple(line.strip() for line in sidecar.read_text().splitlines() if line.strip())
-        labels = (path.parent.name,) if not captions and path.parent != where.root else ()
-        media: Media = "image" if path.suffix.lower() in IMAGES else "video"
-        yield _record("folder", name, path, licence="the owner's", labels=labels, captions=captions, media=media,
-                      split=where.split)  # fmt: skip
-
-
-def webdataset(where: Where) -> Iterator[Record | Drop]:
-    """Tars of `<key>.jpg|png|webp|mp4` with `<key>.txt` or `<key>.json` (its "caption" or "text"), read in place.
-
-    A tar that is cut short gives what is before the cut, and a drop; a sample whose text is broken is one too.
-    """
-    for tar in sorted(where.root.glob("*.tar")) if where.root.is_dir() else [where.root]:
-        members: dict[str, dict[str, tarfile.TarInfo]] = {}
-        try:
-            with tarfile.open(tar, "r:") as archive:
-                fault = _list_members(archive, members)
-                for stem, parts in members.items():
-                    media = next((ending for ending in parts if ending in IMAGES + VIDEOS), None)
-                    if media is not None:
-                        yield _sample(where, tar, archive, stem, parts, media)
-        except tarfile.TarError as error:
-            fault = str(error)
-        if fault:
-            yield Drop(slug(tar.stem), "unreadable", f"{tar} is no whole tar: {fault}")
-
-
-def _list_members(archive: tarfile.TarFile, members: dict[str, dict[str, tarfile.TarInfo]]) -> str:
-    """Note the files of a tar by key and ending; returns the error at which reading stopped, "" if there was none."""
-    try:
-        for info in archive:
-            match = MEMBER.fullmatch(info.name)
-            if info.isfile() and match:
-                members.setdefault(match[1], {})[f".{match[2].lower()}"] = info
-    except tarfile.TarError as error:
-        return str(error)
-    return ""
-
-
-def _sample(
-    where: Where, tar: Path, archive: tarfile.TarFile, stem: str, parts: Mapping[str, tarfile.TarInfo], media: str
-) -> Record | Drop:
-    """The record of the files that share a key in a tar, or the reason why there is none."""
-    name = f"{tar.stem}/{stem}"
-    try:
-        texts = {ending: _text(archive, parts[ending]) for ending in (".txt", ".json") if ending in parts}
-        about = json.loads(texts.get(".json", "{}"))
-        if not isinstance(about, dict):
-            raise ValueError("it must hold an object")
-    except (ValueError, OSError, tarfile.TarError) as error:
-        return Drop(slug(name), "unreadable", f"the text of {name} is broken: {error}")
-    texts_in_order = (texts.get(".txt"), about.get("caption"), about.get("text"))
-    caption = next((text for text in texts_in_order if text and isinstance(text, str)), "")
-    uri = f"{tar}?offset={parts[media].offset_data}&length={parts[media].size}"
-    return _record("webdataset", name, uri, licence=str(about.get("license") or "unknown"),
-                   captions=(caption,) if caption else (), media="image" if media in IMAGES else "video",
-                   split=where.split)  # fmt: skip
-
-
-def parquet(where: Where) -> Iterator[Record]:
-    """Parquet tables with a caption (`caption`, `text` or `TEXT`) and a picture: bytes in `image` (as Hugging Face
-    stores them), `jpg` or `bytes`, or a path in `path`, `file` or `image_path`."""
-    import pyarrow.parquet as pq  # noqa: PLC0415
-
-    for table in sorted(where.root.glob("*.parquet")) if where.root.is_dir() else [where.root]:
-        names = pq.read_schema(table).names
-        caption = _first_of(names, ("caption", "text", "TEXT"), table)
-        held = next((name for name in ("image", "jpg", "bytes") if name in names), None)
-        path = None if held else _first_of(names, ("path", "file", "image_path"), table)
-        columns = [caption] + ([path] if path else [])
-        rows = (row for batch in pq.ParquetFile(table).iter_batches(columns=columns) for row in batch.to_pylist())
-        for number, row in enumerate(rows):
-            uri = f"{table}?column={held}&row={number}" if path is None else str(table.parent / row[path])
-            yield _record("parquet", f"{table.stem}/{number}", uri, licence="unknown",
-                          captions=(row[caption],) if row[caption] else (), media="image",
-                          split=where.split)  # fmt: skip
-
-
-ADAPTERS: Mapping[str, Callable[[Where], Iterator[Record] | Iterator[Record | Drop]]] = {
+ADAPTERS: Mapping[str, Callable[[Where], Records]] = {
     "kinetics700": kinetics,
     "moments": moments,
     "videolt": videolt,
@@ -280,7 +229,7 @@ ADAPTERS: Mapping[str, Callable[[Where], Iterator[Record] | Iterator[Record | Dr
 }
 
 
-def records(name: str, where: Where) -> Iterator[Record | Drop]:
+def records(name: str, where: Where) -> Records:
     """All records of a data set, each with a key that starts with its number; a `Drop` takes the place of a broken one.
 
     Raises:
@@ -290,66 +239,8 @@ def records(name: str, where: Where) -> Iterator[Record | Drop]:
         raise ValueError(f"a data set's format is one of {', '.join(ADAPTERS)}: got {name}")
     if not where.root.exists():
         raise ValueError(f"{where.root} does not exist: name the folder that holds the media by --root")
-    for number, record in enumerate(ADAPTERS[name](where)):
-        yield replace(record, key=f"{number:08d}_{record.key}")
-
-
-def _record(
-    source: str, name: str, uri: Path | str, *, licence: str, labels: tuple[str, ...] = (),
-    captions: Iterable[str] = (), media: Media = "video", split: str = "", seconds: tuple[float, float] | None = None,
-) -> Record:  # fmt: skip
-    tidy = tuple(" ".join(caption.split()) for caption in captions)
-    return Record(slug(name), str(uri), source, licence, media, seconds=seconds, labels=labels, captions=tidy,
-                  split=split)  # fmt: skip
-
-
-def _index(root: Path, endings: tuple[str, ...]) -> dict[str, Path]:
-    """Files below a folder by stem."""
-    return {path.stem: path for path in sorted(root.rglob("*")) if path.suffix.lower() in endings}
-
-
-def _captions(where: Where) -> dict[str, tuple[str, ...]]:
-    captions_of: dict[str, list[str]] = {}
-    for listed in (
-        [where.annotations] if where.annotations else [where.root / "captions.jsonl", where.root / "captions.csv"]
-    ):
-        if listed is None or not listed.is_file():
-            continue
-        text = listed.read_text()
-        rows: Iterable[Mapping[str, Any]] = (
-            [json.loads(line) for line in text.splitlines() if line.strip()]
-            if listed.suffix == ".jsonl"
-            else csv.DictReader(text.splitlines())
-        )
-        for row in rows:
-            _need(row, "file", "caption")
-            captions_of.setdefault(row["file"], []).append(row["caption"])
-    return {name: tuple(captions) for name, captions in captions_of.items()}
-
-
-def _names_of(folder: Path) -> dict[str, str]:
-    """Class names by number, from a list of them next to the annotations, if there is one."""
-    for listed in [*sorted(folder.glob("count-labels*.csv")), folder / "labels.txt"]:
-        if listed.is_file():
-            rows = csv.reader(listed.read_text().splitlines())
-            pairs = [row if len(row) > 1 else [str(number), row[0]] for number, row in enumerate(rows) if row]
-            return {a if a.isdigit() else b: b if a.isdigit() else a for a, b, *_ in pairs}
-    return {}
-
-
-def _need(row: Mapping[str, Any], *names: str) -> None:
-    missing = [name for name in names if row.get(name) is None]
-    if missing:
-        raise ValueError(f"the list must have columns {', '.join(names)}; it lacks {', '.join(missing)}: {dict(row)}")
-
-
-def _first_of(names: list[str], wanted: tuple[str, ...], table: Path) -> str:
-    for name in wanted:
-        if name in names:
-            return name
-    raise ValueError(f"{table} must have a column {' or '.join(wanted)}: it has {', '.join(names)}")
-
-
-def _text(archive: tarfile.TarFile, info: tarfile.TarInfo) -> str:
-    file = archive.extractfile(info)
-    return file.read().decode("utf-8", errors="replace").strip() if file else ""
+    try:
+        for number, record in enumerate(ADAPTERS[name](where)):
+            yield replace(record, key=f"{number:08d}_{record.key}")
+    except _NoNamesError as error:
+        raise ValueError(str(error)) from None

@@ -1,9 +1,10 @@
 """Models that caption: BLIP-2 and chat models through transformers, and any server with OpenAI's HTTP interface.
 
-Models are loaded from folders, or by an id that was fetched before; nothing here downloads.
+Models are loaded from folders, or by an id that was fetched before; nothing here looks anything up on a hub.
 """
 
 import base64
+import http.client
 import io
 import json
 import time
@@ -16,7 +17,12 @@ from typing import Any
 import torch
 from PIL import Image
 
-from vidrd.data.captions import Captioner, Template
+from vidrd.data.captions import Captioner, NoAnswerError, Template
+from vidrd.entry import one_line
+from vidrd.exact_loading import fetched, quiet
+
+PATIENCE = 8  # questions in a row that a server may leave without an answer
+MOST_ANSWER = 1 << 20  # bytes of an answer
 
 
 class Blip2:
@@ -28,8 +34,10 @@ class Blip2:
     def __init__(self, folder: str, *, device: str = "cpu", max_new_tokens: int = 60):
         from transformers import Blip2ForConditionalGeneration, Blip2Processor  # noqa: PLC0415 - seconds
 
-        self.model = Blip2ForConditionalGeneration.from_pretrained(folder, local_files_only=True).to(device).eval()
-        self.processor = Blip2Processor.from_pretrained(folder, local_files_only=True)
+        here = str(fetched(folder))
+        with quiet():
+            self.model = Blip2ForConditionalGeneration.from_pretrained(here, local_files_only=True).to(device).eval()
+            self.processor = Blip2Processor.from_pretrained(here, local_files_only=True)
         self.name, self.max_new_tokens = f"blip2:{Path(folder).name}", max_new_tokens
 
     @torch.no_grad()
@@ -53,8 +61,10 @@ class ChatModel:
     def __init__(self, folder: str, *, device: str = "cpu", max_new_tokens: int = 96):
         from transformers import AutoModelForImageTextToText, AutoProcessor  # noqa: PLC0415 - seconds
 
-        self.model = AutoModelForImageTextToText.from_pretrained(folder, local_files_only=True).to(device).eval()
-        self.processor = AutoProcessor.from_pretrained(folder, local_files_only=True)
+        here = str(fetched(folder))
+        with quiet():
+            self.model = AutoModelForImageTextToText.from_pretrained(here, local_files_only=True).to(device).eval()
+            self.processor = AutoProcessor.from_pretrained(here, local_files_only=True)
         self.name, self.max_new_tokens = f"chat:{Path(folder).name}", max_new_tokens
 
     @torch.no_grad()
@@ -72,10 +82,18 @@ class ChatModel:
         return self.processor.batch_decode(answer, skip_special_tokens=True)[0].strip()
 
 
+class _NoRedirect(urllib.request.HTTPRedirectHandler):
+    """A redirect would carry the key, and the frames, to another host."""
+
+    def redirect_request(self, *_: Any) -> None:
+        """Refuse to follow."""
+
+
 class Endpoint:
     """An OpenAI-compatible server: vLLM, SGLang, llama.cpp, or MiniGPT-4 and others behind such an interface.
 
-    A busy or failing server (429, 5xx, no connection) is asked again, ever more slowly.
+    A busy or failing server (429, 5xx, no connection, half an answer) is asked again, ever more slowly. Redirects are
+    not followed.
     """
 
     def __init__(
@@ -89,17 +107,19 @@ class Endpoint:
         wait: float = 1.0,  # seconds before the second try; doubles
         longer_side: int = 768,  # pixels to which frames are reduced before they are sent
     ):
-        if not url.startswith(("http://", "https://")):
-            raise ValueError(f"an endpoint's address begins with http:// or https://: got {url}")
+        check_address(url)
         self.url, self.model, self.key = url.rstrip("/"), model, key
         self.timeout, self.tries, self.wait, self.longer_side = timeout, tries, wait, longer_side
         self.name = f"http:{model}"
+        self._silent = 0  # questions in a row without an answer
+        self._open = urllib.request.build_opener(_NoRedirect).open
 
     def ask(self, frames: Sequence[Image.Image], prompt: str) -> str:
         """The model's answer.
 
         Raises:
-            ValueError: the server refuses, stays silent, or answers with something else.
+            NoAnswerError: the server refuses these frames, stays silent, or answers with something else.
+            ValueError: it refuses whoever asks, sends elsewhere, or has been silent PATIENCE times in a row.
         """
         content = [{"type": "image_url", "image_url": {"url": self._as_url(frame)}} for frame in frames]
         body = {
@@ -115,23 +135,39 @@ class Endpoint:
             if attempt:
                 time.sleep(self.wait * 2 ** (attempt - 1))
             try:
-                with urllib.request.urlopen(request, timeout=self.timeout) as reply:
-                    return self._read(reply.read())
-            except urllib.error.HTTPError as error:
-                fault = f"{error.code}: {error.read(300).decode(errors='replace')}"
-                if error.code != 429 and error.code < 500:
-                    break
-            except (urllib.error.URLError, TimeoutError, ConnectionError) as error:
+                with self._open(request, timeout=self.timeout) as reply:
+                    data = reply.read(MOST_ANSWER)
+                    if reply.length:
+                        raise http.client.IncompleteRead(data, reply.length)
+                answer = self._read(data)
+                self._silent = 0
+                return answer
+            except NoAnswerError as error:
                 fault = str(error)
-        raise ValueError(f"{self.url} gives no caption ({fault}): check address, model and key")
+                break
+            except urllib.error.HTTPError as error:
+                fault = f"{error.code}: {one_line(error.read(300).decode(errors='replace'))}"
+                if error.code in (401, 403, 404) or 300 <= error.code < 400:
+                    raise ValueError(f"{self.url} gives no caption ({fault}): check address, model and key") from error
+                if error.code != 429 and error.code < 500:
+                    raise NoAnswerError(f"{self.url} gives no caption ({fault})") from error
+            except (OSError, http.client.HTTPException) as error:
+                fault = str(error) or type(error).__name__
+        self._silent += 1
+        if self._silent >= PATIENCE:
+            raise ValueError(
+                f"{self.url} has given no caption {self._silent} times in a row ({fault}): check it and run again"
+            )
+        raise NoAnswerError(f"{self.url} gives no caption ({fault}): check address, model and key")
 
     def _read(self, data: bytes) -> str:
         try:
             answer = json.loads(data)["choices"][0]["message"]["content"]
         except (ValueError, KeyError, IndexError, TypeError) as error:
-            raise ValueError(f"{self.url} does not answer as an OpenAI-compatible server: {data[:200]!r}") from error
-        parts = answer if isinstance(answer, list) else [{"text": answer or ""}]
-        return " ".join(part.get("text", "") for part in parts).strip()
+            raise NoAnswerError(f"it does not answer as an OpenAI-compatible server: {data[:200]!r}") from error
+        parts = answer if isinstance(answer, list) else [{"text": answer}]
+        texts = [part.get("text") if isinstance(part, dict) else part for part in parts]
+        return " ".join(text for text in texts if isinstance(text, str)).strip()
 
     def _as_url(self, frame: Image.Image) -> str:
         small = frame.convert("RGB")
@@ -145,21 +181,42 @@ CAPTIONERS: dict[str, Callable[..., Captioner | Template]] = {
     "template": lambda model, **options: Template(),
     "blip2": lambda model, *, device="cpu", **options: Blip2(model, device=device),
     "chat": lambda model, *, device="cpu", **options: ChatModel(model, device=device),
-    "http": lambda model, *, endpoint="", key=None, **options: Endpoint(endpoint, model, key=key),
+    "http": lambda model, *, endpoint="", key=None, tries=4, timeout=120.0, **options: Endpoint(
+        endpoint, model, key=key, tries=tries, timeout=timeout
+    ),
 }
+
+
+def check_address(url: str) -> None:
+    """Raise ValueError where an address is none of an HTTP server."""
+    if not url.startswith(("http://", "https://")):
+        raise ValueError(f"an endpoint's address begins with http:// or https://: got {url!r}, name one by --endpoint")
+
+
+def check_captioner(kind: str, model: str, endpoint: str = "") -> None:
+    """Raise ValueError where a captioner cannot be made, without loading it."""
+    if kind not in CAPTIONERS:
+        raise ValueError(f"a captioner is one of {', '.join(CAPTIONERS)}: got {kind}")
+    if kind != "template" and not model:
+        raise ValueError(f"captioner {kind} needs a model: a folder, or the name that the server knows it by")
+    if kind == "http":
+        check_address(endpoint)
+    elif kind != "template":
+        fetched(model)
 
 
 def new_captioner(kind: str, model: str = "", **options: Any) -> Captioner | Template:
     """A captioner by name.
 
     Raises:
-        ValueError: no such kind, or its model is not here.
+        ValueError: no such kind, its model is not here, or needs a package that is not.
     """
-    if kind not in CAPTIONERS:
-        raise ValueError(f"a captioner is one of {', '.join(CAPTIONERS)}: got {kind}")
-    if kind != "template" and not model:
-        raise ValueError(f"captioner {kind} needs a model: a folder, or the name that the server knows it by")
+    check_captioner(kind, model, options.get("endpoint", ""))
     try:
         return CAPTIONERS[kind](model, **options)
+    except ImportError as error:
+        raise ValueError(
+            f"the captioner {model} needs a package that is not installed: {one_line(str(error))}"
+        ) from error
     except OSError as error:
-        raise ValueError(f"the captioner {model} is not here: {str(error).splitlines()[0]}") from error
+        raise ValueError(f"the captioner {model} is not here: {one_line(str(error))}") from error

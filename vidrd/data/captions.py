@@ -7,6 +7,7 @@ wording here is ours. The class is called a hint that may be wrong, since labels
 import random
 import re
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Literal, Protocol, runtime_checkable
@@ -30,10 +31,19 @@ FUSE_HINT = "The clip was filed under {label!r}, which may be wrong.\n"
 TEMPLATES = (
     "A video of {label}.",
     "Someone is seen doing this: {label}.",
-    "{label}, filmed by a hand-held camera.",
+    "{label}, as a short video shows it.",
     "A short clip that shows {label}.",
     "Some footage of {label}.",
 )
+
+
+UNANSWERED = "captioner failed"  # the reason of a drop that `--retry` asks about again
+LONGEST = 2000  # letters of a caption: what is longer is judged by nothing else
+LONGEST_ANSWER = 20_000  # letters of an answer that are looked at
+
+
+class NoAnswerError(ValueError):
+    """A model gives no answer about some frames, as it may give one about others."""
 
 
 @runtime_checkable
@@ -43,7 +53,11 @@ class Captioner(Protocol):
     name: str  # of the model and its revision, as the index stores it
 
     def ask(self, frames: Sequence[Image.Image], prompt: str) -> str:
-        """Answer a prompt about some frames of a video in order, or, without frames, about the prompt alone."""
+        """Answer a prompt about some frames of a video in order, or, without frames, about the prompt alone.
+
+        Raises:
+            NoAnswerError: it has none for these frames.
+        """
         ...
 
 
@@ -69,6 +83,7 @@ class Asking:
     choose: Literal["uniform", "shots", "distinct"] = "distinct"
     when: Literal["missing", "always"] = "missing"  # caption only records without captions, or all
     keep_label: bool = True  # a caption must mention the class, or a template is added
+    parallel: int = 1  # questions to a server at the same time; changes no answer
 
 
 def caption_stage(captioner: Captioner | Template, asking: Asking, record: Record) -> Record | Drop:
@@ -84,19 +99,31 @@ def caption_stage(captioner: Captioner | Template, asking: Asking, record: Recor
     if not chosen:
         return Drop(record.key, "shows nothing", "no frame is bright and structured enough to be described")
     images = [Image.fromarray(frame) for frame in pixels.rgb(chosen)]
-    caption, answers = describe(captioner, images, record.labels)
-    if asking.keep_label and record.labels and not mentions(caption, record.labels):
-        caption = f"{Template().caption(record)} {caption}".strip()
-    return replace(record, captions=(caption,), caption_by=captioner.name).having(
+    try:
+        caption, answers = describe(captioner, images, record.labels, asking.parallel)
+    except NoAnswerError as error:
+        return Drop(record.key, UNANSWERED, str(error))
+    author = captioner.name
+    if not caption and record.labels:
+        caption, author = Template().caption(record), Template().name
+    elif asking.keep_label and record.labels and not mentions(caption, record.labels):
+        caption = f"{Template().caption(record)} {caption}"
+    return replace(record, captions=(caption,) if caption else (), caption_by=author).having(
         key_frames=chosen, frame_captions=answers, prompts=digest(FRAME_PROMPT, HINT, FUSE_PROMPT, FUSE_HINT)
     )
 
 
-def describe(captioner: Captioner, images: Sequence[Image.Image], labels: Sequence[str] = ()) -> tuple[str, list[str]]:
+def describe(
+    captioner: Captioner,
+    images: Sequence[Image.Image],
+    labels: Sequence[str] = (),
+    parallel: int = 1,  # frames that are asked about at the same time
+) -> tuple[str, list[str]]:
     """Ask about each key frame, then fuse the answers in order of time; the caption, and the answers."""
     label = ", ".join(plain_label(label) for label in labels)
     prompt = FRAME_PROMPT + (HINT.format(label=label) if label else "")
-    answers = [tidy(captioner.ask([image], prompt)) for image in images]
+    with ThreadPoolExecutor(parallel) as threads:
+        answers = [tidy(answer) for answer in threads.map(lambda image: captioner.ask([image], prompt), images)]
     distinct = [answer for answer in dict.fromkeys(answers) if answer]
     if len(distinct) < 2:
         return (distinct[0] if distinct else ""), answers
@@ -127,8 +154,9 @@ def _stem(word: str) -> str:
 
 
 def tidy(answer: str) -> str:
-    """One line, without what chat models put around an answer."""
-    line = " ".join(answer.split()).strip("\"' ")
+    """One line, without the thoughts and phrases that chat models put around an answer."""
+    said = answer[-LONGEST_ANSWER:].rpartition("</think>")[2].partition("<think>")[0]
+    line = " ".join(said.split()).strip("\"' ")
     line = re.sub(r"^(sure|certainly|of course|here is|here's)\b[^:.!]*[:.!]\s*", "", line, flags=re.IGNORECASE)
     line = re.sub(r"^(the|this) (image|frame|picture|photo|video|clip) (shows|depicts|features|captures)\s+", "", line,
                   flags=re.IGNORECASE)  # fmt: skip
@@ -143,9 +171,11 @@ _NOISE = re.compile(r"(https?://|www\.|[\w.]+@[\w.]+|#\w+|<[^>]+>)")
 def complaint(caption: str, *, least: int = 4, most: int = 60, blocked: Sequence[str] = ()) -> str:
     """Why a caption is unacceptable; empty if it is not.
 
-    Rules: least to most words; no refusal; no address, tag or markup; mostly Latin letters; not the same words again
-    and again (share of distinct word pairs); none of the blocked words.
+    Rules: at most LONGEST letters, which comes first; least to most words; no refusal; no address, tag or markup;
+    mostly Latin letters; not the same words again and again (share of distinct word pairs); no blocked word.
     """
+    if len(caption) > LONGEST:
+        return "too long"
     words = re.findall(r"\w+", caption.lower())
     letters = [c for c in caption if c.isalpha()]
     pairs = list(pairwise(words))

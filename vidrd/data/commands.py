@@ -1,11 +1,30 @@
 """The command line's verbs for data: `python -m vidrd prepare | latents | watermark`."""
 
 import json
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal, TypeVar
 
+from vidrd.command_line import (
+    Count,
+    DeepTargetFolder,
+    ExistingFile,
+    ExistingFolder,
+    Limits,
+    Pixels,
+    PixelsOrNone,
+    Seconds,
+    TargetFile,
+    Weight,
+)
 from vidrd.files import write_atomic
+
+Threshold = Annotated[float, Limits("a threshold above 0 and up to 255", 0, 255, above=True)]
+Bits = Annotated[int, Limits("bits from 0 to 192, or -1", -1, 192)]
+Quality = Annotated[int, Limits("x264's quality, from 0 to 51", 0, 51)]
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -18,33 +37,35 @@ class Prepare:
     """Layout of the source."""
     root: Path
     """Folder of its media."""
-    out: Path
+    out: DeepTargetFolder
     """Folder of the data set."""
     annotations: Path | None = None
     """The source's own list, if it is not in the usual place."""
     split: str = ""
     """Part of the source; none: all. Of a folder, tars or tables only a name for their rows."""
-    size: int = 256
+    outside: bool = False
+    """Lists and tables may name files that do not lie under the root."""
+    size: PixelsOrNone = 256
     """Pixels of the shorter side of stored videos; 0: as the source."""
     cut: Literal["content", "adaptive", "none"] = "content"
     """PySceneDetect's detector of scene changes."""
-    threshold: float | None = None
+    threshold: Threshold | None = None
     """Threshold of the detector; default: PySceneDetect's."""
-    min_frames: int = 16
+    min_frames: Count = 16
     """Shorter clips are dropped."""
-    max_frames: int = 300
+    max_frames: Count = 300
     """Longer ones are split."""
     stills: Literal["clips", "stills"] = "clips"
     """Pictures become clips by pan and zoom, or stay pictures."""
-    still_frames: int = 16
+    still_frames: Count = 16
     """Frames of such a clip."""
     name_motion: bool = True
     """Say in a picture's caption what the camera does."""
-    least_motion: float = 0.0
+    least_motion: Weight = 0.0
     """Clips with less are dropped: mean change from frame to frame, in gray levels."""
     watermark: Literal["none", "score", "drop", "crop", "invert", "inpaint"] = "none"
     """What to do with clips that carry a mark."""
-    overlay: Path | None = None
+    overlay: ExistingFile | None = None
     """A mark that all videos carry, as `watermark` estimates it."""
     captioner: Literal["template", "blip2", "chat", "http"] = "template"
     """Captioner of clips that have only a class."""
@@ -52,33 +73,43 @@ class Prepare:
     """The captioner's folder, or the name that the server knows it by."""
     endpoint: str = ""
     """Address of an OpenAI-compatible server, as http://localhost:8000/v1; its key in CAPTION_API_KEY."""
+    tries: Count = 4
+    """How often a server that is busy or fails is asked the same."""
+    timeout: Seconds = 120.0
+    """Seconds that it may take to answer."""
+    parallel: Count = 1
+    """Questions that each worker has open at the same time."""
+    retry: bool = False
+    """Ask again about the clips that were dropped because the captioner failed."""
     recaption: bool = False
     """Also describe clips that have captions already."""
-    key_frames: int = 3
+    key_frames: Count = 3
     """Frames of a clip that the captioner sees."""
     choose: Literal["uniform", "shots", "distinct"] = "distinct"
     """How they are chosen."""
     blocked: tuple[str, ...] = ()
     """Words that no caption may have."""
-    duplicates: int = 11
+    duplicates: Bits = 11
     """Two clips are duplicates within so many bits of 192; -1: do not look for any."""
-    against: tuple[Path, ...] = ()
+    against: tuple[ExistingFolder, ...] = ()
     """Folders of videos that must not be in the set, as UCF-101 before a zero-shot test on it."""
-    crf: int = 17
+    crf: Quality = 17
     """x264's quality of stored clips."""
-    x264: str = "veryfast"
+    x264: Literal[
+        "ultrafast", "superfast", "veryfast", "faster", "fast", "medium", "slow", "slower", "veryslow", "placebo"
+    ] = "veryfast"
     """x264's preset."""
-    unit: int = 64
+    unit: Count = 64
     """Records per shard."""
     seed: int = 0
     """Seed of all random choices."""
     device: str = "auto"
     """Where the captioner runs: auto (the GPU where there is one), cpu, cuda, cuda:1, ..."""
-    workers: int = 1
+    workers: Count = 1
     """Number of worker processes."""
     engine: Literal["local", "ray"] = "local"
     """Processes of this machine, or a Ray cluster."""
-    json: Path | None = None
+    json: TargetFile | None = None
     """Also write the counts and seconds into this file."""
 
 
@@ -90,9 +121,9 @@ class Latents:
     """Folder that `prepare` wrote."""
     model: str
     """Folder or preset of the pipeline whose VAE encodes; or of Stable Diffusion."""
-    out: Path
+    out: DeepTargetFolder
     """Folder of the latents."""
-    size: int = 256
+    size: Pixels = 256
     """Height and width in pixels."""
     device: str = "auto"
     """Where the VAE runs: auto (the GPU where there is one), cpu, cuda, cuda:1, ..."""
@@ -102,22 +133,35 @@ class Latents:
 class Watermark:
     """Estimate the mark that all videos of a folder carry, for `prepare --watermark invert --overlay`."""
 
-    root: Path
+    root: ExistingFolder
     """Folder of videos of one source and size."""
-    out: Path
+    out: TargetFile
     """File for the overlay (.npz)."""
-    size: int = 256
+    size: PixelsOrNone = 256
     """Pixels of the shorter side, as `prepare` will store them; 0: as the source."""
-    frames: int = 4
+    frames: Count = 4
     """Frames taken of each video."""
-    most: int = 400
+    most: Count = 400
     """Videos looked at."""
+
+
+def spread(frames: Iterable[T], count: int) -> list[T]:
+    """Some frames, evenly spread over all, of which at most twice as many are held at a time."""
+    held: list[T] = []
+    apart = 1
+    for number, frame in enumerate(frames):
+        if number % apart == 0:
+            held.append(frame)
+            if len(held) > 2 * count:
+                held, apart = held[::2], 2 * apart
+    last = len(held) - 1
+    return [held[round(place * last / max(1, count - 1))] for place in range(min(count, len(held)))]
 
 
 def prepare(ask: Prepare) -> None:
     """Build a data set and print the counts of its records."""
-    from vidrd.data.adapters import Where  # noqa: PLC0415 - so that --help does not wait for it
     from vidrd.data.captions import Asking  # noqa: PLC0415
+    from vidrd.data.layout import Where  # noqa: PLC0415 - so that --help does not wait for it
     from vidrd.data.media import EncoderSettings  # noqa: PLC0415
     from vidrd.data.prepare import describe  # noqa: PLC0415
     from vidrd.data.prepare import prepare as build  # noqa: PLC0415
@@ -127,7 +171,7 @@ def prepare(ask: Prepare) -> None:
 
     plan = PreparePlan(
         format=ask.format,
-        where=Where(ask.root, ask.annotations, ask.split),
+        where=Where(ask.root, ask.annotations, ask.split, ask.outside),
         cutting=Cutting(ask.size or None, ask.cut, ask.threshold, ask.min_frames, ask.max_frames),
         panning=Panning(ask.still_frames, ask.size or 256, name_motion=ask.name_motion)
         if ask.stills == "clips"
@@ -139,8 +183,11 @@ def prepare(ask: Prepare) -> None:
         captioner=ask.captioner,
         caption_model=ask.caption_model,
         endpoint=ask.endpoint,
+        tries=ask.tries,
+        timeout=ask.timeout,
+        retry=ask.retry,
         device=resolve_device(ask.device),
-        asking=Asking(ask.key_frames, ask.choose, "always" if ask.recaption else "missing"),
+        asking=Asking(ask.key_frames, ask.choose, "always" if ask.recaption else "missing", parallel=ask.parallel),
         blocked=ask.blocked,
         encoder=EncoderSettings(ask.crf, ask.x264),
         duplicates=ask.duplicates,
@@ -168,24 +215,26 @@ def watermark(ask: Watermark) -> None:
     """Estimate a common mark."""
     import numpy as np  # noqa: PLC0415
 
-    from vidrd.data.adapters import Where, records  # noqa: PLC0415
+    from vidrd.data.adapters import records  # noqa: PLC0415
+    from vidrd.data.layout import Where  # noqa: PLC0415
     from vidrd.data.media import UnreadableError, decode, to_rgb  # noqa: PLC0415
     from vidrd.data.record import Record  # noqa: PLC0415
     from vidrd.data.watermarks import estimate, find_common  # noqa: PLC0415
 
-    sample = []
+    by_size: dict[tuple[int, ...], list[np.ndarray]] = {}
     for record, _ in zip(records("folder", Where(ask.root)), range(ask.most), strict=False):
         if isinstance(record, Record) and record.media == "video":
             try:
-                frames = list(decode(Path(record.uri), ask.size or None))
+                frames = spread(decode(Path(record.uri), ask.size or None), ask.frames)
             except UnreadableError:
                 continue
-            places = np.linspace(0, len(frames) - 1, min(ask.frames, len(frames))).astype(int)
-            sample += [to_rgb(frames[place]) for place in places]
-    sizes = {frame.shape for frame in sample}
-    if len(sizes) != 1:
-        raise ValueError(f"a common mark needs videos of one size: {ask.root} has {len(sizes)} ({sorted(sizes)[:4]})")
-    stack = np.stack(sample)
+            by_size.setdefault(to_rgb(frames[0]).shape, []).extend(map(to_rgb, frames))
+    if not by_size:
+        raise ValueError(f"a common mark needs videos: none in {ask.root} can be read")
+    stack = np.stack(max(by_size.values(), key=len))
+    others = sum(map(len, by_size.values())) - len(stack)
+    if others:
+        print(f"{others} frames of other sizes than {stack.shape[2]} x {stack.shape[1]} are left out")
     mask = find_common(stack)
     if not mask.any():
         raise ValueError(f"no edges are common to all {len(stack)} frames: these videos carry no mark in one place")

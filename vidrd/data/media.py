@@ -19,7 +19,11 @@ import numpy as np
 from av.video.reformatter import ColorRange, VideoReformatter
 from jaxtyping import UInt8
 from numpy import ndarray
-from PIL import Image, ImageOps
+from PIL import Image
+
+from vidrd.foreign_media import MOST_BYTES, Turn, frames_of_video, open_video, turn_of
+from vidrd.foreign_media import UnreadableError as UnreadableError  # noqa: PLC0414 - for those who read here
+from vidrd.foreign_media import read_image as read_image  # noqa: PLC0414
 
 THUMB = 64  # pixels of the shorter side of small copies
 KEY_FRAMES = 16  # frames from one key frame of a stored clip to the next
@@ -64,46 +68,48 @@ class Fit:
     longest: int = 2048  # pixels of the longer side; what is longer is cropped
 
 
-class UnreadableError(ValueError):
-    """A file is broken, or no video."""
-
-
 def probe(source: Path | bytes) -> VideoInfo:
     """Read a video file's header.
 
     Raises:
         UnreadableError: it is broken, or holds no video.
     """
-    with _open(source) as container:
-        return _info(_best(container))
+    with open_video(source) as (_, stream):
+        return _info(stream)
 
 
-def decode(source: Path | bytes, shorter: int | None = None) -> Iterator[av.VideoFrame]:
-    """All frames in decode order as 8-bit 4:2:0, `shorter` pixels high or wide (None: as large as they are).
+def decode(source: Path | bytes, shorter: int | None = None, info: VideoInfo | None = None) -> Iterator[av.VideoFrame]:
+    """All frames in decode order as upright 8-bit 4:2:0, `shorter` pixels high or wide (None: as large as they are).
 
     Pixels that are not square are made so; height and width become even.
 
     Raises:
-        UnreadableError: the file is broken from its start, or holds no video.
+        UnreadableError: the file holds no video, or is broken: at once, or after the frames before the damage.
     """
-    with _open(source) as container:
-        stream = _best(container)
-        stream.codec_context.thread_count = 1
-        info = _info(stream)
-        width, height = display_size(info, shorter)
-        scaler = VideoReformatter()
-        try:
-            for frame in container.decode(stream):
-                if (frame.width, frame.height, frame.format.name) != (width, height, "yuv420p"):
-                    small = scaler.reformat(
-                        frame, width, height, "yuv420p", interpolation="AREA" if width < frame.width else "BICUBIC",
-                        dst_color_range=ColorRange.MPEG,
-                    )  # fmt: skip
-                    small.colorspace = frame.colorspace
-                    frame = small  # noqa: PLW2901
-                yield frame
-        except av.FFmpegError as error:
-            raise UnreadableError(f"it stops decoding: {error}") from error
+    width, height = display_size(info or probe(source), shorter)
+    scaler = VideoReformatter()
+    for frame in frames_of_video(source):
+        turn, shown = turn_of(frame), frame
+        stored = frame.width, frame.height, frame.format.name, frame.color_range
+        if stored[:3] != (width, height, "yuv420p") or stored[3] == ColorRange.JPEG:
+            shown = scaler.reformat(
+                frame, width, height, "yuv420p", interpolation="AREA" if width < frame.width else "BICUBIC",
+                dst_color_range=ColorRange.MPEG,
+            )  # fmt: skip
+            shown.colorspace = frame.colorspace
+        yield shown if turn == Turn() else _turned(shown, turn)
+
+
+def _turned(frame: av.VideoFrame, turn: Turn) -> av.VideoFrame:
+    """A 4:2:0 frame, upright; plane by plane, so that nothing is computed anew."""
+    height, width = frame.height, frame.width
+    flat, pixels = frame.to_ndarray().reshape(-1), height * width
+    luma = turn.apply(flat[:pixels].reshape(height, width))
+    chroma = [turn.apply(part.reshape(height // 2, width // 2)) for part in np.split(flat[pixels:], 2)]
+    joined = np.concatenate([plane.reshape(-1) for plane in (luma, *chroma)]).reshape(-1, luma.shape[1])
+    upright = av.VideoFrame.from_ndarray(joined, format="yuv420p")
+    upright.colorspace, upright.color_range = frame.colorspace, frame.color_range
+    return upright
 
 
 def display_size(info: VideoInfo, shorter: int | None) -> tuple[int, int]:
@@ -157,8 +163,7 @@ def read_mp4(data: bytes, indices: Iterable[int] | None = None) -> UInt8[ndarray
         IndexError: a frame is beyond the file's end.
     """
     wanted = None if indices is None else list(indices)
-    with av.open(io.BytesIO(data)) as container:
-        stream = container.streams.video[0]
+    with open_video(data) as (container, stream):
         stream.codec_context.thread_count = 1
         tick = float(stream.time_base * stream.average_rate)  # frames a tick
         if wanted is None:
@@ -177,19 +182,6 @@ def read_mp4(data: bytes, indices: Iterable[int] | None = None) -> UInt8[ndarray
     return np.stack([frames[index] for index in wanted])
 
 
-def read_image(source: Path | bytes) -> UInt8[ndarray, "H W 3"]:
-    """A picture's pixels, turned as its tag says.
-
-    Raises:
-        UnreadableError: it is broken, or no picture.
-    """
-    try:
-        with Image.open(io.BytesIO(source) if isinstance(source, bytes) else source) as image:
-            return np.asarray(ImageOps.exif_transpose(image).convert("RGB"))
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise UnreadableError(f"it is no picture that can be read: {error}") from error
-
-
 def fit_image(picture: UInt8[ndarray, "H W 3"], fit: Fit) -> UInt8[ndarray, "h w 3"]:
     """Reduce a picture to its stored size, of even sides."""
     height, width = picture.shape[:2]
@@ -202,6 +194,21 @@ def fit_image(picture: UInt8[ndarray, "H W 3"], fit: Fit) -> UInt8[ndarray, "h w
     return np.asarray(image.crop((left, top, left + max(2, wide), top + max(2, high))))
 
 
+def _split(uri: str) -> tuple[Path, str]:
+    """The file of a record's uri, and what of the file it names."""
+    name, _, query = uri.partition("?") if re.search(r"\.(tar|parquet)\?", uri) else (uri, "", "")
+    return Path(name), query
+
+
+def file_state(uri: str) -> tuple[int, int] | None:
+    """Bytes and time of the last change (ns) of the file that a uri names, by which a replaced one is known."""
+    try:
+        state = _split(uri)[0].stat()
+    except OSError:
+        return None
+    return state.st_size, state.st_mtime_ns
+
+
 def fetch(uri: str) -> Path | bytes:
     """What a record's uri names: a file, or the bytes of a member of an archive.
 
@@ -209,20 +216,21 @@ def fetch(uri: str) -> Path | bytes:
         FileNotFoundError: no such file.
         UnreadableError: the archive does not hold that.
     """
-    name, _, query = uri.partition("?") if re.search(r"\.(tar|parquet)\?", uri) else (uri, "", "")
-    path = Path(name)
+    path, query = _split(uri)
     if not path.is_file():
-        raise FileNotFoundError(name)
+        raise FileNotFoundError(str(path))
     if not query:
         return path
     asked = {key: values[0] for key, values in parse_qs(query).items()}
     if path.suffix == ".tar":
-        with path.open("rb") as file:
-            file.seek(int(asked["offset"]))
-            data = file.read(int(asked["length"]))
-        if len(data) != int(asked["length"]):
+        offset, length = int(asked["offset"]), int(asked["length"])
+        if offset + length > path.stat().st_size:
             raise UnreadableError(f"{path} ends before its member does")
-        return data
+        if length > MOST_BYTES:
+            raise UnreadableError(f"a member has at most {MOST_BYTES >> 30} GiB: got {length} bytes")
+        with path.open("rb") as file:
+            file.seek(offset)
+            return file.read(length)
     group, row = _row_group(str(path), int(asked["row"]))
     value = _column(str(path), group, asked["column"])[row]
     held = value.get("bytes") if isinstance(value, dict) else value
@@ -250,28 +258,10 @@ def _row_group(path: str, row: int) -> tuple[int, int]:
     raise UnreadableError(f"{path} has no such row")
 
 
-def _open(source: Path | bytes) -> av.container.InputContainer:
-    file = io.BytesIO(source) if isinstance(source, bytes) else str(source.absolute())
-    try:
-        # Titles in old files are not always UTF-8.
-        return av.open(file, metadata_errors="replace")
-    except (av.FFmpegError, OSError) as error:
-        raise UnreadableError(f"it cannot be opened: {error}") from error
-
-
-def _best(container: av.container.InputContainer) -> av.VideoStream:
-    stream = container.streams.best("video")
-    if stream is None:
-        raise UnreadableError("it holds no video")
-    return stream
-
-
 def _info(stream: av.VideoStream) -> VideoInfo:
     context = stream.codec_context
     aspect = stream.sample_aspect_ratio or context.sample_aspect_ratio
     rate = stream.average_rate or stream.guessed_rate or stream.base_rate or Fraction(25)
-    if context.width < 1 or context.height < 1:
-        raise UnreadableError("its header names no size")
     return VideoInfo(
         stream.frames, float(rate), context.width, context.height, float(aspect) if aspect else 1.0, context.name
     )

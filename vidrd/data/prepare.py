@@ -5,23 +5,28 @@ The work is cut into units of some records (vidrd/data/shard_task.py), which an 
 """
 
 import json
+import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from itertools import islice
 from pathlib import Path
 from time import perf_counter, thread_time
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from vidrd.data.adapters import Where, folder, records
+from vidrd.data.adapters import records
+from vidrd.data.captions import Template
 from vidrd.data.duplicates import Reference, near_duplicates
 from vidrd.data.engines import carry_out
+from vidrd.data.generic_adapters import folder
+from vidrd.data.layout import Where
 from vidrd.data.media import THUMB, UnreadableError, decode, to_rgb
 from vidrd.data.record import Drop, Record, Tally
 from vidrd.data.shard_task import FREE, PreparePlan, ShardTask, is_done
-from vidrd.data.shards import INDEX, SCHEMA, write_table
+from vidrd.data.shards import INDEX, SCHEMA, publish, remove_stale, write_table
+from vidrd.data.watermarks import Overlay
 from vidrd.files import write_atomic
 
 EVERY = 8  # frames of a reference clip from one hash to the next
@@ -50,21 +55,17 @@ def prepare(
         ValueError: the plan cannot be carried out, or `out` holds the data set of another plan.
     """
     began = perf_counter()
-    (out / "units").mkdir(parents=True, exist_ok=True)
-    (out / "shards").mkdir(exist_ok=True)
-    _claim(out, plan)
-    waiting, numbers, before = [], [], 0
-    for unit in shard_tasks_of(records(plan.format, plan.where), plan.unit):
-        numbers.append(unit.number)
-        if is_done(plan, out, unit):
-            before += 1
-        else:
-            waiting.append(unit)
-    if not numbers:
+    _check(plan)
+    _check_claim(out, plan)
+    units = list(shard_tasks_of(records(plan.format, plan.where), plan.unit))
+    if not units:
         raise ValueError(f"{plan.where.root} holds no {plan.format} records: check --root, --annotations and --split")
-    say(f"{len(numbers)} units of up to {plan.unit} records, {before} of them done before")
+    _claim(out, plan)
+    waiting = [unit for unit in units if not is_done(plan, out, unit)]
+    before = len(units) - len(waiting)
+    say(f"{len(units)} units of up to {plan.unit} records, {before} of them done before")
     carry_out(plan, out, waiting, workers, say, ray=engine == "ray")
-    summary = finish(plan, out, numbers)
+    summary = finish(plan, out, [unit.number for unit in units])
     return Summary(summary.tally, summary.clips, perf_counter() - began, before)
 
 
@@ -97,7 +98,9 @@ def finish(plan: PreparePlan, out: Path, numbers: Sequence[int]) -> Summary:
             drops.append(asdict(outcome))
     tally.spend("duplicates", thread_time() - began)
     tally.check()
-    write_table(out / INDEX, table.filter(pa.array([key not in repeats for key in keys], pa.bool_())))
+    shown = [publish(out, number, rows, repeats.keys()) for number, rows in zip(numbers, tables, strict=True)]
+    remove_stale(out, numbers)
+    write_table(out / INDEX, pa.concat_tables(shown))
     write_atomic(out / "drops.jsonl", "".join(json.dumps(drop) + "\n" for drop in drops))
     clips = len(keys) - len(repeats)
     write_atomic(out / "summary.json", json.dumps({"clips": clips, **asdict(tally)}, indent=1) + "\n")
@@ -132,6 +135,8 @@ def read_reference(folders: Sequence[Path]) -> Reference:
     reference = Reference()
     for place in folders:
         for record in folder(Where(place)):
+            if isinstance(record, Drop):
+                continue
             try:
                 frames = islice(decode(Path(record.uri)), None, None, EVERY)
                 reference.add(record.uri, (to_rgb(frame, THUMB) for frame in frames))
@@ -142,23 +147,54 @@ def read_reference(folders: Sequence[Path]) -> Reference:
     return reference
 
 
-def _claim(out: Path, plan: PreparePlan) -> None:
-    """Write plan.json, after checking that `out` belongs to no other plan; remove what killed workers left.
+def _check(plan: PreparePlan) -> None:
+    """Raise ValueError for what would otherwise be found wrong only after files were written."""
+    if plan.captioner != Template.name:
+        from vidrd.data.captioners import check_captioner  # noqa: PLC0415 - torch, which templates do not need
 
-    What only the end of the work depends on may change: it is done anew every time.
-    """
-    written = json.dumps(asdict(plan), indent=1, default=str) + "\n"
+        check_captioner(plan.captioner, plan.caption_model, plan.endpoint)
+    if plan.overlay is not None:
+        Overlay.load(plan.overlay)
+    for place in plan.against:
+        if not place.is_dir():
+            raise ValueError(f"--against names folders of videos: {place} is none")
+
+
+def _check_claim(out: Path, plan: PreparePlan) -> None:
+    """Raise ValueError where `out` belongs to another plan. What only the end of the work depends on may change."""
     path = out / "plan.json"
-    now, there = json.loads(written), json.loads(path.read_text()) if path.exists() else {}
-    other = [name for name in now if there and name not in FREE and now[name] != there.get(name)]
+    if not path.is_file():
+        return
+    there, now = _flat(json.loads(path.read_text())), _flat(json.loads(_written(plan)))
+    other = {name: f"{there.get(name)!r} there, now {now[name]!r}" for name in now if now[name] != there.get(name)}
     if other:
         raise ValueError(
-            f"{out} holds the data set of another plan, of other {', '.join(other)} (see its plan.json): name a new "
-            "folder"
+            f"{out} holds the data set of another plan, of other {', '.join(other)} "
+            f"({'; '.join(other.values())}): name a new folder, or ask for the same"
         )
-    write_atomic(path, written)
+
+
+def _written(plan: PreparePlan) -> str:
+    return json.dumps(asdict(plan), indent=1, default=str) + "\n"
+
+
+def _flat(plan: Mapping[str, Any], above: str = "") -> dict[str, Any]:
+    """The parts of a plan that decide its content, by names like "where.root"."""
+    flat: dict[str, Any] = {}
+    for name, value in plan.items():
+        if above + name in FREE or above + name == "asking.parallel":
+            continue
+        flat |= _flat(value, f"{name}.") if isinstance(value, dict) else {above + name: value}
+    return flat
+
+
+def _claim(out: Path, plan: PreparePlan) -> None:
+    """Make the folders and write plan.json; remove what killed workers left."""
+    (out / "units").mkdir(parents=True, exist_ok=True)
+    (out / "shards").mkdir(exist_ok=True)
+    write_atomic(out / "plan.json", _written(plan))
     for leftover in [*out.glob(".*.part"), *out.glob("shards/.*.part"), *out.glob("units/.*.part")]:
-        leftover.unlink(missing_ok=True)
+        shutil.rmtree(leftover) if leftover.is_dir() else leftover.unlink(missing_ok=True)
 
 
 def describe(summary: Summary) -> str:

@@ -1,7 +1,8 @@
 """One task of the preparation of a data set: some records go through the stages into one shard.
 
-A task writes its tar, then its rows, each atomically, and last a file that says it is done, with a hash of all that
-decided its content. So nothing is done twice, and nothing half done is taken for finished.
+A task writes its clips, then its rows, each atomically, and last a file that says it is done, with a hash of all that
+decided its content. So nothing is done twice, and nothing half done is taken for finished. The clips become shards at
+the end, without those that the whole set has twice.
 """
 
 import hashlib
@@ -18,17 +19,18 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
-from vidrd.data.adapters import Where
-from vidrd.data.captions import Asking, Captioner, Template, caption_stage, filter_captions
+from vidrd.data.captions import UNANSWERED, Asking, Captioner, Template, caption_stage, filter_captions
 from vidrd.data.duplicates import clip_hashes
-from vidrd.data.media import EncoderSettings, Fit, encode_mp4
+from vidrd.data.layout import Where
+from vidrd.data.media import EncoderSettings, Fit, encode_mp4, file_state
 from vidrd.data.record import Drop, Pixels, PreparationStage, Record, Tally, digest
 from vidrd.data.shards import ShardWriter, write_rows
 from vidrd.data.shots import Cutting, motion, read_clips
 from vidrd.data.watermarks import How, Overlay, watermark_stage
 from vidrd.files import replacing, write_atomic
 
-FREE = ("duplicates", "against", "device")  # parts of a plan that no unit's content depends on
+READING = ("decode@2", "cut@2")  # the first two steps, as the index stores them
+FREE = ("duplicates", "against", "device", "endpoint", "tries", "timeout", "retry")  # no unit's content depends on them
 
 
 @dataclass(frozen=True)
@@ -57,6 +59,9 @@ class PreparePlan:
     captioner: str = "template"  # of CAPTIONERS
     caption_model: str = ""
     endpoint: str = ""
+    tries: int = 4  # of each question to a server
+    timeout: float = 120.0  # seconds that it may take to answer
+    retry: bool = False  # carry out units again in which a captioner failed
     device: str = "cpu"
     asking: Asking = field(default_factory=Asking)
     blocked: tuple[str, ...] = ()  # words that no caption may have
@@ -99,11 +104,13 @@ def stages_of(plan: PreparePlan, captioner: Captioner | Template) -> list[Prepar
 
 def run_shard_task(plan: PreparePlan, out: Path, unit: ShardTask) -> int:
     """Carry out one task in this process; returns the number of clips in its shard."""
-    stages = stages_of(plan, _captioner(plan.captioner, plan.caption_model, plan.endpoint, plan.device))
-    label = " ".join(["decode@1", "cut@1", *(stage.label for stage in stages)])
+    stages = stages_of(plan, _captioner(plan.captioner, plan.caption_model, plan.endpoint, plan.device, plan.tries,
+                                        plan.timeout))  # fmt: skip
+    label = " ".join([*READING, *(stage.label for stage in stages)])
     name = f"{unit.number:06d}"
     tally, drops = Tally(), list[Drop]()
-    with replacing(out / "shards" / f"{name}.tar") as part:
+    decided_by = unit_hash(plan, unit)  # before its files are read: one that changes meanwhile is done again
+    with replacing(clips_of(out, unit.number)) as part:
         writer = ShardWriter(part, f"shards/{name}.tar")
         for clip in _prepared(plan, unit, stages, tally):
             if isinstance(clip, Drop):
@@ -118,7 +125,7 @@ def run_shard_task(plan: PreparePlan, out: Path, unit: ShardTask) -> int:
         writer.close()
         tally.check()
     write_rows(out / "units" / f"{name}.parquet", writer.rows)
-    done = {"hash": unit_hash(plan, unit), "tally": asdict(tally), "drops": [asdict(drop) for drop in drops]}
+    done = {"hash": decided_by, "tally": asdict(tally), "drops": [asdict(drop) for drop in drops]}
     write_atomic(out / "units" / f"{name}.json", json.dumps(done))
     return len(writer.rows)
 
@@ -146,17 +153,30 @@ def _prepared(
 def unit_hash(plan: PreparePlan, unit: ShardTask) -> str:
     """A hash of all that decides the content of a task's shard."""
     deciding = {key: value for key, value in asdict(plan).items() if key not in FREE}
-    labels = [stage.label for stage in stages_of(plan, Template())]
-    records = [asdict(record) if isinstance(record, Drop) else record.to_json() for record in unit.records]
+    deciding["asking"].pop("parallel")
+    deciding["overlay"] = plan.overlay and hashlib.sha256(plan.overlay.read_bytes()).hexdigest()
+    labels = [*READING, *(stage.label for stage in stages_of(plan, Template()))]
+    records = [
+        asdict(record) if isinstance(record, Drop) else [record.to_json(), file_state(record.uri)]
+        for record in unit.records
+    ]
     return digest(deciding, labels, records)
+
+
+def clips_of(out: Path, number: int) -> Path:
+    """The tar of a task's clips; its name keeps readers of shards away."""
+    return out / "units" / f"{number:06d}.clips"
 
 
 def is_done(plan: PreparePlan, out: Path, unit: ShardTask) -> bool:
     """Whether a unit has been carried out, with equal content."""
     done = out / "units" / f"{unit.number:06d}.json"
-    if not done.is_file() or not (out / "shards" / f"{unit.number:06d}.tar").is_file():
+    if not done.is_file() or not clips_of(out, unit.number).is_file():
         return False
-    return json.loads(done.read_text())["hash"] == unit_hash(plan, unit)
+    said = json.loads(done.read_text())
+    if plan.retry and any(drop["reason"] == UNANSWERED for drop in said["drops"]):
+        return False
+    return said["hash"] == unit_hash(plan, unit)
 
 
 def _through(clip: Record | Drop, stages: Sequence[PreparationStage], tally: Tally) -> Record | Drop:
@@ -217,10 +237,11 @@ def _encoded(record: Record, encoder: EncoderSettings) -> bytes:
 
 
 @lru_cache(maxsize=1)
-def _captioner(kind: str, model: str, endpoint: str, device: str) -> Captioner | Template:
+def _captioner(kind: str, model: str, endpoint: str, device: str, tries: int, timeout: float) -> Captioner | Template:
     """The captioner, one per process: models take long to load."""
     if kind == "template":
         return Template()
     from vidrd.data.captioners import new_captioner  # noqa: PLC0415 - torch, which templates do not need
 
-    return new_captioner(kind, model, endpoint=endpoint, device=device, key=os.environ.get("CAPTION_API_KEY"))
+    key = os.environ.get("CAPTION_API_KEY")
+    return new_captioner(kind, model, endpoint=endpoint, device=device, key=key, tries=tries, timeout=timeout)

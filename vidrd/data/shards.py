@@ -3,11 +3,14 @@
 Any reader of webdataset tars can stream the tars; this project reads single clips through the index, in any order.
 """
 
+import filecmp
 import io
 import json
 import os
+import shutil
 import tarfile
-from collections.abc import Sequence
+import tempfile
+from collections.abc import Collection, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -108,6 +111,71 @@ def write_table(path: Path, table: pa.Table) -> None:
     """Write a table atomically, as Parquet."""
     with replacing(path) as part:
         pq.write_table(table, part)
+
+
+def publish(out: Path, number: int, rows: pa.Table, left_out: Collection[str]) -> pa.Table:
+    """Make a task's clips a shard without those left out; returns the rows of those that are in it.
+
+    A shard that leaves nothing out is another name of the task's own file where the file system has such.
+    """
+    source, shard = out / "units" / f"{number:06d}.clips", out / "shards" / f"{number:06d}.tar"
+    keys = rows.column("key").to_pylist()
+    kept = [key for key in keys if key not in left_out]
+    if not kept:
+        _hide(out, shard)
+    elif len(kept) == len(keys):
+        if not _equal(source, shard):
+            _hide(out, shard)
+            with replacing(shard) as part:
+                try:
+                    os.link(source, part)
+                except OSError:
+                    shutil.copyfile(source, part)
+        return rows
+    rows = rows.filter(pa.array([key not in left_out for key in keys], pa.bool_()))
+    if not kept:
+        return rows
+    with tempfile.TemporaryDirectory(prefix=".", suffix=".part", dir=out) as folder:
+        part = Path(folder) / "part"
+        offsets = _copy_clips(source, part, set(kept))
+        if not _equal(part, shard):
+            _hide(out, shard)
+            with replacing(shard) as target:
+                part.replace(target)
+    column = pa.array([offsets[key] for key in kept], pa.int64())
+    return rows.set_column(rows.schema.get_field_index("offset"), SCHEMA.field("offset"), column)
+
+
+def remove_stale(out: Path, numbers: Sequence[int]) -> None:
+    """Remove shards of tasks that there are no more."""
+    wanted = {f"{number:06d}.tar" for number in numbers}
+    for shard in (out / "shards").glob("*.tar"):
+        if shard.name not in wanted:
+            _hide(out, shard)
+
+
+def _hide(out: Path, shard: Path) -> None:
+    """Remove a shard, and before it the index, which would describe another one until it is written anew."""
+    if shard.exists():
+        (out / INDEX).unlink(missing_ok=True)
+        shard.unlink()
+
+
+def _equal(a: Path, b: Path) -> bool:
+    return b.is_file() and (os.path.samefile(a, b) or filecmp.cmp(a, b, shallow=False))
+
+
+def _copy_clips(source: Path, target: Path, kept: Collection[str]) -> dict[str, int]:
+    """Copy the members of some keys; returns the offset of each clip."""
+    offsets = {}
+    with tarfile.open(source, "r:") as old, tarfile.open(target, "w", format=tarfile.USTAR_FORMAT) as new:
+        for info in old:
+            key, _, ending = info.name.partition(".")
+            if key in kept:
+                new.addfile(info, old.extractfile(info))
+                if ending != "json":
+                    offsets[key] = new.offset - -(-info.size // tarfile.BLOCKSIZE) * tarfile.BLOCKSIZE
+    return offsets
 
 
 class ShardSet:

@@ -17,9 +17,11 @@ from scenedetect.detectors import AdaptiveDetector, ContentDetector
 
 from vidrd.data.media import THUMB, Fit, UnreadableError, VideoInfo, decode, fetch, fit_image, probe, read_image, to_rgb
 from vidrd.data.record import Drop, Pixels, Record, Tally
+from vidrd.foreign_media import MOST_BYTES
 
 BLACK = 12.0  # mean brightness, of 255, below which a frame shows nothing
 BLANK = 4.0  # standard deviation of brightness below which it shows nothing either
+THRESHOLDS = {"content": 40.0, "adaptive": 4.0}  # by precision and recall on real clips, docs/data.md
 TOGETHER = 16  # frames that are decoded, shrunk and searched for cuts in turns: caches serve one work at a time
 
 
@@ -29,16 +31,21 @@ class Cutting:
 
     shorter: int | None = 256  # pixels of the shorter side as stored; None: as the source
     detector: Literal["content", "adaptive", "none"] = "content"
-    threshold: float | None = None  # of the detector; None: PySceneDetect's default
-    min_frames: int = 16  # shorter clips are dropped
+    threshold: float | None = None  # of the detector; None: THRESHOLDS
+    min_frames: int = 16  # shorter scenes and clips are dropped
     max_frames: int = 300  # longer ones are split
     trim: int = 0  # frames left out at both sides of a cut, where dissolves smear it
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.min_frames <= self.max_frames:
+            raise ValueError(f"--min-frames is from 1 to --max-frames: got {self.min_frames} and {self.max_frames}")
 
 
 def read_clips(record: Record, cutting: Cutting, fit: Fit, tally: Tally) -> Iterator[Record | Drop]:
     """Decode a record once and yield each clip as soon as its end is known, so that long videos need no more memory.
 
-    A picture becomes a clip of one frame. What cannot be read is dropped with its reason; clips before a break count.
+    A picture becomes a clip of one frame. What cannot be read is dropped with its reason. Clips before damage
+    count, and the damage is a drop of its own.
     """
     began = thread_time()
     try:
@@ -49,8 +56,8 @@ def read_clips(record: Record, cutting: Cutting, fit: Fit, tally: Tally) -> Iter
             tally.spend("decode", thread_time() - began)
             yield replace(record, key=f"{record.key}_000", end=1, pixels=pixels)
             return
-        frames = decode(source, cutting.shorter)
         info = probe(source)
+        frames = decode(source, cutting.shorter, info)
         record, fps = _placed(record, info), info.fps
     except FileNotFoundError:
         yield Drop(record.key, "missing", record.uri)
@@ -92,7 +99,7 @@ def _cut(
             return Drop(key, "short", f"{max(0, end - start)} frames")
         return replace(record, key=key, start=start, end=end, pixels=pixels)
 
-    wanted, index = islice(frames, record.start, record.end), record.start
+    wanted, index, most = islice(frames, record.start, record.end), record.start, cutting.max_frames
     while not broken:
         began = thread_time()
         some: list[av.VideoFrame] = []
@@ -112,35 +119,32 @@ def _cut(
         for frame, thumb, cuts in zip(some, small, cuts_of, strict=True):
             held.append(frame)
             thumbs.append(thumb)
+            most = min(cutting.max_frames, max(1, MOST_BYTES * 2 // (3 * frame.width * frame.height)))
             for cut in cuts:
                 if cut.frame_num > first:
                     yield clip(cut.frame_num - first, cut=True)
             # A clip is split when it is full and enough has come for the next one not to be too short.
-            if len(held) >= cutting.max_frames + cutting.min_frames:
-                yield clip(cutting.max_frames, cut=False)
-    if broken and not held and not yielded:
-        yield Drop(record.key, "unreadable", broken)
-        return
+            if len(held) >= most + cutting.min_frames:
+                yield clip(most, cut=False)
     if not held and not yielded:
-        yield Drop(record.key, "unreadable", "no frame decodes in the wanted range")
+        yield Drop(record.key, "unreadable", broken or "no frame decodes in the wanted range")
         return
-    if len(held) > cutting.max_frames:
-        yield clip(cutting.max_frames, cut=False)
+    if len(held) > most:
+        yield clip(most, cut=False)
     if held:
         yield clip(len(held), cut=False)
+    if broken:
+        yield Drop(f"{record.key}_{yielded:03d}", "damaged", broken)
 
 
 def new_detector(cutting: Cutting) -> SceneDetector | None:
-    """PySceneDetect's detector, or none. It suppresses cuts that come too soon, so that none is known late."""
-    options = {} if cutting.threshold is None else {"threshold": cutting.threshold}
+    """PySceneDetect's detector, or none. It reports every cut at once: what is too short is for the caller to drop."""
+    if cutting.detector == "none":
+        return None
+    threshold = THRESHOLDS[cutting.detector] if cutting.threshold is None else cutting.threshold
     if cutting.detector == "content":
-        return ContentDetector(**options, min_scene_len=cutting.min_frames, filter_mode=FlashFilter.Mode.SUPPRESS)
-    if cutting.detector == "adaptive":
-        return AdaptiveDetector(
-            min_scene_len=cutting.min_frames,
-            **({"adaptive_threshold": cutting.threshold} if cutting.threshold is not None else {}),
-        )
-    return None
+        return ContentDetector(threshold, min_scene_len=1, filter_mode=FlashFilter.Mode.SUPPRESS)
+    return AdaptiveDetector(threshold, min_scene_len=1)
 
 
 def detect_cuts(thumbs: UInt8[ndarray, "T h w 3"], cutting: Cutting = Cutting()) -> list[int]:

@@ -16,7 +16,8 @@ import diffusers
 import torch
 from diffusers import DDIMScheduler, UNet2DConditionModel
 
-from vidrd.checkpoints import quiet, sha256
+from vidrd.checkpoints import sha256
+from vidrd.exact_loading import quiet
 from vidrd.files import replacing
 from vidrd.inflate import inflate_unet
 from vidrd.models.unet import UNet3DConditionModel

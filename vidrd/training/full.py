@@ -6,9 +6,10 @@ switches. The data set is one that `prepare` wrote, or a cache of its latents.
 
 import json
 import platform
+import shutil
 from collections.abc import Callable, Iterable
 from contextlib import nullcontext
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,7 @@ from vidrd.files import replacing, write_atomic
 from vidrd.models.blocks import frames_of
 from vidrd.models.unet import is_temporal
 from vidrd.pipeline import VidRDPipeline
+from vidrd.precision import default_precisions
 from vidrd.released import read_state, save_with_card
 from vidrd.text import encode
 from vidrd.training.loop import Networks, Recipe, Show, fit, keyed_generator, processes
@@ -64,6 +66,7 @@ def train_on_data(settings: Settings, run: Path) -> None:
     if not settings.model or settings.data is None:
         raise ValueError("training on a data set needs both: --model, the pipeline to start from, and --data")
     state = processes()
+    settings = replace(settings, precision=_precision(settings, run, state.device))
     pipeline = load_any(settings.model)
     clips = open_data(settings, pipeline)
     if state.is_main_process:
@@ -79,9 +82,23 @@ def train_on_data(settings: Settings, run: Path) -> None:
             "settings": json.loads((run / "config.json").read_text())["settings"],
             "last_logged": json.loads((run / "log.jsonl").read_text().splitlines()[-1]),
         }
-        if not (run / "pipeline").exists():
-            save_with_card(pipeline.to("cpu"), run / "pipeline", card)
+        finished = run / "pipeline"
+        if not finished.exists() or json.loads((finished / "card.json").read_text())["settings"] != card["settings"]:
+            if finished.exists():  # of fewer steps
+                shutil.rmtree(finished)
+            save_with_card(pipeline.to("cpu"), finished, card)
     state.wait_for_everyone()
+
+
+def _precision(settings: Settings, run: Path, device: torch.device) -> Any:
+    """The asked precision; of "auto" that of the run, if there is one, else the reduced one that the machine has."""
+    if settings.precision != "auto":
+        return settings.precision
+    path = run / "config.json"
+    if path.is_file():
+        return json.loads(path.read_text())["settings"]["precision"]
+    native = default_precisions(str(device))[1]
+    return native if native in ("bf16", "fp16") else "no"
 
 
 def open_data(settings: Settings, pipeline: VidRDPipeline) -> ClipSet:
@@ -193,6 +210,7 @@ def _train_unet(settings: Settings, pipeline: VidRDPipeline, clips: ClipSet, run
             output = pipeline.to(state.device)(
                 list(prompts), num_frames=frames, num_inference_steps=settings.show_steps,
                 guidance_scale=settings.show_guidance, height=settings.size, width=settings.size,
+                output_type="uint8",
             )  # fmt: skip
         save_strip(run / "samples" / f"step-{step:07d}.png", output.frames)
 
@@ -314,6 +332,8 @@ def _claim(run: Path, settings: Settings) -> None:
     if path.exists():
         there = json.loads(path.read_text())["settings"]
         differ = [name for name in asked if name not in free and asked[name] != there.get(name)]
+        if "steps" in differ and asked["steps"] > there.get("steps", 0):
+            differ.remove("steps")  # the run is prolonged
         if differ:
             changes = ", ".join(f"{name} {there.get(name)} -> {asked[name]}" for name in differ)
             raise ValueError(f"{run} holds a run with other settings ({changes}): name a new folder, or delete it")

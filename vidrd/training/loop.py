@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from types import FrameType
 from typing import Any, NamedTuple
 
 import torch
@@ -96,7 +97,7 @@ def fit(
     Raises:
         ValueError: `folder` holds a run of another recipe, the loss is no longer finite, accelerate is set to something
             else than DDP, or `shard` meets one process or fp16.
-        Stopped: on SIGTERM, once the step is finished and the state saved.
+        Stopped: on SIGTERM or Ctrl-C, once the step is finished and the state saved.
     """
     folder.mkdir(parents=True, exist_ok=True)
     accelerator = _accelerator(recipe.precision, shard=shard)
@@ -110,14 +111,14 @@ def fit(
     schedule = get_cosine_schedule_with_warmup(optimizer, recipe.warmup, recipe.steps)
     ema = EMAModel(trained if recipe.ema else [], decay=recipe.ema)
     state = _State(folder / "state.pt", recipe, parameters, optimizer, schedule, ema, accelerator.scaler)
-    first = state.load()
+    first, sums, counted = state.load()
+    losses = _Losses({key: value.to(accelerator.device) for key, value in sums.items()}, counted)
     optimizer = accelerator.prepare_optimizer(optimizer)
     if accelerator.num_processes > 1 and not shard:
         objective = accelerator.prepare_model(objective)
     for module in modules.values():
         module.train()
 
-    sums, counted = dict[str, Tensor](), 0
     log = RunLog(folder, recipe.steps, first, writes=accelerator.is_main_process, tensorboard=tensorboard)
     with log, _stop_requests() as stop_requested:
         for step in range(first, recipe.steps):
@@ -132,21 +133,20 @@ def fit(
             schedule.step()
             ema.step(trained)
 
-            done, counted = step + 1, counted + 1
-            for key, part in {"loss": value, **parts}.items():
-                sums[key] = sums.get(key, torch.zeros((), device=part.device)) + part.detach().float()
-            stop = _any(stop_requested(), accelerator)
-            if done % log_every == 0 or done == recipe.steps or stop:
-                means = {key: round(float(accelerator.reduce(s, "mean")) / counted, 6) for key, s in sums.items()}
-                if not all(abs(mean) < float("inf") for mean in means.values()):
-                    raise ValueError(f"the loss must stay finite; after step {step} it is {means}: lower learning_rate")
-                log.write(done, means, peak_bytes=peak_bytes())
-                sums, counted = {}, 0
+            done = step + 1
+            losses.add({"loss": value, **parts})
+            stop = _most(stop_requested(), accelerator)
+            due = done % log_every == 0 or done == recipe.steps
+            if due or stop:
+                log.write(done, losses.means(done, accelerator), peak_bytes=peak_bytes())
+            if due:
+                losses.clear()
             if done % recipe.save_every == 0 or done == recipe.steps or stop:
-                state.save(done, writes=accelerator.is_main_process)
+                state.save(done, losses.reduced(accelerator), losses.counted, writes=accelerator.is_main_process)
             if stop and done < recipe.steps:
                 accelerator.wait_for_everyone()
-                raise Stopped(f"stopped after step {done} of {recipe.steps}; the same command goes on from there")
+                say = f"stopped after step {done} of {recipe.steps}; the same command goes on from there"
+                raise Stopped(say, 128 + stop)
             here = shard or accelerator.is_main_process  # all gather a divided network, whoever draws
             if show and here and (done % show.every == 0 or done == recipe.steps):
                 with _averaged(ema, trained, modules, empty) as averaged:
@@ -200,6 +200,39 @@ def keyed_generator(*key: int | str) -> torch.Generator:
     return torch.Generator().manual_seed(int.from_bytes(digest, "big") >> 1)
 
 
+@dataclass
+class _Losses:
+    """Sums of the losses since the last line of the log."""
+
+    sums: dict[str, Tensor]
+    counted: int  # steps
+
+    def add(self, parts: Mapping[str, Tensor]) -> None:
+        """Count a step."""
+        self.counted += 1
+        for key, part in parts.items():
+            self.sums[key] = self.sums.get(key, torch.zeros((), device=part.device)) + part.detach().float()
+
+    def reduced(self, accelerator: Accelerator) -> dict[str, Tensor]:
+        """The sums, as means over the processes."""
+        return {key: accelerator.reduce(value.clone(), "mean") for key, value in self.sums.items()}
+
+    def means(self, done: int, accelerator: Accelerator) -> dict[str, float]:
+        """The means over the steps.
+
+        Raises:
+            ValueError: one is not finite.
+        """
+        means = {key: round(float(value) / self.counted, 6) for key, value in self.reduced(accelerator).items()}
+        if not all(abs(mean) < float("inf") for mean in means.values()):
+            raise ValueError(f"the loss must stay finite; after step {done - 1} it is {means}: lower learning_rate")
+        return means
+
+    def clear(self) -> None:
+        """Begin anew."""
+        self.sums, self.counted = {}, 0
+
+
 class _State(NamedTuple):
     """Everything that a resumed run needs, in one file."""
 
@@ -211,12 +244,17 @@ class _State(NamedTuple):
     ema: Any
     scaler: Any  # of fp16's losses; None otherwise
 
-    def save(self, step: int, *, writes: bool) -> None:
-        """Write the state atomically; all processes gather it, the one that `writes` stores it."""
+    def save(self, step: int, sums: Mapping[str, Tensor], counted: int, *, writes: bool) -> None:
+        """Write the state atomically; all processes gather it, the one that `writes` stores it.
+
+        `sums` and `counted` are of the losses since the last line of the log.
+        """
         state = gathered(
             {
                 "recipe": json.dumps(asdict(self.recipe)),
                 "step": step,
+                "sums": {key: value.cpu() for key, value in sums.items()},
+                "counted": counted,
                 "parameters": {key: p.detach() for key, p in self.parameters.items()},
                 "optimizer": self.optimizer.state_dict(),
                 "schedule": self.schedule.state_dict(),
@@ -228,13 +266,18 @@ class _State(NamedTuple):
             with replacing(self.path, sole_writer=True) as part:
                 torch.save(state, part)
 
-    def load(self) -> int:
-        """Restore an earlier run's state, if there is one of the same recipe; returns the step to continue with."""
+    def load(self) -> tuple[int, dict[str, Tensor], int]:
+        """Restore an earlier run's state, if there is one of the same recipe or of one with fewer steps.
+
+        Returns:
+            The step to continue with, and the sums and count that were saved with it.
+        """
         if not self.path.exists():
-            return 0
+            return 0, {}, 0
         state = torch.load(self.path, weights_only=True, map_location="cpu")
-        # How often it saves changes nothing of what it learns.
-        if {**json.loads(state["recipe"]), "save_every": 0} != {**asdict(self.recipe), "save_every": 0}:
+        there, now = json.loads(state["recipe"]), asdict(self.recipe)
+        free = {"save_every": 0, "steps": 0}  # how often it saves changes nothing of what it learns
+        if {**there, **free} != {**now, **free} or there["steps"] > now["steps"]:
             raise ValueError(
                 f"{self.path.parent} holds a run of another recipe ({state['recipe']}): name another folder, or delete "
                 "it to restart"
@@ -251,11 +294,15 @@ class _State(NamedTuple):
         averages["shadow_params"] = [divided_as(p, a) for p, a in zip(trained, averages["shadow_params"], strict=False)]
         self.optimizer.load_state_dict(state["optimizer"])
         self.schedule.load_state_dict(state["schedule"])
+        for group, base, law in zip(
+            self.optimizer.param_groups, self.schedule.base_lrs, self.schedule.lr_lambdas, strict=True
+        ):
+            group["lr"] = base * law(self.schedule.last_epoch)  # another one than was saved if there are more steps now
         self.ema.load_state_dict(state["ema"])
         self.ema.to(device=next(iter(self.parameters.values())).device)
         if self.scaler and state.get("scaler"):
             self.scaler.load_state_dict(state["scaler"])
-        return int(state["step"])
+        return int(state["step"]), dict(state.get("sums", {})), int(state.get("counted", 0))
 
 
 @contextmanager
@@ -288,21 +335,26 @@ def _whole(ema: EMAModel, trained: list[nn.Parameter], modules: Networks, empty:
 
 
 @contextmanager
-def _stop_requests() -> Iterator[Callable[[], bool]]:
-    """Note SIGTERM instead of ending; only the main thread can."""
-    asked = threading.Event()
-    if threading.current_thread() is not threading.main_thread():
-        yield asked.is_set
-        return
-    before = signal.signal(signal.SIGTERM, lambda number, frame: asked.set())
+def _stop_requests() -> Iterator[Callable[[], int]]:
+    """Note SIGTERM or Ctrl-C instead of ending, and say which; a second one ends. Only the main thread can."""
+    asked: list[int] = []
+    before: dict[int, Any] = {}
+
+    def note(number: int, frame: FrameType | None) -> None:
+        asked.append(number)
+        signal.signal(number, before[number])
+
+    if threading.current_thread() is threading.main_thread():
+        before |= {number: signal.signal(number, note) for number in (signal.SIGTERM, signal.SIGINT)}
     try:
-        yield asked.is_set
+        yield lambda: asked[0] if asked else 0
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
-def _any(flag: bool, accelerator: Accelerator) -> bool:
-    """Whether the flag is set in any process."""
+def _most(number: int, accelerator: Accelerator) -> int:
+    """The largest of all processes' numbers."""
     if accelerator.num_processes == 1:
-        return flag
-    return bool(accelerator.reduce(torch.tensor(float(flag), device=accelerator.device), "sum") > 0)
+        return number
+    return int(accelerator.gather(torch.tensor([number], device=accelerator.device)).max())

@@ -10,12 +10,14 @@ from functools import lru_cache
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
+import torch
 from jaxtyping import Float, Int64
 from numpy import ndarray
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from vidrd.data.shards import ShardSet
+from vidrd.orphans import follow_starter
 from vidrd.video import middle_square
 
 
@@ -64,6 +66,8 @@ class IndexedSamples(Dataset):
     def __init__(self, clips: ClipSet, *, seed: int, frames: int, stride: int = 1, stream: str = "video"):
         self.clips, self.seed, self.frames, self.stride, self.stream = clips, seed, frames, stride, stream
         self.rows: Int64[ndarray, " N"] = np.flatnonzero(np.asarray(clips.frames) >= frames)
+        if not len(clips.frames):
+            raise ValueError("the data set has no clips: prepare one that has")
         if not len(self.rows):
             raise ValueError(f"no clip of the data set has {frames} frames: ask for fewer, or prepare longer clips")
 
@@ -101,6 +105,8 @@ class BatchLoader:
                 num_workers=self.workers,
                 collate_fn=list,
                 multiprocessing_context="spawn" if self.workers else None,
+                generator=torch.Generator(),  # else it draws from the global one, on which dropout depends
+                worker_init_fn=_follow,
             )
             self._batches = iter(loader)
         self._next = step + 1
@@ -111,6 +117,11 @@ class BatchLoader:
         mine = self.batch // self.world
         first = step * self.batch + self.rank * mine
         return list(range(first, first + mine))
+
+
+def _follow(worker: int) -> None:
+    """End with the training process, however that one ends."""
+    follow_starter()
 
 
 class _Steps:

@@ -3,9 +3,12 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
+
+from vidrd.command_line import Count, CountOrNone, ExistingFile, Limits, Pixels, Positive, Share, Weight
 
 Stage = Literal["image", "temporal", "vae-decoder"]
+Decay = Annotated[float, Limits("a share, from 0 and below 1", 0, 0.9999999)]
 Layers = Literal["temporal", "attention", "spatial", "text", "decoder"]
 
 FIGURE: Mapping[str, tuple[Layers, ...]] = {  # what the paper's figure marks as trained, by stage
@@ -30,36 +33,36 @@ class Settings:
     """Folder of a VidRD pipeline, or of Stable Diffusion 1 or 2 (which is inflated); or a preset."""
     data: Path | None = None
     """Folder that `prepare` wrote, or a cache of its latents."""
-    steps: int = 10_000
+    steps: Count = 10_000
     """Steps of the optimizer."""
-    batch: int = 8
+    batch: Count = 8
     """Clips per step, over all processes (single frames in the image stage)."""
-    frames: int = 8
+    frames: Count = 8
     """Frames of a clip."""
-    size: int = 256
+    size: Pixels = 256
     """Height and width in pixels."""
-    stride: int = 1
+    stride: Count = 1
     """Frames of the source from one frame of a clip to the next."""
     learn: tuple[Layers, ...] = ()
     """What is trained: temporal, attention, spatial (all else of the U-Net), text (its encoder), decoder (all of the
     VAE's). Default: what the paper's figure marks for the stage."""
-    images: int = 0
+    images: CountOrNone = 0
     """Single frames in each step, in addition to its clips."""
-    learning_rate: float = 1e-4
+    learning_rate: Positive = 1e-4
     """Learning rate after the warm-up, from which a cosine falls to zero."""
-    warmup: int = 1000
+    warmup: CountOrNone = 1000
     """Steps of the warm-up."""
-    weight_decay: float = 0.01
+    weight_decay: Weight = 0.01
     """Weight decay of AdamW."""
-    ema: float = 0.9999
+    ema: Decay = 0.9999
     """Decay of the averaged weights, which are the result; 0: none are kept."""
-    clip_norm: float = 1.0
+    clip_norm: Positive = 1.0
     """Gradients are scaled down to this norm of all of them."""
-    precision: Literal["no", "bf16", "fp16"] = "bf16"
-    """Precision of the forward pass; the weights stay float32."""
-    caption_drop: float = 0.1
+    precision: Literal["auto", "no", "bf16", "fp16"] = "auto"
+    """Precision of the forward pass; the weights stay float32. auto: the reduced one that the machine has, else no."""
+    caption_drop: Share = 0.1
     """Share of captions left empty, for guidance."""
-    snr_gamma: float | None = None
+    snr_gamma: Positive | None = None
     """Weights of min(SNR, gamma); 5 is usual. None: all levels weigh the same."""
     zero_terminal_snr: bool = False
     """Let the noisiest level have no signal at all; needs a model that predicts v."""
@@ -69,33 +72,33 @@ class Settings:
     """Compile the network by torch.compile."""
     shard: bool = False
     """Divide weights, gradients and moments among the processes of `accelerate launch` (FSDP)."""
-    l1: float = 1.0
+    l1: Weight = 1.0
     """Weight of the error in the decoder's loss."""
-    change: float = 1.0
+    change: Weight = 1.0
     """Weight of the error of changes from frame to frame."""
-    perceptual: float = 0.0
+    perceptual: Weight = 0.0
     """Weight of the distance of VGG16's features."""
-    vgg: Path | None = None
+    vgg: ExistingFile | None = None
     """Weights of torchvision's VGG16 (.safetensors or .pth), for the perceptual loss."""
-    adversarial: float = 0.02
+    adversarial: Weight = 0.02
     """Weight of the discriminator, which sees clips."""
-    adversarial_after: int = 0
+    adversarial_after: CountOrNone = 0
     """First step in which the discriminator counts."""
     balanced: bool = False
     """Scale the adversarial loss to the gradients of the other losses at the decoder's last layer."""
-    latent_noise: float = 0.05
+    latent_noise: Weight = 0.05
     """Standard deviation added to the decoder's unit-variance latents: the noise that a sampler leaves."""
     seed: int = 0
     """Seed of all random choices."""
-    workers: int = 0
+    workers: CountOrNone = 0
     """Processes that read ahead."""
-    save_every: int = 500
+    save_every: Count = 500
     """Steps."""
-    show_every: int = 0
+    show_every: CountOrNone = 0
     """Steps from one strip of samples to the next; 0: none."""
     prompts: tuple[str, ...] = ()
     """Prompts of the samples; default: captions of the data."""
-    show_steps: int = 20
+    show_steps: Count = 20
     """Denoising steps of the samples."""
     show_guidance: float = 7.5
     """Guidance of the samples."""
@@ -120,4 +123,8 @@ class Settings:
 
 
 class Stopped(Exception):  # noqa: N818 - it is no error
-    """Raised when a run has saved its state because it was asked to stop (SIGTERM)."""
+    """Raised when a run has saved its state because it was asked to stop; `code` is the exit code of that signal."""
+
+    def __init__(self, message: str, code: int):
+        super().__init__(message)
+        self.code = code

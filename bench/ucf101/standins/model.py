@@ -11,7 +11,7 @@ from torch import nn
 from transformers import CLIPTextConfig, CLIPTextModel
 
 from bench.ucf101.prompts import DESCRIPTIVE, prompt_set
-from vidrd.checkpoints import quiet
+from vidrd.exact_loading import quiet
 from vidrd.inflate import unet_settings, vae_settings
 from vidrd.models.unet import UNet3DConditionModel
 from vidrd.models.vae import AutoencoderKLTemporal

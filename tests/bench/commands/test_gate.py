@@ -16,6 +16,7 @@ from bench.regression import baselines
 from bench.regression.baselines import Key, calibrate, check_baseline, key_of, load
 from bench.regression.worktrees import Side
 from bench.results.verdicts import EXIT_CODES, Finding
+from vidrd.precision import why_emulated
 
 FACTS = {"recipe": {"steps": 4}, "counts": {"flops": 100, "operators": 7, "graph_breaks": "no"}, "sha256": "abc"}
 KEY = Key("r" * 12, "h" * 12, "s" * 12)
@@ -68,7 +69,8 @@ def test_what_is_measured_can_be_chosen(gate):
     words = ("--base", "main", "--method", "direct", "--margin", "0.01", "--threads", "0", "--outputs", "may-change")
     *_, arguments = gate(["PASS"], *words, "--processes", "3", "--pairs", "4", "--environments", "shared")
     assert {values["method"] for _, values in arguments["cells"]} == {"direct"}
-    assert [values["precision"] for _, values in arguments["cells"]] == ["fp32", "bf16"]
+    native = [precision for precision in ("fp32", "bf16") if why_emulated(precision, "cpu") is None]
+    assert [values["precision"] for _, values in arguments["cells"]] == native
     settings = arguments["settings"]
     assert (settings.processes, settings.pairs, settings.margin, settings.threads) == (3, 4, 0.01, None)
     assert settings.may_change
@@ -99,11 +101,11 @@ def test_stored_baselines_are_found_by_recipe_hardware_and_software(tmp_path, mo
     file = tmp_path / "baselines.json"
     assert check_baseline("cell", KEY, load(file), FACTS)[0].verdict == "CALIBRATION_NEEDED"
     calibrate(file, {str(KEY): {"cell": "cell", **FACTS}})
-    found = {finding.measure: finding.verdict for finding in check_baseline("cell", KEY, load(file), FACTS)}
-    assert found == dict.fromkeys(("recipe", "flops", "operators", "output"), "PASS")
+    findings = {finding.measure: finding.verdict for finding in check_baseline("cell", KEY, load(file), FACTS)}
+    assert findings == dict.fromkeys(("recipe", "flops", "operators", "output"), "PASS")
     more = {**FACTS, "counts": {**FACTS["counts"], "flops": 101}, "sha256": "other"}
-    found = {finding.measure: finding.verdict for finding in check_baseline("cell", KEY, load(file), more)}
-    assert (found["flops"], found["output"]) == ("FAIL", "INCONCLUSIVE")
+    findings = {finding.measure: finding.verdict for finding in check_baseline("cell", KEY, load(file), more)}
+    assert (findings["flops"], findings["output"]) == ("FAIL", "INCONCLUSIVE")
     changed = {**FACTS, "recipe": {"steps": 3}}
     assert [finding.verdict for finding in check_baseline("cell", KEY, load(file), changed)] == ["INVALID"]
     other = check_baseline("cell", KEY._replace(software="x" * 12), load(file), FACTS)

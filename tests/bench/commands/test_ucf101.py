@@ -1,6 +1,7 @@
 """The whole way from a command line to table and card, on small things; and what is refused on it."""
 
 import json
+import os
 import sys
 from dataclasses import replace
 
@@ -10,6 +11,8 @@ import pytest
 from bench import __main__ as bench
 from bench.commands.ucf101 import _devices
 from bench.hardware.device import has_cuda
+from bench.ucf101 import plan as plans
+from bench.ucf101 import run as runs
 from bench.ucf101.archive import read_archive
 from bench.ucf101.classes import LIST_SHA256
 from bench.ucf101.estimate import _stage, scaled, spread
@@ -18,7 +21,7 @@ from bench.ucf101.plan import make_plan
 from bench.ucf101.pool import FinishedBlock, WorkerPool
 from bench.ucf101.protocols import PROTOCOLS
 from bench.ucf101.run import share
-from bench.ucf101.score import given_sources, real_list, real_sources, world_of
+from bench.ucf101.score import external_sources, real_list, real_sources, world_of
 from bench.ucf101.standins.archive import make_archive
 from metrics.videos.read import Video
 from tests.real_clips import CLIPS, WANTED
@@ -51,13 +54,13 @@ def done(archive, tmp_path_factory):
 
 def test_a_run_leaves_table_card_and_scores(done):
     out, _ = done
-    found = json.loads((out / "ucf101.json").read_text())
-    assert [row["name"] for row in found["rows"]] == ["vidrd", "independent"]
-    assert found["world"] == "unofficial"
-    for row in found["rows"]:
+    saved = json.loads((out / "ucf101.json").read_text())
+    assert [row["name"] for row in saved["rows"]] == ["vidrd", "independent"]
+    assert saved["world"] == "unofficial"
+    for row in saved["rows"]:
         assert {score["n"] for score in row["scores"].values()} == {4}
         assert row["n_real"] == {"fvd:pocket": 9}
-    assert found["rows"][0]["scores"] != found["rows"][1]["scores"]
+    assert saved["rows"][0]["scores"] != saved["rows"][1]["scores"]
     table = (out / "table.md").read_text()
     ours, _, theirs = table.partition("# Published rows")
     assert "vidrd (measured here)" in ours
@@ -65,7 +68,7 @@ def test_a_run_leaves_table_card_and_scores(done):
     assert "363.19" not in ours
     assert "4 videos where the protocol takes 10000" in ours
     card = (out / "card.md").read_text()
-    assert found["card"]["prompts"][0]["prompt"] in card
+    assert saved["card"]["prompts"][0]["prompt"] in card
     assert "unstated" in card
     lines = (out / "vidrd" / "videos.jsonl").read_text().splitlines()
     assert len(lines) == 4
@@ -104,15 +107,20 @@ def test_films_are_read_for_their_lengths_once(archive, monkeypatch, tmp_path):
 
 
 def test_what_stands_apart_is_called_what_it_is(archive):
-    made = read_archive(archive)
-    whole = replace(made, list_sha256=LIST_SHA256, class_names=tuple(map(str, range(101))), listed=len(made.videos))
+    whole_archive = read_archive(archive)
+    whole = replace(
+        whole_archive,
+        list_sha256=LIST_SHA256,
+        class_names=tuple(map(str, range(101))),
+        listed=len(whole_archive.videos),
+    )
     reason = ["the weights of fvd:tats are none that were published (x)"]
     assert world_of(whole, 10, 10, [], "") == ""
     assert world_of(whole, 10, 10, reason, "") == "unverified"
     assert world_of(whole, 9, 10, reason, "") == "partial"
     assert world_of(replace(whole, listed=13320), 10, 10, reason, "") == "partial"
-    assert world_of(made, 10, 10, reason, "") == "unofficial"
-    assert world_of(made, 10, 10, reason, "stand-in") == "stand-in"
+    assert world_of(whole_archive, 10, 10, reason, "") == "unofficial"
+    assert world_of(whole_archive, 10, 10, reason, "stand-in") == "stand-in"
 
 
 def test_compiled_videos_are_other_videos_and_the_unet_is_compiled(monkeypatch):
@@ -158,11 +166,37 @@ def test_videos_of_others_get_the_score_that_they_got_here(done, monkeypatch, tm
     ours = json.loads((out / "ucf101.json").read_text())["rows"][0]["scores"]["fvd:pocket"]
     told = [*words[2:4], "--cache", tmp_path / "cache", "--out", tmp_path / "out", *SMALL[:2], *SMALL[4:]]
     assert run(monkeypatch, "--videos", out / "vidrd" / "videos", *told) == 0
-    found = json.loads((tmp_path / "out" / "ucf101.json").read_text())
-    (row,) = found["rows"]
+    saved = json.loads((tmp_path / "out" / "ucf101.json").read_text())
+    (row,) = saved["rows"]
     assert row["name"] == "videos"
     assert row["scores"]["fvd:pocket"]["value"] == pytest.approx(ours["value"], rel=1e-5)
     assert "not known" in (tmp_path / "out" / "table.md").read_text()
+
+
+def test_videos_that_were_replaced_by_others_of_equal_size_get_their_own_score(done, monkeypatch, tmp_path):
+    out, words = done
+    videos, options = tmp_path / "videos", [*words[2:4], "--cache", out / "cache", *SMALL[:2], *SMALL[4:]]
+    videos.mkdir()
+
+    def fvd(folder, seed):
+        for i in range(4):
+            frames = np.random.default_rng([seed, i]).integers(0, 256, (16, 32, 32, 3), dtype=np.uint8)
+            np.save(videos / f"{i}.npy", frames)
+            os.utime(videos / f"{i}.npy", (1, 1))
+        assert run(monkeypatch, "--videos", videos, "--out", tmp_path / folder, *options) == 0
+        return json.loads((tmp_path / folder / "ucf101.json").read_text())["rows"][0]["scores"]["fvd:pocket"]["value"]
+
+    first = fvd("one", 0)
+    second = fvd("one", 1)
+    assert first != second == fvd("other", 1)
+
+
+def test_videos_of_two_codes_are_not_mixed(done, monkeypatch, capsys):
+    _, words = done
+    monkeypatch.setattr(plans, "code_identity", lambda: {"code": "of another commit", "packages": "{}"})
+    monkeypatch.setattr(runs, "code_identity", plans.code_identity)
+    assert run(monkeypatch, *words, "--limit", "4") == 3
+    assert "was begun for videos of other code, packages, identity" in capsys.readouterr().err
 
 
 def test_too_few_videos_of_others_are_refused(tmp_path):
@@ -170,13 +204,13 @@ def test_too_few_videos_of_others_are_refused(tmp_path):
         np.save(tmp_path / f"{i}.npy", np.full((16, 8, 8, 3), i, dtype=np.uint8))
     row = PROTOCOLS["vidrd-10k"]
     with pytest.raises(ValueError, match="holds 3 videos, the protocol takes 4: add the missing"):
-        given_sources(tmp_path, row, 4, allow_small=False)
-    some = given_sources(tmp_path, row, 2, allow_small=False)
+        external_sources(tmp_path, row, 4, allow_small=False)
+    some = external_sources(tmp_path, row, 2, allow_small=False)
     assert len(some) == 2
-    assert given_sources(tmp_path, row, 3, allow_small=False)[:2] == some
+    assert external_sources(tmp_path, row, 3, allow_small=False)[:2] == some
     np.save(tmp_path / "3.npy", np.zeros((15, 8, 8, 3), dtype=np.uint8))
     with pytest.raises(ValueError, match=r"3\.npy has 15 frames, a clip spans 16"):
-        given_sources(tmp_path, row, 4, allow_small=False)
+        external_sources(tmp_path, row, 4, allow_small=False)
 
 
 def test_shards_together_make_what_one_makes(done, archive, monkeypatch, tmp_path, capsys):
@@ -228,8 +262,8 @@ def test_what_cannot_be_done_is_one_line(words, said, archive, monkeypatch, caps
 def test_a_dry_run_measures_and_leaves_no_videos(archive, monkeypatch, tmp_path, capsys):
     words = ("--model", "pocket", "--ucf101", archive, "--out", tmp_path / "out", "--cache", tmp_path / "cache", *SMALL)
     assert run(monkeypatch, *words, "--limit", "20", "--dry-run") == 0
-    found = json.loads((tmp_path / "out" / "estimate.json").read_text())
-    stages = {stage["name"]: stage for stage in found["stages"]}
+    saved = json.loads((tmp_path / "out" / "estimate.json").read_text())
+    stages = {stage["name"]: stage for stage in saved["stages"]}
     assert set(stages) == {
         "videos of vidrd", "list of real clips", "real, fvd:pocket", "vidrd, fvd:pocket", "vidrd, is:pocket"
     }  # fmt: skip
@@ -237,9 +271,9 @@ def test_a_dry_run_measures_and_leaves_no_videos(archive, monkeypatch, tmp_path,
     assert stages["list of real clips"]["seconds"] > 0
     assert not (tmp_path / "cache").exists()
     assert stages["videos of vidrd"]["to_do"] == 20
-    assert found["fe"] == 20 * 2 * 8 * 1 * 2
-    assert found["bytes"] > 0
-    assert found["seconds"] == pytest.approx(sum(stage["seconds"] for stage in found["stages"]))
+    assert saved["fe"] == 20 * 2 * 8 * 1 * 2
+    assert saved["bytes"] > 0
+    assert saved["seconds"] == pytest.approx(sum(stage["seconds"] for stage in saved["stages"]))
     assert "frame evaluations" in capsys.readouterr().out
     assert not list(tmp_path.rglob("*.mkv"))
     assert not list(tmp_path.rglob("*.npz"))
@@ -272,9 +306,9 @@ def test_tried_blocks_are_spread():
 def test_real_films_are_a_real_set(monkeypatch, tmp_path):
     words = ["--model", "pocket", "--ucf101", CLIPS, "--allow-partial", "--protocol", "100-a-class", *SMALL]
     assert run(monkeypatch, *words, "--limit", "4", "--out", tmp_path / "out", "--cache", tmp_path / "cache") == 0
-    found = json.loads((tmp_path / "out" / "ucf101.json").read_text())
-    assert found["rows"][0]["n_real"] == {"fvd:pocket": 40}
-    assert "the archive is partial: 40 of 13320 videos" in found["apart"]
+    saved = json.loads((tmp_path / "out" / "ucf101.json").read_text())
+    assert saved["rows"][0]["n_real"] == {"fvd:pocket": 40}
+    assert "the archive is partial: 40 of 13320 videos" in saved["apart"]
 
 
 @pytest.mark.slow
@@ -286,16 +320,16 @@ def test_the_stand_ins_go_the_whole_way(monkeypatch, tmp_path):
     """
     assert run(monkeypatch, "--standin", "--out", tmp_path / "out", "--dry-run") == 0
     assert run(monkeypatch, "--standin", "--out", tmp_path / "out") == 0
-    found = json.loads((tmp_path / "out" / "ucf101.json").read_text())
-    took = sum(found["card"]["seconds"].values())
+    saved = json.loads((tmp_path / "out" / "ucf101.json").read_text())
+    took = sum(saved["card"]["seconds"].values())
     assert took < 300
-    assert found["card"]["estimate"]["seconds"] == pytest.approx(took, rel=0.2)
-    assert found["world"] == "stand-in"
-    assert [row["name"] for row in found["rows"]] == ["vidrd", "independent"]
-    for row in found["rows"]:
+    assert saved["card"]["estimate"]["seconds"] == pytest.approx(took, rel=0.2)
+    assert saved["world"] == "stand-in"
+    assert [row["name"] for row in saved["rows"]] == ["vidrd", "independent"]
+    for row in saved["rows"]:
         assert {name: score["n"] for name, score in row["scores"].items()} == {
             "fvd:styleganv": 202,
             "is:styleganv": 202,
         }
-    assert len(found["card"]["prompts"]) == 101
+    assert len(saved["card"]["prompts"]) == 101
     assert "**stand-in** numbers" in (tmp_path / "out" / "table.md").read_text()

@@ -9,25 +9,25 @@ def look(**card):
 
 
 def test_a_healthy_card_is_described():
-    found = look()
-    assert found["GPU"].observed == "Fake H100, driver 999.1"
-    assert found["clocks"].observed == "SM 1980 of at most 1980 MHz"
-    assert (found["MIG"].observed, found["ECC"].observed, found["persistence"].observed) == ("off", "on", "on")
-    assert found["throttling"].state == found["other processes"].state == "good"
-    assert {"load", "threads", "disk", "weights/pocket", "weights/pocket-judges"} <= set(found)
+    findings = look()
+    assert findings["GPU"].observed == "Fake H100, driver 999.1"
+    assert findings["clocks"].observed == "SM 1980 of at most 1980 MHz"
+    assert (findings["MIG"].observed, findings["ECC"].observed, findings["persistence"].observed) == ("off", "on", "on")
+    assert findings["throttling"].state == findings["other processes"].state == "good"
+    assert {"load", "threads", "disk", "weights/pocket", "weights/pocket-judges"} <= set(findings)
 
 
 def test_what_disturbs_is_bad_and_comes_with_advice():
-    found = look(throttle=0x40, processes=[(4242, 1 << 30)])
-    assert (found["throttling"].state, found["throttling"].observed) == ("bad", "hardware thermal slowdown")
-    assert (found["other processes"].state, found["other processes"].observed) == ("bad", "4242")
-    assert found["other processes"].advice
+    findings = look(throttle=0x40, processes=[(4242, 1 << 30)])
+    assert (findings["throttling"].state, findings["throttling"].observed) == ("bad", "hardware thermal slowdown")
+    assert (findings["other processes"].state, findings["other processes"].observed) == ("bad", "4242")
+    assert findings["other processes"].advice
 
 
 def test_what_a_card_does_not_tell_is_a_note():
-    found = look(lacks={"nvmlDeviceGetMigMode", "nvmlDeviceGetComputeRunningProcesses", "nvmlDeviceGetClockInfo"})
-    assert found["MIG"].state == found["other processes"].state == "note"
-    assert "Not Supported" in found["clocks"].observed
+    findings = look(lacks={"nvmlDeviceGetMigMode", "nvmlDeviceGetComputeRunningProcesses", "nvmlDeviceGetClockInfo"})
+    assert findings["MIG"].state == findings["other processes"].state == "note"
+    assert "Not Supported" in findings["clocks"].observed
 
 
 def test_more_threads_than_cores_and_a_busy_machine_are_bad(monkeypatch):

@@ -48,15 +48,15 @@ def test_on_a_cpu_nothing_is_looked_at():
 
 
 def test_memory_and_energy_each_have_their_pass(quick):
-    made = []
+    calls = []
     api = FakeNvml(power=400.0, processes=[(os.getpid(), 123 << 20)])
-    found = gpu_passes(lambda: made.append(sum(range(300_000))), device="cuda", videos=4, api=api)
-    assert found.numbers["driver_peak"].value == 123 << 20
-    energy = found.numbers["joules_per_video"]
-    assert energy.n == 4 * (len(made) - 1)
-    seconds = float(found.facts["energy_by"].split()[-2])
+    readings = gpu_passes(lambda: calls.append(sum(range(300_000))), device="cuda", videos=4, api=api)
+    assert readings.numbers["driver_peak"].value == 123 << 20
+    energy = readings.numbers["joules_per_video"]
+    assert energy.n == 4 * (len(calls) - 1)
+    seconds = float(readings.facts["energy_by"].split()[-2])
     assert energy.value * energy.n == pytest.approx(400.0 * seconds, rel=0.5)
-    assert found.absent == {}
+    assert readings.absent == {}
 
 
 def test_numbers_that_a_card_cannot_give_are_absent_with_the_reason(quick):
@@ -65,9 +65,9 @@ def test_numbers_that_a_card_cannot_give_are_absent_with_the_reason(quick):
         "nvmlDeviceGetPowerUsage",
         "nvmlDeviceGetComputeRunningProcesses",
     }
-    found = gpu_passes(lambda: None, device="cuda", videos=1, api=FakeNvml(lacks=lacks))
-    assert found.numbers == {}
-    assert "Not Supported" in found.absent["joules_per_video"]
-    assert "does not show this process" in found.absent["driver_peak"]
+    readings = gpu_passes(lambda: None, device="cuda", videos=1, api=FakeNvml(lacks=lacks))
+    assert readings.numbers == {}
+    assert "Not Supported" in readings.absent["joules_per_video"]
+    assert "does not show this process" in readings.absent["driver_peak"]
     nothing = gpu_passes(lambda: None, device="cuda", videos=1, api=FakeNvml(driver=False))
     assert set(nothing.absent.values()) == {"NVML: Driver Not Loaded"}

@@ -83,15 +83,15 @@ def test_a_product_that_is_slow_at_its_own_shapes_is_no_bound(asked, pipe, peaks
     """A fake machine: its float32 products give 1 kFLOP/s, the layer of the cell runs at what it really reaches."""
     peaks(LOW, LOW, lambda seen: Peaks({"float32": max(1e3, seen.flops["float32"])}, 1e12, 1e12))
     seconds = {"denoise": 0.1, "decode": 1.0}
-    found, doubted = share(asked, pipe, seconds)
+    shares, doubted = share(asked, pipe, seconds)
     assert doubted == {}
-    assert 0 < found["denoise"] < 1
+    assert 0 < shares["denoise"] < 1
 
 
 def test_a_stage_that_computes_everything_is_never_invalid_on_a_cpu(asked, pipe, peaks):
     peaks(LOW, LOW, LOW)
-    found, doubted = share(asked, pipe)
-    assert found == {}
+    shares, doubted = share(asked, pipe)
+    assert shares == {}
     assert doubted["denoise"].startswith("it took 0.00256 s, computed all its FLOPs, and takes 0.256 s at the peaks")
 
 

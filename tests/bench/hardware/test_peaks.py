@@ -51,17 +51,17 @@ def test_a_precision_that_is_emulated_is_bounded_by_float32_and_not_timed(quick,
 
     monkeypatch.setattr(peak_store, "_product", product)
     monkeypatch.setattr(peak_store, "why_emulated", lambda precision, device: "emulated")
-    found = peak_store.measure("cpu")
+    peaks = peak_store.measure("cpu")
     best = 2 * 128 * 64 * 32 / 1e-3
-    assert found.flops == {"float32": best, "bfloat16": best, "float16": best}
+    assert peaks.flops == {"float32": best, "bfloat16": best, "float16": best}
     assert set(timed) == {torch.float32}
 
 
 def test_a_slow_native_precision_is_bounded_by_float32_too(quick, monkeypatch):
     monkeypatch.setattr(peak_store, "_product", lambda shape, dtype, device: 1e-3 if dtype == torch.float32 else 1.0)
     monkeypatch.setattr(peak_store, "why_emulated", lambda precision, device: None)
-    found = peak_store.measure("cpu")
-    assert found.flops["bfloat16"] == found.flops["float32"]
+    peaks = peak_store.measure("cpu")
+    assert peaks.flops["bfloat16"] == peaks.flops["float32"]
 
 
 def test_peaks_are_lifted_to_what_was_seen_and_kept(tmp_path, monkeypatch):

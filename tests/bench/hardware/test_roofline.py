@@ -67,9 +67,9 @@ def test_the_bound_is_arithmetic_or_memory_whichever_is_longer():
         ideal=product / 1e9, eager=product / 1e9 + light / 1e9, arithmetic=product / 1e9
     )
     slow_memory = PEAKS._replace(memory=1e7, cache=2e7)
-    found = bound(work, slow_memory, "float32")
-    assert found.ideal == pytest.approx(moved / 2e7)
-    assert found.eager == pytest.approx((moved + light) / 1e7)
+    limit = bound(work, slow_memory, "float32")
+    assert limit.ideal == pytest.approx(moved / 2e7)
+    assert limit.eager == pytest.approx((moved + light) / 1e7)
     with pytest.raises(ValueError, match="no peak was measured for bfloat16"):
         bound(work, PEAKS, "bfloat16")
 

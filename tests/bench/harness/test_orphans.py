@@ -20,7 +20,7 @@ SOON = 1.0  # seconds after which nothing of a killed run is left
 
 def processes():
     """Process -> (parent, command line), of all that run."""
-    found = {}
+    results = {}
     for folder in Path("/proc").glob("[0-9]*"):
         try:
             state, parent = (folder / "stat").read_text().rpartition(")")[2].split()[:2]
@@ -28,8 +28,8 @@ def processes():
         except OSError:
             continue
         if state != "Z":
-            found[int(folder.name)] = (int(parent), words)
-    return found
+            results[int(folder.name)] = (int(parent), words)
+    return results
 
 
 def family(pid):
@@ -95,9 +95,9 @@ def test_a_run_that_is_killed_while_its_libraries_load_leaves_nothing(tmp_path):
 SLOW = """
 import sys
 from bench.harness.job import Workload
-from bench.harness.runner import _load_libraries, start_method
+from bench.harness.cell_process import load_libraries, start_method
 
-_load_libraries(start_method([], Workload(print, preload=("bench.videos.cell", "bench.videos.quality"))))
+load_libraries(start_method([], Workload(print, preload=("bench.videos.cell", "bench.videos.quality"))))
 """
 
 
@@ -114,9 +114,9 @@ def test_a_fork_server_that_is_killed_while_a_cell_runs_is_the_machines_fault(be
     assert process.returncode == 2
     assert "Traceback" not in error
     assert "the fork server was killed, which the cell's process was forked from; once more" in out
-    found = [(record.attempt.status, record.attempt.reason) for record in read(tmp_path / "records.jsonl").records]
+    endings = [(record.attempt.status, record.attempt.reason) for record in read(tmp_path / "records.jsonl").records]
     lost = ("failed", "the fork server was killed, which the cell's process was forked from")
-    assert found == [("ok", ""), lost, lost]
+    assert endings == [("ok", ""), lost, lost]
 
 
 def test_a_fork_server_that_is_killed_between_two_looks_costs_one_attempt(tmp_path, monkeypatch):
@@ -131,7 +131,7 @@ def test_a_fork_server_that_is_killed_between_two_looks_costs_one_attempt(tmp_pa
 
     import bench.harness.runner as module
 
-    attempt = module._attempt
+    attempt = module.attempt
 
     def kill_first(*args):
         if not killed:
@@ -140,6 +140,6 @@ def test_a_fork_server_that_is_killed_between_two_looks_costs_one_attempt(tmp_pa
                 os.kill(server, signal.SIGKILL)
         return attempt(*args)
 
-    monkeypatch.setattr("bench.harness.runner._attempt", kill_first)
+    monkeypatch.setattr("bench.harness.runner.attempt", kill_first)
     outcome = run("toy", suite, identity, plan(suite, identity.basis), tmp_path, workloads=TOYS, say=say)
     assert outcome.counts == {"ok": 2}

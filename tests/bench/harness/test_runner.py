@@ -9,12 +9,14 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from toy_suite import SUITE, TOYS
 
+from bench.harness.cell_process import infrastructure
 from bench.harness.progress import CellTime, seconds_left
-from bench.harness.runner import by_need, done_before, identify, infrastructure, pace, run
+from bench.harness.runner import by_need, done_before, identify, pace, run
 from bench.harness.suite_spec import override, plan, select
 from bench.results.records import Attempt, read
 
@@ -42,8 +44,10 @@ def test_every_way_to_end_is_a_row_with_its_reason(tmp_path):
     said = []
     outcome = go(tmp_path, f"how={ways}", "size=1,13", said=said)
     assert outcome.exit_code == 2
-    found = attempts(tmp_path)
-    status = {how: (record.attempt.status, record.attempt.reason) for (how, size), record in found.items() if size == 1}
+    by_setting = attempts(tmp_path)
+    status = {
+        how: (record.attempt.status, record.attempt.reason) for (how, size), record in by_setting.items() if size == 1
+    }
     assert status == {
         "real": ("ok", ""),
         "fine": ("ok", ""),
@@ -61,12 +65,12 @@ def test_every_way_to_end_is_a_row_with_its_reason(tmp_path):
             "a number in a record is finite; value is nan: leave it out and say why in `absent`",
         ),
     }
-    skipped = {record.attempt.reason for (_, size), record in found.items() if size == 13}
+    skipped = {record.attempt.reason for (_, size), record in by_setting.items() if size == 13}
     assert skipped == {"13 brings bad luck"}
     assert outcome.counts == {"ok": 2, "oom": 2, "failed": 3, "invalid": 2, "skipped": 8}
-    assert found["fine", 1].facts == {"reference": "7"}
-    assert found["fine", 1].machine["cores"] >= 1
-    assert "ValueError: a | b" in (tmp_path / "cells" / found["raise", 1].cell.id / "log.txt").read_text()
+    assert by_setting["fine", 1].facts == {"reference": "7"}
+    assert by_setting["fine", 1].machine["cores"] >= 1
+    assert "ValueError: a | b" in (tmp_path / "cells" / by_setting["raise", 1].cell.id / "log.txt").read_text()
     assert len(said) == 18
     assert any(" of about " in line for line in said)
     again = [record.cell.values["how"] for record in read(tmp_path / "records.jsonl").records]
@@ -112,6 +116,30 @@ def test_a_cell_without_its_reference_is_not_measured_and_tried_again(tmp_path):
     assert "which it is compared with, did not succeed" in record.attempt.reason
     chosen = plan(override(SUITE, ["how=fine", "size=1", "broken=1"]), IDENTITY.basis)
     assert done_before(tmp_path, chosen) == {}
+
+
+def test_a_reference_whose_files_changed_is_measured_anew(tmp_path):
+    """Other cells read its files, so they are part of its result."""
+    go(tmp_path, "how=fine", "size=1")
+    (left,) = tmp_path.glob("cells/*/reference.txt")
+    left.write_text("8")
+    outcome = go(tmp_path, "how=fine", "size=1,2")
+    assert (outcome.counts, outcome.reused) == ({"ok": 3}, 1)
+    assert left.read_text() == "7"
+    facts = [record.facts.get("reference") for record in read(tmp_path / "records.jsonl").records]
+    assert facts == [None, "7", None, "7"]
+
+
+def test_a_cell_is_not_compared_with_files_that_changed_during_the_run(tmp_path):
+    def say(line):
+        for left in tmp_path.glob("cells/*/reference.txt"):
+            left.write_text("8")
+
+    outcome = go(tmp_path, "how=fine", "size=1,2", said=SimpleNamespace(append=say))
+    assert outcome.counts["failed"]
+    reasons = [record.attempt.reason for record in read(tmp_path / "records.jsonl").records]
+    assert any("has other files than it left: the same command again measures it anew" in each for each in reasons)
+    assert go(tmp_path, "how=fine", "size=1,2").counts == {"ok": 3}
 
 
 def test_other_weights_source_or_machine_are_other_cells(tmp_path):
@@ -261,7 +289,7 @@ def test_weights_other_than_their_card_describes_are_refused_even_at_equal_lengt
 
 def test_a_kill_that_the_system_counts_as_want_of_memory_is_one(tmp_path, monkeypatch):
     kills = iter(range(100))
-    monkeypatch.setattr("bench.harness.runner._memory_kills", lambda: next(kills))
+    monkeypatch.setattr("bench.harness.cell_process._memory_kills", lambda: next(kills))
     outcome = go(tmp_path, "how=kill", "size=1")
     assert outcome.exit_code == 0  # an answer, not an accident
     attempt = attempts(tmp_path)["kill", 1].attempt

@@ -78,7 +78,7 @@ def test_on_a_gpu_the_driver_counts_more_than_the_allocator():
     allocated, reserved = allocator_peaks("cuda")
     assert allocated.bytes >= 2**28
     assert reserved.bytes >= allocated.bytes
-    found = gpu_passes(lambda: torch.ones(2**20, device="cuda").sum(), device="cuda", videos=1)
-    assert set(found.numbers) | set(found.absent) == {"driver_peak", "joules_per_video"}
-    assert "driver_peak" not in found.numbers or found.numbers["driver_peak"].value > reserved.bytes
-    assert "joules_per_video" not in found.numbers or found.numbers["joules_per_video"].value > 0
+    readings = gpu_passes(lambda: torch.ones(2**20, device="cuda").sum(), device="cuda", videos=1)
+    assert set(readings.numbers) | set(readings.absent) == {"driver_peak", "joules_per_video"}
+    assert "driver_peak" not in readings.numbers or readings.numbers["driver_peak"].value > reserved.bytes
+    assert "joules_per_video" not in readings.numbers or readings.numbers["joules_per_video"].value > 0

@@ -23,7 +23,7 @@ FAST = Peaks({"float32": 1e15, "bfloat16": 1e15}, 1e15, 1e15)
 
 @pytest.fixture
 def measure(tmp_path, monkeypatch):
-    """Does a pocket-size cell: kernel, backend -> Measured."""
+    """Does a pocket-size cell: kernel, backend -> CellResults."""
     monkeypatch.setattr(module, "peaks", lambda device, again=False: FAST)
     monkeypatch.delenv("PYTEST_XDIST_WORKER", raising=False)  # in which pytest-benchmark times nothing
 
@@ -55,8 +55,8 @@ def test_the_temporal_convolution_is_the_networks_own():
     frames = x.reshape(8, 3, 3, 8).permute(0, 3, 1, 2)
     h = torch.nn.functional.silu(torch.nn.functional.group_norm(x.permute(0, 3, 1, 2), 2))
     expected = layer(frames, 4) - frames
-    found = conv2d(h.permute(0, 2, 3, 1), conv.weight[..., 0, 0], conv.bias)
-    assert torch.allclose(found.reshape(8, 3, 3, 8).permute(0, 3, 1, 2), expected, atol=1e-5)
+    output = conv2d(h.permute(0, 2, 3, 1), conv.weight[..., 0, 0], conv.bias)
+    assert torch.allclose(output.reshape(8, 3, 3, 8).permute(0, 3, 1, 2), expected, atol=1e-5)
 
 
 @pytest.mark.precision
@@ -93,18 +93,18 @@ def test_rounds_and_seconds_are_the_suites(measure):
 
 def test_attention_in_time_is_measured_as_the_network_does_it(measure):
     inputs = KERNELS["temporal-attention"].inputs("pocket", torch.Generator().manual_seed(0))
-    found = module._built(KERNELS["temporal-attention"].backends["network"], "pocket", "cpu", "fp32")(*inputs)
-    assert torch.equal(found, attend_in_time(*inputs))
+    output = module._built(KERNELS["temporal-attention"].backends["network"], "pocket", "cpu", "fp32")(*inputs)
+    assert torch.equal(output, attend_in_time(*inputs))
     assert measure("temporal-attention", "network", rounds=3, seconds=0.05).numbers["error"].value < 1e-5
 
 
 def test_a_dry_run_predicts_what_the_cell_will_count(measure, monkeypatch):
     monkeypatch.setattr("bench.hardware.peaks.stored", lambda device: FAST)
     values = {"backend": "eager", "precision": "fp32", "device": "cpu"}
-    found = predict({**values, "kernel": "temporal-conv", "size": "pocket"})
-    assert found.flops == 2 * (2 * 8 * 64) * 48 * 48 * 3
-    assert found.seconds == max(found.flops, 4 * (2 * 8 * 64 * 48 + 48 * 48 * 3 + 48)) / 1e15
-    assert found.peak_bytes > 2 * 2 * 8 * 64 * 48 * 4  # what goes in and what comes out
+    prediction = predict({**values, "kernel": "temporal-conv", "size": "pocket"})
+    assert prediction.flops == 2 * (2 * 8 * 64) * 48 * 48 * 3
+    assert prediction.seconds == max(prediction.flops, 4 * (2 * 8 * 64 * 48 + 48 * 48 * 3 + 48)) / 1e15
+    assert prediction.peak_bytes > 2 * 2 * 8 * 64 * 48 * 4  # what goes in and what comes out
     full = predict({**values, "kernel": "spatial-attention", "size": "full", "precision": "bf16"})
     assert full.flops == 4 * (2 * 16 * 5) * 1024**2 * 64
     assert predict({**values, "kernel": "frechet", "size": "pocket"}) is None
@@ -179,8 +179,8 @@ def test_only_a_cell_of_this_suite_loads_pytest():
         for package in ("vidrd", "baselines", "metrics", "bench", "reports")
         for path in (ROOT / package).rglob("*.py")
     ]
-    found = {(path.relative_to(ROOT).as_posix(), name) for path in files for name in loads.findall(path.read_text())}
-    assert found == {("bench/kernels/cell.py", "pytest")}
+    matches = {(path.relative_to(ROOT).as_posix(), name) for path in files for name in loads.findall(path.read_text())}
+    assert matches == {("bench/kernels/cell.py", "pytest")}
 
 
 def test_listing_the_suites_loads_no_pytest():

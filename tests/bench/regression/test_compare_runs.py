@@ -17,7 +17,7 @@ NUMBERS = {
 SECONDS = {"total_seconds": (0.98, 1.0, 1.01, 1.0, 1.02, 0.99)}
 
 
-def write(folder, *, values=None, status="ok", machine="m", suite="pocket", **numbers):
+def write(folder, *, values=None, status="ok", machine="m", weights="w", suite="pocket", **numbers):
     """A run of one cell, its numbers replaced by those given (None: absent)."""
     folder.mkdir()
     cell = Cell("pocket", values or {"method": "vidrd", "frames": 16}, {"source": folder.name})
@@ -29,7 +29,7 @@ def write(folder, *, values=None, status="ok", machine="m", suite="pocket", **nu
     manifest = {
         **dict.fromkeys(("hash", "workload", "question", "written"), "x"),
         "suite": suite, "revision": folder.name, "group": "frames", "axes": {"frames": [16]},
-        "fixed": {}, "machine": {}, "software": {}, "basis": {"machine": machine, "software": "s"},
+        "fixed": {}, "machine": {}, "software": {}, "basis": {"machine": machine, "software": "s", "weights": weights},
         "measures": {"fvd": {"title": "FVD", "unit": "", "better": "lower", "table": "quality", "definition": ""}},
         "cells": [{"id": cell.id, "values": dict(cell.values), "reference": False}],
     }  # fmt: skip
@@ -42,8 +42,17 @@ def verdicts(base, head, **margins):
 
 
 def test_equal_runs_pass_and_measures_without_direction_are_not_judged(tmp_path):
-    found = verdicts(write(tmp_path / "a"), write(tmp_path / "b"))
-    assert found == dict.fromkeys(("fvd", "seconds_per_frame", "fe_per_frame", "process_peak"), "PASS")
+    by_measure = verdicts(write(tmp_path / "a"), write(tmp_path / "b"))
+    assert by_measure == dict.fromkeys(("fvd", "seconds_per_frame", "fe_per_frame", "process_peak"), "PASS")
+
+
+def test_other_weights_are_another_model_and_no_pass_unless_that_is_meant(tmp_path):
+    runs = write(tmp_path / "a"), write(tmp_path / "b", weights="others")
+    findings = compare(*runs)
+    assert (findings[0].measure, findings[0].verdict) == ("weights", "CALIBRATION_NEEDED")
+    assert "--other-weights compares them all the same" in findings[0].reason
+    assert overall(findings) == "CALIBRATION_NEEDED"
+    assert overall(compare(*runs, other_weights=True)) == "PASS"
 
 
 @pytest.mark.parametrize(
@@ -86,9 +95,9 @@ def test_times_of_an_emulated_precision_are_never_compared(tmp_path, which):
     sides = {"base": write(tmp_path / "a"), "head": write(tmp_path / "b", seconds_per_frame=Number(9.0, "s", "lower"))}
     cells = {key: replace(record, facts={"emulated": "bf16"}) for key, record in sides[which].cells.items()}
     sides[which] = sides[which]._replace(cells=cells)
-    found = verdicts(sides["base"], sides["head"])
-    assert "seconds_per_frame" not in found
-    assert found["fvd"] == "PASS"
+    by_measure = verdicts(sides["base"], sides["head"])
+    assert "seconds_per_frame" not in by_measure
+    assert by_measure["fvd"] == "PASS"
 
 
 def test_another_machine_needs_calibration(tmp_path):
@@ -96,9 +105,9 @@ def test_another_machine_needs_calibration(tmp_path):
         write(tmp_path / "a"),
         write(tmp_path / "b", machine="other", process_peak=Number(2e9, "bytes", "lower")),
     )
-    found = verdicts(base, head)
-    assert found["seconds_per_frame"] == found["process_peak"] == "CALIBRATION_NEEDED"
-    assert found["fvd"] == found["fe_per_frame"] == "PASS"
+    by_measure = verdicts(base, head)
+    assert by_measure["seconds_per_frame"] == by_measure["process_peak"] == "CALIBRATION_NEEDED"
+    assert by_measure["fvd"] == by_measure["fe_per_frame"] == "PASS"
 
 
 @pytest.mark.parametrize(
@@ -111,8 +120,8 @@ def test_another_machine_needs_calibration(tmp_path):
     ],
 )
 def test_how_a_cell_ends(tmp_path, before, after, verdict):
-    found = compare(write(tmp_path / "a", status=before), write(tmp_path / "b", status=after))
-    assert [(finding.measure, finding.verdict) for finding in found] == [("run", verdict)]
+    findings = compare(write(tmp_path / "a", status=before), write(tmp_path / "b", status=after))
+    assert [(finding.measure, finding.verdict) for finding in findings] == [("run", verdict)]
 
 
 def test_equal_ends_are_no_news_and_cells_of_one_side_are(tmp_path):

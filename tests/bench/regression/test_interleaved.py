@@ -45,13 +45,13 @@ def test_a_revision_against_itself_is_no_regression(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     settings = Settings(processes=2, pairs=4, margin=0.25)
     findings, seen = measure_interleaved([("toy", VALUES)], *sides(tmp_path), settings, Path(), lambda line: None)
-    found = {finding.measure: finding for finding in findings}
-    assert found["speed"].verdict != "FAIL"
-    exact = {name: finding.verdict for name, finding in found.items() if name != "speed"}
+    by_measure = {finding.measure: finding for finding in findings}
+    assert by_measure["speed"].verdict != "FAIL"
+    exact = {name: finding.verdict for name, finding in by_measure.items() if name != "speed"}
     names = ("recipe", "flops", "operators", "graph_breaks", "peak_bytes", "held_bytes", "output")
     assert exact == dict.fromkeys(names, "PASS")
-    assert found["flops"].head == 30 * 2 * (2 * 4 * 64) * 64 * 64
-    assert found["output"].reason == "equal bits"
+    assert by_measure["flops"].head == 30 * 2 * (2 * 4 * 64) * 64 * 64
+    assert by_measure["output"].reason == "equal bits"
     assert len(seen["pairs"]["toy"]) == 8
     assert {pair[2] for pair in seen["pairs"]["toy"]} == {0, 1}
     assert seen["software"]["base"]["tree"].endswith("base")
@@ -63,8 +63,8 @@ def test_a_revision_against_itself_is_no_regression(tmp_path, monkeypatch):
 def test_a_tree_from_before_the_move_is_measured_too(tmp_path, older):
     sides = [side(name, plant(tmp_path / name, old=name == older)) for name in ("base", "head")]
     findings, _ = measure_interleaved([("toy", VALUES)], *sides, QUICK, tmp_path, lambda line: None)
-    found = {finding.measure: finding.verdict for finding in findings}
-    assert found["recipe"] == found["output"] == found["flops"] == "PASS"
+    by_measure = {finding.measure: finding.verdict for finding in findings}
+    assert by_measure["recipe"] == by_measure["output"] == by_measure["flops"] == "PASS"
 
 
 def test_planted_faults_are_found_and_named(tmp_path, monkeypatch):
@@ -186,9 +186,12 @@ def test_samples_at_other_clocks_are_spoiled():
 
 
 def test_a_count_that_only_one_side_has_is_invalid():
-    found = counted("", {"flops": 3, "graph_breaks": 0}, {"flops": 3, "graph_breaks": "TypeError: no"})
-    assert [(finding.measure, finding.verdict) for finding in found] == [("flops", "PASS"), ("graph_breaks", "INVALID")]
-    assert "TypeError: no" in found[1].reason
+    findings = counted("", {"flops": 3, "graph_breaks": 0}, {"flops": 3, "graph_breaks": "TypeError: no"})
+    assert [(finding.measure, finding.verdict) for finding in findings] == [
+        ("flops", "PASS"),
+        ("graph_breaks", "INVALID"),
+    ]
+    assert "TypeError: no" in findings[1].reason
 
 
 def test_a_count_that_neither_side_has_is_not_judged_and_reported_as_missing():

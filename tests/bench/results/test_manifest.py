@@ -67,10 +67,10 @@ def readable(reading):
     try:
         reading()
     except ValueError as error:
-        said = str(error)
+        message = str(error)
     else:
         return 0
-    assert "\n" not in said
+    assert "\n" not in message
     return 1
 
 

@@ -53,11 +53,11 @@ def test_a_median_of_nothing_is_refused():
 def test_the_trimmed_mean_is_scipys_and_its_error_yuens():
     draw = random.Random(1)
     values = [draw.gauss(1, 2) for _ in range(23)]
-    found = trimmed_mean(values)
-    assert found.mean == pytest.approx(scipy.stats.trim_mean(values, 0.2))
-    assert (found.n, found.df) == (23, 23 - 2 * 4 - 1)
+    estimate = trimmed_mean(values)
+    assert estimate.mean == pytest.approx(scipy.stats.trim_mean(values, 0.2))
+    assert (estimate.n, estimate.df) == (23, 23 - 2 * 4 - 1)
     winsorized = scipy.stats.mstats.winsorize(np.array(values), limits=(4.5 / 23, 4.5 / 23))
-    assert found.error == pytest.approx(float(winsorized.std(ddof=1)) / (0.6 * 23**0.5))
+    assert estimate.error == pytest.approx(float(winsorized.std(ddof=1)) / (0.6 * 23**0.5))
 
 
 def test_wild_values_do_not_move_the_trimmed_mean():
@@ -70,8 +70,8 @@ def test_the_interval_of_the_trimmed_mean_holds_the_truth_as_often_as_it_says():
     draw = random.Random(2)
     missed = 0
     for _ in range(1500):
-        found = trimmed_mean([draw.gauss(0, 1) + (draw.random() < 0.1) * draw.gauss(0, 10) for _ in range(30)])
-        missed += not found.low(0.05) <= 0 <= found.high(0.05)
+        estimate = trimmed_mean([draw.gauss(0, 1) + (draw.random() < 0.1) * draw.gauss(0, 10) for _ in range(30)])
+        missed += not estimate.low(0.05) <= 0 <= estimate.high(0.05)
     assert missed / 1500 < 0.12
 
 
@@ -79,18 +79,18 @@ def test_groups_that_differ_are_the_witnesses():
     draw = random.Random(3)
     apart = [draw.gauss(0, 0.1) + offset for offset in (-2, 0, 1, 2) for _ in range(8)]
     groups = [name for name in "abcd" for _ in range(8)]
-    found = clustered_mean(apart, groups)
-    assert found.df == 3
-    assert found.error > 1.5 * trimmed_mean(apart).error
+    estimate = clustered_mean(apart, groups)
+    assert estimate.df == 3
+    assert estimate.error > 1.5 * trimmed_mean(apart).error
     alike = [draw.gauss(0, 1) for _ in range(32)]
     assert clustered_mean(alike, groups) == trimmed_mean(alike)
     assert clustered_mean(alike, ["a"] * 32) == trimmed_mean(alike)
 
 
 def test_p_and_bounds_tell_the_same():
-    found = Estimate(0.05, 0.01, 17, 30)
-    assert found.p_above(found.low(0.01)) == pytest.approx(0.01)
-    assert found.low(0.01) < found.mean < found.high(0.01)
+    estimate = Estimate(0.05, 0.01, 17, 30)
+    assert estimate.p_above(estimate.low(0.01)) == pytest.approx(0.01)
+    assert estimate.low(0.01) < estimate.mean < estimate.high(0.01)
     exact = Estimate(0.05, 0.0, 17, 30)
     assert (exact.p_above(0.03), exact.p_above(0.05)) == (0.0, 1.0)
 

@@ -41,13 +41,13 @@ def pairs(effect, *, spread=0.01, n=30, seed=0, spoiled=0, groups=5):
     ],
 )
 def test_three_states_of_a_speed(effect, spread, verdict):
-    found = speed("cell", pairs(effect, spread=spread))
-    assert found.verdict == verdict
-    assert found.low < found.change < found.high
-    assert found.margin == 0.03
-    assert found.detectable > 0.03
+    finding = speed("cell", pairs(effect, spread=spread))
+    assert finding.verdict == verdict
+    assert finding.low < finding.change < finding.high
+    assert finding.margin == 0.03
+    assert finding.detectable > 0.03
     if verdict == "PASS":
-        assert f"less than {found.detectable:.1%} could not have been detected" in found.reason
+        assert f"less than {finding.detectable:.1%} could not have been detected" in finding.reason
 
 
 def test_a_scale_or_the_unit_of_time_changes_no_verdict():
@@ -66,9 +66,9 @@ def test_spoiled_pairs_do_not_count_and_too_many_make_the_cell_invalid():
     bad = [pair._replace(head=50.0) if pair.spoiled else pair for pair in pairs(0.0, spoiled=10)]
     assert speed("", bad).verdict == "PASS"
     assert speed("", bad).n == 20
-    found = speed("", pairs(0.0, spoiled=16))
-    assert found.verdict == "INVALID"
-    assert "14 of 30 pairs are good (throttled)" in found.reason
+    finding = speed("", pairs(0.0, spoiled=16))
+    assert finding.verdict == "INVALID"
+    assert "14 of 30 pairs are good (throttled)" in finding.reason
     assert speed("", pairs(0.0, n=5)).verdict == "INVALID"
 
 
@@ -135,11 +135,11 @@ def test_outputs(error, may_change, verdict):
     ],
 )
 def test_quality_must_be_shown_to_be_no_worse(mean, error, better, verdict):
-    found = not_worse("", "fvd", Estimate(mean, error, 19, 24), margin=0.1, better=better, base=2.0)
-    assert found.verdict == verdict
-    assert found.low < found.change == mean < found.high
-    assert found.head == 2.0 + mean
-    assert ("videos would decide, 24 were made" in found.reason) == (verdict == "INCONCLUSIVE")
+    finding = not_worse("", "fvd", Estimate(mean, error, 19, 24), margin=0.1, better=better, base=2.0)
+    assert finding.verdict == verdict
+    assert finding.low < finding.change == mean < finding.high
+    assert finding.head == 2.0 + mean
+    assert ("videos would decide, 24 were made" in finding.reason) == (verdict == "INCONCLUSIVE")
 
 
 def test_quality_errs_as_seldom_as_it_says():
@@ -159,9 +159,9 @@ def test_a_measure_without_direction_cannot_get_worse():
 
 
 def test_another_recipe_is_no_speed_up():
-    found = same_recipe("", {"steps": 10, "clip": 8}, {"steps": 8, "clip": 8})
-    assert found.verdict == "INVALID"
-    assert "steps was 10, is 8" in found.reason
+    finding = same_recipe("", {"steps": 10, "clip": 8}, {"steps": 8, "clip": 8})
+    assert finding.verdict == "INVALID"
+    assert "steps was 10, is 8" in finding.reason
     assert same_recipe("", {"steps": 10}, {"steps": 10, "extra": 1}).verdict == "INVALID"
     assert same_recipe("", {"steps": 10}, {"steps": 10}).verdict == "PASS"
 
@@ -176,5 +176,5 @@ def test_the_worst_verdict_counts_and_nothing_measured_is_no_pass():
 
 
 def test_a_finding_survives_the_way_through_a_file():
-    found = speed("cell", pairs(0.0))
-    assert Finding.from_dict(found.to_dict()) == found
+    finding = speed("cell", pairs(0.0))
+    assert Finding.from_dict(finding.to_dict()) == finding

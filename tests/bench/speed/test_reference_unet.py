@@ -25,9 +25,9 @@ def inputs(config, frames=3, size=8, batch=2):
 def largest_error(unet, latents, timestep, context, **options):
     with torch.no_grad():
         expected = unet(latents, timestep, encoder_hidden_states=context).sample
-    found = plain(unet.state_dict(), unet.config, latents, timestep, context, **options)
-    assert found.shape == expected.shape
-    return float((found - expected).abs().max() / expected.abs().max())
+    output = plain(unet.state_dict(), unet.config, latents, timestep, context, **options)
+    assert output.shape == expected.shape
+    return float((output - expected).abs().max() / expected.abs().max())
 
 
 @pytest.mark.parametrize(
@@ -90,5 +90,5 @@ def test_textbook_attention_is_attention():
 def test_drawn_weights_keep_the_signal_alive():
     unet = network(UNet3DConditionModel, SMALL, seed=3)
     latents, context = inputs(unet.config)
-    found = plain(unet.state_dict(), unet.config, latents, torch.tensor(321), context)
-    assert 0.1 < float(found.std()) < 10
+    output = plain(unet.state_dict(), unet.config, latents, torch.tensor(321), context)
+    assert 0.1 < float(output.std()) < 10

@@ -17,6 +17,7 @@ from bench.speed.variants import REFERENCE, VARIANTS, BuiltVariant, Variant, byt
 
 QUICK = Rounds(most=2, seconds=1, least=2)
 EAGER = [name for name, variant in VARIANTS.items() if cannot(variant, "cpu") is None and not variant.compiled]
+needs_bf16 = pytest.mark.skipif("bf16" not in EAGER, reason="bf16 is emulated on this CPU")
 
 
 @pytest.fixture(scope="module")
@@ -26,9 +27,7 @@ def climbed():
 
 
 def test_every_rung_is_measured_and_has_each_number_or_says_why_not(climbed):
-    assert (
-        set(climbed) == set(EAGER) >= {"reference", "sdpa", "layout", "guidance", "bf16", "modelscope", "animatediff"}
-    )
+    assert set(climbed) == set(EAGER) >= {"reference", "sdpa", "layout", "guidance", "modelscope", "animatediff"}
     for name, result in climbed.items():
         assert result.status == "ok", (name, result.reason)
         assert set(result.numbers) | set(result.absent) == set(MEASURES)
@@ -36,11 +35,15 @@ def test_every_rung_is_measured_and_has_each_number_or_says_why_not(climbed):
         assert len(result.samples["step_seconds"]) == 2
 
 
-def test_exact_rungs_are_equal_to_rounding_and_bf16_is_not(climbed):
+def test_exact_rungs_are_equal_to_rounding(climbed):
     for name, result in climbed.items():
         if VARIANTS[name].exact:
             assert result.numbers["error"].value < 1e-5
     assert climbed["reference"].numbers["error"].value == 0
+
+
+@needs_bf16
+def test_bf16_is_not_equal_but_near(climbed):
     assert 1e-4 < climbed["bf16"].numbers["error"].value < round_robin.TOLERANCES["bf16"]
     assert 1e-4 < climbed["bf16"].numbers["error_rms"].value < round_robin.TOLERANCES["bf16"]
 
@@ -48,7 +51,8 @@ def test_exact_rungs_are_equal_to_rounding_and_bf16_is_not(climbed):
 def test_each_rung_counts_what_it_does_itself(climbed):
     work = {name: result.numbers["gflop"].value for name, result in climbed.items()}
     assert work["reference"] == work["sdpa"]
-    assert work["layout"] == work["guidance"] == work["bf16"] <= work["reference"]  # the network may save some
+    assert work["layout"] == work["guidance"] == work.get("bf16", work["guidance"])
+    assert work["guidance"] <= work["reference"]  # the network may save some
     assert not {work["modelscope"], work["animatediff"]} & {work["reference"], work["layout"]}
 
 
@@ -73,8 +77,12 @@ def test_the_reference_is_one_times_as_fast_as_itself(climbed):
     assert climbed["sdpa"].numbers["gain"] == climbed["sdpa"].numbers["speedup"]
 
 
+@needs_bf16
 def test_half_the_bytes_in_bf16(climbed):
     assert climbed["bf16"].numbers["weights"].value * 2 == climbed["guidance"].numbers["weights"].value
+
+
+def test_the_bytes_of_weights_are_counted(climbed):
     unet = MODELS["tiny"].unet("cpu")
     assert climbed["guidance"].numbers["weights"].value == bytes_of(unet)
     assert climbed["guidance"].numbers["activations"].value > 0
@@ -108,9 +116,9 @@ def test_an_output_that_is_not_finite_is_invalid():
 
 def test_what_is_known_is_kept_after_every_round():
     kept = []
-    found = time_variants(MODELS["tiny"], "cpu", [REFERENCE, "sdpa"], QUICK, keep=kept.append, say=lambda line: None)
+    results = time_variants(MODELS["tiny"], "cpu", [REFERENCE, "sdpa"], QUICK, keep=kept.append, say=lambda line: None)
     assert [len(each["sdpa"].samples["step_seconds"]) for each in kept] == list(range(1, QUICK.most + 1))
-    assert kept[-1] == found
+    assert kept[-1] == results
 
 
 def test_a_rung_that_fails_says_why_and_takes_no_other_with_it():
@@ -119,20 +127,22 @@ def test_a_rung_that_fails_says_why_and_takes_no_other_with_it():
 
     result = climb_with(fail)
     assert (result.status, result.reason) == ("failed", "RuntimeError: no such kernel")
-    out = climb_with(lambda step: torch.empty(2**62))
-    assert out.status in ("oom", "failed")
+
+
+def test_a_rung_that_wants_too_much_memory_says_so():
+    assert climb_with(lambda step: torch.empty(2**62)).status in ("oom", "failed")
 
 
 @pytest.mark.slow
 def test_a_rung_that_fails_later_loses_its_row_and_no_more():
-    told = []
+    messages = []
 
     def later(step):
-        if "round 1" in told:
+        if "round 1" in messages:
             raise RuntimeError("worn out")
         return step()
 
-    assert climb_with(later, say=told.append).reason == "RuntimeError: worn out"
+    assert climb_with(later, say=messages.append).reason == "RuntimeError: worn out"
 
 
 @pytest.mark.slow
@@ -165,15 +175,15 @@ def test_a_ladder_without_its_lower_rungs_does_not_stand():
 
 def test_what_two_have_in_common_leaves_with_the_ratio():
     noise = [1.0, 3.0, 1.5, 9.0, 1.2, 2.0]
-    found = ratio([2 * x for x in noise], noise)
-    assert (found.unit, found.better, found.n) == ("x", "higher", 6)
-    assert [found.value, found.low, found.high] == pytest.approx([2, 2, 2])
+    speedup = ratio([2 * x for x in noise], noise)
+    assert (speedup.unit, speedup.better, speedup.n) == ("x", "higher", 6)
+    assert [speedup.value, speedup.low, speedup.high] == pytest.approx([2, 2, 2])
 
 
 def test_the_interval_of_a_ratio_holds_it():
-    found = ratio([2.0, 2.2, 1.9, 2.1, 2.0, 2.05], [1.0, 1.05, 1.0, 0.95, 1.02, 1.0])
-    assert found.low < found.value < found.high
-    assert found.low < 2.04 < found.high
+    speedup = ratio([2.0, 2.2, 1.9, 2.1, 2.0, 2.05], [1.0, 1.05, 1.0, 0.95, 1.02, 1.0])
+    assert speedup.low < speedup.value < speedup.high
+    assert speedup.low < 2.04 < speedup.high
 
 
 def test_errors_are_relative_to_the_expected_tensor():

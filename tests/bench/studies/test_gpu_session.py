@@ -47,11 +47,11 @@ def test_training_and_the_videos_of_ucf101_are_timed(tmp_path, capsys):
         assert 0 < each["trained"] < each["parameters"]
         assert each["share"] == pytest.approx(each["flops"] * each["steps_per_second"] / 1e15)
         assert each["verdict"] == "ok"
-    made = json.loads((folder / "ucf101.json").read_text())
-    assert (made["videos"], made["frames"], made["steps"], len(made["seconds"])) == (4, 16, 2, 2)
-    assert made["per_hour"] == pytest.approx(2 / made["seconds"][1] * 3600)
-    assert made["hours_for_10000"] == pytest.approx(10_000 / made["per_hour"])
-    assert "random" in made["weights"]
+    saved = json.loads((folder / "ucf101.json").read_text())
+    assert (saved["videos"], saved["frames"], saved["steps"], len(saved["seconds"])) == (4, 16, 2, 2)
+    assert saved["per_hour"] == pytest.approx(2 / saved["seconds"][1] * 3600)
+    assert saved["hours_for_10000"] == pytest.approx(10_000 / saved["per_hour"])
+    assert "random" in saved["weights"]
     assert "random weights" in json.loads((folder / "about.json").read_text())["parts"]["ucf101"]
     assert not list(folder.rglob("*.mkv"))
     assert not list(folder.rglob("state.pt"))
@@ -105,9 +105,9 @@ def test_a_part_that_fails_stops_no_other(tmp_path, monkeypatch):
     )
     assert gpu_session.main(tmp_path, "tiny", "cpu", parts=("a", "b")) == 2
     (folder,) = tmp_path.iterdir()
-    told = json.loads((folder / "about.json").read_text())["parts"]
-    assert told["a"] == "failed: RuntimeError: lost the card"
-    assert told["b"].startswith("done")
+    saved = json.loads((folder / "about.json").read_text())["parts"]
+    assert saved["a"] == "failed: RuntimeError: lost the card"
+    assert saved["b"].startswith("done")
 
 
 def test_without_a_gpu_it_says_so(tmp_path, monkeypatch, capsys):

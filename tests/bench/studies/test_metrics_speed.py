@@ -26,21 +26,21 @@ def small(monkeypatch):
 def test_every_stage_and_the_floor_of_all_have_a_speed(folder, capsys):
     for name in ("2.mkv", "3.mkv"):
         (folder / name).unlink()
-    found = stages_speed(Stages(folder, clips=6, batch=2, rounds=1, compiled=False))
-    assert (found["clips"], found["asked_for"]) == (2, 6)
+    results = stages_speed(Stages(folder, clips=6, batch=2, rounds=1, compiled=False))
+    assert (results["clips"], results["asked_for"]) == (2, 6)
     assert "6 clips were requested" in capsys.readouterr().err
-    speeds = {name: found[name]["clips_per_second"] for name in ("decode", "resize", "network", "statistics")}
-    assert min(speeds.values()) > found["one after the other"]["clips_per_second"] > 0
-    assert found["floor"]["gflop_per_clip"] == pytest.approx(55.6, abs=0.3)
-    rate = found["floor"]["matrix_product_gflops"] / found["floor"]["gflop_per_clip"]
-    assert found["floor"]["clips_per_second"] == pytest.approx(rate)
+    speeds = {name: results[name]["clips_per_second"] for name in ("decode", "resize", "network", "statistics")}
+    assert min(speeds.values()) > results["one after the other"]["clips_per_second"] > 0
+    assert results["floor"]["gflop_per_clip"] == pytest.approx(55.6, abs=0.3)
+    rate = results["floor"]["matrix_product_gflops"] / results["floor"]["gflop_per_clip"]
+    assert results["floor"]["clips_per_second"] == pytest.approx(rate)
 
 
 @pytest.mark.slow
 def test_ours_and_the_straightforward_way_have_one_result(folder):
-    found = files_speed(Files(folder, clips=4, rounds=1, compiled=False))
-    assert found["clips"] == 4
-    assert found["relative_difference"] == pytest.approx(0, abs=1e-4)
+    results = files_speed(Files(folder, clips=4, rounds=1, compiled=False))
+    assert results["clips"] == 4
+    assert results["relative_difference"] == pytest.approx(0, abs=1e-4)
 
 
 @pytest.mark.parametrize(

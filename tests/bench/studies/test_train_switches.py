@@ -44,9 +44,9 @@ def test_ways_are_compared_within_their_round(tmp_path):
         slow = (1.0 if number == "0" else 2.0) * (1.25 if way == "checkpointing" else 1.0)
         log(run, first=9.0, rest=0.5 * slow, peak=2**20 if way == "checkpointing" else 2**21)
 
-    found = measure((PLAIN, "checkpointing", "compiled"), ASKED, tmp_path, 2, launch)
+    results = measure((PLAIN, "checkpointing", "compiled"), ASKED, tmp_path, 2, launch)
     assert sorted(calls) == ["0-checkpointing", "0-compiled", "0-plain", "1-checkpointing", "1-plain"]
-    lines = [line for line in table(found, ASKED).splitlines() if line.startswith("|")]
+    lines = [line for line in table(results, ASKED).splitlines() if line.startswith("|")]
     rows = {cells[0]: cells[1:] for cells in ([word.strip() for word in line.split("|")[1:-1]] for line in lines)}
     assert rows["plain"][1:3] == ["1.000", "1.000 to 1.000"]
     assert rows["checkpointing"][1:] == ["0.800", "0.800 to 0.800", "1", "2"]
@@ -74,9 +74,9 @@ def test_what_cannot_be_measured_is_one_line(tmp_path):
 @pytest.mark.timeout(600)
 def test_a_real_pair_of_runs(tmp_path, capsys):
     code = main(tmp_path / "out", ways=("checkpointing",), steps=40, batch=2, rounds=1, threads=1)
-    found = json.loads((tmp_path / "out" / "switches.json").read_text())["ways"]
-    assert code == 0, found
-    assert all(each["steps_per_second"][0] > 0 and each["peak_bytes"][0] > 2**24 for each in found.values())
+    saved = json.loads((tmp_path / "out" / "switches.json").read_text())["ways"]
+    assert code == 0, saved
+    assert all(each["steps_per_second"][0] > 0 and each["peak_bytes"][0] > 2**24 for each in saved.values())
     assert "| checkpointing" in (tmp_path / "out" / "switches.md").read_text()
     assert "| checkpointing" in capsys.readouterr().out
-    assert train_switches.PLAIN in found
+    assert train_switches.PLAIN in saved

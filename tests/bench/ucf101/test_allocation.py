@@ -41,12 +41,12 @@ def test_largest_remainder_by_hand():
 
 def test_vidrd_10k_follows_the_training_videos():
     items = allocate("vidrd-10k", OURS)
-    found = per_prompt(items)
-    assert sum(found.values()) == len(items) == 10_000
-    assert (min(found.values()), max(found.values())) == (75, 127)
+    counts = per_prompt(items)
+    assert sum(counts.values()) == len(items) == 10_000
+    assert (min(counts.values()), max(counts.values())) == (75, 127)
     official = class_counts(1, "train")
-    assert all(abs(found[name] - 10_000 * videos / 9537) < 1 for name, videos in official.items())
-    assert [sample for prompt, sample in items if prompt == "YoYo"] == list(range(found["YoYo"]))
+    assert all(abs(counts[name] - 10_000 * videos / 9537) < 1 for name, videos in official.items())
+    assert [sample for prompt, sample in items if prompt == "YoYo"] == list(range(counts["YoYo"]))
     assert len(set(items)) == 10_000
 
 
@@ -57,8 +57,8 @@ def test_vidrd_10k_follows_the_training_videos():
      ("13320-by-all", 13320, 100, 167)],
 )  # fmt: skip
 def test_rules_by_name(name, total, least, most):
-    found = per_prompt(allocate(name, OURS))
-    assert (sum(found.values()), min(found.values()), max(found.values())) == (total, least, most)
+    counts = per_prompt(allocate(name, OURS))
+    assert (sum(counts.values()), min(counts.values()), max(counts.values())) == (total, least, most)
 
 
 def test_every_class_of_the_full_archive_gets_its_own_count_at_its_own_size():
@@ -111,9 +111,9 @@ def test_counts_of_ones_own(tmp_path):
 
 def test_the_manifest_hashes_every_item():
     items = allocate("2-a-class", OURS)
-    told = manifest(rule("2-a-class"), items)
-    assert told["items"] == 202
-    assert told["each"] == 2
-    assert told["items_sha256"] != manifest(rule("2-a-class"), items[1:])["items_sha256"]
-    assert told == manifest(rule("2-a-class"), allocate(Rule("x", each=2), OURS)) | {"source": told["source"]}
+    content = manifest(rule("2-a-class"), items)
+    assert content["items"] == 202
+    assert content["each"] == 2
+    assert content["items_sha256"] != manifest(rule("2-a-class"), items[1:])["items_sha256"]
+    assert content == manifest(rule("2-a-class"), allocate(Rule("x", each=2), OURS)) | {"source": content["source"]}
     assert all(row.source for row in RULES.values())

@@ -19,10 +19,10 @@ def archive(tmp_path):
 
 
 def test_the_built_in_lists_are_the_official_files_byte_for_byte():
-    made = list_files()
-    assert {name: hashlib.sha256(content).hexdigest() for name, content in made.items()} == LIST_SHA256
+    files = list_files()
+    assert {name: hashlib.sha256(content).hexdigest() for name, content in files.items()} == LIST_SHA256
     if (CLIPS / "ucfTrainTestlist").is_dir():
-        for name, content in made.items():
+        for name, content in files.items():
             assert content == (CLIPS / "ucfTrainTestlist" / name).read_bytes()
 
 
@@ -47,33 +47,43 @@ def test_the_real_clips_are_a_partial_archive_of_the_official_lists():
         pytest.skip(WANTED)
     with pytest.raises(ArchiveError, match="of 13320 videos are missing") as fault:
         read_archive(CLIPS)
-    found = read_archive(CLIPS, allow_partial=True)
-    assert found.official
-    assert not found.whole
-    assert len(found.videos) + len(fault.value.missing) == found.listed == 13320
+    whole_archive = read_archive(CLIPS, allow_partial=True)
+    assert whole_archive.official
+    assert not whole_archive.whole
+    assert len(whole_archive.videos) + len(fault.value.missing) == whole_archive.listed == 13320
     for split in SPLITS:
-        train, test = found.of_split(split, "train"), found.of_split(split, "test")
-        assert len(train) + len(test) == len(found.of_split(split, "all")) == len(found.videos)
-    film = found.films(1, "all")[0]
-    assert film.probe()[:3] == (164, 240, 320)
-    assert film.read(0, 16).shape == (16, 240, 320, 3)
-    assert film.name == "ApplyEyeMakeup/v_ApplyEyeMakeup_g01_c01.avi"
+        train, test = whole_archive.of_split(split, "train"), whole_archive.of_split(split, "test")
+        assert len(train) + len(test) == len(whole_archive.of_split(split, "all")) == len(whole_archive.videos)
+    video = whole_archive.video_files(1, "all")[0]
+    assert video.probe()[:3] == (164, 240, 320)
+    assert video.read(0, 16).shape == (16, 240, 320, 3)
+    assert video.name == "ApplyEyeMakeup/v_ApplyEyeMakeup_g01_c01.avi"
 
 
 def test_a_whole_archive_is_read_from_either_folder(archive):
-    found = read_archive(archive)
-    assert found == read_archive(archive / "UCF-101") == read_archive(archive, splits=archive)
-    assert found.whole
-    assert not found.official  # its lists are its own
-    assert len(found.videos) == 100
-    first = found.videos[0]
+    whole_archive = read_archive(archive)
+    assert whole_archive == read_archive(archive / "UCF-101") == read_archive(archive, splits=archive)
+    assert whole_archive.whole
+    assert not whole_archive.official  # its lists are its own
+    assert len(whole_archive.videos) == 100
+    first = whole_archive.videos[0]
     assert (first.class_name, first.class_index, first.group, first.clip, first.size) == ("ApplyEyeMakeup", 0, 1, 1, 2)
     assert first.halves == ("test", "train", "train")
-    odd = found.videos[-1]
+    odd = whole_archive.videos[-1]
     assert odd.path == "HandstandPushups/v_HandStandPushups_g25_c02.avi"
     assert odd.halves == ("train",) * 3
-    assert found.counts(1, "train") == {"ApplyEyeMakeup": 36, "HandstandPushups": 36}
-    assert [film.name for film in found.films(2, "test")] == [video.path for video in found.of_split(2, "test")]
+    assert whole_archive.counts(1, "train") == {"ApplyEyeMakeup": 36, "HandstandPushups": 36}
+    assert [video.name for video in whole_archive.video_files(2, "test")] == [
+        video.path for video in whole_archive.of_split(2, "test")
+    ]
+
+
+def test_links_that_lead_in_circles_list_no_video_twice(archive):
+    before = read_archive(archive).manifest()
+    (archive / "UCF-101" / "self").symlink_to(".")
+    (archive / "UCF-101" / "Again").symlink_to("ApplyEyeMakeup")
+    (archive / "UCF-101" / "preview.jpg").write_bytes(b"x")
+    assert read_archive(archive).manifest() == before
 
 
 def test_other_line_ends_are_the_same_lists_and_other_lists_are_not(archive):
@@ -90,9 +100,9 @@ def test_without_list_files_the_official_lists_hold(archive):
         file.unlink()
     with pytest.raises(ArchiveError, match=r"are missing .* all of 99 classes"):
         read_archive(archive)
-    found = read_archive(archive, allow_partial=True)
-    assert found.official
-    assert found.listed == 13320
+    whole_archive = read_archive(archive, allow_partial=True)
+    assert whole_archive.official
+    assert whole_archive.listed == 13320
 
 
 def test_the_manifest_tells_sizes_and_names(archive):
@@ -200,8 +210,8 @@ def test_a_wrong_folder_is_told_by_what_it_holds(tmp_path, names, place, message
 
 
 def test_what_is_no_half_of_a_split_is_refused(archive):
-    found = read_archive(archive)
+    whole_archive = read_archive(archive)
     for number in (0, 4):
         with pytest.raises(ValueError, match="splits 1, 2, 3 with halves train, test, all"):
-            found.of_split(number, "train")
+            whole_archive.of_split(number, "train")
     assert len(classes()) == 101

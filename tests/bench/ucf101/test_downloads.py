@@ -106,8 +106,8 @@ def test_what_has_come_stays_for_the_next_command(server, tmp_path):
     one = needed(server, "/breaks", sha256=SHA256)
     with pytest.raises(ValueError, match="400000 bytes have come, the same command goes on from there"):
         fetch(one, tmp_path)
-    found = examine(tmp_path, [one])[0]
-    assert (found.state, found.remark) == ("missing", "400000 bytes of it were fetched")
+    local = examine(tmp_path, [one])[0]
+    assert (local.state, local.remark) == ("missing", "400000 bytes of it were fetched")
     server.step = 10**9
     assert fetch(one, tmp_path).state == "verified"
     assert server.asked[-1][1:] == ("bytes=400000-", '"v1"')
@@ -186,8 +186,8 @@ def test_a_file_without_a_checksum_is_held_to_what_was_first_fetched(server, tmp
     assert fetch(one, tmp_path).state == "as fetched"
     with (tmp_path / "sub/file.bin").open("ab") as file:
         file.write(b"x")
-    found = examine(tmp_path, [one])[0]
-    assert (found.state, found.remark) == ("wrong", "its bytes are not those that were first fetched")
+    local = examine(tmp_path, [one])[0]
+    assert (local.state, local.remark) == ("wrong", "its bytes are not those that were first fetched")
     with pytest.raises(ValueError, match=r"is there but its bytes .*: move it away"):
         fetch(one, tmp_path)
     (tmp_path / "fetched.json").unlink()
@@ -209,8 +209,8 @@ def test_a_file_without_a_checksum_is_held_to_what_was_first_fetched(server, tmp
 )
 def test_what_is_here_is_compared(tmp_path, content, more, state, remark):
     (tmp_path / "f").write_bytes(content)
-    found = examine(tmp_path, [RemoteFile("f", "", "", "", "", **more)])[0]
-    assert (found.state, found.remark, found.size) == (state, remark, len(content))
+    local = examine(tmp_path, [RemoteFile("f", "", "", "", "", **more)])[0]
+    assert (local.state, local.remark, local.size) == (state, remark, len(content))
 
 
 def test_names_are_files_folders_or_all():

@@ -14,9 +14,9 @@ NAMES = [each.name for each in classes()]
 
 
 def test_our_prompts_are_one_sentence_for_each_class():
-    found = prompt_set("descriptive")
-    assert [prompt.class_name for prompt in found.prompts] == NAMES == [prompt.id for prompt in found.prompts]
-    texts = [prompt.text for prompt in found.prompts]
+    prompts = prompt_set("descriptive")
+    assert [prompt.class_name for prompt in prompts.prompts] == NAMES == [prompt.id for prompt in prompts.prompts]
+    texts = [prompt.text for prompt in prompts.prompts]
     assert len(set(texts)) == 101
     for text in texts:
         assert text[0].isupper()
@@ -24,8 +24,8 @@ def test_our_prompts_are_one_sentence_for_each_class():
         assert text.count(".") == 1
         assert 8 <= len(text.split()) <= 24
         assert text.isascii()
-    assert len(found.sha256) == 64
-    assert found.by_id["YoYo"].text == texts[-1]
+    assert len(prompts.sha256) == 64
+    assert prompts.by_id["YoYo"].text == texts[-1]
 
 
 def test_our_prompts_are_nobody_elses():
@@ -41,9 +41,9 @@ def test_class_names_stand_in_a_template():
     plain = prompt_set("class-name").by_id
     assert plain["CleanAndJerk"].text == "clean and jerk"
     assert plain["YoYo"].text == "yo yo"
-    made = prompt_set("class-name:a video of {class}, filmed")
-    assert made.by_id["TaiChi"].text == "a video of tai chi, filmed"
-    assert made.sha256 != prompt_set("class-name").sha256
+    prompts = prompt_set("class-name:a video of {class}, filmed")
+    assert prompts.by_id["TaiChi"].text == "a video of tai chi, filmed"
+    assert prompts.sha256 != prompt_set("class-name").sha256
     with pytest.raises(ValueError, match=r"needs \{class\}"):
         prompt_set("class-name:a video")
     with pytest.raises(ValueError, match="there are no prompts 'descriptve'"):
@@ -77,15 +77,15 @@ def test_the_same_list_is_the_same_whatever_its_form(tmp_path):
 
 
 def test_several_prompts_of_a_class_are_numbered(tmp_path):
-    found = read_prompts(write(tmp_path, "a.json", {"Yo Yo": ["one", "two"], "archery": "three"}))
-    assert [(prompt.id, prompt.class_name, prompt.text) for prompt in found.prompts] == [
+    prompts = read_prompts(write(tmp_path, "a.json", {"Yo Yo": ["one", "two"], "archery": "three"}))
+    assert [(prompt.id, prompt.class_name, prompt.text) for prompt in prompts.prompts] == [
         ("Archery", "Archery", "three"), ("YoYo-1", "YoYo", "one"), ("YoYo-2", "YoYo", "two"),
     ]  # fmt: skip
 
 
 def test_lists_without_classes_are_numbered(tmp_path):
-    found = read_prompts(write(tmp_path, "a.txt", "a cat\n\na dog/../x\n"))
-    assert [(prompt.id, prompt.class_name) for prompt in found.prompts] == [("p00000", None), ("p00001", None)]
+    prompts = read_prompts(write(tmp_path, "a.txt", "a cat\n\na dog/../x\n"))
+    assert [(prompt.id, prompt.class_name) for prompt in prompts.prompts] == [("p00000", None), ("p00001", None)]
     keys = read_prompts(write(tmp_path, "a.json", {"0": ["one", "two"], "1": "three"}))
     assert [prompt.text for prompt in keys.prompts] == ["one", "two", "three"]
 

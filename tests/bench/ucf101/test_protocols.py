@@ -36,10 +36,10 @@ def test_rows_name_what_exists(name):
     [("vidrd-10k", 10_000), ("videopoet-10k", 10_000), ("100-a-class", 10_100), ("styleganv-2048", 2048)],
 )
 def test_counts(name, videos):
-    found = plan(name)
-    assert len(found.items) == found.wanted == videos
-    assert sum(class_videos(found).values()) == videos
-    assert len({item.file for item in found.items}) == len({item.seed for item in found.items}) == videos
+    planned = plan(name)
+    assert len(planned.items) == planned.wanted == videos
+    assert sum(class_videos(planned).values()) == videos
+    assert len({item.file for item in planned.items}) == len({item.seed for item in planned.items}) == videos
 
 
 def test_vidrd_follows_the_class_distribution_of_the_training_videos():
@@ -57,10 +57,10 @@ def test_the_clip_rules_are_the_protocol_s_and_stand_in_the_manifest():
     from bench.ucf101.features import ScoringNetwork
 
     row = PROTOCOLS["videopoet-10k"]
-    found = recipe_of(ScoringNetwork("fvd", "styleganv"), row)
-    assert found.real == replace(row.real, split="given")
-    assert found.row["real"]["start"] == "centre"
-    assert found.row["epsilon"] == FVD["styleganv"].epsilon
+    resolved = recipe_of(ScoringNetwork("fvd", "styleganv"), row)
+    assert resolved.real == replace(row.real, split="given")
+    assert resolved.row["real"]["start"] == "centre"
+    assert resolved.row["epsilon"] == FVD["styleganv"].epsilon
 
 
 def test_what_was_changed_is_told():
@@ -69,9 +69,9 @@ def test_what_was_changed_is_told():
     assert told == ("steps: 20, the protocol's is 50",)
     small = changed("styleganv-2048", {"size": 128})[0]
     assert small.real.storage == replace(STYLEGANV, resample=replace(STYLEGANV.resample, size=128))
-    found = plan(changes={"steps": 20}, per_class=1, limit=7)
-    assert found.changes[-1] == "videos: the first 7 of 101"
-    by = {row["setting"]: row["by"] for row in stated(found)}
+    planned = plan(changes={"steps": 20}, per_class=1, limit=7)
+    assert planned.changes[-1] == "videos: the first 7 of 101"
+    by = {row["setting"]: row["by"] for row in stated(planned)}
     assert (by["steps"], by["allocation"], by["seed"], by["half"]) == ("changed", "changed", "unstated", "unstated")
     assert {row["setting"]: row["by"] for row in stated(plan("styleganv-2048"))}["real"] == "source"
 
@@ -94,10 +94,10 @@ def test_any_stretch_of_the_order_is_a_fair_sample():
 
 
 def test_blocks_are_cut_from_the_list():
-    found = plan(per_class=1, limit=10)
-    assert found.blocks == 3
-    assert [len(found.block(number)) for number in range(3)] == [4, 4, 2]
-    assert found.block(1) == found.items[4:8]
+    planned = plan(per_class=1, limit=10)
+    assert planned.blocks == 3
+    assert [len(planned.block(number)) for number in range(3)] == [4, 4, 2]
+    assert planned.block(1) == planned.items[4:8]
 
 
 def test_identity_is_that_of_the_videos():
@@ -112,9 +112,9 @@ def test_identity_is_that_of_the_videos():
         plan(per_class=1, limit=4, precision="fp16"),
         plan(per_class=1, limit=4, model={"folder": "model", "sha256": "1" * 64}),
     ]
-    found = {each.identity("vidrd") for each in others} | {base.identity("independent")}
-    assert len(found) == len(others) + 1
-    assert base.identity("vidrd") not in found
+    identities = {each.identity("vidrd") for each in others} | {base.identity("independent")}
+    assert len(identities) == len(others) + 1
+    assert base.identity("vidrd") not in identities
     # How videos are scored changes no video.
     assert plan(changes={"fvd": ("clean",)}, per_class=1, limit=4).identity("vidrd") == base.identity("vidrd")
 
@@ -142,8 +142,8 @@ def test_a_folder_is_for_one_plan(tmp_path):
 
 def test_prompts_without_classes_have_a_folder_of_their_own(tmp_path):
     (tmp_path / "list.txt").write_text("a cat\na dog\n")
-    found = plan(changes={"prompts": str(tmp_path / "list.txt"), "allocation": "2-a-class"})
-    assert {item.file for item in found.items} == {
+    planned = plan(changes={"prompts": str(tmp_path / "list.txt"), "allocation": "2-a-class"})
+    assert {item.file for item in planned.items} == {
         f"{plans.NO_CLASS}/p{p:05}_{i:04}.mkv" for p in (0, 1) for i in (0, 1)
     }
-    assert class_videos(found) == {}
+    assert class_videos(planned) == {}

@@ -17,7 +17,7 @@ from bench.ucf101.features import Embedding, ScoringNetwork
 from bench.ucf101.generate import MANIFEST, VIDEOS, Generation
 from bench.ucf101.plan import make_plan
 from bench.ucf101.pool import WorkerPool, run_blocks
-from bench.ucf101.score import embedding, made_sources, score
+from bench.ucf101.score import embedding, generated_sources, score
 from metrics.evaluation.dataset import FeatureSet
 from metrics.videos.read import list_videos
 from vidrd.checkpoints import sha256
@@ -43,19 +43,21 @@ def make(job, crew=ONE, said=None):
 
 def features(made, judge, crew=ONE, said=None):
     made.collect()
-    job = embedding(made_sources(made), "fake", judge, judge.load(), made.plan.settings, crew, made.out / "features")
+    job = embedding(
+        generated_sources(made), "fake", judge, judge.load(), made.plan.settings, crew, made.out / "features"
+    )
     make(job, crew, said)
     return job
 
 
 def scores(made, real, crew=ONE, said=None):
     """Both scores of a run, every bit of them."""
-    found = {}
+    results = {}
     for judge in (ScoringNetwork("fvd", "pocket", batch=2), ScoringNetwork("is", "pocket", batch=2)):
         job = features(made, judge, crew, said)
         result = score(judge, judge.load(), real, job.side({"seed": 0}), made.plan.settings, {}, allow_small=True)
-        found |= {name: [float(x).hex() for x in value[:4] if x is not None] for name, value in result.scores.items()}
-    return found
+        results |= {name: [float(x).hex() for x in value[:4] if x is not None] for name, value in result.scores.items()}
+    return results
 
 
 @pytest.fixture(scope="module")
@@ -68,9 +70,9 @@ def real():
 
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory, real):
-    made = generation(tmp_path_factory.mktemp("one"))
-    make(made)
-    return made, scores(made, real)
+    job = generation(tmp_path_factory.mktemp("one"))
+    make(job)
+    return job, scores(job, real)
 
 
 def files(made):
@@ -78,11 +80,11 @@ def files(made):
 
 
 def test_every_video_has_a_line_that_says_how_it_came_about(undisturbed):
-    made, _ = undisturbed
-    lines = [json.loads(line) for line in (made.out / MANIFEST).read_text().splitlines()]
-    assert [line["file"] for line in lines] == [item.file for item in made.plan.items]
-    for line, item in zip(lines, made.plan.items, strict=True):
-        assert line["sha256"] == sha256(made.out / VIDEOS / item.file)
+    job, _ = undisturbed
+    lines = [json.loads(line) for line in (job.out / MANIFEST).read_text().splitlines()]
+    assert [line["file"] for line in lines] == [item.file for item in job.plan.items]
+    for line, item in zip(lines, job.plan.items, strict=True):
+        assert line["sha256"] == sha256(job.out / VIDEOS / item.file)
         assert (line["seed"], line["prompt_id"], line["index"]) == (item.seed, item.prompt_id, item.index)
         assert line["seconds"] > 0
         assert line["device"] == "cpu"
@@ -92,24 +94,24 @@ def test_every_video_has_a_line_that_says_how_it_came_about(undisturbed):
 def test_the_videos_are_the_pipeline_s_own(undisturbed):
     from vidrd.checkpoints import load_pipeline
 
-    made, _ = undisturbed
-    items = made.plan.block(1)
+    job, _ = undisturbed
+    items = job.plan.block(1)
     out = load_pipeline("pocket")(
         [item.prompt for item in items], num_frames=16, num_inference_steps=2, guidance_scale=10.0,
-        seed=[item.seed for item in items],
+        seed=[item.seed for item in items], output_type="uint8",
     )  # fmt: skip
     for item, frames in zip(items, out.frames, strict=True):
-        found = read_video(made.out / VIDEOS / item.file).astype(int)
+        found = read_video(job.out / VIDEOS / item.file).astype(int)
         assert abs(found - frames).max() <= 1, "the pipeline may decode other clips together"
         assert (found == frames).mean() > 0.99
 
 
 def test_missing_and_damaged_files_are_made_again_as_they_were(undisturbed, real, tmp_path):
-    made, wanted = undisturbed
-    again = replace(made, out=tmp_path)
+    job, wanted = undisturbed
+    again = replace(job, out=tmp_path)
     make(again)
     before = files(again)
-    assert before == files(made)
+    assert before == files(job)
     paths = [again.out / VIDEOS / item.file for item in again.plan.items]
     paths[0].unlink()
     damaged = bytearray(paths[3].read_bytes())
@@ -126,26 +128,26 @@ def test_missing_and_damaged_files_are_made_again_as_they_were(undisturbed, real
 
 
 def test_without_a_video_there_is_no_score(tmp_path):
-    made = generation(tmp_path, limit=3)
-    make(made)
-    features(made, ScoringNetwork("fvd", "pocket", batch=2))
-    (made.out / VIDEOS / made.plan.items[1].file).unlink()
+    job = generation(tmp_path, limit=3)
+    make(job)
+    features(job, ScoringNetwork("fvd", "pocket", batch=2))
+    (job.out / VIDEOS / job.plan.items[1].file).unlink()
     with pytest.raises(
-        ValueError, match=rf"1 of 3 videos of vidrd are missing or damaged \({made.plan.items[1].file}\)"
+        ValueError, match=rf"1 of 3 videos of vidrd are missing or damaged \({job.plan.items[1].file}\)"
     ):
-        made.collect()
-    assert made_sources(made)[1].sha256 is None
+        job.collect()
+    assert generated_sources(job)[1].sha256 is None
 
 
 def test_features_of_a_file_that_changed_are_not_taken(tmp_path):
     made = generation(tmp_path, limit=2)
     make(made)
     judge = ScoringNetwork("fvd", "pocket", batch=2)
-    sources = made_sources(made)
-    path = sources[0].path
+    sources = generated_sources(made)
+    path = sources[0].video.path
     path.write_bytes(path.read_bytes() + b"x")
     job = embedding(sources, "fake", judge, judge.load(), made.plan.settings, WorkerPool(), tmp_path / "features")
-    with pytest.raises(ValueError, match="changed since it was generated"):
+    with pytest.raises(ValueError, match="changed while this run used it"):
         make(job)
     with pytest.raises(ValueError, match="features of 1 of 1 blocks are missing"):
         job.side({})
@@ -165,16 +167,16 @@ def kill_a_child(folder, killed):
 def check(made, wanted, real, out, crew, *, kill, embed):
     """Make the same with another crew, one of it killed if so wanted; `embed`: that crew does the features too."""
     other = replace(made, out=out)
-    said, killed = [], []
+    messages, killed = [], []
     (other.out / "lines").mkdir(parents=True)
     killer = threading.Thread(target=kill_a_child, args=(other.out / "lines", killed), daemon=True)
     if kill:
         killer.start()
-    make(other, crew, said)
+    make(other, crew, messages)
     if kill:
         killer.join()
         assert killed
-        assert any("a worker died" in line for line in said), said
+        assert any("a worker died" in line for line in messages), messages
     assert files(other) == files(made)
     assert scores(other, real, crew if embed else ONE) == wanted
 
@@ -213,10 +215,10 @@ def test_ray_makes_the_same_score_though_an_actor_is_killed(undisturbed, real, t
     """One of the two is killed; where there is more than one they embed too."""
     import ray
 
-    made, wanted = undisturbed
+    job, wanted = undisturbed
     root = str(Path(__file__).parents[3])
     path = os.pathsep.join([root, os.environ.get("PYTHONPATH", "")])
-    other, killed, crew = replace(made, out=tmp_path), [], WorkerPool(workers, ray=True)
+    other, killed, crew = replace(job, out=tmp_path), [], WorkerPool(workers, ray=True)
     (other.out / "lines").mkdir(parents=True)
     killer = threading.Thread(target=kill_a_ray_worker, args=(other.out / "lines", killed), daemon=True)
     ray.init(num_cpus=3, log_to_driver=False, runtime_env={"env_vars": {"PYTHONPATH": path}})
@@ -227,7 +229,7 @@ def test_ray_makes_the_same_score_though_an_actor_is_killed(undisturbed, real, t
         if workers == 2:
             killer.join()
             assert killed
-        assert files(other) == files(made)
+        assert files(other) == files(job)
         assert scores(other, real, crew if workers > 1 else ONE) == wanted
     finally:
         ray.shutdown()
@@ -252,5 +254,5 @@ def test_a_crew_of_none_is_refused():
 
 
 def test_the_read_set_is_the_made_set(undisturbed):
-    made, _ = undisturbed
-    assert {video.name for video in list_videos(made.out / VIDEOS)} == {item.file for item in made.plan.items}
+    job, _ = undisturbed
+    assert {video.name for video in list_videos(job.out / VIDEOS)} == {item.file for item in job.plan.items}

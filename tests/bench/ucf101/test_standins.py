@@ -36,38 +36,38 @@ def archive(tmp_path_factory):
 
 
 def test_the_archive_has_the_layout_the_lists_and_the_splits(archive):
-    found = read_archive(archive)
-    assert found.whole
-    assert not found.official
-    assert found.class_names == AMONG
+    whole_archive = read_archive(archive)
+    assert whole_archive.whole
+    assert not whole_archive.official
+    assert whole_archive.class_names == AMONG
     for split in (1, 2, 3):
-        assert found.counts(split, "train") == dict.fromkeys(AMONG, 3)
-        assert found.counts(split, "test") == dict.fromkeys(AMONG, 1)
-    assert {video.group for video in found.videos} == {1, 8, 15, 22}
+        assert whole_archive.counts(split, "train") == dict.fromkeys(AMONG, 3)
+        assert whole_archive.counts(split, "test") == dict.fromkeys(AMONG, 1)
+    assert {video.group for video in whole_archive.videos} == {1, 8, 15, 22}
     assert (archive / "UCF-101/HandstandPushups/v_HandStandPushups_g08_c01.avi").is_file()
     for file in (archive / "ucfTrainTestlist").iterdir():
         assert file.read_bytes().count(b"\r\n") == file.read_bytes().count(b"\n") > 0
 
 
 def test_two_videos_a_class_are_one_to_test_and_one_to_train(tmp_path):
-    found = read_archive(make_archive(tmp_path, among=("Archery",), frames=(9,), height=16, width=16))
-    assert [video.halves[0] for video in found.videos] == ["test", "train"]
+    whole_archive = read_archive(make_archive(tmp_path, among=("Archery",), frames=(9,), height=16, width=16))
+    assert [video.halves[0] for video in whole_archive.videos] == ["test", "train"]
 
 
 def test_films_are_as_in_the_archive_and_read_by_decode_order(archive):
-    films = read_archive(archive).films(1, "all")
-    about = [film.probe() for film in films]
+    videos = read_archive(archive).video_files(1, "all")
+    about = [video.probe() for video in videos]
     assert Counter(info.frames for info in about) == {29: 6, 31: 6}
     assert {(info.height, info.width, info.codec) for info in about} == {(48, 64, "mpeg4")}
     assert Counter(Fraction(info.fps).limit_denominator(1001) for info in about) == {25: 10, Fraction(30000, 1001): 2}
     b_frames = 0
-    for film, info in zip(films, about, strict=True):
-        assert len(film.read()) == info.frames
-        with av.open(str(film.path)) as container:
+    for video, info in zip(videos, about, strict=True):
+        assert len(video.read()) == info.frames
+        with av.open(str(video.path)) as container:
             assert container.streams.video[0].codec_context.codec_tag == "XVID"
             b_frames += any(frame.pict_type == av.video.frame.PictureType.B for frame in container.decode(video=0))
     assert b_frames == 2
-    moved = films[0].read().astype(int)
+    moved = videos[0].read().astype(int)
     assert np.abs(np.diff(moved, axis=0)).mean() > 0.1
 
 
@@ -87,10 +87,10 @@ def test_an_archive_that_cannot_be_made_says_why(tmp_path):
 
 def test_released_files_become_a_pipeline_that_reads_our_prompts_whole(tmp_path, caplog):
     before = torch.random.get_rng_state()
-    made = make_released(tmp_path)
+    folder = make_released(tmp_path)
     assert torch.equal(torch.random.get_rng_state(), before)
     pipeline = load_pipeline(make_model(tmp_path, tmp_path / "model"))
-    assert torch.equal(pipeline.unet.state_dict()["conv_in.weight"], made["unet"].state_dict()["conv_in.weight"])
+    assert torch.equal(pipeline.unet.state_dict()["conv_in.weight"], folder["unet"].state_dict()["conv_in.weight"])
     for prompt in prompt_set("descriptive").prompts:
         ids = pipeline.tokenizer(prompt.text).input_ids
         assert len(ids) <= 77

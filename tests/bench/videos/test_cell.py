@@ -57,7 +57,7 @@ class ToyModel:
 
 @pytest.fixture
 def cell(tmp_path, monkeypatch):
-    """Does a cell of the smoke suite with a toy pipeline and judges that learned nothing: overrides -> Measured."""
+    """Does a cell of the smoke suite with a toy pipeline and judges that learned nothing: overrides -> CellResults."""
     monkeypatch.setattr(generator, "load_model", lambda name, *, dtype, **_: ToyModel(dtype))
     monkeypatch.setattr("metrics.networks.pocket.CLASSIFIERS", tmp_path)
     for name, file in (("pocket-i3d", "i3d"), ("pocket-c3d", "c3d")):
@@ -108,9 +108,9 @@ def test_what_flow_says_is_what_the_metrics_say():
     scenes = [draw_scene(TEST_SEEDS[i]) for i in range(2)]
     clip = render(scenes, 8)
     videos = np.concatenate([clip, clip[:, ::-1]], axis=1)  # turned round at frame 8
-    found = quality.QualityResults()
-    quality._by_flow(found, videos, [8], "no seams")
-    value = {name: number.value for name, number in found.numbers.items()}
+    results = quality.QualityResults()
+    quality._by_flow(results, videos, [8], "no seams")
+    value = {name: number.value for name, number in results.numbers.items()}
     assert value["boomerang"] == boomerang(videos, [8]).value > 0.3
     assert value["seam_w"] == pytest.approx(seam_ratio(videos, [8], signal="W").value)
     assert value["seam_df"] == pytest.approx(seam_ratio(videos, [8], signal="dF").value)
@@ -186,11 +186,11 @@ def test_equal_fe_solves_for_the_steps_of_each_method(cell):
 
 
 def test_equal_seconds_measures_both_and_says_what_it_took(cell, monkeypatch):
-    made = []
+    runs = []
 
     def make(self, prompts, first, steps):
         videos, cost = honest(self, prompts, first, steps)
-        made.append((self.method.summary, steps))
+        runs.append((self.method.summary, steps))
         fe = self.method.plan(self.request(first, len(prompts), 1), steps, self.options).fe
         return videos, cost._replace(seconds=cost.seconds | {"total": 1.0 + fe})
 
@@ -198,7 +198,7 @@ def test_equal_seconds_measures_both_and_says_what_it_took(cell, monkeypatch):
     monkeypatch.setattr(generator.Generator, "make", make)
     measured, _ = cell("method=codenoise", "equal=seconds", "frames=24", "steps=20")
     assert measured.numbers["steps"].value == 12  # 5 windows of 8 frames a step, where independent clips take 3
-    assert {steps for summary, steps in made if summary == METHODS["independent"].summary} == {1, 2, 4}
+    assert {steps for summary, steps in runs if summary == METHODS["independent"].summary} == {1, 2, 4}
 
 
 def test_every_noise_goes_all_the_way_and_passes_are_counted(cell):

@@ -19,8 +19,8 @@ def test_no_method_costs_more_than_independent_clips_and_one_step_more_would(nam
     def per_frame(count):
         return method.plan(REQUEST, count, options).fe / REQUEST.frames
 
-    found = steps_at_equal_fe(method.plan, REQUEST, options, steps)
-    assert per_frame(found) <= steps < per_frame(found + 1)
+    steps_found = steps_at_equal_fe(method.plan, REQUEST, options, steps)
+    assert per_frame(steps_found) <= steps < per_frame(steps_found + 1)
 
 
 def test_methods_that_cost_the_same_a_step_take_the_same_steps():

@@ -15,8 +15,9 @@ def recognised(pipeline):
     """Of single clips of held-out captions the share in which the judge sees what the caption names, by attribute."""
     scenes = [draw_scene(TEST_SEEDS[i]) for i in range(CLIPS)]
     clips = pipeline(
-        [caption(scene) for scene in scenes], num_frames=8, num_inference_steps=STEPS, guidance_scale=2.0
-    ).frames
+        [caption(scene) for scene in scenes], num_frames=8, num_inference_steps=STEPS, guidance_scale=2.0,
+        output_type="uint8",
+    ).frames  # fmt: skip
     wanted = [labels(scene) for scene in scenes]
     logits = extract(load_shipped("i3d"), clips).logits
     return {

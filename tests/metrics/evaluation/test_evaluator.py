@@ -11,6 +11,7 @@ from metrics.evaluation.dataset import ReadOptions, ResolvedProtocol
 from metrics.evaluation.evaluator import Evaluator
 from metrics.networks.features import Features
 from metrics.protocols import IS
+from metrics.videos.clips import Clip
 from metrics.videos.read import Video, VideoInfo
 
 CLASSES = 20
@@ -101,3 +102,34 @@ def test_a_row_draws_as_many_videos_as_its_draws_hold(name):
     row = IS[name]
     assert row.sampling.n == row.n * row.repeats
     assert ResolvedProtocol.of("is", name).real == row.sampling
+
+
+@pytest.mark.parametrize(
+    ("metric", "name", "options", "asked", "label"),
+    [
+        ("fvd", "styleganv", {}, {}, "styleganv"),
+        ("fvd", "styleganv", {}, {"n": 2048}, "styleganv"),
+        ("fvd", "styleganv", {"frames": 16, "stride": 1}, {}, "styleganv"),
+        ("fvd", "styleganv", {"frames": 10, "stride": 3}, {"n": 3}, "styleganv(frames=10,stride=3,n=3)"),
+        ("fvd", "cdfvd", {}, {"n": 2048}, "cdfvd(n=2048)"),  # it takes all real videos
+        ("is", "styleganv", {}, {"splits": 10}, "styleganv"),
+        ("is", "styleganv", {}, {"splits": 2}, "styleganv(splits=2)"),
+        ("fvd", "pocket", {"frames": 8}, {"n": 3}, "pocket"),
+    ],
+)
+def test_a_changed_row_has_another_name(metric, name, options, asked, label):
+    assert ResolvedProtocol.of(metric, name, **options).label(**asked) == label
+
+
+def test_windows_are_named():
+    assert ResolvedProtocol.of("fvd", "google", frames=20).tile().label() == "google(window=20)"
+
+
+def test_listed_clips_of_another_length_do_not_get_the_protocol_s_name():
+    evaluator = Evaluator(ResolvedProtocol.of("is", "styleganv"), Recognizing(), ReadOptions(allow_small=True))
+    videos = by_class(1)
+    clips = [Clip(video.name, 0, 8) for video in videos]
+    with pytest.raises(ValueError, match="the list has a clip of 8 frames with stride 1, styleganv takes 16"):
+        evaluator.features(videos, "fake", clips=clips)
+    listed = evaluator.features(videos, "fake", clips=[replace(clip, frames=16) for clip in clips])
+    assert listed.n == len(videos)

@@ -1,6 +1,7 @@
 """Any number of videos in the memory of a few batches: order, faults, the cache, going on when killed."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -13,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from metrics.evaluation.cache import FeatureCache, cache_key, default_path
+from metrics.evaluation.cache import FeatureCache, cache_key, default_path, hash_of_makers
 from metrics.evaluation.extract import embed_arrays, embed_clips, hash_frames
 from metrics.evaluation.progress import Progress, ProgressPrinter
 from metrics.networks.features import Features, PreparingNetwork, extract
@@ -196,6 +197,63 @@ def test_rows_that_were_not_written_whole_are_made_again(folder, tmp_path):
         network = Counting()
         assert embed(folder, network, cache=cache).kept == 0
         assert network.count == 13
+
+
+def test_a_cache_that_fails_on_the_way_is_not_used_any_more(folder, tmp_path):
+    with FeatureCache(tmp_path / "kept.sqlite") as cache:
+        embed(folder, Counting(), cache=cache)
+        cache._file.execute("DROP TABLE features")
+        network = Counting()
+        embedded = embed(folder, network, cache=cache)
+        assert (embedded.kept, network.count) == (0, 13)
+        assert cache.fault == "no such table: features"
+    (tmp_path / "full.sqlite").touch()
+    with FeatureCache(tmp_path / "full.sqlite") as cache:
+        cache._file.execute("PRAGMA max_page_count = 2")  # the disk is full
+        embedded = embed(folder, Counting(), cache=cache)
+        assert len(embedded.clips) == 13
+        assert "full" in cache.fault
+    content = bytearray((tmp_path / "kept.sqlite").read_bytes())
+    content[100:] = b"?" * (len(content) - 100)
+    (tmp_path / "kept.sqlite").write_bytes(content)
+    with pytest.raises(ValueError, match=r"kept\.sqlite cannot keep features: "):
+        FeatureCache(tmp_path / "kept.sqlite")
+
+
+def test_the_cache_answers_for_the_code_and_the_packages_that_are_there(folder, tmp_path, monkeypatch):
+    package = tmp_path / "metrics"
+    shutil.copytree(ROOT / "metrics", package)
+    monkeypatch.setattr("metrics.evaluation.cache.PACKAGE", package)
+    hash_of_makers.cache_clear()
+    with FeatureCache(tmp_path / "kept.sqlite") as cache:
+        embed(folder, Counting(), cache=cache)
+        assert embed(folder, Counting(), cache=cache).kept == 13
+        for change in (
+            lambda: (package / "videos" / "frames.py").write_text("# other pixels"),
+            lambda: (package / "networks" / "new.py").write_text("LAYERS = 3"),
+            lambda: monkeypatch.setattr("metrics.evaluation.cache.versions", lambda: {"torch": "9.0"}),
+        ):
+            change()
+            hash_of_makers.cache_clear()
+            assert embed(folder, Counting(), cache=cache).kept == 0
+            assert embed(folder, Counting(), cache=cache).kept == 13
+        (package / "evaluation" / "progress.py").write_text("# another line")  # makes no features
+        hash_of_makers.cache_clear()
+        assert embed(folder, Counting(), cache=cache).kept == 13
+    hash_of_makers.cache_clear()
+
+
+def test_a_file_that_changes_while_it_is_read_is_no_clip(folder):
+    class Changing(Video):
+        def read(self, start=0, count=None, stride=1):
+            frames = super().read(start, count, stride)
+            write_lossless(self.path, some_videos(1, frames=12, seed=7)[0])
+            return frames
+
+    videos = {"a": Changing("a", folder / "00.mkv", "file"), "b": Video("b", folder / "01.mkv", "file")}
+    embedded = embed_clips([Clip("a", 0, 9), Clip("b", 0, 9)], videos, Counting(), recipe=RECIPE)
+    assert [fault.video for fault in embedded.faults] == ["a"]
+    assert "changed while it was read" in embedded.faults[0].reason
 
 
 def test_a_file_that_is_no_cache_is_refused(tmp_path, monkeypatch):

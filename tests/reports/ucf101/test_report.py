@@ -13,7 +13,7 @@ from made_runs import moving_square
 from PIL import Image
 
 from reports.ucf101 import report
-from reports.ucf101.document import as_markdown
+from reports.ucf101.document import Code, as_markdown
 from reports.ucf101.published import published_rows
 from vidrd.video import write_video
 
@@ -95,16 +95,16 @@ def test_conflicts_and_changes_are_footnotes():
 )
 def test_differences_of_protocols_are_named(method, said):
     (row,) = [row for row in published_rows() if row["method"] == method]
-    found = report.differences(row, SETTINGS, 10000, "descriptive")
-    changed, _, silent = found.partition("not known: ")
+    differences = report.differences(row, SETTINGS, 10000, "descriptive")
+    changed, _, silent = differences.partition("not known: ")
     if method.startswith("VidRD"):
-        assert "videos" not in found
+        assert "videos" not in differences
         assert "prompts" in changed
     elif method == "CMD":
         assert changed.removesuffix("; ") == said
     elif method == "LVDM":
         assert "videos" in silent
-        assert "pixels" not in found
+        assert "pixels" not in differences
     else:
         assert "frames" not in changed
 
@@ -133,11 +133,11 @@ def test_reports_prints_and_writes_it_without_torch(tmp_path):
 
 def write_run(folder, names=("vidrd", "<i>evil"), items=6, frames=4):
     """What `python -m bench ucf101` leaves: a list of its videos a row, and the videos."""
-    found = content()
-    (row,) = found["rows"]
-    found["rows"] = [row | {"name": name} for name in names]
+    report_content = content()
+    (row,) = report_content["rows"]
+    report_content["rows"] = [row | {"name": name} for name in names]
     folder.mkdir()
-    (folder / "ucf101.json").write_text(json.dumps(found))
+    (folder / "ucf101.json").write_text(json.dumps(report_content))
     for position, name in enumerate(names):
         (folder / name).mkdir()
         lines = []
@@ -152,8 +152,8 @@ def write_run(folder, names=("vidrd", "<i>evil"), items=6, frames=4):
 
 
 def made(folder, **options):
-    found = json.loads((folder / "ucf101.json").read_text())
-    return report.page(found, folder, ["python", "-m", "reports", str(folder)], **options)
+    saved = json.loads((folder / "ucf101.json").read_text())
+    return report.page(saved, folder, ["python", "-m", "reports", str(folder)], **options)
 
 
 def test_the_page_has_table_card_players_and_runs_nothing(tmp_path):
@@ -195,6 +195,9 @@ def test_videos_that_are_not_shown_or_cannot_be_read_are_told(tmp_path):
     (folder / "vidrd" / "videos.jsonl").write_text(json.dumps(other) + "\n")
     (folder / "<i>evil" / "videos.jsonl").unlink()
     assert "../../secret.mkv: ValueError" in made(folder)
+    (folder / "vidrd" / "videos.jsonl").write_text("[1]\n")
+    with pytest.raises(ValueError, match=r"videos\.jsonl is no list of videos"):
+        made(folder)
 
 
 def test_without_videos_the_page_has_table_and_card(tmp_path):
@@ -209,3 +212,15 @@ def test_other_schemas_are_refused(tmp_path):
     (tmp_path / "ucf101.json").write_text('{"schema": 2}')
     with pytest.raises(ValueError, match="has the schema 2; this version reads 1"):
         report.report(tmp_path, None)
+
+
+def test_a_fence_in_the_command_does_not_leave_its_block():
+    text = as_markdown([Code("a\n```\n# heading")])
+    assert text.splitlines()[0] == "````sh"
+    assert text.splitlines()[-1] == "````"
+
+
+def test_a_checkout_with_changes_is_no_clean_revision():
+    report_content = content()
+    report_content["card"]["revision"] = "0123456789" * 4 + "+changes"
+    assert "revision 01234567+changes" in table(report_content)

@@ -2,6 +2,8 @@
 
 import io
 import json
+import os
+import re
 import tarfile
 from pathlib import Path
 
@@ -69,7 +71,13 @@ def test_videolt_has_many_labels(tmp_path):
     assert a.uri.endswith("videos/id1.mp4")
     assert b.labels == ("class 4",)
     (tmp_path / "labels.txt").unlink()
-    assert rows("videolt", tmp_path)[0].labels == ("3", "17")
+    with pytest.raises(ValueError, match=r"classes of .*train\.lst are numbers: put count-labels-train\.lst"):
+        rows("videolt", tmp_path)
+    (tmp_path / "count-labels-train.lst").write_text("3DPainting 3 137.0\nSki Jump 17 20.0\n")
+    a, b = rows("videolt", tmp_path, split="train")
+    assert a.labels == ("3DPainting", "Ski Jump")
+    assert b.reason == "unreadable"
+    assert "train.lst, line 2: no class has the number 4" in b.detail
 
 
 def test_webvid_captions_and_pages(tmp_path):
@@ -119,7 +127,7 @@ def test_ucf101_follows_the_official_lists(tmp_path, real_clips):
 def test_no_split_means_all_and_a_split_only_its_own(tmp_path):
     lists = {
         "moments": {"trainingSet.csv": "a/1.mp4,3,0\n", "validationSet.csv": "a/2.mp4,3,0\n"},
-        "videolt": {"train.lst": "1 3\n", "validate.lst": "2 4\n"},
+        "videolt": {"train.lst": "1 3\n", "validate.lst": "2 4\n", "count-labels-train.lst": "A 3 1\nB 4 1"},
         "vatex": {
             "vatex_training_v1.0.json": '[{"videoID": "1", "enCap": ["x"]}]',
             "vatex_validation_v1.0.json": '[{"videoID": "2", "enCap": ["y"]}]',
@@ -170,6 +178,171 @@ def test_of_whole_videos_only_the_labelled_seconds_are_meant(tmp_path):
     (tmp_path / "vatex_training_v1.0.json").write_text(json.dumps(entries))
     whole, cut = rows("vatex", tmp_path)
     assert (whole.seconds, cut.seconds) == ((3.0, 13.0), None)
+
+
+def test_official_places_and_names_of_lists(tmp_path):
+    """As the sets' makers pack them: folders of their own, "validate", lists of tests without answers."""
+    header = "label,youtube_id,time_start,time_end,split\n"
+    files = {
+        "kinetics700": {
+            "kinetics700_2020/train.csv": f"{header}x,1,0,10,train\n",
+            "kinetics700_2020/validate.csv": f"{header}x,2,0,10,validate\n",
+            "kinetics700_2020/test.csv": "youtube_id,time_start,time_end,split\n3,0,10,test\n",
+        },
+        "moments": {
+            "Moments_in_Time_Raw/trainingSet.csv": "adult+male/1.mp4,adult+male,4,0\n",
+            "Moments_in_Time_Raw/training/adult+male/1.mp4": "",
+        },
+        "webvid": {
+            "metadata/results_10M_train.csv": "videoid,contentUrl,duration,page_dir,name\n1,u,PT1S,000_001,Sea\n",
+            "data/videos/000_001/1.mp4": "",
+        },
+        "vatex": {
+            "vatex_public_test_english_v1.1.json": '[{"videoID": "1_000000_000010", "enCap": ["x"]}, {"videoID": "2"}]'
+        },
+        "tgif": {"data/tgif-v1.0.tsv": "https://x/1.gif\ta cat", "data/splits/val.txt": "https://x/1.gif"},
+    }
+    for name, texts in files.items():
+        for file, text in texts.items():
+            (tmp_path / name / file).parent.mkdir(parents=True, exist_ok=True)
+            (tmp_path / name / file).write_text(text)
+
+    def stems(name, **where):
+        return [Path(row.uri).stem.partition("_")[0] for row in rows(name, tmp_path / name, **where)]
+
+    assert stems("kinetics700") == ["1", "2", "3"]
+    assert stems("kinetics700", split="val") == ["2"]
+    assert rows("kinetics700", tmp_path / "kinetics700", split="test")[0].labels == ()
+    (moment,) = rows("moments", tmp_path / "moments")
+    assert moment.labels == ("adult male",)
+    assert Path(moment.uri).is_file()
+    assert Path(rows("webvid", tmp_path / "webvid")[0].uri).is_file()
+    assert stems("vatex", split="test") == ["1", "2"]
+    assert stems("tgif", split="val") == ["1"]
+
+
+def details(some):
+    return [row.detail for row in some if isinstance(row, Drop)]
+
+
+def test_people_s_text_has_marks_and_odd_line_ends_and_breaks_rows_only(tmp_path):
+    touch(tmp_path, "a.mp4", "b.mp4", "c.mp4", "d.mp4")
+    (tmp_path / "a.txt").write_bytes(b"\xef\xbb\xbfone\xe2\x80\xa8two\r\nthree\xc2\x85four\n")
+    (tmp_path / "b.txt").write_bytes(b"caf\xe9")
+    (tmp_path / "captions.csv").write_bytes(
+        b'\xef\xbb\xbffile,caption\r\nc.mp4,"a man, tall"\r\nc.mp4,a man, short\r\nc.mp4\r\nd.mp4,caf\xe9\r\n'
+        b"c.mp4," + b"x" * 140_000 + b"\r\nc.mp4,last\r\nnone.mp4,gone\r\n"
+    )
+    some = rows("folder", tmp_path)
+    by = {Path(row.uri).stem: row for row in some if isinstance(row, Record)}
+    assert by["a"].captions == ("one two", "three four")  # blanks of any kind are one blank
+    assert by["c"].captions == ("a man, tall", "last")
+    assert "b" not in by
+    faults = "\n".join(details(some))
+    for line, fault in ((3, "3 fields, the header 2"), (4, "1 fields"), (5, "no UTF-8"), (6, "field larger than")):
+        assert re.search(rf"captions\.csv, line {line}: .*{fault}", faults), (line, faults)
+    assert re.search(r"b\.mp4: .*utf-8.* codec can't decode", faults)
+    assert "the list names none.mp4" in faults
+
+
+@pytest.mark.parametrize(
+    ("line", "fault"),
+    [
+        ('{"file": "a.mp4", "caption": null}', "a caption must be text, or a list of texts: got None"),
+        ('{"file": "a.mp4", "caption": 3}', "got 3"),
+        ('{"file": "a.mp4", "caption": []}', r"got \[\]"),
+        ('{"file": "a.mp4", "caption": ["x", 4]}', "got .*x"),
+        ('{"file": ["a.mp4"], "caption": "x"}', "file must be text"),
+        ('{"caption": "x"}', "file must be text"),
+        ("[1]", "a row must be an object: got list"),
+        ("7", "a row must be an object: got int"),
+        ("{", "no JSON"),
+        ("[" * 200_000, "nested too deep"),
+    ],
+)
+def test_a_broken_line_of_json_is_one_drop(tmp_path, line, fault):
+    touch(tmp_path, "a.mp4")
+    good = json.dumps({"file": "a.mp4", "caption": "next\u2028line"}, ensure_ascii=False)
+    (tmp_path / "captions.jsonl").write_text(f"\ufeff{good}\n{line}\n")
+    drop, record = rows("folder", tmp_path)
+    assert re.search(rf"captions\.jsonl, line 2: .*{fault}", drop.detail)
+    assert record.captions == ("next line",)
+
+
+def test_several_captions_in_a_list_are_several_captions(tmp_path):
+    touch(tmp_path, "a.mp4")
+    (tmp_path / "captions.jsonl").write_text('{"file": "a.mp4", "caption": ["x", "y"]}\n')
+    assert rows("folder", tmp_path)[0].captions == ("x", "y")
+
+
+def test_rows_of_known_sets_are_dropped_one_by_one(tmp_path):
+    header = "label,youtube_id,time_start,time_end,split\n"
+    (tmp_path / "train.csv").write_text(f"{header}x,a,nan,10,train\nx,b,0,-1,train\nx,c,0,10,train\nx,,0,10,train\n")
+    some = rows("kinetics700", tmp_path)
+    assert [isinstance(row, Drop) for row in some] == [True, True, False, True]
+    assert "train.csv, line 2: time_start must be seconds: got 'nan'" in some[0].detail
+    (tmp_path / "vatex_training_v1.0.json").write_text('[3, {"videoID": 7}, {"videoID": "a", "enCap": ["x"]}]')
+    assert [isinstance(row, Drop) for row in rows("vatex", tmp_path)] == [True, True, False]
+    (tmp_path / "trainingSet.csv").write_text("noclass.mp4,1\na/b.mp4,1\n")
+    assert [isinstance(row, Drop) for row in rows("moments", tmp_path)] == [True, False]
+    (tmp_path / "tgif-v1.0.tsv").write_text("https://x/a.gif a man\nhttps://x/b.gif\ta cat\n")
+    assert [isinstance(row, Drop) for row in rows("tgif", tmp_path)] == [True, False]
+
+
+def test_names_that_are_no_utf8_are_drops(tmp_path):
+    name = os.fsdecode(b"caf\xe9.mp4")
+    touch(tmp_path, name, "a.mp4")
+    a, drop = rows("folder", tmp_path)
+    assert a.uri.endswith("a.mp4")
+    assert "caf\\udce9.mp4" in drop.detail
+    json.dumps(drop.detail).encode()
+    (tmp_path / "captions.jsonl").write_text('{"file": "a.mp4", "caption": "\\ud800"}')
+    assert "must be UTF-8" in details(rows("folder", tmp_path))[0]
+
+
+def test_files_outside_the_root_are_dropped_unless_asked_for(tmp_path):
+    touch(tmp_path, "secret/1.jpg", "set/x.txt")
+    pq.write_table(pa.table({"path": ["../secret/1.jpg", None], "text": ["a", "b"]}), tmp_path / "set" / "t.parquet")
+    first, second = rows("parquet", tmp_path / "set")
+    assert "lies outside" in first.detail
+    assert "path must be text: got None" in second.detail
+    assert isinstance(rows("parquet", tmp_path / "set", outside=True)[0], Record)
+    (tmp_path / "set" / "trainingSet.csv").write_text("../secret/1.jpg,1\n")
+    assert "lies outside" in rows("moments", tmp_path / "set")[0].detail
+
+
+def test_every_picture_of_a_tar_is_a_record_or_a_drop(tmp_path):
+    data = picture()
+    names = ["a.0.png", "b.png", "b.1.png", "c.txt", "d.jpg", "d.jpg", ".png", "e.cls"]
+    write_tar(tmp_path / "s.tar", [(name, data) for name in names])
+    with tarfile.open(tmp_path / "s.tar", "a") as tar:
+        link = tarfile.TarInfo("f.jpg")
+        link.type, link.linkname = tarfile.SYMTYPE, "/etc/passwd"
+        tar.addfile(link)
+    some = rows("webdataset", tmp_path)
+    kept = [row for row in some if isinstance(row, Record)]
+    assert [fetch(row.uri) == data for row in kept] == [True] * 3
+    assert [row.key.split("_", 1)[1] for row in kept] == ["s_a", "s_b", "s_d"]
+    faults = "\n".join(details(some))
+    for fault in (r"b\.1\.png: a key stands for one", r"c: it has no picture", r"d\.jpg: the tar has two members",
+                  r"\.png: it is no regular member with a name", r"f\.jpg: it is no regular member"):  # fmt: skip
+        assert re.search(fault, faults), (fault, faults)
+    assert len(some) == 3 + 5
+
+
+def test_sizes_that_a_tar_declares_are_not_believed(tmp_path):
+    write_tar(tmp_path / "s.tar", [("a.png", picture())])
+    whole = (tmp_path / "s.tar").read_bytes()
+    info = tarfile.TarInfo("b.png")
+    info.size = 2**40
+    header = info.tobuf(tarfile.GNU_FORMAT)
+    (tmp_path / "s.tar").write_bytes(header + whole)
+    some = rows("webdataset", tmp_path)
+    with pytest.raises(UnreadableError, match="ends before its member does"):
+        fetch(next(row.uri for row in some if isinstance(row, Record)))
+    info.name = "a.json"
+    (tmp_path / "s.tar").write_bytes(info.tobuf(tarfile.GNU_FORMAT) + whole)
+    assert all(isinstance(row, Drop) for row in rows("webdataset", tmp_path))
 
 
 def picture():

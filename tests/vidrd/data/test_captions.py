@@ -3,7 +3,10 @@
 import base64
 import io
 import json
+import socket
 import threading
+import time
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import numpy as np
@@ -11,7 +14,7 @@ import pytest
 from PIL import Image
 
 from tests.vidrd.data.clips import scenes
-from vidrd.data.captioners import Blip2, ChatModel, Endpoint, new_captioner
+from vidrd.data.captioners import CAPTIONERS, Blip2, ChatModel, Endpoint, new_captioner
 from vidrd.data.captions import (
     TEMPLATES,
     Asking,
@@ -74,6 +77,26 @@ def test_equal_answers_need_no_fusing_and_a_refusal_falls_back():
     assert describe(model, [image, image])[0] == "Same thing here."
     model = Scripted("First view of it.", "Second view of it.", "Third view of it.", "As an AI I cannot do this.")
     assert describe(model, [image] * 3)[0] == "Second view of it."
+
+
+def test_a_template_speaks_in_its_own_name_where_the_model_says_nothing():
+    captioned = caption_stage(Scripted("", "", ""), Asking(), record())
+    assert captioned.caption_by == "template"
+    assert "high jump" in captioned.captions[0].lower()
+    unlabeled = replace(record(), labels=())
+    assert caption_stage(Scripted("", "", ""), Asking(), unlabeled).captions == ()
+
+
+def test_no_template_says_how_it_was_filmed():
+    assert not any("camera" in template or "filmed" in template for template in TEMPLATES)
+
+
+def test_a_caption_of_megabytes_is_judged_by_its_length_at_once():
+    began = time.perf_counter()
+    for part in ("a.", "a@", "<", "word ", "http"):
+        assert complaint(part * 1_000_000) == "too long"
+        tidy(f"{part * 1_000_000}")
+    assert time.perf_counter() - began < 2
 
 
 def test_captions_that_came_are_kept_unless_all_are_asked_for():
@@ -152,6 +175,9 @@ def test_good_captions_stay_once_and_records_without_any_go():
         ("Sure! Here is it: nothing", "Here is it: nothing"),
         ("Here is the sentence: A cat sleeps.", "A cat sleeps."),
         ("this video clip is fine", "This video clip is fine"),
+        ("<think>A dog?\nOr a cat.</think>\n\nA dog runs.", "A dog runs."),
+        ("So it is a dog.</think>A dog runs.", "A dog runs."),
+        ("<think>I have no room left to", ""),
     ],
 )
 def test_chatter_around_an_answer_goes(answer, tidied):
@@ -164,12 +190,15 @@ class Server:
     def __init__(self):
         outer = self
         self.requests, self.failures = [], []
+        self.location, self.barrier = "", None
 
         class Handler(BaseHTTPRequestHandler):
             def do_POST(self):
                 body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
                 outer.requests.append((self.path, dict(self.headers), body))
                 code = outer.failures.pop(0) if outer.failures else 200
+                if outer.barrier:
+                    outer.barrier.wait()
                 if code == 200:
                     parts = body["messages"][0]["content"]
                     images = [p for p in parts if p["type"] == "image_url"]
@@ -177,8 +206,10 @@ class Server:
                     data = json.dumps({"choices": [{"message": {"role": "assistant", "content": text}}]}).encode()
                 else:
                     data = b'{"odd": true}' if code == 299 else b"no"
-                self.send_response(200 if code == 299 else code)
-                self.send_header("Content-Length", str(len(data)))
+                self.send_response(200 if code in (298, 299) else code)
+                self.send_header("Content-Length", str(len(data) + (100 if code == 298 else 0)))
+                if outer.location:
+                    self.send_header("Location", outer.location)
                 self.end_headers()
                 self.wfile.write(data)
 
@@ -236,6 +267,47 @@ def test_a_busy_server_is_asked_again_and_a_refusing_one_is_not(server):
         model.ask([], "x")
 
 
+@pytest.mark.parametrize("code", [400, 413, 422])
+def test_refused_frames_cost_their_clip_only(server, code):
+    server.failures = [code] * 20
+    model = Endpoint(server.url, "m", wait=0.01)
+    for _ in range(20):  # as often as it likes: it does answer
+        drop = caption_stage(model, Asking(frames=1), record())
+        assert drop.reason == "captioner failed"
+        assert f"{code}: no" in drop.detail
+    assert len(server.requests) == 20
+    assert caption_stage(model, Asking(frames=1), record()).captions
+
+
+@pytest.mark.parametrize("code", [503, 299, 298])
+def test_a_server_that_fails_again_and_again_ends_the_work(server, code):
+    """Busy, not an OpenAI-compatible one, and one whose answers break off."""
+    server.failures = [code] * 100
+    model = Endpoint(server.url, "m", wait=0.001, tries=2)
+    for _ in range(7):
+        assert caption_stage(model, Asking(frames=1), record()).reason == "captioner failed"
+    with pytest.raises(ValueError, match=r"has given no caption 8 times in a row .*run again"):
+        caption_stage(model, Asking(frames=1), record())
+
+
+@pytest.mark.parametrize("code", [301, 302, 303, 307, 308])
+def test_a_redirect_never_carries_the_key(server, code):
+    other = Server()
+    server.failures, server.location = [code], f"{other.url}/chat/completions"
+    with pytest.raises(ValueError, match=f"gives no caption \\({code}"):
+        Endpoint(server.url, "m", key="secret", wait=0.01).ask([], "x")
+    assert not other.requests
+    other.http.shutdown()
+    other.http.server_close()
+
+
+def test_questions_can_be_asked_at_the_same_time(server):
+    model = Endpoint(server.url, "m", wait=0.01)
+    images = [Image.fromarray(frame) for frame in render(scenes(1), 4, size=64)[0]]
+    server.barrier = threading.Barrier(4, timeout=20)  # nobody is answered before four have asked
+    assert len(describe(model, images, parallel=4)[1]) == 4
+
+
 def test_no_server_is_one_line():
     with pytest.raises(ValueError, match="gives no caption"):
         Endpoint("http://127.0.0.1:9", "m", tries=1).ask([], "x")
@@ -251,6 +323,26 @@ def test_captioners_are_named_and_their_models_must_be_here(tmp_path):
         new_captioner("chat")
     with pytest.raises(ValueError, match="is not here"):
         new_captioner("blip2", str(tmp_path / "none"))
+
+
+@pytest.mark.parametrize("kind", ["blip2", "chat"])
+def test_no_hub_is_asked_for_a_model(kind, monkeypatch):
+    def refuse(*args, **kwargs):
+        raise AssertionError("nothing may look a model up")
+
+    monkeypatch.setattr(socket.socket, "connect", refuse)
+    monkeypatch.setattr(socket, "getaddrinfo", refuse)
+    with pytest.raises(ValueError, match="model org/name is not here"):
+        new_captioner(kind, "org/name")
+
+
+def test_a_package_that_a_model_needs_is_named(tmp_path, monkeypatch):
+    def load(model, **options):
+        raise ImportError("SmolVLM requires num2words:\n pip install num2words")
+
+    monkeypatch.setitem(CAPTIONERS, "chat", load)
+    with pytest.raises(ValueError, match="needs a package that is not installed: SmolVLM requires num2words"):
+        new_captioner("chat", str(tmp_path))
 
 
 WORDS = ["<pad>", "<s>", "</s>", "<unk>", "<image>", "Question", "Answer", ":", "describe", "frame", "."]

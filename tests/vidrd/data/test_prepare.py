@@ -8,6 +8,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tarfile
 import threading
 import time
 import warnings
@@ -20,7 +21,9 @@ import pytest
 from PIL import Image
 
 from tests.vidrd.data.clips import number_of, numbered, scenes
+from vidrd.data import shard_task
 from vidrd.data.adapters import Where
+from vidrd.data.captions import Asking, NoAnswerError
 from vidrd.data.commands import Latents, Prepare, Watermark
 from vidrd.data.commands import latents as cache_latents
 from vidrd.data.commands import prepare as command
@@ -81,7 +84,7 @@ def test_rows_know_where_they_come_from(built):
     assert row["source"] == "folder"
     assert row["licence"] == "the owner's"
     assert row["captions"][0].startswith("a ")
-    assert row["stages"].startswith("decode@1 cut@1")
+    assert row["stages"].startswith("decode@2 cut@2")
     assert "hash@1" in row["stages"]
     assert (row["start"], row["end"], row["frames"]) == (0, 20, 20)
 
@@ -106,13 +109,13 @@ def test_webdataset_reads_the_tars(built):
     with warnings.catch_warnings(action="ignore"):
         samples = list(wds.WebDataset(urls, shardshuffle=False, empty_check=False))
     index = {row["key"]: row for row in pq.read_table(out / "index.parquet").to_pylist()}
-    assert len(samples) == 11  # the duplicate is in a tar, the index leaves it out
+    assert {sample["__key__"] for sample in samples} == index.keys()
+    assert len(samples) == len(index) == 10  # eleven clips, one of them twice
     shards = ShardSet(out)
     by_key = {shards.row(row)["key"]: shards.data(row) for row in range(len(shards))}
     for sample in samples:
-        if sample["__key__"] in index:
-            assert sample["mp4"] == by_key[sample["__key__"]]
-            assert json.loads(sample["json"])["caption"] == index[sample["__key__"]]["captions"][0]
+        assert sample["mp4"] == by_key[sample["__key__"]]
+        assert json.loads(sample["json"])["caption"] == index[sample["__key__"]]["captions"][0]
 
 
 def test_a_second_run_does_nothing_and_another_plan_is_refused(built, pocket_folder):
@@ -136,8 +139,142 @@ def test_what_only_the_end_depends_on_may_change(built, pocket_folder, tmp_path)
     summary = quietly(changed, out)
     assert summary.done_before == 3
     assert summary.tally.dropped["duplicates"] == {"duplicate": 1, "in a test set": 1}
-    with pytest.raises(ValueError, match="of other unit, seed"):
+    keys = {row["key"] for row in pq.read_table(out / "index.parquet").to_pylist()}
+    assert keys_in_shards(out) == keys
+    shards = ShardSet(out)
+    assert all(shards.read(row).shape[0] == 20 for row in range(len(shards)))
+    assert quietly(replace(changed, against=()), out).clips == 10  # what was left out comes back
+    assert len(keys_in_shards(out)) == 10
+    with pytest.raises(ValueError, match=r"of other unit, seed \(4 there, now 5; 0 there, now 1\)"):
         quietly(replace(changed, unit=5, seed=1), out)
+
+
+def keys_in_shards(out):
+    """What any reader of tars sees."""
+    names = []
+    for path in (out / "shards").iterdir():
+        with tarfile.open(path) as tar:
+            names += [name.removesuffix(".mp4") for name in tar.getnames() if name.endswith(".mp4")]
+    assert len(names) == len(set(names))
+    return set(names)
+
+
+def test_a_source_that_shrinks_or_is_replaced_leaves_nothing_behind(pocket_folder, tmp_path):
+    root, out = tmp_path / "root", tmp_path / "out"
+    shutil.copytree(pocket_folder, root)
+    quietly(plan(root), out)
+    state = (root / "01.mp4").stat()
+    data = encode_mp4([to_yuv(frame) for frame in numbered(20)], 25)
+    whole = (root / "01.mp4").stat().st_size
+    assert len(data) < whole
+    (root / "01.mp4").write_bytes(data + bytes(whole - len(data)))  # as large as the one before
+    assert (root / "01.mp4").stat().st_size == state.st_size
+    assert quietly(plan(root), out).done_before == 2
+    shards = ShardSet(out)
+    uris = [shards.row(row)["uri"] for row in range(len(shards))]
+    assert [number_of(frame) for frame in shards.read(uris.index(str(root / "01.mp4")))][:3] == [0, 1, 2]
+    for name in ("05", "06", "07", "08", "09", "broken", "copy"):
+        (root / f"{name}.mp4").unlink()
+    assert quietly(plan(root), out).clips == 5
+    assert keys_in_shards(out) == {row["key"] for row in pq.read_table(out / "index.parquet").to_pylist()}
+    assert [path.name for path in sorted((out / "shards").iterdir())] == ["000000.tar", "000001.tar"]
+
+
+def test_a_folder_of_bad_samples_is_prepared_without_them(tmp_path):
+    """Each is a drop with a reason; the good ones around them are kept."""
+    root = tmp_path / "in"
+    root.mkdir()
+    for name, count in (("a", 20), ("z", 24)):
+        (root / f"{name}.mp4").write_bytes(encode_mp4([to_yuv(frame) for frame in numbered(count)], 25))
+    whole = (root / "a.mp4").read_bytes()
+    bad = {
+        "svg.mp4": b'<svg xmlns="http://www.w3.org/2000/svg"/>',
+        "empty.mp4": b"",
+        "cut.mp4": whole[: len(whole) // 2],
+        "sdp.avi": b"v=0\nm=video 5004 RTP/AVP 96\n",
+        "eps.png": b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n",
+        "huge.gif": b"GIF89a\xff\xff\xff\xff\x00\x00\x00,\x00\x00\x00\x00\xff\xff\xff\xff\x00\x02\x00;",
+        "text.txt.webm": b"text",
+    }
+    for name, data in bad.items():
+        (root / name).write_bytes(data)
+    os.mkfifo(root / "pipe.mp4")
+    (root / "folder.mp4").mkdir()
+    (root / "gone.mp4").symlink_to("nowhere")
+    lines = [json.dumps({"file": f"{name}.mp4", "caption": f"numbers that {name} counts up"}) for name in "az"]
+    (root / "captions.jsonl").write_text("\n".join([*lines, "[" * 100_000, "7", '{"file": 3}']))
+    summary = quietly(plan(root, duplicates=-1, panning=None), tmp_path / "out")
+    assert summary.clips == 2
+    assert summary.tally.dropped["read"] == {"unreadable": len(bad) + 3, "missing": 2}
+
+
+def test_damage_ends_a_clip_and_is_counted(tmp_path):
+    root = tmp_path / "in"
+    root.mkdir()
+    data = bytearray(encode_mp4([to_yuv(frame) for frame in numbered(100)], 25))
+    begin = len(data) * 3 // 5
+    data[begin : begin + 200] = bytes(200)
+    (root / "v.mp4").write_bytes(data)
+    (root / "v.txt").write_text("blocks of light count the frames")
+    summary = quietly(plan(root, cutting=Cutting(None, "none", min_frames=8)), tmp_path / "out")
+    assert summary.tally.dropped["cut"] == {"damaged": 1}
+    numbers = [number_of(frame) for frame in ShardSet(tmp_path / "out").read(0)]
+    assert numbers == list(range(len(numbers)))
+    assert 20 < len(numbers) < 90
+    drop = json.loads((tmp_path / "out" / "drops.jsonl").read_text())
+    assert drop["reason"] == "damaged"
+    assert "frame" in drop["detail"]
+
+
+def test_what_cannot_be_done_is_said_before_anything_is_written(pocket_folder, tmp_path):
+    (tmp_path / "mark.npz").write_bytes(b"no overlay")
+    for changes, message in [
+        ({"captioner": "chat", "caption_model": str(tmp_path / "none")}, "is not here"),
+        ({"captioner": "http", "caption_model": "m"}, "address begins with http"),
+        ({"captioner": "http", "endpoint": "http://localhost:1"}, "needs a model"),
+        ({"captioner": "nope"}, "a captioner is one of"),
+        ({"overlay": tmp_path / "mark.npz"}, "is no overlay"),
+        ({"against": (tmp_path / "none",)}, "--against names folders of videos"),
+        ({"format": "kinetics700"}, "the annotation file is missing"),
+        ({"format": "vatex", "where": Where(pocket_folder, split="tset")}, "the set's splits are"),
+        ({"where": Where(tmp_path / "none")}, "does not exist"),
+    ]:
+        with pytest.raises(ValueError, match=message):
+            quietly(plan(pocket_folder, **changes), tmp_path / "out")
+        assert not (tmp_path / "out").exists(), changes
+
+
+class Moody:
+    """A captioner without an answer for some pictures."""
+
+    name = "moody"
+
+    def __init__(self, refuse):
+        self.refuse, self.asked = refuse, 0
+
+    def ask(self, frames, prompt):
+        self.asked += 1
+        if self.asked in self.refuse:
+            raise NoAnswerError("400: I do not look at this")
+        return f"An answer of number {self.asked} about it"
+
+
+def test_a_clip_without_an_answer_is_dropped_and_asked_about_again_on_request(pocket_folder, tmp_path, monkeypatch):
+    model = Moody(refuse={2})
+    monkeypatch.setattr(shard_task, "_captioner", lambda *args: model)
+    monkeypatch.setattr("vidrd.data.captioners.check_captioner", lambda *args: None)
+    asked = plan(pocket_folder, captioner="http", caption_model="m", asking=Asking(frames=1, when="always"))
+    summary = quietly(asked, tmp_path)
+    assert summary.tally.dropped["caption"] == {"captioner failed": 1}
+    assert "I do not look at this" in (tmp_path / "drops.jsonl").read_text()
+    elsewhere = replace(asked, endpoint="http://other:8000/v1", tries=9, timeout=5.0)
+    before = model.asked
+    assert quietly(elsewhere, tmp_path).done_before == 3
+    assert model.asked == before
+    again = quietly(replace(elsewhere, retry=True), tmp_path)
+    assert again.done_before == 2
+    assert "caption" not in again.tally.dropped
+    assert again.clips == summary.clips + 1
 
 
 def test_a_whole_video_gives_the_labelled_seconds(tmp_path):
@@ -251,6 +388,7 @@ def test_a_killed_run_goes_on_without_loss(built, pocket_folder, tmp_path):
     process.send_signal(signal.SIGKILL)
     process.wait()
     assert not (out / "index.parquet").exists()
+    assert not list((out / "shards").iterdir())
     assert not (out / "units" / "000001.json").exists()
     summary = quietly(plan(pocket_folder), out)
     assert summary.done_before == 1

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -16,18 +17,20 @@ from diffusers import DDIMScheduler
 from PIL import Image
 
 from tests.vidrd.data.clips import scenes
-from vidrd.checkpoints import load_pipeline, quiet
+from vidrd.checkpoints import load_pipeline
 from vidrd.data.adapters import Where
 from vidrd.data.latents import LatentSet, cache_latents
 from vidrd.data.prepare import prepare
 from vidrd.data.shard_task import PreparePlan
 from vidrd.data.shards import ShardSet
 from vidrd.data.shots import Cutting
+from vidrd.exact_loading import quiet
 from vidrd.models.unet import UNet3DConditionModel, is_temporal
 from vidrd.models.vae import AutoencoderKLTemporal
 from vidrd.pipeline import VidRDPipeline
 from vidrd.pocket.world import VOCABULARY, caption, render
 from vidrd.text import small_text_encoder, word_tokenizer
+from vidrd.training import full
 from vidrd.training.full import _caption, load_vgg, train_on_data, training_schedule
 from vidrd.training.log import RunLog
 from vidrd.training.loop import Recipe, fit
@@ -158,36 +161,92 @@ def test_what_a_stage_cannot_learn_is_refused(given):
 
 def cut_off(monkeypatch, step_of_cut):
     """Let the run die at a step."""
-    from vidrd.training import full, losses
-
-    original = losses.diffusion_target
     count = iter(range(1000))
 
     class CutOffError(Exception):
         pass
 
-    def target(*args):
-        if next(count) == step_of_cut:
-            raise CutOffError
-        return original(*args)
+    def dying(original):
+        def call(*args, **options):
+            if next(count) == step_of_cut:
+                raise CutOffError
+            return original(*args, **options)
 
-    monkeypatch.setattr(full, "diffusion_target", target)
+        return call
+
+    monkeypatch.setattr(full, "diffusion_target", dying(full.diffusion_target))
+    monkeypatch.setattr(full.DecoderLoss, "__call__", dying(full.DecoderLoss.__call__))
     return CutOffError
 
 
-@pytest.mark.parametrize("switches", [{}, {"checkpointing": True, "snr_gamma": 5.0, "learn": ("temporal", "text")}])
-def test_a_resumed_run_is_the_whole_one_bit_for_bit(given, tmp_path, monkeypatch, switches):
-    asked = settings(given, steps=20, save_every=10, batch=2, **switches)
+@pytest.fixture(scope="module")
+def with_dropout(given, tmp_path_factory):
+    """The tiny pipeline with the dropout that networks have by default."""
+    folder = tmp_path_factory.mktemp("dropout") / "model"
+    shutil.copytree(given / "model", folder)
+    for name in ("unet", "vae"):
+        path = folder / name / "config.json"
+        config = {key: value for key, value in json.loads(path.read_text()).items() if key != "temp_conv_dropout"}
+        path.write_text(json.dumps(config))
+    assert load_pipeline(folder).unet.config.temp_conv_dropout == 0.1
+    return folder
+
+
+SWITCHES = {
+    "temporal, by default": {},
+    "temporal, with all": {"checkpointing": True, "snr_gamma": 5.0, "images": 1, "learn": ("temporal", "text"),
+                           "ema": 0.0},
+    "temporal, read ahead": {"workers": 1},
+    "temporal, with samples": {"show_every": 2, "show_steps": 1, "zero_terminal_snr": True},
+    "image": {"stage": "image"},
+    "decoder": {"stage": "vae-decoder"},
+    "decoder, with all": {"stage": "vae-decoder", "learn": ("decoder", "temporal"), "balanced": True,
+                          "adversarial_after": 3, "checkpointing": True},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", SWITCHES)
+def test_a_resumed_run_is_the_whole_one_bit_for_bit(given, with_dropout, tmp_path, monkeypatch, name):
+    """Cut off in step 6, and gone on from step 4; all that is not named here is as by default, dropout too."""
+    few = {"steps": 8, "save_every": 4, "batch": 2, "warmup": 1, "frames": 4, "size": 16, "learning_rate": 1e-2}
+    asked = Settings(model=str(with_dropout), data=given / "data", **few | SWITCHES[name])
     train_on_data(asked, tmp_path / "whole")
     with monkeypatch.context() as patch:
-        error = cut_off(patch, 13)
+        error = cut_off(patch, 6 * (1 + (asked.images > 0)))
         with pytest.raises(error):
             train_on_data(asked, tmp_path / "cut")
-    train_on_data(replace(asked, save_every=7), tmp_path / "cut")
+    assert torch.load(tmp_path / "cut" / "state.pt", weights_only=True)["step"] == 4
+    torch.manual_seed(12345)  # another process
+    train_on_data(replace(asked, save_every=3), tmp_path / "cut")
     whole, again = weights(tmp_path / "whole" / "pipeline"), weights(tmp_path / "cut" / "pipeline")
-    assert all(torch.equal(whole[key], again[key]) for key in whole)
-    logs = [(tmp_path / name / "log.jsonl").read_text().splitlines() for name in ("whole", "cut")]
-    assert [json.loads(line)["step"] for line in logs[1]] == [json.loads(line)["step"] for line in logs[0]]
+    assert [key for key in whole if not torch.equal(whole[key], again[key])] == []
+    logs = [(tmp_path / run / "log.jsonl").read_text().splitlines() for run in ("whole", "cut")]
+    kept = ("step", "loss")  # the mean over all steps, of the process before too
+    lines = [[{key: json.loads(line)[key] for key in kept} for line in log] for log in logs]
+    assert lines[0] == lines[1]
+
+
+def test_a_finished_run_can_be_prolonged_and_not_shortened(given, tmp_path):
+    train_on_data(settings(given, steps=2), tmp_path)
+    short = weights(tmp_path / "pipeline")
+    train_on_data(settings(given, steps=4), tmp_path)
+    longer = weights(tmp_path / "pipeline")
+    assert any(not torch.equal(short[key], longer[key]) for key in short)
+    assert json.loads((tmp_path / "pipeline" / "card.json").read_text())["settings"]["steps"] == 4
+    steps = [json.loads(line)["step"] for line in (tmp_path / "log.jsonl").read_text().splitlines()]
+    assert steps == [2, 4]
+    with pytest.raises(ValueError, match=r"other settings \(steps 4 -> 3\)"):
+        train_on_data(settings(given, steps=3), tmp_path)
+
+
+@pytest.mark.parametrize(("native", "wanted"), [("bf16", "bf16"), ("fp16", "fp16"), ("bf16-weights", "no")])
+def test_the_precision_is_by_default_what_the_machine_has(given, tmp_path, monkeypatch, native, wanted):
+    monkeypatch.setattr(full, "default_precisions", lambda device: ("fp32", native))
+    assert full._precision(settings(given, precision="auto"), tmp_path, torch.device("cpu")) == wanted
+    assert full._precision(settings(given, precision="no"), tmp_path, torch.device("cpu")) == "no"
+    (tmp_path / "config.json").write_text(json.dumps({"settings": {"precision": "fp16"}}))
+    assert full._precision(settings(given, precision="auto"), tmp_path, torch.device("cpu")) == "fp16"
+    assert Settings().precision == "auto"
 
 
 def test_a_torn_last_line_of_the_log_is_no_obstacle(tmp_path):
@@ -386,7 +445,8 @@ def environment(**more):
     return os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"} | more
 
 
-def test_sigterm_saves_and_the_same_command_goes_on(given, trained, tmp_path):
+@pytest.mark.parametrize(("asked_by", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_sigterm_and_ctrl_c_save_and_the_same_command_goes_on(given, trained, tmp_path, asked_by, code):
     asked = settings(given, steps=4000, save_every=100_000)
     words = command(asked, tmp_path, sys.executable)
     process = subprocess.Popen(words, cwd=ROOT, env=environment(), stderr=subprocess.PIPE, text=True)
@@ -395,9 +455,9 @@ def test_sigterm_saves_and_the_same_command_goes_on(given, trained, tmp_path):
         if (log.exists() and log.read_text()) or process.poll() is not None:
             break
         time.sleep(0.05)
-    process.send_signal(signal.SIGTERM)
+    process.send_signal(asked_by)
     errors = process.communicate(timeout=200)[1]
-    assert process.returncode == 143, errors
+    assert process.returncode == code, errors
     assert "the same command goes on from there" in errors
     state = torch.load(tmp_path / "state.pt", weights_only=True)
     assert state["step"] == json.loads(log.read_text().splitlines()[-1])["step"] >= 20

@@ -77,7 +77,9 @@ def test_another_recipe_does_not_resume(tmp_path):
     model = regression()
     fit({"m": model}, mistakes(model), RECIPE, tmp_path)
     with pytest.raises(ValueError, match=r"holds a run of another recipe .* name another folder"):
-        fit({"m": model}, mistakes(model), replace(RECIPE, steps=30), tmp_path)
+        fit({"m": model}, mistakes(model), replace(RECIPE, batch=5), tmp_path)
+    with pytest.raises(ValueError, match="holds a run of another recipe"):
+        fit({"m": model}, mistakes(model), replace(RECIPE, steps=19), tmp_path)
 
 
 def test_frozen_parameters_stay(tmp_path):

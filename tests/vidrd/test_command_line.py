@@ -5,7 +5,8 @@ from typing import Annotated
 
 import pytest
 
-from bench.results.option_types import (
+from bench.results.records import write_atomic
+from vidrd.command_line import (
     Count,
     CountOrNone,
     ExistingFile,
@@ -19,7 +20,6 @@ from bench.results.option_types import (
     TargetFolder,
     check,
 )
-from bench.results.records import write_atomic
 
 
 def verb(

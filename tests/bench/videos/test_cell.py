@@ -36,7 +36,7 @@ class ToyDenoiser:
 
 
 class ToyModel:
-    rule, denoisers, pipe = FrameRule(1), (), None
+    rule, denoisers, pipe, fps, decodes_clips = FrameRule(1), (), None, 8.0, True
 
     def __init__(self, dtype):
         self.dtype = dtype

@@ -1,6 +1,7 @@
 """A sweep of any model: its plan, one cell, and the way from a folder to a report."""
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -8,7 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from baselines.models.families import tiny_model
+from baselines.models.checkpoints import CHECKPOINTS, revision_here
+from baselines.models.families import FAMILIES, tiny_model
+from bench.commands.run import run_
 from bench.harness.job import Job
 from bench.harness.suite_spec import override, plan
 from bench.videos import length_cell
@@ -126,3 +129,37 @@ def test_a_saved_folder_goes_the_whole_way(tmp_path):
     assert (out / "report" / "report.html").is_file()
     again = subprocess.run(command, cwd=root, capture_output=True, text=True, check=False)
     assert "6 of them done before" in again.stdout
+
+
+def test_fetch_asks_the_hub_for_repositories_alone(monkeypatch, tmp_path):
+    asked = []
+
+    def download(name, *, revision, local_files_only, allow_patterns):
+        asked.append((name, revision, local_files_only))
+        return tmp_path
+
+    monkeypatch.setattr("vidrd.checkpoints.snapshot_download", download)
+    for words, message in (
+        ((), "--fetch downloads a suite's model: name a repository"),
+        (("model=tiny:WanPipeline",), "--fetch downloads a suite's model: name a repository"),
+        (("model=someone/wan",), "the id of a repository needs a revision"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            run_("lengths", words, fetch=True, dry_run=True)
+    assert asked == []
+    with pytest.raises(ValueError, match=r"a folder with a model_index.json"):  # what came is none
+        run_("lengths", ("model=someone/wan", f"revision={'c' * 40}"), fetch=True, dry_run=True)
+    assert asked[0] == ("someone/wan", "c" * 40, False)
+    assert {local for _, _, local in asked[1:]} == {True}
+
+
+def test_published_checkpoints_are_of_known_families(monkeypatch):
+    for checkpoint in CHECKPOINTS:
+        assert checkpoint.pipeline in FAMILIES
+        assert re.fullmatch(r"[\w-]+/[\w.-]+", checkpoint.id)
+    monkeypatch.setattr(
+        "baselines.models.checkpoints.try_to_load_from_cache", lambda *_: "/hub/snapshots/abc/model_index.json"
+    )
+    assert revision_here(CHECKPOINTS[0]) == "abc"
+    monkeypatch.setattr("baselines.models.checkpoints.try_to_load_from_cache", lambda *_: None)
+    assert revision_here(CHECKPOINTS[0]) is None

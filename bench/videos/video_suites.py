@@ -11,6 +11,7 @@ from bench.methods import METHODS, NOISE, VARIED
 from bench.results.records import Value
 from bench.videos.columns import FLOW_MEASURES, MEASURES
 from bench.videos.equal_cost import EQUAL
+from bench.videos.length_suite import LENGTHS
 from bench.videos.plan import GIVEN, plan_of
 from vidrd.precision import PRECISIONS, default_precisions
 
@@ -204,6 +205,7 @@ ABLATION = replace(
 
 VIDEO_SUITES: dict[str, Suite] = {
     "pocket": POCKET,
+    "lengths": LENGTHS,
     "clips": replace(
         POCKET,
         question="How good are single clips, compared with real and still video? (pocket world)",

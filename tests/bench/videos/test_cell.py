@@ -5,6 +5,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from baselines.model_contract import FrameRule
 from bench.harness.job import Job
 from bench.harness.suite_spec import override, plan
 from bench.methods import METHODS
@@ -34,16 +35,19 @@ class ToyDenoiser:
         return 0.5 * latents + self.text.repeat(len(latents) // len(self.text), 1, 1, 1, 1)
 
 
-class ToyPipeline:
-    latent_shape = (3, 2, 2)
+class ToyModel:
+    rule, denoisers, pipe, fps, decodes_clips = FrameRule(1), (), None, 8.0, True
 
     def __init__(self, dtype):
         self.dtype = dtype
 
-    def denoiser(self, prompts, *, guidance):
+    def latent_shape(self, height, width):
+        return (3, 2, 2)
+
+    def denoiser(self, prompts, *, negative, guidance):
         return ToyDenoiser(prompts, guidance, self.dtype)
 
-    def schedule(self, steps):
+    def schedule(self, steps, *, shape):
         config = {"beta_schedule": "scaled_linear", "clip_sample": False, "prediction_type": "v_prediction"}
         return Schedule.ddim(config, steps)
 
@@ -54,7 +58,7 @@ class ToyPipeline:
 @pytest.fixture
 def cell(tmp_path, monkeypatch):
     """Does a cell of the smoke suite with a toy pipeline and judges that learned nothing: overrides -> CellResults."""
-    monkeypatch.setattr(generator, "load_pipeline", lambda name, *, dtype, device: ToyPipeline(dtype))
+    monkeypatch.setattr(generator, "load_model", lambda name, *, dtype, **_: ToyModel(dtype))
     monkeypatch.setattr("metrics.networks.pocket.CLASSIFIERS", tmp_path)
     for name, file in (("pocket-i3d", "i3d"), ("pocket-c3d", "c3d")):
         torch.manual_seed(0)

@@ -19,11 +19,11 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from metrics.files import replacing
-from metrics.weights.archive import Archive
-from metrics.weights.bundle import is_index, read_index
 from metrics.weights.errors import TRUNCATED, refused
 from metrics.weights.npz import open_npz
 from metrics.weights.tensor_names import Naming, recognize
+from metrics.weights.tf_checkpoint import is_index, read_index
+from metrics.weights.torch_archive import Archive
 
 Format = Literal["safetensors", "torch", "torchscript", "tensorflow", "npz"]
 Shapes = Mapping[str, tuple[int, ...]]

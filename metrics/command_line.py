@@ -9,6 +9,7 @@ import tyro
 from metrics.cli_options import Common, Fvd, InceptionScore, Jitter, Kvd, Verb
 from metrics.evaluation.dataset import POCKET, ResolvedProtocol
 from metrics.option_types import check, check_words, one_line_errors
+from metrics.protocols import FEATURES
 
 OUTPUTS = ("json", "save_stats", "export")
 
@@ -45,15 +46,17 @@ def refuse(rules: Iterable[Rule]) -> None:
 def rules_of_protocol(common: Common, metric: str, protocol: ResolvedProtocol) -> list[Rule]:
     """Options that would be ignored by the network and the clips of this protocol."""
     pocket, program = protocol.name == POCKET, common.run_program or common.trust_program
-    i3d, c3d = (not pocket and not program and (metric == "is") == wanted for wanted in (False, True))
+    others = pocket or program or protocol.name in FEATURES
+    i3d, c3d = (not others and (metric == "is") == wanted for wanted in (False, True))
     which = f"{metric} by the protocol {protocol.name}" + (" and a program" if program else "")
     stored = protocol.real.storage or protocol.fake.storage
+    program_of = not pocket and protocol.name not in FEATURES
     return [
         (common.mean is not None and not c3d, f"--mean is C3D's, which {which} does not run: leave it out"),
         (common.precision != "float32" and not i3d, f"--precision is I3D's, which {which} does not run: leave it out"),
         (common.compiled and not i3d, f"--compiled is I3D's, which {which} does not run: leave it out"),
-        (common.run_program and pocket, _no_program("run")),
-        (common.trust_program and pocket, _no_program("trust")),
+        (common.run_program and not program_of, _no_program("run", protocol.name)),
+        (common.trust_program and not program_of, _no_program("trust", protocol.name)),
         (common.stored and stored is None, f"--stored: the loader of {protocol.name} stores nothing, leave it out"),
         (
             common.stride is not None and protocol.frames is None,
@@ -107,8 +110,8 @@ def _rules_of_jitter(verb: Jitter) -> list[Rule]:
     ]
 
 
-def _no_program(which: str) -> str:
-    return f"--{which}-program runs a published program, the protocol pocket has none: leave it out"
+def _no_program(which: str, protocol: str) -> str:
+    return f"--{which}-program runs a published program, the protocol {protocol} has none: leave it out"
 
 
 def _both(first: str, second: str, what: str) -> str:

@@ -43,6 +43,7 @@ def run_(
     threads: Count | None = None,
     profile: str | None = None,
     emulated: bool = False,
+    fetch: bool = False,
     dry_run: bool = False,
     json_: Annotated[TargetFile | None, tyro.conf.arg(name="json")] = None,
 ) -> int:
@@ -64,6 +65,7 @@ def run_(
         profile: Measure nothing; profile one batch of this cell (its id or first digits) into RUN/profile/ID.
         emulated: Also measure precisions that this machine only emulates: very slow; their times are marked and never
             compared.
+        fetch: First download the suite's model, a repository at its --revision; nothing else goes to the network.
         dry_run: Print the cells with their predicted bound and memory, and do nothing.
         json_: Also write manifest and records into this file.
     """
@@ -79,6 +81,8 @@ def run_(
     sweep = override(SUITES[suite], set_)
     if emulated:
         sweep = with_emulated(sweep)
+    if fetch:
+        _fetch(sweep)
     identity = identify(sweep)
     chosen = select(plan(sweep, identity.basis), sweep, only, skip)
     if dry_run:
@@ -108,6 +112,23 @@ def run_(
         it = "its precision; --emulated measures it" if left_out == 1 else "their precision; --emulated measures them"
         say(f"{cells} left out because this machine only emulates {it}")
     return outcome.exit_code or (CRASHED if report_code else 0)
+
+
+def _fetch(suite: Suite) -> None:
+    """Download the models of a suite that are repositories.
+
+    Raises:
+        ValueError: the suite has no model, or a repository cannot be had.
+    """
+    from vidrd.checkpoints import locate  # noqa: PLC0415  (loads torch, which --help need not)
+
+    values = {**{name: (value,) for name, value in suite.fixed.items()}, **suite.axes}
+    names = [str(name) for name in values.get("model", ()) if "/" in str(name) and not Path(str(name)).exists()]
+    if not names:
+        raise ValueError("--fetch downloads a suite's model: name a repository, --suite lengths --model OWNER/NAME")
+    for name in names:
+        for revision in values["revision"]:
+            say(f"{name}: {locate(name, revision=str(revision) or None, fetch=True)}")
 
 
 def _describe(chosen: list[PlannedCell], suite: Suite, folder: Path) -> str:

@@ -11,6 +11,7 @@ from bench.methods import METHODS, NOISE, VARIED
 from bench.results.records import Value
 from bench.videos.columns import FLOW_MEASURES, MEASURES
 from bench.videos.equal_cost import EQUAL
+from bench.videos.length_suite import LENGTHS
 from bench.videos.plan import GIVEN, plan_of
 from vidrd.precision import PRECISIONS, default_precisions
 
@@ -70,7 +71,7 @@ def skip(values: Mapping[str, Value]) -> str | None:
     frames, window, videos, batch, real_videos = (int(values[name]) for name in names)
     generated, on_gpu = values["method"] not in GIVEN, values["device"] == "cuda"
     reasons = {
-        f"{frames} frames are fewer than the classifiers' window of {window}: give more frames, or a shorter --window": (
+        f"{frames} frames are fewer than the classifiers' window of {window}: give more, or a shorter --window": (
             frames < window
         ),
         NO_CUDA: on_gpu and not has_cuda(),
@@ -204,6 +205,7 @@ ABLATION = replace(
 
 VIDEO_SUITES: dict[str, Suite] = {
     "pocket": POCKET,
+    "lengths": LENGTHS,
     "clips": replace(
         POCKET,
         question="How good are single clips, compared with real and still video? (pocket world)",

@@ -25,7 +25,8 @@ from metrics.networks.features import Features
 
 SCHEMA = "CREATE TABLE IF NOT EXISTS features (key TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID"
 PACKAGE = Path(__file__).parents[1]
-MAKERS = ("videos", "networks", "weights", "protocols.py")  # the code between a file and its features
+# The code between a file and its features.
+MAKERS = ("videos", "networks", "weights", "protocols.py", "evaluation/collectors.py", "temporal", "vbench")
 
 
 def default_path() -> Path:

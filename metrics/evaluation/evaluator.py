@@ -19,7 +19,7 @@ from scipy.special import softmax
 from metrics.distribution.frechet import Gaussian, read_statistics
 from metrics.distribution.fvd import frechet_floor, frechet_infinity, frechet_score
 from metrics.distribution.inception_score import ceiling, score_of_probabilities, split_scores
-from metrics.distribution.kvd import kernel_score
+from metrics.distribution.kvd import jedi_floor, jedi_score, kernel_score
 from metrics.distribution.prdc import neighborhood
 from metrics.evaluation.cache import hash_of_makers
 from metrics.evaluation.cautions import Content, Look, cautions
@@ -162,6 +162,10 @@ class Evaluator:
         scores = {"kvd": kernel_score(*rows), "precision": near.precision, "recall": near.recall}
         scores |= {"density": dense.density, "coverage": dense.coverage}
         notes = [f"precision and recall with k = {k}, density and coverage with k = {k + 2}"]
+        if self.protocol.row.get("kernel") == "jedi":
+            at = min(len(np.unique(fake.source)), len(np.unique(real.source)) // 2)
+            floor = {"jedi_floor": jedi_floor(rows[0], at, real.source)} if at >= 2 else {}
+            scores = {"jedi": jedi_score(*rows), **floor, **scores}
         return self._result(scores, real, fake, notes)
 
     def inception_score(

@@ -105,6 +105,31 @@ def read_video(file: Path, start: int, count: int | None, stride: int) -> Frames
     return frames[:filled]
 
 
+def stream_video(file: Path, size: int) -> Iterator[Frames]:
+    """All frames in the order of decoding, in blocks of at most `size`, for videos longer than memory.
+
+    Raises:
+        ValueError: it cannot be decoded, is damaged or cut off, or changes its frame size.
+    """
+    with _faults(file, "decoded"), open_regular(file) as opened:
+        _scan(opened)
+        block: list[Picture] = []
+        first: tuple[int, ...] | None = None
+        with _video(opened) as (container, stream):
+            for i, image in enumerate(container.decode(stream)):
+                if image.is_corrupt:
+                    raise ValueError(f"frame {i} is damaged")
+                block.append(_to_rgb(image))
+                first = first or block[-1].shape
+                if block[-1].shape != first:
+                    raise ValueError(f"its frame size changes at frame {i}: cut it there")
+                if len(block) == size:
+                    yield np.stack(block)
+                    block = []
+        if block:
+            yield np.stack(block)
+
+
 def read_picture(file: Path) -> Picture:
     """A picture's pixels, turned as its tag says.
 

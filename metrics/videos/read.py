@@ -237,6 +237,9 @@ def read_videos(
 
 
 def _pictures(folder: Path) -> list[Path]:
+    """The pictures of a folder in order; a picture itself is a video of one frame."""
+    if folder.is_file():
+        return [folder]
     files = [file for file in folder.iterdir() if file.suffix.lower() in PICTURES and not file.name.startswith(".")]
     return sorted(files, key=lambda file: [int(x) if x.isdecimal() else x for x in re.split(r"(\d+)", file.name)])
 

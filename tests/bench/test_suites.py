@@ -138,7 +138,7 @@ def test_without_a_gpu_a_cuda_cell_is_skipped(monkeypatch):
 
 def test_measures_of_flow_belong_to_the_sampler_suites():
     asking = {name for name, suite in SUITES.items() if set(FLOW_MEASURES) <= set(suite.measures)}
-    assert asking == {"samplers", "samplers-steps", "samplers-seconds", "ablation", "compat"}
+    assert asking == {"samplers", "samplers-steps", "samplers-seconds", "ablation", "compat", "lengths"}
     assert not set(FLOW_MEASURES) & set(POCKET.measures)
 
 

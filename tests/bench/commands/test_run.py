@@ -127,4 +127,4 @@ def test_a_dry_run_counts_what_cannot_run(bench):
     code, out, _ = bench("run", "--suite", "pocket", "--dry-run", "--frames", "8")
     assert code == 0
     assert re.search(r"^(\d+) cells, 0 to do, \1 cannot run; folder", out, re.MULTILINE)
-    assert "fewer than the classifiers' window of 16: give more frames, or a shorter --window" in out
+    assert "fewer than the classifiers' window of 16: give more, or a shorter --window" in out

@@ -10,7 +10,7 @@ import torch
 import baselines.co_denoise
 import baselines.independent
 import vidrd.sampling
-from baselines.model_contract import FrameRule, plan_in_frames
+from baselines.latent_frames import FrameRule, plan_in_frames
 from baselines.models.families import FAMILIES, family, load_model, tiny_model
 from bench.methods import METHODS
 from vidrd.checkpoints import load_pipeline

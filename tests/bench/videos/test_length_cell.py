@@ -157,9 +157,7 @@ def test_published_checkpoints_are_of_known_families(monkeypatch):
     for checkpoint in CHECKPOINTS:
         assert checkpoint.pipeline in FAMILIES
         assert re.fullmatch(r"[\w-]+/[\w.-]+", checkpoint.id)
-    monkeypatch.setattr(
-        "baselines.models.checkpoints.try_to_load_from_cache", lambda *_: "/hub/snapshots/abc/model_index.json"
-    )
+    monkeypatch.setattr("huggingface_hub.try_to_load_from_cache", lambda *_: "/hub/snapshots/abc/model_index.json")
     assert revision_here(CHECKPOINTS[0]) == "abc"
-    monkeypatch.setattr("baselines.models.checkpoints.try_to_load_from_cache", lambda *_: None)
+    monkeypatch.setattr("huggingface_hub.try_to_load_from_cache", lambda *_: None)
     assert revision_here(CHECKPOINTS[0]) is None

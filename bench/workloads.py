@@ -15,6 +15,10 @@ WORKLOADS: dict[str, Workload] = {
         "bench.speed.approximation_cell:run",
         preload=("bench.speed.approximation_cell", "bench.suites", "tyro", "rich.progress"),
     ),
+    "instrument": Workload(
+        "bench.videos.instruments.cell:run",
+        preload=("bench.videos.instruments.cell", "bench.suites", "tyro", "rich.progress"),
+    ),
     "kernel": Workload(
         "bench.kernels.cell:run", preload=("bench.kernels.cell", "bench.suites", "tyro", "rich.progress")
     ),

@@ -149,10 +149,11 @@ def _describe(chosen: list[PlannedCell], suite: Suite, folder: Path) -> str:
                 item.skip or "",
             )
         )
-    headers = ("id", "cell", "cost", "TFLOP", "bound", "tensors", "state", "reason")
+    headers = ("id", "cell", "relative cost", "TFLOP", "at least", "tensors", "state", "reason")
     table = tabulate(rows, headers=headers, disable_numparse=True)
     done = done_before(folder, chosen)
-    ahead = [item.cost for item in chosen if item.cell.id not in done and item.skip is None]
+    to_do = [item for item in chosen if item.cell.id not in done and item.skip is None]
+    ahead = [item.cost for item in to_do]
     seconds = seconds_left(ahead, pace(folder, suite))
     bounds = [
         prediction.seconds
@@ -164,16 +165,20 @@ def _describe(chosen: list[PlannedCell], suite: Suite, folder: Path) -> str:
         estimate = f", about {clock(seconds)} left by the cells measured here"
     elif bounds:
         estimate = (
-            f", {sum(bounds):.2g} s at least: {len(bounds)} of them at this machine's peaks, start and judges left out"
+            f", {sum(bounds):.2g} s at least: {len(bounds)} of them at this machine's peaks, start and scores left out"
         )
-    return f"{table}\n{len(chosen)} cells, {len(chosen) - len(done)} to do{estimate}; folder {folder}"
+    elif to_do:
+        estimate = ", in a time that is not known before a run has measured this machine's peaks"
+    skipped = sum(item.skip is not None for item in chosen)
+    counts = f"{len(chosen)} cells, {len(to_do)} to do" + (f", {skipped} cannot run" if skipped else "")
+    return f"{table}\n{counts}{estimate}; folder {folder}"
 
 
 def _prediction_columns(prediction: Prediction | None) -> tuple[str, str, str]:
     """TFLOP, least seconds and MiB of a cell, as far as they can be known before it runs."""
     if prediction is None:
         return "", "", ""
-    seconds = "no peaks yet" if prediction.seconds is None else f"{prediction.seconds:.2g} s"
+    seconds = "" if prediction.seconds is None else f"{prediction.seconds:.2g} s"
     return f"{prediction.flops / 1e12:.3g}", seconds, f"{prediction.peak_bytes / 2**20:.0f} MiB"
 
 

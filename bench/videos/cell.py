@@ -1,7 +1,7 @@
 """One cell of the pocket world: make videos with its values, time that, and measure the videos.
 
 The same work serves speed and quality: every batch is one repeat of the timing, and all batches together are the set
-that the judges see. Prompt i and the noise of video i are the same in every cell of a seed, whatever the method.
+that the classifiers see. Prompt i and the noise of video i are the same in every cell of a seed, whatever the method.
 """
 
 import hashlib

@@ -141,14 +141,14 @@ def test_seams_are_judged_where_there_are_seams(cell):
 
 
 def test_cells_are_paired_the_first_clip_is_the_same_whatever_the_method(cell):
-    films = []
+    videos = []
     for method in ("vidrd", "independent", "independent-shared"):
         _, folder = cell(f"method={method}")
-        films.append(np.load(folder / "videos.npz")["videos"])
-    assert (films[0][:, :8] == films[1][:, :8]).all()
-    assert (films[1][:, :8] == films[2][:, :8]).all()
-    assert (films[0][:, 8:] != films[1][:, 8:]).any()
-    assert not np.array_equal(films[0][0, 0], films[0][1, 0])
+        videos.append(np.load(folder / "videos.npz")["videos"])
+    assert (videos[0][:, :8] == videos[1][:, :8]).all()
+    assert (videos[1][:, :8] == videos[2][:, :8]).all()
+    assert (videos[0][:, 8:] != videos[1][:, 8:]).any()
+    assert not np.array_equal(videos[0][0, 0], videos[0][1, 0])
 
 
 def test_batches_change_no_video_and_each_is_one_repeat(cell):
@@ -283,8 +283,8 @@ def test_a_real_cell_shows_real_video_of_the_same_captions(cell):
 
 def test_a_still_video_shows_what_its_caption_says_and_moves_nowhere(cell):
     measured, folder = cell("method=still", suite="clips")
-    films = np.load(folder / "videos.npz")["videos"]
-    assert (films == films[:, :1]).all()
+    videos = np.load(folder / "videos.npz")["videos"]
+    assert (videos == videos[:, :1]).all()
     assert measured.numbers["flicker"].value == measured.numbers["motion"].value == 0
     assert measured.absent["seam_d"] == "still video is one clip"
     assert measured.numbers["fvd"].value > 0

@@ -2,9 +2,7 @@
 
 import os
 from collections.abc import Iterable, Sequence
-from dataclasses import is_dataclass
 from pathlib import Path
-from typing import Any
 
 import tyro
 
@@ -18,15 +16,15 @@ OUTPUTS = ("json", "save_stats", "export")
 Rule = tuple[bool, str]  # (whether it is broken, what to say then)
 
 
-def parse(words: Sequence[str], description: str | None) -> Any:
-    """The verb that a command line asks for, one of `Verb`; whatever can be checked before work is.
+def parse(words: Sequence[str], description: str | None) -> Verb:
+    """The verb that a command line asks for; whatever can be checked before work is.
 
     Raises:
         ValueError: one line that names the option.
     """
     with one_line_errors():
-        verb = tyro.cli(Verb, prog="python -m metrics", description=description, args=words)
-    records = [verb, *filter(is_dataclass, vars(verb).values())]
+        verb: Verb = tyro.cli(Verb, prog="python -m metrics", description=description, args=words)
+    records = [verb, *(getattr(verb, part) for part in ("common", "reading") if hasattr(verb, part))]
     for record in records:
         check_words(type(record), words)
         check(type(record), vars(record))

@@ -43,7 +43,7 @@ def cache_key(content: str, recipe: Mapping[str, object]) -> str:
 @cache
 def hash_of_makers() -> str:
     """sha256 of the source that makes features, and of the versions of the packages that it calls."""
-    places = [PACKAGE / name for name in MAKERS]
+    places = [*(PACKAGE / name for name in MAKERS), PACKAGE / "files.py", PACKAGE / "evaluation" / "extract.py"]
     files = sorted(file for place in places for file in ([place] if place.is_file() else place.rglob("*.py")))
     sources = {str(file.relative_to(PACKAGE)): hashlib.sha256(file.read_bytes()).hexdigest() for file in files}
     return hashlib.sha256(json.dumps([sources, versions()], sort_keys=True).encode()).hexdigest()

@@ -54,6 +54,18 @@ def test_a_file_that_is_cut_off_is_refused_wherever_it_is_cut(tmp_path, name, co
                 look()
 
 
+def test_what_lies_behind_the_frames_does_not_matter(tmp_path):
+    for name, codec, behind in (
+        ("a.mp4", "libx264", (1000).to_bytes(4, "big") + b"free" + b"half of a box"),
+        ("b.mkv", "libvpx-vp9", b"some bytes that a server added"),
+        ("c.gif", "gif", b"\0" * 20),
+    ):
+        write_video(tmp_path / name, noisy(6), codec, "rgb8" if codec == "gif" else "yuv420p")
+        with (tmp_path / name).open("ab") as file:
+            file.write(behind)
+        assert the_video(tmp_path / name).probe().frames == len(the_video(tmp_path / name).read()) == 6
+
+
 def test_a_file_that_counts_no_frames_is_cut_off_too(tmp_path):
     write_video(tmp_path / "a.avi", noisy(), "mpeg4")
     content = bytearray((tmp_path / "a.avi").read_bytes())

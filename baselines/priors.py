@@ -90,6 +90,25 @@ def progress(alpha: float = 2.0, compat: Compat = "paper") -> Tie:
     return tie
 
 
+def hybrid(share: float = 0.5) -> Tie:
+    """VideoMerge's and Diff-VF's idea (arXiv 2503.09926, 2608.05976): of every later clip's noise, a share is the first
+    clip's and the rest its own, as shares of variance.
+
+    Raises:
+        ValueError: a share outside [0, 1].
+    """
+    if not 0 <= share <= 1:
+        raise ValueError(f"the share of the first clip's noise is in [0, 1]: got {share}")
+
+    def tie(noise: Noise, clip: int, shape: Shape, before: Tensor | None) -> Tensor:
+        first = noise("initial", 0, shape)
+        if before is None:
+            return first
+        return math.sqrt(share) * first + math.sqrt(1 - share) * noise("initial", clip, shape)
+
+    return tie
+
+
 def reschedule(stride: int) -> Tie:
     """FreeNoise's rescheduling (arXiv 2310.15169, section 4.1): the last clip's noise, shuffled in chunks of `stride`.
 
@@ -122,6 +141,7 @@ PRIORS: dict[str, Callable[[], Tie] | None] = {
     "mixed": mix,
     "progressive": progress,
     "rescheduled": lambda: reschedule(2),
+    "hybrid": hybrid,
 }
 
 

@@ -121,6 +121,21 @@ def test_windows_lose_contrast_and_remember_little_unless_their_noise_repeats(op
     assert (seen.variance, seen.recall) == pytest.approx((variance, recall), abs=0.03)
 
 
+@pytest.mark.parametrize(
+    ("preset", "want"),
+    [
+        ("flowlong", (0.43, 0.945, 0.94, 0.22)),
+        ("videomerge", (0.82, 0.97, 0.94, 0.69)),
+        ("diffvf", (0.70, 0.80, 1.01, 0.91)),
+    ],
+)
+def test_renewed_noise_loses_contrast_shared_noise_recalls_and_strided_windows_liken_far_frames(preset, want):
+    """A posterior mean has too little variance, which noise drawn anew at every step never lets grow. Strided windows
+    show the network far frames as neighbors, which it makes them, and so neighbors less alike (0.8 instead of 0.97).
+    """
+    assert see(preset, METHODS[preset].options(8)) == pytest.approx(want, abs=0.04)
+
+
 def test_free_noise_repeats_itself_from_clip_to_clip():
     """Its attention has no part in this network; the repeated noise alone does it."""
     assert see("freenoise", freenoise.Options()).recall > 0.9

@@ -8,7 +8,7 @@ from toys import CLIP, SCHEDULE, SEEDS, SHAPE, STEPS, Coupled, Separable, close,
 
 import baselines.independent
 from baselines import priors
-from baselines.priors import PRIORS, FreeInit, Tied, again, low_pass, mix, progress, reschedule, share
+from baselines.priors import PRIORS, FreeInit, Tied, again, hybrid, low_pass, mix, progress, reschedule, share
 from bench.methods import METHODS, with_noise
 from vidrd.noise import KeyedNoise, video_noise
 from vidrd.sampler_contract import Cancelled, Plan, Result
@@ -51,6 +51,40 @@ def test_shared_clips_and_shuffled_chunks():
     moved = (old != new).any(dim=2)
     assert 0.4 < float(moved.double().mean()) < 0.6  # of two, half the shuffles turn them round
     assert not (moved == moved[:1]).all()
+
+
+def check_hybrid(tie):
+    ties = torch.corrcoef(frames_of(tie(0.3)).T)
+    assert float(ties[1, CLIP + 1]) == pytest.approx(0.3**0.5, abs=0.06)  # with the first clip
+    assert float(ties[CLIP + 1, 2 * CLIP + 1]) == pytest.approx(0.3, abs=0.06)  # later ones with each other
+    assert float(ties[1, CLIP + 2]) == pytest.approx(0, abs=0.06)
+    assert frames_of(tie(0.3)).var(dim=0).tolist() == pytest.approx([1] * (3 * CLIP), abs=0.1)
+
+
+def test_hybrid_clips_share_the_variance_that_is_said():
+    check_hybrid(hybrid)
+    assert torch.equal(frames_of(hybrid(1.0)), frames_of(share()))
+    assert torch.equal(frames_of(hybrid(0.0)), frames_of(lambda noise, clip, shape, _: noise("initial", clip, shape)))
+    with pytest.raises(ValueError, match=r"share of the first clip's noise is in \[0, 1\]: got 1.5"):
+        hybrid(1.5)
+
+
+def shares_of_deviation(part):
+    def tie(noise, clip, shape, before):
+        first = noise("initial", 0, shape)
+        return first if before is None else part * first + (1 - part) * noise("initial", clip, shape)
+
+    return tie
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [shares_of_deviation, lambda part: hybrid(part**2), lambda part: share()],
+    ids=["deviations", "squared", "all"],
+)
+def test_planted_faults_of_hybrid_noise_are_seen(fault):
+    with pytest.raises(AssertionError):
+        check_hybrid(fault)
 
 
 def frames_late(stride):

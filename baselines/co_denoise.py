@@ -58,15 +58,15 @@ class Options:
     # "rescheduled": FreeNoise's initial noise, in chunks of the stride; "hybrid": half of every clip's is the first
     # one's; "own": every window starts from noise of its own and keeps a state of its own
     noise: Start = "iid"
+    # "genl": windows that leave a tail unseen, each stepped by itself, states averaged flatly; "streamingt2v": likewise
+    # stepped, cuts by the law of that code: even over the overlap's frames, and later windows overwrite earlier ones
+    compat: Compat = "paper"
     # what of the windows becomes one: the network's answers, the clean frames that these mean, or the states after the
     # step, each with fresh noise of its own; None: answers, under another `compat` than "paper" states
     fuse: Fuse | None = None
     # share of noise in a state (the time of a flow: 1 is noise only) from which up a step keeps the clean frames alone
     # and draws all noise anew, in a video of several windows where the request asks for no eta; None: never
     renew: float | None = None
-    # "genl": windows that leave a tail unseen, each stepped by itself, states averaged flatly; "streamingt2v": likewise
-    # stepped, cuts by the law of that code: even over the overlap's frames, and later windows overwrite earlier ones
-    compat: Compat = "paper"
 
     def __post_init__(self) -> None:
         if self.overlap is not None and self.overlap < 0:

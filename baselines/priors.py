@@ -179,6 +179,18 @@ def low_pass(frames: int, height: int, width: int, options: FreeInit) -> Float[T
     return 1 / (1 + scaled**options.order)
 
 
+def cross_over(
+    low: Float[Tensor, "*S"], high: Float[Tensor, "*S"], keep: Float[Tensor, "T H W"], over: tuple[int, ...]
+) -> Float[Tensor, "*S"]:
+    """Frequencies of `low` by the share kept, the rest of `high`; standard normal if both are, and independent.
+
+    The shares of variance add up to 1. FreeInit's own mixing, whose amplitudes do, loses noise where both are heard.
+    """
+    exact = torch.promote_types(low.dtype, torch.float32)
+    spectra = [torch.fft.fftn(part.to(exact), dim=over) for part in (low, high)]
+    return torch.fft.ifftn(spectra[0] * keep + spectra[1] * (1 - keep**2).sqrt(), dim=over).real.to(low.dtype)
+
+
 def again_plan(todo: Plan, options: FreeInit) -> Plan:
     """The plan of a sampler that runs several times.
 

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import baselines.co_denoise
 import baselines.direct
 import baselines.fifo
+import baselines.forcing
 import baselines.freenoise
 import baselines.independent
 import baselines.replace
@@ -163,6 +164,30 @@ METHODS: dict[str, Method] = {
         takes_overlap=False,
         paper="Kim et al. 2024, FIFO-Diffusion, arXiv 2405.11473, algorithm 1",
         summary="the same without looking ahead, at half the cost",
+    ),
+    "fifo-zigzag": Method(
+        plan=baselines.fifo.plan,
+        sample=baselines.fifo.sample,
+        options=lambda overlap: baselines.fifo.miga(),
+        takes_overlap=False,
+        paper="AMAP 2026, MIGA's queue and prefix, arXiv 2605.18233",
+        summary="a queue whose level changes every second frame; a quarter of every call is the clean head",
+    ),
+    "fifo-neighbor": Method(
+        plan=baselines.fifo.plan,
+        sample=baselines.fifo.sample,
+        options=lambda overlap: baselines.fifo.Options(tail="neighbor"),
+        takes_overlap=False,
+        paper="Chen et al. 2025, Ouroboros-Diffusion's tail, arXiv 2501.09019",
+        summary="FIFO whose frames enter the queue with the low frequencies of the frame before",
+    ),
+    "forcing": Method(
+        plan=baselines.forcing.plan,
+        sample=baselines.forcing.sample,
+        options=lambda overlap: baselines.forcing.Options(),
+        takes_overlap=False,
+        paper="Chen et al. 2025, SkyReels-V2's diffusion forcing, arXiv 2504.13074",
+        summary="every frame some steps behind the one before it, as few as a clip can hold",
     ),
 }
 

@@ -181,6 +181,22 @@ def test_fifo_loses_contrast_along_the_video(lookahead, want, drift):
     assert (float(by_quarter[0]), float(by_quarter[-1])) == pytest.approx(drift, abs=0.04)
 
 
+@pytest.mark.parametrize(
+    ("method", "want", "drift"),
+    [
+        ("fifo-zigzag", (0.68, 0.94, 1.29, 0.51), (0.80, 0.64)),
+        ("fifo-neighbor", (5.1, 0.98, 1.24, 0.54), (0.87, 8.2)),
+        ("forcing", (0.76, 0.97, 1.0, 0.51), (0.90, 0.69)),
+    ],
+)
+def test_fifos_family_loses_contrast_too_and_a_tail_of_low_frequencies_gains_much(method, want, drift):
+    """All of a single pixel is low frequency: noise that is alike from frame to frame is amplified as one."""
+    video, seams = videos(method, METHODS[method].options(0))
+    assert look(video, seams) == pytest.approx(want, abs=0.04, rel=0.05)
+    by_quarter = video.square().mean(dim=0).reshape(4, CLIP).mean(dim=1)
+    assert (float(by_quarter[0]), float(by_quarter[-1])) == pytest.approx(drift, abs=0.04, rel=0.05)
+
+
 def test_the_oracle_sees_noise_that_was_not_reversed(monkeypatch):
     """The fault that this test exists for: the same frames in their old order put a cut at the seam."""
     monkeypatch.setattr("vidrd.sampling.reverse_noise", lambda past: past)

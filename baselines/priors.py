@@ -109,6 +109,21 @@ def hybrid(share: float = 0.5) -> Tie:
     return tie
 
 
+def spectral(options: "FreeInit | None" = None) -> Tie:
+    """FreeLong++'s SpecMix (arXiv 2507.00162): later clips have low frequencies of the first one's noise, over frames,
+    height and width, and high ones of their own. The filter is FreeInit's, with shares of variance.
+    """
+
+    def tie(noise: Noise, clip: int, shape: Shape, before: Tensor | None) -> Tensor:
+        first = noise("initial", 0, shape)
+        if before is None:
+            return first
+        keep = low_pass(shape[1], shape[2], shape[3], options or FreeInit())
+        return cross_over(first, noise("initial", clip, shape), keep, over=(-3, -2, -1))
+
+    return tie
+
+
 def reschedule(stride: int) -> Tie:
     """FreeNoise's rescheduling (arXiv 2310.15169, section 4.1): the last clip's noise, shuffled in chunks of `stride`.
 
@@ -142,6 +157,7 @@ PRIORS: dict[str, Callable[[], Tie] | None] = {
     "progressive": progress,
     "rescheduled": lambda: reschedule(2),
     "hybrid": hybrid,
+    "spectral": spectral,
 }
 
 

@@ -8,7 +8,20 @@ from toys import CLIP, SCHEDULE, SEEDS, SHAPE, STEPS, Coupled, Separable, close,
 
 import baselines.independent
 from baselines import priors
-from baselines.priors import PRIORS, FreeInit, Tied, again, hybrid, low_pass, mix, progress, reschedule, share
+from baselines.priors import (
+    PRIORS,
+    FreeInit,
+    Tied,
+    again,
+    cross_over,
+    hybrid,
+    low_pass,
+    mix,
+    progress,
+    reschedule,
+    share,
+    spectral,
+)
 from bench.methods import METHODS, with_noise
 from vidrd.noise import KeyedNoise, video_noise
 from vidrd.sampler_contract import Cancelled, Plan, Result
@@ -85,6 +98,42 @@ def shares_of_deviation(part):
 def test_planted_faults_of_hybrid_noise_are_seen(fault):
     with pytest.raises(AssertionError):
         check_hybrid(fault)
+
+
+def check_spectral():
+    """Of a later clip, each frequency is the first clip's by its share, and standard normal."""
+    tied, shape = Tied(KeyedNoise(range(400)), spectral()), (1, 8, 6, 6)
+    first, later = (torch.fft.fftn(tied("initial", clip, shape).double(), dim=(-3, -2, -1))[:, 0] for clip in (0, 2))
+    keep, size = low_pass(8, 6, 6, FreeInit()), 8 * 6 * 6
+    assert float((later.abs().square().mean(dim=0) / size - 1).abs().max()) < 0.35  # of 400 videos
+    assert float(later.abs().square().mean() / size) == pytest.approx(1, abs=0.01)
+    common = (later * first.conj()).real.mean(dim=0) / size
+    assert float((common - keep).abs().max()) < 0.3
+    assert float((common - keep).mean()) == pytest.approx(0, abs=0.01)
+    assert float((later - first)[:, 0, 0, 0].abs().max()) < 1e-3  # the mean is the first clip's
+
+
+def test_spectral_noise_shares_low_frequencies():
+    check_spectral()
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        lambda low, high, keep, over: cross_over(high, low, keep, over),
+        lambda low, high, keep, over: cross_over(low, high, keep.roll(1, dims=1), over),
+        lambda low, high, keep, over: (
+            torch.fft.ifftn(
+                torch.fft.fftn(low, dim=over) * keep + torch.fft.fftn(high, dim=over) * (1 - keep), dim=over
+            ).real
+        ),
+    ],
+    ids=["the wrong way round", "another frequency", "amplitudes that add up to 1"],
+)
+def test_planted_faults_of_spectral_noise_are_seen(monkeypatch, fault):
+    monkeypatch.setattr(priors, "cross_over", fault)
+    with pytest.raises(AssertionError):
+        check_spectral()
 
 
 def frames_late(stride):

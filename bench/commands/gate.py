@@ -38,12 +38,12 @@ def gate(
     only: Annotated[tuple[str, ...], tyro.conf.arg(metavar="ID|AXIS=VALUE"), tyro.conf.UseAppendAction] = (),
     skip: Annotated[tuple[str, ...], tyro.conf.arg(metavar="ID|AXIS=VALUE"), tyro.conf.UseAppendAction] = (),
     margin: Margin = 0.03,
-    processes: Count = 5,
+    processes: Count = 60,
     pairs: Count = 6,
     threads: CountOrNone = 1,
     outputs: Literal["equal", "may-change"] = "equal",
     environments: Literal["separate", "shared"] = "separate",
-    max_minutes: Minutes | None = None,
+    max_minutes: Minutes | None = 20,
     seed: Seed = 0,
     out: TargetFolder = FOLDER,
     junit: TargetFile | None = None,
@@ -64,13 +64,13 @@ def gate(
         only: Only these cells; may be given several times.
         skip: Not these cells; may be given several times.
         margin: A slow-down up to this share is allowed: 0.03 for shared machines, 0.01 for a dedicated GPU.
-        processes: Pairs of fresh processes.
+        processes: Pairs of fresh processes, at most: a cell is measured until its speed is decided.
         pairs: Timed pairs of each cell in each pair of processes; even.
         threads: Of either side on a CPU; 0: as many as PyTorch takes.
         outputs: "equal": other videos for the same noise are a regression. "may-change": their quality decides.
         environments: "separate": the base gets an environment with its own pinned dependencies. "shared": both run in
             this one.
-        max_minutes: Begin no further pair of processes after so many minutes.
+        max_minutes: Begin no pair of processes that would last longer than so many minutes.
         seed: Of the order of the two sides.
         out: Folder of the verdict, the logs, the worktrees and the environments.
         junit: Also write the verdict as JUnit XML.

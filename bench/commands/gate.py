@@ -19,8 +19,9 @@ from bench.harness.suite_spec import PlannedCell, Suite, did_you_mean, label, ov
 from bench.regression import baselines as store
 from bench.regression.interleaved import RevisionError, RevisionProcess, Settings, measure_interleaved
 from bench.regression.worktrees import Side, checkout, commit_of, environment
+from bench.results import history
 from bench.results.option_types import Count, CountOrNone, Margin, Minutes, Seed, TargetFile, TargetFolder
-from bench.results.records import short_revision, write_atomic
+from bench.results.records import digest, short_revision, write_atomic
 from bench.results.verdicts import EXIT_CODES, Finding, overall
 
 FOLDER = Path("runs") / "gate"
@@ -43,9 +44,10 @@ def gate(
     threads: CountOrNone = 1,
     outputs: Literal["equal", "may-change"] = "equal",
     environments: Literal["separate", "shared"] = "separate",
-    max_minutes: Minutes | None = 20,
+    max_minutes: Minutes | None = 20.0,
     seed: Seed = 0,
     out: TargetFolder = FOLDER,
+    journal: TargetFile | None = None,
     junit: TargetFile | None = None,
     json_: Annotated[TargetFile | None, tyro.conf.arg(name="json")] = None,
 ) -> int:
@@ -73,21 +75,13 @@ def gate(
         max_minutes: Begin no pair of processes that would last longer than so many minutes.
         seed: Of the order of the two sides.
         out: Folder of the verdict, the logs, the worktrees and the environments.
+        journal: With --base: append the verdict to this history; OUT/history.jsonl if not given.
         junit: Also write the verdict as JUnit XML.
         json_: Also write it as JSON.
     """
     from bench.suites import SUITES  # noqa: PLC0415  (loads torch, which --help need not)
 
-    if (base is None) == (stored is None):
-        raise ValueError("a gate compares with a revision or with stored baselines: give --base REV or --stored FILE")
-    if calibrate and stored is None:
-        raise ValueError("--calibrate writes stored baselines: say where with --stored FILE")
-    if calibrate:
-        store.check_person()
-    if suite not in SUITES:
-        raise ValueError(f"there is no suite {suite!r}{did_you_mean(suite, list(SUITES))}")
-    if SUITES[suite].workload != "pocket":
-        raise ValueError(f"the gate measures cells that make videos; {suite} measures {SUITES[suite].workload}s")
+    _check_request(base, stored, suite, calibrate=calibrate)
     settings = Settings(
         processes,
         pairs,
@@ -134,10 +128,29 @@ def gate(
         }
         text = json.dumps(verdict, indent=1, allow_nan=False, ensure_ascii=False)
         write_atomic(out / "verdict.json", text)
+        if base is not None:
+            recipes = {name: digest({**values, "threads": settings.threads or 0}) for name, values in cells}
+            history.append(journal or out / "history.jsonl", verdict, recipes)
     if json_ is not None:
         write_atomic(json_, text)
     report_code = show_verdict(out / "verdict.json", junit)
     return EXIT_CODES[overall(findings)] if report_code == 0 else report_code
+
+
+def _check_request(base: str | None, stored: Path | None, suite: str, *, calibrate: bool) -> None:
+    """Raise ValueError for options that make no gate."""
+    from bench.suites import SUITES  # noqa: PLC0415
+
+    if (base is None) == (stored is None):
+        raise ValueError("a gate compares with a revision or with stored baselines: give --base REV or --stored FILE")
+    if calibrate and stored is None:
+        raise ValueError("--calibrate writes stored baselines: say where with --stored FILE")
+    if calibrate:
+        store.check_person()
+    if suite not in SUITES:
+        raise ValueError(f"there is no suite {suite!r}{did_you_mean(suite, list(SUITES))}")
+    if SUITES[suite].workload != "pocket":
+        raise ValueError(f"the gate measures cells that make videos; {suite} measures {SUITES[suite].workload}s")
 
 
 def show_verdict(file: Path, junit: Path | None) -> int:

@@ -47,6 +47,7 @@ class Finding:
         p: probability of such a change at the margin.
         n: pairs or videos.
         error: standard error of the change; of its logarithm for speeds.
+        better: direction of the measure that is better.
     """
 
     cell: str
@@ -64,6 +65,7 @@ class Finding:
     p: float | None = None
     n: int = 1
     error: float | None = None
+    better: Better = "lower"
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON content; fields that are None are left out."""
@@ -223,7 +225,7 @@ def not_worse(
     return Finding(
         cell, measure, verdict, reasons[verdict], unit, base, None if base is None else base + difference.mean,
         difference.mean, lower, upper, margin, minimum_detectable(margin, difference.error, alpha=alpha), None, n,
-        difference.error,
+        difference.error, better,
     )  # fmt: skip
 
 

@@ -83,13 +83,11 @@ def test_planted_faults_are_found_and_named(tmp_path, monkeypatch):
     assert not np.array_equal(*judged[0])
 
 
-def test_a_slower_head_fails_and_is_measured_no_further(tmp_path):
-    settings = Settings(processes=6, pairs=2, margin=0.25)
-    found, seen = go(tmp_path, settings, spin=4.0)
+def test_a_slower_head_fails(tmp_path):
+    found, seen = go(tmp_path, spin=1.5)
     assert found["speed"].verdict in ("FAIL", "INCONCLUSIVE")  # the machine of the tests may be a very noisy one
     assert found["speed"].change > 0.4
-    if found["speed"].verdict == "FAIL":
-        assert len(seen["pairs"]["toy"]) == 2 * seen["looks"]["toy"][-1][0]
+    assert seen["looks"] == {"toy": [[1, 1.0]]}
 
 
 class Clock:

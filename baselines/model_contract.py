@@ -28,7 +28,8 @@ class FrameRule(NamedTuple):
     """How many frames of video a number of latent frames becomes: the first one 1 frame, every other one `every`."""
 
     every: int  # 1: frame by frame
-    group: int = 1  # latent frames come in groups of so many
+    step: int = 1  # numbers of latent frames that can be decoded are so far apart
+    dropped: int = 0  # first latent frames that the network needs and the video does not show
 
     def latents(self, frames: int) -> int:
         """Latent frames of a video.
@@ -36,14 +37,14 @@ class FrameRule(NamedTuple):
         Raises:
             ValueError: no number of latent frames makes such a video; names the nearest lengths that there are.
         """
-        count = (frames - 1) // self.every + 1
-        if frames >= 1 and self.frames(count) == frames and count % self.group == 0:
-            return count
-        below = max(0, count - count % self.group)
-        lengths = [str(self.frames(number)) for number in (below, below + self.group) if number]
-        rule = f"{self.every}k+1" if self.every > 1 else "k"
-        grouped = f" in groups of {self.group} latent frames" if self.group > 1 else ""
-        raise ValueError(f"this model's videos have {rule} frames{grouped}: got {frames}, try {' or '.join(lengths)}")
+        stride = self.every * self.step
+        over = (frames - 1) % stride
+        if frames >= 1 and not over:
+            return (frames - 1) // self.every + 1 + self.dropped
+        below = frames - over
+        lengths = [str(length) for length in (below, below + stride) if length >= 1] or ["1"]
+        rule = f"{stride}k+1" if stride > 1 else "k"
+        raise ValueError(f"this model's videos have {rule} frames: got {frames}, try {' or '.join(lengths)}")
 
     def frames(self, latents: int) -> int:
         """Frames of the video of so many latent frames."""
@@ -51,7 +52,8 @@ class FrameRule(NamedTuple):
 
     def first(self, latent: int) -> int:
         """The first frame of the video that a latent frame becomes."""
-        return 0 if latent <= 0 else 1 + (latent - 1) * self.every
+        shown = latent - self.dropped
+        return 0 if shown <= 0 else 1 + (shown - 1) * self.every
 
     def overlap(self, frames: int) -> int:
         """Latent frames of an overlap in frames of the video.
@@ -88,13 +90,16 @@ class Model(ABC):
     levels: Literal["video", "frame"] = "video"  # the network takes one level a call, or one for each frame
     trained: str = "one level for all frames"  # what levels it was trained on; reports repeat it
     longest: int | None = None  # most latent frames of a call; None: no limit
+    group: int = 1  # the network joins so many latent frames: calls hold whole groups
+    windowed: bool = False  # the network's temporal attention can be cut in windows
+    decodes_clips: bool = False  # the VAE sees clips of a given length, not the whole video
     latent_dtype: torch.dtype | None = torch.float32  # of the sampler's latents; None: the network's
 
     def __init__(self, pipe: Any, clip: int | None = None) -> None:
         self.pipe = pipe
         self.clip = clip or self.rule.latents(self.clip_frames)
-        if self.clip < 1 or self.clip % self.rule.group:
-            raise ValueError(f"a clip is whole groups of {self.rule.group} latent frames: got {self.clip}")
+        if self.clip < 1 or self.clip % self.group:
+            raise ValueError(f"a clip is whole groups of {self.group} latent frames: got {self.clip}")
 
     @classmethod
     @abstractmethod
@@ -219,12 +224,17 @@ class Model(ABC):
         clip: int | None = None,  # latent frames that a VAE sees together which was trained on clips
     ) -> UInt8[ndarray, "B t h w 3"]:
         """Whole videos, one after the other, each in one pass: a VAE that remembers must not begin anew at a seam."""
-        vae = self.pipe.vae
-        return concatenate([to_uint8(self.pixels(one.to(vae.device, vae.dtype)).float()) for one in latents.split(1)])
+        vae, shown = self.pipe.vae, latents[:, :, self.rule.dropped :]
+        return concatenate([to_uint8(self.pixels(one.to(vae.device, vae.dtype)).float()) for one in shown.split(1)])
 
     def networks(self) -> dict[str, nn.Module]:
         """All networks by the names of the pipeline: for counting, compiling, quantizing, offloading."""
         return {name: part for name, part in self.pipe.components.items() if isinstance(part, nn.Module)}
+
+    @property
+    def denoisers(self) -> tuple[str, ...]:
+        """The components that denoise, by the names of the pipeline."""
+        return tuple(name for name in (self.network, f"{self.network}_2") if getattr(self.pipe, name, None) is not None)
 
     def to(self, *where: Any) -> "Model":
         """Move or cast the networks for good."""

@@ -25,6 +25,8 @@ class Method(NamedTuple):
     takes_overlap: bool  # False: the overlap changes nothing, so a sweep runs the method once
     paper: str
     summary: str  # one line
+    per_frame: bool = False  # its frames stand at levels of their own, which not every network takes
+    cuts_attention: bool = False  # it needs temporal attention in windows
 
 
 METHODS: dict[str, Method] = {
@@ -99,6 +101,7 @@ METHODS: dict[str, Method] = {
         takes_overlap=False,
         paper="Qiu et al. 2023, FreeNoise, arXiv 2310.15169",
         summary="one pass over all frames from shuffled repeats of noise, temporal attention in windows",
+        cuts_attention=True,
     ),
     "replace": Method(
         plan=baselines.replace.plan,
@@ -131,6 +134,7 @@ METHODS: dict[str, Method] = {
         takes_overlap=False,
         paper="Kim et al. 2024, FIFO-Diffusion, arXiv 2405.11473",
         summary="frames in a queue, each a step cleaner than the next; windows see cleaner frames ahead",
+        per_frame=True,
     ),
     "fifo-plain": Method(
         plan=baselines.fifo.plan,
@@ -139,6 +143,7 @@ METHODS: dict[str, Method] = {
         takes_overlap=False,
         paper="Kim et al. 2024, FIFO-Diffusion, arXiv 2405.11473, algorithm 1",
         summary="the same without looking ahead, at half the cost",
+        per_frame=True,
     ),
 }
 

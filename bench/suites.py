@@ -4,6 +4,7 @@ from bench.harness.suite_spec import Suite
 from bench.kernels.kernel_suite import KERNEL_SUITE
 from bench.speed.approximations import APPROXIMATION_SUITE
 from bench.speed.speed_suites import MEMORY_SUITE, SPEED_SUITE
+from bench.videos.instruments.instrument_suite import INSTRUMENT_SUITE
 from bench.videos.video_suites import VIDEO_SUITES
 
 SUITES: dict[str, Suite] = {
@@ -12,4 +13,5 @@ SUITES: dict[str, Suite] = {
     "speed": SPEED_SUITE,
     "approximations": APPROXIMATION_SUITE,
     "memory": MEMORY_SUITE,
+    "instruments": INSTRUMENT_SUITE,
 }

@@ -4,6 +4,9 @@ from bench.harness.job import Workload
 
 WORKLOADS: dict[str, Workload] = {
     "pocket": Workload("bench.videos.cell:run", preload=("bench.videos.cell", "bench.suites", "tyro", "rich.progress")),
+    "lengths": Workload(
+        "bench.videos.length_cell:run", preload=("bench.videos.length_cell", "bench.suites", "tyro", "rich.progress")
+    ),
     "speed": Workload("bench.speed.cell:run", preload=("bench.speed.cell", "bench.suites", "tyro", "rich.progress")),
     "growth": Workload(
         "bench.speed.memory_cell:run", preload=("bench.speed.memory_cell", "bench.suites", "tyro", "rich.progress")
@@ -11,6 +14,10 @@ WORKLOADS: dict[str, Workload] = {
     "approximation": Workload(
         "bench.speed.approximation_cell:run",
         preload=("bench.speed.approximation_cell", "bench.suites", "tyro", "rich.progress"),
+    ),
+    "instrument": Workload(
+        "bench.videos.instruments.cell:run",
+        preload=("bench.videos.instruments.cell", "bench.suites", "tyro", "rich.progress"),
     ),
     "kernel": Workload(
         "bench.kernels.cell:run", preload=("bench.kernels.cell", "bench.suites", "tyro", "rich.progress")

@@ -1,8 +1,11 @@
 """Arrays of videos in, numbers out. Imports nothing of this project's other packages; `METRICS` is the table."""
 
 from metrics.distribution import fvd, fvd_drift, inception_score, kvd, prdc
+from metrics.intervals import over_videos
 from metrics.score import Metric
-from metrics.temporal import flow_metrics, frame_difference, seams
+from metrics.temporal import flow_metrics, frame_difference, minutes, seams
+from metrics.text import clip_score
+from metrics.vbench import formulas
 
 NETWORK = "what its network does not tell apart"
 
@@ -181,5 +184,131 @@ METRICS: dict[str, Metric] = {
         "real",
         "likeness of a clip to the one before it played backwards",
         "content that comes back at other lags; real periodic motion scores too",
+    ),
+    "jedi": Metric(
+        kvd.jedi_score,
+        "",
+        "lower",
+        "JEDi: quadratic kernel distance of V-JEPA features, times 100",
+        f"{NETWORK}; all but second moments: the sign of features; few videos raise it",
+    ),
+    "subject_consistency": Metric(
+        over_videos(lambda features: float(formulas.consistency(features).mean())),
+        "",
+        "real",
+        "VBench's likeness of a frame to the one before and to the first, by DINO",
+        "motion: a frozen or looping video is perfect; all other pairs of frames; it is near 1 for most videos",
+    ),
+    "background_consistency": Metric(
+        over_videos(lambda features: float(formulas.consistency(features).mean())),
+        "",
+        "real",
+        "the same by CLIP, of the middle square of a frame",
+        "what subject_consistency is blind to; the sides of a wide frame",
+    ),
+    "motion_smoothness": Metric(
+        over_videos(formulas.smoothness),
+        "",
+        "real",
+        "VBench's likeness of every second frame to what an interpolator makes of its neighbors",
+        "motion: a frozen video is perfect; shake slower than two frames; the size of frames, which scales the network",
+    ),
+    "aesthetic_quality": Metric(
+        over_videos(lambda scores: float(scores.mean()) / 10),
+        "",
+        "higher",
+        "VBench's mean of LAION's aesthetic head over frames",
+        "time altogether: shuffled frames score the same; the sides of a wide frame; the prompt",
+    ),
+    "imaging_quality": Metric(
+        over_videos(lambda scores: float(scores.mean()) / 100),
+        "",
+        "higher",
+        "VBench's mean of MUSIQ over frames",
+        "time altogether; content: sharp noise may score well",
+    ),
+    "overall_consistency": Metric(
+        over_videos(clip_score.clipsim),
+        "",
+        "higher",
+        "VBench's cosine of ViCLIP's features of 8 frames and of the prompt",
+        "all but 8 frames; words beyond 32 tokens; counting, order and who does what",
+    ),
+    "clipsim": Metric(
+        over_videos(clip_score.clipsim),
+        "",
+        "higher",
+        "mean cosine of CLIP's features of frames and of the prompt",
+        "time altogether; words beyond 77 tokens; counting and who does what; a still of the prompt is perfect",
+    ),
+    "clipscore": Metric(
+        over_videos(clip_score.clipscore),
+        "",
+        "higher",
+        "Hessel's CLIPScore, 2.5 max(cos, 0), averaged over frames",
+        "what clipsim is blind to; how far below 0 a cosine is",
+    ),
+    "frame_consistency": Metric(
+        over_videos(clip_score.frame_consistency),
+        "",
+        "real",
+        "100 times the mean cosine of neighboring frames by CLIP",
+        "the prompt; motion: a frozen video is perfect; slow drift",
+    ),
+    "similarity_gap": Metric(
+        over_videos(minutes.similarity_against_gap),
+        "",
+        "real",
+        "mean cosine of frames a fixed gap apart, by DINO",
+        "order within the gap; what comes back at its period; a frozen video is perfect",
+    ),
+    "identity": Metric(
+        over_videos(lambda features: float(minutes.identity_against_first(features).mean())),
+        "",
+        "real",
+        "mean cosine of later frames with the first, by DINO",
+        "who the subject is where it is small; new scenes lower it as new faces do; a frozen video is perfect",
+    ),
+    "start_end_drift": Metric(
+        over_videos(minutes.start_against_end),
+        "",
+        "real",
+        "HeliosBench's difference between the first and last 15 % of a video",
+        "a fault in the middle 70 %; drift that returns; other content at the end drifts too",
+    ),
+    "vde": Metric(
+        over_videos(minutes.vde),
+        "",
+        "real",
+        "video drift error of ten chunks, as published",
+        "late chunks, which weigh least; a bad first chunk makes it small, 0 infinite; it grows with their number",
+    ),
+    "chunk_drift": Metric(
+        over_videos(minutes.drift_of_chunks),
+        "",
+        "real",
+        "VDE repaired: mean difference of later chunks from the first, late ones weigh most",
+        "what its measure is blind to; a first chunk that is bad itself; other content later drifts too",
+    ),
+    "color_step": Metric(
+        over_videos(minutes.color_step),
+        "gray levels",
+        "real",
+        "change of mean color from window to window",
+        "saturation, which leaves mean color alone; colors that move within a window",
+    ),
+    "saturation_step": Metric(
+        over_videos(minutes.saturation_step),
+        "",
+        "real",
+        "change of saturation from window to window",
+        "tint; steps up and down, which cancel",
+    ),
+    "seam_color_step": Metric(
+        over_videos(minutes.seam_color_step),
+        "gray levels",
+        "real",
+        "change of mean color at the join of windows",
+        "drift that fades in; motion raises it as between any two frames",
     ),
 }

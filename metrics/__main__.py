@@ -15,7 +15,19 @@ from pathlib import Path
 from typing import Literal
 
 from metrics import METRICS
-from metrics.cli_options import Common, Compare, Fvd, InceptionScore, Jitter, Kvd, Verify
+from metrics.cli_options import (
+    Alignment,
+    Common,
+    Compare,
+    Fvd,
+    InceptionScore,
+    Jitter,
+    Kvd,
+    Minutes,
+    Vbench,
+    Verb,
+    Verify,
+)
 from metrics.command_line import parse, refuse, rules_of_protocol
 from metrics.entry import obey, one_line
 from metrics.evaluation.cache import FeatureCache, default_path
@@ -34,6 +46,7 @@ from metrics.evaluation.progress import ProgressPrinter
 from metrics.evaluation.result import Result, compare, differences, same_videos, versions
 from metrics.files import open_regular, read_text, write_text
 from metrics.networks.features import FeatureNetwork
+from metrics.protocols import FEATURES
 from metrics.score import Score
 from metrics.temporal.flow_metrics import CLASSICAL
 from metrics.temporal.optical_flow import Flow
@@ -52,7 +65,7 @@ def measure(verb: Fvd | Kvd | InceptionScore) -> Result:
     """
     common = verb.common
     metric = {InceptionScore: "is", Kvd: "kvd", Fvd: "fvd"}[type(verb)]
-    path = common.weights or (Path(os.environ[WEIGHTS]) if os.environ.get(WEIGHTS) else None)
+    path = common.weights or _weights_folder()
     protocol = common.protocol if common.protocol is not None else _default_protocol(metric, path)
     resolved = ResolvedProtocol.of(metric, protocol, frames=common.window or common.frames, stride=common.stride)
     resolved = resolved.tile() if common.window is not None else resolved
@@ -73,7 +86,7 @@ def measure(verb: Fvd | Kvd | InceptionScore) -> Result:
             report=ProgressPrinter(),
         )
         result = _score(verb, Evaluator(resolved, network, options)).named()
-        notes = [*result.notes, *map(_stray, _sources(verb))]
+        notes = [*result.notes, _about_weights(network), *map(_stray, _sources(verb))]
         if cache is not None and cache.fault is not None:
             notes.append(f"{cache.path} does not keep features any more ({cache.fault}): computed without it")
         return replace(result, notes=list(filter(None, notes)))
@@ -94,6 +107,15 @@ def _score(verb: Fvd | Kvd | InceptionScore, evaluator: Evaluator) -> Result:
         listed = None if common.real_list is None else _names(common.real_list)
         floor = evaluator.extend_for_floor(real, 2 * fake.n, verb.real, listed=listed)
     return evaluator.fvd(real, fake, infinity=verb.infinity, floor=floor)
+
+
+def _about_weights(network: FeatureNetwork) -> str:
+    """What to say of weights that nobody published; "" where they are known, or where nothing is known of any."""
+    from metrics.weights.published import SCRIPT_SHA256  # noqa: PLC0415
+
+    known = f"script:i3d:{SCRIPT_SHA256[:8]}"
+    other = ":unrecognised" in network.name or (network.name.startswith("script:") and network.name != known)
+    return "these weights are none that were published: no published number compares with this one" if other else ""
 
 
 def _sources(verb: Fvd | Kvd | InceptionScore) -> tuple[Path, ...]:
@@ -118,6 +140,10 @@ def _cache(path: Path) -> Iterator[FeatureCache | None]:
         return
     with cache:
         yield cache
+
+
+def _weights_folder() -> Path | None:
+    return Path(os.environ[WEIGHTS]) if os.environ.get(WEIGHTS) else None
 
 
 def _default_protocol(metric: str, path: Path | None) -> str:
@@ -155,6 +181,10 @@ def _network(metric: str, protocol: str, path: Path | None, common: Common) -> F
             f"the protocol {protocol} needs the weights it was published with: give --weights FILE, or set "
             f"{WEIGHTS} to their folder (`python -m metrics verify` says which file is right)"
         )
+    if protocol in FEATURES:
+        from metrics.networks.vision import load_of_protocol  # noqa: PLC0415
+
+        return load_of_protocol(FEATURES[protocol].network, path, device=device, batch=common.batch)
     if common.run_program or common.trust_program:
         from metrics.networks.torchscript import load_script  # noqa: PLC0415
 
@@ -303,13 +333,16 @@ def verify_weights(verb: Verify) -> int:
     return {"right": 0, "wrong": 2, "unrecognised": 4}[verification.verdict]
 
 
-def run(verb: Fvd | Kvd | InceptionScore | Jitter | Compare | Verify) -> int:
+def run(verb: Verb) -> int:
     """Carry out a verb; returns the exit code.
 
     Raises:
         ValueError: what a user can fix.
     """
-    target = verb.common.json if isinstance(verb, Fvd | Kvd | InceptionScore) else verb.json
+    if isinstance(verb, Fvd | Kvd | InceptionScore):
+        target = verb.common.json
+    else:
+        target = verb.reading.json if isinstance(verb, Vbench | Alignment | Minutes) else verb.json
     if isinstance(verb, Verify):
         return verify_weights(verb)
     if isinstance(verb, Compare):
@@ -319,6 +352,10 @@ def run(verb: Fvd | Kvd | InceptionScore | Jitter | Compare | Verify) -> int:
         if different := differences(first.manifest, second.manifest):
             notes.append(f"forced: these scores were made differently, they differ in {'; '.join(different)}")
         result = Result(scores, first.manifest, second.made_with, {}, notes)
+    elif isinstance(verb, Vbench | Alignment | Minutes):
+        from metrics.folder_verbs import measure_folder  # noqa: PLC0415 - torch is slow to import
+
+        result = measure_folder(verb, verb.reading.weights or _weights_folder(), ProgressPrinter())
     else:
         result = measure_jitter(verb) if isinstance(verb, Jitter) else measure(verb)
     show(result)

@@ -15,7 +15,8 @@ class Common:
 
     protocol: str | None = None
     """A way to compute the score (`fvd`, `kvd`: clean, google, styleganv, styleganv-fixed, videogpt, tats, cdfvd,
-    common; `is`: tgan, tgan2, styleganv), or pocket: this project's own classifiers, for its own pocket world. Default:
+    common; on other features than I3D's cdfvd-videomae, jedi, jedi-facebook, dino, clip, with --weights FOLDER; `is`:
+    tgan, tgan2, styleganv), or pocket: this project's own classifiers, for its own pocket world. Default:
     clean, or tgan2, where weights of I3D or C3D are given; pocket where none are."""
     weights: Path | None = None
     """File or folder of the network's weights (default: what VIDRD_METRICS_WEIGHTS names, or pocket classifiers)."""
@@ -129,6 +130,80 @@ class Jitter:
 
 
 @dataclass(frozen=True)
+class Reading:
+    """How folders are measured video by video."""
+
+    weights: Path | None = None
+    """Folder of the networks' files, under their published names at any depth: VBench's own cache will do
+    (default: what VIDRD_METRICS_WEIGHTS names)."""
+    n: Count | None = None
+    """Videos of each set, the first by name (default: all)."""
+    allow_gaps: bool = False
+    """Measure without the videos that cannot be read."""
+    cache: Path | None = None
+    """File that keeps what was measured, so that a killed run resumes (default: in the user's cache folder)."""
+    fresh: bool = False
+    """Neither use nor keep anything in that file."""
+    batch: Count = 8
+    """Frames that a network sees at a time."""
+    device: str = "auto"
+    """Where networks run: cpu, cuda, cuda:1 (default: a GPU where there is one, otherwise the CPU)."""
+    json: TargetFile | None = None
+    """Also write the numbers, with their manifest, to this file."""
+
+
+@dataclass(frozen=True)
+class Vbench:
+    """VBench's dimensions of one's own videos; of two folders, the first is real video and is measured as well."""
+
+    videos: tyro.conf.Positional[tuple[Path, ...]] = ()
+    prompts: ExistingFile | None = None
+    """Prompts by video: JSON {name: text}, or lines of a name, a tab and a text. overall_consistency needs them."""
+    dimensions: tuple[str, ...] = ()
+    """Dimensions to measure, all or nothing (default: all whose files and prompts are there, with a note on others)."""
+    compat: Literal["vbench"] | None = None
+    """vbench: as its own code does it, traps included: only .mp4, .gif and .png directly in the folder, consistencies
+    pooled over frames, two frames always move, frames too small for RAFT are still, prompts from file names."""
+    imaging: Literal["longer", "shorter", "shorter_centercrop", "None"] = "longer"
+    """Which side imaging quality brings down to 512 pixels."""
+    export: Path | None = None
+    """Measure nothing, but write videos and prompts into this new folder as VBench wants them."""
+    full_info: ExistingFile | None = None
+    """Your copy of VBench_full_info.json: --export lists the numbers of its prompts, never their text."""
+    imported: Annotated[Path | None, tyro.conf.arg(name="import")] = None
+    """Measure nothing, but read VBench's own ..._eval_results.json into a record of this project."""
+    reading: tyro.conf.OmitArgPrefixes[Reading] = Reading()
+
+
+@dataclass(frozen=True)
+class Alignment:
+    """How well videos fit their prompts, by CLIP and ViCLIP, under each of the definitions in use."""
+
+    videos: tyro.conf.Positional[tuple[Path, ...]]
+    prompts: ExistingFile
+    """Prompts by video: JSON {name: text or token ids}, or lines of a name, a tab and a text."""
+    size: Literal["b32", "l14"] = "b32"
+    """CLIP's network: ViT-B/32, as CLIPSIM has it, or ViT-L/14, as torchmetrics; their numbers do not compare."""
+    measures: tuple[str, ...] = ()
+    """Definitions to take, all or nothing (default: all whose files are there, with a note on others)."""
+    reading: tyro.conf.OmitArgPrefixes[Reading] = Reading()
+
+
+@dataclass(frozen=True)
+class Minutes:
+    """How videos change over minutes: similarity against gap, start against end, VDE, identity, color by window."""
+
+    videos: tyro.conf.Positional[tuple[Path, ...]]
+    window: Count | None = None
+    """Frames of each window that the videos were made in, overlap counted once: for color steps and seams."""
+    prompts: ExistingFile | None = None
+    """Prompts by video, for the drift of what is shown away from what was asked for."""
+    measures: tuple[str, ...] = ()
+    """Measures to take, all or nothing (default: all whose files are there, with a note on others)."""
+    reading: tyro.conf.OmitArgPrefixes[Reading] = Reading()
+
+
+@dataclass(frozen=True)
 class Compare:
     """Second less first of two files that --json wrote, with an interval; refused where their manifests differ."""
 
@@ -164,6 +239,9 @@ Verb = (
     | Annotated[Kvd, tyro.conf.subcommand("kvd")]
     | Annotated[InceptionScore, tyro.conf.subcommand("is")]
     | Annotated[Jitter, tyro.conf.subcommand("jitter")]
+    | Annotated[Vbench, tyro.conf.subcommand("vbench")]
+    | Annotated[Alignment, tyro.conf.subcommand("alignment")]
+    | Annotated[Minutes, tyro.conf.subcommand("minutes")]
     | Annotated[Compare, tyro.conf.subcommand("compare")]
     | Annotated[Verify, tyro.conf.subcommand("verify")]
 )

@@ -4,6 +4,7 @@ import contextlib
 import math
 import os
 import stat
+import threading
 import uuid
 import zipfile
 import zlib
@@ -19,6 +20,8 @@ HEADER_BYTES = 1 << 16  # of an array; numpy's are some 128
 TEXT_BYTES = 1 << 28  # of a list or a result
 WEIGHTS_BYTES = 1 << 34  # of one file of weights
 ARRAY_BYTES = 1 << 31  # of an .npz, unpacked
+# numpy parses an array's header with Python's own parser, which up to 3.11.8 fails where two threads are in it.
+HEADERS = threading.Lock()
 ARCHIVE_FAULTS = (zipfile.BadZipFile, zlib.error, OSError, EOFError, ValueError, NotImplementedError, RuntimeError)
 
 
@@ -81,7 +84,7 @@ def load_npz(path: Path | str, most: int = ARRAY_BYTES) -> dict[str, np.ndarray]
         ValueError: it is broken, too large, or holds pickles.
     """
     try:
-        with open_regular(path) as file, zipfile.ZipFile(file) as archive:
+        with open_regular(path) as file, HEADERS, zipfile.ZipFile(file) as archive:
             members = [info for info in archive.infolist() if info.filename.endswith(".npy")]
             total = 0
             for info in members:

@@ -1,6 +1,7 @@
 """95 % intervals: of a mean over videos, by leaving groups of videos out, by subsamples."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -21,6 +22,15 @@ def mean_score(values: Sequence[float] | Float[np.ndarray, " N"], measure: str =
     reach = float(stdtrit(n - 1, 0.975) * np.std(values, ddof=1) / np.sqrt(n))
     least, most = RANGES.get(measure.partition(":")[0], UNBOUNDED)
     return Score(mean, n, max(least, mean - reach), min(most, mean + reach))
+
+
+def over_videos(formula: Callable[..., float]) -> Callable[..., Score]:
+    """A metric of a set from a formula of one video: the mean over videos with its interval; options are passed on."""
+
+    def score(videos: Iterable[Any], **options: Any) -> Score:
+        return mean_score([formula(video, **options) for video in videos])
+
+    return score
 
 
 def assign_groups(source: Int[np.ndarray, " K"], groups: int = 20, *, seed: int = 0) -> Int[np.ndarray, " K"]:

@@ -86,6 +86,23 @@ class IsProtocol:
     stride: int = 1
 
 
+@dataclass(frozen=True)
+class FeatureProtocol:
+    """One row of `FEATURES`: Fréchet and kernel distances of another network's features, by code that people run."""
+
+    network: Literal["videomae-g", "vjepa-h", "vjepa-h-facebook", "dino-b16", "clip-b32"]
+    features: int
+    real: Sampling
+    fake: Sampling
+    ddof: int
+    frames: int  # of a clip; 1 = single frames
+    kernel: Literal["cubic", "jedi"]  # what the row is published with beside the Fréchet distance
+    weights: str
+    source: str
+    unstated: str  # what the source leaves open, and this row fixes
+    stride: int = 1
+
+
 AS_GIVEN = Sampling("given", "given", "first", None)
 PLAIN = Storage(Resample("bilinear-antialias", "crop", 256, "floor"), "round")
 STYLEGANV = Storage(Resample("lanczos", "crop", 256, "floor"), "round", jpeg=75)
@@ -224,3 +241,68 @@ IS: dict[str, IsProtocol] = {
     ),
 }
 DEFAULT_IS = "tgan2"
+
+RANDOM_FRAME = Sampling("given", "shuffled", "random", None)
+
+FEATURES: dict[str, FeatureProtocol] = {
+    "cdfvd-videomae": FeatureProtocol(
+        network="videomae-g",
+        features=1408,
+        real=Sampling("given", "shuffled", "random", None, short="discard", storage=CDFVD),
+        fake=Sampling("given", "shuffled", "random", 2048, short="discard", repeat=True, storage=CDFVD),
+        ddof=0,
+        frames=16,
+        kernel="cubic",
+        weights="vit_g_hybrid_pt_1200e_ssv2_ft.pth",
+        source="songweige/content-debiased-fvd (cd-fvd 0.1.1, model videomae); arXiv:2404.12391",
+        unstated="which random clips; its network was trained with a mean and deviation that its input leaves out",
+    ),
+    "jedi": FeatureProtocol(
+        network="vjepa-h",
+        features=1280,
+        real=AS_GIVEN,
+        fake=AS_GIVEN,
+        ddof=1,
+        frames=16,
+        kernel="jedi",
+        weights="vith16.pth.tar with ssv2-probe.pth.tar",
+        source="oooolga/JEDi (videojedi 1.1.0 on vjepa 0.1.2); arXiv:2410.05203",
+        unstated="frames, size and interpolation are its caller's: here the first 16 frames at their own size",
+    ),
+    "jedi-facebook": FeatureProtocol(
+        network="vjepa-h-facebook",
+        features=1280,
+        real=AS_GIVEN,
+        fake=AS_GIVEN,
+        ddof=1,
+        frames=16,
+        kernel="jedi",
+        weights="vith16.pth.tar with ssv2-probe.pth.tar",
+        source="the same on facebookresearch/jepa 51c59d5, whose pooler does not use xattn.proj: other features",
+        unstated="as jedi; no published number was made with it",
+    ),
+    "dino": FeatureProtocol(
+        network="dino-b16",
+        features=768,
+        real=RANDOM_FRAME,
+        fake=RANDOM_FRAME,
+        ddof=1,
+        frames=1,
+        kernel="cubic",
+        weights="dino_vitbase16_pretrain.pth",
+        source="this project: one random frame of each video, by VBench's input of DINO",
+        unstated="nothing is published: most such distances take other frames, resizes and DINO models",
+    ),
+    "clip": FeatureProtocol(
+        network="clip-b32",
+        features=512,
+        real=RANDOM_FRAME,
+        fake=RANDOM_FRAME,
+        ddof=1,
+        frames=1,
+        kernel="cubic",
+        weights="ViT-B-32.pt",
+        source="this project: one random frame of each video, by VBench's input of CLIP",
+        unstated="nothing is published: CMMD takes ViT-L/14 at 336 pixels and a Gaussian kernel",
+    ),
+}

@@ -19,6 +19,14 @@ RANGES = {  # of measures that are means over videos: no interval leaves them
     "saturation_drift": (-1.0, 1.0),
     "temporal_flickering": (0.0, 1.0),
     "warp_error": (0.0, 1.0),
+    "subject_consistency": (0.0, 1.0),
+    "background_consistency": (0.0, 1.0),
+    "motion_smoothness": (0.0, 1.0),
+    "overall_consistency": (-1.0, 1.0),
+    "clipsim": (-1.0, 1.0),
+    "clipscore": (0.0, 2.5),
+    "similarity_gap": (-1.0, 1.0),
+    "identity": (-1.0, 1.0),
 }
 
 

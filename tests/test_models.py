@@ -10,7 +10,9 @@ from diffusers import SkyReelsV2DiffusionForcingPipeline, UniPCMultistepSchedule
 
 import baselines.direct
 from baselines.models.families import FAMILIES, family, tiny_model
+from bench.methods import METHODS
 from vidrd.denoiser import Denoiser
+from vidrd.noise import KeyedNoise
 from vidrd.sampler_contract import Request
 from vidrd.video import to_uint8
 
@@ -45,7 +47,9 @@ def small(model):
     return 2 * model.cell, 3 * model.cell
 
 
-def noise_of(model, videos, latents):
+def noise_of(model, videos, longer=0):
+    """Noise of the shortest video, or of one that is so many lengths longer."""
+    latents = model.rule.dropped + 1 + longer * model.rule.step
     shape = (videos, *model.latent_shape(*small(model)))
     shape = (*shape[:2], latents, *shape[2:])
     return torch.randn(shape, generator=torch.Generator().manual_seed(7))
@@ -119,11 +123,11 @@ def ours(model, prompts, noise, guidance):
 
 @pytest.mark.parametrize("name", [name for name in VARIANTS if "VidRD" not in name])  # which tests/vidrd/ has
 @pytest.mark.parametrize("videos", [1, 2])
-@pytest.mark.parametrize("groups", [1, 3])
+@pytest.mark.parametrize("longer", [0, 2])
 @pytest.mark.parametrize("guidance", [1.0, 4.0])
-def test_one_window_is_what_the_pipeline_makes(models, name, videos, groups, guidance):
+def test_one_window_is_what_the_pipeline_makes(models, name, videos, longer, guidance):
     model = models(name)
-    noise = noise_of(model, videos, groups * model.rule.group)
+    noise = noise_of(model, videos, longer)
     want, want_steps, want_frames = of_pipeline(model, PROMPTS[:videos], noise, guidance)
     got, got_steps = ours(model, PROMPTS[:videos], noise, guidance)
     assert len(got_steps) == STEPS
@@ -133,6 +137,7 @@ def test_one_window_is_what_the_pipeline_makes(models, name, videos, groups, gui
     frames = model.decode(got)
     pixels = to_uint8(2 * want_frames.transpose(1, 2) - 1)
     assert frames.shape == pixels.shape
+    assert frames.shape[1] == model.rule.frames(noise.shape[2])
     assert np.abs(frames.astype(int) - pixels.astype(int)).max() <= 1
 
 
@@ -140,7 +145,7 @@ def test_one_window_is_what_the_pipeline_makes(models, name, videos, groups, gui
 def test_prompts_and_guidance_reach_the_network(models, name):
     """Else the equality above would hold for a network that ignores its text."""
     model = models(name)
-    noise = noise_of(model, 1, model.rule.group)
+    noise = noise_of(model, 1)
     one, _ = ours(model, PROMPTS[:1], noise, 4.0)
     other, _ = ours(model, PROMPTS[1:], noise, 4.0)
     weak, _ = ours(model, PROMPTS[:1], noise, 1.5)
@@ -166,7 +171,7 @@ def test_the_contract_is_kept(models, name):
 @every_variant
 def test_frames_at_one_level_each_are_frames_at_one_level(models, name):
     model = models(name)
-    latents = noise_of(model, 2, 2 * model.rule.group)
+    latents = noise_of(model, 2, longer=2)
     frames = latents.shape[2]
     denoise = model.denoiser(PROMPTS, guidance=1.0)
     timestep = torch.tensor(model.schedule(STEPS).timesteps)[1]
@@ -185,7 +190,7 @@ def test_frames_at_one_level_each_are_frames_at_one_level(models, name):
 @every_variant
 def test_windows_and_their_budget_change_nothing(models, name):
     model = models(name)
-    latents = noise_of(model, 2, model.rule.group)
+    latents = noise_of(model, 2)
     timestep = torch.tensor(model.schedule(STEPS).timesteps)[1]
     denoise = model.denoiser(PROMPTS, guidance=3.0 if not model.embedded else 1.0)
     alone = denoise(latents, timestep)
@@ -193,3 +198,81 @@ def test_windows_and_their_budget_change_nothing(models, name):
     assert (joined[2:] - alone).abs().max() <= 1e-5 * alone.abs().max()
     split = type(denoise)(**{**vars(denoise), "budget": 1})
     assert (split(latents, timestep) - alone).abs().max() <= 1e-5 * alone.abs().max()
+
+
+class Counted:
+    """A denoiser that counts its calls and their frames."""
+
+    def __init__(self, denoise, videos):
+        self.denoise, self.videos, self.calls, self.frames = denoise, videos, 0, 0
+        for name in ("clip", "longest", "branches", "per_frame"):
+            setattr(self, name, getattr(denoise, name))
+
+    def __call__(self, latents, timesteps):
+        self.calls += 1
+        self.frames += latents.shape[2] * len(latents) // self.videos
+        return self.denoise(latents, timesteps)
+
+
+@pytest.mark.parametrize("name", [f"tiny:{name}" for name in FAMILIES])
+def test_every_sampler_makes_a_longer_video_of_every_model(models, name):
+    model = models(name)
+    shape, overlap = model.latent_shape(*small(model)), model.group
+    frames = model.clip + model.group * model.rule.step
+    asked = Request(frames, model.clip, shape, (3,))
+    schedule = model.schedule(2, shape=(model.clip, *shape[1:]))
+    bound = model.denoiser(PROMPTS[:1], guidance=1.0)
+    for key, method in METHODS.items():
+        options = method.options(overlap)
+        denoise = bound if method.cuts_attention else Counted(bound, 1)
+        refused = (method.per_frame and model.levels == "video") or (method.cuts_attention and not model.windowed)
+        if refused:
+            with pytest.raises(ValueError, match=r"one noise level for all frames|cannot be cut in windows"):
+                method.sample(denoise, schedule, asked, options, dtype=model.dtype)
+            continue
+        result = method.sample(denoise, schedule, asked, options, dtype=model.dtype)
+        assert result.latents.shape == (1, shape[0], frames, *shape[1:]), key
+        assert result.latents.isfinite().all(), key
+        if isinstance(denoise, Counted):
+            assert (denoise.calls, denoise.frames) == (result.plan.calls, result.plan.fe), key
+
+
+@pytest.mark.parametrize("name", [f"tiny:{name}" for name in FAMILIES])
+def test_a_window_later_in_the_video_is_answered_as_one_at_its_beginning(models, name):
+    """Positions are counted within a call: nothing of the place in the video reaches the network."""
+    model = models(name)
+    shape = model.latent_shape(*small(model))
+    noise = KeyedNoise((3,))("initial", 0, (shape[0], model.clip, *shape[1:]))
+    seen = []
+
+    def keep(latents, timesteps):
+        seen.append((latents, bound(latents, timesteps)))
+        return seen[-1][1]
+
+    bound = model.denoiser(PROMPTS[:1], guidance=1.0)
+    keep.clip, keep.longest, keep.branches, keep.per_frame = model.clip, model.longest, 1, True
+    asked = Request(2 * model.clip, model.clip, shape, (3,))
+    schedule = model.schedule(2, shape=(model.clip, *shape[1:]))
+    METHODS["independent"].sample(
+        keep, schedule, asked, METHODS["independent"].options(0), noise=lambda *_, **__: noise
+    )
+    steps = len(seen) // 2
+    for first, later in zip(seen[:steps], seen[steps:], strict=True):
+        assert torch.equal(first[0], later[0])
+        assert torch.equal(first[1], later[1])
+
+
+def test_frames_of_different_levels_see_their_own_time_where_a_network_takes_them():
+    """Each latent frame's time reaches its own tokens: changing one changes the answer there most."""
+    for name in FAMILIES:
+        model = tiny_model(f"tiny:{name}")
+        if model.levels == "video" or name == "VidRDPipeline":
+            continue
+        latents = noise_of(model, 1, longer=2)
+        times = torch.tensor(model.schedule(STEPS, shape=tuple(latents.shape[2:])).timesteps)
+        denoise = model.denoiser(PROMPTS[:1], guidance=1.0)
+        level = times[1].expand(latents.shape[2])
+        changed = level.clone()
+        changed[-1] = times[3]
+        change = (denoise(latents, changed) - denoise(latents, level)).abs().amax(dim=(0, 1, 3, 4))
+        assert int(change.argmax()) == latents.shape[2] - 1, name

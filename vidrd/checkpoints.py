@@ -12,7 +12,7 @@ from huggingface_hub import snapshot_download
 from transformers import CLIPTextModel
 
 from vidrd.entry import one_line
-from vidrd.exact_loading import below, load_network, parse_json, quiet, read_once
+from vidrd.exact_loading import hashes_below, load_network, parse_json, quiet, read_once
 from vidrd.inflate import inflate_unet, inflate_vae
 from vidrd.models.unet import UNet3DConditionModel
 from vidrd.models.vae import AutoencoderKLTemporal
@@ -97,7 +97,7 @@ def load_networks(
     """
     kinds = {"unet": unet, "vae": vae, "text_encoder": CLIPTextModel}
     return {
-        name: load_network(kind, folder / name, dtype=dtype, hashes=below(name, hashes or {}))
+        name: load_network(kind, folder / name, dtype=dtype, hashes=hashes_below(name, hashes or {}))
         for name, kind in kinds.items()
     }
 

@@ -134,8 +134,9 @@ class GuidedDenoiser:
             ValueError: a network that does not offer it.
         """
         if not hasattr(self.unet, "attend_in"):
+            network = getattr(self.unet, "__self__", self.unet)  # whose method it is
             raise ValueError(
-                f"the temporal attention of {type(self.unet).__name__} cannot be cut in windows: use this project's "
+                f"the temporal attention of {type(network).__name__} cannot be cut in windows: use this project's "
                 "U-Net, or a sampler that leaves attention as it is"
             )
         return self.unet.attend_in(windows)

@@ -40,7 +40,7 @@ def quiet() -> Iterator[None]:
                 log.enable_progress_bar()
 
 
-def fetched(name: str) -> Path:
+def find_model(name: str) -> Path:
     """The folder of a model: a path, or the id of a repository that was fetched before.
 
     Raises:
@@ -89,7 +89,7 @@ def load_network(
         _refuse(str(folder), report["missing_keys"], report["unexpected_keys"])
         if report["mismatched_keys"]:
             raise ValueError(
-                f"{folder} has tensors of another shape: {some(str(k[0]) for k in report['mismatched_keys'])}"
+                f"{folder} has tensors of another shape: {first_keys(str(k[0]) for k in report['mismatched_keys'])}"
             )
         return network.eval()
     with quiet(), torch.device("meta"):
@@ -163,8 +163,9 @@ def tensors_of(data: bytes, path: Path) -> dict[str, Tensor]:
                 f"{path} is refused: it holds objects or code besides tensors, which loading would run ({code[:160]}); "
                 "save the tensors alone as .safetensors where the file is trusted"
             ) from error
-        reason = next((line.strip() for line in lines if "invalid" in line.lower()), lines[0])
-        raise ValueError(f"{path} cannot be read as a checkpoint: {reason[:200]}") from error
+        if isinstance(error, pickle.UnpicklingError):  # its message advises to run what the file holds
+            lines = [f"it is cut short or no file of PyTorch's, and begins with {data[:12]!r}"]
+        raise ValueError(f"{path} cannot be read as a checkpoint: {lines[0][:200]}") from error
     state = loaded.get("state_dict", loaded) if isinstance(loaded, dict) else {}
     tensors = {key: value for key, value in state.items() if isinstance(value, Tensor)}
     if not tensors or len(tensors) != len(state):
@@ -194,17 +195,17 @@ def load_exactly(name: str, model: nn.Module, state: Mapping[str, Tensor]) -> No
 def _refuse(name: str, missing: Iterable[str], unknown: Iterable[str]) -> None:
     lacking = [key for key in missing if not key.endswith(CONSTANTS)]
     extra = [key for key in unknown if not key.endswith(CONSTANTS)]
-    faults = [f"lacks {some(lacking)}"] * bool(lacking) + [f"has unknown {some(extra)}"] * bool(extra)
+    faults = [f"lacks {first_keys(lacking)}"] * bool(lacking) + [f"has unknown {first_keys(extra)}"] * bool(extra)
     if faults:
         raise ValueError(f"{name} {' and '.join(faults)}: restore it, or take the configuration that belongs to it")
 
 
-def some(keys: Iterable[str]) -> str:
+def first_keys(keys: Iterable[str]) -> str:
     """The first few keys, and how many more there are."""
     names = sorted(keys)
     return ", ".join(names[:4]) + (f" and {len(names) - 4} more" if len(names) > 4 else "")
 
 
-def below(folder: str, hashes: Mapping[str, str]) -> dict[str, str]:
+def hashes_below(folder: str, hashes: Mapping[str, str]) -> dict[str, str]:
     """Of hashes by path those of a folder's files, by their paths in it."""
     return {name.removeprefix(f"{folder}/"): value for name, value in hashes.items() if name.startswith(f"{folder}/")}

@@ -35,7 +35,7 @@ def replacing(path: Path, *, sole_writer: bool = False) -> Iterator[Path]:
     """A temporary path next to `path` for a file or a folder, renamed to `path` when the block ends, else removed.
 
     A file is synced first; its mode is that of a new file under the umask. A link is followed. An existing folder is
-    not replaced.
+    not replaced, and neither is a device or a pipe.
 
     Args:
         path: of the file or folder to make.
@@ -43,6 +43,8 @@ def replacing(path: Path, *, sole_writer: bool = False) -> Iterator[Path]:
             run left under it is removed first; without it, several processes may make the same file at once.
     """
     path = Path(os.path.realpath(path)) if path.is_symlink() else path
+    if path.exists() and not (path.is_file() or path.is_dir()):
+        raise ValueError(f"a file cannot take the place of a device or a pipe: got {path}, name a file")
     part = path.with_name(f".{path.name}.part" if sole_writer else f".{path.name[:50]}.{uuid.uuid4().hex}.part")
     if sole_writer:
         _remove(part)

@@ -40,6 +40,7 @@ from vidrd.text import embed
 
 # (pipeline, step, timestep, {"latents": B C T H W}): to look at, not to touch
 StepCallback = Callable[["VidRDPipeline", int, int | float, dict[str, Tensor]], Mapping[str, Tensor] | None]
+LONGEST_CLIP = 4096  # frames
 OUTPUT_TYPES = ("np", "pt", "pil", "uint8", "latent")
 SOLVER_OF: Mapping[str, SolverName] = {  # what a pipeline's scheduler, by its class, stands for
     "DDIMScheduler": "ddim",
@@ -82,6 +83,8 @@ class VidRDPipeline(DiffusionPipeline):
         clip: int = 8,  # frames the U-Net was trained on
     ):
         super().__init__()
+        if isinstance(clip, bool) or not isinstance(clip, int) or not 1 <= clip <= LONGEST_CLIP:
+            raise ValueError(f"a clip is a count of frames from 1 to {LONGEST_CLIP}: got {clip!r}")
         self.register_modules(vae=vae, text_encoder=text_encoder, tokenizer=tokenizer, unet=unet, scheduler=scheduler)
         self.register_to_config(clip=clip)
         self._compiled: tuple[Any, Call] | None = None  # fingerprint of the weights, and the function of them
@@ -192,9 +195,9 @@ class VidRDPipeline(DiffusionPipeline):
         if output_type == "latent":
             frames: Any = result.latents
         elif decoder is None:  # offloaded: each network comes to the device once
-            frames = _shown(self.decode(result.latents, clip=together), output_type)
+            frames = _as_output(self.decode(result.latents, clip=together), output_type)
         else:
-            frames = _shown(decoder.finish(), output_type)
+            frames = _as_output(decoder.finish(), output_type)
         self.maybe_free_model_hooks()
         return VideoOutput(frames=frames, result=result) if return_dict else (frames,)
 
@@ -329,7 +332,7 @@ def _sources(
     return seeds, StreamNoise(generator, videos)
 
 
-def _shown(videos: UInt8[ndarray, "B T H W 3"], output_type: str) -> Any:
+def _as_output(videos: UInt8[ndarray, "B T H W 3"], output_type: str) -> Any:
     """Finished videos as diffusers hands them out, or as bytes."""
     if output_type == "uint8":
         return videos

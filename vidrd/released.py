@@ -16,7 +16,16 @@ from torch import Tensor, nn
 from transformers import CLIPTextModel, CLIPTokenizerFast
 
 from vidrd.checkpoints import inflated, load_image_pipeline, sha256
-from vidrd.exact_loading import below, load_exactly, load_network, parse_json, quiet, read_once, some, tensors_of
+from vidrd.exact_loading import (
+    first_keys,
+    hashes_below,
+    load_exactly,
+    load_network,
+    parse_json,
+    quiet,
+    read_once,
+    tensors_of,
+)
 from vidrd.files import replacing
 from vidrd.inflate import inflate_vae, load_spatial, renamed_vae_key, unet_settings, vae_settings
 from vidrd.models.unet import UNet3DConditionModel
@@ -56,9 +65,8 @@ def convert_released(
     state = read_state(checkpoint, hashes["checkpoint"])
     parts, left_out = split_keys(state, keep_vae=vae is None)
 
-    networks: dict[str, Any] = {
-        "text_encoder": load_network(CLIPTextModel, model / "text_encoder", hashes=below("model/text_encoder", hashes))
-    }
+    of_encoder = hashes_below("model/text_encoder", hashes)
+    networks: dict[str, Any] = {"text_encoder": load_network(CLIPTextModel, model / "text_encoder", hashes=of_encoder)}
     with quiet():
         tokenizer = CLIPTokenizerFast.from_pretrained(str(model / "tokenizer"), local_files_only=True)
         scheduler = DDIMScheduler.from_pretrained(str(model / "scheduler"), local_files_only=True, clip_sample=False)
@@ -111,7 +119,7 @@ def inflate_folder(
         wanted += sorted(path for path in (source / name).glob("*") if path.is_file())
     hashes = {f"model/{path.relative_to(source).as_posix()}": sha256(path) for path in wanted}
     check_pins(hashes, pins or {})
-    image = load_image_pipeline(source, below("model", hashes))
+    image = load_image_pipeline(source, hashes_below("model", hashes))
     card = {
         "made_by": "python -m vidrd convert",
         "sources": {"named": dict(sources or {}), "sha256": hashes},
@@ -165,7 +173,7 @@ def split_keys(
             unknown.append(key)
     if unknown:
         raise ValueError(
-            "the checkpoint's keys must begin with unet., text_encoder., vae. or clip.; unknown: " + some(unknown)
+            "the checkpoint's keys must begin with unet., text_encoder., vae. or clip.; unknown: " + first_keys(unknown)
         )
     return parts, {reason: {"keys": len(keys), "first": keys[0]} for reason, keys in left_out.items()}
 
@@ -178,7 +186,7 @@ def check_pins(hashes: Mapping[str, str], pins: Mapping[str, str]) -> None:
     """
     for name, wanted in pins.items():
         if name not in hashes:
-            raise ValueError(f"{name} is pinned to a hash but is not among the sources: {some(hashes)}")
+            raise ValueError(f"{name} is pinned to a hash but is not among the sources: {first_keys(hashes)}")
         if hashes[name] != wanted:
             raise ValueError(f"{name} must have sha256 {wanted}, it has {hashes[name]}: another revision, or altered")
 
@@ -200,7 +208,7 @@ def _vae(
     model: Path, finetuned: Path | None, of_checkpoint: Mapping[str, Tensor], hashes: Mapping[str, str]
 ) -> AutoencoderKLTemporal:
     if finetuned is None:
-        video = inflate_vae(load_network(AutoencoderKL, model / "vae", hashes=below("model/vae", hashes)))
+        video = inflate_vae(load_network(AutoencoderKL, model / "vae", hashes=hashes_below("model/vae", hashes)))
         if of_checkpoint:
             load_spatial(video, of_checkpoint)
         return video

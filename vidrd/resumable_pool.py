@@ -9,9 +9,10 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
-from multiprocessing import get_all_start_methods, get_context
+from multiprocessing import active_children, get_all_start_methods, get_context
 from multiprocessing.context import ForkServerContext, SpawnContext
 from multiprocessing.queues import SimpleQueue
 from pathlib import Path
@@ -101,9 +102,7 @@ def run_locally(job: Job, pieces: Sequence[Any], pool: Pool, say: Callable[[str]
             for number in range(pool.workers):
                 devices.put(pool.devices[number % len(pool.devices)])
             try:
-                with ProcessPoolExecutor(
-                    min(pool.workers, len(left)), context, initializer=_begin, initargs=(job, devices)
-                ) as executor:
+                with _executor(min(pool.workers, len(left)), context, (job, devices)) as executor:
                     yield from _finished(executor, left, pool.workers)
                 return
             except BrokenProcessPool:
@@ -111,6 +110,27 @@ def run_locally(job: Job, pieces: Sequence[Any], pool: Pool, say: Callable[[str]
                 say(f"a worker died; {len(left)} {pool.pieces} are left for new ones")
     if left:
         raise ValueError(f"workers died {RESTARTS} times, {len(left)} {pool.pieces} are not done: {pool.advice}")
+
+
+@contextmanager
+def _executor(
+    workers: int, context: ForkServerContext | SpawnContext, given: tuple[Any, ...]
+) -> Iterator[ProcessPoolExecutor]:
+    """A pool whose workers are killed where its work is broken off: they would finish what nobody waits for."""
+    others = set(active_children())
+    executor = ProcessPoolExecutor(workers, context, initializer=_begin, initargs=given)
+    try:
+        yield executor
+    except BaseException:
+        executor.shutdown(wait=False, cancel_futures=True)
+        workers_left = set(active_children()) - others
+        for worker in workers_left:
+            worker.kill()
+        for worker in workers_left:
+            worker.join()
+        raise
+    finally:
+        executor.shutdown()
 
 
 def _context(pool: Pool) -> ForkServerContext | SpawnContext:

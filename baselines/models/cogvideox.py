@@ -1,7 +1,8 @@
-"""CogVideoX (arXiv 2408.06072): v-prediction at zero terminal SNR on latents of a causal VAE, 4k+1 frames.
+"""CogVideoX (arXiv 2408.06072): v-prediction at zero terminal SNR on latents of a causal VAE, 8k+1 frames.
 
-The network's text tokens share the time of all frames, so it takes one level a call. CogVideoX 1.5 joins latent frames
-in pairs; its pipeline pads a video to whole pairs and drops what it padded, here such lengths are refused.
+The network's text tokens share the time of all frames, so it takes one level a call. The VAE decodes odd numbers of
+latent frames; of an even one it makes frames that no first one begins. CogVideoX 1.5 joins latent frames in pairs, so a
+first one is denoised with the video and dropped before decoding, as in its pipeline.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -30,22 +31,18 @@ class CogVideoX(Model):
     latent_dtype = None  # the network's, as in the pipeline
 
     def __init__(self, pipe: Any, clip: int | None = None) -> None:
-        config, every, group = (
-            pipe.transformer.config,
-            pipe.vae_scale_factor_temporal,
-            pipe.transformer.config.patch_size_t,
-        )
-        self._rule = FrameRule(every, group or 1)
-        latents = (config.sample_frames - 1) // every + 1
-        super().__init__(pipe, clip or latents + -latents % self._rule.group)
+        config = pipe.transformer.config
+        self.group = config.patch_size_t or 1
+        self.pipe = pipe
+        super().__init__(pipe, clip or self.rule.latents(config.sample_frames))
         self.size = (config.sample_height * self.scale, config.sample_width * self.scale)
-        if group:
+        if self.group > 1:
             self.fps = 16.0
 
     @property
     def rule(self) -> FrameRule:
-        """4k+1 frames; of pairs of latent frames in 1.5."""
-        return self._rule
+        """8k+1 frames, which is an odd number of latent frames."""
+        return FrameRule(int(self.pipe.vae_scale_factor_temporal), 2, self.group - 1)
 
     @property
     def cell(self) -> int:

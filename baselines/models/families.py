@@ -2,6 +2,8 @@
 
 import importlib
 import json
+from contextlib import nullcontext
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,7 @@ from baselines.model_contract import Model
 from baselines.models.vidrd import VidRD
 from vidrd.checkpoints import PRESETS, load_pipeline, locate
 from vidrd.exact_loading import quiet
+from vidrd.pipeline import VidRDPipeline
 
 # Class of the pipeline, as a folder's model_index.json names it -> module:class of the family
 FAMILIES: dict[str, str] = {
@@ -24,9 +27,6 @@ FAMILIES: dict[str, str] = {
     "AnimateDiffPipeline": "baselines.models.animatediff:AnimateDiff",
     "TextToVideoSDPipeline": "baselines.models.modelscope:ModelScope",
 }
-
-
-TINY_CLIP = 3  # latent frames of a call of a tiny model
 
 
 def family(pipeline: str) -> type[Model]:
@@ -57,17 +57,58 @@ def load_model(
         ValueError: it is not here, of no known family, or its files cannot be loaded.
     """
     if name.startswith("tiny:"):
-        return tiny_model(name, clip=clip).to(dtype).to(device)
+        tiny = tiny_model(name, clip=clip).to(device)
+        return tiny if dtype == torch.float32 else tiny.to(dtype)
     if name in PRESETS:
         return VidRD(load_pipeline(name, dtype=dtype, device=device), clip)
     folder = locate(name, revision=revision, fetch=fetch)
-    index = folder / "model_index.json"
-    if not index.is_file():
-        raise ValueError(f"a model is a folder with a model_index.json, as save_pretrained writes it: got {folder}")
-    pipeline = str(json.loads(index.read_text()).get("_class_name"))
+    pipeline, _ = _index(folder)
     kind = family(pipeline)
     pipe = load_pipeline(folder, dtype=dtype) if kind is VidRD else _pipeline(pipeline, folder, dtype)
     return kind(pipe, clip).to(device)
+
+
+@cache
+def outline(
+    name: str,  # as for load_model
+    revision: str | None = None,
+) -> Model:
+    """A model without weights, on the meta device: enough to plan with, and to count work on.
+
+    Raises:
+        ValueError: it is not here, or of no known family.
+    """
+    if name.startswith("tiny:"):
+        return tiny_model(name)
+    folder = PRESETS[name].folder if name in PRESETS else locate(name, revision=revision)
+    pipeline, parts = _index(folder)
+    kind = family(pipeline)
+    made = {part: _outlined(folder / part, *of) for part, of in parts.items() if isinstance(of, list)}
+    settings = {key: value for key, value in parts.items() if not isinstance(value, list) and not key.startswith("_")}
+    pipe_class = VidRDPipeline if kind is VidRD else getattr(diffusers, pipeline)
+    return kind(pipe_class(**made, **settings))
+
+
+def _outlined(folder: Path, library: str | None, name: str | None) -> Any:
+    """A component from its configuration alone; None for text, which plans and work do not need."""
+    if library is None or name is None or not (library == "diffusers" or library.startswith("vidrd.")):
+        return None
+    kind = getattr(importlib.import_module(library), name)
+    with quiet(), torch.device("meta") if issubclass(kind, torch.nn.Module) else nullcontext():
+        return kind.from_config(kind.load_config(str(folder)))
+
+
+def _index(folder: Path) -> tuple[str, dict[str, Any]]:
+    """The class of a folder's pipeline, and its components and settings.
+
+    Raises:
+        ValueError: it is no folder of a pipeline.
+    """
+    index = folder / "model_index.json"
+    if not index.is_file():
+        raise ValueError(f"a model is a folder with a model_index.json, as save_pretrained writes it: got {folder}")
+    parts = dict(json.loads(index.read_text()))
+    return str(parts.get("_class_name")), parts
 
 
 def tiny_model(name: str, clip: int | None = None) -> Model:
@@ -86,7 +127,8 @@ def tiny_model(name: str, clip: int | None = None) -> Model:
         pipe = variants[variant or next(iter(variants))]()
     pipe.set_progress_bar_config(disable=True)
     model = kind(pipe)
-    model.clip, model.size = clip or TINY_CLIP * model.rule.group, (2 * model.cell, 3 * model.cell)
+    shortest = model.rule.dropped + 1
+    model.clip, model.size = clip or shortest + 2 * model.rule.step, (2 * model.cell, 3 * model.cell)
     return model
 
 

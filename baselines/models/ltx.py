@@ -33,7 +33,7 @@ class LTX(Model):
     @property
     def rule(self) -> FrameRule:
         """8k+1 frames."""
-        return FrameRule(self.pipe.vae_temporal_compression_ratio, self.pipe.transformer_temporal_patch_size)
+        return FrameRule(self.pipe.vae_temporal_compression_ratio)
 
     @property
     def scale(self) -> int:

@@ -26,6 +26,8 @@ class VidRD(Model):
     fps = 8.0
     guidance = 10.0
     levels = "frame"
+    windowed = True
+    decodes_clips = True
     latent_dtype = None  # the network's, as in the pipeline
 
     def __init__(self, pipe: Any, clip: int | None = None) -> None:

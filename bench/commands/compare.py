@@ -19,6 +19,7 @@ def compare_(
     head: Annotated[Path, tyro.conf.Positional],
     margin: Margin = 0.07,
     quality_margin: PositiveMargin = 0.10,
+    other_weights: bool = False,
     out: TargetFolder | None = None,
     junit: TargetFile | None = None,
     json_: Annotated[TargetFile | None, tyro.conf.arg(name="json")] = None,
@@ -32,6 +33,7 @@ def compare_(
         head: Folder of the run that is judged.
         margin: A slow-down up to this share passes.
         quality_margin: What quality may lose, as a share of the base's value.
+        other_weights: The head may have measured other weights, which is another model; without it that is no PASS.
         out: Folder of verdict.json and verdict.md; the head's run if not given.
         junit: Also write the verdict as JUnit XML.
         json_: Also write it as JSON.
@@ -40,7 +42,7 @@ def compare_(
     place = out or head
     check_place("--out", place, Place("target folder"))
     began = time.monotonic()
-    findings = compare(before, after, margin=margin, quality_margin=quality_margin)
+    findings = compare(before, after, margin=margin, quality_margin=quality_margin, other_weights=other_weights)
     content = {
         "verdict": overall(findings),
         "suite": after.manifest["suite"],

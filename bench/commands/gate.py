@@ -17,6 +17,7 @@ from bench.harness.progress import say
 from bench.harness.runner import locked
 from bench.harness.suite_spec import PlannedCell, Suite, did_you_mean, label, override, plan, select
 from bench.regression import baselines as store
+from bench.regression import detection
 from bench.regression.interleaved import RevisionError, RevisionProcess, Settings, measure_interleaved
 from bench.regression.worktrees import Side, checkout, commit_of, environment
 from bench.results import history
@@ -43,6 +44,7 @@ def gate(
     pairs: Count = 6,
     threads: CountOrNone = 1,
     outputs: Literal["equal", "may-change"] = "equal",
+    detect: Annotated[tuple[str, ...], tyro.conf.arg(metavar="MEASURE=SHARE"), tyro.conf.UseAppendAction] = (),
     environments: Literal["separate", "shared"] = "separate",
     max_minutes: Minutes | None = 20.0,
     seed: Seed = 0,
@@ -70,6 +72,8 @@ def gate(
         pairs: Timed pairs of each cell in each pair of processes; even.
         threads: Of either side on a CPU; 0: as many as PyTorch takes.
         outputs: "equal": other videos for the same noise are a regression. "may-change": their quality decides.
+        detect: A difference in quality that must be told, fvd=10% or caption=0.03; it is the margin of that measure. A
+            pilot of the cell's videos says how many it takes, and the gate makes them if --max-minutes allows.
         environments: "separate": the base gets an environment with its own pinned dependencies. "shared": both run in
             this one.
         max_minutes: Begin no pair of processes that would last longer than so many minutes.
@@ -90,6 +94,7 @@ def gate(
         may_change=outputs == "may-change",
         max_minutes=max_minutes,
         seed=seed,
+        detect=detection.parse(detect),
     )
     sweep = override(SUITES[suite], set_)
     cells = _cells(sweep, only, skip)

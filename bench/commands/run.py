@@ -43,6 +43,7 @@ def run_(
     threads: Count | None = None,
     profile: str | None = None,
     emulated: bool = False,
+    fetch: bool = False,
     dry_run: bool = False,
     json_: Annotated[TargetFile | None, tyro.conf.arg(name="json")] = None,
 ) -> int:
@@ -64,6 +65,7 @@ def run_(
         profile: Measure nothing; profile one batch of this cell (its id or first digits) into RUN/profile/ID.
         emulated: Also measure precisions that this machine only emulates: very slow; their times are marked and never
             compared.
+        fetch: First download the suite's model, a repository at its --revision; nothing else goes to the network.
         dry_run: Print the cells with their predicted bound and memory, and do nothing.
         json_: Also write manifest and records into this file.
     """
@@ -79,6 +81,8 @@ def run_(
     sweep = override(SUITES[suite], set_)
     if emulated:
         sweep = with_emulated(sweep)
+    if fetch:
+        _fetch(sweep)
     identity = identify(sweep)
     chosen = select(plan(sweep, identity.basis), sweep, only, skip)
     if dry_run:
@@ -110,6 +114,23 @@ def run_(
     return outcome.exit_code or (CRASHED if report_code else 0)
 
 
+def _fetch(suite: Suite) -> None:
+    """Download the models of a suite that are repositories.
+
+    Raises:
+        ValueError: the suite has no model, or a repository cannot be had.
+    """
+    from vidrd.checkpoints import locate  # noqa: PLC0415  (loads torch, which --help need not)
+
+    values = {**{name: (value,) for name, value in suite.fixed.items()}, **suite.axes}
+    names = [str(name) for name in values.get("model", ()) if "/" in str(name) and not Path(str(name)).exists()]
+    if not names:
+        raise ValueError("--fetch downloads a suite's model: name a repository, --suite lengths --model OWNER/NAME")
+    for name in names:
+        for revision in values["revision"]:
+            say(f"{name}: {locate(name, revision=str(revision) or None, fetch=True)}")
+
+
 def _describe(chosen: list[PlannedCell], suite: Suite, folder: Path) -> str:
     before = read(folder / "records.jsonl").latest()
     predictions = [None if item.reference or item.skip else suite.predict(item.cell.values) for item in chosen]
@@ -128,10 +149,11 @@ def _describe(chosen: list[PlannedCell], suite: Suite, folder: Path) -> str:
                 item.skip or "",
             )
         )
-    headers = ("id", "cell", "cost", "TFLOP", "bound", "tensors", "state", "reason")
+    headers = ("id", "cell", "relative cost", "TFLOP", "at least", "tensors", "state", "reason")
     table = tabulate(rows, headers=headers, disable_numparse=True)
     done = done_before(folder, chosen)
-    ahead = [item.cost for item in chosen if item.cell.id not in done and item.skip is None]
+    to_do = [item for item in chosen if item.cell.id not in done and item.skip is None]
+    ahead = [item.cost for item in to_do]
     seconds = seconds_left(ahead, pace(folder, suite))
     bounds = [
         prediction.seconds
@@ -143,16 +165,20 @@ def _describe(chosen: list[PlannedCell], suite: Suite, folder: Path) -> str:
         estimate = f", about {clock(seconds)} left by the cells measured here"
     elif bounds:
         estimate = (
-            f", {sum(bounds):.2g} s at least: {len(bounds)} of them at this machine's peaks, start and judges left out"
+            f", {sum(bounds):.2g} s at least: {len(bounds)} of them at this machine's peaks, start and scores left out"
         )
-    return f"{table}\n{len(chosen)} cells, {len(chosen) - len(done)} to do{estimate}; folder {folder}"
+    elif to_do:
+        estimate = ", in a time that is not known before a run has measured this machine's peaks"
+    skipped = sum(item.skip is not None for item in chosen)
+    counts = f"{len(chosen)} cells, {len(to_do)} to do" + (f", {skipped} cannot run" if skipped else "")
+    return f"{table}\n{counts}{estimate}; folder {folder}"
 
 
 def _prediction_columns(prediction: Prediction | None) -> tuple[str, str, str]:
     """TFLOP, least seconds and MiB of a cell, as far as they can be known before it runs."""
     if prediction is None:
         return "", "", ""
-    seconds = "no peaks yet" if prediction.seconds is None else f"{prediction.seconds:.2g} s"
+    seconds = "" if prediction.seconds is None else f"{prediction.seconds:.2g} s"
     return f"{prediction.flops / 1e12:.3g}", seconds, f"{prediction.peak_bytes / 2**20:.0f} MiB"
 
 

@@ -8,6 +8,7 @@ from typing import Annotated
 import tyro
 from tabulate import tabulate
 
+from baselines.models.checkpoints import CHECKPOINTS, revision_here
 from bench.results.option_types import ExistingFolder, TargetFile
 from bench.results.records import write_atomic
 from bench.ucf101.downloads import DATA_SET, REMOTE_FILES, examine, examine_data_set, fetch, named
@@ -23,6 +24,8 @@ def weights(
     json_: Annotated[TargetFile | None, tyro.conf.arg(name="json")] = None,
 ) -> int:
     """List every file that the full-size UCF-101 run needs: what, from where, licence, and if it is here and right.
+
+    Then the published checkpoints of the other models, and which revision of them is here.
 
     Nothing goes to the network without --fetch. Exit codes: 0 nothing here is wrong (files may be missing), 2 a file or
     the data set is not what was published, 3 usage, or a download that failed.
@@ -52,6 +55,12 @@ def weights(
     print(tabulate(states, headers=("file", "", "size", "serves", "remark"), disable_numparse=True) + "\n")
     about = [(each.file, each.what, each.page, each.licence) for each in (*REMOTE_FILES, DATA_SET)]
     print(tabulate(about, headers=("file", "what it is", "published at", "licence"), disable_numparse=True))
+    models = [
+        (each.id, each.pipeline, f"{each.parameters:g} G", each.license, revision_here(each) or "missing")
+        for each in CHECKPOINTS
+    ]
+    print("\nModels for `--suite lengths --model ID --revision COMMIT`; --fetch of `bench run` downloads them:\n")
+    print(tabulate(models, headers=("id", "pipeline", "parameters", "license", "revision here"), disable_numparse=True))
     if json_ is not None:
         rows = [
             {**asdict(each.needed), "state": each.state, "remark": each.remark, "here": each.size} for each in every

@@ -24,16 +24,19 @@ class CallRecorder:
     Recording a call takes some microseconds; the work of the calls is counted only in `work`.
     """
 
-    def __init__(self, pipe: Any) -> None:
+    def __init__(self, pipe: Any, more: Mapping[str, str] = {}) -> None:  # other parts of the pipeline -> their stage
         self.calls: dict[str, Counter[Any]] = {}
-        self._modules: dict[str, tuple[nn.Module, str]] = {}
+        self._modules: dict[str, list[tuple[nn.Module, str]]] = {}
         self._stage = ""  # whose network is at work
-        for stage, (part, method) in STAGES.items():
+        parts = [(stage, *part) for stage, part in STAGES.items()]
+        known = {part for _, part, _ in parts}
+        parts += [(stage, part, STAGES[stage][1]) for part, stage in more.items() if part not in known]
+        for stage, part, method in parts:
             module = getattr(pipe, part, None)
             if isinstance(module, nn.Module):
-                self.calls[stage] = Counter()
-                self._modules[stage] = (module, method)
+                self.calls.setdefault(stage, Counter())
                 self._watch(stage, module, method)
+                self._modules.setdefault(stage, []).append((module, method))
 
     def clear(self) -> None:
         """Forget all calls."""
@@ -42,9 +45,10 @@ class CallRecorder:
 
     def _watch(self, stage: str, module: nn.Module, method: str) -> None:
         original: Callable[..., Any] = getattr(module, method)
+        number = len(self._modules.get(stage, ()))  # of the stage's networks
 
         def recording(*args: Any, **kwargs: Any) -> Any:
-            self.calls[stage][_key(args, kwargs)] += 1
+            self.calls[stage][(number, *_key(args, kwargs))] += 1
             self._stage = stage
             try:
                 return original(*args, **kwargs)
@@ -60,17 +64,24 @@ class CallRecorder:
         A stage whose network asks for the values of its tensors cannot be counted, and is left out.
         """
         work: dict[str, list[tuple[int, Work]]] = {}
-        for stage, (module, method) in self._modules.items():
-            recording = module.__dict__.pop(method)  # a copy must neither record calls nor copy the recorder
+        for stage, modules in self._modules.items():
             try:
-                twin = copy.deepcopy(module).to("meta")
-                calls = self.calls[stage].items()
-                work[stage] = [(times, _count(getattr(twin, method), key)) for key, times in calls]
+                work[stage] = [
+                    each for number, module in enumerate(modules) for each in self._work_of(stage, number, *module)
+                ]
             except (NotImplementedError, RuntimeError):
                 continue
-            finally:
-                setattr(module, method, recording)
         return work
+
+    def _work_of(self, stage: str, number: int, module: nn.Module, method: str) -> list[tuple[int, Work]]:
+        """The calls of one of a stage's networks."""
+        recording = module.__dict__.pop(method)  # a copy must neither record calls nor copy the recorder
+        try:
+            twin = copy.deepcopy(module).to("meta")
+            calls = [(key[1:], times) for key, times in self.calls[stage].items() if key[0] == number]
+            return [(times, _count(getattr(twin, method), key)) for key, times in calls]
+        finally:
+            setattr(module, method, recording)
 
     def probe(self, make: Callable[[], object], device: str) -> Probe:
         """Run `make` once more, each operator of the networks timed and counted by stage."""
@@ -86,6 +97,8 @@ def _key(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[Any, ...]:
 def _spec(value: Any) -> Any:
     if isinstance(value, Tensor):
         return ("tensor", tuple(value.shape), value.dtype)
+    if isinstance(value, list | tuple):
+        return ("several", tuple(map(_spec, value)))
     return value if isinstance(value, bool | int | float | str) or value is None else ("other", type(value).__name__)
 
 
@@ -97,6 +110,8 @@ def _count(function: Callable[..., Any], key: tuple[Any, ...]) -> Work:
 def _meta(spec: Any) -> Any:
     if isinstance(spec, tuple) and spec[0] == "tensor":
         return torch.empty(spec[1], dtype=spec[2], device="meta")
+    if isinstance(spec, tuple) and spec[0] == "several":
+        return tuple(map(_meta, spec[1]))
     return spec
 
 

@@ -175,11 +175,12 @@ class _FusedAttention(TorchFunctionMode):
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         kwargs = kwargs or {}
-        if func is torch.nn.functional.scaled_dot_product_attention and args[0].is_meta:
-            query, key, value, *rest = args
-            mask = rest[0] if rest else kwargs.get("attn_mask")
+        if func is torch.nn.functional.scaled_dot_product_attention:
+            given = {**dict(zip(("query", "key", "value", "attn_mask"), args, strict=False)), **kwargs}
+            query, key, value = given["query"], given["key"], given["value"]
             whole = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
-            if value.shape[-1] == query.shape[-1] and not isinstance(mask, Tensor):
+            masked = isinstance(given.get("attn_mask"), Tensor)
+            if query.is_meta and value.shape[-1] == query.shape[-1] and not masked:
                 return whole(query, key, value)[0]
         return func(*args, **kwargs)
 

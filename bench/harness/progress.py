@@ -35,7 +35,7 @@ class CellTime(NamedTuple):
     work: float | int = 0.0
 
 
-class Law(NamedTuple):
+class CostModel(NamedTuple):
     """How long a cell takes by its cost."""
 
     start: float | int
@@ -150,18 +150,18 @@ def without_once(known: Sequence[CellTime]) -> list[CellTime]:
     ]
 
 
-def fit(known: Sequence[CellTime]) -> Law:
+def fit(known: Sequence[CellTime]) -> CostModel:
     """The law, nothing in it below 0, with the least sum of squared errors; where all costs are equal, no start."""
     costs, seconds = [each.cost for each in known], [each.seconds for each in known]
     mean_cost, mean_seconds = statistics.fmean(costs), statistics.fmean(seconds)
     spread = sum((cost - mean_cost) ** 2 for cost in costs)
     together = sum((c - mean_cost) * (s - mean_seconds) for c, s in zip(costs, seconds, strict=True))
     if not spread:
-        return Law(0.0, mean_seconds / mean_cost) if mean_cost else Law(mean_seconds, 0.0)
+        return CostModel(0.0, mean_seconds / mean_cost) if mean_cost else CostModel(mean_seconds, 0.0)
     rate = max(0.0, together / spread)
     if mean_seconds >= rate * mean_cost:
-        return Law(mean_seconds - rate * mean_cost, rate)
-    return Law(0.0, sum(c * s for c, s in zip(costs, seconds, strict=True)) / sum(cost**2 for cost in costs))
+        return CostModel(mean_seconds - rate * mean_cost, rate)
+    return CostModel(0.0, sum(c * s for c, s in zip(costs, seconds, strict=True)) / sum(cost**2 for cost in costs))
 
 
 def clock(seconds: float | int) -> str:

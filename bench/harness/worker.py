@@ -23,10 +23,10 @@ def child(work: Work, job_file: str) -> None:
     log = os.open(Path(job_file).with_name("log.txt"), os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
     os.dup2(log, 1)
     os.dup2(log, 2)
-    attend(work, Path(job_file))
+    run_cell(work, Path(job_file))
 
 
-def attend(work: Work, job_file: Path) -> Status:
+def run_cell(work: Work, job_file: Path) -> Status:
     """Do the job and write result.json next to it, whatever happens short of a kill."""
     job = json.loads(job_file.read_text(encoding="utf-8"))
     reference = job_file.parent.parent / job["reference"] if job["reference"] else None
@@ -89,7 +89,7 @@ def _repeat() -> int:
         workload = WORKLOADS[json.loads(job_file.read_text(encoding="utf-8"))["cell"]["workload"]]
     except (KeyError, TypeError) as error:
         raise ValueError(f"{job_file} is no job of a cell ({error!r})") from None
-    status = attend(workload.run, job_file)
+    status = run_cell(workload.run, job_file)
     print(job_file.with_name("result.json").read_text(encoding="utf-8"))
     return 0 if status == "ok" else 2
 

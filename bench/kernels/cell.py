@@ -19,8 +19,8 @@ from bench.hardware.peaks import PROBED, fastest, peaks, raised
 from bench.hardware.roofline import Peaks, Probe, Work
 from bench.harness.job import Job
 from bench.kernels.flops_and_bytes import counted, least_seconds, size_of, weights
+from bench.kernels.implementations import KERNELS, Run
 from bench.kernels.kernel_suite import MEASURES
-from bench.kernels.table import KERNELS, Run
 from bench.results.records import CellResults, InvalidError, Number
 from bench.results.statistics import median_number
 from vidrd.precision import DTYPES

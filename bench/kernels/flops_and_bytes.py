@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from bench.hardware.roofline import Peaks, Work, count
-from bench.kernels.table import KERNELS, Inputs, Run
+from bench.kernels.implementations import KERNELS, Inputs, Run
 
 UNCACHED = 2**27  # bytes that no cache holds
 

@@ -4,7 +4,7 @@ import shutil
 
 from bench.hardware.device import NO_CUDA, emulated, has_cuda, named_device
 from bench.harness.suite_spec import Measure, Prediction, Suite, Values
-from bench.kernels.table import BACKENDS, KERNELS, SIZES
+from bench.kernels.implementations import BACKENDS, KERNELS, SIZES
 from bench.results.records import Value
 from vidrd.precision import DTYPES
 

@@ -46,13 +46,19 @@ def load(folder: Path) -> FinishedRun:
 
 
 def compare(
-    base: FinishedRun, head: FinishedRun, *, margin: float = 0.07, quality_margin: float = 0.10
+    base: FinishedRun,
+    head: FinishedRun,
+    *,
+    margin: float = 0.07,
+    quality_margin: float = 0.10,
+    other_weights: bool = False,
 ) -> list[Finding]:
     """The findings on all cells that are in either run.
 
     Args:
         margin: a slow-down up to this share passes.
         quality_margin: what quality may lose, as a share of the base's value.
+        other_weights: whether the two may have measured other weights.
 
     Raises:
         ValueError: the runs have no cell in common.
@@ -67,6 +73,13 @@ def compare(
     ]
     elsewhere = f"another {' and other '.join(differing)}" if differing else ""
     findings: list[Finding] = []
+    if base.manifest["basis"].get("weights") != head.manifest["basis"].get("weights"):
+        why = "the head measured other weights than the base, so another model"
+        findings.append(
+            Finding("run", "weights", "PASS", f"{why}, as was allowed")
+            if other_weights
+            else Finding("run", "weights", "CALIBRATION_NEEDED", f"{why}: --other-weights compares them all the same")
+        )
     for key in {**base.cells, **head.cells}:
         findings += _cell(base.cells.get(key), head.cells.get(key), elsewhere, margin, quality_margin)
     return findings

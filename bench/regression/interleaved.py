@@ -17,7 +17,7 @@ import random
 import select
 import subprocess
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -28,6 +28,7 @@ import numpy as np
 
 from bench.hardware.nvml import SAME_CLOCK
 from bench.harness.suite_spec import Values
+from bench.regression.detection import MOST_VIDEOS, videos_needed
 from bench.regression.speed_test import SpeedTest, look
 from bench.regression.worktrees import Side
 from bench.results.verdicts import ALPHA, Finding, Pair, Verdict, count, equal_output, same_recipe
@@ -64,6 +65,7 @@ class Settings:
     timeout: float | int = 300  # seconds a process may take for one answer
     max_minutes: float | int | None = 20  # begin no pair of processes that would last longer
     seed: int = 0
+    detect: Mapping[str, float] = field(default_factory=dict)  # difference in quality -> share, see `detection`
 
     def __post_init__(self) -> None:
         if self.pairs < 2 or self.pairs % 2 or self.processes < 1:
@@ -138,17 +140,18 @@ class RevisionProcess:
         except BrokenPipeError:
             raise RevisionError(self._how_it_ended()) from None
 
-    def answer(self) -> dict[str, Any]:
-        """The answer to the request sent first.
+    def answer(self, within: float | None = None) -> dict[str, Any]:
+        """The answer to the request sent first; it may take `within` seconds, or as the settings say.
 
         Raises:
             RevisionError: the process failed, died, or took too long.
         """
         assert self._process.stdout is not None
-        ready, _, _ = select.select([self._process.stdout], [], [], self._timeout)
+        patience = within or self._timeout
+        ready, _, _ = select.select([self._process.stdout], [], [], patience)
         if not ready:
             self._process.kill()
-            raise RevisionError(f"the {self.side.name} gave no answer within {self._timeout:g} s")
+            raise RevisionError(f"the {self.side.name} gave no answer within {patience:g} s")
         line = self._process.stdout.readline()
         if not line:
             raise RevisionError(self._how_it_ended())
@@ -216,9 +219,8 @@ def _measure(
         start = time.monotonic()
         undecided = [cell for cell in cells if cell.undecided]
         software = _pair_of_processes(undecided, base, head, settings, folder, say, group, lot) or software
-        now = time.monotonic()
-        used = now - began
-        following = now - start if group else 0.0  # the first pair of processes does more: counts, outputs, quality
+        used = time.monotonic() - began
+        following = time.monotonic() - start if group else 0.0  # the first one counts and judges, too
         last = group + 1 == settings.processes or used + following > limit
         fraction = 1.0 if last else max((group + 1) / settings.processes, used / limit)
         look([cell.speed for cell in cells if not cell.broken], fraction, among=len(cells), alpha=settings.alpha)
@@ -272,12 +274,12 @@ def _both(servers: Sequence[RevisionProcess], do: str, **request: object) -> dic
     return _answers(servers)
 
 
-def _answers(servers: Sequence[RevisionProcess]) -> dict[str, Any]:
+def _answers(servers: Sequence[RevisionProcess], within: float | None = None) -> dict[str, Any]:
     """Side -> answer. Both are read even if one failed: an unread answer would be taken for the next one."""
     answers, errors = {}, []
     for server in servers:
         try:
-            answers[server.side.name] = server.answer()
+            answers[server.side.name] = server.answer(within) if within else server.answer()
         except RevisionError as error:
             errors.append(error)
     if errors:
@@ -333,13 +335,51 @@ def _compare_facts(
     cell.findings.append(equal_output(cell.label, error, tolerance=tolerance, may_change=settings.may_change))
     if error is not None and not error <= tolerance:
         say(f"{cell.label}: another output, so {cell.values['videos']} videos of each side are compared")
-        for server in servers:
-            server.tell("videos", folder=str(places[server.side.name]))
-        _answers(servers)
-        from bench.videos.paired_quality import compare_videos  # noqa: PLC0415  (loads torch)
+        began = time.monotonic()
+        judged = _judge_videos(cell, servers, places, settings)
+        cell.findings += _more_videos(cell, judged, time.monotonic() - began, servers, places, settings, say)
 
-        videos = [np.load(places[name] / "all.npy") for name in ("base", "head")]
-        cell.findings += compare_videos(cell.label, *videos, window=int(cell.values["window"]))
+
+def _judge_videos(
+    cell: MeasuredCell,
+    servers: Sequence[RevisionProcess],
+    places: Mapping[str, Path],
+    settings: Settings,
+    within: float | None = None,
+) -> list[Finding]:
+    """Findings on the quality of all videos of the cell that is open in both processes."""
+    from bench.videos.paired_quality import compare_videos  # noqa: PLC0415  (loads torch)
+
+    for server in servers:
+        server.tell("videos", folder=str(places[server.side.name]))
+    _answers(servers, within)
+    videos = [np.load(places[name] / "all.npy") for name in ("base", "head")]
+    return compare_videos(cell.label, *videos, window=int(cell.values["window"]), margins=dict(settings.detect))
+
+
+def _more_videos(
+    cell: MeasuredCell,
+    pilot: list[Finding],
+    seconds: float,
+    servers: Sequence[RevisionProcess],
+    places: Mapping[str, Path],
+    settings: Settings,
+    say: Callable[[str], None],
+) -> list[Finding]:
+    """The pilot's findings, or those of as many videos as the differences to detect take, if there is time for them."""
+    made = int(cell.values["videos"])
+    wanted = videos_needed(pilot, settings.detect, int(cell.values["batch"]))
+    if wanted <= made:
+        return pilot
+    needs = seconds * wanted / made
+    limit = math.inf if settings.max_minutes is None else settings.max_minutes * 60
+    differences = ", ".join(f"{name}={share:.3g}" for name, share in settings.detect.items())
+    say(f"{cell.label}: to detect {differences} takes {wanted} videos of each side, some {needs / 60:.1f} minutes")
+    if wanted > MOST_VIDEOS or needs > limit:
+        say(f"{cell.label}: that is more than {MOST_VIDEOS} videos or --max-minutes; the {made} videos have to do")
+        return pilot
+    _both(servers, "open", values={**cell.values, "videos": wanted})
+    return _judge_videos(cell, servers, places, settings, within=settings.timeout + 3 * needs)
 
 
 def counted(label: str, base: dict[str, Any], head: dict[str, Any]) -> list[Finding]:

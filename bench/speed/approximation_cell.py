@@ -6,6 +6,7 @@ are compared within each pair of batches, videos within pairs of the same prompt
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 from jaxtyping import UInt8
@@ -28,18 +29,18 @@ def generator(name: str, values: Mapping[str, Value]) -> tuple[Generator, int]:
     chosen = APPROXIMATIONS[name]
     settings: dict[str, Value] = {**values, "precision": chosen.precision, "noise": "iid", "budget": 0}
     base, steps = Generator(settings), max(1, round(chosen.steps * int(values["steps"])))
-    pipe, plain, bind = base.pipe, base.pipe.schedule, base.pipe.denoiser
+    model, plain, bind = base.model, base.model.schedule, base.model.denoiser
     if chosen.fp8:
-        fp8_linears(pipe.unet)
+        fp8_linears(base.pipe.unet)
     if chosen.solver != "ddim":
-        pipe.schedule = lambda count: plain(count, chosen.solver)  # type: ignore[method-assign,assignment]
+        model.schedule = lambda count, **more: plain(count, chosen.solver, **more)  # type: ignore[method-assign]
     if chosen.reuse_every > 1:
 
-        def reusing(prompts: Sequence[str], *, guidance: float) -> GuidedDenoiser:
-            bound = bind(prompts, guidance=guidance)
+        def reusing(prompts: Sequence[str], **more: Any) -> GuidedDenoiser:
+            bound = bind(prompts, **more)
             return replace(bound, unet=Reusing(bound.unet, chosen.reuse_every, steps))
 
-        pipe.denoiser = reusing  # type: ignore[method-assign,assignment]
+        model.denoiser = reusing  # type: ignore[method-assign]
     return base, steps
 
 

@@ -54,8 +54,8 @@ def slower(percent: int, expected: tuple[str, ...]) -> Fault:
             PIPELINE: (
                 ("import torch\n", "import time\n\nimport torch\n"),
                 (
-                    "        text = [*prompts, negative_prompt]",
-                    "        self.began = time.perf_counter()\n        text = [*prompts, negative_prompt]",
+                    "        videos = _count(prompts, prompt_embeds)\n",
+                    "        self.began = time.perf_counter()\n        videos = _count(prompts, prompt_embeds)\n",
                 ),
                 (
                     "        return decoder.finish()",
@@ -80,9 +80,9 @@ FAULTS = {
         {
             DENOISER: (
                 (
-                    "        return away + self.guidance * (towards - away)",
+                    "        return away + self._weight(timesteps) * (towards - away)",
                     "        first = int(timesteps.max()) >= {first}\n"
-                    "        return away + (1.0 if first else self.guidance) * (towards - away)",
+                    "        return away + (1.0 if first else self._weight(timesteps)) * (towards - away)",
                 ),
             )
         },
@@ -105,8 +105,8 @@ FAULTS = {
         {
             PIPELINE: (
                 (
-                    "return schedule_of(solver, self.scheduler.config, steps)",
-                    "return schedule_of(solver, self.scheduler.config, steps - 1)",
+                    "return schedule_of(name, config, steps)",
+                    "return schedule_of(name, config, steps - 1)",
                 ),
             )
         },

@@ -50,7 +50,7 @@ def generation(
 
 
 def listing(name: str, jobs: Mapping[Any, Embedding], seconds: float) -> Stage:
-    """The reading of all real films for their lengths, which took so many seconds; 0 where the list is kept already."""
+    """Decoding all real videos for their lengths, which took so many seconds; 0 where the list is kept."""
     clips = max((len(job.sources) for job in jobs.values()), default=0)
     to_do = clips if seconds else 0
     return Stage(name, clips, to_do, 0.0, seconds, seconds, 0)

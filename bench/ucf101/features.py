@@ -17,6 +17,7 @@ from typing import Literal
 import numpy as np
 
 from bench.results.records import canonical
+from metrics.evaluation.cache import hash_of_makers
 from metrics.evaluation.dataset import POCKET, FeatureSet, digest, weights_digest
 from metrics.files import replacing
 from metrics.networks.features import FeatureNetwork, Features
@@ -207,6 +208,7 @@ def recipe(judge: ScoringNetwork, network: FeatureNetwork, storage: Storage | No
         "weights": weights_digest(network),
         "storage": None if storage is None else asdict(storage),
         "decoder": DECODER,
+        "code": hash_of_makers(),
         "device": device.partition(":")[0],
         "threads": threads,
     }

@@ -31,7 +31,7 @@ class Protocol:
     inception: tuple[str, ...]  # rows of metrics.protocols.IS
     unstated: Mapping[str, str]  # field -> why it is so, where the source does not say
     frames: int = 16  # of a generated video and of a clip
-    stride: int = 1  # real frames from one frame of a clip to the next, at the film's own rate (25 or 29.97 a second)
+    stride: int = 1  # real frames from one frame of a clip to the next, at the video's own rate (25 or 29.97 a second)
     fps: int = 8  # at which generated videos play; scores take their frames as they come
     size: int = 256  # pixels: generated videos, and the square that real ones are stored as
     steps: int = 50

@@ -1,7 +1,7 @@
 """One cell of the pocket world: make videos with its values, time that, and measure the videos.
 
 The same work serves speed and quality: every batch is one repeat of the timing, and all batches together are the set
-that the judges see. Prompt i and the noise of video i are the same in every cell of a seed, whatever the method.
+that the classifiers see. Prompt i and the noise of video i are the same in every cell of a seed, whatever the method.
 """
 
 import hashlib
@@ -25,7 +25,7 @@ from bench.results.statistics import median_number
 from bench.videos.columns import MEASURES
 from bench.videos.generator import Cost, Generator
 from bench.videos.plan import steps_of
-from bench.videos.quality import REFERENCE, load_classifier, measure_quality
+from bench.videos.quality import REFERENCE, QualityResults, load_classifier, measure_quality
 from metrics.networks.features import extract
 from metrics.networks.pocket import MIN_FRAMES
 from metrics.videos.frames import windows
@@ -34,7 +34,10 @@ from vidrd.sampler_contract import Seam
 from vidrd.video import write_video
 
 KEPT = 4  # videos of a cell that stay on the disk
+SHOWN = 128  # pixels of height up to which small ones are enlarged
 WARM = {"cpu": 2, "cuda": 3}  # calls that must agree: on a CPU nothing is set up after the first
+Videos = UInt8[np.ndarray, "N T H W C"]
+Judge = Callable[[Videos, list[int], str, int], QualityResults]  # videos, seams, why there are none, frames turned
 warmed_up = partial(until_flat, spread=0.2, most=6)  # calls so short that little noise shows much
 
 
@@ -96,16 +99,22 @@ def _reference(job: Job) -> Path:
 
 
 def _generated(job: Job) -> CellResults:
-    values, reference = job.values, _reference(job)
-    videos, steps = int(values["videos"]), steps_of(values)
+    scenes, reference = _scenes(int(job.values["videos"])), _reference(job)
+
+    def judge(made: Videos, seams: list[int], no_seams: str, turned: int) -> QualityResults:
+        return measure_quality(made, scenes, seams, no_seams, job, reference, turned=turned)
+
+    return generate(job, [caption(scene) for scene in scenes], judge)
+
+
+def generate(job: Job, prompts: list[str], judge: Judge) -> CellResults:
+    """Make a cell's videos of as many prompts, time that, and let the judge measure them."""
+    values, videos, steps = job.values, len(prompts), steps_of(job.values)
     print("load", flush=True)
     began = perf_counter()
     generator = Generator(values)
     load_seconds = perf_counter() - began
     batch, device = generator.batch, generator.device
-    scenes = _scenes(videos)
-    prompts = [caption(scene) for scene in scenes]
-
     if values["equal"] == "seconds":
         print("find out how many steps fit", flush=True)
         steps = generator.steps_as_long_as("independent", steps, prompts[:batch])
@@ -122,17 +131,17 @@ def _generated(job: Job) -> CellResults:
         made, costs, laps = _made(generator, prompts, steps, around)
     allocated, reserved = allocator_peaks(device)
     memory = {"process_peak": process_peak(), "allocated_peak": allocated, "reserved_peak": reserved}
-    if made.shape[:2] != (videos, generator.frames):
-        raise InvalidError(f"a cell has {(videos, generator.frames)} videos and frames: got {made.shape[:2]}")
+    if made.shape[:2] != (videos, generator.length):
+        raise InvalidError(f"a cell has {(videos, generator.length)} videos and frames: got {made.shape[:2]}")
 
     print("judge", flush=True)
     seams = costs[0].seams
-    _keep(job, made, seams)
+    _keep(job, made, seams, generator.model.fps)
     no_seams = f"{values['method']} has no seams, it makes the whole video in one window"
     turned = seams[0].dropped if seams and seams[0].kind == "mirror" else 0
-    found = measure_quality(made, scenes, [seam.frame for seam in seams], no_seams, job, reference, turned=turned)
+    found = judge(made, [seam.frame for seam in seams], no_seams, turned)
     numbers, absent = dict(found.numbers), dict(found.absent)
-    samples, times = _times(costs, batch * generator.frames)
+    samples, times = _times(costs, batch * generator.length)
     numbers |= times
     numbers["steps"] = Number(float(steps))
     numbers["step_seconds"] = median_number(laps, "s", "lower")
@@ -161,7 +170,9 @@ def _generated(job: Job) -> CellResults:
             "output_sha256": hashlib.sha256(made.tobytes()).hexdigest(),
             "pairs": f"prompts 1 to {videos}, noise of the seeds from {generator.first_seed} on",
             "threads": str(torch.get_num_threads()),
-            "decoded": f"clips of {generator.decoded} from frame 0",
+            "decoded": f"clips of {generator.decoded} from frame 0"
+            if generator.model.decodes_clips
+            else "each video in one pass",
             "seams": ", ".join(f"{seam.kind} at {seam.frame}" for seam in seams),
             "warm_up": "flat" if warm_up.flat else "not flat when the patience was out",
             **{f"{name}_by": reading.source for name, reading in memory.items() if reading.bytes is not None},
@@ -221,10 +232,11 @@ def _costs() -> list[str]:
     return [name for name, measure in MEASURES.items() if measure.table == "cost"]
 
 
-def _keep(job: Job, videos: UInt8[np.ndarray, "N T H W C"], seams: Sequence[Seam]) -> None:
+def _keep(job: Job, videos: Videos, seams: Sequence[Seam], fps: float = 8.0) -> None:
     """Leave a few videos to look at: exact, with seams and their kinds, and side by side in one video file."""
     few = videos[:KEPT]
     places = np.array([seam.frame for seam in seams], dtype=np.int64)
     kinds = np.array([seam.kind for seam in seams], dtype=np.str_)
     np.savez_compressed(job.folder / "videos.npz", allow_pickle=False, videos=few, seams=places, kinds=kinds)
-    write_video(job.folder / "videos.mp4", np.concatenate(list(few), axis=2), scale=4)
+    scale = max(1, SHOWN // few.shape[2])
+    write_video(job.folder / "videos.mp4", np.concatenate(list(few), axis=2), fps=fps, scale=scale)

@@ -116,7 +116,7 @@ MEASURES: dict[str, Measure] = {
     "fe_per_frame": Measure(
         "fe/frame", "1/frame", "lower", "cost",
         "Frame evaluations: frames summed over network calls, both branches of guidance counted, per frame of the "
-        "video. Checked against the calls that were made.",
+        "video (latent frames, where the VAE compresses time). Checked against the calls that were made.",
     ),
     "steps": Measure(
         "steps", "", None, "cost",
@@ -140,6 +140,9 @@ MEASURES: dict[str, Measure] = {
         "while one batch is made, in a pass of its own.",
     ),
 }  # fmt: skip
+
+# Measures by the judges of the pocket world, or against real video.
+JUDGED = ("fvd", "fvd_inside", "fvd_across", "drift", "is", "action", "shape", "colour", "texture", "background")
 
 # Measures by optical flow: they take a second per cell and are computed only in suites that list one of them.
 FLOW_MEASURES: dict[str, Measure] = {

@@ -7,14 +7,16 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int, UInt8
+from jaxtyping import Float, Num, UInt8
 
+from baselines.model_contract import plan_in_frames
+from baselines.models.families import load_model
 from bench.hardware.network_calls import CallRecorder
 from bench.hardware.stopwatch import Stopwatch
 from bench.methods import METHODS, options_of, with_noise
 from bench.results.records import InvalidError, Value
 from bench.videos.equal_cost import most_steps, seconds_line
-from vidrd.checkpoints import load_pipeline
+from bench.videos.plan import in_latent_frames
 from vidrd.denoiser import Denoiser, GuidedDenoiser, WindowedDenoiser
 from vidrd.precision import PRECISIONS, why_emulated
 from vidrd.sampler_contract import Event, Request, Seam
@@ -28,12 +30,13 @@ class CountingDenoiser:
     def __init__(self, denoise: Denoiser, videos: int) -> None:
         self._denoise, self._videos = denoise, videos
         self.clip, self.longest, self.branches = denoise.clip, denoise.longest, denoise.branches
+        self.per_frame = getattr(denoise, "per_frame", True)
         self.calls = self.fe = 0
         if isinstance(denoise, WindowedDenoiser):
             self.attend_in = denoise.attend_in
 
     def __call__(
-        self, latents: Float[torch.Tensor, "B C T H W"], timesteps: Int[torch.Tensor, "*T"]
+        self, latents: Float[torch.Tensor, "B C T H W"], timesteps: Num[torch.Tensor, "*T"]
     ) -> Float[torch.Tensor, "B C T H W"]:
         """Pass the call on."""
         self.calls += 1
@@ -53,24 +56,33 @@ class Generator:
     """Makes batches of videos as a cell's values say, and times their stages.
 
     The gate runs the generators of two revisions side by side (bench/regression/revision_server.py): keep `make`
-    callable as it is, and `pipe` the pipeline that does the work.
+    callable as it is, and `pipe` the pipeline that does the work. Lengths are counted in latent frames in here.
     """
 
     def __init__(self, values: Mapping[str, Value], *, ranges: bool = False) -> None:
         self.method = with_noise(METHODS[str(values["method"])], str(values["noise"]))
-        self.options = options_of(values)
-        self.budget = int(values["budget"])
         precision = PRECISIONS[str(values["precision"])]
         self.device, self.dtype = str(values["device"]), precision.compute
-        self.frames, self.clip, self.batch = (int(values[name]) for name in ("frames", "clip", "batch"))
-        self.guidance = float(values["guidance"])
-        self.first_seed = int(values["seed"]) * 10**6
-        self.pipe = load_pipeline("pocket", dtype=precision.weights, device=self.device)
+        self.model = load_model(
+            str(values.get("model", "pocket")),
+            revision=str(values["revision"]) if values.get("revision") else None,
+            dtype=precision.weights,
+            device=self.device,
+        )
         if precision.weights != precision.compute:
-            self.pipe.to(precision.compute)
+            self.model.to(precision.compute)
+        self.pipe = self.model.pipe
+        self.length = int(values["frames"])  # of the video
+        values = in_latent_frames(values, self.model.rule)
+        self.options = options_of(values)
+        self.budget = int(values["budget"])
+        self.frames, self.clip, self.batch = (int(values[name]) for name in ("frames", "clip", "batch"))
+        self.guidance, self.negative = float(values["guidance"]), str(values.get("negative", ""))
+        self.shape = self.model.latent_shape(*(int(values.get(side, 0)) or None for side in ("height", "width")))
+        self.first_seed = int(values["seed"]) * 10**6
         self.emulated = why_emulated(str(values["precision"]), self.device)
         self.stopwatch = Stopwatch(self.device, ranges=ranges)
-        self.recorder = CallRecorder(self.pipe)
+        self.recorder = CallRecorder(self.pipe, dict.fromkeys(self.model.denoisers, "denoise"))
 
     def make(self, prompts: list[str], first: int, steps: int) -> tuple[UInt8[np.ndarray, "B T H W C"], Cost]:
         """A batch: the videos `first`, `first` + 1, ... of the cell.
@@ -78,16 +90,18 @@ class Generator:
         Raises:
             InvalidError: the calls were not those of the plan, or the latents are not finite.
         """
-        schedule = self.pipe.schedule(steps)
         with self.stopwatch.stage("text"):
-            bound = self.pipe.denoiser(prompts, guidance=self.guidance)
+            bound = self.model.denoiser(prompts, negative=self.negative, guidance=self.guidance)
         if self.budget and isinstance(bound, GuidedDenoiser):
             bound = replace(bound, budget=self.budget)
         denoise = CountingDenoiser(bound, len(prompts))
         request = self.request(first, len(prompts), denoise.branches)
+        planned = self.method.plan(request, steps, self.options)
+        call = max(stop - start for start, stop in planned.windows), *self.shape[1:]
+        schedule = self.model.schedule(steps, shape=call)
         with self.stopwatch.stage("denoise"):
             result = self.method.sample(
-                denoise, schedule, request, self.options, on_event=self._lap, device=self.device, dtype=self.dtype
+                denoise, schedule, request, self.options, on_event=self._lap, device=self.device, dtype=self.model.dtype
             )
         plan = result.plan
         if (denoise.calls, denoise.fe) != (plan.calls, plan.fe):
@@ -95,22 +109,23 @@ class Generator:
             raise InvalidError(f"{made} were made where the plan says {plan.calls} over {plan.fe}")
         with self.stopwatch.stage("decode"):
             try:
-                videos = self.pipe.decode(result.latents, clip=self.decoded)
+                videos = self.model.decode(result.latents, clip=self.decoded)
             except ValueError as error:
                 bad = int((~torch.isfinite(result.latents)).sum())
                 raise InvalidError(f"{bad} latents are NaN or infinite") if bad else error from error
-        return videos, Cost(self.stopwatch.read(), plan.fe * denoise.branches / self.frames, plan.seams)
+        seams = plan_in_frames(plan, self.model.rule).seams
+        return videos, Cost(self.stopwatch.read(), plan.fe * denoise.branches / self.frames, seams)
 
     @property
     def decoded(self) -> int:
-        """Frames that the VAE sees at once, counted from frame 0, wherever the sampler's seams are."""
+        """Frames that a VAE of clips sees at once, counted from frame 0, wherever the sampler's seams are."""
         return 1 if getattr(self.options, "compat", "paper") == "released" else self.clip
 
     def request(self, first: int, videos: int, branches: int) -> Request:
         """The videos `first`, `first` + 1, ... of the cell."""
         seeds = tuple(range(self.first_seed + first, self.first_seed + first + videos))
         budget = max(1, self.budget // branches) if self.budget else None
-        return Request(self.frames, self.clip, self.pipe.latent_shape, seeds, budget=budget)
+        return Request(self.frames, self.clip, self.shape, seeds, budget=budget)
 
     def with_method(self, name: str) -> "Generator":
         """The same with another method and its defaults."""

@@ -2,6 +2,8 @@
 
 from collections.abc import Mapping
 
+from baselines.model_contract import FrameRule, Model
+from baselines.models.families import outline
 from bench.methods import METHODS, options_of, with_noise
 from bench.results.records import Value
 from bench.videos.equal_cost import steps_at_equal_fe
@@ -10,8 +12,33 @@ from vidrd.sampler_contract import Plan, Request
 GIVEN = ("real", "still")  # rows that no method makes: real video, and real video whose first frame is held
 
 
+def in_latent_frames(values: Mapping[str, Value], rule: FrameRule) -> dict[str, Value]:
+    """The values with lengths, clips and overlaps counted in latent frames.
+
+    Raises:
+        ValueError: the model makes no such length, clip or overlap; names the nearest ones.
+    """
+    frames, clip = (rule.latents(int(values[name])) for name in ("frames", "clip"))
+    return {**values, "frames": frames, "clip": clip, "overlap": rule.overlap(int(values["overlap"]))}
+
+
+def rule_of(values: Mapping[str, Value]) -> FrameRule:
+    """How the cell's model counts frames; pocket video has a latent frame for each."""
+    return model_of(values).rule if "model" in values else FrameRule(1)
+
+
+def model_of(values: Mapping[str, Value]) -> Model:
+    """The cell's model without its weights.
+
+    Raises:
+        ValueError: it is not here, or of no known family.
+    """
+    return outline(str(values["model"]), str(values["revision"]) or None)
+
+
 def request_of(values: Mapping[str, Value]) -> Request:
     """What the cell asks for, of one video of one latent."""
+    values = in_latent_frames(values, rule_of(values))
     first = int(values.get("seed", 0)) * 10**6  # of the cell's videos; refused here where it is no seed
     return Request(frames=int(values["frames"]), clip=int(values["clip"]), shape=(1, 1, 1), seeds=(first,))
 
@@ -26,14 +53,16 @@ def steps_of(values: Mapping[str, Value]) -> int:
     if values["equal"] != "fe":
         return steps
     method = with_noise(METHODS[str(values["method"])], str(values["noise"]))
-    return steps_at_equal_fe(method.plan, request_of(values), options_of(values), steps)
+    options = options_of(in_latent_frames(values, rule_of(values)))
+    return steps_at_equal_fe(method.plan, request_of(values), options, steps)
 
 
 def plan_of(values: Mapping[str, Value]) -> Plan:
-    """What the cell's method will do for one video.
+    """What the cell's method will do for one video, in latent frames.
 
     Raises:
         ValueError: the method cannot make such a video.
     """
     method = with_noise(METHODS[str(values["method"])], str(values["noise"]))
-    return method.plan(request_of(values), steps_of(values), options_of(values))
+    options = options_of(in_latent_frames(values, rule_of(values)))
+    return method.plan(request_of(values), steps_of(values), options)

@@ -5,7 +5,7 @@ that of another cell: one value per video where it is a mean over videos, otherw
 left out at a time. `bench.results.statistics` makes the interval of a difference from either.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -94,10 +94,24 @@ def measure_quality(
             quality.mean(name, _recognized(name, features.logits[name], source, scenes))
         else:
             quality.score(name, f"the classifier was not trained to tell the {name}")
-    for name, change in {"flicker": flicker, "jitter": jitter, "motion": motion}.items():
-        quality.mean(name, _each(change, videos))
     for name, score in _placed(videos, seams, why_no_seams, job, real).items():
         quality.score(name, score)
+    measure_frames(quality, videos, seams, why_no_seams, job.measures, turned=turned)
+    return quality
+
+
+def measure_frames(
+    quality: QualityResults,
+    videos: Videos,
+    seams: list[int],
+    why_no_seams: str,
+    measures: Sequence[str],  # of the suite: flow is computed only where one needs it
+    *,
+    turned: int = 0,
+) -> None:
+    """Add what needs no judge and no real video: change, seams, cycling, flow."""
+    for name, change in {"flicker": flicker, "jitter": jitter, "motion": motion}.items():
+        quality.mean(name, _each(change, videos))
     at_seams: dict[str, Callable[[Videos], Score]] = {
         "seam_d": lambda one: seam_ratio(one, seams, signal="D"),
         "seam_a": lambda one: seam_ratio(one, seams, signal="A"),
@@ -114,9 +128,8 @@ def measure_quality(
             quality.mean(name, _each(one, videos))
         except ValueError as error:  # too few frames around the seams: a property of the request
             quality.score(name, str(error))
-    if not FLOW_MEASURES.keys().isdisjoint(job.measures):
+    if not FLOW_MEASURES.keys().isdisjoint(measures):
         _by_flow(quality, videos, seams, why_no_seams)
-    return quality
 
 
 def _by_flow(quality: QualityResults, videos: Videos, seams: list[int], why_no_seams: str) -> None:

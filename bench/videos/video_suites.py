@@ -11,6 +11,7 @@ from bench.methods import METHODS, NOISE, VARIED
 from bench.results.records import Value
 from bench.videos.columns import FLOW_MEASURES, MEASURES
 from bench.videos.equal_cost import EQUAL
+from bench.videos.length_suite import LENGTHS
 from bench.videos.plan import GIVEN, plan_of
 from vidrd.precision import PRECISIONS, default_precisions
 
@@ -70,7 +71,9 @@ def skip(values: Mapping[str, Value]) -> str | None:
     frames, window, videos, batch, real_videos = (int(values[name]) for name in names)
     generated, on_gpu = values["method"] not in GIVEN, values["device"] == "cuda"
     reasons = {
-        f"{frames} frames are fewer than the judges' window of {window}: give more, or a shorter one": frames < window,
+        f"{frames} frames are fewer than the classifiers' window of {window}: give more, or a shorter --window": (
+            frames < window
+        ),
         NO_CUDA: on_gpu and not has_cuda(),
         f"{real_videos} real videos do not show each of {videos} captions: try {10 * videos}": (
             values["real_captions"] == "same" and real_videos < videos
@@ -89,7 +92,7 @@ def skip(values: Mapping[str, Value]) -> str | None:
 
 
 def cost(values: Mapping[str, Value]) -> float:
-    """Frame evaluations of the cell, and a little for its start and its judges."""
+    """Frame evaluations of the cell, and a little for its start and its scores."""
     start = 2000.0
     if values["method"] in GIVEN:
         return start
@@ -123,7 +126,7 @@ POCKET = Suite(
         "noise": "iid",  # prior of the initial noise
         "budget": 0,  # frames, both branches of guidance, that one network call may hold; 0: a window of every video
         "clip": 8,  # frames one network call sees
-        "window": 16,  # frames the judges see
+        "window": 16,  # frames the classifiers see
         "real_videos": 240,  # that FVD compares with
         "real_captions": "same",  # as the prompts; "other": drawn freely, which takes a thousand videos to tell much
         "device": "auto",
@@ -202,6 +205,7 @@ ABLATION = replace(
 
 VIDEO_SUITES: dict[str, Suite] = {
     "pocket": POCKET,
+    "lengths": LENGTHS,
     "clips": replace(
         POCKET,
         question="How good are single clips, compared with real and still video? (pocket world)",

@@ -20,11 +20,13 @@ import numpy as np
 
 from metrics.evaluation.cautions import Look
 from metrics.evaluation.result import versions
+from metrics.files import HEADERS
 from metrics.networks.features import Features
 
 SCHEMA = "CREATE TABLE IF NOT EXISTS features (key TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID"
 PACKAGE = Path(__file__).parents[1]
-MAKERS = ("videos", "networks", "weights", "protocols.py")  # the code between a file and its features
+# The code between a file and its features.
+MAKERS = ("videos", "networks", "weights", "protocols.py", "evaluation/collectors.py", "temporal", "vbench")
 
 
 def default_path() -> Path:
@@ -41,7 +43,7 @@ def cache_key(content: str, recipe: Mapping[str, object]) -> str:
 @cache
 def hash_of_makers() -> str:
     """sha256 of the source that makes features, and of the versions of the packages that it calls."""
-    places = [PACKAGE / name for name in MAKERS]
+    places = [*(PACKAGE / name for name in MAKERS), PACKAGE / "files.py", PACKAGE / "evaluation" / "extract.py"]
     files = sorted(file for place in places for file in ([place] if place.is_file() else place.rglob("*.py")))
     sources = {str(file.relative_to(PACKAGE)): hashlib.sha256(file.read_bytes()).hexdigest() for file in files}
     return hashlib.sha256(json.dumps([sources, versions()], sort_keys=True).encode()).hexdigest()
@@ -91,7 +93,7 @@ class FeatureCache:
         if row is None:
             return None
         try:
-            with np.load(io.BytesIO(row[0]), allow_pickle=False) as arrays:
+            with HEADERS, np.load(io.BytesIO(row[0]), allow_pickle=False) as arrays:
                 logits = {name[7:]: arrays[name] for name in arrays.files if name.startswith("logits/")}
                 return Features(arrays["embedding"], logits), Look(*map(int, arrays["look"]))
         except (TypeError, ValueError, KeyError, OSError, EOFError, zipfile.BadZipFile):

@@ -25,12 +25,15 @@ class Content(NamedTuple):
 
     origins: Sequence[str] = ()  # for each video, a hash of its file or of its frames
     looks: Sequence[Look] = ()  # for each clip
+    stale: bool = False  # features that were saved by other code or packages than these
 
 
 def cautions(sides: Mapping[str, Content]) -> list[str]:
     """Lines to print next to a number of these sets; `sides` are "real" and "fake", or one of them."""
     notes = []
     for name, side in sides.items():
+        if side.stale:
+            notes.append(f"the statistics of the {name} videos were saved by other code or packages: save them again")
         copies = len(side.origins) - len(set(side.origins))
         if copies:
             notes.append(f"{copies} of {len(side.origins)} {name} videos are copies of others in the set")

@@ -11,7 +11,7 @@ from metrics.evaluation.cache import FeatureCache
 from metrics.evaluation.cautions import Content
 from metrics.evaluation.progress import Progress
 from metrics.networks.features import FeatureNetwork, Features, digest_of
-from metrics.protocols import FVD, IS, FvdProtocol, IsProtocol, Sampling
+from metrics.protocols import FEATURES, FVD, IS, FeatureProtocol, FvdProtocol, IsProtocol, Sampling
 from metrics.videos.clips import WHOLE, Clip
 
 POCKET = "pocket"  # the shipped classifiers, of whole videos or windows: a protocol of this project's own
@@ -48,13 +48,14 @@ class ResolvedProtocol:
         """
         if protocol == POCKET:
             return cls(POCKET, frames, stride or 1, WHOLE, WHOLE, {})
-        table: Mapping[str, FvdProtocol | IsProtocol] = IS if metric == "is" else FVD
+        table: Mapping[str, FvdProtocol | IsProtocol | FeatureProtocol] = IS if metric == "is" else {**FVD, **FEATURES}
         if protocol not in table:
             raise ValueError(f"{metric} has no protocol {protocol!r}: it is one of {', '.join([*table, POCKET])}")
         row = table[protocol]
         frames, stride = frames or row.frames, stride or row.stride
-        if isinstance(row, FvdProtocol):
-            least = 0 if metric == "kvd" else ENOUGH["i3d"]
+        if not isinstance(row, IsProtocol):
+            enough = 2 * row.features if isinstance(row, FeatureProtocol) else ENOUGH["i3d"]
+            least = 0 if metric == "kvd" else enough
             return cls(protocol, frames, stride, row.real, row.fake, asdict(row), ddof=row.ddof, at_least=least)
         return cls(
             protocol,

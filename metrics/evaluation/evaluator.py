@@ -19,8 +19,9 @@ from scipy.special import softmax
 from metrics.distribution.frechet import Gaussian, read_statistics
 from metrics.distribution.fvd import frechet_floor, frechet_infinity, frechet_score
 from metrics.distribution.inception_score import ceiling, score_of_probabilities, split_scores
-from metrics.distribution.kvd import kernel_score
+from metrics.distribution.kvd import jedi_floor, jedi_score, kernel_score
 from metrics.distribution.prdc import neighborhood
+from metrics.evaluation.cache import hash_of_makers
 from metrics.evaluation.cautions import Content, Look, cautions
 from metrics.evaluation.dataset import FeatureSet, ReadOptions, ResolvedProtocol, check_count, digest, weights_digest
 from metrics.evaluation.extract import Embedded, embed_clips
@@ -161,6 +162,10 @@ class Evaluator:
         scores = {"kvd": kernel_score(*rows), "precision": near.precision, "recall": near.recall}
         scores |= {"density": dense.density, "coverage": dense.coverage}
         notes = [f"precision and recall with k = {k}, density and coverage with k = {k + 2}"]
+        if self.protocol.row.get("kernel") == "jedi":
+            at = min(len(np.unique(fake.source)), len(np.unique(real.source)) // 2)
+            floor = {"jedi_floor": jedi_floor(rows[0], at, real.source)} if at >= 2 else {}
+            scores = {"jedi": jedi_score(*rows), **floor, **scores}
         return self._result(scores, real, fake, notes)
 
     def inception_score(
@@ -240,6 +245,7 @@ class Evaluator:
                 scatter=gaussian.scatter,
                 embedding=features.features.embedding,
                 source=features.source,
+                code=np.array(hash_of_makers()),
                 origins=np.array(features.content.origins, dtype=np.str_),
                 looks=np.array(features.content.looks, dtype=np.int64).reshape(-1, 3),
                 manifest=np.array(json.dumps({"side": features.manifest, "made_by": made_by})),
@@ -258,7 +264,9 @@ class Evaluator:
             manifests = json.loads(str(arrays["manifest"]))
             logits = {name[7:]: rows for name, rows in arrays.items() if name.startswith("logits/")}
             content = Content(
-                [str(origin) for origin in arrays["origins"]], [Look(*row) for row in arrays["looks"].tolist()]
+                [str(origin) for origin in arrays["origins"]],
+                [Look(*row) for row in arrays["looks"].tolist()],
+                stale=str(arrays["code"]) != hash_of_makers(),
             )
             rows = Features(arrays["embedding"], logits)
             features = FeatureSet(rows, arrays["source"], manifests["side"], content=content)

@@ -11,7 +11,7 @@ Each docstring says what its measure is blind to; `metrics.temporal.flow_metrics
 """
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from itertools import pairwise
 
 import numpy as np
@@ -58,11 +58,20 @@ def temporal_flickering(videos: Videos) -> Score:
     """
 
     def one(video: Video) -> float:
-        swapped = np.ascontiguousarray(video[..., ::-1])
-        steps = [np.mean(np.abs(a.astype(np.float32) - b.astype(np.float32))) for a, b in pairwise(swapped)]
-        return (255.0 - float(np.mean(np.array(steps)))) / 255.0
+        return steadiness([gray_step(a, b) for a, b in pairwise(video)])
 
     return _over_videos("temporal_flickering", videos, 2, one)
+
+
+def gray_step(a: UInt8[np.ndarray, "H W C"], b: UInt8[np.ndarray, "H W C"]) -> float:
+    """VBench's mean absolute difference of two frames in gray levels: float32, blue first."""
+    swapped = [np.ascontiguousarray(frame[..., ::-1]).astype(np.float32) for frame in (a, b)]
+    return float(np.mean(np.abs(swapped[0] - swapped[1])))
+
+
+def steadiness(steps: Sequence[float]) -> float:
+    """`temporal_flickering` of one video from its steps in gray levels, averaged in float32 as there."""
+    return (255.0 - float(np.mean(np.array(steps, dtype=np.float32)))) / 255.0
 
 
 def jitter(videos: Videos) -> Score:

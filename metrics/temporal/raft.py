@@ -3,6 +3,7 @@
 import hashlib
 import io
 import pickle
+import re
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,6 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from metrics.files import WEIGHTS_BYTES, read_regular
+from metrics.networks.no_tf32 import full_float32
 from metrics.temporal.optical_flow import Pair
 
 Video = UInt8[np.ndarray, "T H W C"]
@@ -42,6 +44,27 @@ class Raft:
             a, b = video[first : first + self._batch], video[first + 1 : first + 1 + self._batch]
             yield from map(Pair, self._between(a[: len(b)], b), self._between(b, a[: len(b)]))
 
+    def padded(self, a: Video, b: Video) -> Float32[np.ndarray, "T Y X 2"]:
+        """The flows from frames a to b as VBench has them: edges repeated to multiples of 8, and left in the flow.
+
+        Raises:
+            ValueError: frames of fewer than 128 pixels a side, of which VBench's RAFT makes no numbers.
+        """
+        height, width = a.shape[1:3]
+        if min(height, width) <= SMALLEST - 8:
+            raise ValueError(
+                f"RAFT needs frames of at least {SMALLEST} pixels a side: got {height} x {width}, give larger ones"
+            )
+        pads = padding(height, width)
+        device = next(self._network.parameters()).device
+        with torch.inference_mode(), full_float32():
+            pair = [
+                F.pad(torch.from_numpy(np.array(side)).to(device).permute(0, 3, 1, 2).float(), pads, mode="replicate")
+                for side in (a, b)
+            ]
+            flow = self._network(*(side / 127.5 - 1 for side in pair), num_flow_updates=self._updates)[-1]
+        return flow.permute(0, 2, 3, 1).cpu().contiguous().numpy()
+
     def _between(self, a: Video, b: Video) -> Float32[np.ndarray, "T H W 2"]:
         device = next(self._network.parameters()).device
         height, width = a.shape[1:3]
@@ -62,16 +85,24 @@ class Raft:
             return flow.permute(0, 2, 3, 1).contiguous().numpy()
 
 
-def load_raft(path: Path | str, *, device: str = "cpu", updates: int = 12) -> Raft:
-    """RAFT from torchvision's own weights file (.pth, or .safetensors with the same names); nothing is downloaded.
+def padding(height: int, width: int) -> list[int]:
+    """Left, right, top and bottom pixels that bring frames to multiples of 8, the odd one behind."""
+    across, down = -width % 8, -height % 8
+    return [across // 2, across - across // 2, down // 2, down - down // 2]
 
-    The weights show which of the two networks it is. Nothing in the file is executed.
+
+def load_raft(path: Path | str, *, device: str = "cpu", updates: int = 12) -> Raft:
+    """RAFT from torchvision's weights file, or the authors' raft-things.pth, which is the same network by other names.
+
+    .safetensors with either names will do. The weights show which of torchvision's two networks it is. Nothing is
+    downloaded, and nothing in the file is executed.
 
     Raises:
         ValueError: torchvision does not match torch; or the file is missing, broken or holds another network.
     """
     path = Path(path)
     tensors, digest = _read_state(path)
+    tensors = rename_authors(tensors)
     try:
         from torchvision.models.optical_flow import raft_large, raft_small  # noqa: PLC0415 - slow to import
     except (ImportError, RuntimeError) as error:
@@ -91,6 +122,45 @@ def load_raft(path: Path | str, *, device: str = "cpu", updates: int = 12) -> Ra
         raise ValueError(f"{path} does not fit {name}: {' '.join(str(error).split())[:200]}") from error
     network.eval().requires_grad_(False).to(device)
     return Raft(network, f"{name} sha256:{digest} updates:{updates}", updates=updates)
+
+
+# The authors' name of a part of raft_large -> torchvision's.
+NAMES = (
+    (r"^module\.", ""),
+    (r"^fnet\.", "feature_encoder."),
+    (r"^cnet\.", "context_encoder."),
+    (r"encoder\.conv1\.", "encoder.convnormrelu.0."),
+    (r"encoder\.norm1\.", "encoder.convnormrelu.1."),
+    (r"(feature|context)_encoder\.conv2\.", r"\1_encoder.conv."),
+    (r"(layer\d\.\d)\.conv(\d)\.", r"\1.convnormrelu\2.0."),
+    (r"(layer\d\.\d)\.norm([12])\.", r"\1.convnormrelu\2.1."),
+    (r"(layer\d\.\d)\.norm3\.", r"\1.downsample.1."),
+    (r"^update_block\.encoder\.convc(\d)\.", r"update_block.motion_encoder.convcorr\1.0."),
+    (r"^update_block\.encoder\.convf(\d)\.", r"update_block.motion_encoder.convflow\1.0."),
+    (r"^update_block\.encoder\.conv\.", "update_block.motion_encoder.conv.0."),
+    (r"^update_block\.gru\.conv([zrq])(\d)\.", r"update_block.recurrent_block.convgru\2.conv\1."),
+    (r"^update_block\.mask\.0\.", "mask_predictor.convrelu.0."),
+    (r"^update_block\.mask\.2\.", "mask_predictor.conv."),
+)
+
+
+def rename_authors(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The tensors under torchvision's names, where they have those of the authors' code.
+
+    Raises:
+        ValueError: a norm that is stored twice, as it is there, and differs.
+    """
+    if not any(name.removeprefix("module.").startswith("fnet.") for name in tensors):
+        return tensors
+    renamed: dict[str, Tensor] = {}
+    for name, tensor in tensors.items():
+        ours = name
+        for pattern, replacement in NAMES:
+            ours = re.sub(pattern, replacement, ours)
+        if ours in renamed and not torch.equal(renamed[ours], tensor):
+            raise ValueError(f"{name} is stored twice with different values: the file is damaged, download it again")
+        renamed[ours] = tensor
+    return renamed
 
 
 def _read_state(path: Path) -> tuple[dict[str, Tensor], str]:

@@ -15,6 +15,7 @@ INSIDE = {  # what may follow in a segment or in one of its clusters
 }  # fmt: skip
 BOXES = {b"ftyp", b"styp", b"moov", b"moof", b"mdat", b"free", b"skip", b"wide", b"pnot", b"udta", b"uuid", b"sidx"}
 BOXES |= {b"mfra", b"meta", b"emsg", b"prft", b"ssix"}
+NEEDED = {b"moov", b"moof", b"mdat"}  # the boxes that frames are in
 GIF = (b"GIF87a", b"GIF89a")
 GIF_END = b";"
 
@@ -77,7 +78,7 @@ def _boxes(file: BufferedReader, size: int) -> str:
         if kind not in BOXES or length == 0:  # 0: up to the end
             return ""
         length = int.from_bytes(head[8:16], "big") if length == 1 else length
-        if at + length > size:
+        if at + length > size and kind in NEEDED:
             return f"its {kind.decode()} ends at byte {at + length}, the file at byte {size}"
         at += max(length, 8)
     return ""

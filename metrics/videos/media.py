@@ -105,6 +105,31 @@ def read_video(file: Path, start: int, count: int | None, stride: int) -> Frames
     return frames[:filled]
 
 
+def stream_video(file: Path, size: int) -> Iterator[Frames]:
+    """All frames in the order of decoding, in blocks of at most `size`, for videos longer than memory.
+
+    Raises:
+        ValueError: it cannot be decoded, is damaged or cut off, or changes its frame size.
+    """
+    with _faults(file, "decoded"), open_regular(file) as opened:
+        _scan(opened)
+        block: list[Picture] = []
+        first: tuple[int, ...] | None = None
+        with _video(opened) as (container, stream):
+            for i, image in enumerate(container.decode(stream)):
+                if image.is_corrupt:
+                    raise ValueError(f"frame {i} is damaged")
+                block.append(_to_rgb(image))
+                first = first or block[-1].shape
+                if block[-1].shape != first:
+                    raise ValueError(f"its frame size changes at frame {i}: cut it there")
+                if len(block) == size:
+                    yield np.stack(block)
+                    block = []
+        if block:
+            yield np.stack(block)
+
+
 def read_picture(file: Path) -> Picture:
     """A picture's pixels, turned as its tag says.
 
@@ -205,8 +230,14 @@ def _scan(opened: BufferedReader) -> _Packets:
     with _video(opened) as (container, stream):
         # An MP4's header counts frames that its edit list leaves out; its index, once read, does not.
         announced = len(stream.index_entries) if "mp4" in container.format.name else stream.frames
-        packets = [(packet.size, packet.pts, packet.is_discard) for packet in container.demux(stream) if packet.size]
+        packets, torn = [], False
+        for packet in container.demux(stream):
+            if packet.size:
+                packets.append((packet.size, packet.pts, packet.is_discard))
+                torn = packet.is_corrupt
         codec, rate, tick = stream.codec_context.name, stream.average_rate, stream.time_base
+    if torn:
+        raise ValueError(f"it is cut off: it ends in the middle of frame {len(packets) - 1}")
     if len(packets) < announced - 1:  # headers of whole files are sometimes one too high
         raise ValueError(f"it is cut off: it announces {announced} frames and holds {len(packets)}")
     counted = codec in ONE_FRAME_A_PACKET and not any(discarded for _, _, discarded in packets)

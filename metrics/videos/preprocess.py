@@ -30,14 +30,14 @@ def i3d_input(
 ) -> Float[Tensor, "N 3 T S S"]:
     """Frames in [-1, 1] at the network's size; channels-last in memory."""
     n, frames = videos.shape[:2]
-    with _threads(1):
+    with threads(1):
         sized = resize(_frames(videos, dtype), resample)
     signed = 2 * sized / 255 - 1
     return signed.unflatten(0, (n, frames)).transpose(1, 2)
 
 
 @contextmanager
-def _threads(count: int) -> Iterator[None]:
+def threads(count: int) -> Iterator[None]:
     """Resize on so many threads, whatever is set: no number may depend on that.
 
     PyTorch has one kernel for one thread and another, equal for all of them, for several; they differ by up to 1e-5.
@@ -60,7 +60,7 @@ def c3d_input(
     Works on v - 128 and adds 128 - mean, as the published code does: rounding is then the same to the last bit.
     """
     n, frames = videos.shape[:2]
-    with _threads(1):
+    with threads(1):
         sized = resize(_frames(videos, torch.float32) - 128, protocol.resample)
     corner, (row, column) = protocol.crop, protocol.mean
     cut = sized[:, [2, 1, 0], corner : corner + C3D_SIZE, corner : corner + C3D_SIZE]
@@ -79,7 +79,7 @@ def store(videos: UInt8[np.ndarray, "N T H W C"], storage: Storage) -> UInt8[np.
     if storage.resample.kernel == "lanczos":
         stored = np.stack([_lanczos(frame, storage.resample) for frame in frames])
     else:
-        with _threads(2):  # the kernel of published loaders: truncation makes levels of last bits
+        with threads(2):  # the kernel of published loaders: truncation makes levels of last bits
             unit = resize(_frames(videos, torch.float32) / 255, storage.resample)
         stored = quantise(unit, storage.quantise).permute(0, 2, 3, 1).numpy()
     if storage.jpeg is not None:

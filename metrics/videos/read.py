@@ -18,7 +18,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 from jaxtyping import UInt8
 
-from metrics.files import load_npz, open_regular
+from metrics.files import HEADERS, load_npz, open_regular
 from metrics.videos.frames import check_videos
 from metrics.videos.media import (
     DECODER,
@@ -34,6 +34,7 @@ from metrics.videos.media import (
 __all__ = ["DECODER", "Video", "VideoInfo", "list_stray_pictures", "list_videos", "media_below", "read_videos"]
 ARRAYS = {".npy", ".npz"}
 
+Stamp = tuple[int, int, int, int]  # inode, bytes, times of modification and of change in nanoseconds
 Video4 = UInt8[np.ndarray, "T H W C"]
 
 
@@ -90,11 +91,10 @@ class Video:
         if self.kind == "array":
             return None
         files = _pictures(self.path) if self.kind == "frames" else [self.path]
-        stamps = [(file, file.stat().st_size, file.stat().st_mtime_ns) for file in files]
-        return hashlib.sha256("\n".join(_sha256(*stamp) for stamp in stamps).encode()).hexdigest()
+        return hashlib.sha256("\n".join(_sha256(file, _stamp(file)) for file in files).encode()).hexdigest()
 
     def _array(self) -> Video4:
-        videos = _load_array(self.path, self.path.stat().st_mtime_ns)
+        videos = _load_array(self.path, _stamp(self.path))
         return videos[self.index or 0]
 
 
@@ -125,7 +125,7 @@ def list_videos(source: Path | str) -> list[Video]:
             videos.append(Video(name, path, kind))
             continue
         try:
-            count = len(_load_array(path, path.stat().st_mtime_ns))
+            count = len(_load_array(path, _stamp(path)))
         except (OSError, ValueError):
             count = 1  # reading it raises the error
         videos += [Video(f"{name}#{i}" if count > 1 else name, path, kind, i) for i in range(count)]
@@ -190,15 +190,16 @@ def media_below(source: Path) -> list[Path]:
         if (status.st_dev, status.st_ino) in seen:
             continue
         seen.add((status.st_dev, status.st_ino))
-        for path in sorted(folder.iterdir()):
-            if path.name.startswith("."):
-                continue
-            if path.is_dir():
-                (linked if path.is_symlink() else folders).append(path)
+        with os.scandir(folder) as scanned:
+            entries = sorted((entry for entry in scanned if not entry.name.startswith(".")), key=lambda each: each.name)
+        for entry in entries:
+            path = folder / entry.name
+            if entry.is_dir():
+                (linked if entry.is_symlink() else folders).append(path)
             elif path.suffix.lower() in PICTURES:
                 found[str(path)] = path  # a frame may be shown twice
             elif path.suffix.lower() in ARRAYS | PLAYED:
-                if path.is_symlink():
+                if entry.is_symlink():
                     links.append(path)
                 else:
                     found.setdefault(os.path.realpath(path), path)
@@ -236,6 +237,9 @@ def read_videos(
 
 
 def _pictures(folder: Path) -> list[Path]:
+    """The pictures of a folder in order; a picture itself is a video of one frame."""
+    if folder.is_file():
+        return [folder]
     files = [file for file in folder.iterdir() if file.suffix.lower() in PICTURES and not file.name.startswith(".")]
     return sorted(files, key=lambda file: [int(x) if x.isdecimal() else x for x in re.split(r"(\d+)", file.name)])
 
@@ -255,11 +259,17 @@ def _read_pictures(files: list[Path]) -> Video4:
     return frames
 
 
+def _stamp(file: Path) -> Stamp:
+    """What is another if the file is: its time of change cannot be set, unlike that of modification."""
+    status = file.stat()
+    return status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
+
+
 @lru_cache(maxsize=4)
-def _load_array(file: Path, _changed: int) -> UInt8[np.ndarray, "N T H W C"]:
+def _load_array(file: Path, _changed: Stamp) -> UInt8[np.ndarray, "N T H W C"]:
     try:
         if file.suffix.lower() == ".npy":
-            with open_regular(file):
+            with open_regular(file), HEADERS:
                 array = np.load(file, mmap_mode="r", allow_pickle=False)
         else:
             members = load_npz(file)
@@ -274,6 +284,6 @@ def _load_array(file: Path, _changed: int) -> UInt8[np.ndarray, "N T H W C"]:
 
 
 @lru_cache(maxsize=65536)
-def _sha256(file: Path, _size: int, _changed: int) -> str:
+def _sha256(file: Path, _changed: Stamp) -> str:
     with open_regular(file) as opened:
         return hashlib.file_digest(opened, "sha256").hexdigest()

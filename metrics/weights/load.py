@@ -8,7 +8,7 @@ import hashlib
 import math
 import re
 import zipfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, NamedTuple
@@ -19,11 +19,11 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from metrics.files import replacing
-from metrics.weights.archive import Archive
-from metrics.weights.bundle import is_index, read_index
 from metrics.weights.errors import TRUNCATED, refused
 from metrics.weights.npz import open_npz
 from metrics.weights.tensor_names import Naming, recognize
+from metrics.weights.tf_checkpoint import is_index, read_index
+from metrics.weights.torch_archive import Archive
 
 Format = Literal["safetensors", "torch", "torchscript", "tensorflow", "npz"]
 Shapes = Mapping[str, tuple[int, ...]]
@@ -212,8 +212,17 @@ def _legacy(path: Path) -> Source:
         raise refused(path, f"it is no whole file of tensors alone ({why})", TRUNCATED) from error
     if not isinstance(content, Mapping):
         raise refused(path, f"it holds a {type(content).__name__}, not tensors by their names")
-    tensors = {name: value for name, value in content.items() if isinstance(name, str) and isinstance(value, Tensor)}
+    tensors = dict(_flat(content))
     return Source("torch", (path,), {name: tuple(t.shape) for name, t in tensors.items()}, tensors.__getitem__)
+
+
+def _flat(content: Mapping[object, object], prefix: str = "") -> Iterator[tuple[str, Tensor]]:
+    """Dotted names of all tensors in nested mappings, as `Archive` names them."""
+    for name, value in content.items():
+        if isinstance(name, str) and isinstance(value, Tensor):
+            yield prefix + name, value
+        elif isinstance(name, str) and isinstance(value, Mapping):
+            yield from _flat(value, f"{prefix}{name}.")
 
 
 def _safetensors(path: Path) -> Source:

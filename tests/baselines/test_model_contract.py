@@ -35,8 +35,8 @@ def test_latent_frames_and_frames_of_the_video(every, frames, latents):
         (FrameRule(6), 2, r"6k\+1 frames: got 2, try 1 or 7"),
         (FrameRule(4), 0, r"got 0, try 1"),
         (FrameRule(1), -3, r"k frames: got -3, try 1"),
-        (FrameRule(4, 2), 81, r"groups of 2 latent frames: got 81, try 77 or 85"),
-        (FrameRule(4, 2), 1, r"got 1, try 5$"),
+        (FrameRule(4, 2), 45, r"8k\+1 frames: got 45, try 41 or 49"),
+        (FrameRule(4, 2, 1), 85, r"8k\+1 frames: got 85, try 81 or 89"),
     ],
 )
 def test_lengths_that_do_not_fit_are_answered_with_the_nearest(rule, frames, message):
@@ -45,8 +45,8 @@ def test_lengths_that_do_not_fit_are_answered_with_the_nearest(rule, frames, mes
 
 
 def test_every_length_fits_or_is_answered_with_lengths_that_fit():
-    for rule in (FrameRule(1), FrameRule(4), FrameRule(6), FrameRule(8), FrameRule(4, 2), FrameRule(4, 3)):
-        fit = [rule.frames(number) for number in range(rule.group, 40, rule.group)]
+    for rule in (FrameRule(1), FrameRule(4), FrameRule(6), FrameRule(8), FrameRule(4, 2), FrameRule(4, 2, 1)):
+        fit = [rule.frames(number) for number in range(1 + rule.dropped, 40, rule.step)]
         for frames in range(1, max(fit)):
             if frames in fit:
                 assert rule.frames(rule.latents(frames)) == frames
@@ -66,7 +66,7 @@ def test_overlaps_are_whole_latent_frames():
 
 
 @pytest.mark.parametrize("method", METHODS)
-@pytest.mark.parametrize("rule", [FrameRule(1), FrameRule(4), FrameRule(6)])
+@pytest.mark.parametrize("rule", [FrameRule(1), FrameRule(4), FrameRule(6), FrameRule(4, 2, 1)])
 def test_a_plan_is_told_in_frames_of_the_video(method, rule):
     latent = METHODS[method].plan(Request(11, 4, (1, 1, 1), (0,)), 5, METHODS[method].options(2))
     plan = plan_in_frames(latent, rule)
@@ -143,7 +143,9 @@ def test_the_pocket_preset_is_a_model_like_all_others():
     request = Request(model.clip, model.clip, model.latent_shape(), (5,))
     prompt = ["a red ball"]
     latents = vidrd.sampling.sample(model.denoiser(prompt, guidance=2.0), model.schedule(2), request).latents
-    want = pipe(prompt[0], num_frames=model.clip, num_inference_steps=2, guidance_scale=2.0, seed=5)
+    want = pipe(
+        prompt[0], num_frames=model.clip, num_inference_steps=2, guidance_scale=2.0, seed=5, output_type="uint8"
+    )
     assert np.array_equal(model.decode(latents), want.frames)
     with pytest.raises(ValueError, match="multiples of 4 pixels"):
         model.latent_shape(30, 32)

@@ -112,7 +112,7 @@ def test_an_overlap_means_something_to_methods_that_take_one_and_to_no_other():
     ("assignments", "reason"),
     [
         (["overlap=9", "method=vidrd"], "an overlap is at most the clip: got 9 frames of clips of 8"),
-        (["frames=15"], "15 frames are fewer than the judges' window of 16"),
+        (["frames=15"], "15 frames are fewer than the classifiers' window of 16"),
         (["batch=5"], "32 videos do not come in batches of 5"),
     ],
 )
@@ -138,7 +138,7 @@ def test_without_a_gpu_a_cuda_cell_is_skipped(monkeypatch):
 
 def test_measures_of_flow_belong_to_the_sampler_suites():
     asking = {name for name, suite in SUITES.items() if set(FLOW_MEASURES) <= set(suite.measures)}
-    assert asking == {"samplers", "samplers-steps", "samplers-seconds", "ablation", "compat"}
+    assert asking == {"samplers", "samplers-steps", "samplers-seconds", "ablation", "compat", "lengths"}
     assert not set(FLOW_MEASURES) & set(POCKET.measures)
 
 

@@ -53,6 +53,16 @@ def test_one_file_under_forty_names_is_one_video(run, tmp_path):
     assert "both sets" in run("fvd", tmp_path / "real.npz", tmp_path / "real", *SMALL)  # statistics know their videos
 
 
+def test_statistics_that_other_code_saved_are_named(run, sets, monkeypatch):
+    _, _, folder = sets
+    words = ("fvd", folder / "real.npy", folder / "one.npy", *SMALL)
+    saved = ("fvd", folder / "real.npz", *words[2:])
+    run(*words, "--save-stats", folder / "real.npz")
+    assert "by other code" not in run(*saved)
+    monkeypatch.setattr("metrics.evaluation.evaluator.hash_of_makers", lambda: "other")
+    assert "the statistics of the real videos were saved by other code or packages" in run(*saved)
+
+
 def test_only_the_shipped_classifier_makes_pocket_scores(run, classifier, label, sets):
     _, _, folder = sets
     sides = ("fvd", folder / "real.npy", folder / "one.npy", *SMALL)

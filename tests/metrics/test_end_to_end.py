@@ -113,6 +113,7 @@ def test_every_fvd_protocol_from_films_to_its_number(name, run, folders, thin):
     assert manifest["protocol"] == label
     assert (manifest["ddof"], manifest["row"]["epsilon"], manifest["frames"]) == (row.ddof, row.epsilon, FRAMES)
     assert manifest["network"].startswith(f"i3d:{name}:")
+    assert "these weights are none that were published" in "".join(record["notes"])
     if name in ("clean", "styleganv"):  # one by each kind of storage; the others differ in what their own tests hold
         network = thin_i3d(thin / "i3d.safetensors", name)
         x, y = (

@@ -9,6 +9,13 @@ import pytest
 from vidrd.files import replacing, write_atomic
 
 
+def test_a_device_or_a_pipe_is_never_replaced(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(ValueError, match="cannot take the place of a device or a pipe"), replacing(tmp_path / "pipe"):
+        raise AssertionError("nothing is begun")
+    assert (tmp_path / "pipe").is_fifo()
+
+
 def names(folder):
     return sorted(path.name for path in folder.iterdir())
 

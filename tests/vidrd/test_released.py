@@ -8,12 +8,13 @@ from pathlib import Path
 import pytest
 import torch
 from diffusers import AutoencoderKL
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from transformers import CLIPTextConfig, CLIPTextModel
 
 from bench.ucf101.standins.model import SD_FOLDER, make_released
+from vidrd import released
 from vidrd.__main__ import Convert, convert
-from vidrd.checkpoints import load_pipeline, locate, sha256
+from vidrd.checkpoints import load_any, load_pipeline, locate, sha256
 from vidrd.exact_loading import load_exactly, quiet
 from vidrd.inflate import unet_settings, vae_settings
 from vidrd.models.unet import UNet3DConditionModel
@@ -111,6 +112,53 @@ def test_without_a_fine_tuned_vae_the_checkpoints_or_the_folders_serves(files, t
     run(root, tmp_path / "checkpoint", vae=None, checkpoint=tmp_path / "with_vae.pth")
     bias = load_pipeline(tmp_path / "checkpoint").vae.encoder.conv_in.bias
     assert torch.equal(bias, image.encoder.conv_in.bias + 1)
+
+
+@pytest.mark.parametrize("network", ["text_encoder", "unet", "vae"])
+def test_image_networks_load_exactly_or_not_at_all(files, tmp_path, network):
+    root, _ = files
+    shutil.copytree(root / SD_FOLDER, tmp_path / "sd")
+    path = next((tmp_path / "sd" / network).glob("*.safetensors"))
+    state = load_file(path)
+    save_file(dict(list(state.items())[:1]), path)
+    for act in (
+        lambda: load_any(str(tmp_path / "sd")),
+        lambda: convert(Convert(str(tmp_path / "sd"), tmp_path / "out")),
+    ):
+        with pytest.raises(ValueError, match=f"cannot be loaded as Stable Diffusion: .*{network} lacks"):
+            act()
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_folder_of_the_other_kind_says_what_to_do(files, tmp_path):
+    root, _ = files
+    run(root, tmp_path / "out")
+    with pytest.raises(ValueError, match="is a VidRD pipeline already: name a folder of Stable Diffusion"):
+        convert(Convert(str(tmp_path / "out"), tmp_path / "again"))
+    with pytest.raises(ValueError, match=r"is no VidRD pipeline: got Stable.*python -m vidrd convert"):
+        load_pipeline(root / SD_FOLDER)
+
+
+def test_a_web_page_is_no_checkpoint(tmp_path):
+    (tmp_path / "page.pth").write_text("<!DOCTYPE html><html><body>Not found</body></html>")
+    with pytest.raises(ValueError, match=r"page\.pth cannot be read as a checkpoint: .*begins with b'<!DOCTYPE"):
+        read_state(tmp_path / "page.pth")
+
+
+def test_a_checkpoint_that_changes_after_it_was_hashed_is_refused(files, tmp_path, monkeypatch):
+    root, _ = files
+    shutil.copy(root / "ModelT2V.pth", tmp_path / "m.pth")
+    check = released.check_pins
+
+    def check_and_change(hashes, pins):
+        check(hashes, pins)
+        state = read_state(tmp_path / "m.pth")
+        torch.save({"state_dict": {key: value + 1 for key, value in state.items()}}, tmp_path / "m.pth")
+
+    monkeypatch.setattr(released, "check_pins", check_and_change)
+    with pytest.raises(ValueError, match=r"m\.pth is not the file whose hash was expected"):
+        run(root, tmp_path / "out", checkpoint=tmp_path / "m.pth")
+    assert not (tmp_path / "out").exists()
 
 
 def test_safetensors_serve_as_a_checkpoint(files, tmp_path):

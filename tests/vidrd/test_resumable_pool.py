@@ -1,5 +1,6 @@
 """Work in pieces: workers may die, and they never outlive the process that started them."""
 
+import multiprocessing
 import os
 import signal
 import subprocess
@@ -133,3 +134,26 @@ def test_workers_end_with_a_killed_parent(tmp_path, start):
             if alive(pid):
                 os.kill(pid, signal.SIGKILL)
         parent.wait()
+
+
+@dataclass(frozen=True)
+class SlowAfterFirst(Squares):
+    def open(self, device):
+        work = super().open(device)
+
+        def wait_and_work(piece):
+            time.sleep(60 if piece else 0)
+            return work(piece)
+
+        return wait_and_work
+
+
+def test_workers_of_work_that_is_broken_off_end_at_once(tmp_path):
+    """As after SIGTERM: what they had begun is left undone."""
+    coming = run_locally(SlowAfterFirst(tmp_path), range(4), Pool(2), print)
+    assert next(coming).piece == 0
+    began = time.monotonic()
+    coming.close()
+    assert time.monotonic() - began < 20
+    assert not multiprocessing.active_children()
+    assert not (tmp_path / "1").exists()

@@ -17,8 +17,8 @@ from vidrd.data.layout import (
     Records,
     Row,
     Where,
-    broken,
     captions_of,
+    drop_row,
     files_by_stem,
     lines_of,
     new_record,
@@ -156,7 +156,7 @@ def tgif(where: Where) -> Records:
             continue
         url, tab, sentence = row.value.partition("\t")
         if not tab or not sentence.strip() or not Path(url.strip()).stem:
-            yield broken(row.place, "a line must be a url, a tab and a sentence")
+            yield drop_row(row.place, "a line must be a url, a tab and a sentence")
         elif chosen is None or Path(url.strip()).stem in chosen:
             sentences_of.setdefault(Path(url.strip()).stem, []).append(sentence)
 

@@ -19,7 +19,7 @@ from PIL import Image
 
 from vidrd.data.captions import Captioner, NoAnswerError, Template
 from vidrd.entry import one_line
-from vidrd.exact_loading import fetched, quiet
+from vidrd.exact_loading import find_model, quiet
 
 PATIENCE = 8  # questions in a row that a server may leave without an answer
 MOST_ANSWER = 1 << 20  # bytes of an answer
@@ -34,7 +34,7 @@ class Blip2:
     def __init__(self, folder: str, *, device: str = "cpu", max_new_tokens: int = 60):
         from transformers import Blip2ForConditionalGeneration, Blip2Processor  # noqa: PLC0415 - seconds
 
-        here = str(fetched(folder))
+        here = str(find_model(folder))
         with quiet():
             self.model = Blip2ForConditionalGeneration.from_pretrained(here, local_files_only=True).to(device).eval()
             self.processor = Blip2Processor.from_pretrained(here, local_files_only=True)
@@ -61,7 +61,7 @@ class ChatModel:
     def __init__(self, folder: str, *, device: str = "cpu", max_new_tokens: int = 96):
         from transformers import AutoModelForImageTextToText, AutoProcessor  # noqa: PLC0415 - seconds
 
-        here = str(fetched(folder))
+        here = str(find_model(folder))
         with quiet():
             self.model = AutoModelForImageTextToText.from_pretrained(here, local_files_only=True).to(device).eval()
             self.processor = AutoProcessor.from_pretrained(here, local_files_only=True)
@@ -202,7 +202,7 @@ def check_captioner(kind: str, model: str, endpoint: str = "") -> None:
     if kind == "http":
         check_address(endpoint)
     elif kind != "template":
-        fetched(model)
+        find_model(model)
 
 
 def new_captioner(kind: str, model: str = "", **options: Any) -> Captioner | Template:

@@ -14,6 +14,7 @@ from vidrd.command_line import (
     Limits,
     Pixels,
     PixelsOrNone,
+    Positive,
     Seconds,
     TargetFile,
     Weight,
@@ -51,6 +52,8 @@ class Prepare:
     """PySceneDetect's detector of scene changes."""
     threshold: Threshold | None = None
     """Threshold of the detector; default: PySceneDetect's."""
+    fps: Positive | None = None
+    """Frames per second of stored videos, by leaving out frames; slower sources are dropped. Default: as the source."""
     min_frames: Count = 16
     """Shorter clips are dropped."""
     max_frames: Count = 300
@@ -145,7 +148,7 @@ class Watermark:
     """Videos looked at."""
 
 
-def spread(frames: Iterable[T], count: int) -> list[T]:
+def pick_evenly(frames: Iterable[T], count: int) -> list[T]:
     """Some frames, evenly spread over all, of which at most twice as many are held at a time."""
     held: list[T] = []
     apart = 1
@@ -154,8 +157,8 @@ def spread(frames: Iterable[T], count: int) -> list[T]:
             held.append(frame)
             if len(held) > 2 * count:
                 held, apart = held[::2], 2 * apart
-    last = len(held) - 1
-    return [held[round(place * last / max(1, count - 1))] for place in range(min(count, len(held)))]
+    some = min(count, len(held))
+    return [held[round(place * (len(held) - 1) / max(1, some - 1))] for place in range(some)]
 
 
 def prepare(ask: Prepare) -> None:
@@ -172,7 +175,7 @@ def prepare(ask: Prepare) -> None:
     plan = PreparePlan(
         format=ask.format,
         where=Where(ask.root, ask.annotations, ask.split, ask.outside),
-        cutting=Cutting(ask.size or None, ask.cut, ask.threshold, ask.min_frames, ask.max_frames),
+        cutting=Cutting(ask.size or None, ask.cut, ask.threshold, ask.min_frames, ask.max_frames, fps=ask.fps),
         panning=Panning(ask.still_frames, ask.size or 256, name_motion=ask.name_motion)
         if ask.stills == "clips"
         else None,
@@ -225,7 +228,7 @@ def watermark(ask: Watermark) -> None:
     for record, _ in zip(records("folder", Where(ask.root)), range(ask.most), strict=False):
         if isinstance(record, Record) and record.media == "video":
             try:
-                frames = spread(decode(Path(record.uri), ask.size or None), ask.frames)
+                frames = pick_evenly(decode(Path(record.uri), ask.size or None), ask.frames)
             except UnreadableError:
                 continue
             by_size.setdefault(to_rgb(frames[0]).shape, []).extend(map(to_rgb, frames))

@@ -12,12 +12,12 @@ from vidrd.data.layout import (
     Records,
     Row,
     Where,
-    broken,
     captions_of,
+    drop_row,
+    escape_halves,
     new_record,
     objects_of,
     parse_json,
-    printable,
     read_text,
     records_of,
     table_of,
@@ -41,7 +41,7 @@ def folder(where: Where) -> Records:
     paths = sorted(path for path in where.root.rglob("*") if path.suffix.lower() in media and not path.is_dir())
     names = [path.relative_to(where.root).as_posix() for path in paths]
     known = {*names, *(path.stem for path in paths)}
-    yield from (Drop(slug(name), "missing", f"the list names {printable(name)}") for name in listed.keys() - known)
+    yield from (Drop(slug(name), "missing", f"the list names {escape_halves(name)}") for name in listed.keys() - known)
 
     def make(path: Path) -> Record:
         name, sidecar = path.relative_to(where.root).as_posix(), path.with_suffix(".txt")
@@ -53,7 +53,7 @@ def folder(where: Where) -> Records:
         return new_record("folder", name, path, licence="the owner's", labels=labels, captions=captions, media=kind,
                           split=where.split)  # fmt: skip
 
-    yield from records_of((Row(printable(str(path)), path) for path in paths), make)
+    yield from records_of((Row(escape_halves(str(path)), path) for path in paths), make)
 
 
 def _caption_rows(where: Where) -> Iterator[Row | Drop]:
@@ -73,7 +73,7 @@ def webdataset(where: Where) -> Records:
     """
     for tar in sorted(where.root.glob("*.tar")) if where.root.is_dir() else [where.root]:
         if not tar.is_file():
-            yield broken(str(tar), "it is no regular file")
+            yield drop_row(str(tar), "it is no regular file")
             continue
         members: dict[str, dict[str, tarfile.TarInfo]] = {}
         drops: list[Drop] = []
@@ -86,7 +86,7 @@ def webdataset(where: Where) -> Records:
         except (tarfile.TarError, OSError, EOFError) as error:
             fault = str(error)
         if fault:
-            yield Drop(slug(tar.stem), "unreadable", f"{printable(str(tar))} is no whole tar: {fault}")
+            yield Drop(slug(tar.stem), "unreadable", f"{escape_halves(str(tar))} is no whole tar: {fault}")
 
 
 def _list_members(
@@ -100,9 +100,9 @@ def _list_members(
                 continue
             place = f"{tar}: {info.name}"
             if not info.isfile() or not key:
-                drops.append(broken(place, "it is no regular member with a name"))
+                drops.append(drop_row(place, "it is no regular member with a name"))
             elif ending in members.get(key, {}):
-                drops.append(broken(place, "the tar has two members of that name"))
+                drops.append(drop_row(place, "the tar has two members of that name"))
             else:
                 members.setdefault(key, {})[ending] = info
     except (tarfile.TarError, OSError, EOFError, ValueError) as error:
@@ -127,10 +127,10 @@ def _samples(where: Where, tar: Path, archive: tarfile.TarFile, stem: str, parts
     name = f"{tar.stem}/{stem}"
     media = sorted((ending for ending in parts if _is_media(ending)), key=lambda ending: (ending.count("."), ending))
     if not media:
-        yield broken(name, f"it has no picture or video: {', '.join(parts)}")
+        yield drop_row(name, f"it has no picture or video: {', '.join(parts)}")
         return
     for other in media[1:]:
-        yield broken(f"{name}{other}", f"a key stands for one picture or video, here for {media[0]}")
+        yield drop_row(f"{name}{other}", f"a key stands for one picture or video, here for {media[0]}")
 
     def make(ending: str) -> Record:
         texts = {kind: _text(archive, parts[kind]) for kind in (".txt", ".json") if kind in parts}
@@ -174,7 +174,7 @@ def parquet(where: Where) -> Records:
                 raise ValueError("it is no regular file")
             names = pq.read_schema(table).names
         except (ValueError, OSError, pa.ArrowException) as error:
-            yield broken(str(table), error)
+            yield drop_row(str(table), error)
             continue
         caption = _first_of(names, ("caption", "text", "TEXT"), table)
         held = next((name for name in ("image", "jpg", "bytes") if name in names), None)
@@ -194,7 +194,7 @@ def parquet(where: Where) -> Records:
         try:
             yield from records_of(_table_rows(pq.ParquetFile(table), table, [caption, *([path] if path else [])]), make)
         except (OSError, pa.ArrowException) as error:
-            yield broken(str(table), f"it cannot be read any further: {error}")
+            yield drop_row(str(table), f"it cannot be read any further: {error}")
 
 
 def _table_rows(file: Any, table: Path, columns: Sequence[str]) -> Iterator[Row]:

@@ -20,6 +20,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from vidrd.data.shards import INDEX, ShardSet
+from vidrd.exact_loading import parse_json, read_once
 from vidrd.files import replacing, write_atomic
 from vidrd.models.blocks import frames_of
 from vidrd.models.vae import AutoencoderKLTemporal
@@ -57,7 +58,7 @@ def cache_latents(
     index = hashlib.sha256((data / INDEX).read_bytes()).hexdigest()
     meta = {"vae": vae_name(vae), "size": size, "crop": "middle square", "data": str(data.resolve()), "index": index}
     path = out / META
-    if path.exists() and json.loads(path.read_text()) != meta:
+    if path.exists() and parse_json(read_once(path), path) != meta:
         raise ValueError(f"{out} holds latents of another VAE, size or data set (see its {META}): name a new folder")
     write_atomic(path, json.dumps(meta, indent=1) + "\n")
     by_shard: dict[str, list[int]] = {}
@@ -84,8 +85,10 @@ class LatentSet:
         if not (folder / META).is_file():
             raise ValueError(f"{folder} holds no latents: it has no {META}; make them with `python -m vidrd latents`")
         self.folder = folder
-        self.meta: dict[str, Any] = json.loads((folder / META).read_text())
-        self.shards = ShardSet(Path(self.meta["data"]))
+        self.meta: dict[str, Any] = parse_json(read_once(folder / META), folder / META)
+        if missing := {"data", "index", "vae", "size"} - self.meta.keys():
+            raise ValueError(f"{folder / META} lacks {', '.join(sorted(missing))}: make the latents again")
+        self.shards = ShardSet(Path(str(self.meta["data"])))
         index = hashlib.sha256((self.shards.folder / INDEX).read_bytes()).hexdigest()
         if index != self.meta["index"]:
             raise ValueError(f"{self.shards.folder} has changed since its latents were made: make them again")

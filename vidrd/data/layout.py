@@ -81,12 +81,12 @@ class Row(NamedTuple):
     value: Any
 
 
-def broken(place: str, why: object) -> Drop:
+def drop_row(place: str, why: object) -> Drop:
     """The drop of a row, a file or a sample that cannot be understood."""
-    return Drop(slug(place), "unreadable", f"{printable(place)}: {printable(str(why))}")
+    return Drop(slug(place), "unreadable", f"{escape_halves(place)}: {escape_halves(str(why))}")
 
 
-def printable(text: str) -> str:
+def escape_halves(text: str) -> str:
     """Text that any file and terminal takes: bytes that were no UTF-8, and halves of letters, become numbers."""
     return text.encode("utf-8", "backslashreplace").decode()
 
@@ -100,7 +100,7 @@ def records_of(rows: Iterable[Row | Drop], make: Callable[[Any], Record | Drop |
         try:
             record = make(row.value)
         except ValueError as error:
-            yield broken(row.place, error)
+            yield drop_row(row.place, error)
             continue
         if record is not None:
             yield record
@@ -114,7 +114,7 @@ def lines_of(path: Path) -> Iterator[Row | Drop]:
             try:
                 text = line.decode("utf-8-sig" if number == 1 else "utf-8").rstrip("\r\n")
             except UnicodeDecodeError as error:
-                yield broken(place, f"it is no UTF-8 ({error.reason})")
+                yield drop_row(place, f"it is no UTF-8 ({error.reason})")
                 continue
             if text.strip():
                 yield Row(place, text)
@@ -142,7 +142,7 @@ def objects_of(path: Path) -> Iterator[Row | Drop]:
             if not isinstance(value, dict):
                 raise ValueError(f"a row must be an object: got {type(value).__name__}")
         except ValueError as error:
-            yield broken(row.place, error)
+            yield drop_row(row.place, error)
             continue
         yield Row(row.place, value)
 
@@ -178,7 +178,7 @@ def table_of(path: Path, *need: str, optional: Sequence[str] = ()) -> Iterator[R
             except StopIteration:
                 return
             except csv.Error as error:
-                yield broken(f"{path}, line {rows.line_num}", error)
+                yield drop_row(f"{path}, line {rows.line_num}", error)
                 continue
             if not fields:
                 continue
@@ -192,11 +192,11 @@ def table_of(path: Path, *need: str, optional: Sequence[str] = ()) -> Iterator[R
                 continue
             place = f"{path}, line {rows.line_num}"
             if not is_utf8("".join(fields)):
-                yield broken(place, "it is no UTF-8")
+                yield drop_row(place, "it is no UTF-8")
             elif not need:
                 yield Row(place, fields)
             elif len(fields) != len(header):
-                yield broken(place, f"it has {len(fields)} fields, the header {len(header)}: quote those with commas")
+                yield drop_row(place, f"it has {len(fields)} fields, the header {len(header)}: quote those with commas")
             else:
                 yield Row(place, dict(zip(header, fields, strict=True)))
 
@@ -268,7 +268,7 @@ def new_record(
     tidy = tuple(" ".join(caption.split()) for caption in captions)
     for text in (str(uri), split, *labels, *tidy):
         if not is_utf8(text):
-            raise ValueError(f"names and texts must be UTF-8: got {printable(text):.200}")
+            raise ValueError(f"names and texts must be UTF-8: got {escape_halves(text):.200}")
     return Record(slug(name), str(uri), source, licence, media, seconds=seconds, labels=labels, captions=tidy,
                   split=split)  # fmt: skip
 

@@ -6,7 +6,7 @@ The work is cut into units of some records (vidrd/data/shard_task.py), which an 
 
 import json
 import shutil
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from itertools import islice
 from pathlib import Path
@@ -23,8 +23,9 @@ from vidrd.data.engines import carry_out
 from vidrd.data.generic_adapters import folder
 from vidrd.data.layout import Where
 from vidrd.data.media import THUMB, UnreadableError, decode, to_rgb
+from vidrd.data.numbering import number_records, write_numbers
 from vidrd.data.record import Drop, Record, Tally
-from vidrd.data.shard_task import FREE, PreparePlan, ShardTask, is_done
+from vidrd.data.shard_task import FREE, PreparePlan, is_done
 from vidrd.data.shards import INDEX, SCHEMA, publish, remove_stale, write_table
 from vidrd.data.watermarks import Overlay
 from vidrd.files import write_atomic
@@ -57,25 +58,17 @@ def prepare(
     began = perf_counter()
     _check(plan)
     _check_claim(out, plan)
-    units = list(shard_tasks_of(records(plan.format, plan.where), plan.unit))
+    units, numbers = number_records(out, records(plan.format, plan.where), plan.unit)
     if not units:
         raise ValueError(f"{plan.where.root} holds no {plan.format} records: check --root, --annotations and --split")
     _claim(out, plan)
+    write_numbers(out, numbers)
     waiting = [unit for unit in units if not is_done(plan, out, unit)]
     before = len(units) - len(waiting)
     say(f"{len(units)} units of up to {plan.unit} records, {before} of them done before")
     carry_out(plan, out, waiting, workers, say, ray=engine == "ray")
     summary = finish(plan, out, [unit.number for unit in units])
     return Summary(summary.tally, summary.clips, perf_counter() - began, before)
-
-
-def shard_tasks_of(sources: Iterable[Record | Drop], size: int) -> Iterator[ShardTask]:
-    """Records in groups of `size`, the last one smaller."""
-    coming = iter(sources)
-    number = 0
-    while some := tuple(islice(coming, size)):
-        yield ShardTask(number, some)
-        number += 1
 
 
 def finish(plan: PreparePlan, out: Path, numbers: Sequence[int]) -> Summary:

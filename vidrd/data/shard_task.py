@@ -173,10 +173,10 @@ def is_done(plan: PreparePlan, out: Path, unit: ShardTask) -> bool:
     done = out / "units" / f"{unit.number:06d}.json"
     if not done.is_file() or not clips_of(out, unit.number).is_file():
         return False
-    said = json.loads(done.read_text())
-    if plan.retry and any(drop["reason"] == UNANSWERED for drop in said["drops"]):
+    report = json.loads(done.read_text())
+    if plan.retry and any(drop["reason"] == UNANSWERED for drop in report["drops"]):
         return False
-    return said["hash"] == unit_hash(plan, unit)
+    return report["hash"] == unit_hash(plan, unit)
 
 
 def _through(clip: Record | Drop, stages: Sequence[PreparationStage], tally: Tally) -> Record | Drop:

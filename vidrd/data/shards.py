@@ -185,7 +185,12 @@ class ShardSet:
         self.folder = folder
         if not (folder / INDEX).is_file():
             raise ValueError(f"{folder} is no data set: it has no {INDEX}; make it with `python -m vidrd prepare`")
-        self._table = pq.read_table(folder / INDEX)
+        try:
+            self._table = pq.read_table(folder / INDEX, schema=SCHEMA)
+        except (pa.ArrowException, OSError) as error:
+            raise ValueError(
+                f"{folder / INDEX} cannot be read: run `python -m vidrd prepare` again ({error})"
+            ) from error
         self._files: dict[str, int] = {}
 
     def __len__(self) -> int:
@@ -217,8 +222,9 @@ class ShardSet:
         if shard not in self._files:
             self._files[shard] = os.open(self.folder / shard, os.O_RDONLY)
         offset, length = self._table.column("offset")[row].as_py(), self._table.column("length")[row].as_py()
-        data = os.pread(self._files[shard], length, offset)
-        if len(data) != length:
+        whole = offset >= 0 and 0 <= length <= os.fstat(self._files[shard]).st_size - offset
+        data = os.pread(self._files[shard], length, offset) if whole else b""
+        if not whole or len(data) != length:
             raise ValueError(f"{self.folder / shard} is cut short: restore it, or prepare its unit again")
         return data
 

@@ -1,5 +1,6 @@
 """Cut videos at their scene changes while they decode, and choose the frames that represent a clip."""
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice, pairwise
@@ -35,6 +36,7 @@ class Cutting:
     min_frames: int = 16  # shorter scenes and clips are dropped
     max_frames: int = 300  # longer ones are split
     trim: int = 0  # frames left out at both sides of a cut, where dissolves smear it
+    fps: float | int | None = None  # that clips are reduced to by leaving out frames; None: as the source
 
     def __post_init__(self) -> None:
         if not 1 <= self.min_frames <= self.max_frames:
@@ -59,6 +61,9 @@ def read_clips(record: Record, cutting: Cutting, fit: Fit, tally: Tally) -> Iter
         info = probe(source)
         frames = decode(source, cutting.shorter, info)
         record, fps = _placed(record, info), info.fps
+        if cutting.fps is not None and fps < cutting.fps * 0.999:
+            yield Drop(record.key, "slower than --fps", f"{fps:g} frames per second")
+            return
     except FileNotFoundError:
         yield Drop(record.key, "missing", record.uri)
         return
@@ -82,7 +87,7 @@ def _placed(record: Record, info: VideoInfo) -> Record:
 def _cut(
     record: Record, frames: Iterator[av.VideoFrame], fps: float, cutting: Cutting, tally: Tally
 ) -> Iterator[Record | Drop]:
-    detector = new_detector(cutting)
+    detector, rate = new_detector(cutting), cutting.fps or fps
     held: list[av.VideoFrame] = []
     thumbs: list[ndarray] = []
     first, yielded, broken = record.start, 0, ""  # the frame of the source that held[0] is; clips; why it ended early
@@ -91,12 +96,12 @@ def _cut(
         nonlocal first, yielded
         start = first + (cutting.trim if first > record.start else 0)
         end = first + count - (cutting.trim if cut else 0)
-        key, some = f"{record.key}_{yielded:03d}", slice(start - first, end - first)
-        pixels = Pixels(held[some], fps, np.stack(thumbs[some])) if end > start else None
+        key, some = f"{record.key}_{yielded:03d}", frames_at_rate(range(start - first, end - first), fps, rate)
+        pixels = Pixels([held[i] for i in some], rate, np.stack([thumbs[i] for i in some])) if some else None
         del held[:count], thumbs[:count]
         first, yielded = first + count, yielded + 1
-        if pixels is None or end - start < cutting.min_frames:
-            return Drop(key, "short", f"{max(0, end - start)} frames")
+        if pixels is None or len(some) < cutting.min_frames:
+            return Drop(key, "short", f"{len(some)} frames")
         return replace(record, key=key, start=start, end=end, pixels=pixels)
 
     wanted, index, most = islice(frames, record.start, record.end), record.start, cutting.max_frames
@@ -135,6 +140,11 @@ def _cut(
         yield clip(len(held), cut=False)
     if broken:
         yield Drop(f"{record.key}_{yielded:03d}", "damaged", broken)
+
+
+def frames_at_rate(frames: Sequence[int], fps: float | int, rate: float | int) -> list[int]:
+    """Of frames at `fps` those that are shown at `rate` frames per second, the same or a lower one."""
+    return [frames[int(place * fps / rate)] for place in range(math.ceil(len(frames) * rate / fps - 1e-6))]
 
 
 def new_detector(cutting: Cutting) -> SceneDetector | None:

@@ -26,6 +26,7 @@ from torch.nn.attention import sdpa_kernel
 from vidrd.checkpoints import load_any
 from vidrd.data.latents import META, LatentSet
 from vidrd.data.shards import ShardSet
+from vidrd.exact_loading import parse_json, read_once
 from vidrd.files import replacing, write_atomic
 from vidrd.models.blocks import frames_of
 from vidrd.models.unet import is_temporal
@@ -96,7 +97,7 @@ def _precision(settings: Settings, run: Path, device: torch.device) -> Any:
         return settings.precision
     path = run / "config.json"
     if path.is_file():
-        return json.loads(path.read_text())["settings"]["precision"]
+        return _settings_of(path).get("precision", "no")
     native = default_precisions(str(device))[1]
     return native if native in ("bf16", "fp16") else "no"
 
@@ -323,6 +324,18 @@ def _show(settings: Settings, draw: Callable[[int, Networks], None]) -> Show | N
     return Show(settings.show_every, draw) if settings.show_every else None
 
 
+def _settings_of(path: Path) -> dict[str, Any]:
+    """The settings in a run's config.json.
+
+    Raises:
+        ValueError: it holds none.
+    """
+    held = parse_json(read_once(path), path).get("settings")
+    if not isinstance(held, dict):
+        raise ValueError(f"{path} must hold the settings of a run: name a new folder, or delete it")
+    return held
+
+
 def _claim(run: Path, settings: Settings) -> None:
     """Write config.json, after checking that the folder holds no run with other settings."""
     run.mkdir(parents=True, exist_ok=True)
@@ -330,7 +343,7 @@ def _claim(run: Path, settings: Settings) -> None:
     free = ("workers", "shard", "save_every", "show_every", "prompts", "show_steps", "show_guidance")
     path = run / "config.json"
     if path.exists():
-        there = json.loads(path.read_text())["settings"]
+        there = _settings_of(path)
         differ = [name for name in asked if name not in free and asked[name] != there.get(name)]
         if "steps" in differ and asked["steps"] > there.get("steps", 0):
             differ.remove("steps")  # the run is prolonged

@@ -24,6 +24,7 @@ from diffusers.optimization import get_cosine_schedule_with_warmup
 from diffusers.training_utils import EMAModel
 from torch import Tensor, nn
 
+from vidrd.entry import one_line
 from vidrd.files import replacing
 from vidrd.training.log import RunLog, peak_bytes
 from vidrd.training.settings import Stopped
@@ -274,8 +275,12 @@ class _State(NamedTuple):
         """
         if not self.path.exists():
             return 0, {}, 0
-        state = torch.load(self.path, weights_only=True, map_location="cpu")
-        there, now = json.loads(state["recipe"]), asdict(self.recipe)
+        try:
+            state = torch.load(self.path, weights_only=True, map_location="cpu")
+            there, now = json.loads(state["recipe"]), asdict(self.recipe)
+        except Exception as error:  # whatever a reader of broken files may raise
+            why = one_line(str(error))[:200] or type(error).__name__
+            raise ValueError(f"{self.path} cannot be read, delete it to start anew: {why}") from error
         free = {"save_every": 0, "steps": 0}  # how often it saves changes nothing of what it learns
         if {**there, **free} != {**now, **free} or there["steps"] > now["steps"]:
             raise ValueError(

@@ -1,3 +1,4 @@
+import re
 import shutil
 from dataclasses import replace
 
@@ -85,7 +86,9 @@ def test_before_anything_was_measured_the_peaks_give_the_least_time(bench, monke
     last = out.splitlines()[-1]
     assert last.startswith(f"4 cells, 4 to do, {4 * flops / 1e9:.2g} s at least: 4 of them at this machine's peaks")
     monkeypatch.setattr("bench.hardware.peaks.stored", lambda device: None)
-    assert bench(*words, "--device", "cpu")[1].splitlines()[-1].startswith("4 cells, 4 to do; folder")
+    assert (
+        bench(*words, "--device", "cpu")[1].splitlines()[-1].startswith("4 cells, 4 to do, in a time that is not known")
+    )
 
 
 def test_a_profile_is_of_one_cell(bench):
@@ -118,3 +121,10 @@ def test_a_run_says_how_many_cells_it_left_out_because_they_are_emulated(bench, 
     code, _, error = bench("run", "--suite", "smoke", *grid, *words)
     assert code == 0
     assert [line for line in error.splitlines() if "left out" in line] == lines
+
+
+def test_a_dry_run_counts_what_cannot_run(bench):
+    code, out, _ = bench("run", "--suite", "pocket", "--dry-run", "--frames", "8")
+    assert code == 0
+    assert re.search(r"^(\d+) cells, 0 to do, \1 cannot run; folder", out, re.MULTILINE)
+    assert "fewer than the classifiers' window of 16: give more, or a shorter --window" in out

@@ -9,7 +9,7 @@ from toy_suite import TOYS, toy
 from bench.hardware.gpu_telemetry import gpu_passes
 from bench.hardware.memory import allocator_peaks, process_peak
 from bench.harness.job import load_work
-from bench.harness.worker import attend
+from bench.harness.worker import run_cell
 from bench.results.records import Cell, canonical
 from bench.workloads import WORKLOADS
 
@@ -28,15 +28,15 @@ def test_every_workload_is_a_function_that_can_be_loaded():
 
 
 def test_a_job_leaves_a_result_beside_it(tmp_path):
-    assert attend(toy, job(tmp_path / "cells" / "a", "real")) == "ok"
-    assert attend(toy, job(tmp_path / "cells" / "b", "fine", "a")) == "ok"
+    assert run_cell(toy, job(tmp_path / "cells" / "a", "real")) == "ok"
+    assert run_cell(toy, job(tmp_path / "cells" / "b", "fine", "a")) == "ok"
     result = json.loads((tmp_path / "cells" / "b" / "result.json").read_text())
     assert result["numbers"]["speed"]["value"] == 1.5
     assert result["facts"] == {"reference": "7"}
 
 
 def test_an_error_is_a_result_and_its_traceback_is_in_the_log(tmp_path, capsys):
-    assert attend(toy, job(tmp_path / "cells" / "a", "raise")) == "failed"
+    assert run_cell(toy, job(tmp_path / "cells" / "a", "raise")) == "failed"
     assert json.loads((tmp_path / "cells" / "a" / "result.json").read_text())["reason"] == "ValueError: a | b"
     assert "Traceback" in capsys.readouterr().err
 
@@ -53,7 +53,7 @@ def test_a_run_and_its_worker_load_no_torch_of_their_own():
 
 
 def test_workloads_are_callable_and_named_by_their_cells():
-    assert set(WORKLOADS) == {"pocket", "kernel", "speed", "growth", "approximation"}
+    assert set(WORKLOADS) == {"pocket", "kernel", "speed", "growth", "approximation", "instrument"}
     assert Cell("toy", {}).workload in TOYS
 
 

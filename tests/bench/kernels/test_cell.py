@@ -13,8 +13,8 @@ from bench.harness.job import Job
 from bench.harness.suite_spec import override, plan
 from bench.kernels import cell as module
 from bench.kernels.cell import run
+from bench.kernels.implementations import BACKENDS, KERNELS, conv2d
 from bench.kernels.kernel_suite import KERNEL_SUITE, MEASURES, predict
-from bench.kernels.table import BACKENDS, KERNELS, conv2d
 from bench.results.records import InvalidError
 from vidrd.models.blocks import TemporalConv, attend_in_time
 
@@ -119,8 +119,8 @@ def test_the_compilers_seconds_stand_apart_from_the_first_call(tmp_path):
     job = {"cell": {"values": {**values, "rounds": 3, "seconds": 0.05}}, "reference": None}
     (tmp_path / "job.json").write_text(json.dumps(job))
     code = (
-        "import sys; from pathlib import Path; from bench.harness.worker import WORKLOADS, attend; "
-        "attend(WORKLOADS['kernel'].run, Path(sys.argv[1]))"
+        "import sys; from pathlib import Path; from bench.harness.worker import WORKLOADS, run_cell; "
+        "run_cell(WORKLOADS['kernel'].run, Path(sys.argv[1]))"
     )
     command = [sys.executable, "-c", code, str(tmp_path / "job.json")]
     environ = {**os.environ, "PYTHONPATH": str(ROOT)}

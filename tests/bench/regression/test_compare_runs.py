@@ -17,7 +17,7 @@ NUMBERS = {
 SECONDS = {"total_seconds": (0.98, 1.0, 1.01, 1.0, 1.02, 0.99)}
 
 
-def write(folder, *, values=None, status="ok", machine="m", suite="pocket", **numbers):
+def write(folder, *, values=None, status="ok", machine="m", weights="w", suite="pocket", **numbers):
     """A run of one cell, its numbers replaced by those given (None: absent)."""
     folder.mkdir()
     cell = Cell("pocket", values or {"method": "vidrd", "frames": 16}, {"source": folder.name})
@@ -29,7 +29,7 @@ def write(folder, *, values=None, status="ok", machine="m", suite="pocket", **nu
     manifest = {
         **dict.fromkeys(("hash", "workload", "question", "written"), "x"),
         "suite": suite, "revision": folder.name, "group": "frames", "axes": {"frames": [16]},
-        "fixed": {}, "machine": {}, "software": {}, "basis": {"machine": machine, "software": "s"},
+        "fixed": {}, "machine": {}, "software": {}, "basis": {"machine": machine, "software": "s", "weights": weights},
         "measures": {"fvd": {"title": "FVD", "unit": "", "better": "lower", "table": "quality", "definition": ""}},
         "cells": [{"id": cell.id, "values": dict(cell.values), "reference": False}],
     }  # fmt: skip
@@ -44,6 +44,15 @@ def verdicts(base, head, **margins):
 def test_equal_runs_pass_and_measures_without_direction_are_not_judged(tmp_path):
     by_measure = verdicts(write(tmp_path / "a"), write(tmp_path / "b"))
     assert by_measure == dict.fromkeys(("fvd", "seconds_per_frame", "fe_per_frame", "process_peak"), "PASS")
+
+
+def test_other_weights_are_another_model_and_no_pass_unless_that_is_meant(tmp_path):
+    runs = write(tmp_path / "a"), write(tmp_path / "b", weights="others")
+    findings = compare(*runs)
+    assert (findings[0].measure, findings[0].verdict) == ("weights", "CALIBRATION_NEEDED")
+    assert "--other-weights compares them all the same" in findings[0].reason
+    assert overall(findings) == "CALIBRATION_NEEDED"
+    assert overall(compare(*runs, other_weights=True)) == "PASS"
 
 
 @pytest.mark.parametrize(

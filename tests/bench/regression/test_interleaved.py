@@ -72,7 +72,7 @@ def test_a_tree_from_before_the_move_is_measured_too(tmp_path, older):
 def test_planted_faults_are_found_and_named(tmp_path, monkeypatch):
     judged = []
     monkeypatch.setattr(
-        "bench.videos.paired_quality.compare_videos", lambda cell, *videos, window: judged.append(videos) or []
+        "bench.videos.paired_quality.compare_videos", lambda cell, *videos, window, margins: judged.append(videos) or []
     )
     found, _ = go(tmp_path, leak=True, bias=0.1, extra=1)
     verdicts = {name: finding.verdict for name, finding in found.items()}
@@ -153,7 +153,7 @@ def test_another_recipe_is_invalid_and_not_timed(tmp_path):
 
 @pytest.mark.slow
 def test_an_output_that_is_not_finite_fails(tmp_path, monkeypatch):
-    monkeypatch.setattr("bench.videos.paired_quality.compare_videos", lambda *arguments, window: [])
+    monkeypatch.setattr("bench.videos.paired_quality.compare_videos", lambda *arguments, window, margins: [])
     assert go(tmp_path, nan=True)[0]["output"].verdict == "FAIL"
 
 

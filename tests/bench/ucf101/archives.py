@@ -1,4 +1,4 @@
-"""Archives of files that are no films: what names, lists and sizes are checked on."""
+"""Archives of files that are no videos: what names, lists and sizes are checked on."""
 
 from bench.ucf101.classes import Class, classes, file_name, list_files
 

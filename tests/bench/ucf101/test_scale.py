@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bench.ucf101.features import Embedding, ScoringNetwork
+from bench.ucf101.features import Embedding, ScoringNetwork, recipe
 from bench.ucf101.generate import MANIFEST, VIDEOS, Generation
 from bench.ucf101.plan import make_plan
 from bench.ucf101.pool import WorkerPool, run_blocks
@@ -256,3 +256,12 @@ def test_a_crew_of_none_is_refused():
 def test_the_read_set_is_the_made_set(undisturbed):
     job, _ = undisturbed
     assert {video.name for video in list_videos(job.out / VIDEOS)} == {item.file for item in job.plan.items}
+
+
+def test_features_are_those_of_the_code_that_made_them(monkeypatch):
+    judge = ScoringNetwork("fvd", "pocket", batch=2)
+    network = judge.load()
+    before = recipe(judge, network, None, "cpu", 1)
+    assert recipe(judge, network, None, "cpu", 1) == before
+    monkeypatch.setattr("bench.ucf101.features.hash_of_makers", lambda: "of other code")
+    assert recipe(judge, network, None, "cpu", 1) != before

@@ -5,6 +5,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from baselines.model_contract import FrameRule
 from bench.harness.job import Job
 from bench.harness.suite_spec import override, plan
 from bench.methods import METHODS
@@ -34,16 +35,19 @@ class ToyDenoiser:
         return 0.5 * latents + self.text.repeat(len(latents) // len(self.text), 1, 1, 1, 1)
 
 
-class ToyPipeline:
-    latent_shape = (3, 2, 2)
+class ToyModel:
+    rule, denoisers, pipe, fps, decodes_clips = FrameRule(1), (), None, 8.0, True
 
     def __init__(self, dtype):
         self.dtype = dtype
 
-    def denoiser(self, prompts, *, guidance):
+    def latent_shape(self, height, width):
+        return (3, 2, 2)
+
+    def denoiser(self, prompts, *, negative, guidance):
         return ToyDenoiser(prompts, guidance, self.dtype)
 
-    def schedule(self, steps):
+    def schedule(self, steps, *, shape):
         config = {"beta_schedule": "scaled_linear", "clip_sample": False, "prediction_type": "v_prediction"}
         return Schedule.ddim(config, steps)
 
@@ -54,7 +58,7 @@ class ToyPipeline:
 @pytest.fixture
 def cell(tmp_path, monkeypatch):
     """Does a cell of the smoke suite with a toy pipeline and judges that learned nothing: overrides -> CellResults."""
-    monkeypatch.setattr(generator, "load_pipeline", lambda name, *, dtype, device: ToyPipeline(dtype))
+    monkeypatch.setattr(generator, "load_model", lambda name, *, dtype, **_: ToyModel(dtype))
     monkeypatch.setattr("metrics.networks.pocket.CLASSIFIERS", tmp_path)
     for name, file in (("pocket-i3d", "i3d"), ("pocket-c3d", "c3d")):
         torch.manual_seed(0)
@@ -137,14 +141,14 @@ def test_seams_are_judged_where_there_are_seams(cell):
 
 
 def test_cells_are_paired_the_first_clip_is_the_same_whatever_the_method(cell):
-    films = []
+    videos = []
     for method in ("vidrd", "independent", "independent-shared"):
         _, folder = cell(f"method={method}")
-        films.append(np.load(folder / "videos.npz")["videos"])
-    assert (films[0][:, :8] == films[1][:, :8]).all()
-    assert (films[1][:, :8] == films[2][:, :8]).all()
-    assert (films[0][:, 8:] != films[1][:, 8:]).any()
-    assert not np.array_equal(films[0][0, 0], films[0][1, 0])
+        videos.append(np.load(folder / "videos.npz")["videos"])
+    assert (videos[0][:, :8] == videos[1][:, :8]).all()
+    assert (videos[1][:, :8] == videos[2][:, :8]).all()
+    assert (videos[0][:, 8:] != videos[1][:, 8:]).any()
+    assert not np.array_equal(videos[0][0, 0], videos[0][1, 0])
 
 
 def test_batches_change_no_video_and_each_is_one_repeat(cell):
@@ -279,8 +283,8 @@ def test_a_real_cell_shows_real_video_of_the_same_captions(cell):
 
 def test_a_still_video_shows_what_its_caption_says_and_moves_nowhere(cell):
     measured, folder = cell("method=still", suite="clips")
-    films = np.load(folder / "videos.npz")["videos"]
-    assert (films == films[:, :1]).all()
+    videos = np.load(folder / "videos.npz")["videos"]
+    assert (videos == videos[:, :1]).all()
     assert measured.numbers["flicker"].value == measured.numbers["motion"].value == 0
     assert measured.absent["seam_d"] == "still video is one clip"
     assert measured.numbers["fvd"].value > 0

@@ -231,6 +231,7 @@ def test_the_cache_answers_for_the_code_and_the_packages_that_are_there(folder, 
         for change in (
             lambda: (package / "videos" / "frames.py").write_text("# other pixels"),
             lambda: (package / "networks" / "new.py").write_text("LAYERS = 3"),
+            lambda: (package / "evaluation" / "extract.py").write_text("# another order"),
             lambda: monkeypatch.setattr("metrics.evaluation.cache.versions", lambda: {"torch": "9.0"}),
         ):
             change()

@@ -54,6 +54,31 @@ def test_a_file_that_is_cut_off_is_refused_wherever_it_is_cut(tmp_path, name, co
                 look()
 
 
+def test_what_lies_behind_the_frames_does_not_matter(tmp_path):
+    for name, codec, behind in (
+        ("a.mp4", "libx264", (1000).to_bytes(4, "big") + b"free" + b"half of a box"),
+        ("b.mkv", "libvpx-vp9", b"some bytes that a server added"),
+        ("c.gif", "gif", b"\0" * 20),
+    ):
+        write_video(tmp_path / name, noisy(6), codec, "rgb8" if codec == "gif" else "yuv420p")
+        with (tmp_path / name).open("ab") as file:
+            file.write(behind)
+        assert the_video(tmp_path / name).probe().frames == len(the_video(tmp_path / name).read()) == 6
+
+
+def test_a_file_that_counts_no_frames_is_cut_off_too(tmp_path):
+    write_video(tmp_path / "a.avi", noisy(), "mpeg4")
+    content = bytearray((tmp_path / "a.avi").read_bytes())
+    for header, place in ((b"avih", 24), (b"strh", 40)):  # as a camera leaves them that lost its power
+        at = content.index(header) + place
+        content[at : at + 4] = bytes(4)
+    (tmp_path / "a.avi").write_bytes(content)
+    assert the_video(tmp_path / "a.avi").probe().frames == 30
+    (tmp_path / "a.avi").write_bytes(content[: len(content) * 6 // 10])
+    with pytest.raises(ValueError, match=r"a\.avi cannot be decoded: it is cut off: it ends in the middle"):
+        the_video(tmp_path / "a.avi").probe()
+
+
 def test_an_element_that_is_damaged_loses_no_frames_in_silence(tmp_path):
     write_video(tmp_path / "a.webm", noisy(60), "libvpx-vp9", options={"g": "10"})
     content = bytearray((tmp_path / "a.webm").read_bytes())

@@ -1,5 +1,7 @@
 """Videos from files: the right frames of every kind of file people have, and a word for those that are broken."""
 
+import os
+
 import av
 import numpy as np
 import pytest
@@ -208,3 +210,9 @@ def test_a_fingerprint_says_which_bytes_came(tmp_path):
     assert c.fingerprint() is None
     (tmp_path / "b.mkv").write_bytes((tmp_path / "a.mkv").read_bytes() + b"!")
     assert b.fingerprint() != a.fingerprint()
+    content, times = bytearray((tmp_path / "a.mkv").read_bytes()), (tmp_path / "a.mkv").stat()
+    content[-1] ^= 1
+    before = a.fingerprint()
+    (tmp_path / "a.mkv").write_bytes(content)
+    os.utime(tmp_path / "a.mkv", ns=(times.st_atime_ns, times.st_mtime_ns))  # as `cp -p` does: equal size, equal time
+    assert a.fingerprint() != before

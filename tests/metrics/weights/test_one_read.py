@@ -13,7 +13,7 @@ from metrics.networks.pocket import NETWORKS, describe, is_classifier, load_clas
 from metrics.networks.torchscript import load_script
 from metrics.temporal.raft import load_raft
 from metrics.weights import WeightsError, load_safetensors_verified
-from metrics.weights.bundle import read_index
+from metrics.weights.tf_checkpoint import read_index
 
 CLASSES = {"action": ("a", "b", "c")}
 

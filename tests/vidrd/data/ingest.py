@@ -13,7 +13,8 @@ from time import thread_time
 
 from vidrd.data.adapters import Where, records
 from vidrd.data.media import decode, encode_mp4, probe
-from vidrd.data.prepare import describe, prepare, shard_tasks_of
+from vidrd.data.numbering import number_records
+from vidrd.data.prepare import describe, prepare
 from vidrd.data.shard_task import PreparePlan, run_shard_task
 from vidrd.data.shots import Cutting
 
@@ -48,7 +49,7 @@ def main(clips: Path, folder: Path) -> None:
         out, least, whole, frames = folder / str(turn), 0.0, 0.0, 0
         for part in ("shards", "units"):
             (out / part).mkdir(parents=True)
-        for unit in shard_tasks_of(islice(records("ucf101", Where(clips)), COUNT), TURN):
+        for unit in number_records(out, islice(records("ucf101", Where(clips)), COUNT), TURN)[0]:
             for first in (turn + unit.number, turn + unit.number + 1):
                 if first % 2:
                     seconds, count = spent(alone, unit.records)

@@ -12,10 +12,12 @@ import tarfile
 import threading
 import time
 import warnings
+import weakref
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from PIL import Image
@@ -24,7 +26,7 @@ from tests.vidrd.data.clips import number_of, numbered, scenes
 from vidrd.data import shard_task
 from vidrd.data.adapters import Where
 from vidrd.data.captions import Asking, NoAnswerError
-from vidrd.data.commands import Latents, Prepare, Watermark
+from vidrd.data.commands import Latents, Prepare, Watermark, pick_evenly
 from vidrd.data.commands import latents as cache_latents
 from vidrd.data.commands import prepare as command
 from vidrd.data.commands import watermark as estimate_mark
@@ -178,6 +180,24 @@ def test_a_source_that_shrinks_or_is_replaced_leaves_nothing_behind(pocket_folde
     assert quietly(plan(root), out).clips == 5
     assert keys_in_shards(out) == {row["key"] for row in pq.read_table(out / "index.parquet").to_pylist()}
     assert [path.name for path in sorted((out / "shards").iterdir())] == ["000000.tar", "000001.tar"]
+
+
+def test_a_new_file_that_sorts_first_leaves_finished_units_alone(pocket_folder, tmp_path):
+    root, out = tmp_path / "root", tmp_path / "out"
+    shutil.copytree(pocket_folder, root)
+    quietly(plan(root), out)
+    before = {row["key"]: row for row in pq.read_table(out / "index.parquet").to_pylist()}
+    (root / "!first.mp4").write_bytes(encode_mp4([to_yuv(frame) for frame in numbered(20)], 25))
+    (root / "!first.txt").write_text("blocks of light count the frames")
+    again = quietly(plan(root), out)
+    assert (again.done_before, again.clips) == (3, 11)
+    after = {row["key"]: row for row in pq.read_table(out / "index.parquet").to_pylist()}
+    assert {key: after[key] for key in before} == before
+    (new,) = after.keys() - before.keys()
+    assert new.startswith("00000012_")
+    (root / "00.mp4").unlink()
+    assert quietly(plan(root), out).done_before == 3
+    assert quietly(plan(root), out).done_before == 4
 
 
 def test_a_folder_of_bad_samples_is_prepared_without_them(tmp_path):
@@ -552,6 +572,46 @@ def test_a_shard_that_is_cut_short_says_so(built, tmp_path):
         shards.data(len(shards) - 1)
 
 
+def test_lengths_that_an_index_declares_are_not_believed(built, tmp_path):
+    shutil.copytree(built[0], tmp_path / "set")
+    table = pq.read_table(tmp_path / "set" / "index.parquet")
+    for column, value in (("length", 2**40), ("offset", 2**40), ("offset", -5)):
+        changed = table.set_column(table.schema.get_field_index(column), column, pa.array([value] * len(table)))
+        pq.write_table(changed, tmp_path / "set" / "index.parquet")
+        with pytest.raises(ValueError, match="is cut short"):
+            ShardSet(tmp_path / "set").data(0)
+    (tmp_path / "set" / "index.parquet").write_bytes(b"PAR1 no PAR1")
+    with pytest.raises(ValueError, match=r"index\.parquet cannot be read"):
+        ShardSet(tmp_path / "set")
+
+
+def test_frames_of_a_video_are_spread_evenly_and_few_are_held():
+    held = []
+
+    class Counted:
+        def __init__(self, number):
+            self.number = number
+            held.append(weakref.ref(self))
+
+    def frames():
+        for number in range(1000):
+            yield Counted(number)
+            assert sum(each() is not None for each in held) <= 10
+
+    assert [frame.number for frame in pick_evenly(frames(), 4)] == [0, 256, 640, 896]
+    assert [frame.number for frame in pick_evenly(map(Counted, range(3)), 4)] == [0, 1, 2]
+
+
+def test_a_mark_is_estimated_from_the_videos_of_the_common_size(tmp_path, capsys):
+    from tests.vidrd.data.test_watermarks import SIZE, logo, marked
+
+    for index, video in enumerate(render(scenes(40), 4, size=SIZE)):
+        write_video(tmp_path / f"{index:02d}.mkv", marked(video, logo(0.6)), fps=8)
+    write_video(tmp_path / "odd.mkv", render(scenes(1), 4, size=64)[0], fps=8)
+    estimate_mark(Watermark(tmp_path, tmp_path / "mark.npz", size=0, frames=4))
+    assert "4 frames of other sizes than 96 x 96 are left out" in capsys.readouterr().out
+
+
 def kill_a_ray_worker(units, killed):
     """Once two units are done, kill one of the processes that carry them out."""
     for _ in range(12_000):
@@ -593,10 +653,10 @@ def test_without_ray_the_engine_says_what_to_install(pocket_folder, tmp_path, mo
 
 def test_the_plan_decides_and_its_tuning_of_the_end_does_not_redo_units(pocket_folder):
     from vidrd.data.adapters import records
-    from vidrd.data.prepare import shard_tasks_of
+    from vidrd.data.numbering import number_records
     from vidrd.data.shard_task import unit_hash
 
-    unit = next(shard_tasks_of(records("folder", Where(pocket_folder)), 4))
+    unit = number_records(Path("none"), records("folder", Where(pocket_folder)), 4)[0][0]
     whole = plan(pocket_folder)
     assert unit_hash(whole, unit) == unit_hash(replace(whole, duplicates=3, device="cuda"), unit)
     assert unit_hash(whole, unit) != unit_hash(replace(whole, seed=1), unit)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from tests.vidrd.data.clips import number_of, numbered, scenes
-from vidrd.data.media import Fit, encode_mp4, to_rgb, to_yuv
+from vidrd.data.media import THUMB, Fit, decode, encode_mp4, to_rgb, to_yuv
 from vidrd.data.record import Drop, Pixels, Record, Tally
 from vidrd.data.shots import Cutting, detect_cuts, key_frames, motion, read_clips, sharpness, shows_something
 from vidrd.pocket.world import render
@@ -25,6 +25,40 @@ def cut_video(tmp_path_factory):
     parts[1] = 255 - parts[1]
     write_video(path, np.concatenate(parts), fps=25)
     return path
+
+
+def test_a_scene_that_is_too_short_is_dropped_and_joins_no_other(tmp_path):
+    parts = [render([scene], n, size=64)[0] for scene, n in zip(scenes(9)[::4], (20, 5, 25), strict=True)]
+    parts[1] = 255 - parts[1]
+    write_video(tmp_path / "v.mp4", np.concatenate(parts), fps=25)
+    first, short, last = read(tmp_path / "v.mp4")
+    assert [(clip.start, clip.end) for clip in (first, last)] == [(0, 20), (25, 50)]
+    assert (short.reason, short.detail) == ("short", "5 frames")
+
+
+def spliced(clips, rng):
+    """Six pieces of real videos in one size, and where they meet."""
+    pieces = []
+    for number in rng.choice(len(clips), 6, replace=False):
+        length = min(int(rng.integers(20, 60)), len(clips[number]))
+        first = int(rng.integers(len(clips[number]) - length + 1))
+        pieces.append(clips[number][first : first + length, :64, :85])
+    return np.concatenate(pieces), set(np.cumsum([len(piece) for piece in pieces[:-1]]).tolist())
+
+
+def test_cuts_of_spliced_real_clips_are_found_and_few_others(real_clips):
+    """docs/data.md has the figures of all clips; the threshold was chosen by them."""
+    files = sorted((real_clips / "UCF-101").glob("*/*.avi"))[::2]
+    clips = [np.stack([to_rgb(frame, THUMB) for frame in decode(path, 64)]) for path in files]
+    rng = np.random.default_rng(0)
+    found = right = wanted = 0
+    for _ in range(40):
+        video, cuts = spliced(clips, rng)
+        detected = set(detect_cuts(video))
+        found, right, wanted = found + len(detected), right + len(detected & cuts), wanted + len(cuts)
+    print(f"precision {right / found:.3f}, recall {right / wanted:.3f} of {wanted} cuts")
+    assert right / found >= 0.95
+    assert right / wanted >= 0.95
 
 
 @pytest.mark.parametrize("detector", ["content", "adaptive"])
@@ -57,6 +91,21 @@ def test_long_videos_are_split_and_every_frame_is_in_one_clip(tmp_path, frames, 
     for clip in kept:
         assert [number_of(to_rgb(frame)) for frame in clip.pixels.frames] == list(range(clip.start, clip.end))
         assert len(clip.pixels.thumbs) == len(clip.pixels.frames)
+
+
+@pytest.mark.parametrize(("fps", "wanted"), [
+    (25, [*range(60)]), (12.5, [*range(0, 60, 2)]), (10, [int(2.5 * i) for i in range(24)]),
+    (24, [int(i * 25 / 24) for i in range(58)]),
+])  # fmt: skip
+def test_clips_are_reduced_to_a_common_rate(tmp_path, fps, wanted):
+    (tmp_path / "v.mp4").write_bytes(encode_mp4([to_yuv(frame) for frame in numbered(60)], 25))
+    (clip,) = read(tmp_path / "v.mp4", detector="none", fps=fps)
+    assert [number_of(to_rgb(frame)) for frame in clip.pixels.frames] == wanted
+    assert clip.pixels.fps == fps
+    assert (clip.start, clip.end) == (0, 60)
+    assert len(clip.pixels.thumbs) == len(wanted)
+    (drop,) = read(tmp_path / "v.mp4", detector="none", fps=30.0)
+    assert (drop.reason, drop.detail) == ("slower than --fps", "25 frames per second")
 
 
 def test_short_missing_and_broken_sources_are_dropped_with_a_reason(tmp_path):

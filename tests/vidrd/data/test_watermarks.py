@@ -1,5 +1,8 @@
 """A planted mark is found, undone and scored; clean video is left as it is."""
 
+import os
+import zipfile
+
 import cv2
 import numpy as np
 import pytest
@@ -139,3 +142,15 @@ def test_overlays_survive_the_disk_and_other_files_are_refused(tmp_path):
     (tmp_path / "x.npz").write_bytes(b"no")
     with pytest.raises(ValueError, match="is no overlay"):
         Overlay.load(tmp_path / "x.npz")
+    os.mkfifo(tmp_path / "pipe.npz")
+    with pytest.raises(ValueError, match="no regular file"):
+        Overlay.load(tmp_path / "pipe.npz")
+    with zipfile.ZipFile(tmp_path / "huge.npz", "w") as held:
+        header = b"{'descr': '<f8', 'fortran_order': False, 'shape': (1000000, 1000000), }\n"
+        for name in ("alpha", "light"):
+            held.writestr(f"{name}.npy", b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header)
+    with pytest.raises(ValueError, match=r"alpha\.npy declares 8000000000000 bytes"):
+        Overlay.load(tmp_path / "huge.npz")
+    np.savez(tmp_path / "flat.npz", alpha=np.zeros((4, 4)), light=np.zeros((4, 4)))
+    with pytest.raises(ValueError, match=r"shapes \(4, 4\) and \(4, 4\)"):
+        Overlay.load(tmp_path / "flat.npz")

@@ -1,0 +1,34 @@
+"""One cell of the suite `lengths`: videos of any model, timed as pocket videos are, and measured without judges."""
+
+from dataclasses import replace
+
+from bench.harness.job import Job
+from bench.results.records import CellResults
+from bench.videos.cell import Videos, generate
+from bench.videos.length_suite import read_prompts
+from bench.videos.plan import model_of
+from bench.videos.quality import QualityResults, measure_frames
+
+
+def run(job: Job) -> CellResults:
+    """Do one cell."""
+    videos = int(job.values["videos"])
+    known = read_prompts(str(job.values["prompts"]))
+    prompts = [known[number % len(known)] for number in range(videos)]
+
+    def judge(made: Videos, seams: list[int], no_seams: str, turned: int) -> QualityResults:
+        quality = QualityResults()
+        measure_frames(quality, made, seams, no_seams, job.measures, turned=turned)
+        return quality
+
+    measured, model = generate(job, prompts, judge), model_of(job.values)
+    about = {
+        "model": f"{type(model.pipe).__name__}, frames of {_counted(model.rule.every)}, {model.fps:g} frames a second",
+        "levels": f"trained on {model.trained}",
+        "prompts": "\n".join(prompts),
+    }
+    return replace(measured, facts={**measured.facts, **about})
+
+
+def _counted(every: int) -> str:
+    return "the video" if every == 1 else f"the video {every}k+1"

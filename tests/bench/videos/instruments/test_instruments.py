@@ -1,0 +1,127 @@
+"""The suite `instruments`: damages are what they say, gauges are told by arithmetic, findings become tables."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from bench.harness.job import Job
+from bench.results.records import Attempt, Cell, Number, Record
+from bench.videos.instruments import matrix
+from bench.videos.instruments.cell import effects_of, fewest, run, verdict
+from bench.videos.instruments.damages import DAMAGES
+from bench.videos.instruments.gauges import GAUGES, OF_VIDEOS
+from bench.videos.instruments.instrument_suite import CLEAN, INSTRUMENT_SUITE, SIZES
+from vidrd.pocket.world import TEST_SEEDS, draw_scene, render
+
+SCENES = [draw_scene(seed) for seed in TEST_SEEDS[:4]]
+PLAIN = render(SCENES, 40)
+VALUES = {"videos": 16, "frames": 16, "seed": 0}
+
+
+def damaged(name: str, strength: float, frames: int = 16) -> np.ndarray:
+    return DAMAGES[name].apply(SCENES, frames, strength, np.random.default_rng(0))
+
+
+@pytest.mark.parametrize("name", DAMAGES)
+def test_no_strength_is_no_damage_and_full_strength_is_one(name):
+    np.testing.assert_array_equal(damaged(name, 0.0), PLAIN[:, :16])
+    full = damaged(name, 1.0)
+    assert full.shape == (4, 16, 32, 32, 3)
+    assert (full == PLAIN[:, :16]).all() == (name == "wrong caption")
+
+
+def test_damages_of_time_take_the_frames_that_they_say():
+    def frames(times):
+        return PLAIN[:, list(times)]
+
+    np.testing.assert_array_equal(damaged("frozen", 1.0), frames([0] * 16))
+    np.testing.assert_array_equal(damaged("frozen", 0.5), frames([*range(8), *[8] * 8]))
+    np.testing.assert_array_equal(damaged("repeated", 1.0), frames([*range(8), *range(8)]))
+    np.testing.assert_array_equal(damaged("mirrored", 1.0), frames([*range(9), *range(7, 0, -1)]))
+    np.testing.assert_array_equal(damaged("seam", 1.0), frames([*range(8), *range(16, 24)]))
+    shuffled = damaged("shuffled", 1.0)
+    assert not (shuffled == PLAIN[:, :16]).all()
+    for video, clean in zip(shuffled, PLAIN[:, :16], strict=True):
+        assert sorted(frame.tobytes() for frame in video) == sorted(frame.tobytes() for frame in clean)
+
+
+def test_an_effect_is_told_by_as_many_videos_as_it_takes():
+    assert fewest(2.0) == 16
+    assert fewest(0.3) == 64
+    assert fewest(-0.2) == 256
+    assert fewest(0.1) is None
+    assert fewest(float("inf")) == 16
+    clean = {gauge: np.array([0.0, 1.0, 2.0]) for gauge in OF_VIDEOS}
+    moved = {gauge: values + 3 for gauge, values in clean.items()}
+    assert effects_of(clean, moved)["flicker"] == pytest.approx(3 / np.sqrt(2))
+    still = {gauge: np.ones(3) for gauge in OF_VIDEOS}
+    assert effects_of(still, still)["flicker"] == 0
+    assert effects_of(still, {g: v * 2 for g, v in still.items()})["flicker"] == np.inf
+
+
+def test_what_a_reader_takes_for_better():
+    assert verdict("consistency", 1.0) == "better"
+    assert verdict("fvd", 1.0) == "worse"
+
+
+@pytest.fixture(scope="module")
+def reference(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("clean")
+    results = run(Job(VALUES | {"damage": CLEAN, "strength": 0.0}, folder, None))
+    assert results.absent.keys() == GAUGES.keys()
+    return folder
+
+
+def test_a_frozen_video_is_told_and_taken_for_better_by_consistency(reference):
+    results = run(Job(VALUES | {"damage": "frozen", "strength": 1.0}, reference, reference))
+    assert results.numbers.keys() | results.absent.keys() == GAUGES.keys()
+    assert results.numbers["consistency"].value == 16
+    assert results.facts["consistency takes it for"] == "better"
+    assert results.facts["flicker takes it for"] == "better"
+    assert results.numbers["motion"].value == 16
+    assert results.facts["motion takes it for"] == "worse"
+
+
+def test_a_wrong_caption_is_told_by_alignment_alone(reference):
+    results = run(Job(VALUES | {"damage": "wrong caption", "strength": 1.0}, reference, reference))
+    assert results.numbers.keys() == {"action", "colour"}
+    assert set(results.facts.values()) == {"worse"}
+
+
+def record(damage: str, strength: float, told: dict[str, int], better: tuple[str, ...] = ()) -> Record:
+    facts = {f"{gauge} takes it for": "better" if gauge in better else "worse" for gauge in told}
+    numbers = {gauge: Number(float(n), "videos", "lower") for gauge, n in told.items()}
+    cell = Cell("instrument", {"damage": damage, "strength": strength})
+    return Record(cell, Attempt("ok"), numbers, facts=facts)
+
+
+def test_findings_are_the_smallest_strengths_and_who_is_fooled():
+    found = matrix.findings(
+        [
+            record("frozen", 0.5, {"motion": 64, "consistency": 256}, ("consistency",)),
+            record("frozen", 1.0, {"motion": 16, "consistency": 16}, ("consistency",)),
+            record("blur", 1.0, {"jitter": 64}),
+        ]
+    )
+    assert found["frozen", "motion"].smallest == {16: 1.0, 64: 0.5, 256: 0.5}
+    assert found["frozen", "motion"].fewest == 16
+    assert found["frozen", "consistency"].fooled
+    assert found["blur", "jitter"].smallest == {64: 1.0, 256: 1.0}
+    assert found["blur", "motion"].smallest == {}
+    text = matrix.table(found)
+    assert "| `motion` | 1/0.5/0.5 |" in text
+    assert "| `consistency` | **1/1/0.5** |" in text
+    assert "-/1/1" in text
+    best = dict(matrix.best_together(found, count=2))
+    assert best[("jitter", "motion")] == 0
+    assert ("jitter", "consistency") not in best  # which takes a frozen video for better
+    svg = matrix.picture(found)
+    assert svg.count(matrix.NAIVE) == 1
+    assert svg.count("<rect") == 1 + 2 * len(GAUGES)
+
+
+def test_the_suite_has_every_damage_in_every_strength():
+    assert set(INSTRUMENT_SUITE.axes["damage"]) == set(DAMAGES)
+    assert INSTRUMENT_SUITE.fixed["videos"] == SIZES[-1]
+    assert set(INSTRUMENT_SUITE.measures) == set(GAUGES)

@@ -6,6 +6,7 @@ import sys
 import time
 from collections.abc import Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -18,7 +19,9 @@ from bench.harness.runner import locked
 from bench.harness.suite_spec import PlannedCell, Suite, did_you_mean, label, override, plan, select
 from bench.regression import baselines as store
 from bench.regression import detection
+from bench.regression.counts import COUNTS
 from bench.regression.interleaved import RevisionError, RevisionProcess, Settings, measure_interleaved
+from bench.regression.thresholds import load as load_thresholds
 from bench.regression.worktrees import Side, checkout, commit_of, environment
 from bench.results import history
 from bench.results.option_types import Count, CountOrNone, Margin, Minutes, Seed, TargetFile, TargetFolder
@@ -40,6 +43,7 @@ def gate(
     only: Annotated[tuple[str, ...], tyro.conf.arg(metavar="ID|AXIS=VALUE"), tyro.conf.UseAppendAction] = (),
     skip: Annotated[tuple[str, ...], tyro.conf.arg(metavar="ID|AXIS=VALUE"), tyro.conf.UseAppendAction] = (),
     margin: Margin = 0.03,
+    thresholds: Path | None = None,
     processes: Count = 60,
     pairs: Count = 6,
     threads: CountOrNone = 1,
@@ -68,6 +72,7 @@ def gate(
         only: Only these cells; may be given several times.
         skip: Not these cells; may be given several times.
         margin: A slow-down up to this share is allowed: 0.03 for shared machines, 0.01 for a dedicated GPU.
+        thresholds: TOML file of other margins, of measures and cells: speed = 0.03, [cells."vidrd fp32"].
         processes: Pairs of fresh processes, at most: a cell is measured until its speed is decided.
         pairs: Timed pairs of each cell in each pair of processes; even.
         threads: Of either side on a CPU; 0: as many as PyTorch takes.
@@ -98,6 +103,10 @@ def gate(
     )
     sweep = override(SUITES[suite], set_)
     cells = _cells(sweep, only, skip)
+    if thresholds is not None:
+        labels = [name for name, _ in cells]
+        read = load_thresholds(thresholds, ("speed", *COUNTS, *detection.QUALITY), labels)
+        settings = replace(settings, margins={name: read.of(name) for name in labels})
     for name in (base, head):
         if name is not None:
             commit_of(name)

@@ -19,7 +19,7 @@ import subprocess
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -28,22 +28,13 @@ import numpy as np
 
 from bench.hardware.nvml import SAME_CLOCK
 from bench.harness.suite_spec import Values
+from bench.regression.counts import counted, uncounted
 from bench.regression.detection import MOST_VIDEOS, videos_needed
 from bench.regression.speed_test import SpeedTest, look
 from bench.regression.worktrees import Side
-from bench.results.verdicts import ALPHA, Finding, Pair, Verdict, count, equal_output, same_recipe
+from bench.results.verdicts import ALPHA, Finding, Pair, Verdict, equal_output, same_recipe
 
 SERVER = Path(__file__).with_name("revision_server.py")
-# Less is better in all of them. The share that a number may grow by without being called a regression.
-COUNTS: dict[str, tuple[float, str]] = {
-    "flops": (0.001, "FLOP"),
-    "operators": (0.01, ""),
-    "kernels": (0.01, ""),
-    "graph_breaks": (0.0, ""),
-    "peak_bytes": (0.01, "bytes"),
-    "held_bytes": (0.0, "bytes"),
-    "allocated_peak": (0.01, "bytes"),
-}
 # Largest error that rounding alone may leave in latents, as a share of their largest value.
 ROUNDING = {"fp32": 1e-4, "bf16-weights": 1e-4, "bf16": 3e-2, "fp16": 4e-3}
 
@@ -66,6 +57,11 @@ class Settings:
     max_minutes: float | int | None = 20  # begin no pair of processes that would last longer
     seed: int = 0
     detect: Mapping[str, float] = field(default_factory=dict)  # difference in quality -> share, see `detection`
+    margins: Mapping[str, Mapping[str, float | int]] = field(default_factory=dict)  # cell -> measure -> share
+
+    def margin_of(self, cell: str) -> float | int:
+        """The slow-down that is allowed in a cell."""
+        return self.margins.get(cell, {}).get("speed", self.margin)
 
     def __post_init__(self) -> None:
         if self.pairs < 2 or self.pairs % 2 or self.processes < 1:
@@ -192,7 +188,7 @@ def measure_interleaved(
             give, raw pairs.
     """
     folder = folder.absolute()  # the processes work in their own trees
-    measured = [MeasuredCell(label, values, SpeedTest(label, settings.margin)) for label, values in cells]
+    measured = [MeasuredCell(label, values, SpeedTest(label, settings.margin_of(label))) for label, values in cells]
     software = _measure(measured, base, head, settings, folder, say)
     findings = []
     for cell in measured:
@@ -324,7 +320,7 @@ def _compare_facts(
     if recipe.verdict != "PASS":
         cell.broken = True
         return
-    cell.findings += counted(cell.label, base["counts"], head["counts"])
+    cell.findings += counted(cell.label, base["counts"], head["counts"], settings.margins.get(cell.label, {}))
     cell.uncounted = uncounted(base["counts"], head["counts"])
     for name, why in cell.uncounted.items():
         say(f"{cell.label}: {name} could not be counted on either side, and is not judged: {why}")
@@ -354,7 +350,8 @@ def _judge_videos(
         server.tell("videos", folder=str(places[server.side.name]))
     _answers(servers, within)
     videos = [np.load(places[name] / "all.npy") for name in ("base", "head")]
-    return compare_videos(cell.label, *videos, window=int(cell.values["window"]), margins=dict(settings.detect))
+    margins = {**settings.margins.get(cell.label, {}), **settings.detect}
+    return compare_videos(cell.label, *videos, window=int(cell.values["window"]), margins=margins)
 
 
 def _more_videos(
@@ -380,26 +377,6 @@ def _more_videos(
         return pilot
     _both(servers, "open", values={**cell.values, "videos": wanted})
     return _judge_videos(cell, servers, places, settings, within=settings.timeout + 3 * needs)
-
-
-def counted(label: str, base: dict[str, Any], head: dict[str, Any]) -> list[Finding]:
-    """A finding for each count that either side has. A text in place of a number says why there is none."""
-    findings = []
-    for name, (tolerance, unit) in COUNTS.items():
-        sides = [counts.get(name) for counts in (base, head)]
-        texts = [side for side in sides if isinstance(side, str)]
-        if all(side is None for side in sides) or len(texts) == 2:
-            continue  # neither side has it: nothing went missing, see `uncounted`
-        numbers = [None if isinstance(side, str) else side for side in sides]
-        finding = count(label, name, *numbers, tolerance=tolerance, unit=unit)
-        findings.append(replace(finding, reason=f"{finding.reason} ({texts[0]})") if texts else finding)
-    return findings
-
-
-def uncounted(base: dict[str, Any], head: dict[str, Any]) -> dict[str, str]:
-    """Counts for which both sides have a text in place of a number, and the head's text."""
-    both = [name for name in COUNTS if isinstance(base.get(name), str) and isinstance(head.get(name), str)]
-    return {name: head[name] for name in both}
 
 
 def _error(base: np.ndarray, head: np.ndarray) -> float | None:

@@ -44,7 +44,7 @@ def compare_videos(
     head: UInt8[np.ndarray, "N T H W C"],
     *,
     window: int,  # frames that the classifier sees at a time
-    margins: Mapping[str, float] = MappingProxyType({}),  # other margins than the usual ones
+    margins: Mapping[str, float | int] = MappingProxyType({}),  # other margins than the usual ones
 ) -> list[Finding]:
     """Non-inferiority of the head in Fréchet distance and in what its videos show of their captions."""
     share, lost = margins.get("fvd", FVD_MARGIN), margins.get("caption", CAPTION_MARGIN)

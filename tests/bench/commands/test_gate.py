@@ -15,6 +15,7 @@ from bench.commands import gate as command
 from bench.hardware.machine import ROOT
 from bench.regression import baselines
 from bench.regression.baselines import Key, calibrate, check_baseline, key_of, load
+from bench.regression.counts import counted
 from bench.regression.worktrees import Side
 from bench.results.verdicts import EXIT_CODES, Finding
 from vidrd.precision import why_emulated
@@ -78,6 +79,19 @@ def test_what_is_measured_can_be_chosen(gate):
     assert (settings.processes, settings.pairs, settings.margin, settings.threads) == (3, 4, 0.01, None)
     assert settings.may_change
     assert arguments["base"].python == arguments["head"].python
+
+
+def test_margins_come_from_a_file_of_the_users(gate, tmp_path):
+    (tmp_path / "gate.toml").write_text('speed = 0.05\n[cells."vidrd fp32"]\nspeed = 0.01\nflops = 0.5\n')
+    *_, arguments = gate(["PASS"], "--base", "main", "--thresholds", "gate.toml")
+    settings = arguments["settings"]
+    assert (settings.margin_of("vidrd fp32"), settings.margin_of("direct fp32")) == (0.01, 0.05)
+    more = counted("", {"flops": 100}, {"flops": 140}, settings.margins["vidrd fp32"])
+    assert [finding.verdict for finding in more] == ["PASS"]
+    assert [finding.verdict for finding in counted("", {"flops": 100}, {"flops": 140})] == ["FAIL"]
+    (tmp_path / "gate.toml").write_text("sped = 0.05\n")
+    code, _, error, _ = gate(["PASS"], "--base", "main", "--thresholds", "gate.toml")
+    assert (code, error.count("\n")) == (3, 1)
 
 
 @pytest.mark.parametrize(

@@ -9,13 +9,12 @@ from fake_nvml import FakeNvml
 from fake_tree import plant
 
 from bench.regression import interleaved, revision_server
+from bench.regression.counts import counted, uncounted
 from bench.regression.interleaved import (
     RevisionError,
     RevisionProcess,
     Settings,
-    counted,
     measure_interleaved,
-    uncounted,
 )
 from bench.regression.speed_test import SpeedTest
 from bench.regression.worktrees import Side

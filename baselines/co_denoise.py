@@ -2,7 +2,8 @@
 
 By its options this is Gen-L-Video (arXiv 2305.18264) and MultiDiffusion (arXiv 2302.08113) in time, the static context
 windows of AnimateDiff-Evolved (its uniform ones move by another rule), StreamingT2V's randomised blending (arXiv
-2403.14773), and, with rescheduled noise, FreeNoise without its hook in the network.
+2403.14773), with rescheduled noise FreeNoise without its hook in the network, SyncTweedies' choices of what is fused
+(arXiv 2403.14370), and, as presets, FlowLong, VideoMerge and Diff-VF.
 """
 
 import math
@@ -15,7 +16,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from baselines.priors import Tied, reschedule
+from baselines.fusion import answer_of, clean_of, cut_shares, fuse, overwritten_shares, renewed
+from baselines.priors import Tied, hybrid, reschedule
 from baselines.windows import (
     WEIGHTS,
     Weights,
@@ -23,17 +25,19 @@ from baselines.windows import (
     cover,
     floor_cover,
     moving_cover,
-    places,
     profile,
     shares,
+    strided_cover,
 )
 from vidrd.denoiser import Denoiser, answers
 from vidrd.noise import Noise, video_noise
 from vidrd.sampler_contract import UNSEEN, Announce, OnEvent, Origin, Plan, Request, Result, Seam, check_fits, noise_for
-from vidrd.schedule import Schedule
+from vidrd.schedule import Schedule, Solver
 
 Blend = Literal["mean", "cut"]
-Windows = Literal["static", "moving"]
+Windows = Literal["static", "moving", "strided"]
+Fuse = Literal["answer", "clean", "state"]
+Start = Literal["iid", "rescheduled", "hybrid", "own"]
 Compat = Literal["paper", "genl", "streamingt2v"]
 
 
@@ -47,33 +51,79 @@ class Options:
 
     overlap: int | None = None  # frames that neighboring windows share, below the clip length; None: half a clip
     weights: Weights | None = None  # of a window's frames in the mean; None: pyramid, under "genl" flat
-    windows: Windows = "static"  # "moving": their places change from step to step
+    # "moving": their places change from step to step; "strided": in every second step, counted from the last, which is
+    # none, a window's frames are spread over the whole video
+    windows: Windows = "static"
     blend: Blend = "mean"  # "cut": at every step and seam a random hard cut in the overlap instead of a mean
-    noise: Literal["iid", "rescheduled"] = "iid"  # "rescheduled": FreeNoise's initial noise, in chunks of the stride
+    # "rescheduled": FreeNoise's initial noise, in chunks of the stride; "hybrid": half of every clip's is the first
+    # one's; "own": every window starts from noise of its own and keeps a state of its own
+    noise: Start = "iid"
     # "genl": windows that leave a tail unseen, each stepped by itself, states averaged flatly; "streamingt2v": likewise
     # stepped, cuts by the law of that code: even over the overlap's frames, and later windows overwrite earlier ones
     compat: Compat = "paper"
+    # what of the windows becomes one: the network's answers, the clean frames that these mean, or the states after the
+    # step, each with fresh noise of its own; None: answers, under another `compat` than "paper" states
+    fuse: Fuse | None = None
+    # share of noise in a state (the time of a flow: 1 is noise only) from which up a step keeps the clean frames alone
+    # and draws all noise anew, in a video of several windows where the request asks for no eta; None: never
+    renew: float | None = None
 
     def __post_init__(self) -> None:
         if self.overlap is not None and self.overlap < 0:
             raise ValueError(f"overlap is a count of frames from 0 to below the clip length: got {self.overlap}")
+        if self.renew is not None and not 0 < self.renew <= 1:
+            raise ValueError(f"renew is a share of noise in (0, 1], or None: got {self.renew}")
         for name, allowed in (
             ("weights", (*WEIGHTS, None)),
             ("windows", get_args(Windows)),
             ("blend", get_args(Blend)),
-            ("noise", ("iid", "rescheduled")),
+            ("noise", get_args(Start)),
+            ("fuse", (*get_args(Fuse), None)),
             ("compat", get_args(Compat)),
         ):
             if getattr(self, name) not in allowed:
                 raise ValueError(f"{name} is one of {', '.join(map(str, allowed))}: got {getattr(self, name)!r}")
-        if self.compat == "streamingt2v" and self.blend != "cut":
-            raise ValueError(f"compat='streamingt2v' is a law of cuts: got blend={self.blend!r}, use blend='cut'")
-        if self.compat != "paper" and self.windows == "moving":
-            raise ValueError(f"windows of compat={self.compat!r} do not move: use windows='static' or compat='paper'")
-        if self.blend == "cut" and self.weights is not None:
-            raise ValueError(f"a cut has no weights: got {self.weights!r}, leave them out or use blend='mean'")
-        if self.compat == "genl" and self.weights not in (None, "flat"):
-            raise ValueError(f"compat='genl' averages flatly: got weights={self.weights!r}, leave them out")
+        self._check_together()
+
+    def _check_together(self) -> None:
+        """Refuse options that another one leaves without effect."""
+        released = self.compat != "paper"
+        conflicts = {
+            f"compat='streamingt2v' is a law of cuts: got blend={self.blend!r}, use blend='cut'": (
+                self.compat == "streamingt2v" and self.blend != "cut"
+            ),
+            f"windows of compat={self.compat!r} do not move: use windows='static' or compat='paper'": (
+                released and self.windows != "static"
+            ),
+            f"compat={self.compat!r} fuses states: got fuse={self.fuse!r}, leave it out": (
+                released and self.fuse not in (None, "state")
+            ),
+            f"compat={self.compat!r} never renews its noise: got renew={self.renew}, leave it out": (
+                released and self.renew is not None
+            ),
+            f"a cut has no weights: got {self.weights!r}, leave them out or use blend='mean'": (
+                self.blend == "cut" and self.weights is not None
+            ),
+            "cuts are between neighbors, strided windows have none: use blend='mean'": (
+                self.blend == "cut" and self.windows == "strided"
+            ),
+            f"compat='genl' averages flatly: got weights={self.weights!r}, leave them out": (
+                self.compat == "genl" and self.weights not in (None, "flat")
+            ),
+            f"a window keeps a state of its own only in its place: got windows={self.windows!r}, use 'static'": (
+                self.noise == "own" and self.windows != "static"
+            ),
+            "the clean frames of windows that share their states are fused by fusing answers: use fuse='answer', or "
+            "noise='own'": self.fuse == "clean" and self.noise != "own",
+        }
+        for message, holds in conflicts.items():
+            if holds:
+                raise ValueError(message)
+
+    @property
+    def fused(self) -> Fuse:
+        """What of the windows becomes one."""
+        return self.fuse or ("answer" if self.compat == "paper" else "state")
 
     def stride(self, clip: int) -> int:
         """Frames from one window to the next.
@@ -87,8 +137,26 @@ class Options:
         return clip - overlap
 
 
+def flowlong(overlap: int | None = None) -> Options:
+    """FlowLong (arXiv 2605.20910): clean frames cross-faded linearly; above a level all noise is new, below it is kept.
+
+    The paper leaves that level open; 0.6 is a third party's.
+    """
+    return Options(overlap=overlap, weights="ramp", renew=0.6)
+
+
+def videomerge(overlap: int | None = None) -> Options:
+    """VideoMerge (arXiv 2503.09926): states fused under half a sine wave, from noise that clips share in part."""
+    return Options(overlap=overlap, weights="sine", noise="hybrid", fuse="state")
+
+
+def diffvf(overlap: int | None = None) -> Options:
+    """Diff-VF (arXiv 2608.05976): central weights, strided windows, and noise that clips share in part."""
+    return Options(overlap=overlap, weights="pyramid", windows="strided", noise="hybrid")
+
+
 def starts_at(step: int, request: Request, options: Options) -> tuple[int, ...]:
-    """First frames of the windows of one step."""
+    """First frames of the windows of one step in which they are not strided."""
     stride = options.stride(request.clip)
     if options.compat != "paper":
         return floor_cover(request.frames, request.clip, stride)
@@ -97,23 +165,31 @@ def starts_at(step: int, request: Request, options: Options) -> tuple[int, ...]:
     return cover(request.frames, request.clip, stride)
 
 
+def windows_at(step: int, steps: int, request: Request, options: Options) -> list[slice | Tensor]:
+    """The frames of the windows of one step."""
+    if options.windows == "strided" and (steps - step) % 2 == 0:
+        return list(strided_cover(max(request.frames, request.clip), request.clip))
+    return [slice(start, start + request.clip) for start in starts_at(step, request, options)]
+
+
 def plan(request: Request, steps: int, options: Options) -> Plan:
     """At every step as many windows as cover the video: with a stride of S frames 1 + ceil(max(0, N - F) / S).
 
-    Moving windows may be one more in a step. Under "genl" there are 1 + floor((N - F) / S), and the rest is UNSEEN.
+    Moving windows may be one more in a step; strided ones are ceil(N / F), and not in the plan's list. Under "genl"
+    there are 1 + floor((N - F) / S), and the rest is UNSEEN.
 
     Raises:
         ValueError: the overlap does not fit the clip, or `compat` cannot make that length.
     """
     clip, frames, stride = request.clip, request.frames, options.stride(request.clip)
-    by_step = [starts_at(step, request, options) for step in range(steps)]
-    windows = sorted({start for starts in by_step for start in starts})
+    counts = [len(windows_at(step, steps, request, options)) for step in range(steps)]
+    windows = sorted({start for step in range(steps) for start in starts_at(step, request, options)})
     if options.compat == "streamingt2v" and (frames - clip) % stride:
         raise ValueError(
             f"the released code needs {clip} frames and whole strides of {stride}: got {frames}, "
             f"try {frames - (frames - clip) % stride}"
         )
-    still = starts_at(0, request, options) if options.windows == "static" else (0,)
+    still = (0,) if options.windows == "moving" else starts_at(0, request, options)
     joints = changes(still, clip)
     covered = frames if options.windows == "moving" else min(frames, still[-1] + clip)
     origins = [
@@ -123,67 +199,107 @@ def plan(request: Request, steps: int, options: Options) -> Plan:
     ]
     apart = [later - start >= clip for start, later in pairwise(still)]
     return Plan(
-        calls=sum(math.ceil(len(starts) / request.together) for starts in by_step),
-        fe=sum(len(starts) for starts in by_step) * clip,
+        calls=sum(math.ceil(count / request.together) for count in counts),
+        fe=sum(counts) * clip,
         windows=tuple((start, start + clip) for start in windows),
         seams=tuple(Seam(joint, "hard" if alone else "soft") for joint, alone in zip(joints, apart, strict=True)),
         frames=(*origins, *(Origin(UNSEEN, beyond) for beyond in range(frames - covered))),
-        drawn=tuple((first, first + clip) for first in range(0, frames, clip)),
-        mixes="repeats the first clip's in its place" if options.noise == "rescheduled" and frames > clip else "",
+        drawn=tuple((first, first + clip) for first in (still if options.noise == "own" else range(0, frames, clip))),
+        mixes=_mixes(request, options),
     )
 
 
-def fuse(
-    parts: Sequence[Float[Tensor, "B C F H W"]],  # what each window says of its frames
-    starts: Sequence[int],
-    share: Float[Tensor, "..."],  # W F, or W B F where videos differ; the shares of a frame add up to 1
-    frames: int,
-) -> Float[Tensor, "B C T H W"]:
-    """The mean of the windows, frame by frame, in float32."""
-    B, C, F, H, W = parts[0].shape
-    whole = torch.zeros(B, C, frames, H, W, dtype=torch.promote_types(parts[0].dtype, torch.float32))
-    whole = whole.to(parts[0].device)
-    for part, start, weight in zip(parts, starts, share.to(whole), strict=True):
-        whole[:, :, start : start + F] += part * weight.reshape(-1, 1, F, 1, 1)
-    return whole
+def _mixes(request: Request, options: Options) -> str:
+    if request.frames <= request.clip:
+        return ""
+    if options.renew is not None and request.eta is None:
+        return "draws it anew on the way"
+    return {
+        "rescheduled": "repeats the first clip's in its place",
+        "hybrid": "mixes it with the first clip's",
+    }.get(options.noise, "")
 
 
-def cut_shares(starts: Sequence[int], clip: int, frames: int, noise: Noise, step: int) -> Float[Tensor, "W B F"]:
-    """All or nothing: between neighbors a hard cut at a random frame of what they share, for every video and seam."""
-    begins, cuts = torch.zeros(1, dtype=torch.long), []
-    for seam, start in enumerate(starts):
-        if seam + 1 < len(starts):
-            normal = noise("cut", seam, (1, 1, 1, 1), step).flatten()
-            uniform = torch.special.ndtr(normal.double()).clamp(max=1 - 1e-12)
-            first = begins.clamp(min=starts[seam + 1])  # a cut before the last one would turn a window inside out
-            ends = first + (uniform * (start + clip - first + 1)).long()
+class Fusion:
+    """The state of a video between its steps: one for all windows, or one for each."""
+
+    def __init__(self, schedule: Schedule, request: Request, options: Options, noise: Noise):
+        self.schedule, self.request, self.options, self.noise = schedule, request, options, noise
+        self.frames = max(request.frames, request.clip)
+        self.places: list[slice | Tensor] = [slice(0, self.frames)]  # frames of each state
+        self.states: list[Tensor] = []
+
+    def start(self, device: torch.device | str | None, dtype: torch.dtype | None) -> None:
+        """Draw the initial noise."""
+        options, clip, (C, H, W) = self.options, self.request.clip, self.request.shape
+        if options.noise == "own":
+            self.places = windows_at(0, self.schedule.steps, self.request, options)
+            drawn = [self.noise("initial", number, (C, clip, H, W)) for number in range(len(self.places))]
         else:
-            ends = torch.tensor([frames])
-        place = start + torch.arange(clip)
-        begins, ends = torch.broadcast_tensors(begins, ends)
-        cuts.append(((place >= begins[:, None]) & (place < ends[:, None])).double())
-        begins = ends
-    videos = max(len(share) for share in cuts)
-    return torch.stack([share.expand(videos, -1) for share in cuts])
+            ties = {"rescheduled": reschedule(options.stride(clip)), "hybrid": hybrid()}
+            tied = Tied(self.noise, ties[options.noise]) if options.noise in ties else self.noise
+            drawn = [video_noise(tied, self.frames, clip, self.request.shape)]
+        self.states = [x.to(device, dtype) for x in drawn]
+        self.solvers: list[Solver] = [self.schedule.fresh() for _ in drawn]
 
+    @property
+    def apart(self) -> bool:
+        """Whether every window has a state of its own."""
+        return len(self.states) > 1
 
-def overwritten_shares(
-    starts: Sequence[int], clip: int, frames: int, noise: Noise, step: int
-) -> Float[Tensor, "W B F"]:
-    """StreamingT2V's cuts: a window begins at a frame drawn uniformly from those that it shares with the previous one.
+    def seen(self, windows: Sequence[slice | Tensor]) -> list[Tensor]:
+        """What each window sees."""
+        return self.states if self.apart else [self.states[0][:, :, window] for window in windows]
 
-    It is never used from the frame after these on, and overwrites what earlier windows say.
-    """
-    begins = [torch.zeros(1, dtype=torch.long)]
-    for seam, (before, start) in enumerate(pairwise(starts)):
-        normal = noise("cut", seam, (1, 1, 1, 1), step).flatten()
-        uniform = torch.special.ndtr(normal.double()).clamp(max=1 - 1e-12)
-        begins.append(start + (uniform * (before + clip - start)).long())
-    begin = torch.stack(torch.broadcast_tensors(*begins))  # W B
-    following = begin.flip(0).cummin(dim=0).values.flip(0)  # of a window and all later ones
-    end = torch.cat([following[1:], torch.full_like(begin[:1], frames)])
-    place = places(tuple(starts), clip)[:, None]
-    return ((place >= begin[..., None]) & (place < end[..., None])).double()
+    def step(
+        self,
+        answers: Sequence[Float[Tensor, "B C F H W"]],
+        windows: Sequence[slice | Tensor],
+        share: Float[Tensor, "..."],  # as of `fuse`
+        level: int,
+    ) -> Float[Tensor, "B C T H W"]:
+        """Fuse, take the step, and return the video.
+
+        Noise is drawn once for the whole video, unless states are fused: then for every window.
+        """
+        seen, dtype = self.seen(windows), self.states[0].dtype
+        if self.options.fused == "state":  # a frame that no window sees becomes 0
+            stepped = [
+                self._step(self.schedule, x, answer, level, self._fresh(number, x.shape[2], level))
+                for number, (x, answer) in enumerate(zip(seen, answers, strict=True))
+            ]
+            self.states = [fuse(stepped, windows, share, self.frames).to(dtype)]
+            self.places = [slice(0, self.frames)]
+            return self.states[0]
+        clean = self.options.fused == "clean" and self.apart
+        if clean:
+            answers = [clean_of(self.schedule, x, answer, level) for x, answer in zip(seen, answers, strict=True)]
+        common = fuse(answers, windows, share, self.frames) if len(windows) > 1 else answers[0]
+        fresh, states = self._fresh(0, self.frames, level), []
+        for x, place, solver in zip(self.states, self.places, self.solvers, strict=True):
+            part = common[:, :, place]
+            answer = answer_of(self.schedule, x, part, level) if clean else part
+            states.append(self._step(solver, x, answer, level, None if fresh is None else fresh[:, :, place]))
+        self.states = states
+        return fuse(states, windows, share, self.frames).to(dtype) if self.apart else states[0]
+
+    def _renews(self, level: int) -> bool:
+        """Whether the step from this level draws all noise anew."""
+        if self.options.renew is None or self.request.eta is not None or self.request.frames <= self.request.clip:
+            return False
+        signal, spread = self.schedule.mix(level)
+        return spread / (signal + spread) >= self.options.renew
+
+    def _fresh(self, number: int, frames: int, level: int) -> Tensor | None:
+        """The noise that a step adds, if it does."""
+        C, H, W = self.request.shape
+        adds = self.request.eta_or() > 0 or self._renews(level)
+        return self.noise("step", number, (C, frames, H, W), level) if adds else None
+
+    def _step(self, solver: Solver, x: Tensor, answer: Tensor, level: int, fresh: Tensor | None) -> Tensor:
+        if fresh is not None and self._renews(level):
+            return solver.step(*renewed(self.schedule, x, answer, level, fresh), level)
+        return solver.step(x, answer, level, self.request.eta_or(), fresh)
 
 
 @torch.no_grad()
@@ -201,8 +317,8 @@ def sample(
     """Denoise the whole video at once; the network's output for it is fused from its outputs for windows.
 
     Answers are fused, not states, and the schedule steps once: two steps of one level are no step of a scheduler with a
-    memory, and with eta above 0 the mean of independently noised states has too little noise. Options of `compat` do it
-    the other way round, as the published codes do.
+    memory, and with eta above 0 the mean of independently noised states has too little noise. `fuse="state"` and the
+    options of `compat` do it the other way round, as the published codes do.
 
     Raises:
         ValueError: the overlap does not fit the clip, or the clip is too long for the network.
@@ -210,36 +326,25 @@ def sample(
     todo = plan(request, schedule.steps, options)
     check_fits(denoise, request.clip)
     announce = Announce(on_event, todo.calls)
-    noise, eta = noise_for(request, noise), request.eta_or()
-    C, H, W = request.shape
-    clip, length, stride = request.clip, max(request.frames, request.clip), options.stride(request.clip)
+    noise, clip, stride = noise_for(request, noise), request.clip, options.stride(request.clip)
     timesteps = torch.tensor(schedule.timesteps, device=device)
-    by_itself = options.compat != "paper"  # every window is stepped, and states are put together
     weights = profile(options.weights or ("flat" if options.compat == "genl" else "pyramid"), clip, clip - stride)
     cuts = overwritten_shares if options.compat == "streamingt2v" else cut_shares
 
-    drawn = Tied(noise, reschedule(stride)) if options.noise == "rescheduled" else noise
-    x, solver = video_noise(drawn, length, clip, request.shape).to(device, dtype), schedule.fresh()
+    fusion = Fusion(schedule, request, options, noise)
+    fusion.start(device, dtype)
     for step in range(schedule.steps):
-        starts = starts_at(step, request, options)
-        windows = [x[:, :, start : start + clip] for start in starts]
+        windows = windows_at(step, schedule.steps, request, options)
         predictions: list[Tensor] = []
-        for call in answers(denoise, windows, [timesteps[step]] * len(windows), request.together):
+        for call in answers(denoise, fusion.seen(windows), [timesteps[step]] * len(windows), request.together):
             predictions += call
             announce("call", 0, step, call[-1])
-        share = shares(places(starts, clip), weights, length)
         if options.blend == "cut":
-            share = cuts(starts, clip, length, noise, step)
-        if by_itself:  # a frame that no window sees becomes 0
-            shape = (C, clip, H, W)
-            fresh = [noise("step", number, shape, step) if eta > 0 else None for number in range(len(starts))]
-            pairs = zip(windows, predictions, fresh, strict=True)
-            stepped = [schedule.step(window, answer, step, eta, new) for window, answer, new in pairs]
-            x = fuse(stepped, starts, share, length).to(x.dtype)
+            share = cuts(starts_at(step, request, options), clip, fusion.frames, noise, step)
         else:
-            answer = fuse(predictions, starts, share, length) if len(starts) > 1 else predictions[0]
-            new = noise("step", 0, (C, length, H, W), step) if eta > 0 else None
-            x = solver.step(x, answer, step, eta, new)
+            index = torch.stack([torch.arange(fusion.frames)[window] for window in windows])
+            share = shares(index, weights, fusion.frames)
+        x = fusion.step(predictions, windows, share, step)
         announce("step", 0, step, x)
     announce("clip", 0, schedule.steps - 1, x)
     x = x[:, :, : request.frames]

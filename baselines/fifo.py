@@ -3,10 +3,13 @@
 The network sees a clip of the queue at a time, so its frames form a diagonal of noise levels. The queue begins with a
 clip that was sampled plainly and noised again. Any number of steps works here: where the windows do not fill the
 queue, the cleanest one also sees frames that have left it.
+
+Options are MIGA's zigzag (arXiv 2605.18233), a queue whose level changes after several frames, its clean frames before
+every window, and Ouroboros-Diffusion's tail (arXiv 2501.09019), where frames enter with low frequencies of a neighbor.
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
@@ -14,12 +17,14 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from baselines.priors import FreeInit, cross_over, low_pass
 from vidrd.denoiser import Denoiser, answers
 from vidrd.noise import Noise
 from vidrd.sampler_contract import Announce, OnEvent, Origin, Plan, Request, Result, Seam, check_fits, noise_for
 from vidrd.schedule import Mix, Schedule
 
 Compat = Literal["paper", "official"]
+Tail = Literal["noise", "neighbor"]
 
 
 @dataclass(frozen=True)
@@ -27,15 +32,38 @@ class Options:
     """Parameters of the sampler.
 
     Raises:
-        ValueError: an unknown word.
+        ValueError: an unknown word, a width or prefix out of its range, or one that the official code does not have.
     """
 
     lookahead: bool = True  # each window renews its noisier half only, so that no frame lacks cleaner neighbors
     compat: Compat = "paper"  # "official": eta 1 where none is asked, whole clips of steps, context frames noised
+    width: int = 1  # frames of the queue that share a level, and leave together
+    prefix: float = 0.0  # share of a call, [0, 1), that is the first clip's clean head before frames of the queue
+    tail: Tail = "noise"  # what enters: "neighbor" has the low frequencies of the last frame that waits
 
     def __post_init__(self) -> None:
         if self.compat not in ("paper", "official"):
             raise ValueError(f"compat is paper or official: got {self.compat!r}")
+        if self.tail not in ("noise", "neighbor"):
+            raise ValueError(f"tail is noise or neighbor: got {self.tail!r}")
+        if self.width < 1:
+            raise ValueError(f"at least 1 frame of the queue has a level: got a width of {self.width}")
+        if not 0 <= self.prefix < 1:
+            raise ValueError(f"prefix is a share of a call in [0, 1): got {self.prefix}")
+        if self.compat == "official" and (self.width, self.prefix, self.tail) != (1, 0.0, "noise"):
+            raise ValueError(
+                "the official queue has a frame a level, no prefix and a tail of noise: got width "
+                f"{self.width}, prefix {self.prefix} and tail {self.tail!r}, use compat='paper'"
+            )
+
+    def head(self, clip: int) -> int:
+        """Clean frames before every window."""
+        return int(self.prefix * clip)
+
+
+def miga() -> Options:
+    """MIGA's queue (arXiv 2605.18233): two frames a level, a quarter of a call is the clean head."""
+    return Options(width=2, prefix=0.25)
 
 
 class Queue(NamedTuple):
@@ -48,16 +76,25 @@ class Queue(NamedTuple):
 
 
 def queue_of(clip: int, steps: int, options: Options) -> Queue:
-    """As many windows as renew every place of a queue of `steps` frames."""
-    renewed = max(1, clip // 2) if options.lookahead else clip
-    windows = tuple(range(0, math.ceil(steps / renewed) * renewed, renewed))
-    front = windows[-1] + clip - steps
-    levels = torch.cat([torch.full((front,), steps - 1), torch.arange(steps - 1, -1, -1)])
-    return Queue(front, windows, renewed, levels)
+    """As many windows as renew every place of a queue of `steps` levels."""
+    seen, places = clip - options.head(clip), steps * options.width
+    renewed = max(1, seen // 2) if options.lookahead else seen
+    windows = tuple(range(0, math.ceil(places / renewed) * renewed, renewed))
+    front = windows[-1] + seen - places
+    queue = torch.arange(steps - 1, -1, -1).repeat_interleave(options.width)
+    return Queue(front, windows, renewed, torch.cat([torch.full((front,), steps - 1), queue]))
+
+
+def turns_of(request: Request, steps: int, options: Options) -> int:
+    """Turns until the video's last frame has left; the first clip's end stands last in the first queue."""
+    waiting = request.frames + steps * options.width - request.clip
+    return math.ceil(waiting / options.width) if request.frames > request.clip else 0
 
 
 def plan(request: Request, steps: int, options: Options) -> Plan:
     """One plain clip; then, if the video is longer, N + T - F turns of the queue, each through all its windows.
+
+    With L frames a level there are ceil((N + T L - F) / L) turns.
 
     Raises:
         ValueError: under compat="official" the steps are no whole clips.
@@ -68,7 +105,7 @@ def plan(request: Request, steps: int, options: Options) -> Plan:
             f"the official queue is whole clips of {clip} frames, as many as steps: got {steps}, "
             f"try {max(clip, steps - steps % clip)}"
         )
-    turns = frames + steps - clip if frames > clip else 0
+    turns = turns_of(request, steps, options)
     windows = len(queue_of(clip, steps, options).windows)
     return Plan(
         calls=steps + turns * math.ceil(windows / request.together),
@@ -77,6 +114,7 @@ def plan(request: Request, steps: int, options: Options) -> Plan:
         seams=(Seam(clip, "soft"),) if frames > clip else (),
         frames=tuple(Origin(*((0, frame) if frame < clip else (1, frame - clip))) for frame in range(frames)),
         drawn=tuple((first, first + clip) for first in range(0, frames, clip)),
+        mixes="gives it the low frequencies of the frame before" if options.tail == "neighbor" and turns else "",
     )
 
 
@@ -117,6 +155,72 @@ def fill(
     return (signal * clip[:, :, source] + spread * noise.to(clip.device, exact)).to(clip.dtype)
 
 
+def arrivals(noise: Noise, shape: tuple[int, int, int, int], count: int) -> Iterator[Float[Tensor, "B C L H W"]]:
+    """The initial noise of the frames after the first clip, `count` at a time, without end."""
+    piece, drawn = 1, noise("initial", 1, shape)
+    while True:
+        while drawn.shape[2] < count:
+            piece += 1
+            drawn = torch.cat([drawn, noise("initial", piece, shape)], dim=2)
+        yield drawn[:, :, :count]
+        drawn = drawn[:, :, count:]
+
+
+def enter(
+    waiting: Float[Tensor, "B C Q H W"],
+    arriving: Float[Tensor, "B C L H W"],
+    schedule: Schedule,
+    fresh: Float[Tensor, "B C L H W"] | None,  # noise for the neighbor's frequencies; None: they are not taken
+) -> Float[Tensor, "B C Q H W"]:
+    """The queue after as many frames have left it as enter it.
+
+    The last frame that waits has taken its first step. The forward process brings it back to the noisiest level before
+    what enters takes its low frequencies; taken as it stands it is amplified anew by every frame that enters.
+    """
+    arriving = arriving.to(waiting)
+    if fresh is not None:
+        neighbor = schedule.renoised(waiting[:, :, -1:].expand_as(arriving), fresh.to(waiting), 0)
+        keep = low_pass(1, waiting.shape[3], waiting.shape[4], FreeInit()).to(waiting.device)
+        arriving = cross_over(neighbor, arriving, keep, over=(-2, -1))
+    return torch.cat([waiting[:, :, arriving.shape[2] :], arriving], dim=2)
+
+
+class Asking:
+    """Takes the windows of a turn a step on: the network's answers, and the schedule's steps."""
+
+    def __init__(
+        self,
+        denoise: Denoiser,
+        schedule: Schedule,
+        request: Request,
+        queue: Queue,
+        head: Float[Tensor, "B C M H W"],  # clean frames before every window
+        eta: float,
+        noise: Noise,
+        announce: Callable[..., None],
+    ):
+        self.denoise, self.schedule, self.request, self.head = denoise, schedule, request, head
+        self.eta, self.noise, self.announce = eta, noise, announce
+        timesteps, clean = torch.tensor(schedule.timesteps, device=head.device), head.shape[2]
+        self.levels = [queue.levels[first : first + request.clip - clean] for first in queue.windows]
+        before = torch.full((clean,), schedule.steps - 1)
+        self.times = [timesteps[torch.cat([before, level]).to(timesteps.device)] for level in self.levels]
+
+    def __call__(self, windows: list[Tensor], number: int) -> list[Tensor]:
+        """The windows after the step of this turn."""
+        clean, predictions = self.head.shape[2], list[Tensor]()
+        seen = [torch.cat([self.head, window], dim=2) for window in windows] if clean else windows
+        for call in answers(self.denoise, seen, self.times, self.request.together):
+            predictions += [answer[:, :, clean:] for answer in call]
+            self.announce("call", 1 + number, len(predictions) - 1, call[-1])
+        stepped = []
+        for place, (window, answer, level) in enumerate(zip(windows, predictions, self.levels, strict=True)):
+            size = (window.shape[1], window.shape[2], window.shape[3], window.shape[4])
+            fresh = self.noise("step", 1 + number, size, place) if self.eta > 0 else None
+            stepped.append(self.schedule.step(window, answer, level, self.eta, fresh))
+        return stepped
+
+
 @torch.no_grad()
 def sample(
     denoise: Denoiser,
@@ -153,36 +257,25 @@ def sample(
         announce("step", 0, step, x)
     announce("clip", 0, steps - 1, x)
     video: list[Tensor] = []
-    done = clip if request.frames <= clip else max(0, clip - steps)
+    width, repeats = options.width, steps * options.width - clip  # of its first frame, which leave first
+    done = clip if request.frames <= clip else max(0, -repeats)
     if done:
         video.append(x[:, :, : min(done, request.frames)])
         announce("frames", 0, steps - 1, video[-1])
     if request.frames <= clip:
         return Result(video[0], todo)
 
-    queue = queue_of(clip, steps, options)
+    queue, head = queue_of(clip, steps, options), x[:, :, : options.head(clip)]
     waiting = fill(x, queue, schedule, noise("queue", 0, (C, len(queue.levels), H, W)), options.compat)
-    levels = [queue.levels[first : first + clip] for first in queue.windows]
-    times = [timesteps[level.to(timesteps.device)] for level in levels]
-    turns = request.frames + steps - clip
-    for number in range(turns):
-
-        def answer(windows: list[Tensor], number: int = number) -> list[Tensor]:
-            predictions: list[Tensor] = []
-            for call in answers(denoise, windows, times, request.together):
-                predictions += call
-                announce("call", 1 + number, len(predictions) - 1, call[-1])
-            fresh = [noise("step", 1 + number, shape, place) if eta > 0 else None for place in range(len(windows))]
-            parts = zip(windows, predictions, levels, fresh, strict=True)
-            return [schedule.step(window, prediction, level, eta, new) for window, prediction, level, new in parts]
-
-        waiting = turn(waiting, queue, answer)
-        announce("step", 1 + number, len(levels) - 1, waiting)
-        if number >= steps - clip:  # before it, the queue lets out repeats of its first frame
-            video.append(waiting[:, :, queue.front : queue.front + 1])
-            announce("frames", 1 + number, len(levels) - 1, video[-1])
-        piece, place = divmod(number, clip)
-        if place == 0:
-            arriving = noise("initial", 1 + piece, shape)
-        waiting = torch.cat([waiting[:, :, 1:], arriving[:, :, place : place + 1].to(waiting)], dim=2)
+    arriving, ask = arrivals(noise, shape, width), Asking(denoise, schedule, request, queue, head, eta, noise, announce)
+    for number in range(turns_of(request, steps, options)):
+        waiting = turn(waiting, queue, lambda windows, number=number: ask(windows, number))
+        announce("step", 1 + number, len(queue.windows) - 1, waiting)
+        first = max(0, repeats - number * width)  # before it, repeats leave
+        last = min(width, request.frames + repeats - number * width)
+        if first < last:
+            video.append(waiting[:, :, queue.front + first : queue.front + last])
+            announce("frames", 1 + number, len(queue.windows) - 1, video[-1])
+        fresh = noise("tail", number, (C, width, H, W)) if options.tail == "neighbor" else None
+        waiting = enter(waiting, next(arriving), schedule, fresh)
     return Result(torch.cat(video, dim=2), todo)

@@ -90,6 +90,40 @@ def progress(alpha: float = 2.0, compat: Compat = "paper") -> Tie:
     return tie
 
 
+def hybrid(share: float = 0.5) -> Tie:
+    """VideoMerge's and Diff-VF's idea (arXiv 2503.09926, 2608.05976): of every later clip's noise, a share is the first
+    clip's and the rest its own, as shares of variance.
+
+    Raises:
+        ValueError: a share outside [0, 1].
+    """
+    if not 0 <= share <= 1:
+        raise ValueError(f"the share of the first clip's noise is in [0, 1]: got {share}")
+
+    def tie(noise: Noise, clip: int, shape: Shape, before: Tensor | None) -> Tensor:
+        first = noise("initial", 0, shape)
+        if before is None:
+            return first
+        return math.sqrt(share) * first + math.sqrt(1 - share) * noise("initial", clip, shape)
+
+    return tie
+
+
+def spectral(options: "FreeInit | None" = None) -> Tie:
+    """FreeLong++'s SpecMix (arXiv 2507.00162): later clips have low frequencies of the first one's noise, over frames,
+    height and width, and high ones of their own. The filter is FreeInit's, with shares of variance.
+    """
+
+    def tie(noise: Noise, clip: int, shape: Shape, before: Tensor | None) -> Tensor:
+        first = noise("initial", 0, shape)
+        if before is None:
+            return first
+        keep = low_pass(shape[1], shape[2], shape[3], options or FreeInit())
+        return cross_over(first, noise("initial", clip, shape), keep, over=(-3, -2, -1))
+
+    return tie
+
+
 def reschedule(stride: int) -> Tie:
     """FreeNoise's rescheduling (arXiv 2310.15169, section 4.1): the last clip's noise, shuffled in chunks of `stride`.
 
@@ -122,6 +156,8 @@ PRIORS: dict[str, Callable[[], Tie] | None] = {
     "mixed": mix,
     "progressive": progress,
     "rescheduled": lambda: reschedule(2),
+    "hybrid": hybrid,
+    "spectral": spectral,
 }
 
 
@@ -157,6 +193,18 @@ def low_pass(frames: int, height: int, width: int, options: FreeInit) -> Float[T
     t, h, w = (2 * torch.fft.fftfreq(size) for size in (frames, height, width))
     scaled = (t / options.time)[:, None, None] ** 2 + (h / options.space)[:, None] ** 2 + (w / options.space) ** 2
     return 1 / (1 + scaled**options.order)
+
+
+def cross_over(
+    low: Float[Tensor, "*S"], high: Float[Tensor, "*S"], keep: Float[Tensor, "T H W"], over: tuple[int, ...]
+) -> Float[Tensor, "*S"]:
+    """Frequencies of `low` by the share kept, the rest of `high`; standard normal if both are, and independent.
+
+    The shares of variance add up to 1. FreeInit's own mixing, whose amplitudes do, loses noise where both are heard.
+    """
+    exact = torch.promote_types(low.dtype, torch.float32)
+    spectra = [torch.fft.fftn(part.to(exact), dim=over) for part in (low, high)]
+    return torch.fft.ifftn(spectra[0] * keep + spectra[1] * (1 - keep**2).sqrt(), dim=over).real.to(low.dtype)
 
 
 def again_plan(todo: Plan, options: FreeInit) -> Plan:

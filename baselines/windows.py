@@ -8,8 +8,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-Weights = Literal["flat", "pyramid", "ramp"]
-WEIGHTS: tuple[Weights, ...] = ("flat", "pyramid", "ramp")
+Weights = Literal["flat", "pyramid", "ramp", "sine"]
+WEIGHTS: tuple[Weights, ...] = ("flat", "pyramid", "ramp", "sine")
 
 
 def cover(frames: int, clip: int, stride: int, first: int = 0) -> tuple[int, ...]:
@@ -44,15 +44,28 @@ def moving_cover(frames: int, clip: int, stride: int, step: int) -> tuple[int, .
     return cover(frames, clip, stride, math.floor(share * stride))
 
 
+def strided_cover(frames: int, clip: int) -> tuple[Int[Tensor, " F"], ...]:
+    """Frames of windows that each span the whole video: ceil(N / F) of them see every frame, N / F apart or nearly so.
+
+    Where the windows hold more frames than the video has, some frames are seen twice, though by no window.
+    """
+    windows = math.ceil(frames / clip)
+    grid = torch.arange(windows * clip) * frames // (windows * clip)
+    return tuple(grid[number::windows] for number in range(windows))
+
+
 def profile(weights: Weights, clip: int, overlap: int) -> Float[Tensor, " F"]:
     """Weight of a window's output for each of its frames, all above 0; only ratios matter.
 
-    `flat`: equal; `pyramid`: rising to the middle; `ramp`: rising and falling over the overlap only.
+    `flat`: equal; `pyramid`: rising to the middle; `ramp`: rising and falling over the overlap only; `sine`: half a
+    wave, taken at the middle of each frame.
     """
     place = torch.arange(clip, dtype=torch.float64)
     to_edge = 1 + torch.minimum(place, clip - 1 - place)
     if weights == "flat":
         return torch.ones(clip, dtype=torch.float64)
+    if weights == "sine":
+        return torch.sin(math.pi * (place + 0.5) / clip)
     return to_edge if weights == "pyramid" else to_edge.clamp(max=1 + overlap)
 
 

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import baselines.co_denoise
 import baselines.direct
 import baselines.fifo
+import baselines.forcing
 import baselines.freenoise
 import baselines.independent
 import baselines.replace
@@ -94,6 +95,30 @@ METHODS: dict[str, Method] = {
         paper="Qiu et al. 2023, FreeNoise, arXiv 2310.15169, without its hook",
         summary="the same from shuffled repeats of the first clip's noise",
     ),
+    "flowlong": Method(
+        plan=baselines.co_denoise.plan,
+        sample=baselines.co_denoise.sample,
+        options=baselines.co_denoise.flowlong,
+        takes_overlap=True,
+        paper="KAIST and Amazon 2026, FlowLong, arXiv 2605.20910",
+        summary="the same, cross-faded, with all noise drawn anew at every step of the noisy phase",
+    ),
+    "videomerge": Method(
+        plan=baselines.co_denoise.plan,
+        sample=baselines.co_denoise.sample,
+        options=baselines.co_denoise.videomerge,
+        takes_overlap=True,
+        paper="Zhang et al. 2025, VideoMerge, arXiv 2503.09926",
+        summary="the same with states fused under half a sine wave, from noise that clips share in part",
+    ),
+    "diffvf": Method(
+        plan=baselines.co_denoise.plan,
+        sample=baselines.co_denoise.sample,
+        options=baselines.co_denoise.diffvf,
+        takes_overlap=True,
+        paper="SJTU 2026, Diff-VF, arXiv 2608.05976",
+        summary="the same from noise that clips share in part, in every second step in windows spread over the video",
+    ),
     "freenoise": Method(
         plan=baselines.freenoise.plan,
         sample=baselines.freenoise.sample,
@@ -144,6 +169,30 @@ METHODS: dict[str, Method] = {
         paper="Kim et al. 2024, FIFO-Diffusion, arXiv 2405.11473, algorithm 1",
         summary="the same without looking ahead, at half the cost",
         per_frame=True,
+    ),
+    "fifo-zigzag": Method(
+        plan=baselines.fifo.plan,
+        sample=baselines.fifo.sample,
+        options=lambda overlap: baselines.fifo.miga(),
+        takes_overlap=False,
+        paper="AMAP 2026, MIGA's queue and prefix, arXiv 2605.18233",
+        summary="a queue whose level changes every second frame; a quarter of every call is the clean head",
+    ),
+    "fifo-neighbor": Method(
+        plan=baselines.fifo.plan,
+        sample=baselines.fifo.sample,
+        options=lambda overlap: baselines.fifo.Options(tail="neighbor"),
+        takes_overlap=False,
+        paper="Chen et al. 2025, Ouroboros-Diffusion's tail, arXiv 2501.09019",
+        summary="FIFO whose frames enter the queue with the low frequencies of the frame before",
+    ),
+    "forcing": Method(
+        plan=baselines.forcing.plan,
+        sample=baselines.forcing.sample,
+        options=lambda overlap: baselines.forcing.Options(),
+        takes_overlap=False,
+        paper="Chen et al. 2025, SkyReels-V2's diffusion forcing, arXiv 2504.13074",
+        summary="every frame some steps behind the one before it, as few as a clip can hold",
     ),
 }
 

@@ -51,9 +51,8 @@ class Flow(Diffusion):
 
 
 def run(name, options, kind, schedule, frames=11, eta=0.0, **more):
-    denoise = kind(
-        0.0 if name.startswith("fifo") else 0.3
-    )  # FIFO shows finished frames, at no level's scale, to others
+    alone = name.startswith(("fifo", "forcing"))  # they show finished frames, at no level's scale, to others
+    denoise = kind(0.0 if alone else 0.3)
     asked = Request(frames, CLIP, (2, 3, 3), (3, 8), eta)
     return METHODS[name].sample(denoise, schedule, asked, options, dtype=torch.float64, **more).latents
 

@@ -276,3 +276,37 @@ def test_frames_of_different_levels_see_their_own_time_where_a_network_takes_the
         changed[-1] = times[3]
         change = (denoise(latents, changed) - denoise(latents, level)).abs().amax(dim=(0, 1, 3, 4))
         assert int(change.argmax()) == latents.shape[2] - 1, name
+
+
+@pytest.mark.parametrize("name", ["tiny:AnimateDiffPipeline", "tiny:TextToVideoSDPipeline"])
+def test_ancestral_steps_are_the_pipelines_where_it_has_them(models, name):
+    model = models(name)
+    start = noise_of(model, 2, longer=2)
+    B, _, T, _, _ = start.shape
+    drawn = torch.Generator().manual_seed(5)
+
+    def noise(purpose, clip, shape, step=0):
+        if purpose == "initial":
+            return start
+        if "TextToVideo" in name:  # that pipeline steps frames as pictures
+            frames = torch.randn(B * T, shape[0], *shape[2:], generator=drawn)
+            return frames.unflatten(0, (B, T)).transpose(1, 2)
+        return torch.randn(B, *shape, generator=drawn)
+
+    asked = Request(T, T, (start.shape[1], *start.shape[3:]), (0, 1), eta=0.7)
+    got = baselines.direct.sample(
+        model.denoiser(PROMPTS, negative=NEGATIVE, guidance=4.0), model.schedule(STEPS), asked, noise=noise
+    ).latents
+    height, width = small(model)
+    want = model.pipe(
+        **arguments(model, PROMPTS, 4.0),
+        num_frames=T,
+        height=height,
+        width=width,
+        num_inference_steps=STEPS,
+        eta=0.7,
+        generator=torch.Generator().manual_seed(5),
+        latents=start.clone(),
+        output_type="latent",
+    ).frames
+    assert (got - want).abs().max() <= 1e-5 * want.abs().max()

@@ -100,6 +100,8 @@ def said_anyway(name, base, field, value):
     old = getattr(base, field)
     if field == "weights" and old is None:
         old = "flat" if base.compat == "genl" else "pyramid"
+    if field == "fuse":
+        old = base.fused
     return value == old
 
 

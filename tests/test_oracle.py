@@ -121,6 +121,21 @@ def test_windows_lose_contrast_and_remember_little_unless_their_noise_repeats(op
     assert (seen.variance, seen.recall) == pytest.approx((variance, recall), abs=0.03)
 
 
+@pytest.mark.parametrize(
+    ("preset", "want"),
+    [
+        ("flowlong", (0.43, 0.945, 0.94, 0.22)),
+        ("videomerge", (0.82, 0.97, 0.94, 0.69)),
+        ("diffvf", (0.70, 0.80, 1.01, 0.91)),
+    ],
+)
+def test_renewed_noise_loses_contrast_shared_noise_recalls_and_strided_windows_liken_far_frames(preset, want):
+    """A posterior mean has too little variance, which noise drawn anew at every step never lets grow. Strided windows
+    show the network far frames as neighbors, which it makes them, and so neighbors less alike (0.8 instead of 0.97).
+    """
+    assert see(preset, METHODS[preset].options(8)) == pytest.approx(want, abs=0.04)
+
+
 def test_free_noise_repeats_itself_from_clip_to_clip():
     """Its attention has no part in this network; the repeated noise alone does it."""
     assert see("freenoise", freenoise.Options()).recall > 0.9
@@ -164,6 +179,22 @@ def test_fifo_loses_contrast_along_the_video(lookahead, want, drift):
     assert (seen.variance, seen.recall) == pytest.approx(want, abs=0.04)
     by_quarter = video.square().mean(dim=0).reshape(4, CLIP).mean(dim=1)
     assert (float(by_quarter[0]), float(by_quarter[-1])) == pytest.approx(drift, abs=0.04)
+
+
+@pytest.mark.parametrize(
+    ("method", "want", "drift"),
+    [
+        ("fifo-zigzag", (0.68, 0.94, 1.29, 0.51), (0.80, 0.64)),
+        ("fifo-neighbor", (5.1, 0.98, 1.24, 0.54), (0.87, 8.2)),
+        ("forcing", (0.76, 0.97, 1.0, 0.51), (0.90, 0.69)),
+    ],
+)
+def test_fifos_family_loses_contrast_too_and_a_tail_of_low_frequencies_gains_much(method, want, drift):
+    """All of a single pixel is low frequency: noise that is alike from frame to frame is amplified as one."""
+    video, seams = videos(method, METHODS[method].options(0))
+    assert look(video, seams) == pytest.approx(want, abs=0.04, rel=0.05)
+    by_quarter = video.square().mean(dim=0).reshape(4, CLIP).mean(dim=1)
+    assert (float(by_quarter[0]), float(by_quarter[-1])) == pytest.approx(drift, abs=0.04, rel=0.05)
 
 
 def test_the_oracle_sees_noise_that_was_not_reversed(monkeypatch):

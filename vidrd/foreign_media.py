@@ -88,7 +88,7 @@ def frames_of_video(source: Path | bytes) -> Iterator[av.VideoFrame]:
                 coming.append(frame)
                 if len(coming) > DOUBTFUL:
                     yield coming.popleft()
-        except av.FFmpegError as error:
+        except (av.FFmpegError, OverflowError, MemoryError) as error:
             raise UnreadableError(f"it stops decoding at frame {whole.frames}: {error}") from error
         whole.check(container, stream)
         if container.format.name == "gif":
@@ -198,10 +198,12 @@ def read_image(source: Path | bytes) -> UInt8[ndarray, "H W 3"]:
                 if count > 1 and image.format != "MPO":  # the JPEG of phones, with a thumbnail
                     raise UnreadableError(f"it is an animation of {count} frames: make it a video file")
                 return _eight_bits(ImageOps.exif_transpose(image))
+    except UnreadableError:
+        raise
     except UnidentifiedImageError as error:
         raise UnreadableError(f"it is no picture of {', '.join(PICTURE_FORMATS)}") from error
-    except (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError) as error:
-        raise UnreadableError(f"it is no picture that can be read: {error}") from error
+    except Exception as error:  # whatever a reader of broken pictures may raise
+        raise UnreadableError(f"it is no picture that can be read: {error or type(error).__name__}") from error
 
 
 def _eight_bits(image: Image.Image) -> UInt8[ndarray, "H W 3"]:

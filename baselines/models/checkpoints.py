@@ -3,8 +3,6 @@
 from pathlib import Path
 from typing import NamedTuple
 
-from huggingface_hub import try_to_load_from_cache
-
 
 class Checkpoint(NamedTuple):
     """A repository that diffusers can load."""
@@ -36,5 +34,7 @@ CHECKPOINTS = (
 
 def revision_here(checkpoint: Checkpoint) -> str | None:
     """The revision of it that was fetched before, as its branch main was then; None: it is not here."""
+    from huggingface_hub import try_to_load_from_cache  # noqa: PLC0415  (takes seconds to load)
+
     path = try_to_load_from_cache(checkpoint.id, "model_index.json")
     return Path(path).parent.name if isinstance(path, str) else None

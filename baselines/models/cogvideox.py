@@ -18,7 +18,8 @@ from diffusers.models.modeling_outputs import Transformer2DModelOutput
 from jaxtyping import Float, Num
 from torch import Tensor
 
-from baselines.model_contract import FrameRule, Model
+from baselines.latent_frames import FrameRule
+from baselines.model_contract import Model
 from baselines.models.tiny_text import WIDTH, t5, words
 from vidrd.denoiser import Text
 

@@ -9,7 +9,8 @@ from diffusers import AutoencoderKL
 from jaxtyping import Float
 from torch import Tensor
 
-from baselines.model_contract import FrameRule, Model
+from baselines.latent_frames import FrameRule
+from baselines.model_contract import Model
 from vidrd.denoiser import Text
 
 

@@ -15,7 +15,8 @@ from diffusers.pipelines.ltx.pipeline_ltx import calculate_shift
 from jaxtyping import Float, Num
 from torch import Tensor
 
-from baselines.model_contract import FrameRule, Model
+from baselines.latent_frames import FrameRule
+from baselines.model_contract import Model
 from baselines.models.tiny_text import WIDTH, t5, words
 from vidrd.denoiser import Text
 

@@ -9,7 +9,8 @@ from jaxtyping import Float, Num, UInt8
 from numpy import ndarray
 from torch import Tensor
 
-from baselines.model_contract import FrameRule, Model
+from baselines.latent_frames import FrameRule
+from baselines.model_contract import Model
 from baselines.models.tiny_text import WIDTH, clip_text, words
 from vidrd.denoiser import GuidedDenoiser, Text
 from vidrd.models.unet import UNet3DConditionModel

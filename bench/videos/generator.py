@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from jaxtyping import Float, Num, UInt8
 
-from baselines.model_contract import plan_in_frames
+from baselines.latent_frames import plan_in_frames
 from baselines.models.families import load_model
 from bench.hardware.network_calls import CallRecorder
 from bench.hardware.stopwatch import Stopwatch

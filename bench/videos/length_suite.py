@@ -3,8 +3,8 @@
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from baselines.model_contract import Model
 from bench.hardware.device import NO_CUDA, emulated, has_cuda, named_device
 from bench.harness.suite_spec import Suite
 from bench.methods import METHODS, NOISE
@@ -12,9 +12,11 @@ from bench.results.records import Value, digest
 from bench.videos.columns import FLOW_MEASURES, JUDGED, MEASURES
 from bench.videos.equal_cost import EQUAL
 from bench.videos.plan import model_of, plan_of
-from vidrd.checkpoints import locate
 from vidrd.denoiser import ONE_LEVEL
 from vidrd.precision import PRECISIONS, default_precisions
+
+if TYPE_CHECKING:
+    from baselines.model_contract import Model
 
 PROMPTS = (  # where no file of prompts is given; words of the tiny models, and enough for large ones
     "a red ball rolls left",
@@ -63,6 +65,8 @@ def settle(values: dict[str, Value]) -> dict[str, Value]:
 @cache
 def inputs(model: str, revision: str, prompts: str) -> str:
     """Twelve digits: the prompts, and the configuration and sizes of the model's files."""
+    from vidrd.checkpoints import locate  # noqa: PLC0415  (loads diffusers)
+
     files: list[tuple[str, str | int]] = []
     if not model.startswith("tiny:") and model != "pocket":
         folder = locate(model, revision=revision or None)
@@ -72,7 +76,7 @@ def inputs(model: str, revision: str, prompts: str) -> str:
     return digest({"prompts": list(read_prompts(prompts)), "files": [list(each) for each in files]})
 
 
-def unsuited(values: Mapping[str, Value], model: Model) -> str | None:
+def unsuited(values: Mapping[str, Value], model: "Model") -> str | None:
     """Why the model cannot do what the method needs."""
     method, longer = METHODS[str(values["method"])], int(values["frames"]) > int(values["clip"])
     if method.per_frame and longer and model.levels == "video":

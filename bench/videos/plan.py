@@ -1,13 +1,16 @@
 """What a cell's values ask of its method: the request, the steps and the plan, before anything runs."""
 
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
-from baselines.model_contract import FrameRule, Model
-from baselines.models.families import outline
+from baselines.latent_frames import FrameRule
 from bench.methods import METHODS, options_of, with_noise
 from bench.results.records import Value
 from bench.videos.equal_cost import steps_at_equal_fe
 from vidrd.sampler_contract import Plan, Request
+
+if TYPE_CHECKING:
+    from baselines.model_contract import Model
 
 GIVEN = ("real", "still")  # rows that no method makes: real video, and real video whose first frame is held
 
@@ -27,12 +30,14 @@ def rule_of(values: Mapping[str, Value]) -> FrameRule:
     return model_of(values).rule if "model" in values else FrameRule(1)
 
 
-def model_of(values: Mapping[str, Value]) -> Model:
+def model_of(values: Mapping[str, Value]) -> "Model":
     """The cell's model without its weights.
 
     Raises:
         ValueError: it is not here, or of no known family.
     """
+    from baselines.models.families import outline  # noqa: PLC0415  (loads diffusers, which plans of pocket video need not)
+
     return outline(str(values["model"]), str(values["revision"]) or None)
 
 

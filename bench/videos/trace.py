@@ -1,5 +1,6 @@
 """One batch of a cell under PyTorch's profiler: a trace to look at and a table of kernels. Nothing here is a timing."""
 
+from itertools import cycle, islice
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,8 @@ from torch.profiler import ProfilerActivity, profile
 from bench.harness.suite_spec import Values
 from bench.results.records import Cell, canonical, write_atomic
 from bench.videos.generator import Generator
-from bench.videos.plan import steps_of
+from bench.videos.length_suite import read_prompts
+from bench.videos.plan import GIVEN, steps_of
 from vidrd.pocket.world import TEST_SEEDS, caption, draw_scene
 
 MOST = 40  # rows of the table
@@ -27,10 +29,11 @@ def trace(cell: Cell, folder: Path) -> str:
         ValueError: the cell does not make videos by a network.
     """
     values = cell.values
-    if cell.workload != "pocket" or values["method"] in ("real", "still"):
+    if cell.workload not in ("pocket", "lengths") or values["method"] in GIVEN:
         raise ValueError("only cells whose videos a network makes can be profiled: choose another (see --dry-run)")
     generator = Generator(values, ranges=True)
-    prompts = [caption(draw_scene(TEST_SEEDS[i])) for i in range(generator.batch)]
+    known = read_prompts(str(values["prompts"])) if "prompts" in values else map(caption, map(draw_scene, TEST_SEEDS))
+    prompts = list(islice(cycle(known), generator.batch))
     steps = steps_of(values)
     for _ in range(PASSES):
         generator.make(prompts, 0, steps)

@@ -16,8 +16,14 @@ from vidrd.sampler_contract import UNSEEN
 @pytest.mark.parametrize("overlap", [0, 1, 2, 3])
 @pytest.mark.parametrize(
     "options",
-    [{"weights": "flat"}, {"weights": "pyramid"}, {"weights": "ramp"}, {"blend": "cut"}, {"windows": "moving"}],
-    ids=["flat", "pyramid", "ramp", "cut", "moving"],
+    [
+        *({"weights": weights} for weights in ("flat", "pyramid", "ramp", "sine")),
+        {"blend": "cut"},
+        {"windows": "moving"},
+        {"windows": "strided"},
+        {"fuse": "state"},
+    ],
+    ids=["flat", "pyramid", "ramp", "sine", "cut", "moving", "strided", "states"],
 )
 def test_windows_of_a_separable_network_change_nothing(frames, overlap, options):
     video = run(co_denoise, frames, Separable(), overlap=overlap, **options)
@@ -103,8 +109,9 @@ def test_fusing_answers_is_fusing_states():
     windows = [x[:, :, start : start + CLIP] for start in starts]
     answers = [Coupled()(window, torch.tensor(500)) for window in windows]
     share = shares(places(starts, CLIP), profile("pyramid", CLIP, 2), 10)
-    by_answer = SCHEDULE.step(x, fuse(answers, starts, share, 10), 3)
-    by_state = fuse([SCHEDULE.step(w, a, 3) for w, a in zip(windows, answers, strict=True)], starts, share, 10)
+    frames = [slice(start, start + CLIP) for start in starts]
+    by_answer = SCHEDULE.step(x, fuse(answers, frames, share, 10), 3)
+    by_state = fuse([SCHEDULE.step(w, a, 3) for w, a in zip(windows, answers, strict=True)], frames, share, 10)
     assert close(by_answer, by_state)
 
 
@@ -189,14 +196,15 @@ def test_moving_windows_of_each_step_see_the_state_at_that_step():
     assert next(calls, None) is None
 
 
-def late_window(starts):
-    return tuple(start + (1 if 0 < start < starts[-1] else 0) for start in starts)
+def late_window(windows):
+    first, *inner, last = windows
+    return [first, *(slice(window.start + 1, window.stop + 1) for window in inner), last]
 
 
 @pytest.mark.parametrize(
     ("name", "fault"),
     [
-        ("fuse", lambda parts, starts, share, frames: fuse(parts, late_window(starts), share, frames)),
+        ("fuse", lambda parts, windows, share, frames: fuse(parts, late_window(windows), share, frames)),
         ("shares", lambda index, weights, frames: weights.expand(len(index), -1) / 2),
         ("cover", lambda frames, clip, stride: tuple(range(0, frames - clip + 1, stride))),
     ],

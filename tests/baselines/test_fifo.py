@@ -5,7 +5,8 @@ import torch
 from toys import CLIP, CONFIG, SEEDS, SHAPE, STEPS, Coupled, Separable, close, ddim, initial, request, run
 
 from baselines import fifo
-from baselines.fifo import Options, fill, plan, queue_of, turn
+from baselines.fifo import Options, enter, fill, plan, queue_of, turn, turns_of
+from baselines.priors import cross_over, low_pass
 from vidrd.noise import KeyedNoise
 from vidrd.schedule import Schedule
 
@@ -148,6 +149,126 @@ def test_windows_see_the_frames_as_they_were_before_the_turn():
     assert torch.equal(after[:, :, : queue.front], frames[:, :, : queue.front])
     for first, window in zip(queue.windows, seen, strict=True):
         assert window.flatten().tolist() == list(range(first, first + CLIP))
+
+
+@every_queue
+@both_ways
+@pytest.mark.parametrize("width", [2, 3])
+@pytest.mark.parametrize("prefix", [0.0, 0.25])
+@pytest.mark.parametrize("frames", [CLIP + 1, 3 * CLIP - 1])
+def test_zigzag_frames_that_were_enqueued_are_plain_ddim_of_their_noise(steps, lookahead, width, prefix, frames):
+    schedule, denoise = Schedule.ddim(CONFIG, steps), Separable()
+    video = run(fifo, frames, denoise, schedule, lookahead=lookahead, width=width, prefix=prefix)
+    assert close(video[:, :, CLIP:], ddim(initial(frames), schedule=schedule)[:, :, CLIP:])
+    todo = plan(request(frames), steps, Options(lookahead=lookahead, width=width, prefix=prefix))
+    assert len(denoise.calls) == todo.calls
+
+
+def check_zigzag():
+    """A level stands for two frames, which leave together; before every window stands the clean head."""
+    options, frames, schedule, denoise = Options(width=2, prefix=0.25), 13, Schedule.ddim(CONFIG, STEPS), Coupled()
+    queue, clip = queue_of(CLIP, STEPS, options), Coupled()
+    first = ddim(initial(CLIP), clip)
+    run(fifo, frames, denoise, schedule, width=2, prefix=0.25)
+    turns = turns_of(request(frames), STEPS, options)
+    assert turns == -(-(frames + 2 * STEPS - CLIP) // 2)
+    calls = denoise.calls[STEPS:]
+    assert len(calls) == turns * len(queue.windows)
+    assert [queue.levels[queue.front :].tolist().count(level) for level in range(STEPS)] == [2] * STEPS
+    assert len(set(queue.levels[-CLIP:].tolist())) == CLIP // 2
+    for number, (seen, told) in enumerate(calls):
+        start = queue.windows[number % len(queue.windows)]
+        assert close(seen[:, :, :1], first[:, :, :1])
+        levels = [STEPS - 1, *queue.levels[start : start + CLIP - 1].tolist()]
+        assert told.tolist() == [schedule.timesteps[level] for level in levels]
+    tail = calls[2 * len(queue.windows) - 1][0][:, :, -2:]  # what entered after the first turn
+    noise = KeyedNoise(SEEDS)("initial", 1, (SHAPE[0], CLIP, *SHAPE[1:])).double()
+    assert torch.equal(tail, noise[:, :, :2])
+
+
+def test_zigzag_and_prefix_are_what_the_network_sees():
+    check_zigzag()
+
+
+HONEST = queue_of
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        lambda clip, steps, options: HONEST(clip, steps, Options(width=3, prefix=0.25)),
+        lambda clip, steps, options: HONEST(clip, steps, Options(width=2)),
+        lambda *given: HONEST(*given)._replace(levels=HONEST(*given).levels.roll(1)),
+    ],
+    ids=["three a level", "no room for the head", "rolled by a frame"],
+)
+def test_planted_faults_of_the_zigzag_are_seen(monkeypatch, fault):
+    monkeypatch.setattr(fifo, "queue_of", fault)
+    with pytest.raises((AssertionError, RuntimeError)):
+        check_zigzag()
+
+
+def test_the_head_is_whole_frames_below_a_clip():
+    assert [Options(prefix=share).head(8) for share in (0.0, 0.1, 0.25, 0.99)] == [0, 0, 2, 7]
+    assert Options(prefix=0.99).head(1) == 0
+
+
+def check_tail():
+    """Low frequencies are the neighbor's, noised again, high ones the noise's; what comes of noises is noise."""
+    schedule, generator = Schedule.ddim(CONFIG, STEPS), torch.Generator().manual_seed(3)
+    waiting, arriving, fresh = (torch.randn(500, 1, frames, 8, 8, generator=generator) for frames in (5, 2, 2))
+    assert torch.equal(enter(waiting, arriving, schedule, None), torch.cat([waiting[:, :, 2:], arriving], dim=2))
+    after = enter(waiting, arriving, schedule, fresh)
+    assert torch.equal(after[:, :, :3], waiting[:, :, 2:])
+    kept = schedule.alphas[0] / schedule.alphas_prev[0]
+    neighbor = kept**0.5 * waiting[:, :, -1:] + (1 - kept) ** 0.5 * fresh
+    keep = low_pass(1, 8, 8, fifo.FreeInit())[0]
+    low, high = (torch.fft.fftn(part.double(), dim=(-2, -1)) for part in (neighbor, arriving))
+    want = torch.fft.ifftn(keep * low + (1 - keep**2).sqrt() * high, dim=(-2, -1)).real
+    assert close(after[:, :, 3:].double(), want, 1e-4)
+    assert float(after[:, :, 3:].var(dim=0).mean()) == pytest.approx(1, abs=0.02)
+
+
+def test_a_tail_with_the_neighbors_low_frequencies():
+    check_tail()
+    plain, tied = run(fifo, 9), run(fifo, 9, tail="neighbor")
+    first = plan(request(9), STEPS, Options()).frames[CLIP - 1]
+    assert first.clip == 0
+    assert not close(plain[:, :, CLIP:], tied[:, :, CLIP:], 1e-3)
+    assert "low frequencies" in plan(request(9), STEPS, Options(tail="neighbor")).mixes
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        lambda low, high, keep, over: cross_over(high, low, keep, over),
+        lambda low, high, keep, over: cross_over(low, high, keep**2, over),
+        lambda low, high, keep, over: cross_over(low.roll(1, dims=0), high, keep, over),
+        lambda low, high, keep, over: (
+            torch.fft.ifftn(
+                torch.fft.fftn(low, dim=over) * keep + torch.fft.fftn(high, dim=over) * (1 - keep), dim=over
+            ).real
+        ),
+    ],
+    ids=["the wrong way round", "squared", "another video's", "amplitudes that add up to 1"],
+)
+def test_planted_faults_of_the_tail_are_seen(monkeypatch, fault):
+    monkeypatch.setattr(fifo, "cross_over", fault)
+    with pytest.raises(AssertionError):
+        check_tail()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"width": 0}, "at least 1 frame of the queue has a level: got a width of 0"),
+        ({"prefix": 1.0}, r"prefix is a share of a call in \[0, 1\): got 1.0"),
+        ({"compat": "official", "width": 2}, "the official queue has a frame a level, .* got width 2, prefix 0.0"),
+    ],
+)
+def test_queues_that_make_no_sense_are_refused(options, message):
+    with pytest.raises(ValueError, match=message):
+        Options(**options)
 
 
 def levels_off_by_one(clip, steps, options):

@@ -10,8 +10,9 @@ import torch
 import baselines.co_denoise
 import baselines.independent
 import vidrd.sampling
-from baselines.model_contract import FrameRule, plan_in_frames
+from baselines.latent_frames import FrameRule, plan_in_frames
 from baselines.models.families import FAMILIES, family, load_model, tiny_model
+from bench.hardware.roofline import count
 from bench.methods import METHODS
 from vidrd.checkpoints import load_pipeline
 from vidrd.sampler_contract import UNSEEN, Request
@@ -210,3 +211,18 @@ def test_the_low_noise_expert_may_have_a_guidance_of_its_own():
     model.late_guidance = None
     same = model.denoiser(prompt, negative=away[0], guidance=4.0)
     assert same.late is None
+
+
+@pytest.mark.parametrize("name", ["tiny:WanPipeline:2.1-euler", "tiny:CogVideoXPipeline"])
+@pytest.mark.parametrize("method", ["independent", "vidrd"])
+def test_a_video_of_three_windows_holds_little_more_than_one_call_and_its_latents(name, method):
+    model = tiny_model(name)
+    shape = model.latent_shape()
+    latents = torch.zeros(1, shape[0], model.clip, *shape[1:])
+    denoise, schedule = model.denoiser(["a ball"], guidance=1.0), model.schedule(2)
+    timestep = torch.tensor(schedule.timesteps)[0]
+    asked, options = Request(3 * model.clip, model.clip, shape, (0,)), METHODS[method].options(1)
+    with torch.no_grad():
+        one = count(lambda: denoise(latents, timestep)).peak_bytes
+        whole = count(lambda: METHODS[method].sample(denoise, schedule, asked, options)).peak_bytes
+    assert whole <= 1.1 * (one + 3 * latents.numel() * latents.element_size())

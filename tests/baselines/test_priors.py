@@ -8,7 +8,20 @@ from toys import CLIP, SCHEDULE, SEEDS, SHAPE, STEPS, Coupled, Separable, close,
 
 import baselines.independent
 from baselines import priors
-from baselines.priors import PRIORS, FreeInit, Tied, again, low_pass, mix, progress, reschedule, share
+from baselines.priors import (
+    PRIORS,
+    FreeInit,
+    Tied,
+    again,
+    cross_over,
+    hybrid,
+    low_pass,
+    mix,
+    progress,
+    reschedule,
+    share,
+    spectral,
+)
 from bench.methods import METHODS, with_noise
 from vidrd.noise import KeyedNoise, video_noise
 from vidrd.sampler_contract import Cancelled, Plan, Result
@@ -51,6 +64,76 @@ def test_shared_clips_and_shuffled_chunks():
     moved = (old != new).any(dim=2)
     assert 0.4 < float(moved.double().mean()) < 0.6  # of two, half the shuffles turn them round
     assert not (moved == moved[:1]).all()
+
+
+def check_hybrid(tie):
+    ties = torch.corrcoef(frames_of(tie(0.3)).T)
+    assert float(ties[1, CLIP + 1]) == pytest.approx(0.3**0.5, abs=0.06)  # with the first clip
+    assert float(ties[CLIP + 1, 2 * CLIP + 1]) == pytest.approx(0.3, abs=0.06)  # later ones with each other
+    assert float(ties[1, CLIP + 2]) == pytest.approx(0, abs=0.06)
+    assert frames_of(tie(0.3)).var(dim=0).tolist() == pytest.approx([1] * (3 * CLIP), abs=0.1)
+
+
+def test_hybrid_clips_share_the_variance_that_is_said():
+    check_hybrid(hybrid)
+    assert torch.equal(frames_of(hybrid(1.0)), frames_of(share()))
+    assert torch.equal(frames_of(hybrid(0.0)), frames_of(lambda noise, clip, shape, _: noise("initial", clip, shape)))
+    with pytest.raises(ValueError, match=r"share of the first clip's noise is in \[0, 1\]: got 1.5"):
+        hybrid(1.5)
+
+
+def shares_of_deviation(part):
+    def tie(noise, clip, shape, before):
+        first = noise("initial", 0, shape)
+        return first if before is None else part * first + (1 - part) * noise("initial", clip, shape)
+
+    return tie
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [shares_of_deviation, lambda part: hybrid(part**2), lambda part: share()],
+    ids=["deviations", "squared", "all"],
+)
+def test_planted_faults_of_hybrid_noise_are_seen(fault):
+    with pytest.raises(AssertionError):
+        check_hybrid(fault)
+
+
+def check_spectral():
+    """Of a later clip, each frequency is the first clip's by its share, and standard normal."""
+    tied, shape = Tied(KeyedNoise(range(400)), spectral()), (1, 8, 6, 6)
+    first, later = (torch.fft.fftn(tied("initial", clip, shape).double(), dim=(-3, -2, -1))[:, 0] for clip in (0, 2))
+    keep, size = low_pass(8, 6, 6, FreeInit()), 8 * 6 * 6
+    assert float((later.abs().square().mean(dim=0) / size - 1).abs().max()) < 0.35  # of 400 videos
+    assert float(later.abs().square().mean() / size) == pytest.approx(1, abs=0.01)
+    common = (later * first.conj()).real.mean(dim=0) / size
+    assert float((common - keep).abs().max()) < 0.3
+    assert float((common - keep).mean()) == pytest.approx(0, abs=0.01)
+    assert float((later - first)[:, 0, 0, 0].abs().max()) < 1e-3  # the mean is the first clip's
+
+
+def test_spectral_noise_shares_low_frequencies():
+    check_spectral()
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        lambda low, high, keep, over: cross_over(high, low, keep, over),
+        lambda low, high, keep, over: cross_over(low, high, keep.roll(1, dims=1), over),
+        lambda low, high, keep, over: (
+            torch.fft.ifftn(
+                torch.fft.fftn(low, dim=over) * keep + torch.fft.fftn(high, dim=over) * (1 - keep), dim=over
+            ).real
+        ),
+    ],
+    ids=["the wrong way round", "another frequency", "amplitudes that add up to 1"],
+)
+def test_planted_faults_of_spectral_noise_are_seen(monkeypatch, fault):
+    monkeypatch.setattr(priors, "cross_over", fault)
+    with pytest.raises(AssertionError):
+        check_spectral()
 
 
 def frames_late(stride):

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from baselines.windows import WEIGHTS, changes, cover, floor_cover, moving_cover, places, profile, shares
+from baselines.windows import WEIGHTS, changes, cover, floor_cover, moving_cover, places, profile, shares, strided_cover
 
 CASES = [
     (frames, clip, stride)
@@ -28,6 +28,18 @@ def test_every_frame_is_seen_and_none_beyond(step):
 def test_the_number_of_windows_is_the_formulas():
     for frames, clip, stride in CASES:
         assert len(cover(frames, clip, stride)) == 1 + -(-(frames - clip) // stride)
+
+
+def test_strided_windows_span_the_video_and_together_see_all_of_it():
+    for frames, clip, _ in CASES:
+        windows = strided_cover(frames, clip)
+        assert len(windows) == -(-frames // clip)
+        assert {frame for window in windows for frame in window.tolist()} == set(range(frames)), (frames, clip)
+        for window in windows:
+            assert len(window) == clip
+            gaps = window.diff().tolist()
+            assert all(frames // clip <= gap <= -(-frames // clip) for gap in gaps), (frames, clip, gaps)
+    assert [window.tolist() for window in strided_cover(12, 4)] == [[0, 3, 6, 9], [1, 4, 7, 10], [2, 5, 8, 11]]
 
 
 def test_a_video_shorter_than_a_clip_gets_one_window():
@@ -66,6 +78,7 @@ def test_profiles_are_symmetric_and_ramps_are_flat_in_the_middle():
     assert profile("pyramid", 5, 2).tolist() == [1, 2, 3, 2, 1]
     assert profile("pyramid", 4, 2).tolist() == [1, 2, 2, 1]
     assert profile("ramp", 8, 2).tolist() == [1, 2, 3, 3, 3, 3, 2, 1]
+    assert profile("sine", 4, 2).square().tolist() == pytest.approx([0.146447, 0.853553, 0.853553, 0.146447], abs=1e-6)
     assert profile("ramp", 4, 0).tolist() == profile("flat", 4, 0).tolist() == [1, 1, 1, 1]
 
 

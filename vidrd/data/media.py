@@ -8,9 +8,10 @@ import io
 import re
 import threading
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from functools import lru_cache
+from itertools import islice
 from pathlib import Path
 from urllib.parse import parse_qs
 
@@ -26,6 +27,7 @@ from vidrd.foreign_media import UnreadableError as UnreadableError  # noqa: PLC0
 from vidrd.foreign_media import read_image as read_image  # noqa: PLC0414
 
 THUMB = 64  # pixels of the shorter side of small copies
+RATES = (1.0, 240.0)  # frames per second that a camera or a generator has
 KEY_FRAMES = 16  # frames from one key frame of a stored clip to the next
 
 
@@ -74,8 +76,11 @@ def probe(source: Path | bytes) -> VideoInfo:
     Raises:
         UnreadableError: it is broken, or holds no video.
     """
-    with open_video(source) as (_, stream):
-        return _info(stream)
+    with open_video(source) as (container, stream):
+        info = _info(stream)
+        if not RATES[0] <= info.fps <= RATES[1]:
+            info = replace(info, fps=_measured_rate(container, stream))
+        return info
 
 
 def decode(source: Path | bytes, shorter: int | None = None, info: VideoInfo | None = None) -> Iterator[av.VideoFrame]:
@@ -196,7 +201,7 @@ def fit_image(picture: UInt8[ndarray, "H W 3"], fit: Fit) -> UInt8[ndarray, "h w
 
 def _split(uri: str) -> tuple[Path, str]:
     """The file of a record's uri, and what of the file it names."""
-    name, _, query = uri.partition("?") if re.search(r"\.(tar|parquet)\?", uri) else (uri, "", "")
+    name, _, query = uri.rpartition("?") if re.search(r"\.(tar|parquet)\?[^?]*$", uri) else (uri, "", "")
     return Path(name), query
 
 
@@ -214,13 +219,20 @@ def fetch(uri: str) -> Path | bytes:
 
     Raises:
         FileNotFoundError: no such file.
-        UnreadableError: the archive does not hold that.
+        UnreadableError: the archive does not hold that, or cannot be read.
     """
     path, query = _split(uri)
     if not path.is_file():
         raise FileNotFoundError(str(path))
-    if not query:
-        return path
+    try:
+        return _member(path, query) if query else path
+    except UnreadableError:
+        raise
+    except Exception as error:  # whatever a reader of broken archives may raise
+        raise UnreadableError(f"{path} cannot be read: {error}") from error
+
+
+def _member(path: Path, query: str) -> bytes:
     asked = {key: values[0] for key, values in parse_qs(query).items()}
     if path.suffix == ".tar":
         offset, length = int(asked["offset"]), int(asked["length"])
@@ -256,6 +268,18 @@ def _row_group(path: str, row: int) -> tuple[int, int]:
             return group, row
         row -= rows
     raise UnreadableError(f"{path} has no such row")
+
+
+def _measured_rate(container: av.container.InputContainer, stream: av.VideoStream) -> float:
+    """Frames per second by the stamps of the first packets; 25 where these count something else too."""
+    try:
+        packets = islice(container.demux(stream), 64)
+        stamps = sorted(float(p.pts * p.time_base) for p in packets if p.pts is not None and p.time_base)
+    except av.FFmpegError:
+        stamps = []
+    span = stamps[-1] - stamps[0] if stamps else 0.0
+    rate = (len(stamps) - 1) / span if span > 0 else 0.0
+    return rate if RATES[0] <= rate <= RATES[1] else 25.0
 
 
 def _info(stream: av.VideoStream) -> VideoInfo:

@@ -16,6 +16,7 @@ from pathlib import Path
 from time import thread_time
 from typing import NamedTuple
 
+import av
 import numpy as np
 from PIL import Image
 
@@ -117,8 +118,13 @@ def run_shard_task(plan: PreparePlan, out: Path, unit: ShardTask) -> int:
                 drops.append(clip)
                 continue
             began = thread_time()
+            tally.enter("encode")
             data = _encoded(clip, plan.encoder)
+            tally.leave("encode", clip if isinstance(data, bytes) else data)
             tally.spend("encode", thread_time() - began)
+            if isinstance(data, Drop):
+                drops.append(data)
+                continue
             began = thread_time()
             writer.add(clip, data, hashlib.sha256(data).hexdigest(), label)
             tally.spend("shard", thread_time() - began)
@@ -227,10 +233,13 @@ def _hash(record: Record) -> Record:
     return record.having(hashes=clip_hashes(record.seen().thumbs))
 
 
-def _encoded(record: Record, encoder: EncoderSettings) -> bytes:
+def _encoded(record: Record, encoder: EncoderSettings) -> bytes | Drop:
     pixels = record.seen()
     if record.media == "video":
-        return encode_mp4(pixels.frames, pixels.fps, encoder)
+        try:
+            return encode_mp4(pixels.frames, pixels.fps, encoder)
+        except av.FFmpegError as error:
+            return Drop(record.key, "cannot be stored", str(error))
     file = io.BytesIO()
     Image.fromarray(pixels.rgb()[0]).save(file, "JPEG", quality=95, subsampling=0)
     return file.getvalue()

@@ -172,10 +172,11 @@ def _train_unet(settings: Settings, pipeline: VidRDPipeline, clips: ClipSet, run
         unet.enable_gradient_checkpointing()
     network = torch.compile(unet) if settings.compiled else unet
     frames = settings.frames if settings.stage == "temporal" else 1
-    sides = [_side(settings, clips, settings.batch, frames, "video" if frames > 1 else "image", state)]
+    part = settings.accumulate
+    sides = [_side(settings, clips, settings.batch // part, frames, "video" if frames > 1 else "image", state)]
     if settings.images:
-        sides.append(_side(settings, clips, settings.images, 1, "image", state))
-    total = settings.batch + settings.images
+        sides.append(_side(settings, clips, settings.images // part, 1, "image", state))
+    total = (settings.batch + settings.images) // part
     kind = sampler.config.prediction_type
 
     def loss(step: int, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
@@ -216,7 +217,9 @@ def _train_unet(settings: Settings, pipeline: VidRDPipeline, clips: ClipSet, run
         save_strip(run / "samples" / f"step-{step:07d}.png", output.frames)
 
     show = _show(settings, draw)
-    trained = fit(networks, loss, recipe_of(settings), run, show=show, tensorboard=True, shard=settings.shard)
+    trained = fit(
+        networks, loss, recipe_of(settings), run, show=show, tensorboard=True, shard=settings.shard, accumulate=part
+    )
     pipeline.register_modules(**trained)
 
 
@@ -232,7 +235,7 @@ def _train_decoder(settings: Settings, pipeline: VidRDPipeline, clips: ClipSet, 
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(settings.seed)
         discriminator = Discriminator()
-    side = _side(settings, clips, settings.batch, settings.frames, "video", state)
+    side = _side(settings, clips, settings.batch // settings.accumulate, settings.frames, "video", state)
     vae.to(state.device)
 
     def latents_of(samples: list[TrainingSample]) -> tuple[Tensor, Tensor]:
@@ -248,7 +251,8 @@ def _train_decoder(settings: Settings, pipeline: VidRDPipeline, clips: ClipSet, 
         pixels, latents = latents_of(side.feed(step))
         decoded = vae.decode(latents, num_frames=settings.frames).sample.float()
         last = vae.decoder.conv_out.weight
-        return objective(decoded, pixels, discriminator, step, last if last.requires_grad else decoded)
+        watched = last if last.requires_grad else decoded
+        return objective(decoded, pixels, discriminator, step // settings.accumulate, watched)
 
     def draw(step: int, averaged: Networks) -> None:  # the VAE is one
         first = IndexedSamples(clips, seed=settings.seed, frames=settings.frames, stride=settings.stride)
@@ -262,7 +266,8 @@ def _train_decoder(settings: Settings, pipeline: VidRDPipeline, clips: ClipSet, 
     modules: dict[str, nn.Module] = {"vae": vae}
     if settings.adversarial:
         modules["discriminator"] = discriminator
-    fit(modules, loss, recipe_of(settings), run, show=_show(settings, draw), tensorboard=True)
+    show, recipe = _show(settings, draw), recipe_of(settings)
+    fit(modules, loss, recipe, run, show=show, tensorboard=True, accumulate=settings.accumulate)
 
 
 def load_vgg(path: Path) -> FeatureDistance:

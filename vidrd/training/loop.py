@@ -83,6 +83,7 @@ def fit(
     show: Show | None = None,
     tensorboard: bool = False,
     shard: bool = False,
+    accumulate: int = 1,  # calls of `loss` for each step, numbered on, whose gradients are averaged
 ) -> Networks:
     """Train the parameters of `modules` that require a gradient.
 
@@ -123,11 +124,8 @@ def fit(
     log = RunLog(folder, recipe.steps, first, writes=accelerator.is_main_process, tensorboard=tensorboard)
     with log, _stop_requests() as stop_requested:
         for step in range(first, recipe.steps):
-            generator = keyed_generator(recipe.seed, step)
-            torch.manual_seed(generator.initial_seed() + accelerator.process_index)  # dropout reads the global one
-            with accelerator.autocast():
-                value, parts = objective(step, generator)
-            accelerator.backward(value)
+            for number in range(step * accumulate, (step + 1) * accumulate):
+                losses.add(_descend(objective, accelerator, recipe.seed, number, 1 / accumulate))
             accelerator.clip_grad_norm_(trained, recipe.clip_norm)
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
@@ -135,7 +133,6 @@ def fit(
             ema.step(trained)
 
             done = step + 1
-            losses.add({"loss": value, **parts})
             stop = _most(stop_requested(), accelerator)
             due = done % log_every == 0 or done == recipe.steps
             if due or stop:
@@ -156,6 +153,16 @@ def fit(
     learned = _whole(ema, trained, modules, empty)
     accelerator.wait_for_everyone()
     return learned
+
+
+def _descend(objective: nn.Module, accelerator: Accelerator, seed: int, number: int, share: float) -> dict[str, Tensor]:
+    """Add a share of the gradients of a call of the loss; returns its parts."""
+    generator = keyed_generator(seed, number)
+    torch.manual_seed(generator.initial_seed() + accelerator.process_index)  # dropout reads the global one
+    with accelerator.autocast():
+        value, parts = objective(number, generator)
+    accelerator.backward(value * share)
+    return {"loss": value, **parts}
 
 
 def _accelerator(precision: str, *, shard: bool) -> Accelerator:
@@ -206,10 +213,10 @@ class _Losses:
     """Sums of the losses since the last line of the log."""
 
     sums: dict[str, Tensor]
-    counted: int  # steps
+    counted: int  # calls
 
     def add(self, parts: Mapping[str, Tensor]) -> None:
-        """Count a step."""
+        """Count a call."""
         self.counted += 1
         for key, part in parts.items():
             self.sums[key] = self.sums.get(key, torch.zeros((), device=part.device)) + part.detach().float()
@@ -219,7 +226,7 @@ class _Losses:
         return {key: accelerator.reduce(value.clone(), "mean") for key, value in self.sums.items()}
 
     def means(self, done: int, accelerator: Accelerator) -> dict[str, float]:
-        """The means over the steps.
+        """The means over the calls.
 
         Raises:
             ValueError: one is not finite.

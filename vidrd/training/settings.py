@@ -37,6 +37,8 @@ class Settings:
     """Steps of the optimizer."""
     batch: Count = 8
     """Clips per step, over all processes (single frames in the image stage)."""
+    accumulate: Count = 1
+    """Parts in which the clips of a step are computed, one after the other, to need less memory."""
     frames: Count = 8
     """Frames of a clip."""
     size: Pixels = 256
@@ -111,6 +113,11 @@ class Settings:
             )
         if self.stage != "temporal" and self.images:
             raise ValueError(f"images next to clips belong to stage temporal: got images {self.images} in {self.stage}")
+        if self.batch % self.accumulate or self.images % self.accumulate:
+            raise ValueError(
+                f"batch and images are divided into accumulate equal parts: got {self.batch} and {self.images} in "
+                f"{self.accumulate}"
+            )
         if self.shard and (self.stage == "vae-decoder" or self.compiled):
             raise ValueError(
                 f"shard divides a U-Net that is not compiled: got stage {self.stage}, compiled {self.compiled}"

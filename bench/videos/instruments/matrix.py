@@ -8,7 +8,7 @@ import sys
 from collections.abc import Iterable, Mapping
 from html import escape
 from pathlib import Path
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
 import tyro
 
@@ -125,7 +125,9 @@ def _text(x: int, y: int, words: str, how: str) -> str:
     return f'<text x="{x}" y="{y}" font-size="{LETTER}" {how}>{escape(words)}</text>'
 
 
-def main(run: Path, picture_: Path | None = None) -> None:
+def main(
+    run: tyro.conf.Positional[Path], picture_: Annotated[Path | None, tyro.conf.arg(name="picture")] = None
+) -> None:
     """Print the table of a run and the best three gauges together.
 
     Args:

@@ -5,7 +5,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from baselines.model_contract import FrameRule
+from baselines.latent_frames import FrameRule
 from bench.harness.job import Job
 from bench.harness.suite_spec import override, plan
 from bench.methods import METHODS

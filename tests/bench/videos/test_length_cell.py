@@ -125,10 +125,12 @@ def test_a_saved_folder_goes_the_whole_way(tmp_path):
     done = subprocess.run(command, cwd=root, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     records = [json.loads(line) for line in (out / "records.jsonl").read_text().splitlines()]
-    assert [record["attempt"]["status"] for record in records].count("ok") == 5  # one FIFO of a single clip
+    assert [record["attempt"]["status"] for record in records].count(
+        "ok"
+    ) == 5  # FIFO of a single clip, and not of more
     assert (out / "report" / "report.html").is_file()
     again = subprocess.run(command, cwd=root, capture_output=True, text=True, check=False)
-    assert "6 of them done before" in again.stdout
+    assert "6 of them from before" in again.stdout
 
 
 def test_fetch_asks_the_hub_for_repositories_alone(monkeypatch, tmp_path):
@@ -157,9 +159,7 @@ def test_published_checkpoints_are_of_known_families(monkeypatch):
     for checkpoint in CHECKPOINTS:
         assert checkpoint.pipeline in FAMILIES
         assert re.fullmatch(r"[\w-]+/[\w.-]+", checkpoint.id)
-    monkeypatch.setattr(
-        "baselines.models.checkpoints.try_to_load_from_cache", lambda *_: "/hub/snapshots/abc/model_index.json"
-    )
+    monkeypatch.setattr("huggingface_hub.try_to_load_from_cache", lambda *_: "/hub/snapshots/abc/model_index.json")
     assert revision_here(CHECKPOINTS[0]) == "abc"
-    monkeypatch.setattr("baselines.models.checkpoints.try_to_load_from_cache", lambda *_: None)
+    monkeypatch.setattr("huggingface_hub.try_to_load_from_cache", lambda *_: None)
     assert revision_here(CHECKPOINTS[0]) is None

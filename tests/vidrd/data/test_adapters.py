@@ -311,6 +311,17 @@ def test_files_outside_the_root_are_dropped_unless_asked_for(tmp_path):
     assert "lies outside" in rows("moments", tmp_path / "set")[0].detail
 
 
+def test_a_table_that_is_broken_inside_costs_its_rows(tmp_path):
+    pq.write_table(pa.table({"image": [picture() * 30] * 2, "text": ["a", "b"]}), tmp_path / "t.parquet")
+    first, second = rows("parquet", tmp_path)
+    data = bytearray((tmp_path / "t.parquet").read_bytes())
+    data[4:2000] = bytes(1996)
+    (tmp_path / "t.parquet").write_bytes(data)
+    for record in (first, second):
+        with pytest.raises(UnreadableError, match=r"t\.parquet cannot be read"):
+            fetch(record.uri)
+
+
 def test_every_picture_of_a_tar_is_a_record_or_a_drop(tmp_path):
     data = picture()
     names = ["a.0.png", "b.png", "b.1.png", "c.txt", "d.jpg", "d.jpg", ".png", "e.cls"]

@@ -58,6 +58,22 @@ def test_odd_rates_number_frames_alike(fps):
     assert probe(data).fps == pytest.approx(fps, rel=1e-5)
 
 
+def test_a_rate_that_no_camera_has_is_measured():
+    """A webm whose header counts ticks of a thousandth second, and its frames every 40 of them."""
+    file = io.BytesIO()
+    with av.open(file, "w", format="webm") as container:
+        stream = container.add_stream("libvpx", rate=1000)
+        stream.height, stream.width, stream.pix_fmt = 64, 96, "yuv420p"
+        for index, picture in enumerate(numbered(20)):
+            frame = av.VideoFrame.from_ndarray(picture, format="rgb24")
+            frame.pts = 40 * index
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+    with av.open(io.BytesIO(file.getvalue())) as container:
+        assert float(container.streams.video[0].average_rate) == pytest.approx(1000, rel=0.1)
+    assert probe(file.getvalue()).fps == pytest.approx(25, rel=0.01)
+
+
 def test_b_frames_without_time_stamps_decode_in_order(tmp_path):
     write_with_b_frames(tmp_path / "b.avi", numbered(60))
     numbers = [number_of(to_rgb(frame)) for frame in decode(tmp_path / "b.avi")]

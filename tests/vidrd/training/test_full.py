@@ -199,6 +199,7 @@ SWITCHES = {
     "temporal, read ahead": {"workers": 1},
     "temporal, with samples": {"show_every": 2, "show_steps": 1, "zero_terminal_snr": True},
     "image": {"stage": "image"},
+    "temporal, in parts": {"accumulate": 2},
     "decoder": {"stage": "vae-decoder"},
     "decoder, with all": {"stage": "vae-decoder", "learn": ("decoder", "temporal"), "balanced": True,
                           "adversarial_after": 3, "checkpointing": True},
@@ -212,7 +213,7 @@ def test_a_resumed_run_is_the_whole_one_bit_for_bit(given, with_dropout, tmp_pat
     asked = Settings(model=str(with_dropout), data=given / "data", **few | SWITCHES[name])
     train_on_data(asked, tmp_path / "whole")
     with monkeypatch.context() as patch:
-        error = cut_off(patch, 6 * (1 + (asked.images > 0)))
+        error = cut_off(patch, 6 * (1 + (asked.images > 0)) * asked.accumulate)
         with pytest.raises(error):
             train_on_data(asked, tmp_path / "cut")
     assert torch.load(tmp_path / "cut" / "state.pt", weights_only=True)["step"] == 4
@@ -314,6 +315,20 @@ def test_checkpointing_changes_memory_and_not_results(given, tmp_path, stage):
     a, b = (weights(tmp_path / name / "pipeline") for name in ("with", "without"))
     for key in a:
         torch.testing.assert_close(a[key], b[key], rtol=0, atol=1e-5)
+
+
+def test_accumulated_parts_are_the_whole_batch(given, tmp_path):
+    """The decoder's loss draws nothing by step, so that both ways see the same clips and noise."""
+    for name, parts in (("whole", 1), ("parts", 2)):
+        asked = settings(given, "vae-decoder", steps=3, accumulate=parts, adversarial=0.0, learning_rate=1e-3)
+        train_on_data(asked, tmp_path / name)
+    a, b = (weights(tmp_path / name / "pipeline") for name in ("whole", "parts"))
+    for key in a:
+        torch.testing.assert_close(a[key], b[key], rtol=0, atol=2e-5)
+    losses = [json.loads((tmp_path / name / "log.jsonl").read_text())["loss"] for name in ("whole", "parts")]
+    assert losses[0] == pytest.approx(losses[1], rel=1e-4)
+    with pytest.raises(ValueError, match="divided into accumulate equal parts: got 4 and 0 in 3"):
+        settings(given, accumulate=3)
 
 
 def test_single_frames_beside_clips_are_learned_from(given, tmp_path):

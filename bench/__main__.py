@@ -1,4 +1,4 @@
-"""`python -m bench list | run | show | compare | gate | doctor | ucf101 | weights`: see `--help` of each."""
+"""`python -m bench list | run | show | compare | gate | history | doctor | ucf101 | weights`: see `--help` of each."""
 
 import sys
 from collections.abc import Callable
@@ -7,6 +7,7 @@ from bench.commands.axis_options import axes_to_set
 from bench.commands.compare import compare_
 from bench.commands.doctor import doctor
 from bench.commands.gate import gate
+from bench.commands.history import history
 from bench.commands.list import list_
 from bench.commands.run import run_
 from bench.commands.show import show
@@ -30,7 +31,7 @@ def _do() -> int:
 
 
 COMMANDS: dict[str, Callable[..., int]] = {
-    "list": list_, "run": run_, "show": show, "compare": compare_, "gate": gate, "doctor": doctor,
+    "list": list_, "run": run_, "show": show, "compare": compare_, "gate": gate, "history": history, "doctor": doctor,
     "ucf101": ucf101, "weights": weights,
 }  # fmt: skip
 

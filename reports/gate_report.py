@@ -79,8 +79,8 @@ def as_markdown(content: Mapping[str, Any], findings: list[Finding]) -> str:
         "",
         tabulate(rows, headers=COLUMNS, tablefmt="pipe", disable_numparse=True),
         "",
-        "change: head relative to base, with its interval (98 % for speed, 90 % for quality). would see: the smallest "
-        "change that would have been a FAIL in 9 of 10 cases.",
+        "change: head relative to base, with its interval (94 % over all looks for speed, 90 % for quality). "
+        "would see: the smallest change that would have been a FAIL in 9 of 10 cases.",
         "",
         escape(f"Measured on {machine['cpu']}, {machine['cores']} cores, GPU: {machine['gpu']}; ")
         + f"{escape(settings)}; {content['seconds']:.0f} s; {escape(content['written'])}.",

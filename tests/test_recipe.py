@@ -101,7 +101,7 @@ def test_a_family_written_from_the_recipe_passes_conformance(copied):
     changed = {"baselines/models/families.py", "docs/models.md"}
     check_changes(copied, before, changed, f"baselines/models/{NAME}.py")
 
-    tests = ["tests/test_models.py", "tests/test_docs.py::test_every_name_has_a_row_in_its_table"]
-    done = in_project(copied, "-m", "pytest", "-q", "-p", "no:cacheprovider", *tests, "-k", f"{PIPELINE} or models]")
+    chosen = f"{PIPELINE} and (4.0-0-1 or 4.0-2-2 or kept)"  # the shortest oracle, the longest, and the contract
+    done = in_project(copied, "-m", "pytest", "-q", "-p", "no:cacheprovider", "tests/test_models.py", "-k", chosen)
     assert done.returncode == 0, done.stdout
-    assert int(re.search(r"(\d+) passed", done.stdout)[1]) > 10
+    assert int(re.search(r"(\d+) passed", done.stdout)[1]) == 3

@@ -6,6 +6,7 @@ import sys
 import time
 from collections.abc import Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -17,10 +18,14 @@ from bench.harness.progress import say
 from bench.harness.runner import locked
 from bench.harness.suite_spec import PlannedCell, Suite, did_you_mean, label, override, plan, select
 from bench.regression import baselines as store
+from bench.regression import detection
+from bench.regression.counts import COUNTS
 from bench.regression.interleaved import RevisionError, RevisionProcess, Settings, measure_interleaved
+from bench.regression.thresholds import load as load_thresholds
 from bench.regression.worktrees import Side, checkout, commit_of, environment
+from bench.results import history
 from bench.results.option_types import Count, CountOrNone, Margin, Minutes, Seed, TargetFile, TargetFolder
-from bench.results.records import short_revision, write_atomic
+from bench.results.records import digest, short_revision, write_atomic
 from bench.results.verdicts import EXIT_CODES, Finding, overall
 
 FOLDER = Path("runs") / "gate"
@@ -38,14 +43,17 @@ def gate(
     only: Annotated[tuple[str, ...], tyro.conf.arg(metavar="ID|AXIS=VALUE"), tyro.conf.UseAppendAction] = (),
     skip: Annotated[tuple[str, ...], tyro.conf.arg(metavar="ID|AXIS=VALUE"), tyro.conf.UseAppendAction] = (),
     margin: Margin = 0.03,
-    processes: Count = 5,
+    thresholds: Path | None = None,
+    processes: Count = 60,
     pairs: Count = 6,
     threads: CountOrNone = 1,
     outputs: Literal["equal", "may-change"] = "equal",
+    detect: Annotated[tuple[str, ...], tyro.conf.arg(metavar="MEASURE=SHARE"), tyro.conf.UseAppendAction] = (),
     environments: Literal["separate", "shared"] = "separate",
-    max_minutes: Minutes | None = None,
+    max_minutes: Minutes | None = 20.0,
     seed: Seed = 0,
     out: TargetFolder = FOLDER,
+    journal: TargetFile | None = None,
     junit: TargetFile | None = None,
     json_: Annotated[TargetFile | None, tyro.conf.arg(name="json")] = None,
 ) -> int:
@@ -64,30 +72,25 @@ def gate(
         only: Only these cells; may be given several times.
         skip: Not these cells; may be given several times.
         margin: A slow-down up to this share is allowed: 0.03 for shared machines, 0.01 for a dedicated GPU.
-        processes: Pairs of fresh processes.
+        thresholds: TOML file of other margins, of measures and cells: speed = 0.03, [cells."vidrd fp32"].
+        processes: Pairs of fresh processes, at most: a cell is measured until its speed is decided.
         pairs: Timed pairs of each cell in each pair of processes; even.
         threads: Of either side on a CPU; 0: as many as PyTorch takes.
         outputs: "equal": other videos for the same noise are a regression. "may-change": their quality decides.
+        detect: A difference in quality that must be told, fvd=10% or caption=0.03; it is the margin of that measure. A
+            pilot of the cell's videos says how many it takes, and the gate makes them if --max-minutes allows.
         environments: "separate": the base gets an environment with its own pinned dependencies. "shared": both run in
             this one.
-        max_minutes: Begin no further pair of processes after so many minutes.
+        max_minutes: Begin no pair of processes that would last longer than so many minutes.
         seed: Of the order of the two sides.
         out: Folder of the verdict, the logs, the worktrees and the environments.
+        journal: With --base: append the verdict to this history; OUT/history.jsonl if not given.
         junit: Also write the verdict as JUnit XML.
         json_: Also write it as JSON.
     """
     from bench.suites import SUITES  # noqa: PLC0415  (loads torch, which --help need not)
 
-    if (base is None) == (stored is None):
-        raise ValueError("a gate compares with a revision or with stored baselines: give --base REV or --stored FILE")
-    if calibrate and stored is None:
-        raise ValueError("--calibrate writes stored baselines: say where with --stored FILE")
-    if calibrate:
-        store.check_person()
-    if suite not in SUITES:
-        raise ValueError(f"there is no suite {suite!r}{did_you_mean(suite, list(SUITES))}")
-    if SUITES[suite].workload != "pocket":
-        raise ValueError(f"the gate measures cells that make videos; {suite} measures {SUITES[suite].workload}s")
+    _check_request(base, stored, suite, calibrate=calibrate)
     settings = Settings(
         processes,
         pairs,
@@ -96,9 +99,14 @@ def gate(
         may_change=outputs == "may-change",
         max_minutes=max_minutes,
         seed=seed,
+        detect=detection.parse(detect),
     )
     sweep = override(SUITES[suite], set_)
     cells = _cells(sweep, only, skip)
+    if thresholds is not None:
+        labels = [name for name, _ in cells]
+        read = load_thresholds(thresholds, ("speed", *COUNTS, *detection.QUALITY), labels)
+        settings = replace(settings, margins={name: read.of(name) for name in labels})
     for name in (base, head):
         if name is not None:
             commit_of(name)
@@ -134,10 +142,29 @@ def gate(
         }
         text = json.dumps(verdict, indent=1, allow_nan=False, ensure_ascii=False)
         write_atomic(out / "verdict.json", text)
+        if base is not None:
+            recipes = {name: digest({**values, "threads": settings.threads or 0}) for name, values in cells}
+            history.append(journal or out / "history.jsonl", verdict, recipes)
     if json_ is not None:
         write_atomic(json_, text)
     report_code = show_verdict(out / "verdict.json", junit)
     return EXIT_CODES[overall(findings)] if report_code == 0 else report_code
+
+
+def _check_request(base: str | None, stored: Path | None, suite: str, *, calibrate: bool) -> None:
+    """Raise ValueError for options that make no gate."""
+    from bench.suites import SUITES  # noqa: PLC0415
+
+    if (base is None) == (stored is None):
+        raise ValueError("a gate compares with a revision or with stored baselines: give --base REV or --stored FILE")
+    if calibrate and stored is None:
+        raise ValueError("--calibrate writes stored baselines: say where with --stored FILE")
+    if calibrate:
+        store.check_person()
+    if suite not in SUITES:
+        raise ValueError(f"there is no suite {suite!r}{did_you_mean(suite, list(SUITES))}")
+    if SUITES[suite].workload != "pocket":
+        raise ValueError(f"the gate measures cells that make videos; {suite} measures {SUITES[suite].workload}s")
 
 
 def show_verdict(file: Path, junit: Path | None) -> int:

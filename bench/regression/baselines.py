@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from bench.regression.interleaved import counted
+from bench.regression.counts import counted
 from bench.results.records import digest, write_atomic
 from bench.results.verdicts import Finding, same_recipe
 

@@ -1,8 +1,9 @@
 """Measure base and head in one run, alternately; the results are findings (`bench.results.verdicts`).
 
     for each of several pairs of fresh processes:     imports, weights and warm-up once each
-        for each cell:                                blocks of A B B A, or B A A B, at random
+        for each cell that is undecided:              blocks of A B B A, or B A A B, at random
             one process works while the other waits
+        look at the speeds: is a cell decided?        bench/regression/speed_test.py
 
 Drift and other load on the machine affect both processes alike and cancel in the ratio. An offset that a process keeps
 for life is averaged over the pairs of processes. Everything that has no noise is read once, in the first pair of
@@ -16,9 +17,9 @@ import random
 import select
 import subprocess
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -27,20 +28,13 @@ import numpy as np
 
 from bench.hardware.nvml import SAME_CLOCK
 from bench.harness.suite_spec import Values
+from bench.regression.counts import counted, uncounted
+from bench.regression.detection import MOST_VIDEOS, videos_needed
+from bench.regression.speed_test import SpeedTest, look
 from bench.regression.worktrees import Side
-from bench.results.verdicts import ALPHA, Finding, Pair, Verdict, confirm, count, equal_output, hold, same_recipe, speed
+from bench.results.verdicts import ALPHA, Finding, Pair, Verdict, equal_output, same_recipe
 
 SERVER = Path(__file__).with_name("revision_server.py")
-# Less is better in all of them. The share that a number may grow by without being called a regression.
-COUNTS: dict[str, tuple[float, str]] = {
-    "flops": (0.001, "FLOP"),
-    "operators": (0.01, ""),
-    "kernels": (0.01, ""),
-    "graph_breaks": (0.0, ""),
-    "peak_bytes": (0.01, "bytes"),
-    "held_bytes": (0.0, "bytes"),
-    "allocated_peak": (0.01, "bytes"),
-}
 # Largest error that rounding alone may leave in latents, as a share of their largest value.
 ROUNDING = {"fp32": 1e-4, "bf16-weights": 1e-4, "bf16": 3e-2, "fp16": 4e-3}
 
@@ -53,15 +47,21 @@ class Settings:
         ValueError: too few pairs for a verdict.
     """
 
-    processes: int = 5  # pairs of fresh processes
+    processes: int = 60  # pairs of fresh processes, at most
     pairs: int = 6  # timed pairs of each cell in each pair of processes; even: blocks of A B B A
     threads: int | None = 1  # of either process; None: as many as PyTorch takes
     margin: float = 0.03  # a slow-down up to this share is allowed
     alpha: float = ALPHA
     may_change: bool = False  # another output is intended, and judged by its quality
     timeout: float | int = 300  # seconds a process may take for one answer
-    max_minutes: float | int | None = None  # begin no further pair of processes after this
+    max_minutes: float | int | None = 20  # begin no pair of processes that would last longer
     seed: int = 0
+    detect: Mapping[str, float] = field(default_factory=dict)  # difference in quality -> share, see `detection`
+    margins: Mapping[str, Mapping[str, float | int]] = field(default_factory=dict)  # cell -> measure -> share
+
+    def margin_of(self, cell: str) -> float | int:
+        """The slow-down that is allowed in a cell."""
+        return self.margins.get(cell, {}).get("speed", self.margin)
 
     def __post_init__(self) -> None:
         if self.pairs < 2 or self.pairs % 2 or self.processes < 1:
@@ -78,12 +78,17 @@ class MeasuredCell:
 
     label: str
     values: Values
-    pairs: list[Pair] = field(default_factory=list)
+    speed: SpeedTest
     findings: list[Finding] = field(default_factory=list)
     notes: dict[str, dict[str, Any]] = field(default_factory=dict)  # process -> set-up times
     uncounted: dict[str, str] = field(default_factory=dict)  # counts that neither side could give -> why
     compared: bool = False  # recipe, counts and output, which have no noise
     broken: bool = False  # nothing more can be measured
+
+    @property
+    def undecided(self) -> bool:
+        """Whether more pairs are wanted."""
+        return not self.broken and not self.speed.decided
 
 
 class RevisionError(Exception):
@@ -131,17 +136,18 @@ class RevisionProcess:
         except BrokenPipeError:
             raise RevisionError(self._how_it_ended()) from None
 
-    def answer(self) -> dict[str, Any]:
-        """The answer to the request sent first.
+    def answer(self, within: float | None = None) -> dict[str, Any]:
+        """The answer to the request sent first; it may take `within` seconds, or as the settings say.
 
         Raises:
             RevisionError: the process failed, died, or took too long.
         """
         assert self._process.stdout is not None
-        ready, _, _ = select.select([self._process.stdout], [], [], self._timeout)
+        patience = within or self._timeout
+        ready, _, _ = select.select([self._process.stdout], [], [], patience)
         if not ready:
             self._process.kill()
-            raise RevisionError(f"the {self.side.name} gave no answer within {self._timeout:g} s")
+            raise RevisionError(f"the {self.side.name} gave no answer within {patience:g} s")
         line = self._process.stdout.readline()
         if not line:
             raise RevisionError(self._how_it_ended())
@@ -181,80 +187,79 @@ def measure_interleaved(
         the findings, and the other observations: software of either side, set-up times, counts that neither side could
             give, raw pairs.
     """
-    began = time.monotonic()
     folder = folder.absolute()  # the processes work in their own trees
-    first = [MeasuredCell(label, values) for label, values in cells]
-    software = _session(first, base, head, settings, folder, say, began, facts=True)
-    speeds = _speeds(first, settings)
-    raw = {cell.label: [list(pair) for pair in cell.pairs] for cell in first}
-    flagged = [cell for cell in first if speeds.get(cell.label) and speeds[cell.label].verdict == "FAIL"]
-    if flagged:
-        say(f"{len(flagged)} cells look slower: once more, in fresh processes")
-        second = [MeasuredCell(cell.label, cell.values) for cell in flagged]
-        again = replace(settings, seed=settings.seed + 1, max_minutes=None)
-        _session(second, base, head, again, folder, say, time.monotonic(), facts=False)
-        for cell in second:
-            finding = speed(cell.label, cell.pairs, margin=settings.margin, alpha=settings.alpha)
-            speeds[cell.label] = confirm(speeds[cell.label], finding)
-            raw[f"{cell.label} (again)"] = [list(pair) for pair in cell.pairs]
+    measured = [MeasuredCell(label, values, SpeedTest(label, settings.margin_of(label))) for label, values in cells]
+    software = _measure(measured, base, head, settings, folder, say)
     findings = []
-    for cell in first:
-        findings += [*cell.findings, *([speeds[cell.label]] if cell.label in speeds else [])]
-    notes = {cell.label: cell.notes for cell in first}
-    missing = {cell.label: cell.uncounted for cell in first if cell.uncounted}
-    return findings, {"software": software, "set_up": notes, "uncounted": missing, "pairs": raw}
+    for cell in measured:
+        speed = cell.speed.finding
+        findings += [*cell.findings, *([speed] if speed is not None and not cell.broken else [])]
+    return findings, {
+        "software": software,
+        "set_up": {cell.label: cell.notes for cell in measured},
+        "uncounted": {cell.label: cell.uncounted for cell in measured if cell.uncounted},
+        "pairs": {cell.label: [list(pair) for pair in cell.speed.pairs] for cell in measured},
+        "looks": {cell.label: [list(each) for each in cell.speed.looks] for cell in measured},
+    }
 
 
-def _speeds(cells: Sequence[MeasuredCell], settings: Settings) -> dict[str, Finding]:
-    timed = [cell for cell in cells if not cell.broken]
-    findings = [speed(cell.label, cell.pairs, margin=settings.margin, alpha=settings.alpha) for cell in timed]
-    return dict(zip((cell.label for cell in timed), hold(findings, settings.alpha), strict=True))
+def _measure(
+    cells: Sequence[MeasuredCell], base: Side, head: Side, settings: Settings, folder: Path, say: Callable[[str], None]
+) -> dict[str, Any]:
+    """Measure until every cell is decided, or the processes or the minutes are used up. Returns the software."""
+    began = time.monotonic()
+    limit = math.inf if settings.max_minutes is None else settings.max_minutes * 60
+    lot = random.Random(settings.seed)
+    software: dict[str, Any] = {}
+    for group in range(settings.processes):
+        start = time.monotonic()
+        undecided = [cell for cell in cells if cell.undecided]
+        software = _pair_of_processes(undecided, base, head, settings, folder, say, group, lot) or software
+        used = time.monotonic() - began
+        following = time.monotonic() - start if group else 0.0  # the first one counts and judges, too
+        last = group + 1 == settings.processes or used + following > limit
+        fraction = 1.0 if last else max((group + 1) / settings.processes, used / limit)
+        look([cell.speed for cell in cells if not cell.broken], fraction, among=len(cells), alpha=settings.alpha)
+        left = sum(cell.undecided for cell in cells)
+        say(f"pair of processes {group + 1} of at most {settings.processes}: {used:.0f} s, {left} cells undecided")
+        if last or not left:
+            break
+    return software
 
 
-def _session(
+def _pair_of_processes(
     cells: Sequence[MeasuredCell],
     base: Side,
     head: Side,
     settings: Settings,
     folder: Path,
     say: Callable[[str], None],
-    began: float,
-    *,
-    facts: bool,
+    group: int,
+    lot: random.Random,
 ) -> dict[str, Any]:
-    """Fill the cells with pairs; with `facts`, also with findings on what has no noise. Returns the software."""
-    lot = random.Random(settings.seed)
-    software: dict[str, Any] = {}
-    for group in range(settings.processes):
-        if settings.max_minutes is not None and group and time.monotonic() - began > settings.max_minutes * 60:
-            say(f"time is up after {group} of {settings.processes} pairs of processes")
-            break
-        with ExitStack() as stack:
-            servers = [
-                stack.enter_context(RevisionProcess(side, folder / f"{side.name}.log", settings))
-                for side in (base, head)
-            ]
+    """Add a pair of processes' pairs to each cell, and findings on what has no noise. Returns the software."""
+    with ExitStack() as stack:
+        servers = [
+            stack.enter_context(RevisionProcess(side, folder / f"{side.name}.log", settings)) for side in (base, head)
+        ]
+        try:
+            software = _both(servers, "hello", threads=settings.threads)
+        except RevisionError as error:
+            for cell in cells:
+                _break(cell, str(error))
+            return {}
+        for cell in lot.sample(cells, len(cells)):
             try:
-                software = _both(servers, "hello", threads=settings.threads)
+                cell.notes = _both(servers, "open", values=dict(cell.values))
+                if not cell.compared:
+                    _compare_facts(cell, servers, settings, folder, say)
+                    cell.compared = True
+                if not cell.broken:
+                    cell.speed.pairs += _pairs(servers, settings.pairs, group, lot)
             except RevisionError as error:
-                for cell in cells:
-                    _break(cell, str(error))
-                return software
-            for cell in lot.sample(cells, len(cells)):
-                if cell.broken:
-                    continue
-                try:
-                    cell.notes = _both(servers, "open", values=dict(cell.values))
-                    if facts and not cell.compared:
-                        _compare_facts(cell, servers, settings, folder, say)
-                        cell.compared = True
-                    if not cell.broken:
-                        cell.pairs += _pairs(servers, settings.pairs, group, lot)
-                except RevisionError as error:
-                    _break(cell, str(error))
-                    if "gave no answer" in str(error) or "ended with" in str(error):
-                        break  # this pair of processes is lost; the next begins afresh
-        say(f"pair of processes {group + 1} of {settings.processes}: {time.monotonic() - began:.0f} s")
+                _break(cell, str(error))
+                if "gave no answer" in str(error) or "ended with" in str(error):
+                    break  # this pair of processes is lost; the next begins afresh
     return software
 
 
@@ -265,12 +270,12 @@ def _both(servers: Sequence[RevisionProcess], do: str, **request: object) -> dic
     return _answers(servers)
 
 
-def _answers(servers: Sequence[RevisionProcess]) -> dict[str, Any]:
+def _answers(servers: Sequence[RevisionProcess], within: float | None = None) -> dict[str, Any]:
     """Side -> answer. Both are read even if one failed: an unread answer would be taken for the next one."""
     answers, errors = {}, []
     for server in servers:
         try:
-            answers[server.side.name] = server.answer()
+            answers[server.side.name] = server.answer(within) if within else server.answer()
         except RevisionError as error:
             errors.append(error)
     if errors:
@@ -315,7 +320,7 @@ def _compare_facts(
     if recipe.verdict != "PASS":
         cell.broken = True
         return
-    cell.findings += counted(cell.label, base["counts"], head["counts"])
+    cell.findings += counted(cell.label, base["counts"], head["counts"], settings.margins.get(cell.label, {}))
     cell.uncounted = uncounted(base["counts"], head["counts"])
     for name, why in cell.uncounted.items():
         say(f"{cell.label}: {name} could not be counted on either side, and is not judged: {why}")
@@ -326,33 +331,52 @@ def _compare_facts(
     cell.findings.append(equal_output(cell.label, error, tolerance=tolerance, may_change=settings.may_change))
     if error is not None and not error <= tolerance:
         say(f"{cell.label}: another output, so {cell.values['videos']} videos of each side are compared")
-        for server in servers:
-            server.tell("videos", folder=str(places[server.side.name]))
-        _answers(servers)
-        from bench.videos.paired_quality import compare_videos  # noqa: PLC0415  (loads torch)
-
-        videos = [np.load(places[name] / "all.npy") for name in ("base", "head")]
-        cell.findings += compare_videos(cell.label, *videos, window=int(cell.values["window"]))
+        began = time.monotonic()
+        judged = _judge_videos(cell, servers, places, settings)
+        cell.findings += _more_videos(cell, judged, time.monotonic() - began, servers, places, settings, say)
 
 
-def counted(label: str, base: dict[str, Any], head: dict[str, Any]) -> list[Finding]:
-    """A finding for each count that either side has. A text in place of a number says why there is none."""
-    findings = []
-    for name, (tolerance, unit) in COUNTS.items():
-        sides = [counts.get(name) for counts in (base, head)]
-        texts = [side for side in sides if isinstance(side, str)]
-        if all(side is None for side in sides) or len(texts) == 2:
-            continue  # neither side has it: nothing went missing, see `uncounted`
-        numbers = [None if isinstance(side, str) else side for side in sides]
-        finding = count(label, name, *numbers, tolerance=tolerance, unit=unit)
-        findings.append(replace(finding, reason=f"{finding.reason} ({texts[0]})") if texts else finding)
-    return findings
+def _judge_videos(
+    cell: MeasuredCell,
+    servers: Sequence[RevisionProcess],
+    places: Mapping[str, Path],
+    settings: Settings,
+    within: float | None = None,
+) -> list[Finding]:
+    """Findings on the quality of all videos of the cell that is open in both processes."""
+    from bench.videos.paired_quality import compare_videos  # noqa: PLC0415  (loads torch)
+
+    for server in servers:
+        server.tell("videos", folder=str(places[server.side.name]))
+    _answers(servers, within)
+    videos = [np.load(places[name] / "all.npy") for name in ("base", "head")]
+    margins = {**settings.margins.get(cell.label, {}), **settings.detect}
+    return compare_videos(cell.label, *videos, window=int(cell.values["window"]), margins=margins)
 
 
-def uncounted(base: dict[str, Any], head: dict[str, Any]) -> dict[str, str]:
-    """Counts for which both sides have a text in place of a number, and the head's text."""
-    both = [name for name in COUNTS if isinstance(base.get(name), str) and isinstance(head.get(name), str)]
-    return {name: head[name] for name in both}
+def _more_videos(
+    cell: MeasuredCell,
+    pilot: list[Finding],
+    seconds: float,
+    servers: Sequence[RevisionProcess],
+    places: Mapping[str, Path],
+    settings: Settings,
+    say: Callable[[str], None],
+) -> list[Finding]:
+    """The pilot's findings, or those of as many videos as the differences to detect take, if there is time for them."""
+    made = int(cell.values["videos"])
+    wanted = videos_needed(pilot, settings.detect, int(cell.values["batch"]))
+    if wanted <= made:
+        return pilot
+    needs = seconds * wanted / made
+    limit = math.inf if settings.max_minutes is None else settings.max_minutes * 60
+    differences = ", ".join(f"{name}={share:.3g}" for name, share in settings.detect.items())
+    say(f"{cell.label}: to detect {differences} takes {wanted} videos of each side, some {needs / 60:.1f} minutes")
+    if wanted > MOST_VIDEOS or needs > limit:
+        say(f"{cell.label}: that is more than {MOST_VIDEOS} videos or --max-minutes; the {made} videos have to do")
+        return pilot
+    _both(servers, "open", values={**cell.values, "videos": wanted})
+    return _judge_videos(cell, servers, places, settings, within=settings.timeout + 3 * needs)
 
 
 def _error(base: np.ndarray, head: np.ndarray) -> float | None:

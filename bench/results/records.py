@@ -204,7 +204,12 @@ class Journal(NamedTuple):
 
 def append(path: Path, record: Record) -> None:
     """Add one line and return when it is on the disk."""
-    line = (record.to_json() + "\n").encode()
+    append_line(path, record.to_json())
+
+
+def append_line(path: Path, text: str) -> None:
+    """Add a line to a file, which is made if it is not there, and return when it is on the disk."""
+    line = (text + "\n").encode()
     handle = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
     try:
         while line:

@@ -9,11 +9,12 @@ import statistics
 from collections.abc import Hashable, Sequence
 from typing import NamedTuple
 
-from scipy.special import fdtrc, ndtri, stdtr, stdtrit
+from scipy.special import ndtri, stdtr, stdtrit
 
 from bench.results.records import Better, Number
 
 TRIM = 0.2  # share of the values that the trimmed mean leaves out at either end
+FEWEST_GROUPS = 3  # of which each is one value
 
 
 def median_interval(samples: Sequence[float], confidence: float = 0.95) -> tuple[float, float] | None:
@@ -95,14 +96,21 @@ def trimmed_mean(values: Sequence[float], trim: float = TRIM) -> Estimate:
     Source: Tukey and McLaughlin 1963; Yuen 1974.
     """
     n, cut = len(values), math.floor(trim * len(values))
-    kept = sorted(values)[cut : n - cut]
+    kept = _kept(values, trim)
     if len(kept) < 2:
         raise ValueError(f"a trimmed mean keeps at least 2 values; of {n}, trimmed by {trim:g}, it keeps {len(kept)}")
     if not all(map(math.isfinite, values)):
         raise ValueError("a trimmed mean is one of finite values; some of these are not")
     winsorized = [kept[0]] * cut + kept + [kept[-1]] * cut
-    error = statistics.stdev(winsorized) / ((1 - 2 * trim) * math.sqrt(n))
+    center = statistics.fmean(winsorized)
+    spread = math.sqrt(math.fsum((value - center) ** 2 for value in winsorized) / (n - 1))
+    error = spread / ((1 - 2 * trim) * math.sqrt(n))
     return Estimate(statistics.fmean(kept), error, len(kept) - 1, n)
+
+
+def _kept(values: Sequence[float], trim: float) -> list[float]:
+    cut = math.floor(trim * len(values))
+    return sorted(values)[cut : len(values) - cut]
 
 
 def jackknifed(value: float, sides: Sequence[Sequence[float]], n: int) -> Estimate:
@@ -121,33 +129,22 @@ def jackknifed(value: float, sides: Sequence[Sequence[float]], n: int) -> Estima
     return Estimate(value, math.sqrt(variance), fewest - 1, n)
 
 
-def clustered_mean(values: Sequence[float], groups: Sequence[Hashable], alpha: float = 0.05) -> Estimate:
-    """The trimmed mean of values that come in groups (the pairs of one pair of processes).
+def clustered_mean(values: Sequence[float], groups: Sequence[Hashable]) -> Estimate:
+    """The mean of the groups' trimmed means (groups: the pairs of one pair of processes).
 
     Where a process was put in memory may make it faster or slower as long as it lives: many pairs of it are then not so
-    many witnesses. If the groups' means differ more than the spread within them explains (F test at `alpha`), each
-    group is one value. Fewer than three groups cannot show it, and are pooled.
+    many witnesses, so each group is one value. Fewer than three groups are pooled.
 
     Raises:
         ValueError: as `trimmed_mean`.
     """
-    pooled = trimmed_mean(values)
-    ordered, cut = sorted(values), math.floor(TRIM * len(values))
-    lowest, highest = ordered[cut], ordered[-1 - cut]
     members: dict[Hashable, list[float]] = {}
     for value, group in zip(values, groups, strict=True):
-        members.setdefault(group, []).append(min(max(value, lowest), highest))
-    sizes = [len(each) for each in members.values()]
-    within_df, between_df = sum(sizes) - len(sizes), len(sizes) - 1
-    if between_df < 2 or within_df < 1:
-        return pooled
-    means = [statistics.fmean(each) for each in members.values()]
-    grand = statistics.fmean(value for each in members.values() for value in each)
-    between = sum(size * (mean - grand) ** 2 for size, mean in zip(sizes, means, strict=True)) / between_df
-    within = sum((v - m) ** 2 for each, m in zip(members.values(), means, strict=True) for v in each) / within_df
-    if within == 0 or fdtrc(between_df, within_df, between / within) > alpha:
-        return pooled
-    return Estimate(statistics.fmean(means), statistics.stdev(means) / math.sqrt(len(means)), between_df, len(values))
+        members.setdefault(group, []).append(value)
+    if len(members) < FEWEST_GROUPS:
+        return trimmed_mean(values)
+    means = [statistics.fmean(_kept(each, TRIM)) for each in members.values()]
+    return trimmed_mean(means, trim=0.0)._replace(n=len(values))
 
 
 def minimum_detectable(margin: float, error: float, *, alpha: float = 0.01, power: float = 0.9) -> float:

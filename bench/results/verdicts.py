@@ -11,12 +11,12 @@ Every verdict states its margin and the smallest effect that it could have detec
 
 import math
 from collections.abc import Hashable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from functools import partial
 from typing import Any, Literal, NamedTuple, TypeAlias
 
 from bench.results.records import Better
-from bench.results.statistics import Estimate, clustered_mean, holm, minimum_detectable, samples_needed
+from bench.results.statistics import Estimate, clustered_mean, minimum_detectable, samples_needed
 
 Verdict: TypeAlias = Literal["PASS", "FAIL", "INCONCLUSIVE", "CALIBRATION_NEEDED", "INVALID"]
 # The worst first: a regression that is shown stays one, whatever else could not be decided.
@@ -24,6 +24,7 @@ WORST: tuple[Verdict, ...] = ("FAIL", "INVALID", "INCONCLUSIVE", "CALIBRATION_NE
 EXIT_CODES: dict[Verdict, int] = {"PASS": 0, "FAIL": 1, "INVALID": 2, "INCONCLUSIVE": 4, "CALIBRATION_NEEDED": 4}
 
 ALPHA = 0.01  # probability that a speed at the margin is called slower
+MISS = 0.05  # probability that a gate calls a speed at the margin fast enough
 QUALITY_ALPHA = 0.05  # one-sided, of the bound on a difference in quality
 FEWEST_PAIRS = 6  # with fewer, no verdict is possible at ALPHA
 
@@ -43,8 +44,10 @@ class Finding:
         high: upper end.
         margin: the change that is still allowed.
         detectable: the smallest change that would have been called a FAIL in 9 of 10 cases.
-        p: probability of such a change at the margin, for Holm's correction.
+        p: probability of such a change at the margin.
         n: pairs or videos.
+        error: standard error of the change; of its logarithm for speeds.
+        better: direction of the measure that is better.
     """
 
     cell: str
@@ -61,6 +64,8 @@ class Finding:
     detectable: float | None = None
     p: float | None = None
     n: int = 1
+    error: float | None = None
+    better: Better = "lower"
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON content; fields that are None are left out."""
@@ -92,13 +97,14 @@ def speed(
     *,
     margin: float | int = 0.03,  # slower by so much is still allowed, as a share
     alpha: float = ALPHA,
-    confirmed: bool = False,
+    miss: float = ALPHA,
 ) -> Finding:
     """Is the head slower than the base by more than the margin?
 
-    d = ln(head / base) of each pair; FAIL if the lower bound of their trimmed mean at `alpha` is above
-    ln(1 + margin), PASS if the upper bound is below it, else INCONCLUSIVE. Spoiled pairs do not
-    count; if they leave fewer than six, or are more than half, the cell is INVALID.
+    d = ln(head / base) of each pair; FAIL if the lower bound of their mean at `alpha` is above ln(1 + margin), PASS if
+    the upper bound at `miss` is below it, else INCONCLUSIVE. The pairs of one pair of processes are one value, their
+    trimmed mean (`clustered_mean`). Spoiled pairs do not count; if they leave fewer than six, or are more than half,
+    the cell is INVALID.
 
     Raises:
         ValueError: a time is not above 0, or the margin is below 0.
@@ -116,48 +122,25 @@ def speed(
     logs = [math.log(pair.head / pair.base) for pair in good]
     estimate = clustered_mean(logs, [pair.group for pair in good])
     limit = math.log1p(margin)
-    low, high = estimate.low(alpha), estimate.high(alpha)
+    low, high = estimate.low(alpha), estimate.high(miss)
     detectable = math.expm1(minimum_detectable(limit, estimate.error, alpha=alpha))
     verdict: Verdict = "FAIL" if low > limit else "PASS" if high < limit else "INCONCLUSIVE"
     interval = f"{math.expm1(low):+.1%} to {math.expm1(high):+.1%}"
     reasons = {
         "FAIL": f"slower by {math.expm1(estimate.mean):.1%} ({interval}), {margin:.1%} is allowed",
-        "PASS": f"{_faster(estimate, alpha)} ({interval}); less than {detectable:.1%} could not have been detected",
+        "PASS": f"{_faster(estimate, miss)} ({interval}); less than {detectable:.1%} could not have been detected",
         "INCONCLUSIVE": f"{interval} holds the margin of {margin:.1%}: more pairs, or a quieter machine",
     }
     base, head = (sorted(times)[len(times) // 2] for times in zip(*(pair[:2] for pair in good), strict=True))
     return Finding(
         cell, "speed", verdict, reasons[verdict], "s", base, head, math.expm1(estimate.mean), math.expm1(low),
-        math.expm1(high), margin, detectable, estimate.p_above(limit), len(good),
+        math.expm1(high), margin, detectable, estimate.p_above(limit), len(good), estimate.error,
     )  # fmt: skip
 
 
 def _faster(estimate: Estimate, alpha: float) -> str:
     change = math.expm1(estimate.mean)
     return f"faster by {-change:.1%}" if estimate.high(alpha) < 0 else f"no slowdown beyond the margin, {change:+.1%}"
-
-
-def hold(findings: Sequence[Finding], alpha: float = ALPHA) -> list[Finding]:
-    """Keep only those FAILs that survive Holm's correction over all cells that were tested for speed."""
-    tested = [i for i, finding in enumerate(findings) if finding.p is not None]
-    adjusted = dict(zip(tested, holm([findings[i].p or 0.0 for i in tested]), strict=True))
-    held = list(findings)
-    for i, p in adjusted.items():
-        if findings[i].verdict == "FAIL" and p > alpha:
-            reason = f"{findings[i].reason}; no longer certain among {len(tested)} cells (Holm p = {p:.2g})"
-            held[i] = replace(findings[i], verdict="INCONCLUSIVE", reason=reason)
-    return held
-
-
-def confirm(first: Finding, again: Finding) -> Finding:
-    """Keep a FAIL only if a second measurement, in fresh processes, fails too."""
-    if first.verdict != "FAIL":
-        return first
-    if again.verdict == "FAIL":
-        return replace(first, reason=f"{first.reason}; confirmed: {again.reason}")
-    return replace(
-        first, verdict="INCONCLUSIVE", reason=f"{first.reason}; not confirmed ({again.verdict}: {again.reason})"
-    )
 
 
 def count(
@@ -242,6 +225,7 @@ def not_worse(
     return Finding(
         cell, measure, verdict, reasons[verdict], unit, base, None if base is None else base + difference.mean,
         difference.mean, lower, upper, margin, minimum_detectable(margin, difference.error, alpha=alpha), None, n,
+        difference.error, better,
     )  # fmt: skip
 
 

@@ -109,6 +109,7 @@ def idle(place):
         patch.setattr("bench.commands.gate._against_stored", lambda *args, **kwargs: ([], {}))
         patch.setattr("bench.commands.gate._side", lambda name, wanted, out, how: _Side())
         patch.setattr("bench.commands.gate.show_verdict", lambda *args: 0)
+        patch.setattr("bench.commands.history.draw", lambda *args: 0)
         patch.setattr("bench.commands.doctor.examine", lambda: iter(()))
         patch.setattr("bench.commands.ucf101._standin", _refuse)
         patch.setattr("bench.ucf101.run.Run.do", lambda self, shard: 0)

@@ -5,6 +5,7 @@ import json
 import re
 import shlex
 import sys
+from dataclasses import replace
 
 import pytest
 import yaml
@@ -14,6 +15,7 @@ from bench.commands import gate as command
 from bench.hardware.machine import ROOT
 from bench.regression import baselines
 from bench.regression.baselines import Key, calibrate, check_baseline, key_of, load
+from bench.regression.counts import counted
 from bench.regression.worktrees import Side
 from bench.results.verdicts import EXIT_CODES, Finding
 from vidrd.precision import why_emulated
@@ -35,7 +37,9 @@ def gate(monkeypatch, tmp_path, capsys):
     def call(verdicts, *words):
         def measure(cells, base, head, settings, folder, say):
             arguments.update(cells=cells, base=base, head=head, settings=settings)
-            return [Finding("cell", "speed", verdict, "because") for verdict in verdicts], {"software": {}}
+            speed = Finding("cell", "speed", "PASS", "because", "s", change=0.02, margin=0.03, error=0.001)
+            seen = {"software": {}, "pairs": {"cell": [[1.0, 1.02, group, ""] for group in range(9)]}}
+            return [replace(speed, verdict=verdict) for verdict in verdicts], seen
 
         monkeypatch.setattr(command, "measure_interleaved", measure)
         monkeypatch.setattr(sys, "argv", ["bench", "gate", *words])
@@ -77,6 +81,19 @@ def test_what_is_measured_can_be_chosen(gate):
     assert arguments["base"].python == arguments["head"].python
 
 
+def test_margins_come_from_a_file_of_the_users(gate, tmp_path):
+    (tmp_path / "gate.toml").write_text('speed = 0.05\n[cells."vidrd fp32"]\nspeed = 0.01\nflops = 0.5\n')
+    *_, arguments = gate(["PASS"], "--base", "main", "--thresholds", "gate.toml")
+    settings = arguments["settings"]
+    assert (settings.margin_of("vidrd fp32"), settings.margin_of("direct fp32")) == (0.01, 0.05)
+    more = counted("", {"flops": 100}, {"flops": 140}, settings.margins["vidrd fp32"])
+    assert [finding.verdict for finding in more] == ["PASS"]
+    assert [finding.verdict for finding in counted("", {"flops": 100}, {"flops": 140})] == ["FAIL"]
+    (tmp_path / "gate.toml").write_text("sped = 0.05\n")
+    code, _, error, _ = gate(["PASS"], "--base", "main", "--thresholds", "gate.toml")
+    assert (code, error.count("\n")) == (3, 1)
+
+
 @pytest.mark.parametrize(
     ("words", "line"),
     [
@@ -97,6 +114,27 @@ def test_mistakes_are_one_line_and_exit_code_3(gate, words, line):
     assert (code, out) == (3, "")
     assert error.startswith(line)
     assert error.count("\n") == 1
+
+
+def test_every_gate_adds_to_a_journal_and_many_small_losses_are_a_regression(gate, tmp_path, monkeypatch, capsys):
+    (tmp_path / "runs").mkdir()
+    for base, head in ("ab", "bc", "cd"):
+        gate(["PASS"], "--base", base, "--head", head)
+        gate(["PASS"], "--base", base, "--head", head, "--journal", "kept.jsonl")
+    lines = (tmp_path / "runs" / "gate" / "history.jsonl").read_text().splitlines()
+    assert len(lines) == len((tmp_path / "kept.jsonl").read_text().splitlines()) == 3
+    assert json.loads(lines[0])["log_ratios"] == {"cell": [[group, 0.019803] for group in range(9)]}
+    assert json.loads(lines[0])["recipes"].keys() >= {"vidrd fp32", "direct fp32"}
+    for words, code in (((), 1), (("kept.jsonl",), 1), (("none.jsonl",), 3)):
+        monkeypatch.setattr(sys, "argv", ["bench", "history", *words])
+        assert main() == code
+    (tmp_path / "one.jsonl").write_text(lines[0] + "\n")
+    monkeypatch.setattr(sys, "argv", ["bench", "history", "one.jsonl", "--page", "page.html"])
+    assert main() == 0
+    assert "<svg" in (tmp_path / "page.html").read_text()
+    (tmp_path / "none.jsonl").touch()
+    monkeypatch.setattr(sys, "argv", ["bench", "history", "none.jsonl"])
+    assert main() == 4
 
 
 def test_stored_baselines_are_found_by_recipe_hardware_and_software(tmp_path, monkeypatch):

@@ -75,16 +75,24 @@ def test_the_interval_of_the_trimmed_mean_holds_the_truth_as_often_as_it_says():
     assert missed / 1500 < 0.12
 
 
-def test_groups_that_differ_are_the_witnesses():
+def test_groups_are_the_witnesses():
     draw = random.Random(3)
     apart = [draw.gauss(0, 0.1) + offset for offset in (-2, 0, 1, 2) for _ in range(8)]
     groups = [name for name in "abcd" for _ in range(8)]
     estimate = clustered_mean(apart, groups)
-    assert estimate.df == 3
+    assert (estimate.df, estimate.n) == (3, 32)
+    means = [scipy.stats.trim_mean(apart[i : i + 8], 0.2) for i in range(0, 32, 8)]
+    assert estimate.mean == pytest.approx(statistics.fmean(means))
+    assert estimate.error == pytest.approx(statistics.stdev(means) / 2)
     assert estimate.error > 1.5 * trimmed_mean(apart).error
-    alike = [draw.gauss(0, 1) for _ in range(32)]
-    assert clustered_mean(alike, groups) == trimmed_mean(alike)
-    assert clustered_mean(alike, ["a"] * 32) == trimmed_mean(alike)
+    assert clustered_mean(apart, ["a"] * 16 + ["b"] * 16) == trimmed_mean(apart)
+
+
+def test_one_wild_value_of_a_group_does_not_move_its_mean():
+    groups = [name for name in "abcd" for _ in range(6)]
+    calm = [0.01 * (i % 6) for i in range(24)]
+    wild = [50.0 if i == 5 else value for i, value in enumerate(calm)]
+    assert clustered_mean(wild, groups) == clustered_mean(calm, groups)
 
 
 def test_p_and_bounds_tell_the_same():

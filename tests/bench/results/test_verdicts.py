@@ -9,10 +9,8 @@ from bench.results.verdicts import (
     EXIT_CODES,
     Finding,
     Pair,
-    confirm,
     count,
     equal_output,
-    hold,
     not_worse,
     overall,
     same_recipe,
@@ -77,24 +75,6 @@ def test_a_broken_clock_is_refused():
         speed("", [*pairs(0.0), Pair(0.0, 1.0)])
     with pytest.raises(ValueError, match="a margin is at least 0"):
         speed("", pairs(0.0), margin=-0.1)
-
-
-def test_among_many_cells_a_close_call_is_not_certain():
-    close = Finding("a", "speed", "FAIL", "slower", p=0.006)
-    certain = Finding("b", "speed", "FAIL", "slower", p=1e-6)
-    quiet = [Finding(str(i), "speed", "PASS", "", p=0.9) for i in range(3)]
-    counted = Finding("c", "flops", "FAIL", "more")
-    held = hold([close, certain, *quiet, counted])
-    assert [finding.verdict for finding in held] == ["INCONCLUSIVE", "FAIL", "PASS", "PASS", "PASS", "FAIL"]
-    assert "no longer certain among 5 cells" in held[0].reason
-    assert hold([close])[0].verdict == "FAIL"
-
-
-def test_a_failure_stands_only_when_it_comes_again():
-    fail, fine = speed("", pairs(0.1)), speed("", pairs(0.0))
-    assert confirm(fail, speed("", pairs(0.1, seed=1))).verdict == "FAIL"
-    assert confirm(fail, fine).verdict == "INCONCLUSIVE"
-    assert confirm(fine, fail) == fine
 
 
 @pytest.mark.parametrize(

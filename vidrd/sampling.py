@@ -28,7 +28,7 @@ class Options:
         ValueError: a parameter is out of its range, or join='drop_duplicate' has no overlap to drop from.
     """
 
-    overlap: int = 4  # frames (the paper's M) that a clip shares, reversed, with the previous one; 0 to the clip length
+    overlap: int = 4  # frames (M) that a clip shares, reversed, with the previous one; 0 to the clip length
     alpha: float = 4.0  # [0, inf): weight of the previous clip's noise outside the overlap; 0 is fresh noise
     beta: float = 0.4  # [0, 1]: share of the steps in which the first overlapping frame follows the previous clip
     join: Literal["keep", "drop_duplicate"] = "keep"  # the first frame of a later clip repeats the last one before it
@@ -43,7 +43,7 @@ class Options:
             raise ValueError(f"overlap is a count of frames from 0 to the clip length: got {self.overlap}")
         check_alpha(self.alpha)
         if not 0 <= self.beta <= 1:
-            raise ValueError(f"beta is a share of the steps in [0, 1]: got {self.beta}, the paper's is 0.4")
+            raise ValueError(f"beta is a share of the steps in [0, 1]: got {self.beta}, the released example has 0.4")
         if self.join not in ("keep", "drop_duplicate"):
             raise ValueError(f"join is keep or drop_duplicate: got {self.join!r}")
         if self.compat not in ("paper", "released"):

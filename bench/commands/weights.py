@@ -23,7 +23,7 @@ def weights(
     ucf101: ExistingFolder | None = None,
     json_: Annotated[TargetFile | None, tyro.conf.arg(name="json")] = None,
 ) -> int:
-    """List every file that the full-size UCF-101 run needs: what, from where, licence, and if it is here and right.
+    """List every file that the full-size UCF-101 run needs: what, from where, license, and if it is here and right.
 
     Then the published checkpoints of the other models, and which revision of them is here.
 
@@ -54,7 +54,7 @@ def weights(
     ]
     print(tabulate(states, headers=("file", "", "size", "serves", "remark"), disable_numparse=True) + "\n")
     about = [(each.file, each.what, each.page, each.licence) for each in (*REMOTE_FILES, DATA_SET)]
-    print(tabulate(about, headers=("file", "what it is", "published at", "licence"), disable_numparse=True))
+    print(tabulate(about, headers=("file", "what it is", "published at", "license"), disable_numparse=True))
     models = [
         (each.id, each.pipeline, f"{each.parameters:g} G", each.license, revision_here(each) or "missing")
         for each in CHECKPOINTS

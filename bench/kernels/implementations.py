@@ -121,7 +121,7 @@ def conv1d(x: Clip, weight: Float[Tensor, "C C 3"], bias: Float[Tensor, " C"]) -
 
 
 def matmul(x: Clip, weight: Float[Tensor, "C C 3"], bias: Float[Tensor, " C"]) -> Clip:
-    """One matrix product over three neighbouring frames side by side."""
+    """One matrix product over three neighboring frames side by side."""
     padded = F.pad(x, (0, 0, 0, 0, 1, 1))
     three = torch.cat([padded[:, :-2], padded[:, 1:-1], padded[:, 2:]], dim=-1)
     return F.linear(three, weight.permute(0, 2, 1).flatten(1), bias)

@@ -5,7 +5,7 @@ videos.
 
 They never see a generated video, and no real one twice. Half the batches hold windows of 16 frames and half of 8, at
 random times; a quarter of every batch is blurred and a quarter noisy by less than a person would mind, so that what a
-decoder blurs is still recognised.
+decoder blurs is still recognized.
 """
 
 import json

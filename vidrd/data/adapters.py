@@ -1,7 +1,7 @@
 """From the annotation files of known data sets to records. Nothing is downloaded; a file that is missing on the disk is
 noticed and counted when it is read, and is never fatal.
 
-Each adapter says the layout that it expects. Licence and source go with every record: they are what the sets say of
+Each adapter says the layout that it expects. License and source go with every record: they are what the sets say of
 themselves, not legal advice.
 """
 
@@ -210,7 +210,7 @@ def ucf101(where: Where) -> Records:
     def make(line: str) -> Record:
         name = line.split(maxsplit=1)[0]
         return new_record("ucf101", name, where.first(prefix + name), labels=(name.split("/")[0],), split=where.split,
-                          licence="no formal licence; research, cite arXiv 1212.0402")  # fmt: skip
+                          licence="no formal license; research, cite arXiv 1212.0402")  # fmt: skip
 
     yield from records_of(rows, make)
 

@@ -1,7 +1,7 @@
-"""Steps of training the U-Net as `vidrd train` does them: forwards, backwards and the optimiser, timed one by one.
+"""Steps of training the U-Net as `vidrd train` does them: forwards, backwards and the optimizer, timed one by one.
 
 The loop is the project's own (vidrd/training/loop.py) with averaged weights, gradient checkpointing and what the
-paper's figure trains on video. Latents and texts are drawn, no file is read: network and optimiser are what is timed.
+paper's figure trains on video. Latents and texts are drawn, no file is read: network and optimizer are what is timed.
 """
 
 import statistics

@@ -67,7 +67,7 @@ def make_metric_weights(
 
 
 def _weights(name: str, shape: tuple[int, ...], draw: np.random.Generator) -> Tensor:
-    """He's initialisation; norms are the identity, since TensorFlow's file has no scale to store."""
+    """He's initialization; norms are the identity, since TensorFlow's file has no scale to store."""
     if name.endswith(("bn.weight", "running_var")):
         return torch.ones(shape)
     if len(shape) == 1:

@@ -1,4 +1,4 @@
-"""Verification: which network, which tensors, which behaviour."""
+"""Verification: which network, which tensors, which behavior."""
 
 import json
 from dataclasses import asdict

@@ -177,6 +177,7 @@ METHODS: dict[str, Method] = {
         takes_overlap=False,
         paper="AMAP 2026, MIGA's queue and prefix, arXiv 2605.18233",
         summary="a queue whose level changes every second frame; a quarter of every call is the clean head",
+        per_frame=True,
     ),
     "fifo-neighbor": Method(
         plan=baselines.fifo.plan,
@@ -185,6 +186,7 @@ METHODS: dict[str, Method] = {
         takes_overlap=False,
         paper="Chen et al. 2025, Ouroboros-Diffusion's tail, arXiv 2501.09019",
         summary="FIFO whose frames enter the queue with the low frequencies of the frame before",
+        per_frame=True,
     ),
     "forcing": Method(
         plan=baselines.forcing.plan,
@@ -193,6 +195,7 @@ METHODS: dict[str, Method] = {
         takes_overlap=False,
         paper="Chen et al. 2025, SkyReels-V2's diffusion forcing, arXiv 2504.13074",
         summary="every frame some steps behind the one before it, as few as a clip can hold",
+        per_frame=True,
     ),
 }
 

@@ -17,8 +17,9 @@ import sys
 import tempfile
 import typing
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal, NamedTuple
+from typing import Annotated, Any, Literal
 
 from vidrd.entry import one_line
 
@@ -26,7 +27,8 @@ FRAME = "╭╮╰╯│─"  # of the box that tyro draws around an error
 LARGEST = 2**63 - 1  # of every whole number
 
 
-class Limits(NamedTuple):
+@dataclass(frozen=True)
+class Limits:
     """The range of a number, its ends included; with `above` the number has to be greater than `least`."""
 
     what: str  # the rule in words, for messages
@@ -41,8 +43,12 @@ class Limits(NamedTuple):
         return math.isfinite(number) and ((low and number <= self.most) or (self.or_zero and number == 0))
 
 
-class Place(NamedTuple):
-    """The kind of a path; a target is made or replaced, the others have to exist."""
+@dataclass(frozen=True)
+class Place:
+    """The kind of a path; a target is made or replaced, the others have to exist.
+
+    It is no tuple: `typing` caches by equality, so an equal mark of the copy of this file would take its place.
+    """
 
     kind: Literal["folder", "file", "target folder", "target file"]
     parents: bool = False  # folders above a target folder are made too

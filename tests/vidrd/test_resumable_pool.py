@@ -150,10 +150,11 @@ class SlowAfterFirst(Squares):
 
 def test_workers_of_work_that_is_broken_off_end_at_once(tmp_path):
     """As after SIGTERM: what they had begun is left undone."""
+    others = set(multiprocessing.active_children())
     coming = run_locally(SlowAfterFirst(tmp_path), range(4), Pool(2), print)
     assert next(coming).piece == 0
     began = time.monotonic()
     coming.close()
     assert time.monotonic() - began < 20
-    assert not multiprocessing.active_children()
+    assert set(multiprocessing.active_children()) <= others
     assert not (tmp_path / "1").exists()

@@ -1,24 +1,24 @@
-"""The families of models, by the class of their pipeline, and how one is loaded. A new family is a line here."""
+"""The families of models, by the class of their pipeline, and how one is loaded. A new family is a line here.
+
+Reading the table loads neither diffusers nor a network.
+"""
 
 import importlib
 import json
 from contextlib import nullcontext
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import diffusers
 import torch
 
-from baselines.model_contract import Model
-from baselines.models.vidrd import VidRD
-from vidrd.checkpoints import PRESETS, load_pipeline, locate
-from vidrd.exact_loading import quiet
-from vidrd.pipeline import VidRDPipeline
+if TYPE_CHECKING:
+    from baselines.model_contract import Model
 
+VIDRD = "VidRDPipeline"
 # Class of the pipeline, as a folder's model_index.json names it -> module:class of the family
 FAMILIES: dict[str, str] = {
-    "VidRDPipeline": "baselines.models.vidrd:VidRD",
+    VIDRD: "baselines.models.vidrd:VidRD",
     "WanPipeline": "baselines.models.wan:Wan",
     "SkyReelsV2DiffusionForcingPipeline": "baselines.models.skyreels:SkyReels",
     "LTXPipeline": "baselines.models.ltx:LTX",
@@ -29,7 +29,7 @@ FAMILIES: dict[str, str] = {
 }
 
 
-def family(pipeline: str) -> type[Model]:
+def family(pipeline: str) -> "type[Model]":
     """The family of a pipeline's class.
 
     Raises:
@@ -50,21 +50,23 @@ def load_model(
     dtype: torch.dtype = torch.float32,
     device: torch.device | str = "cpu",
     clip: int | None = None,  # latent frames of a call; None: what the family was trained on
-) -> Model:
+) -> "Model":
     """Load a model of any family.
 
     Raises:
         ValueError: it is not here, of no known family, or its files cannot be loaded.
     """
+    from vidrd.checkpoints import PRESETS, load_pipeline, locate  # noqa: PLC0415  (loads diffusers)
+
     if name.startswith("tiny:"):
         tiny = tiny_model(name, clip=clip).to(device)
         return tiny if dtype == torch.float32 else tiny.to(dtype)
     if name in PRESETS:
-        return VidRD(load_pipeline(name, dtype=dtype, device=device), clip)
+        return family(VIDRD)(load_pipeline(name, dtype=dtype, device=device), clip)
     folder = locate(name, revision=revision, fetch=fetch)
     pipeline, _ = _index(folder)
     kind = family(pipeline)
-    pipe = load_pipeline(folder, dtype=dtype) if kind is VidRD else _pipeline(pipeline, folder, dtype)
+    pipe = load_pipeline(folder, dtype=dtype) if pipeline == VIDRD else _pipeline(pipeline, folder, dtype)
     return kind(pipe, clip).to(device)
 
 
@@ -72,12 +74,17 @@ def load_model(
 def outline(
     name: str,  # as for load_model
     revision: str | None = None,
-) -> Model:
+) -> "Model":
     """A model without weights, on the meta device: enough to plan with, and to count work on.
 
     Raises:
         ValueError: it is not here, or of no known family.
     """
+    import diffusers  # noqa: PLC0415
+
+    from vidrd.checkpoints import PRESETS, locate  # noqa: PLC0415
+    from vidrd.pipeline import VidRDPipeline  # noqa: PLC0415
+
     if name.startswith("tiny:"):
         return tiny_model(name)
     folder = PRESETS[name].folder if name in PRESETS else locate(name, revision=revision)
@@ -85,7 +92,7 @@ def outline(
     kind = family(pipeline)
     made = {part: _outlined(folder / part, *of) for part, of in parts.items() if isinstance(of, list)}
     settings = {key: value for key, value in parts.items() if not isinstance(value, list) and not key.startswith("_")}
-    pipe_class = VidRDPipeline if kind is VidRD else getattr(diffusers, pipeline)
+    pipe_class = VidRDPipeline if pipeline == VIDRD else getattr(diffusers, pipeline)
     return kind(pipe_class(**made, **settings))
 
 
@@ -93,6 +100,8 @@ def _outlined(folder: Path, library: str | None, name: str | None) -> Any:
     """A component from its configuration alone; None for text, which plans and work do not need."""
     if library is None or name is None or not (library == "diffusers" or library.startswith("vidrd.")):
         return None
+    from vidrd.exact_loading import quiet  # noqa: PLC0415
+
     kind = getattr(importlib.import_module(library), name)
     with quiet(), torch.device("meta") if issubclass(kind, torch.nn.Module) else nullcontext():
         return kind.from_config(kind.load_config(str(folder)))
@@ -111,7 +120,7 @@ def _index(folder: Path) -> tuple[str, dict[str, Any]]:
     return str(parts.get("_class_name")), parts
 
 
-def tiny_model(name: str, clip: int | None = None) -> Model:
+def tiny_model(name: str, clip: int | None = None) -> "Model":
     """A model with tiny random networks: tiny:PIPELINE, or tiny:PIPELINE:VARIANT; for trials without weights.
 
     Raises:
@@ -133,6 +142,10 @@ def tiny_model(name: str, clip: int | None = None) -> Model:
 
 
 def _pipeline(name: str, folder: Path, dtype: torch.dtype) -> Any:
+    import diffusers  # noqa: PLC0415
+
+    from vidrd.exact_loading import quiet  # noqa: PLC0415
+
     try:
         with quiet():
             pipe = getattr(diffusers, name).from_pretrained(str(folder), dtype=dtype, local_files_only=True)

@@ -2,7 +2,7 @@
 
 from tabulate import tabulate
 
-from bench.harness.suite_spec import plan
+from bench.harness.suite_spec import cells_of
 
 
 def list_() -> int:
@@ -12,7 +12,7 @@ def list_() -> int:
     from metrics import METRICS  # noqa: PLC0415
 
     for name, suite in SUITES.items():
-        print(f"{name}, {len(plan(suite, {}))} cells: {suite.question}")
+        print(f"{name}, {len(cells_of(suite, {}))} cells: {suite.question}")
         settings = [(axis, ", ".join(map(str, values))) for axis, values in suite.axes.items()]
         settings += [(axis, str(value)) for axis, value in suite.fixed.items()]
         print(tabulate(settings, headers=("--set", "values"), disable_numparse=True) + "\n")

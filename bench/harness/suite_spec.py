@@ -172,8 +172,8 @@ def override(suite: Suite, assignments: Sequence[str]) -> Suite:
     return replace(suite, axes=axes, fixed=fixed)
 
 
-def plan(suite: Suite, basis: Mapping[str, str]) -> list[PlannedCell]:
-    """The cells of a suite: references first, then the grid in its order; each cell once."""
+def cells_of(suite: Suite, basis: Mapping[str, str]) -> dict[Cell, bool]:
+    """The cells of a suite, references first, then the grid in its order -> whether it is a reference and no more."""
     grid: dict[Cell, bool] = {}
     references: dict[Cell, bool] = {}
     for values in _grid(suite):
@@ -182,9 +182,14 @@ def plan(suite: Suite, basis: Mapping[str, str]) -> list[PlannedCell]:
             references[Cell(suite.workload, reference, basis)] = True
         grid[Cell(suite.workload, values, basis)] = False
     cells = references | {cell: False for cell in grid if cell not in references}
+    return {cell: first and cell not in grid for cell, first in cells.items()}
+
+
+def plan(suite: Suite, basis: Mapping[str, str]) -> list[PlannedCell]:
+    """The cells of a suite, each with what it costs and, if it cannot run here, why."""
     return [
-        PlannedCell(cell, first and cell not in grid, _why_not(suite, cell.values), suite.cost(cell.values))
-        for cell, first in cells.items()
+        PlannedCell(cell, reference, _why_not(suite, cell.values), suite.cost(cell.values))
+        for cell, reference in cells_of(suite, basis).items()
     ]
 
 

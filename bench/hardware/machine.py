@@ -69,7 +69,7 @@ def revision(root: Path = ROOT) -> Revision:
 
 def source_hash(root: Path = ROOT, paths: Sequence[str] = SOURCES) -> str:
     """SHA-256 of these Python files and of all in these folders, committed or not: other source, other numbers."""
-    return _hash(root, (file for path in paths for file in _python_files(root / path)))
+    return hash_files(root, (file for path in paths for file in _python_files(root / path)))
 
 
 def _python_files(path: Path) -> list[Path]:
@@ -96,7 +96,7 @@ def files_hash(paths: Sequence[str], root: Path = ROOT) -> str:
             _check_length(path, path.relative_to(root).as_posix())
     for card in (path for path in files if path.name == "card.json"):
         _check_card(card, root)
-    return _hash(root, files)
+    return hash_files(root, files)
 
 
 def _check_card(card: Path, root: Path) -> None:
@@ -131,7 +131,8 @@ def _check_length(path: Path, name: str) -> None:
         raise ValueError(f"{name} has {size} bytes where its header says {expected}: restore it from the repository")
 
 
-def _hash(root: Path, paths: Iterable[Path]) -> str:
+def hash_files(root: Path, paths: Iterable[Path]) -> str:
+    """SHA-256 of the names below `root` and the contents of these files, in the order given."""
     total = hashlib.sha256()
     for path in paths:
         total.update(f"{path.relative_to(root).as_posix()}\0{_sha256(path)}\n".encode())

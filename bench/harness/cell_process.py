@@ -1,6 +1,5 @@
 """One attempt at a cell, in a process of its own: how it starts, how it ends, and why it left no result."""
 
-import hashlib
 import json
 import multiprocessing
 import os
@@ -14,6 +13,7 @@ from multiprocessing.context import ForkServerContext, ForkServerProcess, SpawnC
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from bench.hardware.machine import hash_files
 from bench.harness.job import RUN, Workload
 from bench.harness.suite_spec import PlannedCell, Suite
 from bench.harness.worker import child
@@ -201,12 +201,7 @@ def is_whole(record: Record, folder: Path) -> bool:
 
 def files_of(place: Path) -> str:
     """SHA-256 of the files that a cell left for others in its folder: names and contents, in the order of the names."""
-    total = hashlib.sha256()
-    for path in sorted(place.rglob("*")):
-        if path.is_file() and path.name not in OWN:
-            content = hashlib.sha256(path.read_bytes()).hexdigest()
-            total.update(f"{path.relative_to(place).as_posix()}\x1f{content}\n".encode())
-    return total.hexdigest()
+    return hash_files(place, (path for path in sorted(place.rglob("*")) if path.is_file() and path.name not in OWN))
 
 
 def _result(path: Path) -> dict[str, Any] | None:

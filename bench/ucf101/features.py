@@ -188,10 +188,13 @@ class Embedding:
 
 def content_hash(video: Video) -> str:
     """SHA-256 of a video's file, or of all files where it is a folder of frames."""
-    if video.kind == "frames":
-        return str(video.fingerprint())
-    stat = video.path.stat()
-    return _file_hash(video.path, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns)
+    return str(video.fingerprint()) if video.kind == "frames" else file_hash(video.path)
+
+
+def file_hash(path: Path) -> str:
+    """SHA-256 of a file, read once in this process unless it changes."""
+    stat = path.stat()
+    return _file_hash(path, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns)
 
 
 @lru_cache(maxsize=65536)

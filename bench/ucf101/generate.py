@@ -9,7 +9,6 @@ import json
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +16,7 @@ import torch
 
 from bench.methods import METHODS
 from bench.results.records import write_atomic
+from bench.ucf101.features import file_hash
 from bench.ucf101.plan import Plan, PlannedVideo
 from bench.videos.generator import CountingDenoiser
 from vidrd.checkpoints import load_pipeline, sha256
@@ -99,8 +99,7 @@ class Generation:
         path = self.out / VIDEOS / str(line.get("file"))
         if line.get("identity") != self.identity or not path.is_file():
             return None
-        stat = path.stat()
-        if stat.st_size != line.get("bytes") or _sha256(path, stat.st_mtime_ns) != line.get("sha256"):
+        if path.stat().st_size != line.get("bytes") or file_hash(path) != line.get("sha256"):
             return None
         return line
 
@@ -152,11 +151,6 @@ def sample(pipe: VidRDPipeline, plan: Plan, method: str, items: tuple[PlannedVid
     if denoise.fe != result.plan.fe:
         raise ValueError(f"{method} made {denoise.fe} frame evaluations where its plan says {result.plan.fe}")
     return pipe.decode(result.latents, clip=pipe.config.clip)
-
-
-@lru_cache(maxsize=65536)
-def _sha256(path: Path, _changed: int) -> str:
-    return sha256(path)
 
 
 def device_name(device: str) -> str:

@@ -286,7 +286,6 @@ def export(ask: Export) -> None:
     """Store the averaged weights of a run's state as a pipeline."""
     from vidrd.training.full import export as write  # noqa: PLC0415
 
-    ask.out.parent.mkdir(parents=True, exist_ok=True)
     print(f"{ask.out}: the pipeline after step {write(ask.run, ask.out, ask.state)}")
 
 
@@ -297,7 +296,6 @@ def convert(ask: Convert) -> None:
 
     if ask.checkpoint is None and ask.vae:
         raise ValueError("--vae belongs to a released checkpoint: name it by --checkpoint")
-    ask.out.parent.mkdir(parents=True, exist_ok=True)
     model = locate(ask.model, revision=ask.revision, fetch=ask.fetch)
     sources = {"model": ask.model, "revision": ask.revision or "none: a folder"}
     pins = read_pins(ask.pins) if ask.pins else None

@@ -163,7 +163,7 @@ class Endpoint:
                 fault = str(error)
                 break
             except urllib.error.HTTPError as error:
-                fault = f"{error.code}: {one_line(error.read(300).decode(errors='replace'))}"
+                fault = f"{error.code}: {_reason(error)}"
                 if error.code in (401, 403, 404) or 300 <= error.code < 400:
                     raise ValueError(f"{self.url} gives no caption ({fault}): check address, model and key") from error
                 if error.code != 429 and error.code < 500:
@@ -180,7 +180,7 @@ class Endpoint:
     def _read(self, data: bytes) -> str:
         try:
             answer = json.loads(data)["choices"][0]["message"]["content"]
-        except (ValueError, KeyError, IndexError, TypeError) as error:
+        except (ValueError, KeyError, IndexError, TypeError, RecursionError) as error:
             raise NoAnswerError(f"it does not answer as an OpenAI-compatible server: {data[:200]!r}") from error
         parts = answer if isinstance(answer, list) else [{"text": answer}]
         texts = [part.get("text") if isinstance(part, dict) else part for part in parts]
@@ -192,6 +192,14 @@ class Endpoint:
         file = io.BytesIO()
         small.save(file, "JPEG", quality=90)
         return f"data:image/jpeg;base64,{base64.b64encode(file.getvalue()).decode()}"
+
+
+def _reason(error: urllib.error.HTTPError) -> str:
+    """What a server says with its refusal; "" where that breaks off too."""
+    try:
+        return one_line(error.read(300).decode(errors="replace"))
+    except (OSError, http.client.HTTPException):
+        return ""
 
 
 CAPTIONERS: dict[str, Callable[..., Captioner | Template]] = {

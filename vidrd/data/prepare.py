@@ -167,8 +167,11 @@ def _check_claim(out: Path, plan: PreparePlan) -> None:
     path = out / "plan.json"
     if not path.is_file():
         return
+    held = json.loads(path.read_text())
+    if "format" not in held:
+        raise ValueError(f"{out} holds a data set that `prepare` did not make: name a new folder")
     usual = _flat(json.loads(_written(PreparePlan(plan.format, plan.where))))  # of a plan from before a choice existed
-    there, now = usual | _flat(json.loads(path.read_text())), _flat(json.loads(_written(plan)))
+    there, now = usual | _flat(held), _flat(json.loads(_written(plan)))
     other = {name: f"{there[name]!r} there, now {now[name]!r}" for name in now if now[name] != there[name]}
     if other:
         raise ValueError(

@@ -31,12 +31,12 @@ class DecoderStage:
         discriminator: nn.Module,
     ):
         self.settings, self.vae, self.discriminator = settings, pipeline.vae.to(state.device), discriminator
+        self.data = data
         weights = {name: getattr(settings, name) for name in ("l1", "change", "perceptual", "adversarial")}
         perceptual = load_vgg(settings.vgg).to(state.device) if settings.vgg else None
         self.objective = DecoderLoss(weights, perceptual, settings.adversarial_after, settings.balanced)
         self.measured = DecoderLoss({**weights, "adversarial": 0.0}, perceptual)
         self.feed = data.feed(settings.batch // settings.accumulate, settings.frames, "video", state)
-        self.held_out = data.validation_samples(settings.frames)
 
     def loss(self, step: int, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
         """The weighted errors of the decoded clips."""
@@ -49,7 +49,7 @@ class DecoderStage:
     def validate(self, averaged: Networks) -> dict[str, float]:
         """The same on held-out clips with fixed noise, without the discriminator; `averaged` holds this VAE."""
         values = []
-        for sample in self.held_out:
+        for sample in self.data.validation_samples(self.settings.frames):
             pixels, latents = self._latents([sample], "validation")
             decoded = self.vae.decode(latents, num_frames=self.settings.frames).sample.float()
             values.append(float(self.measured(decoded, pixels, self.discriminator, 0, decoded)[0]))

@@ -1,7 +1,8 @@
 """From data sets to what a step sees: sets mixed in their shares, held-out clips, noise and captions of each sample."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -58,8 +59,8 @@ class TrainingData:
             raise ValueError("crops and flips are of pixels: train on the data sets, or leave out --crop and --flip")
         self.views = views
         frames = 1 if settings.stage == "image" else settings.frames
-        count = settings.held_out
-        self.left_out = [hold_out(each, count, frames, settings.seed) if count else [] for each in self.sets]
+        held_out = settings.held_out
+        self.left_out = [hold_out(each, held_out, frames, settings.seed) if held_out else [] for each in self.sets]
 
     def feed(self, batch: int, frames: int, stream: str, state: PartialState) -> Feed:
         """Clips of a length, over all processes `batch` a step.
@@ -85,16 +86,15 @@ class TrainingData:
         )
         return Feed(loader, stream)
 
-    def validation_samples(self, frames: int) -> list[TrainingSample]:
+    def validation_samples(self, frames: int) -> Iterator[TrainingSample]:
         """The middles of the held-out clips, each with its first caption."""
-        samples: list[TrainingSample] = []
+        numbers = count()
         for clips, rows in zip(self.sets, self.left_out, strict=True):
             for row in rows[: self.settings.held_out]:
                 first = (int(clips.frames[row]) - frames) // 2
                 captions = clips.captions(row)
                 clip = clips.clip(row, range(first, first + frames), MIDDLE)
-                samples.append(TrainingSample(len(samples), clip, captions[0] if captions else ""))
-        return samples
+                yield TrainingSample(next(numbers), clip, captions[0] if captions else "")
 
     def some_captions(self, count: int) -> tuple[str, ...]:
         """Captions of the first set."""

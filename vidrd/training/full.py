@@ -117,7 +117,10 @@ def export(run: Path, out: Path, state: Path | None = None) -> int:
     if not path.is_file():
         raise ValueError(f"{path} is missing: the run has not saved it yet")
     held = _settings_of(run / "config.json")
-    asked: dict[str, Any] = {name: tuple(value) if isinstance(value, list) else value for name, value in held.items()}
+    known = {name.name for name in fields(Settings)}
+    asked: dict[str, Any] = {
+        name: tuple(value) if isinstance(value, list) else value for name, value in held.items() if name in known
+    }
     settings = Settings(**asked | {"vgg": None, "perceptual": 0.0})  # which no weights depend on
     pipeline = load_any(settings.model)
     step = load_averages(path, trained_parameters(prepare_networks(settings, pipeline)))

@@ -33,7 +33,6 @@ class UNetStage:
         if settings.images:
             self.feeds.append(data.feed(settings.images // part, 1, "image", state))
         self.total = sum(feed.loader.batch for feed in self.feeds)
-        self.held_out = data.validation_samples(self.frames)
 
     def loss(self, step: int, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
         """The mean error over clips and single frames."""
@@ -62,7 +61,7 @@ class UNetStage:
         self.pipeline.register_modules(**averaged)
         pipeline, device = self.pipeline.to(self.device), self.device
         errors: dict[str, list[float]] = {}
-        for sample in self.held_out:
+        for sample in self.data.validation_samples(self.frames):
             latents = self._latents([sample])
             context = encode([sample.caption], pipeline.tokenizer, pipeline.text_encoder, device)
             noise = noise_of([sample], latents.shape[1:], self.settings.seed, "validation").to(device)

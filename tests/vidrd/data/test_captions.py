@@ -360,6 +360,39 @@ def test_a_redirect_never_carries_the_key(server, code):
     other.http.server_close()
 
 
+@pytest.mark.parametrize(
+    ("reply", "reason"),
+    [
+        (b"HTTP/1.1 503 Busy\r\nTransfer-Encoding: chunked\r\n\r\n64\r\nhalf a chu", "503"),
+        (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n64\r\nhalf", "IncompleteRead"),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 60000\r\n\r\n" + b"[" * 60_000, "does not answer as"),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\n\xff\xfe{}", "does not answer as"),
+        (b"HTTP/1.1 200 OK\r\n\r\n", "does not answer as"),
+        (b"SSH-2.0-OpenSSH_9.6\r\n", ""),
+        (b"", ""),
+    ],
+)
+def test_damaged_answers_cost_their_clip_only(reply, reason):
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def answer():
+            connection, _ = listener.accept()
+            with connection:
+                connection.recv(1 << 16)
+                connection.sendall(reply)
+                connection.shutdown(socket.SHUT_WR)
+                while connection.recv(1 << 16):
+                    pass
+
+        thread = threading.Thread(target=answer)
+        thread.start()
+        model = Endpoint(f"http://127.0.0.1:{listener.getsockname()[1]}/v1", "m", tries=1)
+        drop = caption_stage(model, Asking(frames=1), record())
+        thread.join()
+    assert drop.reason == "captioner failed"
+    assert reason in drop.detail
+
+
 def test_questions_can_be_asked_at_the_same_time(server):
     model = Endpoint(server.url, "m", wait=0.01)
     images = [Image.fromarray(frame) for frame in render(scenes(1), 4, size=64)[0]]

@@ -100,5 +100,5 @@ def test_what_cannot_be_joined_is_refused(sets, tmp_path):
     merge([sets / "a", sets / "b"], tmp_path / "c", say=quiet)
     with pytest.raises(ValueError, match="holds another data set"):
         merge([sets / "b", sets / "a"], tmp_path / "c", say=quiet)
-    with pytest.raises(ValueError, match="holds the data set of another plan"):
+    with pytest.raises(ValueError, match="a data set that `prepare` did not make"):
         prepare(PreparePlan("folder", Where(sets / "in-a")), tmp_path / "c", say=quiet)

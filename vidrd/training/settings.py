@@ -154,7 +154,7 @@ class Settings:
                 f"{', '.join(self.learned)}"
             )
         if self.smallest_crop < 1 and self.crop != "random":
-            raise ValueError(f"smallest_crop belongs to --crop random: got {self.smallest_crop} and crop {self.crop}")
+            raise ValueError(f"smallest-crop belongs to crop random: got {self.smallest_crop} and {self.crop}")
 
     @property
     def learned(self) -> tuple[Layers, ...]:

@@ -44,7 +44,16 @@ def read_prompts(file: str) -> tuple[str, ...]:
 
 
 def settle(values: dict[str, Value]) -> dict[str, Value]:
-    """Name the device, fill in what is the model's own, and clear what has no meaning for the method.
+    """Name the device, and clear what has no meaning for the method."""
+    return {
+        **values,
+        "device": named_device(values["device"]),
+        "overlap": values["overlap"] if METHODS[str(values["method"])].takes_overlap else 0,
+    }
+
+
+def fill(values: dict[str, Value]) -> dict[str, Value]:
+    """Set what is left out to the model's own.
 
     The cell's id knows the content of the prompts and of the model: `inputs` is a hash of them.
     """
@@ -52,8 +61,6 @@ def settle(values: dict[str, Value]) -> dict[str, Value]:
     height, width = (int(values[side]) or own for side, own in zip(("height", "width"), model.size, strict=True))
     return {
         **values,
-        "device": named_device(values["device"]),
-        "overlap": values["overlap"] if METHODS[str(values["method"])].takes_overlap else 0,
         "clip": int(values["clip"]) or model.rule.frames(model.clip),
         "guidance": float(values["guidance"]) or model.guidance,
         "height": height,
@@ -151,6 +158,7 @@ LENGTHS = Suite(
     },
     least={"frames": 1, "videos": 3, "batch": 1, "steps": 1},
     settle=settle,
+    fill=fill,
     skip=skip,
     emulated=emulated,
     cost=cost,

@@ -56,6 +56,11 @@ class VidRD(Model):
         embedded = embed(list(prompts), self.pipe.tokenizer, self.pipe.text_encoder, self.device)
         return {"encoder_hidden_states": embedded.to(self.pipe.unet.dtype)}
 
+    def text_shapes(self) -> Mapping[str, tuple[int, ...]]:
+        """CLIP's tokens, as many as its tokenizer makes."""
+        tokens = self.pipe.tokenizer.model_max_length
+        return {"encoder_hidden_states": (tokens, self.pipe.unet.config.cross_attention_dim)}
+
     def call(self, latents: Float[Tensor, "B C T H W"], timestep: Num[Tensor, "*T"], **text: Tensor) -> Any:
         """The U-Net itself."""
         return self.pipe.unet(latents, timestep, **text)

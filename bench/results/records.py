@@ -24,7 +24,10 @@ CHANGES = "+changes"  # ends the revision of a checkout whose files differ from 
 # Settings that a workload got after its first cells, each with the value that stands for what was done before: left out
 # of ids, so that a cell keeps its own.
 LATER: Mapping[str, Mapping[str, str | float]] = {
-    "lengths": {"real": "", "weights": "", "protocol": "clean"},
+    "lengths": {
+        **{"real": "", "weights": "", "protocol": "clean"},
+        **{"compat": "paper", "solver": "ddim", "positions": "trained"},
+    },
 }
 
 Value: TypeAlias = str | int | float | bool

@@ -29,11 +29,10 @@ def generator(name: str, values: Mapping[str, Value]) -> tuple[Generator, int]:
     chosen = APPROXIMATIONS[name]
     settings: dict[str, Value] = {**values, "precision": chosen.precision, "noise": "iid", "budget": 0}
     base, steps = Generator(settings), max(1, round(chosen.steps * int(values["steps"])))
-    model, plain, bind = base.model, base.model.schedule, base.model.denoiser
+    model, bind = base.model, base.model.denoiser
     if chosen.fp8:
         fp8_linears(base.pipe.unet)
-    if chosen.solver != "ddim":
-        model.schedule = lambda count, **more: plain(count, chosen.solver, **more)  # type: ignore[method-assign]
+    base.solver = chosen.solver
     if chosen.reuse_every > 1:
 
         def reusing(prompts: Sequence[str], **more: Any) -> GuidedDenoiser:

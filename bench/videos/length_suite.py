@@ -5,8 +5,8 @@ from functools import cache
 from pathlib import Path
 
 from bench.hardware.device import NO_CUDA, emulated, has_cuda, named_device
-from bench.harness.suite_spec import Suite
-from bench.methods import METHODS, NOISE
+from bench.harness.suite_spec import Prediction, Suite
+from bench.methods import METHODS, NOISE, offers
 from bench.results.records import LATER, Value, digest
 from bench.videos.columns import FLOW_MEASURES, JUDGED, MEASURES, REAL_MEASURES
 from bench.videos.equal_cost import EQUAL
@@ -18,8 +18,11 @@ REAL = "real"  # the method of the cell that others are compared with
 UNUSED: dict[str, Value] = {  # of the values that mean something to generated videos alone
     "overlap": 0, "precision": "fp32", "model": "", "revision": "", "prompts": "", "negative": "", "seed": 0,
     "videos": 0, "batch": 0, "steps": 0, "guidance": 0.0, "equal": "steps", "noise": "iid", "budget": 0, "clip": 0,
-    "height": 0, "width": 0,
+    "height": 0, "width": 0, "compat": "paper", "solver": "ddim",
+    "positions": "trained",
 }  # fmt: skip
+
+SOLVERS = ("ddim", "dpmsolver++", "unipc")  # of vidrd.solvers, which loads diffusers
 
 PROMPTS = (  # where no file of prompts is given; words of the tiny models, and enough for large ones
     "a red ball rolls left",
@@ -53,6 +56,8 @@ def settle(values: dict[str, Value]) -> dict[str, Value]:
         "device": named_device(values["device"]),
         "overlap": values["overlap"] if METHODS[str(values["method"])].takes_overlap else 0,
         "protocol": values["protocol"] if values["real"] else LATER["lengths"]["protocol"],
+        "compat": values["compat"] if offers(values) else "paper",
+        "positions": values["positions"] if values["method"] == "direct" else "trained",
     }
 
 
@@ -141,12 +146,19 @@ def unsuited(values: Mapping[str, Value]) -> str | None:
         model = model_of(values)
         model.latent_shape(int(values["height"]), int(values["width"]))
         longest = max(stop - start for start, stop in plan_of(values).windows)
+        if values["positions"] != "trained":
+            with model.extend(str(values["positions"]), longest):
+                pass
+        if method.cuts_attention:  # what the network sees at a time
+            longest = model.rule.latents(int(values["clip"]))
     except ValueError as error:
         return str(error)
     if model.longest is not None and longest > model.longest:
         return f"this network takes at most {model.longest} frames a call: got {longest}, ask for fewer"
-    if method.per_frame and longer and model.levels == "video":
+    if method.per_frame and (longer or values["compat"] == "diffusers") and model.levels == "video":
         return ONE_LEVEL
+    if method.any_order and values["solver"] != "ddim":
+        return f"{values['solver']} remembers the steps of a clip, which this method takes in no order: use solver=ddim"
     if method.cuts_attention and not model.windowed:
         return "the temporal attention of this model cannot be cut in windows: use a method that leaves it as it is"
     return None
@@ -158,6 +170,13 @@ def cost(values: Mapping[str, Value]) -> float:
         return 2000.0
     branches = 1 if values["guidance"] == 1 else 2
     return 2000.0 + (int(values["videos"]) * branches * plan_of(values).fe if skip(values) is None else 0.0)
+
+
+def predict(values: Mapping[str, Value]) -> Prediction | None:
+    """What the cell's networks will be asked for."""
+    from bench.videos.predict import predict as counted  # noqa: PLC0415  (loads the networks' code, for a dry run only)
+
+    return counted(values) if skip(values) is None else None
 
 
 LENGTHS = Suite(
@@ -189,6 +208,9 @@ LENGTHS = Suite(
         "real": "",  # a folder of real videos, for FVD, KVD and IS
         "weights": "",  # file or folder of the network that compares with them
         "protocol": "clean",  # by which they are compared
+        "compat": "paper",  # a method as its paper has it, or as a published code
+        "solver": "ddim",  # on a flow Euler's
+        "positions": "trained",  # or how `direct` bears longer windows: riflex, ultravico
     },
     measures={name: measure for name, measure in MEASURES.items() if name not in JUDGED}
     | FLOW_MEASURES
@@ -202,6 +224,9 @@ LENGTHS = Suite(
         "precision": tuple(PRECISIONS),
         "equal": EQUAL,
         "noise": NOISE,
+        "compat": ("paper", "released", "genl", "official", "diffusers", "repaint", "streamingt2v"),
+        "solver": SOLVERS,
+        "positions": ("trained", "riflex", "ultravico"),
         "device": ("auto", "cpu", "cuda"),
     },
     least={"frames": 1, "videos": 3, "batch": 1, "steps": 1},
@@ -211,4 +236,5 @@ LENGTHS = Suite(
     skip=skip,
     emulated=emulated,
     cost=cost,
+    predict=predict,
 )  # fmt: skip

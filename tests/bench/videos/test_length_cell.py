@@ -16,9 +16,11 @@ from bench.harness.job import Job
 from bench.harness.suite_spec import override, plan
 from bench.videos import length_cell
 from bench.videos.columns import FLOW_MEASURES, JUDGED, MEASURES, REAL_MEASURES
-from bench.videos.length_suite import LENGTHS, PROMPTS, read_prompts
+from bench.videos.generator import Generator
+from bench.videos.length_suite import LENGTHS, PROMPTS, SOLVERS, read_prompts
 from bench.videos.real_videos import NO_REAL
 from vidrd.pocket.world import draw_scene, render
+from vidrd.solvers import MULTISTEP
 
 TINY = ("model=tiny:WanPipeline:2.1-euler", "precision=fp32", "device=cpu", "videos=3", "steps=2", "overlap=4")
 
@@ -61,6 +63,32 @@ def test_cells_that_cannot_run_say_why():
     assert "batches of 2" in skips("frames=9", "method=direct", "batch=2")["direct"]
     pocket = skips("model=pocket", "frames=24", "method=freenoise,fifo,vidrd")
     assert set(pocket.values()) == {None}
+
+
+def test_the_solver_is_an_axis():
+    names = [item.cell.values["solver"] for item in planned("frames=9", "method=direct", "solver=ddim,unipc")]
+    assert names == ["ddim", "unipc"]
+    assert (set(SOLVERS) - {"ddim"}) == set(MULTISTEP)
+    reasons = skips("frames=17", "method=fifo,replace,codenoise", "solver=dpmsolver++")
+    assert reasons["fifo"] == reasons["replace"]
+    assert reasons["fifo"].startswith("dpmsolver++ remembers the steps of a clip")
+    assert reasons["codenoise"] is None
+    videos = [
+        Generator({**item.cell.values, "steps": 3}).make(["a dog"], 0, 3)[0]
+        for item in planned("frames=9", "method=direct", "solver=ddim,unipc")
+    ]
+    assert not np.array_equal(*videos)
+
+
+def test_freenoise_and_published_ways_run_where_the_network_can():
+    long = skips("model=tiny:AnimateDiffPipeline", "frames=40", "clip=8", "method=freenoise,direct")
+    assert long["freenoise"] is None
+    cog = "model=tiny:CogVideoXPipeline"
+    (within,) = planned(cog, "frames=17", "clip=17", "method=forcing", "compat=diffusers")
+    assert "one noise level for all frames" in within.skip
+    assert planned(cog, "frames=17", "clip=17", "method=forcing")[0].skip is None
+    (other,) = planned("frames=9", "method=direct", "compat=diffusers")  # it has no such way
+    assert other.cell.values["compat"] == "paper"
 
 
 def test_an_unknown_model_is_refused_before_anything_runs():

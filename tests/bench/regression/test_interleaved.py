@@ -1,8 +1,8 @@
 import math
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -324,15 +324,15 @@ def test_models_of_any_family_are_witnessed_with_all_their_networks():
 
 
 def test_another_output_of_any_model_is_left_to_the_eye(tmp_path, monkeypatch):
-    for name, value in (("base", 0.0), ("head", 1.0)):
-        (tmp_path / "outputs" / name).mkdir(parents=True)
-        np.save(tmp_path / "outputs" / name / "latents.npy", np.full((1, 2), 1 + value))
-    facts = {"recipe": {"steps": 4}, "counts": {"flops": 100}, "sha256": "a"}
-    answers = {"base": facts, "head": {**facts, "sha256": "b"}}
-    monkeypatch.setattr(interleaved, "_answers", lambda servers: answers)
+    class Other(ScriptedFacts):
+        """The head makes other latents."""
+
+        def tell(self, do, *, folder):
+            np.save(Path(folder) / "latents.npy", np.full(3, 1 + (self.side.name == "head"), np.float32))
+
     cell = interleaved.MeasuredCell("cell", {"precision": "fp32"}, SpeedTest("cell", 0.03))
-    servers = [SimpleNamespace(side=SimpleNamespace(name=name), tell=lambda *_, **__: None) for name in answers]
-    interleaved._compare_facts(cell, servers, Settings(may_change=True), tmp_path, print)
+    settings = replace(QUICK, may_change=True)
+    interleaved._compare_facts(cell, [Other("base", tmp_path), Other("head", tmp_path)], settings, tmp_path, print)
     (finding,) = [finding for finding in cell.findings if finding.measure == "quality"]
     assert finding.verdict == "INCONCLUSIVE"
     assert "nothing judges videos of any model" in finding.reason

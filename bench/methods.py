@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from typing import Any, NamedTuple, get_args, get_type_hints
+from typing import TYPE_CHECKING, Any, NamedTuple, get_args, get_type_hints
 
 import baselines.co_denoise
 import baselines.direct
@@ -13,8 +13,12 @@ import baselines.independent
 import baselines.replace
 import vidrd.sampling
 from baselines.priors import PRIORS, FreeInit, Tied, again, again_plan
+from vidrd.denoiser import ONE_LEVEL
 from vidrd.noise import KeyedNoise
 from vidrd.sampler_contract import Plan, Result
+
+if TYPE_CHECKING:
+    from baselines.model_contract import Model
 
 
 class Method(NamedTuple):
@@ -227,6 +231,15 @@ def offers(values: Mapping[str, Any]) -> bool:
     """Whether the method has that way of a published code."""
     options = METHODS[str(values["method"])].options(int(values["overlap"]))
     return values["compat"] in get_args(get_type_hints(type(options)).get("compat"))
+
+
+def unsuited(method: Method, model: "Model", *, longer: bool) -> str | None:
+    """Why a model cannot do what the method needs; `longer`: the video is longer than a clip."""
+    if method.per_frame and longer and model.levels == "video":
+        return ONE_LEVEL
+    if method.cuts_attention and not model.windowed:
+        return "the temporal attention of this model cannot be cut in windows: use a method that leaves it as it is"
+    return None
 
 
 def with_noise(method: Method, name: str) -> Method:

@@ -111,6 +111,15 @@ def _outlined(folder: Path, library: str | None, name: str | None) -> Any:
         return kind.from_config(kind.load_config(str(folder)))
 
 
+def pipeline_of(folder: Path) -> str:
+    """The class of a folder's pipeline.
+
+    Raises:
+        ValueError: it is no folder of a pipeline.
+    """
+    return _index(folder)[0]
+
+
 def _index(folder: Path) -> tuple[str, dict[str, Any]]:
     """The class of a folder's pipeline, and its components and settings.
 

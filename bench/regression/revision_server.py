@@ -62,8 +62,7 @@ class PreparedCell:
         self.generator = generator.Generator(values)
         self.loaded = time.perf_counter()
         if "prompts" in values:  # of any model
-            known = importlib.import_module("bench.videos.length_suite").read_prompts(str(values["prompts"]))
-            self.prompts = [known[number % len(known)] for number in range(count)]
+            self.prompts = importlib.import_module("bench.videos.length_suite").prompts_of(values)
         else:
             self.prompts = [world.caption(world.draw_scene(world.TEST_SEEDS[i])) for i in range(count)]
         self.device = str(values["device"])

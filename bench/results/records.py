@@ -28,6 +28,8 @@ LATER: Mapping[str, Mapping[str, str | float]] = {
         **{"real": "", "weights": "", "protocol": "clean"},
         **{"compat": "paper", "solver": "ddim", "positions": "trained"},
     },
+    "approximation": {"model": "pocket", "revision": "", "prompts": ""},
+    "growth": {"revision": ""},
 }
 
 Value: TypeAlias = str | int | float | bool

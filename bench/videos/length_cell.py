@@ -6,7 +6,7 @@ from bench.harness.job import Job
 from bench.results.records import CellResults
 from bench.videos.cell import Videos, generate
 from bench.videos.columns import REAL_MEASURES
-from bench.videos.length_suite import REAL, read_prompts
+from bench.videos.length_suite import REAL, prompts_of
 from bench.videos.plan import model_of
 from bench.videos.quality import QualityResults, measure_frames
 from bench.videos.real_videos import NO_REAL, Comparison, compare, embed_real
@@ -17,9 +17,7 @@ def run(job: Job) -> CellResults:
     comparison, facts = Comparison.of(job.values), dict[str, str]()
     if comparison is not None and job.values["method"] == REAL:
         return embed_real(comparison, job.folder, job.measures)
-    videos = int(job.values["videos"])
-    known = read_prompts(str(job.values["prompts"]))
-    prompts = [known[number % len(known)] for number in range(videos)]
+    prompts = prompts_of(job.values)
 
     def judge(made: Videos, seams: list[int], no_seams: str, turned: int) -> QualityResults:
         quality = QualityResults()

@@ -6,12 +6,11 @@ from pathlib import Path
 
 from bench.hardware.device import NO_CUDA, emulated, has_cuda, named_device
 from bench.harness.suite_spec import Prediction, Suite
-from bench.methods import METHODS, NOISE, offers
+from bench.methods import METHODS, NOISE, offers, unsuited
 from bench.results.records import LATER, Value, digest
 from bench.videos.columns import FLOW_MEASURES, JUDGED, MEASURES, REAL_MEASURES
 from bench.videos.equal_cost import EQUAL
 from bench.videos.plan import model_of, plan_of
-from vidrd.denoiser import ONE_LEVEL
 from vidrd.precision import PRECISIONS, default_precisions
 
 REAL = "real"  # the method of the cell that others are compared with
@@ -47,6 +46,12 @@ def read_prompts(file: str) -> tuple[str, ...]:
     if not prompts:
         raise ValueError(f"prompts are a text file with one prompt a line: got none in {file}")
     return prompts
+
+
+def prompts_of(values: Mapping[str, Value]) -> list[str]:
+    """The prompt of each of a cell's videos, taken in turn."""
+    known = read_prompts(str(values["prompts"]))
+    return [known[number % len(known)] for number in range(int(values["videos"]))]
 
 
 def settle(values: dict[str, Value]) -> dict[str, Value]:
@@ -127,7 +132,7 @@ def skip(values: Mapping[str, Value]) -> str | None:
         return None
     if videos % batch:
         return f"{videos} videos do not come in batches of {batch}, and only like batches can be timed together"
-    return _too_short(values) or unsuited(values)
+    return _too_short(values) or _refused(values)
 
 
 def _too_short(values: Mapping[str, Value]) -> str | None:
@@ -139,7 +144,7 @@ def _too_short(values: Mapping[str, Value]) -> str | None:
     return too_short(values)
 
 
-def unsuited(values: Mapping[str, Value]) -> str | None:
+def _refused(values: Mapping[str, Value]) -> str | None:
     """Why the model cannot do what the method needs."""
     method, longer = METHODS[str(values["method"])], int(values["frames"]) > int(values["clip"])
     try:
@@ -155,13 +160,9 @@ def unsuited(values: Mapping[str, Value]) -> str | None:
         return str(error)
     if model.longest is not None and longest > model.longest:
         return f"this network takes at most {model.longest} frames a call: got {longest}, ask for fewer"
-    if method.per_frame and (longer or values["compat"] == "diffusers") and model.levels == "video":
-        return ONE_LEVEL
     if method.any_order and values["solver"] != "ddim":
         return f"{values['solver']} remembers the steps of a clip, which this method takes in no order: use solver=ddim"
-    if method.cuts_attention and not model.windowed:
-        return "the temporal attention of this model cannot be cut in windows: use a method that leaves it as it is"
-    return None
+    return unsuited(method, model, longer=longer or values["compat"] == "diffusers")
 
 
 def cost(values: Mapping[str, Value]) -> float:

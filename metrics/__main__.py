@@ -31,28 +31,23 @@ from metrics.cli_options import (
 from metrics.command_line import parse, refuse, rules_of_protocol
 from metrics.entry import obey, one_line
 from metrics.evaluation.cache import FeatureCache, default_path
-from metrics.evaluation.cautions import Content, cautions
+from metrics.evaluation.cautions import caution_of_strays
 from metrics.evaluation.dataset import (
     POCKET,
     FeatureSet,
     ReadOptions,
     ResolvedProtocol,
     check_count,
-    digest,
     weights_digest,
 )
 from metrics.evaluation.evaluator import Evaluator
 from metrics.evaluation.progress import ProgressPrinter
-from metrics.evaluation.result import Result, compare, differences, same_videos, versions
+from metrics.evaluation.result import Result, compare, differences, same_videos
 from metrics.files import open_regular, read_text, write_text
+from metrics.jitter_verb import measure_jitter
 from metrics.networks.features import FeatureNetwork
 from metrics.protocols import FEATURES
-from metrics.score import Score
-from metrics.temporal.flow_metrics import CLASSICAL
-from metrics.temporal.optical_flow import Flow
-from metrics.temporal.score_folder import VideoReader, jitter_scores
 from metrics.videos.clips import read_clips, write_clips
-from metrics.videos.read import DECODER, list_stray_pictures
 
 WEIGHTS = "VIDRD_METRICS_WEIGHTS"  # environment variable: a folder of weights
 
@@ -86,7 +81,7 @@ def measure(verb: Fvd | Kvd | InceptionScore) -> Result:
             report=ProgressPrinter(),
         )
         result = _score(verb, Evaluator(resolved, network, options)).named()
-        notes = [*result.notes, _about_weights(network), *map(_stray, _sources(verb))]
+        notes = [*result.notes, _about_weights(network), *map(caution_of_strays, _sources(verb))]
         if cache is not None and cache.fault is not None:
             notes.append(f"{cache.path} does not keep features any more ({cache.fault}): computed without it")
         return replace(result, notes=list(filter(None, notes)))
@@ -120,13 +115,6 @@ def _about_weights(network: FeatureNetwork) -> str:
 
 def _sources(verb: Fvd | Kvd | InceptionScore) -> tuple[Path, ...]:
     return (verb.real, verb.fake) if isinstance(verb, Fvd | Kvd) else verb.videos
-
-
-def _stray(source: Path) -> str:
-    """What to say of pictures that belong to no video; "" where there are none."""
-    stray = list_stray_pictures(source)
-    more = f" and {len(stray) - 1} other pictures" if len(stray) > 1 else ""
-    return f"{stray[0]}{more} in {source} lie beside or above videos and are not read" if stray else ""
 
 
 @contextmanager
@@ -254,51 +242,6 @@ def _real_and_fake(videos: tuple[Path, ...]) -> tuple[Path | None, Path]:
     if not 1 <= len(videos) <= 2:
         raise ValueError(f"give one set of videos, or the real one and then the generated one: got {len(videos)}")
     return videos[0] if len(videos) == 2 else None, videos[-1]
-
-
-def measure_jitter(verb: Jitter) -> Result:
-    """The scores of `jitter`, of the generated set and, as `_real`, of the real one where it is given."""
-    flow: Flow | None = CLASSICAL if verb.flow else None
-    if verb.raft is not None:
-        from metrics.networks.device import resolve_device  # noqa: PLC0415 - torch is slow to import
-        from metrics.temporal.raft import load_raft  # noqa: PLC0415
-
-        flow = load_raft(verb.raft, device=resolve_device(verb.device))
-    scores: dict[str, Score] = {}
-    values: dict[str, list[float]] = {}
-    notes = [] if flow is None else [f"optical flow by {flow.name}"]
-    contents: dict[str, Content] = {}
-    made_with = versions()
-    sets: dict[str, dict[str, object]] = {}
-    for side, source in zip(("real", "fake"), _real_and_fake(verb.videos), strict=True):
-        if source is None:
-            continue
-        reader = VideoReader(
-            source, side, n=verb.n, frames=verb.frames, allow_gaps=verb.allow_gaps, report=ProgressPrinter()
-        )
-        of_set, of_videos = jitter_scores(reader, seams=verb.seams, dropped=verb.dropped, flow=flow, rates=reader.rates)
-        ending = "" if side == "fake" else "_real"
-        scores |= {name + ending: score for name, score in of_set.items()}
-        values |= {name + ending: value for name, value in of_videos.items()}
-        about = {"names_sha256": digest(reader.names), "videos": len(reader.names), "gap_reasons": reader.gaps}
-        made_with[side] = about | {"content_sha256": digest(reader.contents)}
-        sets[side] = reader.scale() | {"gaps": len(reader.gaps)}
-        contents[side] = Content(reader.contents, reader.looks)
-        notes += reader.notes(side, flow is not None)
-        if side == "real":
-            sets[side] |= {"videos": len(reader.names), "content_sha256": digest(reader.contents)}
-    manifest: dict[str, object] = {
-        "protocol": "jitter",
-        "flow": None if flow is None else flow.name,
-        "seams": list(verb.seams),
-        "dropped": verb.dropped,
-        "frames": verb.frames,
-        "decoder": DECODER,
-        "real": sets.get("real"),
-        "fake": sets["fake"],
-    }
-    notes += [*cautions(contents), *filter(None, map(_stray, verb.videos))]
-    return Result(scores, manifest, made_with, values, notes)
 
 
 def _print(line: str) -> None:

@@ -71,7 +71,7 @@ def test_a_video_is_decoded_once_and_a_second_run_not_at_all(videos, tmp_path, m
     ]
     decoded = []
     stream = measure.stream_frames
-    monkeypatch.setattr(measure, "stream_frames", lambda video, size: decoded.append(video.name) or stream(video, size))
+    monkeypatch.setattr(measure, "stream_frames", lambda video, *how: decoded.append(video.name) or stream(video, *how))
     with FeatureCache(tmp_path / "cache.sqlite") as cache:
         first = measure_videos(list_videos(videos), both, FolderReader(cache=cache))
         assert decoded == ["cut16.mkv", "gradient12.mkv", "noise8.mkv"]

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import get_args
 
-from metrics.cli_options import Jitter
+from metrics.cli_options import Jitter, real_and_fake
 from metrics.evaluation.cautions import Content, caution_of_strays, cautions_of_means
 from metrics.evaluation.dataset import digest
 from metrics.evaluation.measure import FolderReader, FolderScore, Measure, Measured, measure_videos
@@ -35,9 +35,8 @@ def prepare_jitter(verb: Jitter, reader: FolderReader) -> FolderScore:
     Raises:
         ValueError: as `measure_jitter`.
     """
-    if not 1 <= len(verb.videos) <= 2:
-        raise ValueError(f"give one set of videos, or the real one and then the generated one: got {len(verb.videos)}")
-    sources = dict(zip(("real", "fake") if len(verb.videos) == 2 else ("fake",), verb.videos, strict=True))
+    real, fake = real_and_fake(verb.videos)
+    sources = {"fake": fake} if real is None else {"real": real, "fake": fake}
     flow = _flow(verb)
     sides = {side: reader.videos(source) for side, source in sources.items()}
     lengths = {}

@@ -6,6 +6,7 @@ of its frames.
 
 import hashlib
 import heapq
+import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -20,7 +21,7 @@ from metrics.evaluation.cache import Cache, cache_key, hash_of_makers
 from metrics.evaluation.cautions import Look
 from metrics.evaluation.read_ahead import read_ahead
 from metrics.networks.features import FeatureNetwork, Features, digest_of
-from metrics.videos.clips import Clip, Fault
+from metrics.videos.clips import Clip, Fault, hash_clips
 from metrics.videos.read import DECODER, Span, Video
 from metrics.videos.stream import block_spans
 
@@ -51,6 +52,11 @@ class ClipWork:
     prepare: Callable[[Frames], Frames] | None = None  # of a decoded clip, before the network sees it
     batch_size: int = 16
 
+    @property
+    def key(self) -> str:
+        """Equal for works that compute the same."""
+        return json.dumps([self.recipe, hash_clips(self.clips), self.batch_size], sort_keys=True)
+
     def places(self) -> list[int]:
         """For each clip its place in the order of work: by video, then by the frame that completes it."""
         key = [(clip.video, clip.start + (clip.frames - 1) * clip.stride, clip.start) for clip in self.clips]
@@ -71,7 +77,10 @@ class ClipWork:
 class FrameWork(Protocol):
     """What takes the frames of one video as they go by."""
 
-    most: int | None  # the first frames that it wants; None = all; 0 = none
+    @property
+    def most(self) -> int | None:
+        """The first frames that it wants; None = all; 0 = none."""
+        ...
 
     def take(self, frames: Frames) -> None:
         """The next block of frames."""
@@ -100,6 +109,22 @@ def embed_clips(
         ValueError: as `pass_over`; or not one clip that can be read.
     """
     work = ClipWork(clips, network, recipe, prepare, batch_size)
+    return embed_work(work, videos, cache=cache, report=report, readers=readers)
+
+
+def embed_work(
+    work: ClipWork,
+    videos: Mapping[str, Video],
+    *,
+    cache: Cache | None = None,
+    report: Report | None = None,
+    readers: int = 2,
+) -> Embedded:
+    """`embed_clips`, of a work.
+
+    Raises:
+        ValueError: as `embed_clips`.
+    """
     embedder = pass_over([work], videos, cache=cache, report=report, readers=readers)[0]
     return _embedded(work, embedder)
 
@@ -108,7 +133,7 @@ def pass_over(
     works: Sequence[ClipWork],
     videos: Mapping[str, Video],
     *,
-    of_frames: Callable[[Video], FrameWork] | None = None,  # what takes all frames of every video, in blocks
+    of_frames: Callable[[Video], FrameWork | None] | None = None,  # what takes all frames of a video, in blocks
     cache: Cache | None = None,
     report: Report | None = None,
     readers: int = 2,
@@ -118,8 +143,8 @@ def pass_over(
     Clips are read, and resized where the network leaves that to others (`PreparingNetwork`), by threads of their own,
     and at most some three batches of them are in memory, however many there are. With a cache, features that are there
     are not computed again and a file is not even decoded; network and weights belong to the key, whatever the recipe
-    says. Clips that cannot be read are faults of their embedder; a video whose frames cannot be read is left to whoever
-    reads it next.
+    says. Clips that cannot be read are faults of their embedder; a video that `of_frames` cannot take is left to
+    whoever measures it next.
 
     Raises:
         ValueError: what a network raises, as for videos that are too short. Or a cache for a network that names no
@@ -139,6 +164,7 @@ def pass_over(
         if of_frames is not None:
             with suppress(OSError, ValueError):
                 frame_work = of_frames(videos[name])
+            frame_work = None if frame_work is None else _Attempt(frame_work)
         yield from _steps_of_video(videos[name], wanted[name], frame_work, cache)
         if of_frames is not None:
             yield partial(tally.add, 1)
@@ -158,6 +184,25 @@ def pass_over(
         embedder.finish()
     tally.notify()
     return embedders
+
+
+class _Attempt:
+    """A frame work that gives up where it cannot go on."""
+
+    def __init__(self, work: FrameWork) -> None:
+        self.work, self.most, self.over = work, work.most, False
+
+    def take(self, frames: Frames) -> None:
+        try:
+            if not self.over:
+                self.work.take(frames)
+        except ValueError:
+            self.over = True
+
+    def finish(self) -> None:
+        with suppress(ValueError):
+            if not self.over:
+                self.work.finish()
 
 
 class _Wanted(NamedTuple):

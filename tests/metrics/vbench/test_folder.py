@@ -21,6 +21,7 @@ from metrics.vbench import dimensions, folder, formulas
 from metrics.vbench.bridge import export_videos, import_results
 from metrics.vbench.dimensions import Setting
 from metrics.vbench.folder import measure_folders, scores_of
+from metrics.vbench.long import clips_of, lengthen
 from metrics.videos import vision as inputs
 from metrics.videos.read import list_videos
 from tests.metrics import recipes2026 as recipe
@@ -254,3 +255,29 @@ def test_import_reads_vbenchs_results_and_sees_how_they_were_pooled(tmp_path):
     path.write_text(json.dumps({"subject_consistency": [0.83, []]}))
     with pytest.raises(ValueError, match="holds no results of VBench: subject_consistency has no set score"):
         import_results(path)
+
+
+@pytest.mark.parametrize(("frames", "ends"), [(3, [(0, 3)]), (8, [(0, 4), (4, 8)]), (11, [(0, 4), (4, 8), (7, 11)])])
+def test_a_long_video_is_the_mean_of_its_clips_of_two_seconds(tmp_path, frames, ends):
+    video = np.random.default_rng(0).integers(0, 256, (frames, 8, 8, 3), dtype=np.uint8)
+    write_lossless(tmp_path / "video.mkv", video, fps=2)
+    place = list_videos(tmp_path)
+    assert clips_of(place[0].probe()) == ends
+    read = place[0].read()
+    result = measure_folders(
+        {"fake": tmp_path}, Setting(WeightsFolder(None), long=True), wanted=["temporal_flickering"]
+    )
+    expected = np.mean([temporal_flickering(read[None, start:end]).value for start, end in ends])
+    assert result.values["temporal_flickering"] == [pytest.approx(expected, abs=1e-7)]
+    assert (result.manifest["protocol"], result.manifest["variant"]["length"][:4]) == ("vbench-long", "long")
+    network = tiny()
+    long = lengthen(dimensions.consistency_of("subject_consistency", network))
+    measured = measure_videos(place, [long], FolderReader())
+    expected = np.mean([formulas.consistency(network.rows(read[start:end])).mean() for start, end in ends])
+    assert measured.values["subject_consistency"] == [pytest.approx(expected, abs=1e-6)]
+
+
+def test_clips_of_seconds_need_a_frame_rate(tmp_path):
+    np.save(tmp_path / "a.npy", recipe.videos()["still8"])
+    with pytest.raises(ValueError, match="clips of 2 seconds need a frame rate"):
+        measure_folders({"fake": tmp_path}, Setting(WeightsFolder(None), long=True), wanted=["temporal_flickering"])

@@ -203,11 +203,11 @@ def test_files_that_hold_no_raft_are_refused(raft_file, tmp_path):
             torch.save(content, tmp_path / name)
     (tmp_path / "cut.pth").write_bytes(raft_file.read_bytes()[:1000])
     for name, words in (
-        ("absent.pth", "cannot be read as weights"),
+        ("absent.pth", "cannot be used as weights: there is no such file"),
         ("other.pth", "holds no weights of torchvision's RAFT"),
         ("short.pth", "does not fit raft_small"),
-        ("nan.pth", "is not finite"),
-        ("cut.pth", "cannot be read as weights"),
+        ("nan.pth", "has values that are not finite"),
+        ("cut.pth", "it is no whole zip archive"),
     ):
         with pytest.raises(ValueError, match=words):
             load_raft(tmp_path / name)

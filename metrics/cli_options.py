@@ -106,7 +106,10 @@ class InceptionScore:
 
 @dataclass(frozen=True)
 class Jitter:
-    """How a set changes from frame to frame; of two, the first is real video and is measured as well."""
+    """How videos change over time, no network needed: flicker, jitter (change that the next frame takes back), jumps of
+    light, motion and its unevenness, held frames, drift of color; with --seams how far clips show where they meet.
+
+    Of two sets, the first is real video and is measured as well."""
 
     videos: tyro.conf.Positional[tuple[Path, ...]]
     seams: tuple[Count, ...] = ()

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from functools import partial
+from pathlib import Path
 from typing import Literal
 
 from metrics.cli_options import Alignment, Common, Fvd, InceptionScore, Jitter, Kvd, Minutes, OnePass, Reading, Vbench
@@ -35,6 +36,7 @@ from metrics.videos.read import Video, list_videos
 Report = Callable[[str, Progress], None]
 Side = Literal["real", "fake"]
 SETS = ("fvd", "kvd", "jedi", "is")
+ALL = (*SETS, "jitter", "vbench", "alignment", "minutes")
 PIECES = 4  # of the work, for each actor
 
 
@@ -84,7 +86,7 @@ class Plan:
         )
         folder = weights_folder(verb.weights or weights_place(), reading)
         reader = FolderReader(verb.n, verb.allow_gaps, cache, report)
-        both = (verb.videos,) if verb.real is None else (verb.real, verb.videos)
+        both = _both(verb)
         for name in dict.fromkeys(verb.metrics):
             if name == "jitter":
                 scores[name] = prepare_jitter(Jitter(both, flow=verb.flow), reader)
@@ -154,6 +156,8 @@ def _check(verb: OnePass) -> None:
     Raises:
         ValueError: a metric without what it needs, or a protocol that none of the metrics knows.
     """
+    if not verb.metrics:
+        raise ValueError(f"--metrics names what to take: got none, give some of {', '.join(ALL)}")
     needing = [name for name in verb.metrics if name in ("fvd", "kvd", "jedi")]
     if needing and verb.real is None:
         raise ValueError(f"{needing[0]} compares with real video: give --real FOLDER")
@@ -163,9 +167,12 @@ def _check(verb: OnePass) -> None:
         raise ValueError(f"--workers are Ray's actors: got {verb.workers} without --ray, give both or neither")
     known = {name for metric in verb.metrics for name in _protocols(metric)}
     if unknown := [name for name in verb.protocol if name not in known]:
-        raise ValueError(
-            f"none of {', '.join(verb.metrics)} has a protocol {unknown[0]!r}: it is one of {', '.join(sorted(known))}"
-        )
+        which = f"it is one of {', '.join(sorted(known))}" if known else "leave --protocol out"
+        raise ValueError(f"none of {', '.join(verb.metrics)} has a protocol {unknown[0]!r}: {which}")
+
+
+def _both(verb: OnePass) -> tuple[Path, ...]:
+    return (verb.videos,) if verb.real is None else (verb.real, verb.videos)
 
 
 def _protocols(metric: str) -> list[str]:
@@ -189,10 +196,12 @@ def _set_verbs(verb: OnePass) -> Iterator[tuple[str, SetVerb]]:
                 batch=verb.batch,
                 device=verb.device,
             )
-            made: SetVerb
+            single: SetVerb
             if metric == "is":
-                made = InceptionScore((verb.videos,) if verb.real is None else (verb.real, verb.videos), common=common)
+                single = InceptionScore(
+                    (verb.videos,) if verb.real is None else (verb.real, verb.videos), common=common
+                )
             else:
                 assert verb.real is not None
-                made = (Fvd if metric == "fvd" else Kvd)(verb.real, verb.videos, common=common)
-            yield metric if metric == "jedi" else f"{metric_of(made)}-{protocol}", made
+                single = (Fvd if metric == "fvd" else Kvd)(verb.real, verb.videos, common=common)
+            yield metric if metric == "jedi" else f"{metric_of(single)}-{protocol}", single

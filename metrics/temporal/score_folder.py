@@ -14,7 +14,7 @@ from metrics.score import Score
 from metrics.temporal import flow_metrics, frame_difference
 from metrics.temporal import seams as seams_module
 from metrics.temporal.optical_flow import Flow
-from metrics.videos.media import check_bytes
+from metrics.videos.decode import check_bytes
 from metrics.videos.read import VideoInfo
 
 Video = UInt8[np.ndarray, "T H W C"]

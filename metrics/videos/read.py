@@ -20,8 +20,7 @@ import numpy as np
 from jaxtyping import UInt8
 
 from metrics.files import HEADERS, load_npz, open_regular
-from metrics.videos.frames import check_videos
-from metrics.videos.media import (
+from metrics.videos.decode import (
     DECODER,
     PICTURES,
     PLAYED,
@@ -33,6 +32,7 @@ from metrics.videos.media import (
     read_picture,
     read_video,
 )
+from metrics.videos.frames import check_videos
 
 __all__ = ["DECODER", "Span", "Video", "VideoInfo", "list_stray_pictures", "list_videos", "media_below", "read_videos"]
 ARRAYS = {".npy", ".npz"}
@@ -110,10 +110,10 @@ class Video:
             except (OSError, ValueError) as error:
                 yield span, str(error)
 
-    def too_few(self, held: int, start: int, count: int | None, stride: int) -> str:
+    def too_few(self, frames: int, start: int, count: int | None, stride: int) -> str:
         """What to say of a video with too few frames."""
         wanted = "one frame" if count is None else f"{count} frames"
-        return f"{self.path} has {held} frames from {start} in steps of {stride}, requested: {wanted}"
+        return f"{self.path} has {frames} frames from {start} in steps of {stride}, requested: {wanted}"
 
     def fingerprint(self) -> str | None:
         """Which bytes the frames come from: sha256 of the file, or files; None for arrays, whose clips are hashed."""
@@ -210,15 +210,15 @@ def media_below(source: Path) -> list[Path]:
         OSError: a folder that must not be read.
     """
     folders, linked = deque([source]), deque[Path]()
-    seen: set[tuple[int, int]] = set()
-    found: dict[str, Path] = {}
+    inodes: set[tuple[int, int]] = set()
+    files: dict[str, Path] = {}
     links: list[Path] = []
     while folders or linked:
         folder = folders.popleft() if folders else linked.popleft()
         status = folder.stat()
-        if (status.st_dev, status.st_ino) in seen:
+        if (status.st_dev, status.st_ino) in inodes:
             continue
-        seen.add((status.st_dev, status.st_ino))
+        inodes.add((status.st_dev, status.st_ino))
         with os.scandir(folder) as scanned:
             entries = sorted((entry for entry in scanned if not entry.name.startswith(".")), key=lambda each: each.name)
         for entry in entries:
@@ -226,15 +226,15 @@ def media_below(source: Path) -> list[Path]:
             if entry.is_dir():
                 (linked if entry.is_symlink() else folders).append(path)
             elif path.suffix.lower() in PICTURES:
-                found[str(path)] = path  # a frame may be shown twice
+                files[str(path)] = path  # a frame may be shown twice
             elif path.suffix.lower() in ARRAYS | PLAYED:
                 if entry.is_symlink():
                     links.append(path)
                 else:
-                    found.setdefault(os.path.realpath(path), path)
+                    files.setdefault(os.path.realpath(path), path)
     for path in links:
-        found.setdefault(os.path.realpath(path), path)
-    return list(found.values())
+        files.setdefault(os.path.realpath(path), path)
+    return list(files.values())
 
 
 def read_videos(

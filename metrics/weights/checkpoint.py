@@ -71,8 +71,8 @@ def find_checkpoint(path: Path | str, checkpoint: Checkpoint) -> Path:
     if own:
         return own[0]
     for name in checkpoint.files:
-        found = path.rglob(name if "." in name else f"*{name}")
-        for candidate in sorted(found, key=lambda place: (len(place.parts), place)):
+        candidates = path.rglob(name if "." in name else f"*{name}")
+        for candidate in sorted(candidates, key=lambda place: (len(place.parts), place)):
             if file := next((file for file in _inside(candidate) if file.is_file()), None):
                 return file
     raise refused(path, f"the folder has no {' or '.join(checkpoint.files)} of {checkpoint.network}", "name the file")

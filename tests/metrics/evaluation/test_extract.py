@@ -104,7 +104,7 @@ def test_what_cannot_be_read_is_counted_and_left_out(folder):
 
 
 def test_only_a_few_batches_are_in_memory(tmp_path):
-    held, most = [0], [0]
+    waiting, most = [0], [0]
 
     class Endless(Video):
         def fingerprint(self):
@@ -112,13 +112,13 @@ def test_only_a_few_batches_are_in_memory(tmp_path):
 
         def spans(self, spans, *, whole=False):
             for span in spans:
-                held[0] += 1
-                most[0] = max(most[0], held[0])
+                waiting[0] += 1
+                most[0] = max(most[0], waiting[0])
                 yield span, np.full((2, 4, 4, 3), span.start % 256, dtype=np.uint8)
 
     class Releasing(Counting):
         def embed(self, videos):
-            held[0] -= len(videos)
+            waiting[0] -= len(videos)
             return super().embed(videos)
 
     clips = [Clip("endless", start, 2) for start in range(300)]

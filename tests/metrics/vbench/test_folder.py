@@ -64,8 +64,8 @@ def test_scores_per_video_and_pooled_stand_side_by_side(videos):
 
 
 def test_a_video_is_decoded_once_and_a_second_run_not_at_all(videos, tmp_path, monkeypatch):
-    seen = []
-    network = replace(tiny(), to_input=lambda frames: seen.append(len(frames)) or inputs.dino_input(frames))
+    blocks = []
+    network = replace(tiny(), to_input=lambda frames: blocks.append(len(frames)) or inputs.dino_input(frames))
     both = [
         dimensions.consistency_of("subject_consistency", network),
         dimensions.loaders(Setting(WeightsFolder(None)))["temporal_flickering"](),
@@ -76,9 +76,9 @@ def test_a_video_is_decoded_once_and_a_second_run_not_at_all(videos, tmp_path, m
     with FeatureCache(tmp_path / "cache.sqlite") as cache:
         first = measure_videos(list_videos(videos), both, FolderReader(cache=cache))
         assert decoded == ["cut16.mkv", "gradient12.mkv", "noise8.mkv"]
-        assert sum(seen) == 36
+        assert sum(blocks) == 36
         again = measure_videos(list_videos(videos), both, FolderReader(cache=cache))
-    assert (len(decoded), sum(seen)) == (3, 36)
+    assert (len(decoded), sum(blocks)) == (3, 36)
     assert again.values == first.values
 
 
@@ -179,9 +179,9 @@ def test_vbench_takes_pictures_for_videos_of_one_frame_and_skips_other_kinds(tmp
     Image.fromarray(recipe.textured(0)).save(tmp_path / "picture.png")
     write_lossless(tmp_path / "video.mkv", recipe.videos()["noise8"])
     write_xvid(tmp_path / "a cat-0.mp4", recipe.videos()["still8"], codec="libx264")
-    found = folder.list_as_vbench(tmp_path)
-    assert [video.name for video in found] == ["a cat-0.mp4", "picture.png"]
-    assert [video.probe().frames for video in found] == [8, 1]
+    listed = folder.list_as_vbench(tmp_path)
+    assert [video.name for video in listed] == ["a cat-0.mp4", "picture.png"]
+    assert [video.probe().frames for video in listed] == [8, 1]
 
 
 def test_overall_consistency_needs_a_prompt_for_each_video(videos, monkeypatch):

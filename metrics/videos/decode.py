@@ -47,7 +47,7 @@ class VideoInfo(NamedTuple):
 
 
 class _Packets(NamedTuple):
-    held: int
+    frames: int
     counted: bool  # each packet is one frame, so that nothing has to be decoded to count them
     fps: float | None
 
@@ -69,7 +69,7 @@ def probe_video(file: Path) -> VideoInfo:
                 raise ValueError("it holds no frame")
             height, width = _upright(np.empty((first.height, first.width, 0), np.uint8), first).shape[:2]
             aspect, codec = float(stream.sample_aspect_ratio or 1) or 1.0, stream.codec_context.name
-        count = packets.held
+        count = packets.frames
         if not packets.counted:
             with _video(opened) as (container, stream):
                 count = sum(1 for _ in container.decode(stream))
@@ -154,7 +154,7 @@ def read_video(file: Path, start: int, count: int | None, stride: int) -> Frames
     """
     if count is None:
         with _faults(file, "decoded"), open_regular(file) as opened:
-            count = len(range(start, _scan(opened).held, stride))
+            count = len(range(start, _scan(opened).frames, stride))
     empty = np.empty((0, 1, 1, 3), np.uint8)
     return next((frames for _, frames in decode_spans(file, [Span(start, count, stride)] if count else [])), empty)
 

@@ -69,6 +69,17 @@ def test_the_exit_code_is_the_verdict(gate, tmp_path, verdicts, code):
     assert (tmp_path / "j.xml").exists()
 
 
+def test_any_model_can_be_measured(gate, tmp_path):
+    words = ("--base", "main", "--suite", "lengths", "--frames", "9", "--overlap", "4", "--precision", "fp32")
+    *_, arguments = gate(["PASS"], *words, "--model", "tiny:WanPipeline:2.1-euler", "--method", "direct")
+    assert [values["model"] for _, values in arguments["cells"]] == ["tiny:WanPipeline:2.1-euler"]
+    (tmp_path / "prompts.txt").write_text("a dog")
+    words = (*words, "--model", "tiny:WanPipeline:2.1-euler", "--prompts", "prompts.txt", "--method", "codenoise")
+    *_, arguments = gate(["PASS"], *words)
+    assert arguments["cells"][0][1]["prompts"] == str(tmp_path / "prompts.txt")  # sides work in trees of their own
+    assert "the gate measures cells that make videos" in gate(["PASS"], "--base", "main", "--suite", "kernels")[2]
+
+
 def test_what_is_measured_can_be_chosen(gate):
     words = ("--base", "main", "--method", "direct", "--margin", "0.01", "--threads", "0", "--outputs", "may-change")
     *_, arguments = gate(["PASS"], *words, "--processes", "3", "--pairs", "4", "--environments", "shared")

@@ -370,7 +370,7 @@ def _do() -> int:
         | Annotated[World, tyro.conf.subcommand("world")]
     )
     with one_line_errors():
-        ask = tyro.cli(verbs, prog="python -m vidrd", description=__doc__)
+        ask = tyro.cli(verbs, prog="python -m vidrd", description=__doc__, config=(tyro.conf.DisallowNone,))
     parts = [ask, *([ask.settings] if isinstance(ask, Train) else [])]
     for part in parts:
         check_words(type(part), sys.argv[2:])

@@ -169,17 +169,9 @@ def _check_request(base: str | None, stored: Path | None, suite: str, *, calibra
 
 def show_verdict(file: Path, junit: Path | None) -> int:
     """Print a verdict and write it as Markdown, and as JUnit XML if asked, in a process that loads no torch."""
-    more = ["--junit", str(junit)] if junit else []
-    command = [
-        sys.executable,
-        "-m",
-        "reports.gate_report",
-        str(file),
-        "--markdown",
-        str(file.with_suffix(".md")),
-        *more,
-    ]
-    return subprocess.run(command, check=False).returncode
+    targets = {"markdown": file.with_suffix(".md"), "comment": file.with_name("comment.md"), "junit": junit}
+    options = [word for name, target in targets.items() if target for word in (f"--{name}", str(target))]
+    return subprocess.run([sys.executable, "-m", "reports.gate_report", str(file), *options], check=False).returncode
 
 
 def _cells(sweep: Suite, only: Sequence[str], skip: Sequence[str]) -> list[tuple[str, dict[str, Any]]]:

@@ -75,7 +75,7 @@ def check(root, size):
 @pytest.fixture
 def stills(tmp_path):
     (tmp_path / "stills").mkdir()
-    write_stills(tmp_path / "stills", 3, 48)
+    write_stills(tmp_path / "stills", 3, 128)
 
 
 def test_the_recipe_runs_on_generated_videos(tmp_path, stills, monkeypatch):

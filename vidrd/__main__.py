@@ -354,6 +354,9 @@ VERBS: dict[type, Callable] = {
 }
 
 
+HELP = (tyro.conf.DisallowNone,)  # an option that is not given has no word
+
+
 def main() -> int:
     """Parse, call one function; see `vidrd.entry` for the exit codes."""
     return obey("vidrd", _do)
@@ -364,12 +367,12 @@ def _do() -> int:
     verb = sys.argv[1] if len(sys.argv) > 1 else ""
     with one_line_errors():
         if verb in names:  # its options alone: those of all verbs take five times as long to set up
-            ask: Any = tyro.cli(names[verb], prog=f"python -m vidrd {verb}", args=sys.argv[2:])
+            ask: Any = tyro.cli(names[verb], prog=f"python -m vidrd {verb}", args=sys.argv[2:], config=HELP)
         else:
             every: Any = functools.reduce(
                 operator.or_, (Annotated[kind, tyro.conf.subcommand(name)] for name, kind in names.items())
             )
-            ask = tyro.cli(every, prog="python -m vidrd", description=__doc__)
+            ask = tyro.cli(every, prog="python -m vidrd", description=__doc__, config=HELP)
     parts = [ask, *([ask.settings] if isinstance(ask, Train) else [])]
     for part in parts:
         check_words(type(part), sys.argv[2:])

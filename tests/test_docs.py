@@ -65,7 +65,10 @@ def test_the_table_says_which_way_is_better_as_the_metrics_do():
 
 
 def test_every_page_is_listed():
-    assert set(re.findall(r"docs/\S+?\.md", section("README.md", "Documentation"))) == {f"docs/{p.name}" for p in DOCS}
+    """In the README, or next to what it belongs to on a page that is listed there."""
+    listed = set(re.findall(r"docs/(\S+?\.md)", section("README.md", "Documentation")))
+    linked = {name for page in listed for name in re.findall(r"\]\((\w[\w-]*\.md)", (ROOT / "docs" / page).read_text())}
+    assert listed <= {page.name for page in DOCS} == listed | linked & {page.name for page in DOCS}
 
 
 def test_the_readme_is_short_and_soon_says_how_to_run():
@@ -162,7 +165,9 @@ def test_words_of_shown_commands_are_options(command, monkeypatch, capsys):
     monkeypatch.setenv("COLUMNS", "200")
     with contextlib.suppress(SystemExit):
         assert main() in (None, 0)
-    known = set(re.findall(r"--[a-z0-9][a-z0-9-]*", capsys.readouterr().out))
+    shown = capsys.readouterr().out
+    known = set(re.findall(r"--[a-z0-9][a-z0-9-]*", shown))
+    assert not re.findall(r"\{None\}|\(default: None\)|│ +│\n", shown), "help is for people, who know no None"
     asked = {word.partition("=")[0] for word in words if word.startswith("--")}
     assert "--help" in known
     assert asked <= known

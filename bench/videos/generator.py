@@ -34,6 +34,8 @@ class CountingDenoiser:
         self.calls = self.fe = 0
         if isinstance(denoise, WindowedDenoiser):
             self.attend_in = denoise.attend_in
+        if isinstance(denoise, GuidedDenoiser):
+            self.extend = denoise.extend
 
     def __call__(
         self, latents: Float[torch.Tensor, "B C T H W"], timesteps: Num[torch.Tensor, "*T"]
@@ -75,6 +77,7 @@ class Generator:
         self.length = int(values["frames"])  # of the video
         values = in_latent_frames(values, self.model.rule)
         self.options = options_of(values)
+        self.solver = str(values.get("solver", "ddim"))
         self.budget = int(values["budget"])
         self.frames, self.clip, self.batch = (int(values[name]) for name in ("frames", "clip", "batch"))
         self.guidance, self.negative = float(values["guidance"]), str(values.get("negative", ""))
@@ -98,7 +101,7 @@ class Generator:
         request = self.request(first, len(prompts), denoise.branches)
         planned = self.method.plan(request, steps, self.options)
         call = max(stop - start for start, stop in planned.windows), *self.shape[1:]
-        schedule = self.model.schedule(steps, shape=call)
+        schedule = self.model.schedule(steps, self.solver, shape=call)
         with self.stopwatch.stage("denoise"):
             result = self.method.sample(
                 denoise, schedule, request, self.options, on_event=self._lap, device=self.device, dtype=self.model.dtype

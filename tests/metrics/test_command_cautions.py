@@ -59,7 +59,7 @@ def test_statistics_that_other_code_saved_are_named(run, sets, monkeypatch):
     saved = ("fvd", folder / "real.npz", *words[2:])
     run(*words, "--save-stats", folder / "real.npz")
     assert "by other code" not in run(*saved)
-    monkeypatch.setattr("metrics.evaluation.evaluator.hash_of_makers", lambda: "other")
+    monkeypatch.setattr("metrics.evaluation.statistics_file.hash_of_makers", lambda: "other")
     assert "the statistics of the real videos were saved by other code or packages" in run(*saved)
 
 

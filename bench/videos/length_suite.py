@@ -11,6 +11,8 @@ from bench.methods import METHODS, NOISE
 from bench.results.records import Value, digest
 from bench.videos.columns import FLOW_MEASURES, JUDGED, MEASURES
 from bench.videos.equal_cost import EQUAL
+from bench.videos.knobs.losses import FIRED, LOSSES
+from bench.videos.knobs.settings import NEUTRAL, check, is_exact, plain, why_not
 from bench.videos.plan import model_of, plan_of
 from vidrd.denoiser import ONE_LEVEL
 from vidrd.precision import PRECISIONS, default_precisions
@@ -48,6 +50,7 @@ def settle(values: dict[str, Value]) -> dict[str, Value]:
 
     The cell's id knows the content of the prompts and of the model: `inputs` is a hash of them.
     """
+    check(values)
     model = model_of(values)
     height, width = (int(values[side]) or own for side, own in zip(("height", "width"), model.size, strict=True))
     return {
@@ -101,7 +104,7 @@ def skip(values: Mapping[str, Value]) -> str | None:
         return str(error)
     if model.longest is not None and longest > model.longest:
         return f"this network takes at most {model.longest} frames a call: got {longest}, ask for fewer"
-    return unsuited(values, model)
+    return unsuited(values, model) or why_not(values, model)
 
 
 def cost(values: Mapping[str, Value]) -> float:
@@ -138,6 +141,11 @@ LENGTHS = Suite(
         "device": "auto",
     },
     measures={name: measure for name, measure in MEASURES.items() if name not in JUDGED} | FLOW_MEASURES,
+    optional=NEUTRAL,
+    extra=LOSSES | FIRED,
+    inexact=lambda name, value: not is_exact(name, value),
+    reference=plain,
+    among=True,
     group="frames",
     headlines=(
         "seam_off", "duplicates", "mirror", "repeat", "saturation_drift", "seconds_per_frame", "process_peak"

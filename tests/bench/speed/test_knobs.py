@@ -152,7 +152,10 @@ def plain_cell(planned, tmp_path_factory):
 
 @pytest.mark.parametrize(
     ("setting", "facts"),
-    [("layout=channels-last", "exact"), ("cache=taylorseer:2", "approximation: cache=taylorseer:2")],
+    [
+        pytest.param("layout=channels-last", "exact", marks=pytest.mark.slow),
+        ("cache=taylorseer:2", "approximation: cache=taylorseer:2"),
+    ],
 )
 def test_a_setting_is_measured_in_turns_with_the_one_before(plain_cell, setting, facts, tmp_path):
     folder, plain = plain_cell

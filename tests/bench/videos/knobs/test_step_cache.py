@@ -9,7 +9,7 @@ from bench.videos.knobs.losses import firing_numbers
 from bench.videos.knobs.step_cache import StepCache
 from bench.videos.knobs.turning import turn
 
-LEVELS = [torch.tensor(float(level)) for level in (900, 800, 700, 600, 500, 400)]
+LEVELS = [torch.tensor(float(level)) for level in (900, 800, 700, 600, 500)]
 
 
 def cached(setting, pipeline="WanPipeline:2.1-euler"):
@@ -33,7 +33,9 @@ def answers(model, windows, levels=LEVELS):
     return [torch.stack(each) for each in made]
 
 
-@pytest.mark.parametrize("setting", ["first-block:0.2", "taylorseer:2", "mag:0.5"])
+@pytest.mark.parametrize(
+    "setting", ["first-block:0.2", pytest.param("taylorseer:2", marks=pytest.mark.slow), "mag:0.5"]
+)
 def test_windows_have_states_of_their_own(setting):
     model, cache = cached(setting)
     one, two = states(model, 1), states(model, 2)
@@ -81,8 +83,8 @@ def test_a_cache_of_one_state_refuses_several_calls_a_step():
 def test_a_threshold_that_never_fires_is_invalid():
     model, cache = cached("first-block:0.000001")
     firing = cache.count(lambda: answers(model, [states(model, 1)]))
-    assert (firing.calls, firing.fired, firing.skipped) == (6, 0, 0.0)
-    with pytest.raises(InvalidError, match="fired in none of 6 calls"):
+    assert (firing.calls, firing.fired, firing.skipped) == (5, 0, 0.0)
+    with pytest.raises(InvalidError, match="fired in none of 5 calls"):
         firing_numbers(firing, "first-block:0.000001")
     plain = answers(tiny_model("tiny:WanPipeline:2.1-euler"), [states(model, 1)])[0]
     torch.testing.assert_close(answers(model, [states(model, 1)])[0], plain)

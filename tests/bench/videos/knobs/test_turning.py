@@ -28,7 +28,10 @@ def work_of(model):
 
 @pytest.mark.parametrize(
     "values",
-    [{"attention": "_native_math"}, {"layout": "channels-last"}, {"cache": "first-block:0.1"}, {"cache": "taylorseer"}],
+    [
+        {"cache": "first-block:0.1", "attention": "_native_math", "layout": "channels-last"},
+        pytest.param({"cache": "taylorseer"}, marks=pytest.mark.slow),
+    ],
 )
 def test_a_knob_leaves_the_answer_and_the_count_of_its_work(values):
     plain, work = work_of(tiny_model("tiny:WanPipeline:2.1-euler"))

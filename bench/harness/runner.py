@@ -228,7 +228,11 @@ def _write_manifest(
 ) -> None:
     """The whole plan, chosen or not: a report shows what is missing."""
     cells = [
-        {"id": item.cell.id, "values": dict(item.cell.values), "reference": item.reference and not suite.among}
+        {
+            "id": item.cell.id,
+            "values": dict(item.cell.values),
+            "reference": item.reference and not suite.among(item.cell.values),
+        }
         for item in plan(suite, identity.basis)
     ]
     manifest = {

@@ -76,6 +76,10 @@ def _equal_cost(_: Values) -> float:
     return 1.0
 
 
+def _apart(_: Values) -> bool:
+    return False
+
+
 def _all_exact(_: str, __: Value) -> bool:
     return False
 
@@ -111,6 +115,8 @@ class Suite:
         least: name -> smallest number that it may have (0 if not named). The largest is `MOST`, or `MOST_OTHERWISE`.
         settle: sets what has no meaning in a combination to its one neutral value (the overlap of a method whose clips
             do not overlap). Combinations that become equal are one cell.
+        fill: sets what a settled combination leaves open to what its model says, for which it may load the model's code
+            for seconds. Combinations that were apart stay apart.
         reference: the values of the cell that these values are compared with, or None. It becomes a cell too, unless it
             is a point of the grid, and runs before all others.
         skip: why a cell cannot run, or None. The cell is then a row with this reason.
@@ -122,7 +128,7 @@ class Suite:
         extra: measures that come with any of these names.
         inexact: whether a value of an axis makes a cell compute something else than the neutral one, which a report
             marks.
-        among: references are cells like the others, and reports show them among them.
+        among: whether a reference of these values is a cell like the others, which reports show among them.
         grow: the suite with more cells, which the records so far (by setting) ask for; None when there are no more.
         conclude: sentences that answer the question from the records, before those of every report.
         predict: FLOPs, bytes and least seconds of a cell, or None where they cannot be known.
@@ -142,6 +148,7 @@ class Suite:
     allowed: Mapping[str, Sequence[Value]] = field(default_factory=dict)
     least: Mapping[str, float | int] = field(default_factory=dict)
     settle: Callable[[dict[str, Value]], dict[str, Value]] = _keep
+    fill: Callable[[dict[str, Value]], dict[str, Value]] = _keep
     reference: Callable[[Values], dict[str, Value] | None] = _no_reference
     skip: Callable[[Values], str | None] = _never
     emulated: Callable[[Values], str | None] = _never
@@ -149,7 +156,7 @@ class Suite:
     optional: Mapping[str, Value] = field(default_factory=dict)
     extra: Mapping[str, Measure] = field(default_factory=dict)
     inexact: Callable[[str, Value], bool] = _all_exact
-    among: bool = False
+    among: Callable[[Values], bool] = _apart
     grow: Callable[["Suite", Sequence[Record]], "Suite | None"] = _no_more
     conclude: Callable[["Suite", Sequence[Record]], Sequence[str]] = _nothing_to_say
     predict: Callable[[Values], Prediction | None] = _no_prediction
@@ -220,6 +227,11 @@ def cells_of(suite: Suite, basis: Mapping[str, str]) -> dict[Cell, bool]:
     return {cell: first and cell not in grid for cell, first in cells.items()}
 
 
+def number_of_cells(suite: Suite) -> int:
+    """How many cells a suite has, without asking any model."""
+    return len(cells_of(replace(suite, fill=_keep), {}))
+
+
 def plan(suite: Suite, basis: Mapping[str, str]) -> list[PlannedCell]:
     """The cells of a suite, each with what it costs and, if it cannot run here, why."""
     return [
@@ -286,7 +298,7 @@ def did_you_mean(name: str, known: Sequence[str]) -> str:
 
 def _grid(suite: Suite) -> Iterator[dict[str, Value]]:
     for point in itertools.product(*suite.axes.values()):
-        yield suite.settle({**suite.fixed, **dict(zip(suite.axes, point, strict=True))})
+        yield suite.fill(suite.settle({**suite.fixed, **dict(zip(suite.axes, point, strict=True))}))
 
 
 def _fits(cell: Cell, name: str) -> bool:

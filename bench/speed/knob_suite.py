@@ -16,8 +16,9 @@ from bench.results.records import Number, Record, Value
 from bench.videos.columns import MEASURES
 from bench.videos.knobs.losses import FIRED, LOSSES
 from bench.videos.knobs.settings import KNOBS, check, is_exact, why_not
-from bench.videos.length_suite import LENGTHS
+from bench.videos.length_suite import LENGTHS, SOLVERS
 from bench.videos.length_suite import cost as length_cost
+from bench.videos.length_suite import fill as length_fill
 from bench.videos.length_suite import settle as length_settle
 from bench.videos.length_suite import skip as length_skip
 from bench.videos.plan import model_of, rule_of
@@ -38,7 +39,7 @@ NAMED = (
     "model", "revision", "prompts", "negative", "frames", "clip", "height", "width", "method", "overlap", "precision",
     "steps", "guidance", "budget", *KNOBS,
 )  # fmt: skip
-OTHERS = ("clips", "steps", "precision")  # what a setting may name besides the knobs
+OTHERS = ("clips", "steps", "precision", "solver")  # what a setting may name besides the knobs
 MARGINS = {"psnr": -1, "ssim": -1, "latent_error": 1, "latent_shift": 1, "fvd": 1}  # a loss -> which sign is worse
 
 COSTS: dict[str, Measure] = {
@@ -87,6 +88,8 @@ def with_setting(values: Values, chosen: Sequence[str]) -> dict[str, Value]:
             made["steps"] = _fewer(int(values["steps"]), share, part)
     if str(made["precision"]) not in PRECISIONS:
         raise ValueError(f"precision is one of {', '.join(PRECISIONS)}: got {made['precision']!r}")
+    if made.get("solver", "ddim") not in SOLVERS:
+        raise ValueError(f"solver is one of {', '.join(SOLVERS)}: got {made['solver']!r}")
     check(made)
     return made
 
@@ -137,9 +140,16 @@ def settle(values: dict[str, Value]) -> dict[str, Value]:
         raise ValueError(
             "a loss in FVD needs judges, which the pocket model's own captions alone have: use psnr or latent_error"
         )
-    settled = {**length_settle(values), "loss": ""}
-    with_setting(settled, parts(str(settled["setting"])))
-    return settled
+    if values["real"]:
+        raise ValueError("the suite knobs compares with the plain model: leave --real out")
+    return {**length_settle(values), "loss": ""}
+
+
+def fill(values: dict[str, Value]) -> dict[str, Value]:
+    """As in the suite `lengths`; every setting is checked."""
+    filled = {**length_fill(values)}
+    with_setting(filled, parts(str(filled["setting"])))
+    return filled
 
 
 def skip(values: Values) -> str | None:
@@ -283,12 +293,13 @@ KNOB_SUITE = Suite(
     allowed={name: values for name, values in LENGTHS.allowed.items() if name != "equal"} | {"equal": ("steps",)},
     least=LENGTHS.least,
     settle=settle,
+    fill=fill,
     skip=skip,
     emulated=lambda values: LENGTHS.emulated(with_setting(values, parts(str(values["setting"])))),
     cost=cost,
     inexact=lambda axis, value: axis == "setting" and any(map(inexact, parts(str(value)))),
     reference=reference,
-    among=True,
+    among=lambda _: True,
     grow=grow,
     conclude=conclude,
 )  # fmt: skip

@@ -16,7 +16,7 @@ from bench.hardware.stopwatch import Stopwatch
 from bench.methods import METHODS, options_of, with_noise
 from bench.results.records import InvalidError, Value
 from bench.videos.equal_cost import most_steps, seconds_line
-from bench.videos.knobs.settings import approximations, split, turned
+from bench.videos.knobs.settings import approximations, turned
 from bench.videos.knobs.turning import turn
 from bench.videos.plan import in_latent_frames
 from vidrd.denoiser import Denoiser, GuidedDenoiser, WindowedDenoiser
@@ -36,6 +36,8 @@ class CountingDenoiser:
         self.calls = self.fe = 0
         if isinstance(denoise, WindowedDenoiser):
             self.attend_in = denoise.attend_in
+        if isinstance(denoise, GuidedDenoiser):
+            self.extend = denoise.extend
 
     def __call__(
         self, latents: Float[torch.Tensor, "B C T H W"], timesteps: Num[torch.Tensor, "*T"]
@@ -76,11 +78,11 @@ class Generator:
         self.pipe = self.model.pipe
         self.knobs = turned(values)
         self.cache = turn(self.model, values)
-        self.solver = split(str(values.get("solver", "ddim")))[0]
         self.kept: list[np.ndarray] | None = None  # latents of every batch, where the caller puts an empty list
         self.length = int(values["frames"])  # of the video
         values = in_latent_frames(values, self.model.rule)
         self.options = options_of(values)
+        self.solver = str(values.get("solver", "ddim"))
         self.budget = int(values["budget"])
         self.frames, self.clip, self.batch = (int(values[name]) for name in ("frames", "clip", "batch"))
         self.guidance, self.negative = float(values["guidance"]), str(values.get("negative", ""))

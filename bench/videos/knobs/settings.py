@@ -11,7 +11,6 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import baselines.co_denoise
-import baselines.replace
 from bench.methods import METHODS
 from bench.results.records import Value
 
@@ -51,7 +50,6 @@ KNOBS: dict[str, Knob] = {
     "cache": Knob(
         "none", ("first-block:", "taylorseer:", "mag:", "pab:", "faster:"), (), "a step cache of diffusers' hooks"
     ),
-    "solver": Knob("ddim", ("dpmsolver++", "unipc"), (), "a solver of higher order"),
     "quantize": Knob("none", ("int8", "int8-dynamic", "fp8"), (), "linear layers of the network in 8 bits, by torchao"),
     "vae": Knob("whole", ("tiling:", "slicing"), ("slicing",), "how the VAE decodes"),
     "layout": Knob("own", ("channels-last",), ("channels-last",), "memory layout of convolutions' weights"),
@@ -107,6 +105,8 @@ def check(values: Mapping[str, Value]) -> None:
 
 def is_exact(name: str, value: Value) -> bool:
     """Whether a knob at this value computes the same, up to rounding."""
+    if name == "solver":
+        return value == "ddim"
     knob = KNOBS.get(name)
     return knob is None or str(value) == knob.neutral or split(str(value))[0] in knob.exact
 
@@ -200,13 +200,6 @@ def latent_format(model: "Model") -> str | None:
     return "BCFHW" if packed.shape[1:3] == (channels, frames) else "BFCHW"
 
 
-def _solver(kind: str, values: Mapping[str, Value], model: "Model") -> str | None:
-    method = METHODS[str(values["method"])]
-    if method.per_frame or method.sample is baselines.replace.sample:
-        return f"a solver that remembers takes a clip from its first step to its last: {values['method']} does not"
-    return None
-
-
 def _quantize(kind: str, values: Mapping[str, Value], model: "Model") -> str | None:
     if importlib.util.find_spec("torchao") is None:
         return "8-bit layers need the package torchao: pip install vidrd-bench[quantize]"
@@ -234,6 +227,6 @@ def _denoisers(model: "Model") -> "list[nn.Module]":
 
 
 REASONS: dict[str, Reason] = {
-    "attention": _attention, "compile": _compile, "offload": _offload, "cache": _cache, "solver": _solver,
+    "attention": _attention, "compile": _compile, "offload": _offload, "cache": _cache,
     "quantize": _quantize, "vae": _vae, "layout": lambda *_: None,
 }  # fmt: skip

@@ -88,3 +88,17 @@ def test_what_cannot_run_says_why():
     assert None in reasons.values()
     (reason,) = {item.skip for item in plan(override(APPROXIMATION_SUITE, ["batch=7", "approximation=exact"]), {})}
     assert reason.startswith("24 videos do not come in batches of 7")
+
+
+def test_other_models_are_timed_and_compared_without_a_judge(tmp_path):
+    few = ["model=tiny:WanPipeline:2.1-euler", "frames=17", "clip=9", "videos=3", "batch=1", "steps=5"]
+    names = ["approximation=unipc-2/5,reuse-2"]
+    solver, reuse = plan(override(APPROXIMATION_SUITE, few + names), {})
+    measured = approximation_cell.run(Job(solver.cell.values, tmp_path, None))
+    assert measured.numbers["steps"].value == 2
+    assert measured.numbers["pixel_change"].value > 0
+    assert set(measured.absent.values()) == {"no judge knows the videos of this model"}
+    assert set(measured.numbers) | set(measured.absent) == set(APPROXIMATION_SUITE.measures)
+    assert "VidRD's U-Net" in reuse.skip
+    odd = plan(override(APPROXIMATION_SUITE, [*few[:1], *names]), {})
+    assert odd[0].skip == "this model's videos have 4k+1 frames: got 16, try 13 or 17"

@@ -3,6 +3,7 @@
 from bench.harness.suite_spec import Suite
 from bench.kernels.kernel_suite import KERNEL_SUITE
 from bench.speed.approximations import APPROXIMATION_SUITE
+from bench.speed.knob_suite import KNOB_SUITE
 from bench.speed.speed_suites import MEMORY_SUITE, SPEED_SUITE
 from bench.videos.instruments.instrument_suite import INSTRUMENT_SUITE
 from bench.videos.video_suites import VIDEO_SUITES
@@ -12,6 +13,7 @@ SUITES: dict[str, Suite] = {
     "kernels": KERNEL_SUITE,
     "speed": SPEED_SUITE,
     "approximations": APPROXIMATION_SUITE,
+    "knobs": KNOB_SUITE,
     "memory": MEMORY_SUITE,
     "instruments": INSTRUMENT_SUITE,
 }

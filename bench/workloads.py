@@ -21,6 +21,9 @@ WORKLOADS: dict[str, Workload] = {
         "bench.speed.approximation_cell:run",
         preload=("bench.speed.approximation_cell", "bench.suites", "tyro", "rich.progress", *PIPELINE),
     ),
+    "knobs": Workload(
+        "bench.speed.knob_cell:run", preload=("bench.speed.knob_cell", "bench.suites", "tyro", "rich.progress")
+    ),
     "instrument": Workload(
         "bench.videos.instruments.cell:run",
         preload=("bench.videos.instruments.cell", "bench.suites", "tyro", "rich.progress"),

@@ -14,6 +14,7 @@ from reports.format import printable
 from reports.phrases import HEADLINES, MEMORY
 
 REFERENCE = "real video"
+APPROXIMATE = "≈"  # after the value of an axis that computes something else than the plain one
 TIMED = ("s", "%", "x", "J", "GFLOP/s", "GB/s", "s/TFLOP")  # units of costs that come from a clock
 Row: TypeAlias = Mapping[Any, Any] | pd.Series  # of a table: axes, status, reason, values
 
@@ -92,7 +93,7 @@ def load(folder: Path) -> Run:
     others = len(run.journal.latest()) - len(run.records)
     records = {key: _displayed(record) for key, record in run.records.items()}
     journal = [_displayed(record) for record in run.journal.records]
-    return Run(folder, _displayed(run.manifest), records, others, bool(run.journal.torn), journal)
+    return Run(folder, _displayed(_with_marks(run.manifest)), records, others, bool(run.journal.torn), journal)
 
 
 def _displayed(content: Any) -> Any:
@@ -109,6 +110,23 @@ def _displayed(content: Any) -> Any:
     if is_dataclass(content) and not isinstance(content, type):
         return replace(content, **{each.name: _displayed(getattr(content, each.name)) for each in fields(content)})
     return content
+
+
+def _with_marks(manifest: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The manifest with `APPROXIMATE` after every value of an axis that makes an approximation."""
+    inexact: Mapping[str, Any] = manifest.get("approximations") or {}
+    if not inexact:
+        return manifest
+
+    def marked(axis: str, value: Any) -> Any:
+        return f"{value} {APPROXIMATE}" if value in inexact.get(axis, ()) else value
+
+    axes = {axis: [marked(axis, value) for value in values] for axis, values in manifest["axes"].items()}
+    cells = [
+        {**cell, "values": {axis: marked(axis, value) for axis, value in cell["values"].items()}}
+        for cell in manifest["cells"]
+    ]
+    return {**manifest, "axes": axes, "cells": cells}
 
 
 def headlines(run: Run, rows: pd.DataFrame) -> list[str]:
@@ -167,7 +185,8 @@ def _rows(run: Run) -> Iterator[dict[str, Any]]:
         record = run.records.get(cell["id"])
         row: dict[str, Any] = {"id": cell["id"], "reference": cell["reference"], group: cell["values"][group]}
         for position, axis in enumerate(run.axes):
-            row[axis] = cell["values"][axis] if not cell["reference"] else REFERENCE if position == 0 else ""
+            value = cell["values"][axis] if not cell["reference"] else REFERENCE if position == 0 else ""
+            row[axis] = value
         row["status"] = record.attempt.status if record else "not run"
         row["reason"] = record.attempt.reason if record else "run the same command again to complete it"
         for measure in run.manifest["measures"]:

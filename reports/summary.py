@@ -49,6 +49,7 @@ def sentences(run: Run, rows: pd.DataFrame) -> list[str]:
     state = [counts] if (counts := _counts(rows)) else []
     bases = {axis: values[0] for axis, values in run.manifest["axes"].items() if len(values) > FEW}
     clearest = _choose(_findings(oriented), SENTENCES - len(state), bases)
+    state = [*run.manifest.get("conclusions", ()), *state]
     return [*state, *(_sentence(run, finding) for finding in clearest), _not_told_apart(run, measures, oriented)]
 
 

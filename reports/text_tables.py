@@ -10,11 +10,12 @@ from tabulate import tabulate
 from reports.format import BETTER, MISSING, escape, half_width, number, printable
 from reports.missing import DAGGER, EMULATED, Note, has_emulated, notes
 from reports.paired_difference import EXPLANATION, paired_tables
-from reports.run_table import Run, emulated_time
+from reports.run_table import APPROXIMATE, Run, emulated_time
 from reports.significance import best_ids
 from reports.summary import sentences, summary
 
 MARKED = "no row is better beyond noise, and some are worse (95 %, all rows of a table compared at once)"
+APPROXIMATION = f"{APPROXIMATE} an approximation: it computes something else, and its loss is what it costs."
 INTERVAL = "± is half the 95 % interval (its longer side); none where n is too small for one."
 
 
@@ -129,8 +130,9 @@ def as_text(run: Run, rows: pd.DataFrame) -> str:
 
 
 def footnote(run: Run, rows: pd.DataFrame) -> list[str]:
-    """The line that explains daggers, if there are any; else nothing."""
-    return [EMULATED] if has_emulated(run, rows.to_dict("records"), list(run.measures)) else []
+    """The lines that explain daggers and approximations, if there are any."""
+    emulated = [EMULATED] if has_emulated(run, rows.to_dict("records"), list(run.measures)) else []
+    return emulated + [APPROXIMATION] * bool(run.manifest.get("approximations"))
 
 
 def as_markdown(run: Run, rows: pd.DataFrame, pictures: Mapping[str, str] | None = None) -> str:

@@ -50,4 +50,5 @@ def _axes(suite: str) -> dict[str, tuple[object, ...]]:
     if suite not in SUITES:
         raise ValueError(f"there is no suite {suite!r}{did_you_mean(suite, list(SUITES))}")
     axes: dict[str, tuple[object, ...]] = dict(SUITES[suite].axes)
-    return axes | {name: (value,) for name, value in SUITES[suite].fixed.items()}
+    rest = {**SUITES[suite].fixed, **SUITES[suite].optional}
+    return axes | {name: (value,) for name, value in rest.items()}

@@ -11,7 +11,7 @@ from tabulate import tabulate
 from bench.commands.show import print_report
 from bench.hardware.threads import pin
 from bench.harness.progress import clock, say, seconds_left
-from bench.harness.runner import TIMEOUT, done_before, identify, pace, run
+from bench.harness.runner import TIMEOUT, conclude, done_before, identify, latest, pace, run
 from bench.harness.suite_spec import (
     PlannedCell,
     Prediction,
@@ -98,6 +98,13 @@ def run_(
     outcome = run(
         suite, sweep, identity, chosen, folder, timeout=seconds, max_minutes=max_minutes, say=say, command=command
     )
+    while not (outcome.untried or only) and (grown := sweep.grow(sweep, latest(folder, chosen))) is not None:
+        sweep = grown
+        chosen = select(plan(sweep, identity.basis), sweep, (), skip)
+        outcome = run(
+            suite, sweep, identity, chosen, folder, timeout=seconds, max_minutes=max_minutes, say=say, command=command
+        )
+    conclude(folder, suite, sweep, identity, command)
     if json_ is not None:
         write_atomic(json_, _as_json(folder))
     statuses = ", ".join(f"{count} {status}" for status, count in sorted(outcome.counts.items()))

@@ -2,7 +2,7 @@
 
 import copy
 import inspect
-from collections import Counter
+from collections import Counter, OrderedDict
 from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
@@ -15,6 +15,7 @@ from bench.hardware.roofline import Bound, Peaks, Probe, Work, bound, count
 from bench.results.records import InvalidError
 
 STAGES = {"text": ("text_encoder", "forward"), "denoise": ("unet", "forward"), "decode": ("vae", "decode")}
+ADDED = {"forward", "_compiled_call_impl", "_diffusers_hook", "_hf_hook", "_old_forward"}  # to single modules
 COMPLETE = 0.99  # of the FLOPs that calls ask for: kernels may count the edges of a padded operation otherwise
 
 
@@ -77,17 +78,41 @@ class CallRecorder:
         """The calls of one of a stage's networks."""
         recording = module.__dict__.pop(method)  # a copy must neither record calls nor copy the recorder
         try:
-            twin = copy.deepcopy(module).to("meta")
-            calls = [(key[1:], times) for key, times in self.calls[stage].items() if key[0] == number]
-            return [(times, _count(getattr(twin, method), key)) for key, times in calls]
+            twin = _as_written(module)
         finally:
             setattr(module, method, recording)
+        calls = [(key[1:], times) for key, times in self.calls[stage].items() if key[0] == number]
+        return [(times, _count(getattr(twin, method), key)) for key, times in calls]
 
     def probe(self, make: Callable[[], object], device: str) -> Probe:
         """Run `make` once more, each operator of the networks timed and counted by stage."""
         probe = Probe(lambda: self._stage, lambda call: fastest(call, device, PROBED))
         probe.run(make)
         return probe
+
+
+def _as_written(module: nn.Module) -> nn.Module:
+    """A copy on the meta device without what was added to the module: compiled calls, hooks of caches, offloading."""
+    left_out: dict[int, Any] = {
+        id(part.__dict__[name]): None
+        for part in module.modules()
+        for name in ADDED
+        if part.__dict__.get(name) is not None
+    }
+    for part in module.modules():
+        left_out |= {id(hooks): OrderedDict() for hooks in (part._forward_hooks, part._forward_pre_hooks)}
+    tensors = {
+        id(each): nn.Parameter(torch.empty(each.shape, dtype=each.dtype, device="meta"), requires_grad=False)
+        for each in module.parameters()
+    }
+    twin = copy.deepcopy(module, memo={**left_out, **tensors})
+    for part in twin.modules():
+        for name in ADDED & part.__dict__.keys():
+            del part.__dict__[name]
+        processor: Any = getattr(part, "processor", None)
+        if hasattr(processor, "_attention_backend"):
+            processor._attention_backend = None
+    return twin.to("meta")
 
 
 def _key(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[Any, ...]:

@@ -91,6 +91,12 @@ def done_before(folder: Path, planned: Sequence[PlannedCell]) -> dict[str, Recor
     }
 
 
+def latest(folder: Path, planned: Sequence[PlannedCell]) -> list[Record]:
+    """The last record of every planned cell that has one, however it ended."""
+    records = read(folder / "records.jsonl").latest()
+    return [records[item.cell.id] for item in planned if item.cell.id in records]
+
+
 def pace(folder: Path, suite: Suite) -> list[CellTime]:
     """Times of the cells of this suite that ended well in this folder, with any source and weights: for an estimate."""
     settings = {*suite.axes, *suite.fixed}
@@ -205,10 +211,28 @@ def _say_what_changed(folder: Path, identity: Identity, say: Callable[[str], Non
         say(f"changed since the last run in {folder}: {', '.join(changed)}; its records are kept and not used")
 
 
-def _write_manifest(folder: Path, name: str, suite: Suite, identity: Identity, command: Sequence[str]) -> None:
+def conclude(folder: Path, name: str, suite: Suite, identity: Identity, command: Sequence[str]) -> None:
+    """Write what the suite concludes from its records into the manifest, where it concludes anything."""
+    if conclusions := suite.conclude(suite, latest(folder, plan(suite, identity.basis))):
+        with locked(folder):
+            _write_manifest(folder, name, suite, identity, command, conclusions)
+
+
+def _write_manifest(
+    folder: Path,
+    name: str,
+    suite: Suite,
+    identity: Identity,
+    command: Sequence[str],
+    conclusions: Sequence[str] = (),
+) -> None:
     """The whole plan, chosen or not: a report shows what is missing."""
     cells = [
-        {"id": item.cell.id, "values": dict(item.cell.values), "reference": item.reference}
+        {
+            "id": item.cell.id,
+            "values": dict(item.cell.values),
+            "reference": item.reference and not suite.among(item.cell.values),
+        }
         for item in plan(suite, identity.basis)
     ]
     manifest = {
@@ -217,12 +241,18 @@ def _write_manifest(folder: Path, name: str, suite: Suite, identity: Identity, c
         "question": suite.question,
         "hash": suite.hash,
         "workload": suite.workload,
+        "conclusions": list(conclusions),
         "axes": {axis: list(values) for axis, values in suite.axes.items()},
         "fixed": dict(suite.fixed),
         "group": suite.group,
         "headlines": list(suite.headlines),
         "apart": list(suite.apart),
         "measures": {key: measure._asdict() for key, measure in suite.measures.items()},
+        "approximations": {
+            axis: found
+            for axis, values in suite.axes.items()
+            if (found := [v for v in values if suite.inexact(axis, v)])
+        },
         "machine": identity.machine,
         "software": identity.software,
         "revision": identity.revision,

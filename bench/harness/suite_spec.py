@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal, NamedTuple, TypeAlias
 
-from bench.results.records import Better, Cell, Value, digest
+from bench.results.records import Better, Cell, Record, Value, digest
 
 Values: TypeAlias = Mapping[str, Value]
 
@@ -76,6 +76,22 @@ def _equal_cost(_: Values) -> float:
     return 1.0
 
 
+def _apart(_: Values) -> bool:
+    return False
+
+
+def _all_exact(_: str, __: Value) -> bool:
+    return False
+
+
+def _no_more(_: "Suite", __: Sequence[Record]) -> "Suite | None":
+    return None
+
+
+def _nothing_to_say(_: "Suite", __: Sequence[Record]) -> Sequence[str]:
+    return ()
+
+
 def _no_prediction(_: Values) -> Prediction | None:
     return None
 
@@ -107,6 +123,14 @@ class Suite:
         emulated: why its precision is only emulated here, or None. Such a cell is not run either, unless --emulated
             asks for it; its times are then marked and compared with nothing.
         cost: how long a cell takes, in any unit; only ratios matter.
+        optional: name -> neutral value of what a cell has only where an override names it, so that the ids of all other
+            cells stay as they are.
+        extra: measures that come with any of these names.
+        inexact: whether a value of an axis makes a cell compute something else than the neutral one, which a report
+            marks.
+        among: whether a reference of these values is a cell like the others, which reports show among them.
+        grow: the suite with more cells, which the records so far (by setting) ask for; None when there are no more.
+        conclude: sentences that answer the question from the records, before those of every report.
         predict: FLOPs, bytes and least seconds of a cell, or None where they cannot be known.
         timeout: seconds that one of its cells may take, where the command does not say; None: the default of
             `bench.harness.cell_process`.
@@ -129,6 +153,12 @@ class Suite:
     skip: Callable[[Values], str | None] = _never
     emulated: Callable[[Values], str | None] = _never
     cost: Callable[[Values], float] = _equal_cost
+    optional: Mapping[str, Value] = field(default_factory=dict)
+    extra: Mapping[str, Measure] = field(default_factory=dict)
+    inexact: Callable[[str, Value], bool] = _all_exact
+    among: Callable[[Values], bool] = _apart
+    grow: Callable[["Suite", Sequence[Record]], "Suite | None"] = _no_more
+    conclude: Callable[["Suite", Sequence[Record]], Sequence[str]] = _nothing_to_say
     predict: Callable[[Values], Prediction | None] = _no_prediction
     timeout: float | int | None = None
 
@@ -145,12 +175,13 @@ def override(suite: Suite, assignments: Sequence[str]) -> Suite:
     Raises:
         ValueError: no such axis, or a value that the axis cannot have.
     """
+    suite = _with_optional(suite, [each.partition("=")[0].strip() for each in assignments])
     axes, fixed = dict(suite.axes), dict(suite.fixed)
     named: set[str] = set()
     for assignment in assignments:
         name, equals, text = assignment.partition("=")
         name = name.strip()
-        known = [*suite.axes, *suite.fixed]
+        known = [*suite.axes, *suite.fixed, *suite.optional]
         if not equals:
             raise ValueError(
                 f"an override is axis=value,value,...; got {assignment!r}: try {known[0]}={_spell(suite, known[0])}"
@@ -164,7 +195,7 @@ def override(suite: Suite, assignments: Sequence[str]) -> Suite:
         twice = next((value for value in values if values.count(value) > 1), None)
         if twice is not None:
             raise ValueError(f"{name} has {twice} twice: name each value once")
-        if name in fixed and len(values) == 1:
+        if name in fixed and len(values) == 1 and name not in suite.optional:
             fixed[name] = values[0]
         else:
             fixed.pop(name, None)
@@ -173,6 +204,14 @@ def override(suite: Suite, assignments: Sequence[str]) -> Suite:
     if cells > MOST_CELLS:
         raise ValueError(f"a plan has at most {MOST_CELLS:,} cells; got {cells:,}: give fewer values, or several runs")
     return replace(suite, axes=axes, fixed=fixed)
+
+
+def _with_optional(suite: Suite, named: Sequence[str]) -> Suite:
+    """The suite with the optional values that are named, at rest, and with the measures that come with them."""
+    fixed = {name: value for name, value in suite.optional.items() if name in named}
+    if not fixed:
+        return suite
+    return replace(suite, fixed={**suite.fixed, **fixed}, measures={**suite.measures, **suite.extra})
 
 
 def cells_of(suite: Suite, basis: Mapping[str, str]) -> dict[Cell, bool]:

@@ -24,6 +24,8 @@ from bench.results.records import CellResults, InvalidError, Number
 from bench.results.statistics import median_number
 from bench.videos.columns import MEASURES
 from bench.videos.generator import Cost, Generator
+from bench.videos.knobs.losses import FIRED, LOSSES, NO_CACHE, Made, check_exact, firing_numbers, load, losses, save
+from bench.videos.knobs.settings import approximations, turned
 from bench.videos.plan import steps_of
 from bench.videos.quality import REFERENCE, QualityResults, load_classifier, measure_quality
 from metrics.networks.features import extract
@@ -94,7 +96,7 @@ def _still(job: Job) -> CellResults:
 
 def _reference(job: Job) -> Path:
     if job.reference is None:
-        raise ValueError("video is compared with real video, and this job names no reference")
+        raise ValueError("a cell is compared with its reference, and this job names none")
     return job.reference
 
 
@@ -119,7 +121,10 @@ def generate(job: Job, prompts: list[str], judge: Judge) -> CellResults:
         print("find out how many steps fit", flush=True)
         steps = generator.steps_as_long_as("independent", steps, prompts[:batch])
     print("warm up", flush=True)
-    fewer = generator.few_steps(steps)
+    whole = partial(generator.make, prompts[:batch], 0, steps)
+    if generator.cache is not None and not generator.cache.calibrated:
+        generator.cache.calibrate(whole)
+    fewer = steps if generator.cache is not None else generator.few_steps(steps)  # a cache needs steps to fire
     calls = WARM[torch.device(device).type]
     warm_up = warmed_up(
         lambda: generator.make(prompts[:batch], 0, fewer)[1].seconds["total"], least=calls, window=calls
@@ -127,6 +132,7 @@ def generate(job: Job, prompts: list[str], judge: Judge) -> CellResults:
     if device == "cuda":
         torch.cuda.reset_peak_memory_stats()
     generator.recorder.clear()
+    generator.kept = [] if "psnr" in job.measures else None
     with Telemetry(device) as around:
         made, costs, laps = _made(generator, prompts, steps, around)
     allocated, reserved = allocator_peaks(device)
@@ -140,6 +146,8 @@ def generate(job: Job, prompts: list[str], judge: Judge) -> CellResults:
     no_seams = f"{values['method']} has no seams, it makes the whole video in one window"
     turned = seams[0].dropped if seams and seams[0].kind == "mirror" else 0
     found = judge(made, [seam.frame for seam in seams], no_seams, turned)
+    if generator.kept is not None:
+        found = found.joined(_against_plain(job, generator, made, whole))
     numbers, absent = dict(found.numbers), dict(found.absent)
     samples, times = _times(costs, batch * generator.length)
     numbers |= times
@@ -153,8 +161,8 @@ def generate(job: Job, prompts: list[str], judge: Judge) -> CellResults:
             absent[name] = reading.source
         else:
             numbers[name] = Number(float(reading.bytes), "bytes", "lower")
-    bounded, uncounted = _shares(generator, costs, partial(generator.make, prompts[:batch], 0, steps))
-    extra = gpu_passes(lambda: generator.make(prompts[:batch], 0, steps), device=device, videos=batch)
+    bounded, uncounted = _shares(generator, costs, whole)
+    extra = gpu_passes(whole, device=device, videos=batch)
     return CellResults(
         numbers={**numbers, **bounded, **extra.numbers},
         samples={
@@ -167,6 +175,7 @@ def generate(job: Job, prompts: list[str], judge: Judge) -> CellResults:
         absent={**absent, **uncounted, **extra.absent},
         facts={
             **emulation_facts(str(values["precision"]), device),
+            **found.facts,
             "output_sha256": hashlib.sha256(made.tobytes()).hexdigest(),
             "pairs": f"prompts 1 to {videos}, noise of the seeds from {generator.first_seed} on",
             "threads": str(torch.get_num_threads()),
@@ -215,13 +224,40 @@ def _shares(
     if generator.emulated is not None:
         return {}, {f"{stage}_share": generator.emulated for stage in STAGES}
     seconds = {stage: sum(cost.seconds[stage] for cost in costs) for stage in STAGES}
+    other = " and ".join(generator.other_work)
+    if other:
+        generator.recorder.calls["denoise"].clear()
     dtype = str(generator.dtype).removeprefix("torch.")
     found, doubted = roofline_shares(
         generator.recorder, seconds, device=generator.device, dtype=dtype, batches=len(costs), make=make
     )
     numbers = {f"{stage}_share": Number(100 * share, "%", "higher", n=len(costs)) for stage, share in found.items()}
     none = dict.fromkeys(STAGES, "the stage does no product, convolution or attention that could be counted")
+    if other:
+        none["denoise"] = f"with {other} the network does other work than its own, which the bound is of"
     return numbers, {f"{stage}_share": why for stage, why in (none | doubted).items() if stage not in found}
+
+
+def _against_plain(job: Job, generator: Generator, made: Videos, whole: Callable[[], object]) -> QualityResults:
+    """Against the plain model's videos, if any knob is turned; how often a step cache fired."""
+    compared, kept = QualityResults(), Made(made, np.concatenate(generator.kept or []))
+    generator.kept = None
+    knobs, inexact = turned(job.values), approximations(job.values)
+    if generator.cache is None:
+        compared.absent |= dict.fromkeys(FIRED, NO_CACHE)
+    else:
+        compared.numbers |= firing_numbers(generator.cache.count(whole), str(job.values["cache"]))
+    if not knobs:
+        save(kept, job.folder)
+        compared.absent |= dict.fromkeys(LOSSES, "this is the plain model, which the others are compared with")
+        return compared
+    numbers, samples = losses(load(_reference(job)), kept)
+    if not inexact:
+        check_exact(numbers, [f"{name}={value}" for name, value in knobs.items()], str(job.values["precision"]))
+    compared.numbers |= numbers
+    compared.samples |= samples
+    compared.facts["settings"] = f"approximation: {', '.join(inexact)}" if inexact else "exact"
+    return compared
 
 
 def _scenes(count: int) -> list[Scene]:

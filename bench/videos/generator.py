@@ -16,6 +16,8 @@ from bench.hardware.stopwatch import Stopwatch
 from bench.methods import METHODS, options_of, with_noise
 from bench.results.records import InvalidError, Value
 from bench.videos.equal_cost import most_steps, seconds_line
+from bench.videos.knobs.settings import approximations, turned
+from bench.videos.knobs.turning import turn
 from bench.videos.plan import in_latent_frames
 from vidrd.denoiser import Denoiser, GuidedDenoiser, WindowedDenoiser
 from vidrd.precision import PRECISIONS, why_emulated
@@ -69,11 +71,14 @@ class Generator:
             str(values.get("model", "pocket")),
             revision=str(values["revision"]) if values.get("revision") else None,
             dtype=precision.weights,
-            device=self.device,
+            device="cpu" if values.get("offload", "none") != "none" else self.device,
         )
         if precision.weights != precision.compute:
             self.model.to(precision.compute)
         self.pipe = self.model.pipe
+        self.knobs = turned(values)
+        self.cache = turn(self.model, values)
+        self.kept: list[np.ndarray] | None = None  # latents of every batch, where the caller puts an empty list
         self.length = int(values["frames"])  # of the video
         values = in_latent_frames(values, self.model.rule)
         self.options = options_of(values)
@@ -93,6 +98,8 @@ class Generator:
         Raises:
             InvalidError: the calls were not those of the plan, or the latents are not finite.
         """
+        if self.cache is not None:
+            self.cache.begin()
         with self.stopwatch.stage("text"):
             bound = self.model.denoiser(prompts, negative=self.negative, guidance=self.guidance)
         if self.budget and isinstance(bound, GuidedDenoiser):
@@ -106,6 +113,8 @@ class Generator:
             result = self.method.sample(
                 denoise, schedule, request, self.options, on_event=self._lap, device=self.device, dtype=self.model.dtype
             )
+        if self.kept is not None:
+            self.kept.append(result.latents.float().cpu().numpy())
         plan = result.plan
         if (denoise.calls, denoise.fe) != (plan.calls, plan.fe):
             made = f"{denoise.calls} calls over {denoise.fe} frames"
@@ -118,6 +127,12 @@ class Generator:
                 raise InvalidError(f"{bad} latents are NaN or infinite") if bad else error from error
         seams = plan_in_frames(plan, self.model.rule).seams
         return videos, Cost(self.stopwatch.read(), plan.fe * denoise.branches / self.frames, seams)
+
+    @property
+    def other_work(self) -> list[str]:
+        """The knobs by which the network does other arithmetic than its own."""
+        network = ("cache", "quantize", "attention")
+        return [each for each in approximations(self.knobs) if each.partition("=")[0] in network]
 
     @property
     def decoded(self) -> int:

@@ -10,6 +10,8 @@ from bench.methods import METHODS, NOISE, offers, unsuited
 from bench.results.records import LATER, Value, digest
 from bench.videos.columns import FLOW_MEASURES, JUDGED, MEASURES, REAL_MEASURES
 from bench.videos.equal_cost import EQUAL
+from bench.videos.knobs.losses import FIRED, LOSSES
+from bench.videos.knobs.settings import NEUTRAL, check, is_exact, plain, turned, why_not
 from bench.videos.plan import model_of, plan_of
 from vidrd.precision import PRECISIONS, default_precisions
 
@@ -55,7 +57,14 @@ def prompts_of(values: Mapping[str, Value]) -> list[str]:
 
 
 def settle(values: dict[str, Value]) -> dict[str, Value]:
-    """Name the device, and clear what has no meaning for the method."""
+    """Name the device, and clear what has no meaning for the method.
+
+    Raises:
+        ValueError: a knob has no such value; or cells would be compared with real videos and with the plain model.
+    """
+    check(values)
+    if values["real"] and turned(values):
+        raise ValueError("cells with knobs are compared with the plain model: leave --real out, or the knobs")
     return {
         **values,
         "device": named_device(values["device"]),
@@ -99,7 +108,9 @@ def _content_of_real(values: Mapping[str, Value]) -> str:
 
 
 def reference(values: Mapping[str, Value]) -> dict[str, Value] | None:
-    """The cell that embeds the real videos, of whatever model they are compared with."""
+    """The plain model's cell; or the one that embeds the real videos, of whatever model they are compared with."""
+    if turned(values):
+        return plain(values)
     if not values["real"] or values["method"] == REAL:
         return None
     from bench.videos.real_videos import Comparison  # noqa: PLC0415  (loads the evaluator)
@@ -162,7 +173,7 @@ def _refused(values: Mapping[str, Value]) -> str | None:
         return f"this network takes at most {model.longest} frames a call: got {longest}, ask for fewer"
     if method.any_order and values["solver"] != "ddim":
         return f"{values['solver']} remembers the steps of a clip, which this method takes in no order: use solver=ddim"
-    return unsuited(method, model, longer=longer or values["compat"] == "diffusers")
+    return unsuited(method, model, longer=longer or values["compat"] == "diffusers") or why_not(values, model)
 
 
 def cost(values: Mapping[str, Value]) -> float:
@@ -216,6 +227,10 @@ LENGTHS = Suite(
     measures={name: measure for name, measure in MEASURES.items() if name not in JUDGED}
     | FLOW_MEASURES
     | REAL_MEASURES,
+    optional=NEUTRAL,
+    extra=LOSSES | FIRED,
+    inexact=lambda name, value: not is_exact(name, value),
+    among=lambda values: values["method"] != REAL,
     group="frames",
     headlines=(
         "seam_off", "duplicates", "mirror", "repeat", "saturation_drift", "seconds_per_frame", "process_peak"

@@ -52,6 +52,14 @@ class QualityResults:
     numbers: dict[str, Number] = field(default_factory=dict)
     samples: dict[str, tuple[float, ...]] = field(default_factory=dict)
     absent: dict[str, str] = field(default_factory=dict)
+    facts: dict[str, str] = field(default_factory=dict)
+
+    def joined(self, other: "QualityResults") -> "QualityResults":
+        """These and the other's."""
+        return QualityResults(
+            self.numbers | other.numbers, self.samples | other.samples, self.absent | other.absent,
+            self.facts | other.facts,
+        )  # fmt: skip
 
     def score(self, name: str, score: Score | str) -> None:
         """A number that is never paired, or the reason why there is none."""

@@ -151,3 +151,20 @@ def test_a_folder_that_is_not_there_is_one_line_and_exit_code_3(folder, made, mo
     assert printed == ""  # the tables are not printed before it is refused
     assert error.count("\n") == 1
     assert ("does not exist, make it first" if made else "is no run: it has no manifest.json") in error
+
+
+def test_approximations_are_marked_wherever_they_stand_and_conclusions_come_first(folder):
+    path = folder / "manifest.json"
+    manifest = json.loads(path.read_text())
+    path.write_text(
+        json.dumps({**manifest, "approximations": {"method": ["vidrd"]}, "conclusions": ["Turn this knob."]})
+    )
+    run = load(folder)
+    table = rows(run)
+    text, page = as_text(run, table), as_markdown(run, table)
+    assert set(table["method"]) == {"vidrd ≈", "direct", "real video"}
+    assert "≈ an approximation: it computes something else" in text
+    assert page.splitlines()[2] == "- Turn this knob."
+    assert run.manifest["axes"]["method"] == ["vidrd ≈", "direct"]
+    path.write_text(json.dumps(manifest))
+    assert "≈" not in as_text(load(folder), rows(load(folder)))

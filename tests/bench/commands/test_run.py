@@ -7,8 +7,11 @@ import pytest
 from bench.commands import run as command_line
 from bench.hardware.machine import ROOT
 from bench.hardware.roofline import Peaks
-from bench.harness.runner import Outcome, identify
+from bench.harness.runner import Outcome, identify, latest
+from bench.results.manifest import read_manifest
+from bench.results.records import Attempt, Record, append
 from bench.suites import SUITES
+from tests.bench.toy_suite import SUITE as TOY
 
 
 @pytest.fixture
@@ -128,3 +131,38 @@ def test_a_dry_run_counts_what_cannot_run(bench):
     assert code == 0
     assert re.search(r"^(\d+) cells, 0 to do, \1 cannot run; folder", out, re.MULTILINE)
     assert "fewer than the classifiers' window of 16: give more, or a shorter --window" in out
+
+
+def test_a_suite_grows_until_it_asks_for_no_more(monkeypatch, tmp_path):
+    asked, concluded = [], []
+
+    def grow(suite, records):
+        assert [record.cell.values["how"] for record in records] == list(suite.axes["how"])
+        wanted = {"plain": "fine", "fine": "memory"}.get(suite.axes["how"][-1])
+        return wanted and replace(suite, axes={**suite.axes, "how": (*suite.axes["how"], wanted)})
+
+    def conclude(suite, records):
+        concluded.append(len(records))
+        return ["It ends here."]
+
+    def run(name, suite, identity, chosen, folder, **_):
+        folder.mkdir(exist_ok=True)
+        before = {record.cell.id for record in latest(folder, chosen)}
+        for item in chosen:
+            if item.cell.id not in before:
+                asked.append(item.cell.values["how"])
+                append(folder / "records.jsonl", Record(item.cell, Attempt("ok")))
+        return Outcome({"ok": len(chosen)}, 0, 0)
+
+    suite = replace(TOY, axes={"how": ("plain",), "size": (1,)}, grow=grow, conclude=conclude, reference=lambda _: None)
+    monkeypatch.setitem(SUITES, "toy", suite)
+    monkeypatch.setattr(command_line, "run", run)
+    monkeypatch.setattr(command_line, "print_report", lambda *_: 0)
+    assert command_line.run_("toy", out=tmp_path / "run") == 0
+    assert asked == ["plain", "fine", "memory"]
+    assert concluded == [3]
+    manifest = read_manifest(tmp_path / "run")
+    assert manifest["conclusions"] == ["It ends here."]
+    assert manifest["axes"]["how"] == ["plain", "fine", "memory"]
+    assert command_line.run_("toy", only=("how=plain",), out=tmp_path / "run") == 0  # single rows: nothing is joined
+    assert asked == ["plain", "fine", "memory"]

@@ -336,7 +336,8 @@ def sample(
     for step in range(schedule.steps):
         windows = windows_at(step, schedule.steps, request, options)
         predictions: list[Tensor] = []
-        for call in answers(denoise, fusion.seen(windows), [timesteps[step]] * len(windows), request.together):
+        times = [timesteps[step]] * len(windows)
+        for call in answers(denoise, fusion.seen(windows), times, windows, request.together):
             predictions += call
             announce("call", 0, step, call[-1])
         if options.blend == "cut":

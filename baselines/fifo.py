@@ -18,7 +18,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from baselines.priors import FreeInit, cross_over, low_pass
-from vidrd.denoiser import Denoiser, answers
+from vidrd.denoiser import Denoiser, answers, at
 from vidrd.noise import Noise
 from vidrd.sampler_contract import Announce, OnEvent, Origin, Plan, Request, Result, Seam, check_fits, noise_for
 from vidrd.schedule import Mix, Schedule
@@ -73,6 +73,7 @@ class Queue(NamedTuple):
     windows: tuple[int, ...]  # first places
     renewed: int  # last frames of a window that take its answer
     levels: Int[Tensor, " Q"]  # of each place: the queue's cleanest level first; finished frames pass for the cleanest
+    width: int  # frames that share a level and leave together
 
 
 def queue_of(clip: int, steps: int, options: Options) -> Queue:
@@ -82,7 +83,8 @@ def queue_of(clip: int, steps: int, options: Options) -> Queue:
     windows = tuple(range(0, math.ceil(places / renewed) * renewed, renewed))
     front = windows[-1] + seen - places
     queue = torch.arange(steps - 1, -1, -1).repeat_interleave(options.width)
-    return Queue(front, windows, renewed, torch.cat([torch.full((front,), steps - 1), queue]))
+    levels = torch.cat([torch.full((front,), steps - 1), queue])
+    return Queue(front, windows, renewed, levels, options.width)
 
 
 def turns_of(request: Request, steps: int, options: Options) -> int:
@@ -201,6 +203,7 @@ class Asking:
     ):
         self.denoise, self.schedule, self.request, self.head = denoise, schedule, request, head
         self.eta, self.noise, self.announce = eta, noise, announce
+        self.queue = queue
         timesteps, clean = torch.tensor(schedule.timesteps, device=head.device), head.shape[2]
         self.levels = [queue.levels[first : first + request.clip - clean] for first in queue.windows]
         before = torch.full((clean,), schedule.steps - 1)
@@ -210,7 +213,7 @@ class Asking:
         """The windows after the step of this turn."""
         clean, predictions = self.head.shape[2], list[Tensor]()
         seen = [torch.cat([self.head, window], dim=2) for window in windows] if clean else windows
-        for call in answers(self.denoise, seen, self.times, self.request.together):
+        for call in answers(self.denoise, seen, self.times, self._spans(number), self.request.together):
             predictions += [answer[:, :, clean:] for answer in call]
             self.announce("call", 1 + number, len(predictions) - 1, call[-1])
         stepped = []
@@ -219,6 +222,13 @@ class Asking:
             fresh = self.noise("step", 1 + number, size, place) if self.eta > 0 else None
             stepped.append(self.schedule.step(window, answer, level, self.eta, fresh))
         return stepped
+
+    def _spans(self, number: int) -> list[Tensor]:
+        """Frames of the video in the windows of a turn, after the head; those before frame 0 are repeats of it."""
+        clean, queue = self.head.shape[2], self.queue
+        leaving = number * queue.width + self.request.clip - self.schedule.steps * queue.width
+        places = torch.arange(self.request.clip - clean) + leaving - queue.front
+        return [torch.cat([torch.arange(clean), first + places]) for first in queue.windows]
 
 
 @torch.no_grad()
@@ -251,7 +261,7 @@ def sample(
 
     x = noise("initial", 0, shape).to(device, dtype)
     for step in range(steps):
-        prediction = denoise(x, timesteps[step])
+        prediction = at(denoise, slice(0, clip))(x, timesteps[step])
         announce("call", 0, step, prediction)
         x = schedule.step(x, prediction, step, eta, noise("step", 0, shape, step) if eta > 0 else None)
         announce("step", 0, step, x)

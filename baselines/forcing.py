@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import torch
 
-from vidrd.denoiser import Denoiser
+from vidrd.denoiser import Denoiser, at
 from vidrd.noise import Noise, video_noise
 from vidrd.sampler_contract import Announce, OnEvent, Origin, Plan, Request, Result, check_fits, noise_for
 from vidrd.schedule import Schedule
@@ -124,7 +124,7 @@ def sample(
         seen, moved = x[:, :, row.first : row.last], slice(row.begin, row.end)
         levels = (number - behind).clamp(0, steps - 1)
         told = levels[row.first : row.last].to(timesteps.device) if lag else number
-        answer = denoise(seen, timesteps[told])
+        answer = at(denoise, slice(row.first, row.last))(seen, timesteps[told])
         announce("call", 0, number, answer)
         answer = answer[:, :, row.begin - row.first : row.end - row.first]
         fresh = noise("step", 0, (C, row.end - row.begin, H, W), number) if eta > 0 else None

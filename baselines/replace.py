@@ -15,7 +15,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from vidrd.denoiser import Denoiser
+from vidrd.denoiser import Call, Denoiser, at
 from vidrd.noise import Noise
 from vidrd.sampler_contract import Announce, OnEvent, Origin, Plan, Request, Result, Seam, check_fits, noise_for
 from vidrd.schedule import Schedule
@@ -125,7 +125,7 @@ def put_known(
 
 
 def guided(
-    denoise: Denoiser,
+    denoise: Call,
     schedule: Schedule,
     x: Float[Tensor, "B C T H W"],
     timesteps: Tensor,
@@ -192,7 +192,8 @@ def sample(
     past: list[Tensor] = []  # the last clip's last frames as they entered each step
     video: list[Tensor] = []
     clean: Tensor | None = None  # and as they ended; None in the first clip, and where nothing is known
-    for clip, (start, _) in enumerate(todo.windows):
+    for clip, (start, stop) in enumerate(todo.windows):
+        call = at(denoise, slice(start, stop))
         initial = noise("initial", clip, shape)
         x = initial.to(device, dtype)
         entered: list[Tensor] = []
@@ -211,9 +212,9 @@ def sample(
             if step == len(entered):
                 entered.append(x[:, :, request.clip - overlap :].clone())
             if clean is not None and options.guidance > 0:
-                prediction = guided(denoise, schedule, x, times, step, clean, options.guidance, level)
+                prediction = guided(call, schedule, x, times, step, clean, options.guidance, level)
             else:
-                prediction = denoise(x, times)
+                prediction = call(x, times)
             announce("call", clip, len(entered) - 1, prediction)
             x = schedule.step(x, prediction, step, eta, noise("step", clip, shape, key) if eta > 0 else None)
             jump = step - following + 1

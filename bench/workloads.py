@@ -7,6 +7,9 @@ WORKLOADS: dict[str, Workload] = {
     "lengths": Workload(
         "bench.videos.length_cell:run", preload=("bench.videos.length_cell", "bench.suites", "tyro", "rich.progress")
     ),
+    "changes": Workload(
+        "bench.videos.change_cell:run", preload=("bench.videos.change_cell", "bench.suites", "tyro", "rich.progress")
+    ),
     "speed": Workload("bench.speed.cell:run", preload=("bench.speed.cell", "bench.suites", "tyro", "rich.progress")),
     "growth": Workload(
         "bench.speed.memory_cell:run", preload=("bench.speed.memory_cell", "bench.suites", "tyro", "rich.progress")

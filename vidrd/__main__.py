@@ -41,7 +41,7 @@ class Sample:
     """Turn a prompt into a video."""
 
     prompt: str
-    """What the video shows."""
+    """What the video shows; "0: text | 40: other text" changes at frame 40."""
     out: Path
     """File (.mp4, .avi, .gif) or new folder of PNGs."""
     preset: str = "pocket"
@@ -70,6 +70,8 @@ class Sample:
     """Denoising steps; default: the preset's."""
     guidance: float | None = None
     """Weight of the text; default: the preset's."""
+    prompt_blend: CountOrNone = 4
+    """Frames around a change of the prompt in which both texts count."""
     negative_prompt: str = ""
     """What to steer away from."""
     eta: Share = 0.0
@@ -200,6 +202,7 @@ def sample(ask: Sample) -> None:
         num_inference_steps=given_or(ask.steps, shown.steps if shown else 50),
         guidance_scale=given_or(ask.guidance, shown.guidance if shown else 10.0),
         negative_prompt=ask.negative_prompt,
+        prompt_blend=ask.prompt_blend,
         options=options,
         eta=ask.eta,
         seed=ask.seed,

@@ -26,11 +26,12 @@ from transformers import CLIPTextModel
 from vidrd.approximate import Reusing
 from vidrd.compiled_unet import Call, compiled, fingerprint
 from vidrd.decoding import ClipDecoder
-from vidrd.denoiser import GuidedDenoiser
+from vidrd.denoiser import GuidedDenoiser, ScheduledDenoiser
 from vidrd.exact_loading import load_network
 from vidrd.models.unet import UNet3DConditionModel
 from vidrd.models.vae import AutoencoderKLTemporal
 from vidrd.noise import GivenNoise, KeyedNoise, Noise, StreamNoise, as_seeds, draw_seeds
+from vidrd.prompt_schedule import BLEND, PromptSchedule, changes, read_prompts
 from vidrd.sampler_contract import Event, Request, Result
 from vidrd.sampling import Options, plan, sample
 from vidrd.schedule import Schedule
@@ -107,7 +108,7 @@ class VidRDPipeline(DiffusionPipeline):
     @torch.no_grad()
     def __call__(
         self,
-        prompt: str | Sequence[str] | None = None,
+        prompt: str | Sequence[str] | None = None,  # "0: text | 40: other text" changes at frame 40
         *,
         num_frames: int = 16,
         num_inference_steps: int = 50,
@@ -125,6 +126,7 @@ class VidRDPipeline(DiffusionPipeline):
         width: int | None = None,
         output_type: str = "np",  # of OUTPUT_TYPES
         return_dict: bool = True,  # False: (frames,)
+        prompt_blend: int = BLEND,  # frames around a change of the prompt in which both texts count; 0: none
         callback_on_step_end: StepCallback | None = None,  # gets {"latents": B C T H W} of the clip in the making
         # Faster, and the same videos but for rounding:
         dtype: torch.dtype | None = None,  # casts the networks for good; None: as they were loaded
@@ -147,6 +149,7 @@ class VidRDPipeline(DiffusionPipeline):
             raise ValueError(f"output_type is one of {', '.join(OUTPUT_TYPES)}: got {output_type!r}")
         if batch_clips < 1:
             raise ValueError(f"batch_clips is a count of clips from 1 upwards: got {batch_clips}")
+        read_prompts(_listed(prompt), num_frames)
         if dtype is not None:
             self.to(dtype)
         clip = self.config.clip
@@ -161,7 +164,7 @@ class VidRDPipeline(DiffusionPipeline):
 
         denoise = self.denoiser(
             prompt, negative_prompt=negative_prompt, guidance=guidance_scale, compile=compile,
-            prompt_embeds=prompt_embeds, negative_prompt_embeds=negative_prompt_embeds,
+            prompt_embeds=prompt_embeds, negative_prompt_embeds=negative_prompt_embeds, blend=prompt_blend,
         )  # fmt: skip
         if reuse_every != 1:
             denoise = replace(denoise, unet=Reusing(denoise.unet, reuse_every, num_inference_steps))
@@ -210,20 +213,48 @@ class VidRDPipeline(DiffusionPipeline):
         compile: bool = False,  # noqa: A002
         prompt_embeds: Float[Tensor, "B L D"] | None = None,
         negative_prompt_embeds: Float[Tensor, "B L D"] | None = None,
+        blend: int = BLEND,
     ) -> GuidedDenoiser:
         """The U-Net with text and guidance bound in, which is all that a sampler uses of it.
 
         Raises:
-            ValueError: there are neither prompts nor their embeddings or both, or not one negative prompt or one each.
+            ValueError: there are neither prompts nor their embeddings or both, not one negative prompt or one each, or
+                a schedule of prompts that cannot be read.
         """
         videos = _count(prompts, prompt_embeds)
-        context = self._context("prompt", prompts, prompt_embeds, videos)
+        if blend < 0:
+            raise ValueError(f"prompts blend over a count of frames from 0 upwards: got {blend}")
+        schedules = read_prompts(_listed(prompts))
+        first = [schedule.texts[0] for schedule in schedules]
+        context = self._context("prompt", None if prompts is None else first, prompt_embeds, videos)
         negative = None
         if guidance != 1:
             words = None if negative_prompt_embeds is not None and not negative_prompt else negative_prompt or ""
+            if changes(read_prompts(_listed(words))):
+                raise ValueError(f"a negative prompt holds for the whole video: got {words!r}, write it without frames")
             negative = self._context("negative_prompt", words, negative_prompt_embeds, videos)
         unet = self.compiled_unet() if compile else self.unet
+        if changes(schedules):
+            texts, shares = self._changing(schedules, blend)
+            return ScheduledDenoiser(
+                unet, context, negative, guidance, clip=self.config.clip, texts=texts, shares=shares
+            )
         return GuidedDenoiser(unet, context, negative, guidance, clip=self.config.clip)
+
+    def _changing(
+        self, schedules: Sequence[PromptSchedule], blend: int
+    ) -> tuple[Float[Tensor, "S L D"], Callable[[Tensor], Tensor]]:
+        """The different texts of schedules, and the share of each in any frames (T) of each video (B T S)."""
+        texts = list(dict.fromkeys(text for schedule in schedules for text in schedule.texts))
+        columns = [torch.tensor([texts.index(text) for text in schedule.texts]) for schedule in schedules]
+
+        def shares(frames: Tensor) -> Tensor:
+            whole = torch.zeros(len(schedules), len(frames), len(texts))
+            for row, schedule, column in zip(whole, schedules, columns, strict=True):
+                row.index_add_(1, column, schedule.shares(frames, blend))
+            return whole
+
+        return self._context("prompt", texts, None, len(texts)), shares
 
     def _context(
         self, name: str, words: str | Sequence[str] | None, embeds: Float[Tensor, "B L D"] | None, videos: int
@@ -232,8 +263,7 @@ class VidRDPipeline(DiffusionPipeline):
         if words is not None and embeds is not None:
             raise ValueError(f"{name} and {name}_embeds stand for each other: got both, pass one")
         if embeds is None:
-            texts = [words] if isinstance(words, str) else list(words or ())
-            embeds = embed(texts, self.tokenizer, self.text_encoder, self._execution_device)
+            embeds = embed(_listed(words), self.tokenizer, self.text_encoder, self._execution_device)
         if len(embeds) not in (1, videos):
             raise ValueError(f"{name} is one for all videos or one for each: got {len(embeds)} for {videos} videos")
         width = self.unet.config.cross_attention_dim
@@ -306,6 +336,10 @@ class VidRDPipeline(DiffusionPipeline):
         decoder = ClipDecoder(self.vae, clip=clip or self.config.clip, chunk=chunk)
         decoder.add(latents)
         return decoder.finish()
+
+
+def _listed(prompts: str | Sequence[str] | None) -> list[str]:
+    return [prompts] if isinstance(prompts, str) else list(prompts or ())
 
 
 def _count(prompt: str | Sequence[str] | None, embeds: Tensor | None) -> int:

@@ -14,7 +14,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from vidrd.denoiser import Denoiser, answers
+from vidrd.denoiser import Denoiser, answers, at
 from vidrd.noise import Compat, Noise, check_alpha
 from vidrd.sampler_contract import Announce, OnEvent, Origin, Plan, Request, Result, Seam, check_fits, noise_for
 from vidrd.schedule import Schedule
@@ -251,7 +251,7 @@ def sample(
     initial = noise("initial", 0, shape)
     past: dict[int, Tensor] = {}  # by guided step: the last frames of the previous clip as they entered the step
     video: list[Tensor] = []
-    for clip, (start, _) in enumerate(todo.windows):
+    for clip, (start, stop) in enumerate(todo.windows):
         if clip > 0:
             initial = next_noise(initial, noise("initial", clip, shape), options)  # reverse_noise, then reuse_past
         x, solver = initial.to(device, dtype), schedule.fresh()
@@ -260,7 +260,7 @@ def sample(
                 x = follow_past(x, past[step], step, schedule.steps, options)  # guide_by_stage
             if held > 0 and clip + 1 < len(todo.windows):
                 past[step] = x[:, :, -held:].clone()
-            prediction = denoise(x, timesteps[step])
+            prediction = at(denoise, slice(start, stop))(x, timesteps[step])
             announce("call", clip, step, prediction)
             x = solver.step(x, prediction, step, eta, noise("step", clip, shape, step) if eta > 0 else None)
             announce("step", clip, step, x)
@@ -312,7 +312,8 @@ def sample_side_by_side(
                     states[place] = follow_past(states[place], before, step, schedule.steps, options)
             if held > 0 and group.stop < len(todo.windows):
                 past[step] = states[-1][:, :, -held:].clone()
-            (predictions,) = answers(denoise, states, [timesteps[step]] * len(group), len(group))
+            spans = [slice(*todo.windows[clip]) for clip in group]
+            (predictions,) = answers(denoise, states, [timesteps[step]] * len(group), spans, len(group))
             announce("call", group.start, step, predictions[0])
             for place, clip in enumerate(group):
                 fresh = noise("step", clip, shape, step) if eta > 0 else None

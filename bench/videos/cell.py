@@ -52,7 +52,7 @@ def _real(job: Job) -> CellResults:
     frames, videos = int(job.values["frames"]), int(job.values["videos"])
     scenes = _scenes(videos)
     shown = render(scenes, frames)
-    _keep(job, shown, ())
+    keep(job, shown, ())
     compared = _compared(scenes, int(job.values["real_videos"]), str(job.values["real_captions"]))
     cut, source = windows(render(compared, frames), int(job.values["window"]))
     seeing = load_classifier("i3d", job)
@@ -68,7 +68,7 @@ def _real(job: Job) -> CellResults:
     return CellResults(
         numbers=found.numbers,
         samples=found.samples,
-        absent=found.absent | dict.fromkeys(_costs(), "real video is not generated"),
+        absent=found.absent | no_costs("real video is not generated"),
         facts={"prompts": "\n".join(map(caption, scenes))},
     )
 
@@ -86,20 +86,21 @@ def _still(job: Job) -> CellResults:
     """Real video whose first frame is held: what a model that paints but does not move would reach."""
     scenes = _scenes(int(job.values["videos"]))
     shown = render(scenes, int(job.values["frames"]), step=0)
-    _keep(job, shown, ())
-    found = measure_quality(shown, scenes, [], "still video is one clip", job, _reference(job))
-    absent = found.absent | dict.fromkeys(_costs(), "still video is not generated")
+    keep(job, shown, ())
+    found = measure_quality(shown, scenes, [], "still video is one clip", job, reference_of(job))
+    absent = found.absent | no_costs("still video is not generated")
     return CellResults(numbers=found.numbers, samples=found.samples, absent=absent)
 
 
-def _reference(job: Job) -> Path:
+def reference_of(job: Job) -> Path:
+    """The folder of the cell that this one is compared with."""
     if job.reference is None:
         raise ValueError("video is compared with real video, and this job names no reference")
     return job.reference
 
 
 def _generated(job: Job) -> CellResults:
-    scenes, reference = _scenes(int(job.values["videos"])), _reference(job)
+    scenes, reference = _scenes(int(job.values["videos"])), reference_of(job)
 
     def judge(made: Videos, seams: list[int], no_seams: str, turned: int) -> QualityResults:
         return measure_quality(made, scenes, seams, no_seams, job, reference, turned=turned)
@@ -136,7 +137,7 @@ def generate(job: Job, prompts: list[str], judge: Judge) -> CellResults:
 
     print("judge", flush=True)
     seams = costs[0].seams
-    _keep(job, made, seams, generator.model.fps)
+    keep(job, made, seams, generator.model.fps)
     no_seams = f"{values['method']} has no seams, it makes the whole video in one window"
     turned = seams[0].dropped if seams and seams[0].kind == "mirror" else 0
     found = judge(made, [seam.frame for seam in seams], no_seams, turned)
@@ -228,11 +229,12 @@ def _scenes(count: int) -> list[Scene]:
     return [draw_scene(TEST_SEEDS[i]) for i in range(count)]
 
 
-def _costs() -> list[str]:
-    return [name for name, measure in MEASURES.items() if measure.table == "cost"]
+def no_costs(why: str) -> dict[str, str]:
+    """That reason for every measure of cost."""
+    return {name: why for name, measure in MEASURES.items() if measure.table == "cost"}
 
 
-def _keep(job: Job, videos: Videos, seams: Sequence[Seam], fps: float = 8.0) -> None:
+def keep(job: Job, videos: Videos, seams: Sequence[Seam], fps: float = 8.0) -> None:
     """Leave a few videos to look at: exact, with seams and their kinds, and side by side in one video file."""
     few = videos[:KEPT]
     places = np.array([seam.frame for seam in seams], dtype=np.int64)

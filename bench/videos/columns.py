@@ -167,3 +167,48 @@ FLOW_MEASURES: dict[str, Measure] = {
         "How much more colorful the last quarter of a video is than the first; below 0 it turns gray.",
     ),
 }  # fmt: skip
+
+# Measures of videos whose prompt changes on the way.
+CHANGE_MEASURES: dict[str, Measure] = {
+    **{
+        f"own_{name}": Measure(
+            f"own {name}", "", "higher", "prompt",
+            f"Share of windows of 8 frames inside a segment in which the I3D-like classifier recognizes the "
+            f"{_prose(name)} that the segment's own text names, in [0, 1]. The row of real video is its accuracy.",
+        )
+        for name in ("colour", "action")
+    },
+    "old": Measure(
+        "old", "", "lower", "prompt",
+        "Share of windows inside a later segment in which the color or the action of the text before is still seen.",
+    ),
+    "kept": Measure(
+        "kept", "", "higher", "prompt",
+        "Share of windows, and of shape, texture and background, in which what no text changes is recognized.",
+    ),
+    "lag": Measure(
+        "lag", "frames", "real", "prompt",
+        "How many frames after the text the color changes, by which of the two the classifier prefers in windows of 8 "
+        "frames centered at every frame: below 0 it changes early.",
+    ),
+    "crossing": Measure(
+        "crossing", "frames", "real", "prompt",
+        "How many frames the change of color takes: the sum of 4p(1 - p) over such windows, p the share of the new "
+        "color between the two. Real video changes within a frame; its value is that of the windows.",
+    ),
+    "change_d": Measure(
+        "change D", "log2", "real", "quality",
+        "As seam D, at the frames where the text changes: above real video's value = a cut, below = a slow change.",
+    ),
+    "fvd_change": Measure(
+        "FVD change", "", "lower", "quality",
+        "Fréchet distance over windows of 8 frames with a change of the text in the middle, from real video that shows "
+        "the same change. The row of real video is the floor, at equal n.",
+    ),
+    "fvd_apart": Measure(
+        "FVD apart", "", "lower", "quality",
+        "The same over windows as far from the changes as can be. What a change costs is FVD change beyond it.",
+    ),
+}  # fmt: skip
+
+COLUMNS: dict[str, Measure] = MEASURES | FLOW_MEASURES | CHANGE_MEASURES

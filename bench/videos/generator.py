@@ -1,9 +1,10 @@
 """Videos by a cell's values, batch by batch, with the seconds of each stage."""
 
 import copy
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import NamedTuple
+from functools import partial
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -17,7 +18,7 @@ from bench.methods import METHODS, options_of, with_noise
 from bench.results.records import InvalidError, Value
 from bench.videos.equal_cost import most_steps, seconds_line
 from bench.videos.plan import in_latent_frames
-from vidrd.denoiser import Denoiser, GuidedDenoiser, WindowedDenoiser
+from vidrd.denoiser import Call, Denoiser, GuidedDenoiser, Span, WindowedDenoiser, at
 from vidrd.precision import PRECISIONS, why_emulated
 from vidrd.sampler_contract import Event, Request, Seam
 
@@ -35,13 +36,20 @@ class CountingDenoiser:
         if isinstance(denoise, WindowedDenoiser):
             self.attend_in = denoise.attend_in
 
+    def at(self, spans: Sequence[Span]) -> Call:
+        """Count the calls for these frames."""
+        return partial(self._count, at(self._denoise, *spans))
+
     def __call__(
         self, latents: Float[torch.Tensor, "B C T H W"], timesteps: Num[torch.Tensor, "*T"]
     ) -> Float[torch.Tensor, "B C T H W"]:
         """Pass the call on."""
+        return self._count(self._denoise, latents, timesteps)
+
+    def _count(self, call: Call, latents: torch.Tensor, timesteps: torch.Tensor) -> torch.Tensor:
         self.calls += 1
         self.fe += latents.shape[2] * latents.shape[0] // self._videos
-        return self._denoise(latents, timesteps)
+        return call(latents, timesteps)
 
 
 class Cost(NamedTuple):
@@ -78,6 +86,7 @@ class Generator:
         self.budget = int(values["budget"])
         self.frames, self.clip, self.batch = (int(values[name]) for name in ("frames", "clip", "batch"))
         self.guidance, self.negative = float(values["guidance"]), str(values.get("negative", ""))
+        self.told: dict[str, Any] = {"blend": int(values["blend"])} if "blend" in values else {}
         self.shape = self.model.latent_shape(*(int(values.get(side, 0)) or None for side in ("height", "width")))
         self.first_seed = int(values["seed"]) * 10**6
         self.emulated = why_emulated(str(values["precision"]), self.device)
@@ -91,7 +100,7 @@ class Generator:
             InvalidError: the calls were not those of the plan, or the latents are not finite.
         """
         with self.stopwatch.stage("text"):
-            bound = self.model.denoiser(prompts, negative=self.negative, guidance=self.guidance)
+            bound = self.model.denoiser(prompts, negative=self.negative, guidance=self.guidance, **self.told)
         if self.budget and isinstance(bound, GuidedDenoiser):
             bound = replace(bound, budget=self.budget)
         denoise = CountingDenoiser(bound, len(prompts))

@@ -14,7 +14,7 @@ from jaxtyping import Float, Int, UInt8
 
 from bench.harness.job import Job
 from bench.results.records import LEFT_OUT, Number
-from bench.videos.columns import FLOW_MEASURES, MEASURES
+from bench.videos.columns import COLUMNS, FLOW_MEASURES
 from bench.videos.fvd_by_position import Real, fvd_by_position
 from metrics.distribution.fvd import frechet_score, matched_frechet_score
 from metrics.distribution.inception_score import score_of_logits
@@ -51,7 +51,7 @@ class QualityResults:
         if isinstance(score, str):
             self.absent[name] = score
         else:
-            about = MEASURES.get(name) or FLOW_MEASURES[name]
+            about = COLUMNS[name]
             self.numbers[name] = Number(score.value, about.unit, about.better, score.n, score.low, score.high)
 
     def mean(self, name: str, values: list[float]) -> None:

@@ -9,17 +9,18 @@ from bench.hardware.device import NO_CUDA, emulated, has_cuda, named_device
 from bench.harness.suite_spec import Prediction, Suite
 from bench.methods import METHODS, NOISE, VARIED
 from bench.results.records import Value
-from bench.videos.columns import FLOW_MEASURES, MEASURES
+from bench.videos.columns import CHANGE_MEASURES, FLOW_MEASURES, JUDGED, MEASURES
 from bench.videos.equal_cost import EQUAL
 from bench.videos.length_suite import LENGTHS
 from bench.videos.plan import GIVEN, plan_of
+from metrics.networks.pocket import MIN_FRAMES
 from vidrd.precision import PRECISIONS, default_precisions
 
 NATIVE = default_precisions(str(named_device("auto")))  # by the machine: what it computes, or float32 of bf16 weights
 UNUSED: dict[str, Value] = {
     "overlap": 0, "precision": "fp32", "steps": 0, "guidance": 0.0, "batch": 0, "seed": 0, "noise": "iid", "budget": 0,
     "alpha": 0.0, "beta": 0.0, "join": "keep", "reverse": True, "stages": "linear", "guide": "hard",
-    "compat": "paper",
+    "compat": "paper", "blend": 0,
 }  # fmt: skip
 
 
@@ -169,6 +170,38 @@ SAMPLERS = replace(
     measures=MEASURES | FLOW_MEASURES,
     group="equal",
 )
+
+
+def skip_changes(values: Mapping[str, Value]) -> str | None:
+    """As `skip`; and segments too short for windows inside and between them."""
+    frames, segment = int(values["frames"]), int(values["segment"])
+    if segment < 2 * MIN_FRAMES or frames < segment + MIN_FRAMES:
+        return (
+            f"a segment is {2 * MIN_FRAMES} frames or more, and the last one at least {MIN_FRAMES}: got segments of "
+            f"{segment} in {frames} frames"
+        )
+    return skip(values)
+
+
+CHANGES = replace(
+    SAMPLERS,
+    question="When the prompt changes on the way: does the video follow, how fast, at what cost? (pocket world)",
+    workload="changes",
+    fixed={
+        **SAMPLERS.fixed,
+        "frames": 40,
+        "window": MIN_FRAMES,
+        "segment": 20,  # frames from one change of the prompt to the next; no whole clips, so that windows meet both
+        "blend": 4,  # frames around a change in which both texts count
+    },
+    measures={name: about for name, about in SAMPLERS.measures.items() if name not in JUDGED} | CHANGE_MEASURES,
+    headlines=("own_colour", "own_action", "old", "lag", "crossing", "change_d", "fvd_change"),
+    allowed={**SAMPLERS.allowed, "method": tuple(METHODS), "window": (MIN_FRAMES,), "real_captions": ("same",)},
+    least={**SAMPLERS.least, "segment": 1},
+    skip=skip_changes,
+    cost=lambda values: cost(values) if skip_changes(values) is None else 0.0,
+    predict=lambda values: predict(values) if skip_changes(values) is None else None,
+)
 ABLATION = replace(
     SAMPLERS,
     question="What does each idea of VidRD buy, and what stops its content from cycling? (pocket world, equal fe)",
@@ -235,6 +268,7 @@ VIDEO_SUITES: dict[str, Suite] = {
         axes={**SAMPLERS.axes, "equal": ("seconds",)},
     ),
     "ablation": ABLATION,
+    "changes": CHANGES,
     "compat": replace(
         SAMPLERS,
         question="What do the traps of the published codes change? (pocket world)",

@@ -28,6 +28,7 @@ from vidrd.compiled_unet import Call, compiled, fingerprint
 from vidrd.decoding import ClipDecoder
 from vidrd.denoiser import GuidedDenoiser, ScheduledDenoiser
 from vidrd.exact_loading import load_network
+from vidrd.models.blocks import frames_of
 from vidrd.models.unet import UNet3DConditionModel
 from vidrd.models.vae import AutoencoderKLTemporal
 from vidrd.noise import GivenNoise, KeyedNoise, Noise, StreamNoise, as_seeds, draw_seeds
@@ -38,6 +39,7 @@ from vidrd.schedule import Schedule
 from vidrd.solvers import MULTISTEP, SolverName
 from vidrd.solvers import schedule as schedule_of
 from vidrd.text import embed
+from vidrd.video import to_float
 
 # (pipeline, step, timestep, {"latents": B C T H W}): to look at, not to touch
 StepCallback = Callable[["VidRDPipeline", int, int | float, dict[str, Tensor]], Mapping[str, Tensor] | None]
@@ -120,6 +122,7 @@ class VidRDPipeline(DiffusionPipeline):
         generator: torch.Generator | Sequence[torch.Generator] | None = None,  # in place of `seed`: draws the seeds;
         # with compat="released" the one stream of the whole batch
         latents: Float[Tensor, "B C T H W"] | None = None,  # initial noise of all clips, one after the other
+        video: UInt8[ndarray, "B M h w 3"] | None = None,  # frames to go on from: the videos' first, kept as they are
         prompt_embeds: Float[Tensor, "B L D"] | None = None,  # in place of `prompt`
         negative_prompt_embeds: Float[Tensor, "B L D"] | None = None,  # in place of `negative_prompt`
         height: int | None = None,  # pixels; None: what the U-Net was trained on
@@ -154,13 +157,16 @@ class VidRDPipeline(DiffusionPipeline):
             self.to(dtype)
         clip = self.config.clip
         budget = batch_clips * clip * videos
-        request = Request(num_frames, clip, self.latent_shape_of(height, width), seeds, eta, budget)
+        shape = self.latent_shape_of(height, width)
+        past = None if video is None else self.encode(video, shape)
+        request = Request(num_frames, clip, shape, seeds, eta, budget, past)
         todo = plan(request, num_inference_steps, options)
         schedule = self.schedule(num_inference_steps, solver)
         noise: Noise = stream or KeyedNoise(seeds)
         if latents is not None:
             C, H, W = request.shape
-            noise = GivenNoise(latents, (videos, C, clip * len(todo.windows), H, W), clip, noise)
+            clips = len(todo.windows) + (video is not None)  # clip 0 is the given frames'
+            noise = GivenNoise(latents, (videos, C, clip * clips, H, W), clip, noise)
 
         denoise = self.denoiser(
             prompt, negative_prompt=negative_prompt, guidance=guidance_scale, compile=compile,
@@ -197,10 +203,11 @@ class VidRDPipeline(DiffusionPipeline):
             )
         if output_type == "latent":
             frames: Any = result.latents
-        elif decoder is None:  # offloaded: each network comes to the device once
-            frames = _as_output(self.decode(result.latents, clip=together), output_type)
-        else:
-            frames = _as_output(decoder.finish(), output_type)
+        else:  # offloaded: each network comes to the device once
+            pixels = self.decode(result.latents, clip=together) if decoder is None else decoder.finish()
+            if video is not None:
+                pixels[:, : video.shape[1]] = video
+            frames = _as_output(pixels, output_type)
         self.maybe_free_model_hooks()
         return VideoOutput(frames=frames, result=result) if return_dict else (frames,)
 
@@ -320,6 +327,24 @@ class VidRDPipeline(DiffusionPipeline):
                     f"try {max(cell, side - side % cell)}"
                 )
         return self.unet.config.in_channels, sides[0] // cell, sides[1] // cell
+
+    @torch.no_grad()
+    def encode(
+        self, video: UInt8[ndarray, "B M h w 3"], shape: tuple[int, int, int], *, chunk: int = 64
+    ) -> Float[Tensor, "B C M H W"]:
+        """Turn frames into latents of that shape (C H W): the means of their distributions.
+
+        Raises:
+            ValueError: frames of another size.
+        """
+        side = self.vae.downscale
+        if tuple(video.shape[2:4]) != (shape[1] * side, shape[2] * side):
+            wanted, got = f"{shape[1] * side} x {shape[2] * side}", f"{video.shape[2]} x {video.shape[3]}"
+            raise ValueError(f"given frames have the size of the video, {wanted}: got {got}, resize them")
+        frames = frames_of(to_float(video)).to(self._execution_device, self.vae.dtype)
+        parts = [self.vae.encode(part).latent_dist.mode() for part in frames.split(chunk)]
+        latents = torch.cat(parts) * self.vae.config.scaling_factor
+        return latents.unflatten(0, (len(video), -1)).transpose(1, 2)
 
     @torch.no_grad()
     def decode(

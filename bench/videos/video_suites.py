@@ -194,7 +194,7 @@ CHANGES = replace(
         "segment": 20,  # frames from one change of the prompt to the next; no whole clips, so that windows meet both
         "blend": 4,  # frames around a change in which both texts count
     },
-    measures={name: about for name, about in SAMPLERS.measures.items() if name not in JUDGED} | CHANGE_MEASURES,
+    measures={name: about for name, about in MEASURES.items() if name not in JUDGED} | CHANGE_MEASURES,
     headlines=("own_colour", "own_action", "old", "lag", "crossing", "change_d", "fvd_change"),
     allowed={**SAMPLERS.allowed, "method": tuple(METHODS), "window": (MIN_FRAMES,), "real_captions": ("same",)},
     least={**SAMPLERS.least, "segment": 1},

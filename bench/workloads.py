@@ -10,6 +10,9 @@ WORKLOADS: dict[str, Workload] = {
     "changes": Workload(
         "bench.videos.change_cell:run", preload=("bench.videos.change_cell", "bench.suites", "tyro", "rich.progress")
     ),
+    "long": Workload(
+        "bench.videos.long_cell:run", preload=("bench.videos.long_cell", "bench.suites", "tyro", "rich.progress")
+    ),
     "speed": Workload("bench.speed.cell:run", preload=("bench.speed.cell", "bench.suites", "tyro", "rich.progress")),
     "growth": Workload(
         "bench.speed.memory_cell:run", preload=("bench.speed.memory_cell", "bench.suites", "tyro", "rich.progress")

@@ -53,13 +53,13 @@ def _real(job: Job) -> CellResults:
     scenes = _scenes(videos)
     shown = render(scenes, frames)
     keep(job, shown, ())
-    compared = _compared(scenes, int(job.values["real_videos"]), str(job.values["real_captions"]))
-    cut, source = windows(render(compared, frames), int(job.values["window"]))
+    others = compared(scenes, int(job.values["real_videos"]), str(job.values["real_captions"]))
+    cut, source = windows(render(others, frames), int(job.values["window"]))
     seeing = load_classifier("i3d", job)
     clip = int(job.values["clip"])
     clips: dict[str, np.ndarray] = {}
     if clip >= MIN_FRAMES:
-        short, clips["clip_source"] = windows(render(compared, max(frames, clip)), clip)
+        short, clips["clip_source"] = windows(render(others, max(frames, clip)), clip)
         clips["clip_embedding"] = extract(seeing, short).embedding
     embedding = extract(seeing, cut).embedding
     np.savez(job.folder / REFERENCE, allow_pickle=False, embedding=embedding, source=source, **clips)
@@ -73,7 +73,7 @@ def _real(job: Job) -> CellResults:
     )
 
 
-def _compared(scenes: list[Scene], count: int, captions: str) -> list[Scene]:
+def compared(scenes: list[Scene], count: int, captions: str) -> list[Scene]:
     """Scenes that no prompt was made of: drawn freely ("other"), or for each caption in turn another one ("same")."""
     seeds = [TEST_SEEDS[-1 - i] for i in range(count)]
     if captions == "other":

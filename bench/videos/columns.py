@@ -211,4 +211,48 @@ CHANGE_MEASURES: dict[str, Measure] = {
     ),
 }  # fmt: skip
 
-COLUMNS: dict[str, Measure] = MEASURES | FLOW_MEASURES | CHANGE_MEASURES
+GAPS = (1, 2, 5, 10, 20, 50)  # clips of `clip` frames
+
+# Measures of videos of minutes, over their whole length.
+LONG_MEASURES: dict[str, Measure] = {
+    "fvd_start": Measure(
+        "FVD start", "", "lower", "quality",
+        "Fréchet distance over windows of `clip` frames in the first 15 % of the videos, from those of real video of "
+        "the same captions. Real video's row is the floor at this n.",
+    ),
+    "fvd_end": Measure("FVD end", "", "lower", "quality", "The same in the last 15 %."),
+    **{
+        f"alike_{gap}": Measure(
+            f"alike {gap}", "", "real", "quality",
+            f"Mean cosine of the classifier's features of clips {gap} apart. Below real video's, content is lost; "
+            "above it, it is frozen or comes back.",
+        )
+        for gap in GAPS
+    },
+    "contrast_drift": Measure(
+        "contrast", "", "real", "quality",
+        "|start - end| of the frames' contrast (standard deviation of pixels in [0, 1]), first and last 15 %.",
+    ),
+    "color_step": Measure(
+        "color step", "gray levels", "real", "quality", "Mean change of the mean color from clip to clip."
+    ),
+    "held_frames": Measure(
+        "held frames", "", "real", "quality",
+        "Share of all steps from frame to frame that change at most a quarter of the median.",
+    ),
+    "cycle": Measure(
+        "cycle", "", "real", "quality",
+        "Highest autocorrelation of the classifier's features of clips over all lags from 2 clips to half the video.",
+    ),
+    "cycle_lag": Measure("cycle lag", "clips", "real", "quality", "The lag of that: clips until content comes back."),
+    "identity": Measure(
+        "identity", "", "higher", "prompt",
+        "Share of shape, color, texture and background, over all clips, that the classifier sees as in the first clip.",
+    ),
+    "identity_end": Measure("identity end", "", "higher", "prompt", "The same in the last 15 %."),
+    "action_end": Measure(
+        "action end", "", "higher", "prompt", "Share of clips in the last 15 % that show the caption's action."
+    ),
+}  # fmt: skip
+
+COLUMNS: dict[str, Measure] = MEASURES | FLOW_MEASURES | CHANGE_MEASURES | LONG_MEASURES

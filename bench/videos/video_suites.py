@@ -9,7 +9,7 @@ from bench.hardware.device import NO_CUDA, emulated, has_cuda, named_device
 from bench.harness.suite_spec import Prediction, Suite
 from bench.methods import METHODS, NOISE, VARIED
 from bench.results.records import Value
-from bench.videos.columns import CHANGE_MEASURES, FLOW_MEASURES, JUDGED, MEASURES
+from bench.videos.columns import CHANGE_MEASURES, FLOW_MEASURES, JUDGED, LONG_MEASURES, MEASURES
 from bench.videos.equal_cost import EQUAL
 from bench.videos.length_suite import LENGTHS
 from bench.videos.plan import GIVEN, plan_of
@@ -202,6 +202,42 @@ CHANGES = replace(
     cost=lambda values: cost(values) if skip_changes(values) is None else 0.0,
     predict=lambda values: predict(values) if skip_changes(values) is None else None,
 )
+
+
+def skip_long(values: Mapping[str, Value]) -> str | None:
+    """As `skip`; and methods that hold the whole video in a call, where that takes too long."""
+    frames = int(values["frames"])
+    if values["method"] in WHOLE and frames > LONGEST_CALL:
+        return (
+            f"one call would hold {frames} frames, whose attention grows with their square: give {LONGEST_CALL} or less"
+        )
+    if frames < 4 * MIN_FRAMES:
+        return f"lags to half a video need 4 clips of {MIN_FRAMES} frames: got {frames} frames"
+    return skip(values)
+
+
+WHOLE, LONGEST_CALL = ("direct", "freenoise"), 128
+LONG = replace(
+    SAMPLERS,
+    question="What does each method lose in minutes of video, and what first? Beside real video (pocket world)",
+    workload="long",
+    axes={"equal": ("fe",), "frames": (32, 128, 512, 1024), "method": tuple(METHODS)},
+    fixed={
+        **{name: value for name, value in SAMPLERS.fixed.items() if name != "frames"},
+        "window": MIN_FRAMES,
+        "videos": 16,
+        "batch": 4,
+        "real_videos": 160,
+    },
+    measures={name: about for name, about in MEASURES.items() if about.table == "cost"} | LONG_MEASURES,
+    group="frames",
+    headlines=("fvd_end", "identity_end", "action_end", "alike_20", "contrast_drift", "cycle", "held_frames"),
+    allowed={**SAMPLERS.allowed, "method": tuple(METHODS), "window": (MIN_FRAMES,), "real_captions": ("same",)},
+    skip=skip_long,
+    cost=lambda values: cost(values) if skip_long(values) is None else 0.0,
+    predict=lambda values: predict(values) if skip_long(values) is None else None,
+    timeout=7200.0,
+)
 ABLATION = replace(
     SAMPLERS,
     question="What does each idea of VidRD buy, and what stops its content from cycling? (pocket world, equal fe)",
@@ -269,6 +305,7 @@ VIDEO_SUITES: dict[str, Suite] = {
     ),
     "ablation": ABLATION,
     "changes": CHANGES,
+    "long": LONG,
     "compat": replace(
         SAMPLERS,
         question="What do the traps of the published codes change? (pocket world)",

@@ -2,10 +2,15 @@
 
 from bench.harness.job import Workload
 
+PIPELINE = ("vidrd.checkpoints", "baselines.models.vidrd")  # diffusers and transformers: seconds for every cell
+
 WORKLOADS: dict[str, Workload] = {
-    "pocket": Workload("bench.videos.cell:run", preload=("bench.videos.cell", "bench.suites", "tyro", "rich.progress")),
+    "pocket": Workload(
+        "bench.videos.cell:run", preload=("bench.videos.cell", "bench.suites", "tyro", "rich.progress", *PIPELINE)
+    ),
     "lengths": Workload(
-        "bench.videos.length_cell:run", preload=("bench.videos.length_cell", "bench.suites", "tyro", "rich.progress")
+        "bench.videos.length_cell:run",
+        preload=("bench.videos.length_cell", "bench.suites", "tyro", "rich.progress", *PIPELINE),
     ),
     "changes": Workload(
         "bench.videos.change_cell:run", preload=("bench.videos.change_cell", "bench.suites", "tyro", "rich.progress")
@@ -15,11 +20,12 @@ WORKLOADS: dict[str, Workload] = {
     ),
     "speed": Workload("bench.speed.cell:run", preload=("bench.speed.cell", "bench.suites", "tyro", "rich.progress")),
     "growth": Workload(
-        "bench.speed.memory_cell:run", preload=("bench.speed.memory_cell", "bench.suites", "tyro", "rich.progress")
+        "bench.speed.memory_cell:run",
+        preload=("bench.speed.memory_cell", "bench.suites", "tyro", "rich.progress", *PIPELINE),
     ),
     "approximation": Workload(
         "bench.speed.approximation_cell:run",
-        preload=("bench.speed.approximation_cell", "bench.suites", "tyro", "rich.progress"),
+        preload=("bench.speed.approximation_cell", "bench.suites", "tyro", "rich.progress", *PIPELINE),
     ),
     "instrument": Workload(
         "bench.videos.instruments.cell:run",

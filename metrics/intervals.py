@@ -13,22 +13,26 @@ from metrics.score import RANGES, UNBOUNDED, Score
 def mean_score(values: Sequence[float] | Float[np.ndarray, " N"], measure: str = "") -> Score:
     """The mean over videos with its 95 % t-interval over videos (none for a single video).
 
-    The interval is cut to the range of the measure that is named, as `RANGES` has it; "duplicates:seams" is one of
-    duplicates.
+    The interval is cut to the range of the measure that is named, as `RANGES` has it.
     """
     n, mean = len(values), float(np.mean(values))
     if n < 2:
         return Score(mean, n)
     reach = float(stdtrit(n - 1, 0.975) * np.std(values, ddof=1) / np.sqrt(n))
+    return Score(mean, n, *within_range(measure, mean - reach, mean + reach))
+
+
+def within_range(measure: str, low: float, high: float) -> tuple[float, float]:
+    """An interval cut to the range of the measure; "duplicates:seams" is a measure of duplicates."""
     least, most = RANGES.get(measure.partition(":")[0], UNBOUNDED)
-    return Score(mean, n, max(least, mean - reach), min(most, mean + reach))
+    return max(least, low), min(most, high)
 
 
-def over_videos(formula: Callable[..., float]) -> Callable[..., Score]:
-    """A metric of a set from a formula of one video: the mean over videos with its interval; options are passed on."""
+def over_videos(measure: str, formula: Callable[..., float]) -> Callable[..., Score]:
+    """The metric of a set of that name, from a formula of one video: mean and interval; options are passed on."""
 
     def score(videos: Iterable[Any], **options: Any) -> Score:
-        return mean_score([formula(video, **options) for video in videos])
+        return mean_score([formula(video, **options) for video in videos], measure)
 
     return score
 

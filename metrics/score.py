@@ -27,6 +27,14 @@ RANGES = {  # of measures that are means over videos: no interval leaves them
     "clipscore": (0.0, 2.5),
     "similarity_gap": (-1.0, 1.0),
     "identity": (-1.0, 1.0),
+    "frame_consistency": (-100.0, 100.0),
+    "start_end_drift": (0.0, float("inf")),
+    "chunk_drift": (0.0, float("inf")),
+    "color_step": (0.0, 255.0),
+    "seam_color_step": (0.0, 255.0),
+    "saturation_step": (-1.0, 1.0),
+    "absolute_seam_ratio": (0.0, float("inf")),
+    "accuracy": (0.0, 1.0),
 }
 
 

@@ -19,7 +19,7 @@ from scipy.special import ndtri, stdtr, stdtrit
 
 from bench.results.records import Record
 from bench.results.statistics import Estimate, holm
-from reports.format import half_width, numeric
+from reports.format import numeric
 from reports.paired_difference import paired_difference
 from reports.phrases import phrase_of
 from reports.run_table import REFERENCE, Run, emulated_time
@@ -254,7 +254,7 @@ def _difference(run: Run, measure: str, couple: Couple) -> Difference | None:
 def _side(record: Record, measure: str, repeats: str, ratio: bool) -> Estimate | None:
     """A row's own value, or its logarithm, with its error; None if it has none."""
     number = record.numbers[measure]
-    half = half_width(number.value, number.low, number.high)
+    half = number.half_width
     z = float(ndtri(1 - ALPHA / 2))
     if not ratio:
         return None if half is None else Estimate(number.value, half / z, KNOWN, number.n)

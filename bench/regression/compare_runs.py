@@ -179,8 +179,7 @@ def _times(
 
 def _quality(cell: str, measure: str, base: Number, head: Number, share: float) -> Finding:
     """Non-inferiority from the two intervals, taken as independent, which is on the safe side."""
-    ends = [(number.low, number.high) for number in (base, head)]
-    halves = [(high - low) / 2 for low, high in ends if low is not None and high is not None]
+    halves = [number.half_width for number in (base, head) if number.half_width is not None]
     margin = share * abs(base.value) or share
     if len(halves) < 2:
         verdict: Verdict = "PASS" if head.value == base.value else "INCONCLUSIVE"

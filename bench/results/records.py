@@ -92,6 +92,11 @@ class Number:
         if (self.low is None) != (self.high is None):
             raise ValueError("an interval has two ends; give both low and high, or neither")
 
+    @property
+    def half_width(self) -> float | None:
+        """Half the 95 % interval, by its longer side: the other may be cut at an end of the measure's range."""
+        return None if self.low is None or self.high is None else max(self.value - self.low, self.high - self.value)
+
 
 @dataclass(frozen=True)
 class Attempt:

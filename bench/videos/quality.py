@@ -30,6 +30,13 @@ from vidrd.pocket.world import ATTRIBUTES, Scene, labels
 
 REFERENCE = "real.npz"  # features of real video, which a reference cell writes for the others
 
+RANGE_OF = {  # the measure of `metrics.score.RANGES` whose range a column has, where their names differ
+    "mirror": "cycling",
+    "repeat": "cycling",
+    "seam_off": "absolute_seam_ratio",
+    **dict.fromkeys(ATTRIBUTES, "accuracy"),
+}
+
 Videos = UInt8[np.ndarray, "N T H W C"]
 
 
@@ -55,8 +62,8 @@ class QualityResults:
             self.numbers[name] = Number(score.value, about.unit, about.better, score.n, score.low, score.high)
 
     def mean(self, name: str, values: list[float]) -> None:
-        """The mean of one value per video."""
-        self.score(name, mean_score(values))
+        """The mean of one value per video, with an interval within the measure's range."""
+        self.score(name, mean_score(values, RANGE_OF.get(name, name)))
         self.samples[name] = tuple(values)
 
     def with_replicates(self, name: str, score: Score) -> None:

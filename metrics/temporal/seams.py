@@ -74,7 +74,7 @@ def ratio_of(
 ) -> Score:
     """`seam_ratio` from the signal of every video."""
     ratios = _log_ratios(signals, grid, signal)
-    return mean_score(np.abs(ratios) if absolute else ratios)
+    return mean_score(np.abs(ratios), "absolute_seam_ratio") if absolute else mean_score(ratios)
 
 
 def phase_of(signals: Float64[np.ndarray, "N S"], grid: Int[np.ndarray, " K"], signal: Signal) -> Score:

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import numpy as np
 from jaxtyping import Float, Float64
 
-from metrics.intervals import assign_groups, jackknife_interval
+from metrics.intervals import assign_groups, jackknife_interval, within_range
 from metrics.score import Score
 
 RATE = 8.0  # frames per second that dynamic degree samples
@@ -70,8 +70,7 @@ def pooled(videos: Sequence[Float[np.ndarray, " _"]]) -> Score:
     group = assign_groups(np.arange(len(videos)))
     kept = [group != out for out in range(group.max() + 1)]
     rest = [float(sums[these].sum() / counts[these].sum()) for these in kept]
-    low, high = jackknife_interval(value, [rest])
-    return Score(value, len(videos), low, high)
+    return Score(value, len(videos), *within_range("subject_consistency", *jackknife_interval(value, [rest])))
 
 
 def frame_step(fps: float) -> int:

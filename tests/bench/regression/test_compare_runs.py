@@ -73,6 +73,13 @@ def test_a_change_is_what_it_is(tmp_path, measure, number, verdict):
     assert verdicts(write(tmp_path / "a"), write(tmp_path / "b", **{measure: number}))[measure] == verdict
 
 
+def test_an_interval_cut_at_the_end_of_its_range_has_the_error_of_its_longer_side(tmp_path):
+    base = write(tmp_path / "a", action=Number(0.98, "", "higher", 24, 0.92, 1.0))
+    head = write(tmp_path / "b", action=Number(0.97, "", "higher", 24, 0.91, 1.0))
+    (finding,) = [finding for finding in compare(base, head) if finding.measure == "action"]
+    assert finding.error == pytest.approx(0.06 * 2**0.5 / 1.96)
+
+
 def test_two_runs_never_prove_a_slow_down_alone(tmp_path):
     slow = Number(1.0, "s", "lower", 6)
     (found,) = [

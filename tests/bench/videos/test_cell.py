@@ -118,6 +118,24 @@ def test_what_flow_says_is_what_the_metrics_say():
     assert value["saturation_drift"] == pytest.approx(saturation_drift(videos).value)
 
 
+@pytest.mark.parametrize(
+    ("least", "most", "names"),
+    [
+        (0.0, 1.0, ("flicker", "jitter", "motion", "duplicates", "dynamic_degree", *ATTRIBUTES)),
+        (-1.0, 1.0, ("mirror", "repeat", "boomerang", "saturation_drift")),
+        (0.0, np.inf, ("seam_off",)),
+    ],
+)
+def test_no_interval_of_a_cell_leaves_the_range_of_its_measure(least, most, names):
+    results = quality.QualityResults()
+    for name in names:
+        results.mean(name, [least, least, least + 0.1])  # a t-interval would reach below
+        assert results.numbers[name].low == least < results.numbers[name].value < results.numbers[name].high
+        if most < np.inf:
+            results.mean(name, [most, most, most - 0.1])
+            assert results.numbers[name].low < results.numbers[name].value < results.numbers[name].high == most
+
+
 def test_a_judge_other_than_its_card_describes_judges_nothing(cell, tmp_path):
     card = json.loads((tmp_path / "card.json").read_text())
     card["files"]["c3d.safetensors"]["sha256"] = "0" * 64

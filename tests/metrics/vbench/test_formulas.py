@@ -5,6 +5,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
+from metrics import METRICS
 from metrics.evaluation.collectors import Steps
 from metrics.intervals import mean_score
 from metrics.score import Score
@@ -44,8 +45,16 @@ def test_the_pooled_interval_is_that_of_a_ratio_of_videos():
     assert score.low < score.value < score.high
     assert score.n == 4
     equal = formulas.pooled([np.full(6, value) for value in (0.9, 0.8, 0.7)])
-    plain = mean_score([0.9, 0.8, 0.7])
+    plain = mean_score([0.9, 0.8, 0.7], "subject_consistency")
     np.testing.assert_allclose(equal[:4], plain[:4], atol=1e-12)  # of equally long videos it is the t-interval
+    assert formulas.pooled([np.full(6, value) for value in (1.0, 1.0, 0.7)]).high == 1.0  # no interval leaves the range
+
+
+def test_metrics_of_sets_cut_their_intervals_to_their_range():
+    cosines = [np.ones(4), np.ones(4), np.full(4, 0.9)]
+    assert METRICS["clipsim"].function(cosines).high == 1.0
+    assert METRICS["clipscore"].function(cosines).high == 2.5
+    assert METRICS["start_end_drift"].function([np.zeros(20), np.zeros(20), np.linspace(0, 1, 20)]).low == 0.0
 
 
 def test_dynamic_degree_by_the_rule_and_without_its_traps():

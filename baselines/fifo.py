@@ -314,7 +314,8 @@ def sample(
         ):  # given frames leave as they are
             waiting[:, :, queue.front + place] = x[:, :, leaving + place]
         if first < last:
-            video.append(waiting[:, :, queue.front + first : queue.front + last])
+            # a copy: as a view it would keep the whole queue of every turn
+            video.append(waiting[:, :, queue.front + first : queue.front + last].clone())
             announce("frames", 1 + number, len(queue.windows) - 1, video[-1])
         fresh = noise("tail", number, (C, width, H, W)) if options.tail == "neighbor" else None
         waiting = enter(waiting, next(arriving), schedule, fresh)

@@ -263,7 +263,7 @@ def sample(
             x = torch.cat([clean, x[:, :, overlap:]], dim=2)
         past = entered
         announce("clip", clip, schedule.steps - 1, x)
-        video.append(x[:, :, overlap if clip > 0 else 0 : request.frames - start])
+        video.append(x[:, :, overlap if clip > 0 else 0 : request.frames - start].clone())  # a view would keep all of x
         clean = x[:, :, request.clip - overlap :].clone() if overlap else None
         announce("frames", clip, schedule.steps - 1, video[-1])
     return Result(torch.cat(video, dim=2), todo)

@@ -311,7 +311,7 @@ def sample(
             x = solver.step(x, prediction, step, eta, noise("step", clip, shape, step) if eta > 0 else None)
             announce("step", clip, step, x)
         announce("clip", clip, schedule.steps - 1, x)
-        video.append(x[:, :, options.dropped * (clip > 0) : request.frames - start])
+        video.append(x[:, :, options.dropped * (clip > 0) : request.frames - start].clone())  # not a view of all of x
         announce("frames", clip, schedule.steps - 1, video[-1])
     return Result(torch.cat(video, dim=2), todo)
 
@@ -373,6 +373,6 @@ def sample_side_by_side(
                 announce("step", clip, step, states[place])
         for clip, x in zip(group, states, strict=True):
             announce("clip", clip, schedule.steps - 1, x)
-            video.append(x[:, :, options.dropped * (clip > 0) : request.frames - windows[clip][0]])
+            video.append(x[:, :, options.dropped * (clip > 0) : request.frames - windows[clip][0]].clone())
             announce("frames", clip, schedule.steps - 1, video[-1])
     return Result(torch.cat(video, dim=2), todo)

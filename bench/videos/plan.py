@@ -1,6 +1,7 @@
 """What a cell's values ask of its method: the request, the steps and the plan, before anything runs."""
 
 from collections.abc import Mapping
+from functools import cache
 from typing import TYPE_CHECKING
 
 from baselines.latent_frames import FrameRule
@@ -68,6 +69,13 @@ def plan_of(values: Mapping[str, Value]) -> Plan:
     Raises:
         ValueError: the method cannot make such a video.
     """
+    return _plan(tuple(values.items()))
+
+
+@cache
+def _plan(items: tuple[tuple[str, Value], ...]) -> Plan:
+    """Once for each cell: equal fe tries many numbers of steps, and a video of minutes has long plans."""
+    values = dict(items)
     method = with_noise(METHODS[str(values["method"])], str(values["noise"]))
     options = options_of(in_latent_frames(values, rule_of(values)))
     return method.plan(request_of(values), steps_of(values), options)

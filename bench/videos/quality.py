@@ -34,7 +34,8 @@ RANGE_OF = {  # the measure of `metrics.score.RANGES` whose range a column has, 
     "mirror": "cycling",
     "repeat": "cycling",
     "seam_off": "absolute_seam_ratio",
-    **dict.fromkeys(ATTRIBUTES, "accuracy"),
+    **dict.fromkeys((*ATTRIBUTES, "own_colour", "own_action", "old", "kept"), "accuracy"),
+    **dict.fromkeys(("identity", "identity_end", "action_end", "held_frames"), "accuracy"),
 }
 
 Videos = UInt8[np.ndarray, "N T H W C"]

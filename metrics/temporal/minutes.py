@@ -36,8 +36,8 @@ def autocorrelation(features: Float[np.ndarray, "T F"]) -> Float64[np.ndarray, "
     """How alike rows are at every lag from 1 to half their number: 1 = the same again, 0 = as any two rows.
 
     Of rows from which their mean is taken: the mean product of rows that far apart, by the mean square of a row.
-    Content that comes back shows as a peak at its period; a slow drift as a slope that begins high. Real periodic motion
-    has peaks too. 0 for a still video.
+    Content that comes back shows as a peak at its period; a slow drift as a slope that begins high. Real periodic
+    motion has peaks too. 0 for a still video.
 
     Raises:
         ValueError: fewer than four rows.

@@ -29,7 +29,13 @@ class Method(NamedTuple):
     per_frame: bool = False  # its frames stand at levels of their own, which not every network takes
     cuts_attention: bool = False  # it needs temporal attention in windows
 
+    @property
+    def goes_on(self) -> bool:
+        """Whether it can go on from given frames."""
+        return self.sample in GOING_ON
 
+
+GOING_ON = (vidrd.sampling.sample, baselines.replace.sample, baselines.fifo.sample)
 METHODS: dict[str, Method] = {
     "vidrd": Method(
         plan=vidrd.sampling.plan,

@@ -255,4 +255,17 @@ LONG_MEASURES: dict[str, Measure] = {
     ),
 }  # fmt: skip
 
-COLUMNS: dict[str, Measure] = MEASURES | FLOW_MEASURES | CHANGE_MEASURES | LONG_MEASURES
+# Measures of videos that go on from given frames.
+CONTINUATION_MEASURES: dict[str, Measure] = {
+    "near": Measure(
+        "near", "gray levels", "lower", "quality",
+        "Mean distance of the `clip` frames after the given ones from what their source shows there, in gray levels.",
+    ),
+    "far": Measure(
+        "far", "gray levels", "lower", "quality",
+        "The same of the last `clip` frames: the drift from the source. A caption leaves the course of a video open, "
+        "so 0 is for the source alone.",
+    ),
+}  # fmt: skip
+
+COLUMNS: dict[str, Measure] = MEASURES | FLOW_MEASURES | CHANGE_MEASURES | LONG_MEASURES | CONTINUATION_MEASURES

@@ -19,6 +19,7 @@ from bench.results.records import InvalidError, Value
 from bench.videos.equal_cost import most_steps, seconds_line
 from bench.videos.plan import in_latent_frames
 from vidrd.denoiser import Call, Denoiser, GuidedDenoiser, Span, WindowedDenoiser, at
+from vidrd.pocket.world import TEST_SEEDS, draw_scene, render
 from vidrd.precision import PRECISIONS, why_emulated
 from vidrd.sampler_contract import Event, Request, Seam
 
@@ -89,6 +90,9 @@ class Generator:
         self.told: dict[str, Any] = {"blend": int(values["blend"])} if "blend" in values else {}
         self.shape = self.model.latent_shape(*(int(values.get(side, 0)) or None for side in ("height", "width")))
         self.first_seed = int(values["seed"]) * 10**6
+        self.given = int(
+            values.get("given", 0)
+        )  # frames of real video that every video of the pocket world begins with
         self.emulated = why_emulated(str(values["precision"]), self.device)
         self.stopwatch = Stopwatch(self.device, ranges=ranges)
         self.recorder = CallRecorder(self.pipe, dict.fromkeys(self.model.denoisers, "denoise"))
@@ -122,6 +126,8 @@ class Generator:
             except ValueError as error:
                 bad = int((~torch.isfinite(result.latents)).sum())
                 raise InvalidError(f"{bad} latents are NaN or infinite") if bad else error from error
+        if self.given:
+            videos[:, : self.given] = self.source(first, len(prompts))
         seams = plan_in_frames(plan, self.model.rule).seams
         return videos, Cost(self.stopwatch.read(), plan.fe * denoise.branches / self.frames, seams)
 
@@ -134,7 +140,12 @@ class Generator:
         """The videos `first`, `first` + 1, ... of the cell."""
         seeds = tuple(range(self.first_seed + first, self.first_seed + first + videos))
         budget = max(1, self.budget // branches) if self.budget else None
-        return Request(self.frames, self.clip, self.shape, seeds, budget=budget)
+        past = self.pipe.encode(self.source(first, videos), self.shape) if self.given else None
+        return Request(self.frames, self.clip, self.shape, seeds, budget=budget, past=past)
+
+    def source(self, first: int, videos: int) -> UInt8[np.ndarray, "B M H W C"]:
+        """The real frames that these videos go on from: those of their captions' own scenes."""
+        return render([draw_scene(seed) for seed in TEST_SEEDS[first : first + videos]], self.given)
 
     def with_method(self, name: str) -> "Generator":
         """The same with another method and its defaults."""

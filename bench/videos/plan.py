@@ -4,6 +4,8 @@ from collections.abc import Mapping
 from functools import cache
 from typing import TYPE_CHECKING
 
+import torch
+
 from baselines.latent_frames import FrameRule
 from bench.methods import METHODS, options_of, with_noise
 from bench.results.records import Value
@@ -46,7 +48,9 @@ def request_of(values: Mapping[str, Value]) -> Request:
     """What the cell asks for, of one video of one latent."""
     values = in_latent_frames(values, rule_of(values))
     first = int(values.get("seed", 0)) * 10**6  # of the cell's videos; refused here where it is no seed
-    return Request(frames=int(values["frames"]), clip=int(values["clip"]), shape=(1, 1, 1), seeds=(first,))
+    given = int(values.get("given", 0))
+    past = torch.zeros(1, 1, given, 1, 1) if given else None
+    return Request(frames=int(values["frames"]), clip=int(values["clip"]), shape=(1, 1, 1), seeds=(first,), past=past)
 
 
 def steps_of(values: Mapping[str, Value]) -> int:

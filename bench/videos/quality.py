@@ -26,7 +26,7 @@ from metrics.temporal.flow_metrics import FlowStatistics, compute_flow_statistic
 from metrics.temporal.frame_difference import flicker, jitter, motion, saturation_drift
 from metrics.temporal.seams import cycling, duplicates, ratio_of, seam_ratio
 from metrics.videos.frames import windows
-from vidrd.pocket.world import ATTRIBUTES, Scene, labels
+from vidrd.pocket.world import ATTRIBUTES, Scene, labels, render
 
 REFERENCE = "real.npz"  # features of real video, which a reference cell writes for the others
 
@@ -105,7 +105,16 @@ def measure_quality(
     for name, score in _placed(videos, seams, why_no_seams, job, real).items():
         quality.score(name, score)
     measure_frames(quality, videos, seams, why_no_seams, job.measures, turned=turned)
+    if "given" in job.values:
+        _from_source(quality, videos, scenes, int(job.values["given"]), int(job.values["clip"]))
     return quality
+
+
+def _from_source(quality: QualityResults, videos: Videos, scenes: list[Scene], given: int, clip: int) -> None:
+    """Add how far videos leave the one that they go on from."""
+    away = np.abs(videos.astype(np.int16) - render(scenes, videos.shape[1])).mean(axis=(2, 3, 4))  # N T
+    quality.mean("near", away[:, given : given + clip].mean(axis=1).tolist())
+    quality.mean("far", away[:, -clip:].mean(axis=1).tolist())
 
 
 def measure_frames(

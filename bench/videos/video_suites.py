@@ -9,7 +9,7 @@ from bench.hardware.device import NO_CUDA, emulated, has_cuda, named_device
 from bench.harness.suite_spec import Prediction, Suite
 from bench.methods import METHODS, NOISE, VARIED
 from bench.results.records import Value
-from bench.videos.columns import CHANGE_MEASURES, FLOW_MEASURES, JUDGED, LONG_MEASURES, MEASURES
+from bench.videos.columns import CHANGE_MEASURES, CONTINUATION_MEASURES, FLOW_MEASURES, JUDGED, LONG_MEASURES, MEASURES
 from bench.videos.equal_cost import EQUAL
 from bench.videos.length_suite import LENGTHS
 from bench.videos.plan import GIVEN, plan_of
@@ -238,6 +238,16 @@ LONG = replace(
     predict=lambda values: predict(values) if skip_long(values) is None else None,
     timeout=7200.0,
 )
+CONTINUATION = replace(
+    SAMPLERS,
+    question="How far do videos drift from the real video that they go on from? (pocket world, equal fe)",
+    axes={**SAMPLERS.axes, "method": tuple(name for name, method in METHODS.items() if method.goes_on)},
+    fixed={**SAMPLERS.fixed, "frames": 48, "given": 16},  # of the real video, which count in `frames`
+    measures=MEASURES | CONTINUATION_MEASURES,
+    headlines=("near", "far", "seam_off", "fvd", "drift", "action"),
+    allowed={**SAMPLERS.allowed, "method": tuple(name for name, method in METHODS.items() if method.goes_on)},
+    least={**SAMPLERS.least, "given": 1},
+)
 ABLATION = replace(
     SAMPLERS,
     question="What does each idea of VidRD buy, and what stops its content from cycling? (pocket world, equal fe)",
@@ -306,6 +316,7 @@ VIDEO_SUITES: dict[str, Suite] = {
     "ablation": ABLATION,
     "changes": CHANGES,
     "long": LONG,
+    "continuation": CONTINUATION,
     "compat": replace(
         SAMPLERS,
         question="What do the traps of the published codes change? (pocket world)",

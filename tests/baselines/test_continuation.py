@@ -12,7 +12,7 @@ from vidrd.sampler_contract import Request
 from vidrd.sampling import Options
 from vidrd.video import fitted, to_float
 
-GOING_ON = [name for name in METHODS if name.startswith(("vidrd", "replace", "fifo"))]
+GOING_ON = [name for name, method in METHODS.items() if method.goes_on]
 PAST = torch.randn(2, SHAPE[0], 6, *SHAPE[1:], generator=torch.Generator().manual_seed(5), dtype=torch.float64)
 
 
@@ -57,6 +57,10 @@ def test_what_comes_after_depends_on_the_last_given_frames_and_on_the_seed(name)
     asked = Request(9, CLIP, SHAPE, (4, 9), past=PAST)
     reseeded = method.sample(Coupled(), SCHEDULE, asked, method.options(2), dtype=torch.float64)
     assert not torch.allclose(reseeded.latents[:, :, 6:], one[:, :, 6:], atol=1e-3)
+
+
+def test_the_table_names_those_that_go_on():
+    assert [name for name in METHODS if name.startswith(("vidrd", "replace", "fifo"))] == GOING_ON
 
 
 @pytest.mark.parametrize("name", [name for name in METHODS if name not in GOING_ON])

@@ -17,6 +17,7 @@ nox.options.reuse_venv = "yes"
 nox.options.sessions = ["lint", "types", "tests"]
 
 THREADS = {"OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", "1")}  # a process per core, so a thread per process
+PARALLEL = ("-n", "auto", "--maxprocesses", "8", "--dist", "loadscope")  # a file's tests together share its fixtures
 AVX2 = {"ATEN_CPU_CAPABILITY": "avx2", "ONEDNN_MAX_CPU_ISA": "AVX2"}  # no AVX-512, and bfloat16 is emulated
 
 
@@ -32,7 +33,7 @@ def install(session: nox.Session, *groups: str) -> None:
 def tests(session: nox.Session) -> None:
     """The CPU tests, shapes checked: nox -s tests -- tests/metrics -k jitter; -- -m slow; a debugger needs -n 0."""
     install(session, "test")
-    session.run("pytest", "-n", "auto", "--maxprocesses", "8", *session.posargs, env=THREADS)
+    session.run("pytest", *PARALLEL, *session.posargs, env=THREADS)
 
 
 @nox.session
@@ -41,7 +42,7 @@ def avx2(session: nox.Session) -> None:
     install(session, "test")
     session.run("python", "-m", "bench", "run", "--suite", "smoke", "--out", "runs/smoke-avx2", env=AVX2)
     selection = ["-m", "precision and not (gpu or slow or network)"]
-    session.run("pytest", "-n", "auto", "--maxprocesses", "8", *selection, *session.posargs, env=THREADS | AVX2)
+    session.run("pytest", *PARALLEL, *selection, *session.posargs, env=THREADS | AVX2)
 
 
 @nox.session

@@ -1,6 +1,8 @@
 """The whole video in one window, longer than the network was trained on: no seams, and no promise of quality."""
 
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 
@@ -12,7 +14,10 @@ from vidrd.schedule import Schedule
 
 @dataclass(frozen=True)
 class Options:
-    """This sampler has no parameters."""
+    """Parameters of the sampler."""
+
+    # how a network with rotary positions bears windows longer than its training's (baselines/models/longer_windows.py)
+    positions: Literal["trained", "riflex", "ultravico"] = "trained"
 
 
 def plan(request: Request, steps: int, options: Options) -> Plan:
@@ -42,7 +47,7 @@ def sample(
     """Sample all frames together by plain DDIM.
 
     Raises:
-        ValueError: the video is too long for the network.
+        ValueError: the video is too long for the network, or its positions are not those that `positions` is for.
     """
     todo = plan(request, schedule.steps, options)
     check_fits(denoise, request.frames)
@@ -53,12 +58,23 @@ def sample(
     timesteps = torch.tensor(schedule.timesteps, device=device)
 
     x, solver = video_noise(noise, request.frames, request.clip, request.shape).to(device, dtype), schedule.fresh()
-    for step in range(schedule.steps):
-        prediction = at(denoise, slice(0, request.frames))(x, timesteps[step])
-        announce("call", 0, step, prediction)
-        fresh = noise("step", 0, shape, step) if eta > 0 else None
-        x = solver.step(x, prediction, step, eta, fresh)
-        announce("step", 0, step, x)
+    with _longer(denoise, options, request.frames):
+        for step in range(schedule.steps):
+            prediction = at(denoise, slice(0, request.frames))(x, timesteps[step])
+            announce("call", 0, step, prediction)
+            fresh = noise("step", 0, shape, step) if eta > 0 else None
+            x = solver.step(x, prediction, step, eta, fresh)
+            announce("step", 0, step, x)
     announce("clip", 0, schedule.steps - 1, x)
     announce("frames", 0, schedule.steps - 1, x)
     return Result(x, todo)
+
+
+def _longer(denoise: Denoiser, options: Options, frames: int) -> AbstractContextManager[None]:
+    if options.positions == "trained":
+        return nullcontext()
+    extend = getattr(denoise, "extend", None)
+    if extend is None:
+        raise ValueError(f"{options.positions} is for networks with rotary positions: use positions='trained'")
+    context: AbstractContextManager[None] = extend(options.positions, frames)
+    return context

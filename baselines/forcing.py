@@ -1,6 +1,8 @@
 """The matrix of diffusion forcing (SkyReels-V2, arXiv 2504.13074): every block of frames is denoised some steps behind
 the one before it.
 
+Blocks are denoised by solvers of their own, so those with a memory keep it.
+
 One number leads from `direct` (no step behind: all frames share their level) over FIFO's diagonal (one) to block after
 block (all steps: what is seen of earlier blocks is clean). A call sees a clip that ends with the last block that began,
 or more, where more frames than a clip are under way.
@@ -9,7 +11,7 @@ or more, where more frames than a clip are under way.
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import torch
 
@@ -17,6 +19,8 @@ from vidrd.denoiser import Denoiser, at
 from vidrd.noise import Noise, video_noise
 from vidrd.sampler_contract import Announce, OnEvent, Origin, Plan, Request, Result, check_fits, noise_for
 from vidrd.schedule import Schedule
+
+PUBLISHED = 5  # steps from a block to the next, in the published code unless told otherwise
 
 
 @dataclass(frozen=True)
@@ -31,6 +35,9 @@ class Options:
     # which a clip holds all frames under way
     ar_step: int | None = None
     block: int = 1  # frames that share their level
+    # "diffusers" as SkyReels-V2's pipeline: blocks of a single clip are apart, too, by at least `PUBLISHED` steps where
+    # ar_step is None, and done frames are told time 0 instead of that of the cleanest level
+    compat: Literal["paper", "diffusers"] = "paper"
 
     def __post_init__(self) -> None:
         if self.ar_step is not None and self.ar_step < 0:
@@ -39,16 +46,18 @@ class Options:
             raise ValueError(f"a block has at least 1 frame: got {self.block}")
 
     def lag(self, request: Request, steps: int) -> int:
-        """Steps from a block to the next; 0 for a video of one clip, which needs no order.
+        """Steps from a block to the next; 0 for a video of one clip, which needs no order, unless a code gives it one.
 
         Raises:
             ValueError: a block that is longer than a clip.
         """
         if self.block > request.clip:
             raise ValueError(f"a block is at most a clip of {request.clip} frames: got {self.block}")
-        if request.frames <= request.clip:
+        if request.frames <= request.clip and self.compat == "paper":
             return 0
         fewest = math.ceil(steps / (request.clip // self.block))
+        if self.compat == "diffusers":
+            fewest = max(fewest, PUBLISHED)
         return min(steps, fewest if self.ar_step is None else self.ar_step)
 
 
@@ -106,6 +115,8 @@ def sample(
 ) -> Result:
     """Work off the matrix row by row. Done frames are told the cleanest level, and waiting ones the noisiest.
 
+    Every block has a solver of its own, which starts with it.
+
     Raises:
         ValueError: more frames are under way than the network takes, or a block is longer than a clip.
     """
@@ -118,20 +129,27 @@ def sample(
     timesteps = torch.tensor(schedule.timesteps, device=device)
     behind = lag * (torch.arange(length) // options.block)
 
-    x, solver = video_noise(noise, length, request.clip, request.shape).to(device, dtype), schedule.fresh()
-    final = 0
+    x, final = video_noise(noise, length, request.clip, request.shape).to(device, dtype), 0
+    solvers = [schedule.fresh() for _ in range(0, length, options.block)] if lag else [schedule.fresh()]
     for number, row in enumerate(rows_of(request, steps, options)):
         seen, moved = x[:, :, row.first : row.last], slice(row.begin, row.end)
         levels = (number - behind).clamp(0, steps - 1)
-        told = levels[row.first : row.last].to(timesteps.device) if lag else number
-        answer = at(denoise, slice(row.first, row.last))(seen, timesteps[told])
+        told = timesteps[levels[row.first : row.last].to(timesteps.device)] if lag else timesteps[number]
+        if lag and options.compat == "diffusers":
+            told[: row.begin - row.first] = 0
+        answer = at(denoise, slice(row.first, row.last))(seen, told)
         announce("call", 0, number, answer)
         answer = answer[:, :, row.begin - row.first : row.end - row.first]
         fresh = noise("step", 0, (C, row.end - row.begin, H, W), number) if eta > 0 else None
-        if lag:
+        if not lag:
+            x = solvers[0].step(x, answer, number, eta, fresh)
+        elif schedule.fresh() is schedule:  # without a memory one step serves all blocks
             x[:, :, moved] = schedule.step(x[:, :, moved], answer, levels[moved], eta, fresh)
         else:
-            x = solver.step(x, answer, number, eta, fresh)
+            parts = answer.split(options.block, dim=2)
+            for first, part in zip(range(row.begin, row.end, options.block), parts, strict=True):
+                block = x[:, :, first : first + part.shape[2]]
+                block.copy_(solvers[first // options.block].step(block.clone(), part, int(levels[first]), eta))
         announce("step", 0, number, x[:, :, row.first : row.last])
         done = min(row.done, request.frames)
         if done > final:

@@ -168,13 +168,13 @@ def sample(
     """
     todo = plan(request, schedule.steps, options)
     length = todo.windows[0][1]
-    check_fits(denoise, length)
+    hooked = isinstance(denoise, WindowedDenoiser)
+    check_fits(denoise, request.clip if hooked and options.attention == "windows" else length)
     announce = Announce(on_event, todo.calls)
     noise, eta = noise_for(request, noise), request.eta_or()
     C, H, W = request.shape
     timesteps = torch.tensor(schedule.timesteps, device=device)
 
-    hooked = isinstance(denoise, WindowedDenoiser)
     if not hooked and (options.weights is not None or options.compat == "diffusers"):
         raise ValueError(
             "weights and compat='diffusers' are about windows of temporal attention, and this network offers none "

@@ -28,6 +28,10 @@ class FrameRule(NamedTuple):
         rule = f"{stride}k+1" if stride > 1 else "k"
         raise ValueError(f"this model's videos have {rule} frames: got {frames}, try {' or '.join(lengths)}")
 
+    def enough(self, frames: int) -> int:
+        """Latent frames of the shortest video that has at least so many frames."""
+        return self.latents(frames + (1 - frames) % (self.every * self.step))
+
     def frames(self, latents: int) -> int:
         """Frames of the video of so many latent frames."""
         return self.first(latents)

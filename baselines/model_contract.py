@@ -8,6 +8,7 @@ name; docs/models.md says what was proved of each family. Samplers count latent 
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from typing import Any, ClassVar, Literal
 
 import torch
@@ -17,7 +18,9 @@ from numpy import concatenate, ndarray
 from torch import Tensor, nn
 
 from baselines.latent_frames import FrameRule
+from baselines.models.longer_windows import Decay, Rotary, decayed, slowed
 from vidrd.denoiser import GuidedDenoiser, Text
+from vidrd.models.blocks import TimeWindows
 from vidrd.prompt_schedule import BLEND, changes, read_prompts
 from vidrd.schedule import Schedule
 from vidrd.solvers import schedule as schedule_of
@@ -63,6 +66,13 @@ class Model(ABC):
     @abstractmethod
     def text(self, prompts: Sequence[str]) -> Text:
         """Embedded prompts by the names of the network's arguments, as the family's pipeline embeds them."""
+
+    def text_shapes(self) -> Mapping[str, tuple[int, ...]]:
+        """Shapes of one prompt's text by the names of `text`: what `bench run --dry-run` counts a call with.
+
+        {}: unknown, and then a dry run predicts nothing.
+        """
+        return {}
 
     @abstractmethod
     def call(
@@ -149,18 +159,57 @@ class Model(ABC):
                 raise ValueError(f"guidance of this model is embedded and steers away from nothing: got {negative!r}")
             scale = torch.full((len(prompts),), weight, dtype=getattr(self.pipe, self.network).dtype)
             text, weight = {**text, "guidance": scale.to(self.device)}, 1.0
-        away = self.text([negative] * len(prompts)) if self._branches(weight) == 2 else None
+        away = self.text([negative] * len(prompts)) if self.branches(weight) == 2 else None
         return GuidedDenoiser(
-            self.call, text, away, weight, self.clip, self.longest, per_frame=self.levels == "frame", late=self.late
+            self.call,
+            text,
+            away,
+            weight,
+            self.clip,
+            self.longest,
+            per_frame=self.levels == "frame",
+            late=self.late,
+            windowed=self.attend_in if self.windowed else None,
+            extended=self.extend,
         )
+
+    def attend_in(self, windows: TimeWindows) -> AbstractContextManager[None]:
+        """The network's temporal attention in windows while this is open; families that are `windowed` write it.
+
+        Raises:
+            ValueError: it cannot be cut.
+        """
+        raise ValueError("the temporal attention of this model cannot be cut in windows: use another method")
+
+    def rotary(self) -> Rotary | None:
+        """Its rotary positions, where RIFLEx's paper names the frequency of the family."""
+        return None
+
+    def decay(self) -> Decay | None:
+        """How its logits decay, where UltraViCo's paper names the factors of the family."""
+        return None
+
+    def extend(self, way: str, frames: int) -> AbstractContextManager[None]:
+        """The network for so many latent frames, more than in training, while this is open: riflex or ultravico.
+
+        Raises:
+            ValueError: the papers do not name this family.
+        """
+        rotary, decay = self.rotary(), self.decay()
+        if way == "riflex" and rotary is not None:
+            return slowed(rotary, frames)
+        if way == "ultravico" and decay is not None:
+            return decayed(decay, frames)
+        raise ValueError(f"the authors of {way} name no numbers for {type(self).__name__}: use positions='trained'")
 
     @property
     def late(self) -> tuple[float, float] | None:
         """Another guidance below a timestep, where the family has one: (timestep, guidance)."""
         return None
 
-    def _branches(self, weight: float) -> int:
-        return 1 if weight == 1 and (self.late is None or self.late[1] == 1) else 2
+    def branches(self, weight: float) -> int:
+        """Network evaluations behind a call at that guidance."""
+        return 1 if self.embedded or (weight == 1 and (self.late is None or self.late[1] == 1)) else 2
 
     @property
     def solver(self) -> str:

@@ -13,6 +13,7 @@ from bench.commands.run import run_
 from bench.commands.show import show
 from bench.commands.ucf101 import ucf101
 from bench.commands.weights import weights
+from bench.hardware.threads import sleep_at_barriers
 from bench.results.entry import obey, parse_verb
 
 STOPPED = "stopped; the same command goes on with the cells that are missing"
@@ -20,6 +21,7 @@ STOPPED = "stopped; the same command goes on with the cells that are missing"
 
 def main() -> int:
     """Parse the command line, check it, run the command; see `vidrd.entry` for the exit codes."""
+    sleep_at_barriers()
     return obey("bench", _do, STOPPED)
 
 

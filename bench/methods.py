@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, get_args, get_type_hints
 
 import baselines.co_denoise
 import baselines.direct
@@ -13,8 +13,12 @@ import baselines.independent
 import baselines.replace
 import vidrd.sampling
 from baselines.priors import PRIORS, FreeInit, Tied, again, again_plan
+from vidrd.denoiser import ONE_LEVEL
 from vidrd.noise import KeyedNoise
 from vidrd.sampler_contract import Plan, Result
+
+if TYPE_CHECKING:
+    from baselines.model_contract import Model
 
 
 class Method(NamedTuple):
@@ -28,6 +32,7 @@ class Method(NamedTuple):
     summary: str  # one line
     per_frame: bool = False  # its frames stand at levels of their own, which not every network takes
     cuts_attention: bool = False  # it needs temporal attention in windows
+    any_order: bool = False  # its steps follow no order of a clip, which a solver with a memory needs
 
     @property
     def goes_on(self) -> bool:
@@ -116,6 +121,7 @@ METHODS: dict[str, Method] = {
         takes_overlap=True,
         paper="Zhang et al. 2025, VideoMerge, arXiv 2503.09926",
         summary="the same with states fused under half a sine wave, from noise that clips share in part",
+        any_order=True,
     ),
     "diffvf": Method(
         plan=baselines.co_denoise.plan,
@@ -141,6 +147,7 @@ METHODS: dict[str, Method] = {
         takes_overlap=True,
         paper="Ho et al. 2022, Video Diffusion Models, arXiv 2204.03458",
         summary="clip after clip, its first frames replaced by the last one's end, freshly noised, before every call",
+        any_order=True,
     ),
     "replace-resampled": Method(
         plan=baselines.replace.plan,
@@ -149,6 +156,7 @@ METHODS: dict[str, Method] = {
         takes_overlap=True,
         paper="Lugmayr et al. 2022, RePaint, arXiv 2201.09865",
         summary="the same with every step of a later clip done five times, renoised in between",
+        any_order=True,
     ),
     "replace-trajectory": Method(
         plan=baselines.replace.plan,
@@ -157,6 +165,7 @@ METHODS: dict[str, Method] = {
         takes_overlap=True,
         paper="an ablation between replacement and VidRD",
         summary="the same with the last clip's own states instead of its end noised again",
+        any_order=True,
     ),
     "fifo": Method(
         plan=baselines.fifo.plan,
@@ -166,6 +175,7 @@ METHODS: dict[str, Method] = {
         paper="Kim et al. 2024, FIFO-Diffusion, arXiv 2405.11473",
         summary="frames in a queue, each a step cleaner than the next; windows see cleaner frames ahead",
         per_frame=True,
+        any_order=True,
     ),
     "fifo-plain": Method(
         plan=baselines.fifo.plan,
@@ -175,6 +185,7 @@ METHODS: dict[str, Method] = {
         paper="Kim et al. 2024, FIFO-Diffusion, arXiv 2405.11473, algorithm 1",
         summary="the same without looking ahead, at half the cost",
         per_frame=True,
+        any_order=True,
     ),
     "fifo-zigzag": Method(
         plan=baselines.fifo.plan,
@@ -184,6 +195,7 @@ METHODS: dict[str, Method] = {
         paper="AMAP 2026, MIGA's queue and prefix, arXiv 2605.18233",
         summary="a queue whose level changes every second frame; a quarter of every call is the clean head",
         per_frame=True,
+        any_order=True,
     ),
     "fifo-neighbor": Method(
         plan=baselines.fifo.plan,
@@ -193,6 +205,7 @@ METHODS: dict[str, Method] = {
         paper="Chen et al. 2025, Ouroboros-Diffusion's tail, arXiv 2501.09019",
         summary="FIFO whose frames enter the queue with the low frequencies of the frame before",
         per_frame=True,
+        any_order=True,
     ),
     "forcing": Method(
         plan=baselines.forcing.plan,
@@ -205,7 +218,8 @@ METHODS: dict[str, Method] = {
     ),
 }
 
-VARIED = ("alpha", "beta", "join", "reverse", "stages", "guide", "compat")  # options that a suite may name as axes
+# Options that a suite may name as axes.
+VARIED = ("alpha", "beta", "join", "reverse", "stages", "guide", "compat", "positions")
 NOISE = (*PRIORS, "freeinit")  # priors over the initial noise that any method takes
 
 
@@ -217,6 +231,21 @@ def options_of(values: Mapping[str, Any]) -> Any:
     """
     options = METHODS[str(values["method"])].options(int(values["overlap"]))
     return replace(options, **{name: values[name] for name in VARIED if name in values and hasattr(options, name)})
+
+
+def offers(values: Mapping[str, Any]) -> bool:
+    """Whether the method has that way of a published code."""
+    options = METHODS[str(values["method"])].options(int(values["overlap"]))
+    return values["compat"] in get_args(get_type_hints(type(options)).get("compat"))
+
+
+def unsuited(method: Method, model: "Model", *, longer: bool) -> str | None:
+    """Why a model cannot do what the method needs; `longer`: the video is longer than a clip."""
+    if method.per_frame and longer and model.levels == "video":
+        return ONE_LEVEL
+    if method.cuts_attention and not model.windowed:
+        return "the temporal attention of this model cannot be cut in windows: use a method that leaves it as it is"
+    return None
 
 
 def with_noise(method: Method, name: str) -> Method:

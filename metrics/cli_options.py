@@ -106,7 +106,10 @@ class InceptionScore:
 
 @dataclass(frozen=True)
 class Jitter:
-    """How a set changes from frame to frame; of two, the first is real video and is measured as well."""
+    """How videos change over time, no network needed: flicker, jitter (change that the next frame takes back), jumps of
+    light, motion and its unevenness, held frames, drift of color; with --seams how far clips show where they meet.
+
+    Of two sets, the first is real video and is measured as well."""
 
     videos: tyro.conf.Positional[tuple[Path, ...]]
     seams: tuple[Count, ...] = ()
@@ -166,6 +169,8 @@ class Vbench:
     pooled over frames, two frames always move, frames too small for RAFT are still, prompts from file names."""
     imaging: Literal["longer", "shorter", "shorter_centercrop", "None"] = "longer"
     """Which side imaging quality brings down to 512 pixels."""
+    length: Literal["short", "long"] = "short"
+    """long: as VBench-Long, the mean over clips of 2 seconds; compared with no other clip, and not encoded anew."""
     export: Path | None = None
     """Measure nothing, but write videos and prompts into this new folder as VBench wants them."""
     full_info: ExistingFile | None = None
@@ -204,6 +209,51 @@ class Minutes:
 
 
 @dataclass(frozen=True)
+class OnePass:
+    """Several metrics of one set in one pass: each video is decoded once, features and flow are computed once.
+
+    The numbers are those of the single verbs, to the last bit; these have more options, and find in the cache what
+    this one has computed."""
+
+    videos: tyro.conf.Positional[Path]
+    """The generated set."""
+    metrics: tuple[Literal["fvd", "kvd", "jedi", "is", "jitter", "vbench", "alignment", "minutes"], ...]
+    """What to take; kvd has precision, recall, density and coverage too."""
+    real: Path | None = None
+    """Real videos: fvd, kvd and jedi need them, the others measure them as well."""
+    protocol: tuple[str, ...] = ()
+    """Protocols of fvd, kvd and is, as those verbs have them, each for the metrics that know it (default: as there)."""
+    prompts: ExistingFile | None = None
+    """Prompts by video, as for vbench. alignment needs them."""
+    weights: Path | None = None
+    """Folder of the networks' files, under their published names (default: what VIDRD_METRICS_WEIGHTS names)."""
+    n: Count | None = None
+    """Clips, or videos, of each set (default: as the protocol says, or all)."""
+    seed: Seed = 0
+    """Seed of the draw of clips."""
+    flow: bool = True
+    """Also what of jitter needs optical flow, which takes most of its time."""
+    allow_small: bool = False
+    """Score sets that are too small for the score to mean much."""
+    allow_gaps: bool = False
+    """Score without the videos that cannot be read."""
+    cache: Path | None = None
+    """File that keeps what was computed, so that a killed run resumes (default: in the user's cache folder)."""
+    fresh: bool = False
+    """Neither use nor keep anything in that file."""
+    batch: Count = 8
+    """Clips, or frames, that a network sees at a time."""
+    device: str = "auto"
+    """Where networks run: cpu, cuda, cuda:1 (default: a GPU where there is one, otherwise the CPU)."""
+    ray: bool = False
+    """Compute on the Ray cluster that RAY_ADDRESS names, or on one of this machine; all must see the same files."""
+    workers: Count = 1
+    """With --ray, actors that compute, each with a core or a GPU."""
+    json: TargetFolder | None = None
+    """Also write each verb's numbers, with their manifest, into this folder, as its own --json would."""
+
+
+@dataclass(frozen=True)
 class Compare:
     """Second less first of two files that --json wrote, with an interval; refused where their manifests differ."""
 
@@ -234,6 +284,17 @@ class Verify:
     """Also write the findings to this file."""
 
 
+def real_and_fake(videos: tuple[Path, ...]) -> tuple[Path | None, Path]:
+    """Of two sets the first is real video; one alone is the generated one.
+
+    Raises:
+        ValueError: no set, or more than two.
+    """
+    if not 1 <= len(videos) <= 2:
+        raise ValueError(f"give one set of videos, or the real one and then the generated one: got {len(videos)}")
+    return videos[0] if len(videos) == 2 else None, videos[-1]
+
+
 Verb = (
     Annotated[Fvd, tyro.conf.subcommand("fvd")]
     | Annotated[Kvd, tyro.conf.subcommand("kvd")]
@@ -242,6 +303,7 @@ Verb = (
     | Annotated[Vbench, tyro.conf.subcommand("vbench")]
     | Annotated[Alignment, tyro.conf.subcommand("alignment")]
     | Annotated[Minutes, tyro.conf.subcommand("minutes")]
+    | Annotated[OnePass, tyro.conf.subcommand("score")]
     | Annotated[Compare, tyro.conf.subcommand("compare")]
     | Annotated[Verify, tyro.conf.subcommand("verify")]
 )

@@ -2,11 +2,14 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
-from metrics.cli_options import Alignment, Minutes, Reading, Vbench
+from metrics.cli_options import Alignment, Minutes, Reading, Vbench, real_and_fake
 from metrics.evaluation.cache import FeatureCache, default_path
-from metrics.evaluation.measure import FolderReader, Measure, Measured, choose_measures, measure_sides
+from metrics.evaluation.cautions import caution_of_strays
+from metrics.evaluation.measure import FolderReader, FolderScore, Measure, Measured, choose_measures, measure_sides
 from metrics.evaluation.progress import Progress
 from metrics.evaluation.result import Result
 from metrics.intervals import mean_score
@@ -20,8 +23,9 @@ from metrics.text.clip_score import clip_ratio
 from metrics.text.prompts import Prompt, count_cut, hash_prompts, prompt_of_name, read_prompts
 from metrics.vbench.bridge import export_videos, import_results
 from metrics.vbench.dimensions import Setting
-from metrics.vbench.folder import measure_folders
+from metrics.vbench.folder import prepare_folders
 from metrics.videos.read import list_videos
+from metrics.videos.vision import ImagingMode
 
 Report = Callable[[str, Progress], None]
 
@@ -36,23 +40,40 @@ def measure_folder(verb: Vbench | Alignment | Minutes, weights: Path | None, rep
         if verb.videos or verb.export is not None:
             raise ValueError("--import reads a result and measures nothing: leave out the videos and --export")
         return import_results(verb.imported)
-    if not 1 <= len(verb.videos) <= 2:
-        raise ValueError(f"give one set of videos, or the real one and then the generated one: got {len(verb.videos)}")
     if isinstance(verb, Vbench) and (verb.full_info is not None or verb.export is not None):
+        real_and_fake(verb.videos)
         return _export(verb)
-    sources = dict(zip(("real", "fake") if len(verb.videos) == 2 else ("fake",), verb.videos, strict=True))
+    imaging = verb.imaging if isinstance(verb, Vbench) else "longer"
     with ExitStack() as stack:
-        reader = _reader(verb.reading, report, stack)
-        if isinstance(verb, Vbench):
-            return _vbench(verb, _folder(weights, verb.reading, verb), sources, reader).named()
-        networks = _folder(weights, verb.reading)
-        if isinstance(verb, Alignment):
-            return _alignment(verb, networks, sources, reader).named()
-        return _minutes(verb, networks, sources, reader).named()
+        networks = weights_folder(weights, verb.reading, imaging)
+        return prepare_folder(verb, networks, _reader(verb.reading, report, stack)).finish()
 
 
-def _folder(weights: Path | None, reading: Reading, verb: Vbench | None = None) -> WeightsFolder:
-    imaging = "longer" if verb is None else verb.imaging
+def prepare_folder(verb: Vbench | Alignment | Minutes, networks: WeightsFolder, reader: FolderReader) -> FolderScore:
+    """What the verb measures, ready to run.
+
+    Raises:
+        ValueError: no or too many sets, videos that cannot be read, or a measure that is asked for and cannot be taken.
+    """
+    real, fake = real_and_fake(verb.videos)
+    sources = {"fake": fake} if real is None else {"real": real, "fake": fake}
+    if isinstance(verb, Vbench):
+        prepared = prepare_folders(sources, _setting(verb, networks), wanted=verb.dimensions, reader=reader)
+    elif isinstance(verb, Alignment):
+        prepared = _alignment(verb, networks, sources, reader)
+    else:
+        prepared = _minutes(verb, networks, sources, reader)
+    strays = list(filter(None, map(caution_of_strays, sources.values())))
+
+    def finish() -> Result:
+        result = prepared.finish().named()
+        return replace(result, notes=[*result.notes, *strays])
+
+    return replace(prepared, finish=finish)
+
+
+def weights_folder(weights: Path | None, reading: Reading, imaging: ImagingMode = "longer") -> WeightsFolder:
+    """The networks of a folder, as the options run them."""
     return WeightsFolder(weights, device=resolve_device(reading.device), batch=reading.batch, imaging=imaging)
 
 
@@ -68,9 +89,10 @@ def _export(verb: Vbench) -> Result:
     return export_videos(videos, _prompts(verb), verb.export, verb.full_info)
 
 
-def _vbench(verb: Vbench, networks: WeightsFolder, sources: Mapping[str, Path], reader: FolderReader) -> Result:
-    setting = Setting(networks, _prompts(verb), compat=verb.compat is not None)
-    return measure_folders(sources, setting, wanted=verb.dimensions, reader=reader)
+def _setting(verb: Vbench, networks: WeightsFolder) -> Setting:
+    if verb.compat is not None and verb.length == "long":
+        raise ValueError("--compat repeats VBench's code for short videos, --length long another: give one")
+    return Setting(networks, _prompts(verb), compat=verb.compat is not None, long=verb.length == "long")
 
 
 def _prompts(verb: Vbench) -> dict[str, Prompt] | None:
@@ -82,20 +104,27 @@ def _prompts(verb: Vbench) -> dict[str, Prompt] | None:
     return {video.name: prompt_of_name(video.name) for source in verb.videos for video in list_videos(source)}
 
 
-def _alignment(verb: Alignment, networks: WeightsFolder, sources: Mapping[str, Path], reader: FolderReader) -> Result:
+def _alignment(
+    verb: Alignment, networks: WeightsFolder, sources: Mapping[str, Path], reader: FolderReader
+) -> FolderScore:
     prompts = read_prompts(verb.prompts)
     about = {"protocol": f"clip-{verb.size}", "prompts_sha256": hash_prompts(prompts)}
     of_measures = alignment.loaders(networks, prompts, verb.size)
-    result = _measured(of_measures, verb.measures, sources, reader, alignment.scores_of, about)
-    length = TEXT_SIZES[verb.size]["length"]
-    cut = count_cut(list(prompts.values()), networks.tokenizer, length)
-    result.notes.append(f"{cut} of {len(prompts)} prompts have more than {length} tokens, and were cut there")
-    if {"clipsim", "clipsim_real"} <= result.scores.keys():
-        result.scores["clip_ratio"] = clip_ratio(result.scores["clipsim"], result.scores["clipsim_real"])
-    return result
+    prepared = _prepared(of_measures, verb.measures, sources, reader, alignment.scores_of, about)
+
+    def finish() -> Result:
+        result = prepared.finish()
+        length = TEXT_SIZES[verb.size]["length"]
+        cut = count_cut(list(prompts.values()), networks.tokenizer, length)
+        result.notes.append(f"{cut} of {len(prompts)} prompts have more than {length} tokens, and were cut there")
+        if {"clipsim", "clipsim_real"} <= result.scores.keys():
+            result.scores["clip_ratio"] = clip_ratio(result.scores["clipsim"], result.scores["clipsim_real"])
+        return result
+
+    return replace(prepared, finish=finish)
 
 
-def _minutes(verb: Minutes, networks: WeightsFolder, sources: Mapping[str, Path], reader: FolderReader) -> Result:
+def _minutes(verb: Minutes, networks: WeightsFolder, sources: Mapping[str, Path], reader: FolderReader) -> FolderScore:
     def summarize(measured: Measured) -> dict[str, Score]:
         return {name: mean_score(values, name) for name, values in measured.values.items()}
 
@@ -103,21 +132,21 @@ def _minutes(verb: Minutes, networks: WeightsFolder, sources: Mapping[str, Path]
     hashed = None if prompts is None else hash_prompts(prompts)
     about = {"protocol": "minutes", "window": verb.window, "prompts_sha256": hashed}
     of_measures = score_minutes.loaders(networks, verb.window, prompts)
-    return _measured(of_measures, verb.measures, sources, reader, summarize, about)
+    return _prepared(of_measures, verb.measures, sources, reader, summarize, about)
 
 
-def _measured(
+def _prepared(
     of_measures: Mapping[str, Callable[[], Measure]],
     wanted: Sequence[str],
     sources: Mapping[str, Path],
     reader: FolderReader,
     summarize: Callable[[Measured], dict[str, Score]],
     about: Mapping[str, object],
-) -> Result:
+) -> FolderScore:
     sides = {side: reader.videos(source) for side, source in sources.items()}
     infos = [info for videos in sides.values() for info in reader.infos(videos)]
     chosen, notes = choose_measures(of_measures, wanted, infos)
     rates = sorted({info.fps for _, info in infos if info.fps is not None})
     stated = ", ".join(f"{rate:g}" for rate in rates) or "an unknown number of"
     notes.append(f"steps and gaps are in frames, at {stated} frames per second")
-    return measure_sides(sides, chosen, reader, summarize, about, notes)
+    return FolderScore(sides, chosen, partial(measure_sides, sides, chosen, reader, summarize, about, notes))

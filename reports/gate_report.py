@@ -1,4 +1,4 @@
-"""A verdict as text: `python -m reports.gate_report verdict.json --markdown FILE --junit FILE`. Needs no torch.
+"""A verdict as text: `python -m reports.gate_report verdict.json --markdown FILE --junit FILE ...`. Needs no torch.
 
 If GITHUB_STEP_SUMMARY is set, the Markdown is also appended to that file.
 """
@@ -22,12 +22,15 @@ from reports.cli import run_command
 from reports.format import MISSING, escape, number, printable
 
 MARKS = {"PASS": "✅", "FAIL": "❌", "INVALID": "⛔", "INCONCLUSIVE": "❔", "CALIBRATION_NEEDED": "📏"}
+COMMENT_BYTES = 60_000  # GitHub takes 65,536 characters
+WORST_SHOWN = 12  # findings above the fold of a comment
 COLUMNS = ("cell", "measure", "verdict", "base", "head", "change", "margin", "would see", "n", "why")
 
 
 def report(
     verdict: Annotated[Path, tyro.conf.Positional],
     markdown: TargetFile | None = None,
+    comment: TargetFile | None = None,
     junit: TargetFile | None = None,
 ) -> int:
     """Print a verdict, and write it in other formats.
@@ -35,6 +38,7 @@ def report(
     Args:
         verdict: The verdict.json of a gate or a comparison.
         markdown: Also write it as Markdown.
+        comment: Also write it as Markdown that fits into the comment of a pull request.
         junit: Also write it as JUnit XML.
     """
     if not verdict.is_file():  # a pipe that nobody writes would be waited for
@@ -48,6 +52,8 @@ def report(
     page = as_markdown(content, findings)
     if markdown is not None:
         write_atomic(markdown, page)
+    if comment is not None:
+        write_atomic(comment, as_comment(content, findings))
     if junit is not None:
         write_atomic(junit, as_junit(content, findings))
     summary = os.environ.get("GITHUB_STEP_SUMMARY")
@@ -68,16 +74,14 @@ def as_text(content: Mapping[str, Any], findings: list[Finding]) -> str:
 
 def as_markdown(content: Mapping[str, Any], findings: list[Finding]) -> str:
     """A Markdown page: the verdict, what is wrong, every finding, how it was measured."""
-    rows = [[escape(cell) for cell in _row(finding)] for finding in _sorted(findings)]
     machine = content["machine"]
     settings = ", ".join(f"{name} {value}" for name, value in content.get("settings", {}).items())
     lines = [
-        f"## {MARKS[content['verdict']]} {content['verdict']}: {escape(short_revision(content['head']))} against "
-        f"{escape(short_revision(content['base']))}",
+        _heading(content),
         "",
-        *(f"- **{f.verdict}** {escape(f.cell)}, {escape(f.measure)}: {escape(f.reason)}" for f in _loud(findings)),
+        *map(_bullet, _loud(findings)),
         "",
-        tabulate(rows, headers=COLUMNS, tablefmt="pipe", disable_numparse=True),
+        _table(findings),
         "",
         "change: head relative to base, with its interval (94 % over all looks for speed, 90 % for quality). "
         "would see: the smallest change that would have been a FAIL in 9 of 10 cases.",
@@ -89,6 +93,39 @@ def as_markdown(content: Mapping[str, Any], findings: list[Finding]) -> str:
     for side, software in content.get("software", {}).items():
         lines.append(f"- {side}: " + escape(", ".join(f"{k} {v}" for k, v in software.items() if k != "tree")))
     return "\n".join([*lines, ""])
+
+
+def as_comment(content: Mapping[str, Any], findings: list[Finding]) -> str:
+    """The comment of a pull request: the verdict, the worst findings, and below a fold as many of all as fit."""
+    loud, worst_first = _loud(findings), _sorted(findings)
+    lines = [_heading(content), "", *map(_bullet, loud[:WORST_SHOWN])]
+    if len(loud) > WORST_SHOWN:
+        lines.append(f"- and {len(loud) - WORST_SHOWN} more that are not PASS")
+    lines += ["", f"{_counted(findings)}; {content['seconds']:.0f} s on {escape(str(content['machine']['cpu']))}."]
+
+    def folded(count: int) -> str:
+        title = f"{count} of {len(findings)} findings" if count < len(findings) else f"{count} findings"
+        more = ["", f"<details><summary>{title}</summary>", "", _table(worst_first[:count]), "", "</details>", ""]
+        return "\n".join([*lines, *more])
+
+    count = len(findings)
+    while count and len(folded(count).encode()) > COMMENT_BYTES:
+        count -= max(1, count // 10)
+    return folded(count)
+
+
+def _heading(content: Mapping[str, Any]) -> str:
+    head, base = (escape(short_revision(content[side])) for side in ("head", "base"))
+    return f"## {MARKS[content['verdict']]} {content['verdict']}: {head} against {base}"
+
+
+def _bullet(finding: Finding) -> str:
+    return f"- **{finding.verdict}** {escape(finding.cell)}, {escape(finding.measure)}: {escape(finding.reason)}"
+
+
+def _table(findings: list[Finding]) -> str:
+    rows = [[escape(cell) for cell in _row(finding)] for finding in _sorted(findings)]
+    return tabulate(rows, headers=COLUMNS, tablefmt="pipe", disable_numparse=True)
 
 
 def as_junit(content: Mapping[str, Any], findings: list[Finding]) -> str:

@@ -1,7 +1,7 @@
 """A run's folder as a table: one row per planned cell, the real video of each group first. Needs no torch."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, is_dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -10,6 +10,7 @@ import pandas as pd
 
 from bench.results.records import Record
 from bench.results.run_folder import load_run
+from reports.format import printable
 from reports.phrases import HEADLINES, MEMORY
 
 REFERENCE = "real video"
@@ -82,14 +83,32 @@ class Run:
 
 
 def load(folder: Path) -> Run:
-    """Read a run from its folder.
+    """Read a run from its folder, its texts fit to be displayed.
 
     Raises:
         ValueError: the folder has no run, or its files cannot be read.
     """
     run = load_run(folder)
     others = len(run.journal.latest()) - len(run.records)
-    return Run(folder, run.manifest, run.records, others, bool(run.journal.torn), run.journal.records)
+    records = {key: _displayed(record) for key, record in run.records.items()}
+    journal = [_displayed(record) for record in run.journal.records]
+    return Run(folder, _displayed(run.manifest), records, others, bool(run.journal.torn), journal)
+
+
+def _displayed(content: Any) -> Any:
+    """The content with spaces for all control characters of its texts but line ends, wherever they stand in it.
+
+    Titles, units and values reach terminals, charts and pages, some of which such characters command, and others crash.
+    """
+    if isinstance(content, str):
+        return content if content.isprintable() else "\n".join(map(printable, content.split("\n")))
+    if isinstance(content, Mapping):
+        return {_displayed(key): _displayed(value) for key, value in content.items()}
+    if isinstance(content, list):
+        return [_displayed(each) for each in content]
+    if is_dataclass(content) and not isinstance(content, type):
+        return replace(content, **{each.name: _displayed(getattr(content, each.name)) for each in fields(content)})
+    return content
 
 
 def headlines(run: Run, rows: pd.DataFrame) -> list[str]:

@@ -1,14 +1,42 @@
-"""A watchdog: a default test that computes for too long fails, however busy the machine is."""
+"""What holds for all tests: a default one that computes for too long fails, and checked modules import quickly."""
 
 import resource
 import signal
+from functools import partial
+from importlib.machinery import SourceFileLoader
+from unittest.mock import patch
 
 import pytest
+from jaxtyping import _import_hook as hook
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # by a shell that started the tests in the background
     signal.signal(signal.SIGINT, signal.default_int_handler)  # else the processes of the tests would ignore it too
 HEAVY = ("gpu", "slow", "network")
 BEGAN = pytest.StashKey[float]()
+
+
+class CheckedLoader(hook._JaxtypingLoader):
+    """jaxtyping's loader, without what makes it slow.
+
+    It checks every function, and gives its own name for compiled files to all that its modules import, so that each
+    process would compile torch and diffusers anew. Here only modules that annotate shapes are checked (mypy checks the
+    others), and only they have that name.
+    """
+
+    exec_module = SourceFileLoader.exec_module
+
+    def source_to_code(self, data, path, *, _optimize=-1):
+        if b"jaxtyping" in data:
+            return super().source_to_code(data, path, _optimize=_optimize)
+        return SourceFileLoader.source_to_code(self, data, path, _optimize=_optimize)
+
+    def get_code(self, fullname):
+        named = partial(hook._optimized_cache_from_source, self._typechecker.get_hash())
+        with patch("importlib._bootstrap_external.cache_from_source", named):
+            return super().get_code(fullname)
+
+
+hook._JaxtypingLoader = CheckedLoader
 
 
 def cpu_seconds() -> float:

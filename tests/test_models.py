@@ -9,6 +9,7 @@ import torch
 from diffusers import SkyReelsV2DiffusionForcingPipeline, UniPCMultistepScheduler
 
 import baselines.direct
+import baselines.forcing
 from baselines.models.families import FAMILIES, family, tiny_model
 from bench.methods import METHODS
 from vidrd.denoiser import Denoiser
@@ -60,7 +61,7 @@ def arguments(model, prompts, guidance):
     return {"prompt": list(prompts), "guidance_scale": guidance, **negative}
 
 
-def of_pipeline(model, prompts, noise, guidance):
+def of_pipeline(model, prompts, noise, guidance, **more):
     """What the family's own pipeline makes, with the faults of SkyReels-V2's repaired.
 
     That one fails where latents are passed (so it draws them) and for several videos (so they are made one by one), and
@@ -78,7 +79,7 @@ def of_pipeline(model, prompts, noise, guidance):
         patch.setattr(UniPCMultistepScheduler, "step", step_copy)
         for prompt, one in zip(prompts, noise.split(1), strict=True):
             patch.setattr(f"{SKYREELS}.randn_tensor", lambda *_, one=one, **__: one.clone())
-            made.append(run_pipeline(model, [prompt], one, guidance))
+            made.append(run_pipeline(model, [prompt], one, guidance, **more))
     lasts, steps, frames = zip(*made, strict=True)
     return torch.cat(lasts), [torch.cat(each) for each in zip(*steps, strict=True)], torch.cat(frames)
 
@@ -139,6 +140,28 @@ def test_one_window_is_what_the_pipeline_makes(models, name, videos, longer, gui
     assert frames.shape == pixels.shape
     assert frames.shape[1] == model.rule.frames(noise.shape[2])
     assert np.abs(frames.astype(int) - pixels.astype(int)).max() <= 1
+
+
+@pytest.mark.parametrize(("ar_step", "block", "frames"), [(0, 1, 3), (1, 1, 3), (2, 1, 5), (2, 2, 4)])
+def test_diffusion_forcing_is_that_of_skyreels(models, ar_step, block, frames):
+    """Frames behind one another, each with a UniPC of its own; blocks that see no later one."""
+    model = models("tiny:SkyReelsV2DiffusionForcingPipeline:1.3B")
+    shape = model.latent_shape(*small(model))
+    noise = torch.randn((1, shape[0], frames, *shape[1:]), generator=torch.Generator().manual_seed(7))
+    asynchronous = {"ar_step": ar_step, "causal_block_size": block}
+    want, _, _ = of_pipeline(model, PROMPTS[:1], noise, 4.0, **asynchronous)  # sets the network's mask: ours has it too
+    try:
+        got = baselines.forcing.sample(
+            model.denoiser(PROMPTS[:1], negative=NEGATIVE, guidance=4.0),
+            model.schedule(STEPS, "unipc", tuple(noise.shape[2:])),
+            Request(frames, frames, shape, (0,)),
+            baselines.forcing.Options(ar_step, block, "diffusers"),
+            noise=lambda *_: noise,
+        ).latents
+    finally:
+        model.pipe.transformer._set_ar_attention(1)
+    assert (got - want).abs().max() <= 1e-5 * want.abs().max()
+    assert (got - noise).abs().max() > 0.01
 
 
 @every_variant

@@ -26,9 +26,9 @@ RELEASED = vidrd.sampling.Options(overlap=CLIP, beta=0.0)  # where the released 
 
 
 class Toy:
-    """Frames couple, and those that lie in one window of attention a little more; has a gradient."""
+    """Frames couple, and those that lie in one window of attention a little more; has a gradient, and positions."""
 
-    clip, longest, branches, windows = CLIP, None, 1, None
+    clip, longest, branches, windows, way = CLIP, None, 1, None, ""
 
     @contextmanager
     def attend_in(self, windows):
@@ -36,11 +36,19 @@ class Toy:
         yield
         self.windows = None
 
+    @contextmanager
+    def extend(self, way, frames):
+        self.way = way
+        yield
+        self.way = ""
+
     def __call__(self, latents, timesteps):
         times = timesteps.double() / 1000
         times = times if times.ndim == 0 else times.reshape(-1, 1, times.shape[-1], 1, 1)
         place = torch.linspace(0.1, 0.4, latents.shape[2], dtype=latents.dtype).reshape(-1, 1, 1)
-        answer = (0.6 + 0.3 * times) * torch.tanh(latents) + place * latents.mean(dim=2, keepdim=True)
+        answer = (0.6 + 0.3 * times + 0.01 * len(self.way)) * torch.tanh(latents) + place * latents.mean(
+            dim=2, keepdim=True
+        )
         if self.windows is None:
             return answer
         attended = torch.zeros_like(latents)

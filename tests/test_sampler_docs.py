@@ -37,7 +37,16 @@ FORMULAS = formulas()
 
 
 def counted(said, frames, clip, overlap, steps):
-    values = {"N": frames, "F": clip, "O": overlap, "S": clip - overlap, "T": steps, "ceil": ceil, "max": max}
+    values = {
+        "N": frames,
+        "F": clip,
+        "O": overlap,
+        "S": clip - overlap,
+        "T": steps,
+        "ceil": ceil,
+        "max": max,
+        "min": min,
+    }
     for name, formula in said.items():
         if name != "fe":
             values[name] = eval(formula, {"__builtins__": {}}, values)

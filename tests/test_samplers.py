@@ -13,6 +13,7 @@ from vidrd.denoiser import Denoiser
 from vidrd.noise import KeyedNoise
 from vidrd.sampler_contract import Cancelled, Request
 from vidrd.schedule import Schedule
+from vidrd.solvers import schedule as solver_schedule
 
 CLIP, STEPS, OVERLAP = 4, 5, 2
 LENGTHS = (1, CLIP - 1, CLIP, CLIP + 1, 2 * CLIP, 3 * CLIP - 1, 2 * CLIP - 1)
@@ -352,3 +353,16 @@ def test_no_gradient_is_kept(method):
 def test_requests_that_make_no_sense_are_refused(wrong, message):
     with pytest.raises(ValueError, match=message):
         Request(**{"frames": 8, "clip": 4, "shape": (4, 8, 8), "seeds": (1,)} | wrong)
+
+
+@every_method
+def test_solvers_with_a_memory_run_where_steps_follow_the_order_of_a_clip(method):
+    """What the table says of it is true; elsewhere the plan of the solver refuses the first step."""
+    config = {"beta_schedule": "scaled_linear", "clip_sample": False, "steps_offset": 1}
+    schedule = solver_schedule("unipc", config, STEPS)
+    options = method.options(2)
+    if method.any_order:
+        with pytest.raises(ValueError, match="remembers the steps of one clip"):
+            method.sample(Coupled(), schedule, request(2 * CLIP), options)
+    else:
+        assert method.sample(Coupled(), schedule, request(2 * CLIP), options).latents.isfinite().all()

@@ -1,6 +1,7 @@
 """The command line of the reference system: `python -m vidrd sample | train | prepare | ... --help`."""
 
 import json
+import os
 import sys
 import time
 from collections.abc import Callable
@@ -13,6 +14,7 @@ import tyro
 from vidrd.command_line import (
     Count,
     CountOrNone,
+    DeepTargetFolder,
     ExistingFile,
     ExistingFolder,
     FrameRate,
@@ -28,9 +30,10 @@ from vidrd.command_line import (
     check_words,
     one_line_errors,
 )
-from vidrd.data.commands import Latents, Prepare, Watermark, latents, prepare, watermark
+from vidrd.data.commands import Latents, Merge, Prepare, Watermark, latents, merge, prepare, watermark
 from vidrd.entry import obey
 from vidrd.files import write_atomic
+from vidrd.training.launch import follow_launcher, launch
 from vidrd.training.settings import Settings, Stopped
 
 T = TypeVar("T")
@@ -104,7 +107,7 @@ class Sample:
 class Train:
     """Train a preset's networks from scratch, or (with --data) train a stage of a pipeline on a data set.
 
-    The same command again goes on where it was cut off. Several processes: accelerate launch -m vidrd train ...
+    The same command again goes on where it was cut off.
     """
 
     out: Path | None = None
@@ -117,7 +120,22 @@ class Train:
     """Share of the recipe's steps, for trying out."""
     threads: Count | None = None
     """CPU threads; default: all cores."""
+    processes: Count = 1
+    """Processes of this machine that share each step of a stage, one per GPU. Over several machines: accelerate launch
+    -m vidrd train."""
     settings: Annotated[Settings, tyro.conf.arg(name="")] = field(default_factory=Settings)
+
+
+@dataclass(frozen=True)
+class Export:
+    """Write the pipeline that a training run has come to, finished or not."""
+
+    run: ExistingFolder
+    """Folder of the run."""
+    out: DeepTargetFolder
+    """New folder of the pipeline."""
+    state: ExistingFile | None = None
+    """A state that the run has kept, as its best.pt; default: the last one."""
 
 
 @dataclass(frozen=True)
@@ -129,7 +147,7 @@ class Convert:
 
     model: str
     """The image pipeline's folder; or the id of a repository on a model hub, with --revision."""
-    out: TargetFolder
+    out: DeepTargetFolder
     """New folder of the video pipeline."""
     checkpoint: ExistingFile | None = None
     """The released ModelT2V.pth, or its keys as .safetensors."""
@@ -231,19 +249,18 @@ def given_or(given: T | None, otherwise: T) -> T:
     return otherwise if given is None else given
 
 
-def train(ask: Train) -> None:
+def train(ask: Train) -> int:
     """Train a preset, or a stage on a data set."""
     import torch  # noqa: PLC0415
 
     if ask.threads:
         torch.set_num_threads(ask.threads)
-    if ask.settings.data is not None or ask.settings.model:
-        from vidrd.training.full import train_on_data  # noqa: PLC0415
-
+    if ask.settings.data or ask.settings.model:
         if ask.out is None:
             raise ValueError("training on a data set has a folder of its own for the run: name it by --out")
-        train_on_data(ask.settings, ask.out)
-        return
+        return _train_on_data(ask, ask.out)
+    if ask.processes > 1:
+        raise ValueError(f"a preset is trained by one process: got --processes {ask.processes}")
     from vidrd.checkpoints import PRESETS  # noqa: PLC0415
     from vidrd.pocket.train import train_pocket  # noqa: PLC0415
 
@@ -253,6 +270,31 @@ def train(ask: Train) -> None:
     if out.exists() and not (out / "model_index.json").is_file():
         raise ValueError(f"{out} would be replaced, and is no pipeline: name a new folder by --out")
     train_pocket(out, ask.work, steps_scale=ask.steps_scale)
+    return 0
+
+
+def _train_on_data(ask: Train, out: Path) -> int:
+    """Train a stage in this process, or in several that it starts."""
+    import torch  # noqa: PLC0415
+
+    if ask.processes > 1 and "WORLD_SIZE" not in os.environ:
+        gpus = torch.cuda.device_count()
+        if 0 < gpus < ask.processes:
+            raise ValueError(f"each process needs a GPU: got --processes {ask.processes} and {gpus} GPUs")
+        on_cpu = {} if gpus else {"ACCELERATE_USE_CPU": "true"}
+        return launch(ask.processes, ["-m", "vidrd", *sys.argv[1:]], on_cpu)
+    follow_launcher()
+    from vidrd.training.full import train_on_data  # noqa: PLC0415
+
+    train_on_data(ask.settings, out)
+    return 0
+
+
+def export(ask: Export) -> None:
+    """Store the averaged weights of a run's state as a pipeline."""
+    from vidrd.training.full import export as write  # noqa: PLC0415
+
+    print(f"{ask.out}: the pipeline after step {write(ask.run, ask.out, ask.state)}")
 
 
 def convert(ask: Convert) -> None:
@@ -311,6 +353,8 @@ VERBS: dict[type, Callable] = {
     Prepare: prepare,
     Latents: latents,
     Watermark: watermark,
+    Merge: merge,
+    Export: export,
     Convert: convert,
     World: world,
 }
@@ -328,6 +372,8 @@ def _do() -> int:
         | Annotated[Prepare, tyro.conf.subcommand("prepare")]
         | Annotated[Latents, tyro.conf.subcommand("latents")]
         | Annotated[Watermark, tyro.conf.subcommand("watermark")]
+        | Annotated[Merge, tyro.conf.subcommand("merge")]
+        | Annotated[Export, tyro.conf.subcommand("export")]
         | Annotated[Convert, tyro.conf.subcommand("convert")]
         | Annotated[World, tyro.conf.subcommand("world")]
     )
@@ -339,11 +385,11 @@ def _do() -> int:
     for part in parts:
         check(type(part), vars(part))
     try:
-        VERBS[type(ask)](ask)
+        return VERBS[type(ask)](ask) or 0
     except Stopped as stop:
-        print(f"vidrd: {stop}", file=sys.stderr)
+        if os.environ.get("RANK", "0") == "0":  # of several processes one says it
+            print(f"vidrd: {stop}", file=sys.stderr)
         return stop.code
-    return 0
 
 
 if __name__ == "__main__":

@@ -116,6 +116,10 @@ class GuidedDenoiser:
     budget: int | None = None  # most frames, of all videos and branches, that the network holds at once; None: no limit
     per_frame: bool = True  # the network takes a level for each frame; False: one for all frames of a call
     late: tuple[float, float] | None = None  # another guidance below a timestep: (timestep, guidance)
+    # opens the network's temporal attention in windows, where `unet` has no attend_in of its own
+    windowed: Callable[[TimeWindows], AbstractContextManager[None]] | None = None
+    # opens a way to bear so many frames, more than in training, by its name
+    extended: Callable[[str, int], AbstractContextManager[None]] | None = None
 
     def __post_init__(self) -> None:
         if self.branches == 2 and self.negative is None:
@@ -155,13 +159,25 @@ class GuidedDenoiser:
         Raises:
             ValueError: a network that does not offer it.
         """
+        if self.windowed is not None:
+            return self.windowed(windows)
         if not hasattr(self.unet, "attend_in"):
             network = getattr(self.unet, "__self__", self.unet)  # whose method it is
             raise ValueError(
-                f"the temporal attention of {type(network).__name__} cannot be cut in windows: use this project's "
-                "U-Net, or a sampler that leaves attention as it is"
+                f"the temporal attention of {type(network).__name__} cannot be cut in windows: use a U-Net, "
+                "or a sampler that leaves attention as it is"
             )
         return self.unet.attend_in(windows)
+
+    def extend(self, way: str, frames: int) -> AbstractContextManager[None]:
+        """The network for so many frames, more than in training, while this is open.
+
+        Raises:
+            ValueError: a network that does not offer it.
+        """
+        if self.extended is None:
+            raise ValueError(f"{way} is for networks with rotary positions: this one has none")
+        return self.extended(way, frames)
 
     def _weight(self, timesteps: Num[Tensor, "*T"]) -> float | Tensor:
         """The guidance of every frame, shaped to go with B C T H W."""

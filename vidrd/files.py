@@ -60,6 +60,15 @@ def replacing(path: Path, *, sole_writer: bool = False) -> Iterator[Path]:
         raise
 
 
+def link_or_copy(source: Path, target: Path) -> None:
+    """Make `target` another name of a file, or a copy where the file system has no such names; atomically."""
+    with replacing(target) as part:
+        try:
+            os.link(source, part)
+        except OSError:
+            shutil.copyfile(source, part)
+
+
 def _remove(path: Path) -> None:
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path)

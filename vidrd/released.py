@@ -130,6 +130,7 @@ def inflate_folder(
 
 def save_with_card(pipeline: VidRDPipeline, out: Path, card: Mapping[str, Any]) -> dict[str, Any]:
     """Write a pipeline's folder, whole or not at all, with a card that adds every file's hash; returns the card."""
+    out.parent.mkdir(parents=True, exist_ok=True)
     with replacing(out, sole_writer=True) as part:
         with quiet():
             pipeline.save_pretrained(str(part), safe_serialization=True)

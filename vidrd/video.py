@@ -242,13 +242,18 @@ def _read_pngs(folder: Path) -> Iterator[UInt8[ndarray, "H W 3"]]:
             raise UnreadableError(f"{file.name}: {error}") from error
 
 
-def middle_square(frames: UInt8[ndarray, "T H W 3"], size: int) -> Float[Tensor, "3 T size size"]:
-    """The middle square of frames at `size` pixels in [-1, 1]; reduced with anti-aliasing, bilinear."""
+def square(
+    frames: UInt8[ndarray, "T H W 3"],
+    size: int,
+    share: float | int = 1.0,  # of the shorter side
+    place: tuple[float | int, float | int] = (0.5, 0.5),  # down and across, from 0 to 1
+) -> Float[Tensor, "3 T size size"]:
+    """A square of frames at `size` pixels in [-1, 1]; reduced with anti-aliasing, bilinear."""
     _, height, width, _ = frames.shape
-    side = min(height, width)
-    top, left = (height - side) // 2, (width - side) // 2
-    middle = torch.from_numpy(np.ascontiguousarray(frames[:, top : top + side, left : left + side]))
-    pixels = middle.permute(0, 3, 1, 2).float().div_(127.5).sub_(1)
+    side = max(1, round(min(height, width) * share))
+    top, left = int((height - side) * place[0]), int((width - side) * place[1])
+    cut = torch.from_numpy(np.ascontiguousarray(frames[:, top : top + side, left : left + side]))
+    pixels = cut.permute(0, 3, 1, 2).float().div_(127.5).sub_(1)
     if side != size:
         pixels = F.interpolate(pixels, (size, size), mode="bilinear", antialias=True, align_corners=False)
     return pixels.transpose(0, 1).contiguous()
@@ -256,4 +261,4 @@ def middle_square(frames: UInt8[ndarray, "T H W 3"], size: int) -> Float[Tensor,
 
 def fitted(video: UInt8[ndarray, "T H W 3"], size: int) -> UInt8[ndarray, "1 T size size 3"]:
     """The middle square of a video at `size` pixels; one of that size stays as it is."""
-    return to_uint8(middle_square(video, size)[None])
+    return to_uint8(square(video, size)[None])

@@ -20,6 +20,7 @@ from torch import Tensor
 
 from baselines.latent_frames import FrameRule
 from baselines.model_contract import Model
+from baselines.models.longer_windows import Rotary
 from baselines.models.tiny_text import WIDTH, t5, words
 from vidrd.denoiser import Text
 
@@ -54,6 +55,17 @@ class CogVideoX(Model):
         """T5's embeddings of 226 tokens."""
         embedded, _ = self.pipe.encode_prompt(list(prompts), do_classifier_free_guidance=False, device=self.device)
         return {"encoder_hidden_states": embedded}
+
+    def rotary(self) -> Rotary | None:
+        """RIFLEx slows the second frequency of the 5B network; unstated for 1.5."""
+        config = self.pipe.transformer.config
+        if not config.use_rotary_positional_embeddings or self.group > 1:
+            return None
+        return Rotary([(self.pipe, "_prepare_rotary_positional_embeddings")], config.attention_head_dim // 4, 2)
+
+    def text_shapes(self) -> Mapping[str, tuple[int, ...]]:
+        """226 tokens of T5."""
+        return {"encoder_hidden_states": (226, self.pipe.transformer.config.text_embed_dim)}
 
     def call(self, latents: Float[Tensor, "B C T H W"], timestep: Num[Tensor, "*T"], **text: Tensor) -> Any:
         """Frames before channels, with rotary positions where the network has them."""

@@ -91,6 +91,10 @@ def outline(
     pipeline, parts = _index(folder)
     kind = family(pipeline)
     made = {part: _outlined(folder / part, *of) for part, of in parts.items() if isinstance(of, list)}
+    if pipeline == VIDRD:  # the number of its text's tokens is the tokenizer's
+        from transformers import AutoTokenizer  # noqa: PLC0415
+
+        made["tokenizer"] = AutoTokenizer.from_pretrained(folder / "tokenizer", local_files_only=True)
     settings = {key: value for key, value in parts.items() if not isinstance(value, list) and not key.startswith("_")}
     pipe_class = VidRDPipeline if pipeline == VIDRD else getattr(diffusers, pipeline)
     return kind(pipe_class(**made, **settings))
@@ -105,6 +109,15 @@ def _outlined(folder: Path, library: str | None, name: str | None) -> Any:
     kind = getattr(importlib.import_module(library), name)
     with quiet(), torch.device("meta") if issubclass(kind, torch.nn.Module) else nullcontext():
         return kind.from_config(kind.load_config(str(folder)))
+
+
+def pipeline_of(folder: Path) -> str:
+    """The class of a folder's pipeline.
+
+    Raises:
+        ValueError: it is no folder of a pipeline.
+    """
+    return _index(folder)[0]
 
 
 def _index(folder: Path) -> tuple[str, dict[str, Any]]:

@@ -14,6 +14,7 @@ from jaxtyping import Float, Num
 from torch import Tensor
 
 from baselines.model_contract import Model
+from baselines.models.longer_windows import Decay, Rotary
 from baselines.models.tiny_text import clip_text, llama, words
 from vidrd.denoiser import Text
 
@@ -43,6 +44,29 @@ class HunyuanVideo(Model):
             "encoder_hidden_states": embedded.to(dtype),
             "encoder_attention_mask": mask.to(dtype),
             "pooled_projections": pooled.to(dtype),
+        }
+
+    def rotary(self) -> Rotary | None:
+        """RIFLEx slows the fourth frequency."""
+        rope = self.pipe.transformer.rope
+        return Rotary([(rope, "forward")], rope.rope_dim[0], 4)
+
+    def decay(self) -> Decay | None:
+        """UltraViCo's factors; the fourth frequency has a period of 50 frames."""
+        network = self.pipe.transformer
+        blocks = [*network.transformer_blocks, *network.single_transformer_blocks]
+        window = self.rule.latents(self.clip_frames)
+        return Decay([block.attn for block in blocks], window, harmonic=0.6, period=50)
+
+    def text_shapes(self) -> Mapping[str, tuple[int, ...]]:
+        """256 tokens of Llama with their mask, CLIP's whole prompt, and the guidance where that is embedded."""
+        config = self.pipe.transformer.config
+        guidance: dict[str, tuple[int, ...]] = {"guidance": ()} if self.embedded else {}
+        return {
+            "encoder_hidden_states": (256, config.text_embed_dim),
+            "encoder_attention_mask": (256,),
+            "pooled_projections": (config.pooled_projection_dim,),
+            **guidance,
         }
 
     def call(self, latents: Float[Tensor, "B C T H W"], timestep: Num[Tensor, "*T"], **text: Tensor) -> Any:

@@ -1,7 +1,8 @@
 """What AnimateDiff and ModelScope share: a U-Net on latents of Stable Diffusion's VAE, which decodes frame by frame."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from typing import Any, ClassVar
 
 import torch
@@ -11,7 +12,9 @@ from torch import Tensor
 
 from baselines.latent_frames import FrameRule
 from baselines.model_contract import Model
+from baselines.models.attention_windows import attend_in
 from vidrd.denoiser import Text
+from vidrd.models.blocks import TimeWindows
 
 
 class ImageVAE(Model):
@@ -21,6 +24,7 @@ class ImageVAE(Model):
     clip_frames = 16
     fps = 8.0
     latent_dtype = None  # the network's, as in the pipelines
+    windowed = True
     chunk: ClassVar[int] = 16  # frames that the VAE holds at once
 
     def __init__(self, pipe: Any, clip: int | None = None) -> None:
@@ -48,6 +52,14 @@ class ImageVAE(Model):
         """CLIP's embeddings of 77 tokens."""
         embedded, _ = self.pipe.encode_prompt(list(prompts), self.device, 1, False)
         return {"encoder_hidden_states": embedded}
+
+    def attend_in(self, windows: TimeWindows) -> AbstractContextManager[None]:
+        """That of the motion modules, or of the temporal transformers."""
+        return attend_in(self.pipe.unet, windows)
+
+    def text_shapes(self) -> Mapping[str, tuple[int, ...]]:
+        """77 tokens of CLIP."""
+        return {"encoder_hidden_states": (77, self.pipe.unet.config.cross_attention_dim)}
 
     def pixels(self, latents: Float[Tensor, "B C T H W"]) -> Float[Tensor, "B 3 t h w"]:
         """Frame by frame, `chunk` of them at once."""

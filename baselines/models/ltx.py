@@ -59,6 +59,11 @@ class LTX(Model):
         )
         return {"encoder_hidden_states": embedded, "encoder_attention_mask": mask}
 
+    def text_shapes(self) -> Mapping[str, tuple[int, ...]]:
+        """128 tokens of T5 and their mask."""
+        width = self.pipe.transformer.config.caption_channels
+        return {"encoder_hidden_states": (128, width), "encoder_attention_mask": (128,)}
+
     def call(self, latents: Float[Tensor, "B C T H W"], timestep: Num[Tensor, "*T"], **text: Tensor) -> Any:
         """Frames and places become tokens; those of a frame share its time."""
         network, (B, _, T, H, W) = self.pipe.transformer, latents.shape

@@ -5,7 +5,6 @@ from typing import Any
 
 import torch
 from diffusers import (
-    AutoencoderKLWan,
     SkyReelsV2DiffusionForcingPipeline,
     SkyReelsV2Transformer3DModel,
     UniPCMultistepScheduler,
@@ -14,8 +13,8 @@ from diffusers.models.modeling_outputs import Transformer2DModelOutput
 from jaxtyping import Float, Num
 from torch import Tensor
 
-from baselines.models.tiny_text import t5, words
-from baselines.models.wan import Wan
+from baselines.models.longer_windows import Decay, Rotary
+from baselines.models.wan import Wan, tiny_parts
 
 
 class SkyReels(Wan):
@@ -26,6 +25,14 @@ class SkyReels(Wan):
     fps = 24.0
     guidance = 6.0
     trained = "any mixture of levels that falls from the last frame to the first"
+
+    def rotary(self) -> Rotary | None:
+        """Unstated: the paper names Wan, which sees one level for all frames."""
+        return None
+
+    def decay(self) -> Decay | None:
+        """Unstated, likewise."""
+        return None
 
     def call(self, latents: Float[Tensor, "B C T H W"], timestep: Num[Tensor, "*T"], **text: Tensor) -> Any:
         """A time for each latent frame, and the rate of frames as one of the two that it was trained on.
@@ -53,25 +60,7 @@ class SkyReels(Wan):
 
 
 def _tiny(*, inject_sample_info: bool) -> SkyReelsV2DiffusionForcingPipeline:
-    tokenizer = words()
     return SkyReelsV2DiffusionForcingPipeline(
-        tokenizer=tokenizer,
-        text_encoder=t5(tokenizer, "umt5"),
-        transformer=SkyReelsV2Transformer3DModel(
-            patch_size=(1, 2, 2),
-            num_attention_heads=2,
-            attention_head_dim=12,
-            in_channels=16,
-            out_channels=16,
-            text_dim=32,
-            freq_dim=256,
-            ffn_dim=32,
-            num_layers=2,
-            cross_attn_norm=True,
-            qk_norm="rms_norm_across_heads",
-            rope_max_seq_len=32,
-            inject_sample_info=inject_sample_info,
-        ),
-        vae=AutoencoderKLWan(base_dim=3, z_dim=16, dim_mult=[1, 1, 1, 1], num_res_blocks=1),
+        **tiny_parts(SkyReelsV2Transformer3DModel, inject_sample_info=inject_sample_info),
         scheduler=UniPCMultistepScheduler(prediction_type="flow_prediction", use_flow_sigmas=True, flow_shift=8.0),
     )

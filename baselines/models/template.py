@@ -40,6 +40,10 @@ class Skeleton(Model):
         )
         return {"encoder_hidden_states": embedded}
 
+    def text_shapes(self) -> Mapping[str, tuple[int, ...]]:
+        """The shape of one row of each, for counting work without weights."""
+        return {"encoder_hidden_states": (512, self.pipe.transformer.config.text_dim)}
+
     def call(self, latents: Float[Tensor, "B C T H W"], timestep: Num[Tensor, "*T"], **text: Tensor) -> Any:
         """One call; the answer is `.sample`, B C T H W. Latents in another layout: write `packed` and `unpacked`."""
         network = self.pipe.transformer

@@ -15,7 +15,7 @@ from baselines.models.tiny_text import WIDTH, clip_text, words
 from vidrd.denoiser import GuidedDenoiser, Text
 from vidrd.models.unet import UNet3DConditionModel
 from vidrd.models.vae import AutoencoderKLTemporal
-from vidrd.pipeline import VidRDPipeline
+from vidrd.pipeline import SOLVER_OF, VidRDPipeline
 from vidrd.prompt_schedule import BLEND
 from vidrd.schedule import Schedule
 from vidrd.text import embed
@@ -57,6 +57,11 @@ class VidRD(Model):
         embedded = embed(list(prompts), self.pipe.tokenizer, self.pipe.text_encoder, self.device)
         return {"encoder_hidden_states": embedded.to(self.pipe.unet.dtype)}
 
+    def text_shapes(self) -> Mapping[str, tuple[int, ...]]:
+        """CLIP's tokens, as many as its tokenizer makes."""
+        tokens = self.pipe.tokenizer.model_max_length
+        return {"encoder_hidden_states": (tokens, self.pipe.unet.config.cross_attention_dim)}
+
     def call(self, latents: Float[Tensor, "B C T H W"], timestep: Num[Tensor, "*T"], **text: Tensor) -> Any:
         """The U-Net itself."""
         return self.pipe.unet(latents, timestep, **text)
@@ -68,6 +73,11 @@ class VidRD(Model):
         weight = self.guidance if guidance is None else guidance
         bound: GuidedDenoiser = self.pipe.denoiser(prompts, negative_prompt=negative, guidance=weight, blend=blend)
         return bound
+
+    @property
+    def solver(self) -> str:
+        """That of the pipeline's own scheduler, as the pipeline has it."""
+        return SOLVER_OF.get(type(self.pipe.scheduler).__name__, "ddim")
 
     def schedule(self, steps: int, solver: str = "ddim", shape: tuple[int, int, int] | None = None) -> Schedule:
         """The pipeline's own: each step ends where the next one begins."""

@@ -20,6 +20,7 @@ from jaxtyping import Float, Num
 from torch import Tensor
 
 from baselines.model_contract import Model
+from baselines.models.longer_windows import Decay, Rotary
 from baselines.models.tiny_text import t5, words
 from vidrd.denoiser import Text
 
@@ -74,6 +75,20 @@ class Wan(Model):
         )
         return {"encoder_hidden_states": embedded.to(self._any.dtype)}
 
+    def rotary(self) -> Rotary | None:
+        """RIFLEx slows the sixth frequency."""
+        networks = [getattr(self.pipe, name) for name in self.denoisers]
+        return Rotary([(network.rope, "forward") for network in networks], networks[0].rope.t_dim, 6)
+
+    def decay(self) -> Decay | None:
+        """UltraViCo has one factor here, and cuts the first frame off from what is beyond its window."""
+        attention = [block.attn1 for name in self.denoisers for block in getattr(self.pipe, name).blocks]
+        return Decay(attention, self.rule.latents(self.clip_frames), cut_first=True)
+
+    def text_shapes(self) -> Mapping[str, tuple[int, ...]]:
+        """512 tokens of UMT5."""
+        return {"encoder_hidden_states": (512, self._any.config.text_dim)}
+
     def call(self, latents: Float[Tensor, "B C T H W"], timestep: Num[Tensor, "*T"], **text: Tensor) -> Any:
         """A time for each video, or for each token: each latent frame's repeated over its patches."""
         network = self._expert(timestep)
@@ -99,6 +114,8 @@ class Wan(Model):
         return self.pipe.transformer or self.pipe.transformer_2
 
     def _expert(self, timestep: Num[Tensor, "*T"]) -> Any:
+        if timestep.is_meta:  # work is counted: that of either expert
+            return self._any
         if self.boundary is None or float(timestep) >= self.boundary:
             return self.pipe.transformer
         return self.pipe.transformer_2
@@ -115,8 +132,21 @@ class Wan(Model):
 
 
 def _tiny(scheduler: Any, *, experts: int = 1, per_token: bool = False, **config: Any) -> WanPipeline:
-    networks = [
-        WanTransformer3DModel(
+    parts = tiny_parts(WanTransformer3DModel)
+    return WanPipeline(
+        **parts,
+        scheduler=scheduler(**config),
+        transformer_2=tiny_parts(WanTransformer3DModel)["transformer"] if experts == 2 else None,
+        boundary_ratio=0.875 if experts == 2 else None,
+        expand_timesteps=per_token,
+    )
+
+
+def tiny_parts(network: Any, **config: Any) -> dict[str, Any]:
+    """The components that tiny pipelines of Wan's kin share, with a network of that class."""
+    tokenizer = words()
+    return {
+        "transformer": network(
             patch_size=(1, 2, 2),
             num_attention_heads=2,
             attention_head_dim=12,
@@ -129,17 +159,9 @@ def _tiny(scheduler: Any, *, experts: int = 1, per_token: bool = False, **config
             cross_attn_norm=True,
             qk_norm="rms_norm_across_heads",
             rope_max_seq_len=32,
-        )
-        for _ in range(experts)
-    ]
-    tokenizer = words()
-    return WanPipeline(
-        vae=AutoencoderKLWan(base_dim=3, z_dim=16, dim_mult=[1, 1, 1, 1], num_res_blocks=1),
-        text_encoder=t5(tokenizer, "umt5"),
-        tokenizer=tokenizer,
-        scheduler=scheduler(**config),
-        transformer=networks[0],
-        transformer_2=networks[1] if experts == 2 else None,
-        boundary_ratio=0.875 if experts == 2 else None,
-        expand_timesteps=per_token,
-    )
+            **config,
+        ),
+        "vae": AutoencoderKLWan(base_dim=3, z_dim=16, dim_mult=[1, 1, 1, 1], num_res_blocks=1),
+        "text_encoder": t5(tokenizer, "umt5"),
+        "tokenizer": tokenizer,
+    }

@@ -4,7 +4,7 @@ import json
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -25,7 +25,7 @@ from bench.regression.thresholds import load as load_thresholds
 from bench.regression.worktrees import Side, checkout, commit_of, environment
 from bench.results import history
 from bench.results.option_types import Count, CountOrNone, Margin, Minutes, Seed, TargetFile, TargetFolder
-from bench.results.records import digest, short_revision, write_atomic
+from bench.results.records import Value, digest, short_revision, write_atomic
 from bench.results.verdicts import EXIT_CODES, Finding, overall
 
 FOLDER = Path("runs") / "gate"
@@ -163,23 +163,15 @@ def _check_request(base: str | None, stored: Path | None, suite: str, *, calibra
         store.check_person()
     if suite not in SUITES:
         raise ValueError(f"there is no suite {suite!r}{did_you_mean(suite, list(SUITES))}")
-    if SUITES[suite].workload != "pocket":
+    if SUITES[suite].workload not in ("pocket", "lengths"):
         raise ValueError(f"the gate measures cells that make videos; {suite} measures {SUITES[suite].workload}s")
 
 
 def show_verdict(file: Path, junit: Path | None) -> int:
     """Print a verdict and write it as Markdown, and as JUnit XML if asked, in a process that loads no torch."""
-    more = ["--junit", str(junit)] if junit else []
-    command = [
-        sys.executable,
-        "-m",
-        "reports.gate_report",
-        str(file),
-        "--markdown",
-        str(file.with_suffix(".md")),
-        *more,
-    ]
-    return subprocess.run(command, check=False).returncode
+    targets = {"markdown": file.with_suffix(".md"), "comment": file.with_name("comment.md"), "junit": junit}
+    options = [word for name, target in targets.items() if target for word in (f"--{name}", str(target))]
+    return subprocess.run([sys.executable, "-m", "reports.gate_report", str(file), *options], check=False).returncode
 
 
 def _cells(sweep: Suite, only: Sequence[str], skip: Sequence[str]) -> list[tuple[str, dict[str, Any]]]:
@@ -187,7 +179,13 @@ def _cells(sweep: Suite, only: Sequence[str], skip: Sequence[str]) -> list[tuple
     impossible = next((item.skip for item in chosen if item.skip is not None), None)
     if not chosen or impossible:
         raise ValueError(f"a gate measures all its cells: {impossible or 'none was chosen'}")
-    return [(label(item.cell.values, list(sweep.axes)), dict(item.cell.values)) for item in chosen]
+    return [(label(item.cell.values, list(sweep.axes)), _anywhere(item.cell.values)) for item in chosen]
+
+
+def _anywhere(values: Mapping[str, Value]) -> dict[str, Value]:
+    """The values with files by their full names: either side works in a tree of its own."""
+    files = {name: str(values[name]) for name in ("model", "prompts") if values.get(name)}
+    return {**values, **{name: str(Path(file).resolve()) for name, file in files.items() if Path(file).exists()}}
 
 
 def _side(name: str, commitish: str | None, out: Path, environments: str) -> Side:

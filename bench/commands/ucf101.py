@@ -5,10 +5,11 @@ import os
 import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, NamedTuple
 
 import tyro
 
+from baselines.latent_frames import FrameRule
 from bench.results.option_types import Count, CountOrNone, ExistingFolder, Seed, TargetFolder, Weight
 from bench.ucf101.standins import THIN
 
@@ -61,7 +62,8 @@ def ucf101(
     files.
 
     Args:
-        model: Folder of a VidRD pipeline (`python -m vidrd convert` makes one), or a preset.
+        model: Folder of a pipeline of any family of docs/models.md (`python -m vidrd convert` makes VidRD's), or a
+            preset. Families that cannot make the protocol's length make the next longer one, and the rest is cut off.
         ucf101: The unpacked archive.
         weights: Folder with I3D, C3D and C3D's mean.
         protocol: vidrd-10k, videopoet-10k, 100-a-class or styleganv-2048; see docs/ucf101.md.
@@ -109,25 +111,25 @@ def ucf101(
         per_class, allow_small, allow_partial = per_class or 2, True, True
         workers = workers or min(4, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1)
 
-    def plan_for(model_card: Mapping[str, object], clip: int) -> Plan:
+    def plan_for(model_card: Mapping[str, object], calls: Calls) -> Plan:
         return make_plan(
-            protocol, options, model=model_card, clip=clip, precision=precision, batch=batch, compiled=compile_,
-            per_class=per_class, limit=limit,
+            protocol, options, model=model_card, clip=calls.clip, rule=calls.rule, precision=precision, batch=batch,
+            compiled=compile_, per_class=per_class, limit=limit,
         )  # fmt: skip
 
     if not standin and ucf101 is None:
         raise ValueError("real videos are needed: give --ucf101 FOLDER, the unpacked archive, or try --standin")
     if (model is not None and videos is not None) or (not standin and model is None and videos is None):
         raise ValueError("give --model FOLDER to make videos, or --videos FOLDER to score those of another model")
-    model_card, clip = _model(model) if model is not None else ({"folder": None, "sha256": None}, 8)
+    model_card, calls = _model(model) if model is not None else ({"folder": None, "sha256": None}, Calls(8))
     methods = () if videos else _words(method) or SAMPLERS[standin]
     pool = WorkerPool(workers or 1, _devices(device), threads, ray)
-    check_before(plan_for(model_card, clip), methods, pool, shard, model, allow_small=allow_small)
+    check_before(plan_for(model_card, calls), methods, pool, shard, model, allow_small=allow_small)
     if standin:
         model, ucf101, weights = _standin(out, model if videos is None else None, ucf101, weights, videos)
-        model_card, clip = _model(model) if model is not None else (model_card, 16)
+        model_card, calls = _model(model) if model is not None else (model_card, Calls(16))
     assert ucf101 is not None
-    plan = plan_for(model_card, clip if model is not None else 16)
+    plan = plan_for(model_card, calls if model is not None else Calls(16))
     run = Run(
         plan=plan,
         pool=pool,
@@ -145,8 +147,16 @@ def ucf101(
     return run.print_estimate() if dry_run else run.do(shard)
 
 
-def _model(name: str) -> tuple[dict[str, object], int]:
-    """Name and SHA-256 of a pipeline's folder, and the frames of its clip, without loading it."""
+class Calls(NamedTuple):
+    """What a model's network sees in a call."""
+
+    clip: int  # latent frames
+    rule: FrameRule = FrameRule(1)  # how they become frames of the video
+
+
+def _model(name: str) -> tuple[dict[str, object], Calls]:
+    """Name and SHA-256 of a pipeline's folder, and the frames of its clip, without loading its weights."""
+    from baselines.models.families import VIDRD, outline, pipeline_of  # noqa: PLC0415
     from bench.hardware.machine import files_hash  # noqa: PLC0415
     from vidrd.checkpoints import PRESETS  # noqa: PLC0415
 
@@ -154,9 +164,12 @@ def _model(name: str) -> tuple[dict[str, object], int]:
     index = folder / "model_index.json"
     if not index.is_file():
         hint = "convert it first: python -m vidrd convert" if (folder / "ModelT2V.pth").is_file() else "give its folder"
-        raise ValueError(f"{name} is no VidRD pipeline: it has no model_index.json; {hint}")
-    clip = int(json.loads(index.read_text(encoding="utf-8")).get("clip", 8))
-    return {"folder": folder.name, "sha256": files_hash(["."], folder)}, clip
+        raise ValueError(f"{name} is no pipeline: it has no model_index.json; {hint}")
+    card: dict[str, object] = {"folder": folder.name, "sha256": files_hash(["."], folder)}
+    if pipeline_of(folder) == VIDRD:
+        return card, Calls(int(json.loads(index.read_text(encoding="utf-8")).get("clip", 8)))
+    model = outline(str(folder))
+    return card, Calls(model.clip, model.rule)
 
 
 def _standin(

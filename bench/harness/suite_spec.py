@@ -99,6 +99,8 @@ class Suite:
         least: name -> smallest number that it may have (0 if not named). The largest is `MOST`, or `MOST_OTHERWISE`.
         settle: sets what has no meaning in a combination to its one neutral value (the overlap of a method whose clips
             do not overlap). Combinations that become equal are one cell.
+        fill: sets what a settled combination leaves open to what its model says, for which it may load the model's code
+            for seconds. Combinations that were apart stay apart.
         reference: the values of the cell that these values are compared with, or None. It becomes a cell too, unless it
             is a point of the grid, and runs before all others.
         skip: why a cell cannot run, or None. The cell is then a row with this reason.
@@ -122,6 +124,7 @@ class Suite:
     allowed: Mapping[str, Sequence[Value]] = field(default_factory=dict)
     least: Mapping[str, float | int] = field(default_factory=dict)
     settle: Callable[[dict[str, Value]], dict[str, Value]] = _keep
+    fill: Callable[[dict[str, Value]], dict[str, Value]] = _keep
     reference: Callable[[Values], dict[str, Value] | None] = _no_reference
     skip: Callable[[Values], str | None] = _never
     emulated: Callable[[Values], str | None] = _never
@@ -183,6 +186,11 @@ def cells_of(suite: Suite, basis: Mapping[str, str]) -> dict[Cell, bool]:
         grid[Cell(suite.workload, values, basis)] = False
     cells = references | {cell: False for cell in grid if cell not in references}
     return {cell: first and cell not in grid for cell, first in cells.items()}
+
+
+def number_of_cells(suite: Suite) -> int:
+    """How many cells a suite has, without asking any model."""
+    return len(cells_of(replace(suite, fill=_keep), {}))
 
 
 def plan(suite: Suite, basis: Mapping[str, str]) -> list[PlannedCell]:
@@ -251,7 +259,7 @@ def did_you_mean(name: str, known: Sequence[str]) -> str:
 
 def _grid(suite: Suite) -> Iterator[dict[str, Value]]:
     for point in itertools.product(*suite.axes.values()):
-        yield suite.settle({**suite.fixed, **dict(zip(suite.axes, point, strict=True))})
+        yield suite.fill(suite.settle({**suite.fixed, **dict(zip(suite.axes, point, strict=True))}))
 
 
 def _fits(cell: Cell, name: str) -> bool:

@@ -329,7 +329,10 @@ def _compare_facts(
         error = _error(*(np.load(places[name] / "videos.npy").astype(np.float32) for name in ("base", "head")))
     tolerance = ROUNDING[str(cell.values["precision"])]
     cell.findings.append(equal_output(cell.label, error, tolerance=tolerance, may_change=settings.may_change))
-    if error is not None and not error <= tolerance:
+    if error is not None and not error <= tolerance and "window" not in cell.values:
+        why = f"another output, and nothing judges videos of any model: compare those in {folder / 'outputs'}"
+        cell.findings.append(Finding(cell.label, "quality", "INCONCLUSIVE", why))
+    elif error is not None and not error <= tolerance:
         say(f"{cell.label}: another output, so {cell.values['videos']} videos of each side are compared")
         began = time.monotonic()
         judged = _judge_videos(cell, servers, places, settings)

@@ -55,12 +55,16 @@ class PreparedCell:
 
     def __init__(self, values: dict[str, Any]) -> None:
         generator, world = own_modules()
+        count = int(values["videos"])
 
         self.values = values
         self.imported = time.perf_counter()
         self.generator = generator.Generator(values)
         self.loaded = time.perf_counter()
-        self.prompts = [world.caption(world.draw_scene(world.TEST_SEEDS[i])) for i in range(int(values["videos"]))]
+        if "prompts" in values:  # of any model
+            self.prompts = importlib.import_module("bench.videos.length_suite").prompts_of(values)
+        else:
+            self.prompts = [world.caption(world.draw_scene(world.TEST_SEEDS[i])) for i in range(count)]
         self.device = str(values["device"])
 
     def make(self, first: int = 0) -> Any:
@@ -82,37 +86,53 @@ class PreparedCell:
 
             torch.cuda.synchronize()
 
+    @property
+    def model(self) -> Any:
+        """What decodes: the pipeline itself in trees that know no other models."""
+        return getattr(self.generator, "model", self.generator.pipe)
+
+    @property
+    def networks(self) -> list[Any]:
+        """The networks that denoise."""
+        pipe = self.generator.pipe
+        return [getattr(pipe, name) for name in getattr(self.model, "denoisers", ("unet",))]
+
     def witnessed(self) -> tuple[Any, Any, dict[str, Any]]:
         """Latents and videos of the first batch, and its recipe: the calls that the network really received."""
         calls: list[tuple[Any, ...]] = []
         latents = []
-        pipe: Any = self.generator.pipe  # its `decode` is another for a while
-        decode = pipe.decode
+        model: Any = self.model  # its `decode` is another for a while
+        decode = model.decode
 
         def note(network: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-            sample, timestep = args[0], args[1]
+            sample = args[0] if args else kwargs["hidden_states"]
+            timestep = args[1] if len(args) > 1 else kwargs["timestep"]
             calls.append((tuple(sample.shape), str(sample.dtype), tuple(timestep.flatten().tolist())))
 
         def keep(z: Any, **kwargs: Any) -> Any:
             latents.append(z.detach().float().cpu().numpy())
             return decode(z, **kwargs)
 
-        hook = pipe.unet.register_forward_pre_hook(note, with_kwargs=True)
-        pipe.decode = keep
+        hooks = [network.register_forward_pre_hook(note, with_kwargs=True) for network in self.networks]
+        model.decode = keep
         try:
             videos = self.make()
         finally:
-            hook.remove()
-            del pipe.decode
+            for hook in hooks:
+                hook.remove()
+            del model.decode
         # What begins with "_" is of diffusers and no part of the network: the folder that it came from, a version.
-        config = {name: value for name, value in pipe.unet.config.items() if not name.startswith("_")}
+        configs = [
+            {name: value for name, value in network.config.items() if not name.startswith("_")}
+            for network in self.networks
+        ]
         recipe = {
             "prompts": _digest("\n".join(self.prompts)),
             "calls": len(calls),
             "inputs": sorted({f"{'x'.join(map(str, shape))} {dtype}" for shape, dtype, _ in calls}),
             "timesteps": list(dict.fromkeys(timestep for *_, timestep in calls)),
             "order of calls": _digest(str(calls)),
-            "network": _digest(json.dumps(config, sort_keys=True, default=str)),
+            "network": _digest(json.dumps(configs if configs[1:] else configs[0], sort_keys=True, default=str)),
             "videos": list(videos.shape),
         }
         return latents[0], videos, recipe
@@ -232,7 +252,7 @@ def _graph_breaks(cell: PreparedCell) -> int | str:
     def note(network: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         calls.append((args, kwargs))
 
-    network = cell.generator.pipe.unet
+    network = cell.networks[0]
     hook = network.register_forward_pre_hook(note, with_kwargs=True)
     try:
         cell.make()

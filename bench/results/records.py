@@ -21,6 +21,16 @@ SCHEMA = 1
 # Between a measure and the number of a side, in the name of samples that are the measure with a group left out.
 LEFT_OUT = ":left out:"
 CHANGES = "+changes"  # ends the revision of a checkout whose files differ from its commit
+# Settings that a workload got after its first cells, each with the value that stands for what was done before: left out
+# of ids, so that a cell keeps its own.
+LATER: Mapping[str, Mapping[str, str | float]] = {
+    "lengths": {
+        **{"real": "", "weights": "", "protocol": "clean"},
+        **{"compat": "paper", "solver": "ddim", "positions": "trained"},
+    },
+    "approximation": {"model": "pocket", "revision": "", "prompts": ""},
+    "growth": {"revision": ""},
+}
 
 Value: TypeAlias = str | int | float | bool
 Better: TypeAlias = Literal["lower", "higher", "real"]  # "real": the nearer to real video's own value the better
@@ -55,7 +65,9 @@ class Cell:
     @property
     def id(self) -> str:
         """Twelve hexadecimal digits of the SHA-256 of the content."""
-        return digest({"workload": self.workload, "values": dict(self.values), "basis": dict(self.basis)})
+        later = LATER.get(self.workload, {}).items()
+        values = {name: value for name, value in self.values.items() if (name, value) not in later}
+        return digest({"workload": self.workload, "values": values, "basis": dict(self.basis)})
 
 
 class NotFiniteError(ValueError):

@@ -12,7 +12,6 @@ from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Float
-from scipy.optimize import brentq
 from scipy.special import ndtr
 
 GRID = 401  # points at which the density between two looks is known
@@ -66,6 +65,8 @@ def _bound(undecided: _Undecided, step: float, share: float) -> float:
 
     def excess(bound: float) -> float:
         return float(weights @ ndtr((points - bound) / step)) - share
+
+    from scipy.optimize import brentq  # noqa: PLC0415  (a quarter of a second, which other commands need not pay)
 
     return float(brentq(excess, float(points[0]) - WIDEST * step, float(points[-1]) + 38 * step, xtol=1e-10))
 

@@ -8,7 +8,7 @@ Weights are left out: they do not grow. Steps are few, since what a sampler hold
 
 from collections.abc import Callable
 from functools import cache
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -22,10 +22,14 @@ from bench.harness.suite_spec import Measure, Values
 from bench.methods import METHODS, Method
 from bench.results.records import CellResults, Number
 from bench.speed.models import MODELS, Model, shell, unet_class
+from bench.videos.length_suite import PROMPTS
 from vidrd.denoiser import GuidedDenoiser
 from vidrd.precision import DTYPES
 from vidrd.sampler_contract import Plan, Request
 from vidrd.schedule import Schedule
+
+if TYPE_CHECKING:
+    from baselines.model_contract import Model as AnyModel
 
 SCHEDULER = {  # Stable Diffusion's
     "num_train_timesteps": 1000, "beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear",
@@ -81,8 +85,24 @@ MEMORY_MEASURES: dict[str, Measure] = {
 }  # fmt: skip
 
 
+def family_of(values: Values) -> "AnyModel | None":
+    """The cell's model of docs/models.md without its weights; None: it is one of this suite's U-Nets.
+
+    Raises:
+        ValueError: it is neither.
+    """
+    if values["model"] in MODELS:
+        return None
+    from bench.videos.predict import Chosen, without_weights  # noqa: PLC0415  (loads diffusers)
+
+    return without_weights(Chosen(str(values["model"]), str(values["revision"]), str(values["precision"])))
+
+
 def request_of(values: Values) -> Request:
-    """One video of the cell."""
+    """One video of the cell, in latent frames."""
+    family = family_of(values)
+    if family is not None:
+        return Request(family.rule.latents(int(values["frames"])), family.clip, family.latent_shape(), seeds=(0,))
     model = MODELS[str(values["model"])]
     channels = int(model.all_config["in_channels"])
     return Request(int(values["frames"]), model.frames, (channels, model.side, model.side), seeds=(0,))
@@ -94,8 +114,12 @@ def plan_of(values: Values) -> Plan:
     Raises:
         ValueError: the method cannot make such a video.
     """
-    method = METHODS[str(values["method"])]
-    return method.plan(request_of(values), int(values["steps"]), method.options(int(values["overlap"])))
+    return METHODS[str(values["method"])].plan(request_of(values), int(values["steps"]), _options(values))
+
+
+def _options(values: Values) -> Any:
+    family, overlap = family_of(values), int(values["overlap"])
+    return METHODS[str(values["method"])].options(overlap if family is None else family.rule.overlap(overlap))
 
 
 def planned(values: Values) -> tuple[float, float]:
@@ -105,17 +129,29 @@ def planned(values: Values) -> tuple[float, float]:
     """
     plan, request = plan_of(values), request_of(values)
     longest = max(stop - start for start, stop in plan.windows)
-    name, precision = str(values["model"]), str(values["precision"])
     return (
-        float(_call(name, longest, precision) + ENDS * request.frames * _latents(request, precision)),
-        float(_call(name, request.clip, precision)),
+        float(_held(values, longest) + ENDS * request.frames * _latents(values)),
+        float(_held(values, request.clip)),
     )
 
 
-def _latents(request: Request, precision: str) -> int:
+def _latents(values: Values) -> int:
     """Bytes of the latents of one frame."""
-    C, H, W = request.shape
-    return C * H * W * DTYPES[precision].itemsize
+    (C, H, W), family = request_of(values).shape, family_of(values)
+    dtype = DTYPES[str(values["precision"])] if family is None else family.dtype
+    return C * H * W * dtype.itemsize
+
+
+def _held(values: Values, frames: int) -> int:
+    """Peak bytes of a guided call over `frames` frames, without its inputs."""
+    family = family_of(values)
+    if family is None:
+        return _call(str(values["model"]), frames, str(values["precision"]))
+    from bench.videos.predict import Chosen, NetworkCall, denoising  # noqa: PLC0415  (loads diffusers)
+
+    chosen = Chosen(str(values["model"]), str(values["revision"]), str(values["precision"]))
+    call = NetworkCall(family.branches(family.guidance), frames, family.latent_shape())
+    return denoising(chosen, call).peak_bytes
 
 
 @cache
@@ -134,10 +170,12 @@ def _call(name: str, frames: int, precision: str) -> int:
 def run(job: Job) -> CellResults:
     """Make the latents of one video and measure the memory that this takes."""
     values = job.values
-    model, device = MODELS[str(values["model"])], str(values["device"])
-    dtype = DTYPES[str(values["precision"])]
+    device, dtype = str(values["device"]), DTYPES[str(values["precision"])]
     method, request = METHODS[str(values["method"])], request_of(values)
-    sample = sampler(method, model, values, device, dtype)
+    if family_of(values) is None:
+        sample = sampler(method, MODELS[str(values["model"])], values, device, dtype)
+    else:
+        sample = _family_sampler(method, values, device, dtype)
     predicted, clip = planned(values)
     peak, by = held(sample, device)
     rss = process_peak()
@@ -146,7 +184,7 @@ def run(job: Job) -> CellResults:
         "planned_peak": Number(predicted, "bytes", "lower"),
         "of_plan": Number(peak / predicted, "x"),
         "clips_held": Number(peak / clip, "x", "lower"),
-        "latents": Number(float(request.frames * _latents(request, str(values["precision"]))), "bytes"),
+        "latents": Number(float(request.frames * _latents(values)), "bytes"),
     }
     absent = {}
     if rss.bytes is None:
@@ -163,6 +201,18 @@ def sampler(method: Method, model: Model, values: Values, device: str, dtype: to
     schedule = Schedule.ddim(SCHEDULER, int(values["steps"]))
     options, request = method.options(int(values["overlap"])), request_of(values)
     return lambda: method.sample(denoise, schedule, request, options, device=device, dtype=dtype)
+
+
+def _family_sampler(method: Method, values: Values, device: str, dtype: torch.dtype) -> Callable[[], Any]:
+    """The same of a model of docs/models.md."""
+    from baselines.models.families import load_model  # noqa: PLC0415  (loads diffusers)
+
+    name, revision = str(values["model"]), str(values["revision"]) or None
+    model, request = load_model(name, revision=revision, dtype=dtype, device=device), request_of(values)
+    longest = max(stop - start for start, stop in plan_of(values).windows)
+    denoise = model.denoiser(PROMPTS[:1])
+    schedule = model.schedule(int(values["steps"]), shape=(longest, *request.shape[1:]))
+    return lambda: method.sample(denoise, schedule, request, _options(values), device=device, dtype=model.dtype)
 
 
 def held(work: Callable[[], Any], device: str) -> tuple[int, str]:

@@ -2,9 +2,9 @@
 
 from bench.hardware.device import NO_CUDA, emulated, has_cuda, named_device
 from bench.harness.suite_spec import Measure, Suite, Values
-from bench.methods import METHODS
+from bench.methods import METHODS, unsuited
 from bench.results.records import Value
-from bench.speed.memory_cell import MEMORY_MEASURES, plan_of
+from bench.speed.memory_cell import MEMORY_MEASURES, family_of, plan_of, request_of
 from bench.speed.models import MODELS
 from bench.speed.variants import REFERENCE, VARIANTS, cannot
 
@@ -112,6 +112,7 @@ SPEED_SUITE = Suite(
 def settle_memory(values: dict[str, Value]) -> dict[str, Value]:
     """Name the device; only some methods have an overlap."""
     takes = METHODS[str(values["method"])].takes_overlap
+    family_of(values)  # refuses a model that is not here
     return {**settle(values), "overlap": values["overlap"] if takes else 0}
 
 
@@ -123,23 +124,28 @@ def skip_memory(values: Values) -> str | None:
     if values["model"] in ("full", "sd-106m") and device == "cpu":
         return "hundreds of TFLOP are hours on a CPU: take a GPU, or model=pocket"
     try:
-        plan_of(values)
+        plan, request, family = plan_of(values), request_of(values), family_of(values)
     except ValueError as error:
         return str(error)
-    return None
+    method, longest = METHODS[str(values["method"])], max(stop - start for start, stop in plan.windows)
+    if family is None:
+        return None
+    if family.longest is not None and not method.cuts_attention and longest > family.longest:
+        return f"this network takes at most {family.longest} frames a call: got {longest}, ask for fewer"
+    return unsuited(method, family, longer=request.frames > request.clip)
 
 
 MEMORY_SUITE = Suite(
     question="How does memory grow with the length of a video, and does the plan predict it?",
     workload="growth",
     axes={"method": tuple(METHODS), "frames": (16, 32, 64, 128, 256)},
-    fixed={"model": "pocket", "overlap": 4, "steps": 4, "precision": "fp32", "device": "auto"},
+    # model: also any of docs/models.md, of `revision` where it is a repository's
+    fixed={"model": "pocket", "revision": "", "overlap": 4, "steps": 4, "precision": "fp32", "device": "auto"},
     measures=MEMORY_MEASURES,
     group="model",
     headlines=("clips_held", "sample_peak", "of_plan"),
     files=("weights/pocket/unet",),
     allowed={
-        "model": tuple(MODELS),
         "method": tuple(METHODS),
         "precision": ("fp32", "bf16"),
         "device": ("auto", "cpu", "cuda"),

@@ -5,8 +5,10 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
+from baselines.model_contract import Model
+from baselines.models.families import VIDRD, outline, pipeline_of
 from bench.harness.suite_spec import did_you_mean
-from bench.methods import METHODS
+from bench.methods import METHODS, unsuited
 from bench.ucf101.plan import Plan
 from bench.ucf101.pool import WorkerPool
 from bench.ucf101.run import share
@@ -42,7 +44,7 @@ def check_before(
             raise ValueError(f"there is no method {method!r}{did_you_mean(method, list(METHODS))}")
         plan.fe(method)
     if methods:
-        _check_network(plan, model)
+        _check_network(plan, methods, model)
     count = len(plan.items)
     setting = ReadOptions(seed=plan.settings.seed, allow_small=allow_small)
     for judge in scoring_networks(plan.settings, None, plan.batch):
@@ -53,7 +55,10 @@ def check_before(
             raise ValueError(f"{judge.name} compares sets of videos: got {count}, try --limit {plan.batch}")
 
 
-def _check_network(plan: Plan, model: str | None) -> None:
+def _check_network(plan: Plan, methods: Sequence[str], model: str | None) -> None:
+    if model is not None and model not in PRESETS and pipeline_of(Path(model)) != VIDRD:
+        _check_family(plan, methods, outline(model))
+        return
     cell, levels = STANDIN_CELL, STANDIN_STEPS
     if model is not None:
         folder = PRESETS[model].folder if model in PRESETS else Path(model)
@@ -70,3 +75,14 @@ def _check_network(plan: Plan, model: str | None) -> None:
         raise ValueError(f"--size is a multiple of {cell} pixels for this model: got {plan.settings.size}, try {near}")
     if plan.settings.steps > levels:
         raise ValueError(f"--steps are at most the {levels} of this model's training: got {plan.settings.steps}")
+
+
+def _check_family(plan: Plan, methods: Sequence[str], model: Model) -> None:
+    """Hold the settings to a model of another family than VidRD."""
+    if plan.compiled:
+        raise ValueError("--compile is for VidRD's pipelines: leave it out")
+    shape = model.latent_shape(plan.settings.size, plan.settings.size)
+    model.schedule(plan.settings.steps, model.solver, (plan.clip, *shape[1:]))
+    for method in methods:
+        if (reason := unsuited(METHODS[method], model, longer=plan.frames > plan.clip)) is not None:
+            raise ValueError(f"--method {method}: {reason}")

@@ -21,7 +21,7 @@ from metrics.evaluation.cache import hash_of_makers
 from metrics.evaluation.dataset import POCKET, FeatureSet, digest, weights_digest
 from metrics.files import replacing
 from metrics.networks.features import FeatureNetwork, Features
-from metrics.protocols import Storage
+from metrics.protocols import FEATURES, Storage
 from metrics.videos.clips import Clip, hash_clips
 from metrics.videos.preprocess import store
 from metrics.videos.read import DECODER, Video
@@ -33,10 +33,36 @@ class ScoringNetwork:
     """A network that scores, under one of its protocols."""
 
     metric: Literal["fvd", "is"]
-    protocol: str  # a row of metrics.protocols.FVD or IS, or "pocket"
+    protocol: str  # a row of metrics.protocols.FVD, FEATURES or IS, or "pocket"
     weights: Path | None = None  # folder or file; None for the pocket classifiers alone
     batch: int = 8  # clips it sees at a time
     thin: int = 1  # its layers have a `thin`-th of the published channels: more than 1 only for stand-ins
+
+    def file(self) -> Path | None:
+        """The file of its weights, without reading it; None for the pocket classifiers, which are shipped.
+
+        Raises:
+            ValueError: there is none.
+        """
+        if self.protocol == POCKET:
+            return None
+        if self.weights is None:
+            raise ValueError(self._no_weights())
+        if not self.weights.exists():
+            raise ValueError(f"weights are a file or a folder: there is no {self.weights}")
+        if self.protocol in FEATURES:
+            from metrics.networks.vision import file_of_protocol  # noqa: PLC0415
+
+            return file_of_protocol(FEATURES[self.protocol].network, self.weights)
+        from metrics.weights.load import find  # noqa: PLC0415
+
+        return find(self.weights, {"c3d" if self.metric == "is" else "i3d": None})
+
+    def _no_weights(self) -> str:
+        return (
+            f"{self.name} needs the network it was published with: give --weights FOLDER "
+            "(`python -m bench weights` lists the files)"
+        )
 
     def load(self, device: str = "cpu") -> FeatureNetwork:
         """The network, ready to embed.
@@ -50,10 +76,11 @@ class ScoringNetwork:
 
             return load_shipped("c3d" if self.metric == "is" else "i3d", device)
         if self.weights is None:
-            raise ValueError(
-                f"{self.metric}:{self.protocol} needs the network it was published with: give --weights FOLDER "
-                "(`python -m bench weights` lists the files)"
-            )
+            raise ValueError(self._no_weights())
+        if self.protocol in FEATURES:
+            from metrics.networks.vision import load_of_protocol  # noqa: PLC0415
+
+            return load_of_protocol(FEATURES[self.protocol].network, self.weights, device=device, batch=self.batch)
         if self.metric == "is":
             from metrics.networks.c3d import load_c3d  # noqa: PLC0415
 

@@ -9,18 +9,20 @@ import json
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from baselines.model_contract import Model
+from baselines.models.families import load_model
 from bench.methods import METHODS
 from bench.results.records import write_atomic
 from bench.ucf101.features import file_hash
 from bench.ucf101.plan import Plan, PlannedVideo
 from bench.videos.generator import CountingDenoiser
-from vidrd.checkpoints import load_pipeline, sha256
-from vidrd.pipeline import VidRDPipeline
+from vidrd.checkpoints import sha256
 from vidrd.precision import DTYPES
 from vidrd.sampler_contract import Request
 from vidrd.video import write_video
@@ -36,17 +38,17 @@ class Generation:
 
     plan: Plan
     method: str
-    model: str  # a preset, or a folder that `VidRDPipeline.save_pretrained` wrote
+    model: str  # a preset, or a folder that `save_pretrained` of a family's pipeline wrote
     out: Path  # of this method
     identity: str  # of the method's plan: `Plan.identity`, which takes a while
 
     def open(self, device: str) -> Callable[[int], None]:
-        """Load the pipeline."""
-        return self.using(load_pipeline(self.model, dtype=DTYPES[self.plan.precision], device=device), device)
+        """Load the model."""
+        return self.using(load_model(self.model, dtype=DTYPES[self.plan.precision], device=device), device)
 
-    def using(self, pipe: VidRDPipeline, device: str) -> Callable[[int], None]:
-        """What makes one block with a pipeline that is loaded."""
-        return lambda block: self._make(pipe, device, block)
+    def using(self, model: Model, device: str) -> Callable[[int], None]:
+        """What makes one block with a model that is loaded."""
+        return lambda block: self._make(model, device, block)
 
     def is_done(self, block: int) -> bool:
         """Whether every file of the block is what its line says."""
@@ -106,11 +108,11 @@ class Generation:
     def _path(self, block: int) -> Path:
         return self.out / LINES / f"{block:06}.jsonl"
 
-    def _make(self, pipe: VidRDPipeline, device: str, block: int) -> None:
+    def _make(self, model: Model, device: str, block: int) -> None:
         items = self.plan.block(block)
         good = {line["file"]: line for line in self._read(block) if self._line(line)}
         began = time.perf_counter()
-        videos = sample(pipe, self.plan, self.method, items, device)
+        videos = sample(model, self.plan, self.method, items, device)
         seconds = (time.perf_counter() - began) / len(items)
         lines = []
         for item, video in zip(items, videos, strict=True):
@@ -133,24 +135,26 @@ class Generation:
         write_atomic(self._path(block), "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines))
 
 
-def sample(pipe: VidRDPipeline, plan: Plan, method: str, items: tuple[PlannedVideo, ...], device: str) -> Any:
-    """One batch of videos, B T H W C uint8.
+def sample(model: Model, plan: Plan, method: str, items: tuple[PlannedVideo, ...], device: str) -> Any:
+    """One batch of videos, B T H W C uint8: the first frames of as many as the model can make.
 
     Raises:
         ValueError: the sampler made other calls than its plan says, or pixels that are not finite.
     """
-    settings, dtype = plan.settings, DTYPES[plan.precision]
-    size = settings.size
+    settings = plan.settings
     prompts = [item.prompt for item in items]
-    denoise = CountingDenoiser(pipe.denoiser(prompts, guidance=settings.guidance, compile=plan.compiled), len(items))
-    shape = pipe.latent_shape_of(size, size)
-    request = Request(settings.frames, pipe.config.clip, shape, tuple(item.seed for item in items))
-    result = METHODS[method].sample(
-        denoise, pipe.schedule(settings.steps), request, plan.options(method), device=device, dtype=dtype
-    )
+    bind = partial(model.pipe.denoiser, compile=True) if plan.compiled else model.denoiser
+    denoise = CountingDenoiser(bind(prompts, guidance=settings.guidance), len(items))
+    shape = model.latent_shape(settings.size, settings.size)
+    request = Request(plan.frames, model.clip, shape, tuple(item.seed for item in items))
+    options = plan.options(method)
+    windows = METHODS[method].plan(request, settings.steps, options).windows
+    call = max(stop - start for start, stop in windows), *shape[1:]
+    schedule = model.schedule(settings.steps, model.solver, call)
+    result = METHODS[method].sample(denoise, schedule, request, options, device=device, dtype=model.dtype)
     if denoise.fe != result.plan.fe:
         raise ValueError(f"{method} made {denoise.fe} frame evaluations where its plan says {result.plan.fe}")
-    return pipe.decode(result.latents, clip=pipe.config.clip)
+    return model.decode(result.latents, clip=model.clip)[:, : settings.frames]
 
 
 def device_name(device: str) -> str:

@@ -11,10 +11,12 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
+from baselines.latent_frames import FrameRule
 from bench.hardware.machine import software, source_hash
 from bench.methods import METHODS
 from bench.results.records import canonical, write_atomic
-from bench.ucf101.allocation import allocate, manifest, rule
+from bench.ucf101.allocation import allocate, manifest
+from bench.ucf101.allocation import rule as rule_of
 from bench.ucf101.classes import class_counts
 from bench.ucf101.prompts import PromptSet, prompt_set
 from bench.ucf101.protocols import Protocol, protocol
@@ -57,10 +59,11 @@ class Plan:
     items: tuple[PlannedVideo, ...]
     wanted: int  # videos that the protocol itself takes
     model: Mapping[str, object]  # where it was, and a hash of its files
-    clip: int  # frames of one network call
+    clip: int  # latent frames of one network call
     precision: Precision
     batch: int  # items that go through the networks together: always the same ones
     compiled: bool = False  # the U-Net through torch.compile, which may change last bits
+    rule: FrameRule = FrameRule(1)  # noqa: RUF009  (a tuple) - how the model's latent frames become frames
 
     @property
     def blocks(self) -> int:
@@ -86,8 +89,17 @@ class Plan:
         return hashlib.sha256(canonical(content).encode()).hexdigest()
 
     def options(self, method: str) -> object:
-        """The sampler's options."""
-        return METHODS[method].options(self.settings.overlap)
+        """The sampler's options.
+
+        Raises:
+            ValueError: the overlap is no whole number of the model's latent frames.
+        """
+        return METHODS[method].options(self.rule.overlap(self.settings.overlap))
+
+    @property
+    def frames(self) -> int:
+        """Latent frames of a video: as few as have the protocol's frames."""
+        return self.rule.enough(self.settings.frames)
 
     def fe(self, method: str) -> int:
         """Frame evaluations of one video, both branches of guidance counted.
@@ -95,7 +107,7 @@ class Plan:
         Raises:
             ValueError: the sampler cannot make such a video.
         """
-        request = Request(self.settings.frames, self.clip, (1, 1, 1), (0,))
+        request = Request(self.frames, self.clip, (1, 1, 1), (0,))
         branches = 1 if self.settings.guidance == 1 else 2
         return METHODS[method].plan(request, self.settings.steps, self.options(method)).fe * branches
 
@@ -139,6 +151,7 @@ def make_plan(
     precision: Precision,
     batch: int,
     compiled: bool = False,
+    rule: FrameRule = FrameRule(1),  # noqa: B008  (a tuple)
     per_class: int | None = None,  # so many videos of each class, instead of the protocol's allocation
     limit: int | None = None,  # only the first so many items
 ) -> Plan:
@@ -154,12 +167,12 @@ def make_plan(
         changes = {**changes, "allocation": f"{per_class}-a-class"}
     settings, differences = changed(name, changes)
     prompts = prompt_set(settings.prompts)
-    allocation = rule(settings.allocation)
+    allocation = rule_of(settings.allocation)
     chosen = allocate(allocation, prompts)
     items = order(prompts, chosen, settings.seed)
     if limit is not None and limit < len(items):
         items, differences = items[:limit], (*differences, f"videos: the first {limit} of {len(items)}")
-    wanted = sum(1 for _ in allocate(rule(protocol(name).allocation), prompt_set(protocol(name).prompts)))
+    wanted = sum(1 for _ in allocate(rule_of(protocol(name).allocation), prompt_set(protocol(name).prompts)))
     return Plan(
         protocol=name,
         settings=settings,
@@ -173,6 +186,7 @@ def make_plan(
         precision=precision,
         batch=batch,
         compiled=compiled,
+        rule=rule,
     )
 
 

@@ -144,6 +144,23 @@ MEASURES: dict[str, Measure] = {
 # Measures by the judges of the pocket world, or against real video.
 JUDGED = ("fvd", "fvd_inside", "fvd_across", "drift", "is", "action", "shape", "colour", "texture", "background")
 
+# Measures against a folder of real videos (--real), by the metrics' own evaluator (bench/videos/real_videos.py).
+REAL_MEASURES: dict[str, Measure] = {
+    "fvd": Measure(
+        "FVD", "", "lower", "quality",
+        "Fréchet distance between features of the generated videos and of the real ones in --real, under the protocol "
+        "that the cell names. The facts of the cell have its floor. Biased upward at small n, so compare only within "
+        "one table.",
+    ),
+    "kvd": Measure(
+        "KVD", "", "lower", "quality",
+        "Kernel distance of the same features, unbiased, so that it may be negative; JEDi's under its protocols.",
+    ),
+    "is": Measure(
+        "IS", "", "higher", "quality", "Inception Score of the generated videos, where the protocol has one."
+    ),
+}  # fmt: skip
+
 # Measures by optical flow: they take a second per cell and are computed only in suites that list one of them.
 FLOW_MEASURES: dict[str, Measure] = {
     "seam_w": Measure(
@@ -268,4 +285,6 @@ CONTINUATION_MEASURES: dict[str, Measure] = {
     ),
 }  # fmt: skip
 
-COLUMNS: dict[str, Measure] = MEASURES | FLOW_MEASURES | CHANGE_MEASURES | LONG_MEASURES | CONTINUATION_MEASURES
+COLUMNS: dict[str, Measure] = (
+    REAL_MEASURES | MEASURES | FLOW_MEASURES | CHANGE_MEASURES | LONG_MEASURES | CONTINUATION_MEASURES
+)

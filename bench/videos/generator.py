@@ -36,6 +36,8 @@ class CountingDenoiser:
         self.calls = self.fe = 0
         if isinstance(denoise, WindowedDenoiser):
             self.attend_in = denoise.attend_in
+        if isinstance(denoise, GuidedDenoiser):
+            self.extend = denoise.extend
 
     def at(self, spans: Sequence[Span]) -> Call:
         """Count the calls for these frames."""
@@ -84,6 +86,7 @@ class Generator:
         self.length = int(values["frames"])  # of the video
         values = in_latent_frames(values, self.model.rule)
         self.options = options_of(values)
+        self.solver = str(values.get("solver", "ddim"))
         self.budget = int(values["budget"])
         self.frames, self.clip, self.batch = (int(values[name]) for name in ("frames", "clip", "batch"))
         self.guidance, self.negative = float(values["guidance"]), str(values.get("negative", ""))
@@ -111,7 +114,7 @@ class Generator:
         request = self.request(first, len(prompts), denoise.branches)
         planned = self.method.plan(request, steps, self.options)
         call = max(stop - start for start, stop in planned.windows), *self.shape[1:]
-        schedule = self.model.schedule(steps, shape=call)
+        schedule = self.model.schedule(steps, self.solver, shape=call)
         with self.stopwatch.stage("denoise"):
             result = self.method.sample(
                 denoise, schedule, request, self.options, on_event=self._lap, device=self.device, dtype=self.model.dtype

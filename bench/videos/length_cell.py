@@ -5,20 +5,27 @@ from dataclasses import replace
 from bench.harness.job import Job
 from bench.results.records import CellResults
 from bench.videos.cell import Videos, generate
-from bench.videos.length_suite import read_prompts
+from bench.videos.columns import REAL_MEASURES
+from bench.videos.length_suite import REAL, prompts_of
 from bench.videos.plan import model_of
 from bench.videos.quality import QualityResults, measure_frames
+from bench.videos.real_videos import NO_REAL, Comparison, compare, embed_real
 
 
 def run(job: Job) -> CellResults:
     """Do one cell."""
-    videos = int(job.values["videos"])
-    known = read_prompts(str(job.values["prompts"]))
-    prompts = [known[number % len(known)] for number in range(videos)]
+    comparison, facts = Comparison.of(job.values), dict[str, str]()
+    if comparison is not None and job.values["method"] == REAL:
+        return embed_real(comparison, job.folder, job.measures)
+    prompts = prompts_of(job.values)
 
     def judge(made: Videos, seams: list[int], no_seams: str, turned: int) -> QualityResults:
         quality = QualityResults()
         measure_frames(quality, made, seams, no_seams, job.measures, turned=turned)
+        if comparison is None or job.reference is None:
+            quality.absent |= dict.fromkeys(REAL_MEASURES, NO_REAL)
+        else:
+            facts.update(compare(quality, made, comparison, job.reference, job.folder))
         return quality
 
     measured, model = generate(job, prompts, judge), model_of(job.values)
@@ -27,7 +34,7 @@ def run(job: Job) -> CellResults:
         "levels": f"trained on {model.trained}",
         "prompts": "\n".join(prompts),
     }
-    return replace(measured, facts={**measured.facts, **about})
+    return replace(measured, facts={**measured.facts, **about, **facts})
 
 
 def _counted(every: int) -> str:

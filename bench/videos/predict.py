@@ -1,52 +1,69 @@
-"""What a cell of the pocket world will ask for, known before anything runs: for `--dry-run`."""
+"""What a cell of videos will ask for, known before anything runs: for `--dry-run`.
+
+Networks are counted on the meta device, so models of any size and family take seconds and no memory.
+"""
 
 import math
 from functools import cache
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
-from diffusers import ModelMixin
 
-from bench.hardware.machine import ROOT
+from baselines.model_contract import Model
+from baselines.models.families import outline
 from bench.hardware.peaks import stored
 from bench.hardware.roofline import Work, bound, count
 from bench.harness.suite_spec import Prediction, Values
-from bench.videos.plan import GIVEN, plan_of
-from vidrd.exact_loading import quiet
-from vidrd.models.unet import UNet3DConditionModel
-from vidrd.models.vae import AutoencoderKLTemporal
-from vidrd.precision import DTYPES
+from bench.methods import METHODS
+from bench.videos.plan import GIVEN, plan_of, request_of
+from vidrd.precision import PRECISIONS
 
-FOLDER = ROOT / "weights" / "pocket"
+Size = tuple[int, int, int]  # C H W of the latents
+
+
+class Chosen(NamedTuple):
+    """A model in a precision."""
+
+    name: str
+    revision: str
+    precision: str
 
 
 class NetworkCall(NamedTuple):
     """One call of a network."""
 
-    batch: int
+    rows: int  # videos, of all branches
     frames: int
-    precision: str
+    size: Size
+    per_frame: bool = False  # every frame has a level of its own
 
 
 def predict(values: Values) -> Prediction | None:
     """FLOPs of all videos of the cell, bytes of tensors and weights at most, and seconds at the machine's peaks.
 
-    Every call is taken to see as many frames as the average one. None for cells that no network makes.
+    Every call is taken to see as many frames as the average one. Text encoders are left out: they run once a video.
+    None for cells that no network makes, and for models that do not say which text they take.
     """
     if values["method"] in GIVEN:
         return None
-    plan, batch = plan_of(values), int(values["batch"])
-    branches = 1 if values["guidance"] == 1 else 2
-    precision, clip = str(values["precision"]), int(values["clip"])
-    step = _unet(NetworkCall(batch * branches, math.ceil(plan.fe / plan.calls), precision))
-    frames = _vae(NetworkCall(batch, min(clip, int(values["frames"])), precision))
-    batches = int(values["videos"]) // batch
-    calls = [(plan.calls, step), (math.ceil(int(values["frames"]) / clip), frames)]
-    peaks = stored(str(values["device"]))
-    dtype = str(DTYPES[precision]).removeprefix("torch.")
+    chosen = Chosen(str(values.get("model", "pocket")), str(values.get("revision", "")), str(values["precision"]))
+    model = without_weights(chosen)
+    if not model.text_shapes():
+        return None
+    plan, batch, frames = plan_of(values), int(values["batch"]), request_of(values).frames
+    size = model.latent_shape(*(int(values.get(side, 0)) or None for side in ("height", "width")))
+    rows = batch * model.branches(float(values["guidance"]))
+    levels = METHODS[str(values["method"])].per_frame and model.levels == "frame"
+    step = denoising(chosen, NetworkCall(rows, math.ceil(plan.fe / plan.calls), size, levels))
+    clip = min(model.rule.latents(int(values["clip"])), frames)
+    whole = frames - model.rule.dropped
+    decodes, decoded = (math.ceil(frames / clip), (batch, clip)) if model.decodes_clips else (batch, (1, whole))
+    calls = [(plan.calls, step), (decodes, decoding(chosen, NetworkCall(*decoded, size)))]
+    batches, peaks = int(values["videos"]) // batch, stored(str(values["device"]))
+    dtype = str(PRECISIONS[chosen.precision].compute).removeprefix("torch.")
     return Prediction(
         flops=float(batches * sum(times * work.flops for times, work in calls)),
-        peak_bytes=float(_weights(precision) + max(work.peak_bytes for _, work in calls)),
+        peak_bytes=float(_weights(model) + max(work.peak_bytes for _, work in calls)),
         seconds=None
         if peaks is None or dtype not in peaks.flops
         else batches * sum(times * bound(work, peaks, dtype).ideal for times, work in calls),
@@ -54,34 +71,40 @@ def predict(values: Values) -> Prediction | None:
 
 
 @cache
-def _network(kind: type[ModelMixin], part: str, precision: str) -> Any:
-    with torch.device("meta"), quiet():
-        config = kind.load_config(str(FOLDER / part))
-        return kind.from_config(config).to(DTYPES[precision]).eval()
+def without_weights(chosen: Chosen) -> Model:
+    """The model on the meta device, in its precision."""
+    model = outline.__wrapped__(chosen.name, chosen.revision or None)
+    for network in model.networks().values():
+        network.to("meta", PRECISIONS[chosen.precision].compute)
+    return model
 
 
 @cache
-def _weights(precision: str) -> int:
-    networks = [_network(UNet3DConditionModel, "unet", precision), _network(AutoencoderKLTemporal, "vae", precision)]
-    return sum(p.numel() * p.element_size() for network in networks for p in network.parameters())
-
-
-@cache
-def _unet(call: NetworkCall) -> Work:
-    network = _network(UNet3DConditionModel, "unet", call.precision)
-    config = network.config
+def denoising(chosen: Chosen, call: NetworkCall) -> Work:
+    """The work of one call of the network that denoises."""
+    model = without_weights(chosen)
     with torch.device("meta"):
-        size, dtype = config.sample_size, DTYPES[call.precision]
-        latents = torch.empty(call.batch, config.in_channels, call.frames, size, size, dtype=dtype)
-        context = torch.empty(call.batch, 16, config.cross_attention_dim, dtype=dtype)
-        timestep = torch.empty((), dtype=torch.int64)
-    return count(lambda: network(latents, timestep, encoder_hidden_states=context))
+        dtype = PRECISIONS[chosen.precision].compute
+        latents = _latents(call, model.dtype)
+        timestep = torch.empty((call.rows, call.frames) if call.per_frame else (), dtype=torch.int64)
+        text = {name: torch.empty(call.rows, *shape, dtype=dtype) for name, shape in model.text_shapes().items()}
+        return count(lambda: model.call(latents, timestep, **text))
 
 
 @cache
-def _vae(call: NetworkCall) -> Work:
-    network = _network(AutoencoderKLTemporal, "vae", call.precision)
-    unet = _network(UNet3DConditionModel, "unet", call.precision).config
-    shape = (call.batch * call.frames, unet.in_channels, unet.sample_size, unet.sample_size)
-    latents = torch.empty(shape, dtype=DTYPES[call.precision], device="meta")
-    return count(lambda: network.decode(latents, num_frames=call.frames))
+def decoding(chosen: Chosen, call: NetworkCall) -> Work:
+    """The work of the VAE over some videos."""
+    model = without_weights(chosen)
+    with torch.device("meta"):
+        latents = _latents(call, PRECISIONS[chosen.precision].compute)
+        return count(lambda: model.pixels(latents))
+
+
+def _latents(call: NetworkCall, dtype: torch.dtype) -> torch.Tensor:
+    channels, height, width = call.size
+    return torch.empty(call.rows, channels, call.frames, height, width, dtype=dtype)
+
+
+def _weights(model: Model) -> int:
+    networks = {name: part for name, part in model.networks().items() if name in (*model.denoisers, "vae")}
+    return sum(p.numel() * p.element_size() for network in networks.values() for p in network.parameters())

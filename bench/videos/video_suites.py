@@ -3,11 +3,10 @@
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import get_args, get_type_hints
 
 from bench.hardware.device import NO_CUDA, emulated, has_cuda, named_device
 from bench.harness.suite_spec import Prediction, Suite
-from bench.methods import METHODS, NOISE, VARIED
+from bench.methods import METHODS, NOISE, VARIED, offers
 from bench.results.records import Value
 from bench.videos.columns import CHANGE_MEASURES, CONTINUATION_MEASURES, FLOW_MEASURES, JUDGED, LONG_MEASURES, MEASURES
 from bench.videos.equal_cost import EQUAL
@@ -53,12 +52,6 @@ def settle_ideas(values: dict[str, Value]) -> dict[str, Value]:
     if values["overlap"] == 0 and values["alpha"] == 0:  # independent clips: there is nothing to turn round
         values = {**values, "reverse": True}
     return values
-
-
-def offers(values: Mapping[str, Value]) -> bool:
-    """Whether the method has that way of a published code."""
-    options = METHODS[str(values["method"])].options(int(values["overlap"]))
-    return values["compat"] in get_args(get_type_hints(type(options)).get("compat"))
 
 
 def real(values: Mapping[str, Value]) -> dict[str, Value]:

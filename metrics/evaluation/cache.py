@@ -15,6 +15,7 @@ from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from types import TracebackType
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 
@@ -26,7 +27,19 @@ from metrics.networks.features import Features
 SCHEMA = "CREATE TABLE IF NOT EXISTS features (key TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID"
 PACKAGE = Path(__file__).parents[1]
 # The code between a file and its features.
-MAKERS = ("videos", "networks", "weights", "protocols.py", "evaluation/collectors.py", "temporal", "vbench")
+MAKERS = (
+    "videos",
+    "networks",
+    "weights",
+    "temporal",
+    "vbench",
+    "files.py",
+    "protocols.py",
+    "evaluation/batches.py",
+    "evaluation/collectors.py",
+    "evaluation/extract.py",
+    "evaluation/measure.py",
+)
 
 
 def default_path() -> Path:
@@ -43,10 +56,39 @@ def cache_key(content: str, recipe: Mapping[str, object]) -> str:
 @cache
 def hash_of_makers() -> str:
     """sha256 of the source that makes features, and of the versions of the packages that it calls."""
-    places = [*(PACKAGE / name for name in MAKERS), PACKAGE / "files.py", PACKAGE / "evaluation" / "extract.py"]
+    places = [PACKAGE / name for name in MAKERS]
     files = sorted(file for place in places for file in ([place] if place.is_file() else place.rglob("*.py")))
     sources = {str(file.relative_to(PACKAGE)): hashlib.sha256(file.read_bytes()).hexdigest() for file in files}
     return hashlib.sha256(json.dumps([sources, versions()], sort_keys=True).encode()).hexdigest()
+
+
+@runtime_checkable
+class Cache(Protocol):
+    """Where features are kept; None and nothing happening where they are not."""
+
+    def get(self, key: str) -> tuple[Features, Look] | None:
+        """The features of one clip as a batch of one."""
+        ...
+
+    def put(self, keys: Sequence[str], features: Features, looks: Sequence[Look]) -> None:
+        """Keep the features of a batch."""
+        ...
+
+
+class MemoryCache:
+    """Features of this run alone."""
+
+    def __init__(self) -> None:
+        self.rows: dict[str, tuple[Features, Look]] = {}
+
+    def get(self, key: str) -> tuple[Features, Look] | None:
+        """The features of one clip as a batch of one."""
+        return self.rows.get(key)
+
+    def put(self, keys: Sequence[str], features: Features, looks: Sequence[Look]) -> None:
+        """Keep the features of a batch."""
+        for i, (key, look) in enumerate(zip(keys, looks, strict=True)):
+            self.rows[key] = features.row(i), look
 
 
 class FeatureCache:

@@ -1,10 +1,15 @@
 """What the content of two sets says about a number of them: copies, scales, sizes. Nothing here stops a score."""
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import UInt8
+
+from metrics.videos.read import list_stray_pictures
+
+FEW = 10  # videos, of which a t-interval needs more where their values are skewed
 
 
 class Look(NamedTuple):
@@ -52,6 +57,20 @@ def cautions(sides: Mapping[str, Content]) -> list[str]:
         here, there = (_listed(size) for size in sizes)
         notes.append(f"real frames are {here} pixels, fake ones {there}: a score may see this alone")
     return notes
+
+
+def cautions_of_means(sides: Mapping[str, Content]) -> list[str]:
+    """`cautions`, and what must be known of a mean over videos."""
+    few = [f"{len(side.origins)} {name}" for name, side in sides.items() if len(side.origins) < FEW]
+    rough = f"few videos ({' and '.join(few)}): the interval of a mean over fewer than {FEW} is rough"
+    return [*([rough] if few else []), *cautions(sides)]
+
+
+def caution_of_strays(source: Path) -> str:
+    """What to say of pictures that belong to no video; "" where there are none."""
+    stray = list_stray_pictures(source)
+    more = f" and {len(stray) - 1} other pictures" if len(stray) > 1 else ""
+    return f"{stray[0]}{more} in {source} lie beside or above videos and are not read" if stray else ""
 
 
 def _listed(sizes: Sequence[tuple[int, int]]) -> str:

@@ -35,18 +35,18 @@ class ChosenClips:
 
     network: VisionFeatures
     clips: Sequence[Sequence[int]]  # numbers of frames
-    held: dict[int, Frame] = field(default_factory=dict)
+    chosen: dict[int, Frame] = field(default_factory=dict)
     passed: int = 0
 
     def take(self, frames: Frames) -> None:
         """Keep the chosen ones."""
         ahead = range(self.passed, self.passed + len(frames))
-        self.held |= {i: frames[i - self.passed].copy() for clip in self.clips for i in clip if i in ahead}
+        self.chosen |= {i: frames[i - self.passed].copy() for clip in self.clips for i in clip if i in ahead}
         self.passed += len(frames)
 
     def rows(self) -> Rows:
         """One row a clip."""
-        return np.concatenate([self.network.rows(np.stack([self.held[i] for i in clip])) for clip in self.clips])
+        return np.concatenate([self.network.rows(np.stack([self.chosen[i] for i in clip])) for clip in self.clips])
 
 
 @dataclass

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, field, replace
 import numpy as np
 from jaxtyping import Int
 
-from metrics.evaluation.cache import FeatureCache
+from metrics.evaluation.cache import Cache
 from metrics.evaluation.cautions import Content
 from metrics.evaluation.progress import Progress
 from metrics.networks.features import FeatureNetwork, Features, digest_of
@@ -133,7 +133,7 @@ class ReadOptions:
     allow_gaps: bool = False  # leave out videos that cannot be read, instead of refusing the set
     stored: bool = False  # videos are already as the protocol's loader stores them
     batch_size: int = 8  # clips
-    cache: FeatureCache | None = None
+    cache: Cache | None = None
     report: Callable[[str, Progress], None] | None = None  # is called with the side's name and its progress
 
 

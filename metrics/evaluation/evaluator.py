@@ -6,7 +6,6 @@
 Every score is returned with what is needed to read it: floor, ceiling, counts, gaps.
 """
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -16,17 +15,15 @@ import numpy as np
 from jaxtyping import Float64
 from scipy.special import softmax
 
-from metrics.distribution.frechet import Gaussian, read_statistics
 from metrics.distribution.fvd import frechet_floor, frechet_infinity, frechet_score
 from metrics.distribution.inception_score import ceiling, score_of_probabilities, split_scores
 from metrics.distribution.kvd import jedi_floor, jedi_score, kernel_score
 from metrics.distribution.prdc import neighborhood
-from metrics.evaluation.cache import hash_of_makers
-from metrics.evaluation.cautions import Content, Look, cautions
+from metrics.evaluation.cautions import Content, cautions
 from metrics.evaluation.dataset import FeatureSet, ReadOptions, ResolvedProtocol, check_count, digest, weights_digest
-from metrics.evaluation.extract import Embedded, embed_clips
-from metrics.evaluation.result import Result, differences, versions
-from metrics.files import replacing
+from metrics.evaluation.extract import ClipWork, Embedded, embed_work
+from metrics.evaluation.result import Result, versions
+from metrics.evaluation.statistics_file import load_statistics, save_statistics
 from metrics.networks.features import FeatureNetwork, Features
 from metrics.protocols import Sampling
 from metrics.score import Score
@@ -63,12 +60,7 @@ class Evaluator:
         Raises:
             ValueError: no videos, too few, too short ones, or some that cannot be read where gaps are not allowed.
         """
-        videos = _select(_videos(source), listed)
-        rule = self.protocol.real if side == "real" else self.protocol.fake
-        sampled = self._sample(videos, clips, rule, self.options.n, side)
-        self._check_gaps(sampled, len(videos), side)
-        wanted = None if clips is not None else self.options.n or rule.n
-        check_count(len(sampled.clips), wanted, side, self.protocol, self.options)
+        sampled, videos, rule = self._draw(source, side, clips, listed)
         embedded = self._embed(sampled.clips, videos, rule, side)
         sampled = replace(sampled, clips=embedded.clips, faults=[*sampled.faults, *embedded.faults])
         self._check_gaps(sampled, len(videos), side)
@@ -89,6 +81,28 @@ class Evaluator:
         content = Content(_origins(embedded), embedded.looks)
         return FeatureSet(embedded.features, embedded.source, manifest, embedded.clips, content)
 
+    def work(
+        self,
+        source: Path | str | Sequence[Video],
+        side: Literal["real", "fake"],
+        *,
+        listed: Sequence[str] | None = None,
+    ) -> ClipWork:
+        """What `features` has embedded, for a pass that embeds more than this.
+
+        Raises:
+            ValueError: as `features`, what can be known before a video is decoded.
+        """
+        sampled, _, rule = self._draw(source, side, None, listed)
+        return self._work(sampled.clips, rule)
+
+    def work_for_floor(
+        self, real: Sequence[Clip], n: int, source: Path | str | Sequence[Video], *, listed: Sequence[str] | None = None
+    ) -> ClipWork:
+        """What `extend_for_floor` has embedded, next to these clips of the real side."""
+        clips, _, rule = self._draw_for_floor(real, n, source, listed)
+        return self._work(clips, rule)
+
     def extend_for_floor(
         self,
         real: FeatureSet,  # with its clips
@@ -102,15 +116,12 @@ class Evaluator:
         For the floor of a score, which needs twice as many real clips as the score. Videos that are too short or cannot
         be read are skipped, since the score does not depend on them.
         """
-        if real.clips is None or (self.protocol.real.n is None and self.options.n is None):
-            return real  # it has all there are
-        videos = _select(_videos(source), listed)
-        rule, own, side = replace(self.protocol.real, short="discard"), set(real.clips), "real, for the floor"
-        drawn = self._sample(videos, None, rule, n, side).clips
-        more = [clip for clip in drawn if clip not in own][: n - len(real.clips)]
+        if real.clips is None:
+            return real
+        more, videos, rule = self._draw_for_floor(real.clips, n, source, listed)
         if not more:
             return real
-        added = self._embed(more, videos, rule, side)
+        added = self._embed(more, videos, rule, "real, for the floor")
         parts = real.features, added.features
         features = Features(
             np.concatenate([part.embedding for part in parts]),
@@ -233,24 +244,7 @@ class Evaluator:
 
         `about` is added to what `load` must find unchanged, as the list of clips.
         """
-        made_by = {**self.manifest(), **(about or {})}
-        gaussian = Gaussian.of(features.features.embedding)
-        logits = {f"logits/{head}": rows for head, rows in features.features.logits.items()}
-        with replacing(path) as part, part.open("wb") as file:
-            np.savez(
-                file,
-                allow_pickle=False,
-                n=gaussian.n,
-                mean=gaussian.mean,
-                scatter=gaussian.scatter,
-                embedding=features.features.embedding,
-                source=features.source,
-                code=np.array(hash_of_makers()),
-                origins=np.array(features.content.origins, dtype=np.str_),
-                looks=np.array(features.content.looks, dtype=np.int64).reshape(-1, 3),
-                manifest=np.array(json.dumps({"side": features.manifest, "made_by": made_by})),
-                **logits,
-            )
+        save_statistics(path, features, {**self.manifest(), **(about or {})})
 
     def load(self, path: Path | str, *, about: Mapping[str, object] | None = None) -> FeatureSet:
         """Read what `save` wrote, if it was made as it would be made now; nothing in the file is executed.
@@ -258,26 +252,38 @@ class Evaluator:
         Raises:
             ValueError: the file is broken, or was made by another protocol, network or decoder, or with other `about`.
         """
-        arrays = read_statistics(path)
-        gaussian = Gaussian.of_arrays(arrays, path)
-        try:
-            manifests = json.loads(str(arrays["manifest"]))
-            logits = {name[7:]: rows for name, rows in arrays.items() if name.startswith("logits/")}
-            content = Content(
-                [str(origin) for origin in arrays["origins"]],
-                [Look(*row) for row in arrays["looks"].tolist()],
-                stale=str(arrays["code"]) != hash_of_makers(),
-            )
-            rows = Features(arrays["embedding"], logits)
-            features = FeatureSet(rows, arrays["source"], manifests["side"], content=content)
-            before = manifests["made_by"]
-        except (KeyError, TypeError, ValueError, RecursionError) as error:
-            raise ValueError(f"{path} holds statistics without their manifest: {error}; save them again") from error
-        if gaussian.n != features.n or len(features.source) != features.n:
-            raise ValueError(f"{path} is not whole: n is {gaussian.n}, it has {features.n} rows; save it again")
-        if different := differences(before, json.loads(json.dumps({**self.manifest(), **(about or {})}))):
-            raise ValueError(f"{path} was made otherwise: {'; '.join(different[:3])}; save it again")
-        return features
+        return load_statistics(path, {**self.manifest(), **(about or {})})
+
+    def _draw(
+        self,
+        source: Path | str | Sequence[Video],
+        side: Literal["real", "fake"],
+        clips: Sequence[Clip] | None,
+        listed: Sequence[str] | None,
+    ) -> tuple[Sampled, list[Video], Sampling]:
+        """The clips of one side, all its videos, and the rule that drew them."""
+        videos = _select(_videos(source), listed)
+        rule = self.protocol.real if side == "real" else self.protocol.fake
+        sampled = self._sample(videos, clips, rule, self.options.n, side)
+        self._check_gaps(sampled, len(videos), side)
+        wanted = None if clips is not None else self.options.n or rule.n
+        check_count(len(sampled.clips), wanted, side, self.protocol, self.options)
+        return sampled, videos, rule
+
+    def _draw_for_floor(
+        self,
+        real: Sequence[Clip],
+        n: int,
+        source: Path | str | Sequence[Video],
+        listed: Sequence[str] | None,
+    ) -> tuple[list[Clip], list[Video], Sampling]:
+        """More clips by the same rule than those of the real side; none where it has all there are."""
+        rule, own = replace(self.protocol.real, short="discard"), set(real)
+        if len(real) >= n or (self.protocol.real.n is None and self.options.n is None):
+            return [], [], rule
+        videos = _select(_videos(source), listed)
+        drawn = self._sample(videos, None, rule, n, "real, for the floor").clips
+        return [clip for clip in drawn if clip not in own][: n - len(real)], videos, rule
 
     def _sample(
         self, videos: Sequence[Video], clips: Sequence[Clip] | None, rule: Sampling, n: int | None, side: str
@@ -304,6 +310,12 @@ class Evaluator:
             )
 
     def _embed(self, clips: Sequence[Clip], videos: Sequence[Video], rule: Sampling, side: str) -> Embedded:
+        to = self.options.report
+        report = None if to is None else (lambda progress: to(side, progress))
+        by_name = {video.name: video for video in videos}
+        return embed_work(self._work(clips, rule), by_name, cache=self.options.cache, report=report)
+
+    def _work(self, clips: Sequence[Clip], rule: Sampling) -> ClipWork:
         storage = None if self.options.stored else rule.storage
         prepare = None
         if storage is not None:
@@ -316,17 +328,7 @@ class Evaluator:
             "protocol": self.protocol.row,
             "storage": None if storage is None else asdict(storage),
         }
-        to = self.options.report
-        return embed_clips(
-            clips,
-            {video.name: video for video in videos},
-            self.network,
-            recipe=recipe,
-            prepare=prepare,
-            batch_size=self.options.batch_size,
-            cache=self.options.cache,
-            report=None if to is None else (lambda progress: to(side, progress)),
-        )
+        return ClipWork(clips, self.network, recipe, prepare, self.options.batch_size)
 
     def _check_gaps(self, sampled: Sampled, videos: int, side: str) -> None:
         if sampled.faults and not self.options.allow_gaps:

@@ -6,7 +6,7 @@ share their rows, and a cache keeps rows: a killed run resumes, and a second mea
 
 import json
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol, runtime_checkable
@@ -14,8 +14,8 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 from jaxtyping import Float, UInt8
 
-from metrics.evaluation.cache import FeatureCache, cache_key, hash_of_makers
-from metrics.evaluation.cautions import Look
+from metrics.evaluation.cache import Cache, cache_key, hash_of_makers
+from metrics.evaluation.cautions import Content, Look, cautions_of_means
 from metrics.evaluation.dataset import digest
 from metrics.evaluation.extract import hash_frames
 from metrics.evaluation.progress import Progress
@@ -23,12 +23,13 @@ from metrics.evaluation.result import Result, versions
 from metrics.networks.features import Features
 from metrics.score import Score
 from metrics.videos.read import DECODER, Video, VideoInfo, list_videos
-from metrics.videos.stream import stream_frames
+from metrics.videos.stream import BLOCK, stream_frames
 
 Frames = UInt8[np.ndarray, "T H W C"]
 Rows = Float[np.ndarray, "K F"]
-BLOCK = 16  # frames in memory at a time
-LARGEST = 255  # byte of a frame, where nobody looked
+
+
+UNLESS_GAPS = ": fix or remove it, or --allow-gaps to measure without it"
 
 
 @runtime_checkable
@@ -55,6 +56,7 @@ class Measure:
     frames: int = 1  # the fewest of a video
     check: Callable[[VideoInfo], None] = lambda info: None  # raises ValueError where a video cannot be measured
     parts: Callable[[Rows, VideoInfo, str], Float[np.ndarray, " _"]] | None = None  # of frames, where sets pool them
+    most: int | None = None  # it takes the first so many frames of every video, which must be there; None = all
 
     def refuse(self, info: VideoInfo, name: str) -> str | None:
         """Why a video has no score, or None."""
@@ -76,6 +78,22 @@ class Measured:
     values: dict[str, list[float]] = field(default_factory=dict)
     parts: dict[str, list[Float[np.ndarray, " _"]]] = field(default_factory=dict)
     gaps: list[str] = field(default_factory=list)
+    infos: list[VideoInfo] = field(default_factory=list)
+    looks: list[Look] = field(default_factory=list)
+
+    @property
+    def content(self) -> Content:
+        """For cautions."""
+        return Content(self.contents, self.looks)
+
+
+@dataclass(frozen=True)
+class FolderScore:
+    """What one verb takes of folders, ready to run: its measures may share a pass with those of others."""
+
+    sides: Mapping[str, Sequence[Video]]  # "fake", and "real" where there is one
+    measures: Sequence[Measure]
+    finish: Callable[[], Result]  # measures what the cache does not have, and makes the scores
 
 
 @dataclass(frozen=True)
@@ -84,7 +102,7 @@ class FolderReader:
 
     n: int | None = None  # the first videos by name; None = all
     allow_gaps: bool = False
-    cache: FeatureCache | None = None
+    cache: Cache | None = None
     report: Callable[[str, Progress], None] | None = None
     listing: Callable[[Path | str], list[Video]] = list_videos
 
@@ -94,10 +112,10 @@ class FolderReader:
         Raises:
             ValueError: none, or fewer than asked for.
         """
-        found = self.listing(source)
-        if self.n is not None and len(found) < self.n:
-            raise ValueError(f"{source} holds {len(found)} videos, {self.n} were requested: ask for fewer")
-        return found[: self.n]
+        videos = self.listing(source)
+        if self.n is not None and len(videos) < self.n:
+            raise ValueError(f"{source} holds {len(videos)} videos, {self.n} were requested: ask for fewer")
+        return videos[: self.n]
 
     def infos(self, videos: Sequence[Video]) -> list[tuple[str, VideoInfo]]:
         """Names and sizes of the videos that can be read.
@@ -109,9 +127,9 @@ class FolderReader:
         for video in videos:
             try:
                 infos.append((video.name, video.probe()))
-            except ValueError:
+            except ValueError as error:
                 if not self.allow_gaps:
-                    raise
+                    raise ValueError(f"{error}{UNLESS_GAPS}") from error
         return infos
 
 
@@ -147,6 +165,10 @@ def choose_measures(
     return chosen, notes
 
 
+class UnreadableError(ValueError):
+    """A video that cannot be read, as another than one that cannot be measured."""
+
+
 def measure_videos(
     videos: Sequence[Video], measures: Sequence[Measure], reader: FolderReader, side: str = "fake"
 ) -> Measured:
@@ -158,20 +180,24 @@ def measure_videos(
     measured, started = Measured(), time.monotonic()
     for number, video in enumerate(videos, 1):
         try:
-            info, content = video.probe(), content_of(video)
-            gathered = gather(video, info, content, measures, reader.cache)
-        except ValueError as error:
+            gathering = Gathering(video, measures, reader.cache)
+            for block in _readable(video, gathering.most):
+                gathering.take(block)
+        except UnreadableError as error:
             measured.gaps.append(f"{video.name}: {error}")
             if not reader.allow_gaps:
-                raise ValueError(f"{error}: fix or remove it, or --allow-gaps to measure without it") from error
+                raise ValueError(f"{error}{UNLESS_GAPS}") from error
             continue
+        rows, look = gathering.finish()
         measured.names.append(video.name)
-        measured.contents.append(content)
+        measured.contents.append(gathering.content)
+        measured.infos.append(gathering.info)
+        measured.looks.append(look)
         for measure in measures:
-            rows = gathered[_recipe(measure)]
-            measured.values.setdefault(measure.name, []).append(measure.score(rows, info, video.name))
+            of_measure = rows[_recipe(measure)], gathering.info, video.name
+            measured.values.setdefault(measure.name, []).append(measure.score(*of_measure))
             if measure.parts is not None:
-                measured.parts.setdefault(measure.name, []).append(measure.parts(rows, info, video.name))
+                measured.parts.setdefault(measure.name, []).append(measure.parts(*of_measure))
         if reader.report is not None:
             reader.report(side, Progress(number, len(videos), len(measured.gaps), time.monotonic() - started))
     if not measured.names:
@@ -179,35 +205,75 @@ def measure_videos(
     return measured
 
 
-def gather(
-    video: Video, info: VideoInfo, content: str, measures: Sequence[Measure], cache: FeatureCache | None
-) -> dict[str, Rows]:
-    """The rows of every recipe: from the cache, or in one pass over the frames."""
-    by_recipe = {_recipe(measure): measure for measure in measures}
-    key = f"{content} {DECODER} {hash_of_makers()}"
-    keys = {recipe: cache_key(key, each.recipe) for recipe, each in by_recipe.items()}
-    found = {recipe: rows for recipe, key in keys.items() if (rows := _from_cache(cache, key)) is not None}
-    collectors = {recipe: each.begin(info) for recipe, each in by_recipe.items() if recipe not in found}
-    if collectors:
-        for block in stream_frames(video, BLOCK):
-            for collector in collectors.values():
+def _readable(video: Video, most: int | None) -> Iterator[Frames]:
+    """Blocks of frames; none where none are wanted."""
+    if most == 0:
+        return
+    try:
+        yield from stream_frames(video, BLOCK, most)
+    except (OSError, ValueError) as error:
+        raise UnreadableError(str(error)) from error
+
+
+class Gathering:
+    """The rows of every recipe of one video: from the cache, or of the frames that go by.
+
+    Raises:
+        UnreadableError: the video's size cannot be told, or it has fewer frames than a measure takes.
+    """
+
+    def __init__(self, video: Video, measures: Sequence[Measure], cache: Cache | None) -> None:
+        try:
+            self.info, self.content = video.probe(), content_of(video)
+        except (OSError, ValueError) as error:
+            raise UnreadableError(str(error)) from error
+        by_recipe = {_recipe(measure): measure for measure in measures}
+        key = f"{self.content} {DECODER} {hash_of_makers()}"
+        self._keys = {recipe: cache_key(key, each.recipe) for recipe, each in by_recipe.items()}
+        self._cache, self._passed, self._largest = cache, 0, 0
+        self._rows, looks = dict[str, Rows](), list[Look]()
+        for recipe, of_recipe in self._keys.items():
+            kept = None if cache is None else cache.get(of_recipe)
+            if kept is not None:
+                features, look = kept
+                self._rows[recipe] = features.embedding.reshape(features.logits["shape"][0].astype(int).tolist())
+                looks.append(look)
+        self._look = looks[0] if looks else None
+        self._collectors: list[tuple[str, Collector, int | None]] = []
+        for recipe, each in by_recipe.items():
+            if each.most is not None and self.info.frames < each.most:
+                raise UnreadableError(video.too_few(self.info.frames, 0, each.most, 1))
+            if recipe not in self._rows:
+                self._collectors.append((recipe, each.begin(self.info), each.most))
+
+    @property
+    def most(self) -> int | None:
+        """The first frames that are wanted; None = all; 0 = none, as the cache has all rows."""
+        wanted = [most for _, _, most in self._collectors]
+        return max((most or 0 for most in wanted), default=0) if None not in wanted else None
+
+    def take(self, frames: Frames) -> None:
+        """The next block."""
+        for _, collector, most in self._collectors:
+            block = frames if most is None else frames[: max(0, most - self._passed)]
+            if len(block):
                 collector.take(block)
-    for recipe, collector in collectors.items():
-        found[recipe] = collector.rows()
-        if cache is not None:
-            shape = np.array([found[recipe].shape], dtype=np.float64)
-            look = Look(info.height, info.width, LARGEST)
-            cache.put([keys[recipe]], Features(found[recipe].reshape(1, -1), {"shape": shape}), [look])
-    return found
+        self._passed += len(frames)
+        self._largest = max(self._largest, int(frames.max()))
+
+    def finish(self) -> tuple[dict[str, Rows], Look]:
+        """The rows by recipe, which the cache keeps, and what was seen of the pixels."""
+        look = self._look or Look(self.info.height, self.info.width, self._largest)
+        for recipe, collector, _ in self._collectors:
+            self._rows[recipe] = rows = collector.rows()
+            if self._cache is not None:
+                shape = np.array([rows.shape], dtype=np.float64)
+                self._cache.put([self._keys[recipe]], Features(rows.reshape(1, -1), {"shape": shape}), [look])
+        return self._rows, look
 
 
 def _recipe(measure: Measure) -> str:
     return json.dumps(measure.recipe, sort_keys=True)
-
-
-def _from_cache(cache: FeatureCache | None, key: str) -> Rows | None:
-    kept = None if cache is None else cache.get(key)
-    return None if kept is None else kept[0].embedding.reshape(kept[0].logits["shape"][0].astype(int).tolist())
 
 
 def content_of(video: Video) -> str:
@@ -233,6 +299,8 @@ def measure_sides(
     values: dict[str, list[float]] = {}
     made_with = versions()
     counts: dict[str, dict[str, object]] = {}
+    contents: dict[str, Content] = {}
+    gaps: list[str] = []
     for side, videos in sides.items():
         measured = measure_videos(videos, measures, reader, side)
         ending = "" if side == "fake" else "_real"
@@ -241,6 +309,8 @@ def measure_sides(
         hashes = {"names_sha256": digest(measured.names), "content_sha256": digest(measured.contents)}
         made_with[side] = hashes | {"gap_reasons": measured.gaps}
         counts[side] = {"videos": len(measured.names), "gaps": len(measured.gaps)}
+        contents[side] = measured.content
+        gaps += [f"{len(measured.gaps)} {side} videos could not be read and are left out"] if measured.gaps else []
         if side == "real":
             counts[side]["content_sha256"] = hashes["content_sha256"]
     manifest: dict[str, object] = {
@@ -249,4 +319,4 @@ def measure_sides(
         "decoder": DECODER,
         **{side: counts.get(side) for side in ("real", "fake")},
     }
-    return Result(scores, manifest, made_with, values, list(notes))
+    return Result(scores, manifest, made_with, values, [*notes, *gaps, *cautions_of_means(contents)])

@@ -17,6 +17,12 @@ class Features:
     embedding: Float[np.ndarray, "N F"]  # what the Fréchet distance is taken of
     logits: dict[str, Float[np.ndarray, "N _"]]  # per head, before the softmax; a head's name says what it tells apart
 
+    def row(self, i: int) -> "Features":
+        """A copy of one video's features."""
+        return Features(
+            self.embedding[i : i + 1].copy(), {head: values[i : i + 1].copy() for head, values in self.logits.items()}
+        )
+
 
 @runtime_checkable
 class FeatureNetwork(Protocol):

@@ -18,7 +18,7 @@ from metrics.networks.no_tf32 import full_float32
 from metrics.networks.vit import Dino, Pooler, VideoMae, VJepa
 from metrics.videos import vision as inputs
 from metrics.videos.frames import check_videos
-from metrics.weights.checkpoint import Checkpoint, State, read_checkpoint
+from metrics.weights.checkpoint import Checkpoint, State, find_checkpoint, read_checkpoint
 
 Video = UInt8[np.ndarray, "T H W C"]
 
@@ -199,6 +199,16 @@ def load_vjepa(
         return pooler(encoder(clips))
 
     return _features(name, features, inputs.vjepa_input, state, device, batch=batch, min_frames=2)
+
+
+def file_of_protocol(network: str, path: Path | str) -> Path:
+    """The file of the network of a row of `metrics.protocols.FEATURES`; nothing in it is read.
+
+    Raises:
+        WeightsError: a folder without it.
+    """
+    of_frames = {"dino-b16": files.DINO, "clip-b32": files.CLIP_IMAGE["b32"], "videomae-g": files.VIDEO_MAE}
+    return find_checkpoint(path, of_frames.get(network, files.VJEPA))
 
 
 def load_of_protocol(network: str, path: Path | str, *, device: str = "cpu", batch: int = 8) -> VisionFeatures:

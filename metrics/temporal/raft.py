@@ -1,24 +1,19 @@
 """RAFT, torchvision's network for optical flow, from a file of its weights."""
 
-import hashlib
-import io
-import pickle
 import re
-import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import torch
 from jaxtyping import Float32, UInt8
-from safetensors import SafetensorError
-from safetensors.torch import load
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from metrics.files import WEIGHTS_BYTES, read_regular
 from metrics.networks.no_tf32 import full_float32
 from metrics.temporal.optical_flow import Pair
+from metrics.weights.checkpoint import read_tensor
+from metrics.weights.load import digest, open_source
 
 Video = UInt8[np.ndarray, "T H W C"]
 SMALLEST = 128  # pixels on each side that RAFT's pyramid needs
@@ -101,8 +96,8 @@ def load_raft(path: Path | str, *, device: str = "cpu", updates: int = 12) -> Ra
         ValueError: torchvision does not match torch; or the file is missing, broken or holds another network.
     """
     path = Path(path)
-    tensors, digest = _read_state(path)
-    tensors = rename_authors(tensors)
+    source = open_source(path)
+    tensors = rename_authors({name: read_tensor(source, name) for name in source.shapes})
     try:
         from torchvision.models.optical_flow import raft_large, raft_small  # noqa: PLC0415 - slow to import
     except (ImportError, RuntimeError) as error:
@@ -121,7 +116,7 @@ def load_raft(path: Path | str, *, device: str = "cpu", updates: int = 12) -> Ra
     except RuntimeError as error:
         raise ValueError(f"{path} does not fit {name}: {' '.join(str(error).split())[:200]}") from error
     network.eval().requires_grad_(False).to(device)
-    return Raft(network, f"{name} sha256:{digest} updates:{updates}", updates=updates)
+    return Raft(network, f"{name} sha256:{digest(tensors)} updates:{updates}", updates=updates)
 
 
 # The authors' name of a part of raft_large -> torchvision's.
@@ -161,22 +156,3 @@ def rename_authors(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
             raise ValueError(f"{name} is stored twice with different values: the file is damaged, download it again")
         renamed[ours] = tensor
     return renamed
-
-
-def _read_state(path: Path) -> tuple[dict[str, Tensor], str]:
-    try:
-        content = read_regular(path, WEIGHTS_BYTES)  # once, so that what was hashed is what is loaded
-        if path.suffix == ".safetensors":
-            tensors = load(content)
-        else:
-            tensors = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
-        if not isinstance(tensors, dict):
-            raise ValueError(f"it holds a {type(tensors).__name__}")
-    except (OSError, ValueError, RuntimeError, EOFError, pickle.UnpicklingError, zipfile.BadZipFile) as error:
-        raise ValueError(f"{path} cannot be read as weights: {' '.join(str(error).split())[:200]}") from error
-    except SafetensorError as error:
-        raise ValueError(f"{path} cannot be read as weights: {error}") from error
-    bad = [name for name, tensor in tensors.items() if tensor.is_floating_point() and not tensor.isfinite().all()]
-    if bad:
-        raise ValueError(f"{path} cannot be used as weights: {bad[0]} is not finite")
-    return tensors, hashlib.sha256(content).hexdigest()

@@ -1,21 +1,21 @@
 """The temporal metrics of a set of videos, with one video in memory at a time."""
 
-import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from pathlib import Path
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import UInt8
+from jaxtyping import Float64, UInt8
 
-from metrics.evaluation.cautions import Look
-from metrics.evaluation.extract import hash_frames
-from metrics.evaluation.progress import Progress
+from metrics.evaluation.measure import Collector, Measure, Rows
 from metrics.intervals import mean_score
 from metrics.score import Score
 from metrics.temporal import flow_metrics, frame_difference
 from metrics.temporal import seams as seams_module
 from metrics.temporal.optical_flow import Flow
-from metrics.videos.read import list_videos
+from metrics.videos.decode import check_bytes
+from metrics.videos.read import VideoInfo
 
 Video = UInt8[np.ndarray, "T H W C"]
 
@@ -35,76 +35,59 @@ FLOWING: dict[str, Callable[[flow_metrics.FlowStatistics], float]] = {
 }
 
 
-class VideoReader:
-    """The videos of a file or folder, read one by one; one that cannot be read or is cut off is counted or refused.
+class SeamSeries(NamedTuple):
+    """One video: its values by name, and the signals whose size at the seams is told against that elsewhere."""
 
-    `names`, `gaps`, `contents`, `rates` and `looks` grow while it is iterated.
+    values: dict[str, float]
+    signals: dict[seams_module.Signal, np.ndarray]
+
+
+def measure_video(
+    video: Video,
+    *,
+    seams: tuple[int, ...] = (),  # first frame of each new clip
+    dropped: int = 0,  # frames each new clip lost at its start before it was joined
+    flow: Flow | None = flow_metrics.CLASSICAL,  # None = without what needs optical flow
+    rate: float | None = None,  # frames per second; None = 8
+) -> SeamSeries:
+    """All temporal metrics of one video.
+
+    Raises:
+        ValueError: fewer than 3 frames, or senseless seams.
     """
+    one = video[None]
+    values = {measure.__name__: measure(one).value for measure in PLAIN}
+    statistics = None
+    if flow is not None:
+        statistics = flow_metrics.compute_flow_statistics(video, flow)
+        values |= {name: measure(statistics) for name, measure in FLOWING.items()}
+        rate = rate or flow_metrics.VBENCH_FPS
+        step = flow_metrics.step_of(rate, len(video))
+        values["dynamic_degree"] = flow_metrics.moves(
+            statistics if step == 1 else flow_metrics.compute_flow_statistics(video[::step], flow), rate
+        )
+    if not seams:
+        return SeamSeries(values, {})
+    grid = np.unique(np.asarray(seams, dtype=np.int64))
+    values |= _at_seams(one, seams, dropped)
+    if statistics is not None:
+        values["boomerang"] = flow_metrics.turn_of(statistics, grid)
+    signals = _signals(video, statistics)
+    ratios = {
+        f"seam_ratio:{name}": seams_module.ratio_of(each[None], grid, name).value for name, each in signals.items()
+    }
+    return SeamSeries(values | ratios, signals)
 
-    def __init__(
-        self,
-        source: Path | str,
-        side: str = "fake",  # its name in progress lines
-        *,
-        n: int | None = None,  # the first n videos by name; None = all
-        frames: int | None = None,  # the first frames of each; None = all
-        allow_gaps: bool = False,
-        report: Callable[[str, Progress], None] | None = None,
-    ) -> None:
-        self.names: list[str] = []
-        self.gaps: list[str] = []
-        self.contents: list[str] = []  # a hash of each video's file, or of its frames
-        self.rates: list[float | None] = []  # frames per second of each; None where its file has none
-        self.looks: list[Look] = []  # of each video
-        if n is not None and n < 1:
-            raise ValueError(f"n is a number of videos from 1: got {n}")
-        self._videos, self._side, self._frames = list_videos(source)[:n], side, frames
-        self._allow_gaps, self._report = allow_gaps, report
-        if n is not None and len(self._videos) < n:
-            raise ValueError(f"{source} holds {len(self._videos)} videos, {n} were requested: ask for fewer")
 
-    def __iter__(self) -> Iterator[Video]:
-        """Yield the frames of each video.
-
-        Raises:
-            ValueError: a video that cannot be read, unless gaps are allowed.
-        """
-        started, total = time.monotonic(), len(self._videos)
-        for i, video in enumerate(self._videos):
-            try:
-                info = video.probe()  # which refuses files that are cut off
-                frames = video.read(0, self._frames)
-            except ValueError as error:
-                self.gaps.append(f"{video.name}: {error}")
-                if not self._allow_gaps:
-                    raise ValueError(f"{error}: fix or remove it, or --allow-gaps to measure without it") from error
-                continue
-            self.names.append(video.name)
-            self.contents.append(video.fingerprint() or hash_frames(frames))
-            self.rates.append(info.fps)
-            self.looks.append(Look.of(frames))
-            yield frames
-            if self._report is not None:
-                self._report(self._side, Progress(i + 1, total, len(self.gaps), time.monotonic() - started))
-
-    def scale(self) -> dict[str, object]:
-        """Frame rates and frame sizes of the videos: the scale of a change from frame to frame."""
-        rates = {None if rate is None else round(rate, 3) for rate in self.rates}
-        return {
-            "fps": sorted(rates, key=lambda rate: rate or 0.0),
-            "size": [f"{height}x{width}" for height, width in sorted({look[:2] for look in self.looks})],
-        }
-
-    def notes(self, side: str, flow: bool) -> list[str]:
-        """Lines that a reader of the scores must know: what was left out, and what was assumed."""
-        notes = [f"{len(self.gaps)} {side} videos could not be read and are left out"] if self.gaps else []
-        unknown = self.rates.count(None)
-        if flow and unknown:
-            notes.append(
-                f"{unknown} {side} videos name no frame rate that can be: dynamic_degree takes them for "
-                f"{flow_metrics.VBENCH_FPS:g} frames per second"
-            )
-        return notes
+def phases(
+    signals: Mapping[seams_module.Signal, Sequence[Float64[np.ndarray, " _"]]],  # of all videos
+    seams: tuple[int, ...],
+) -> dict[str, Score]:
+    """The rank of the seams in every signal, where they are evenly spaced."""
+    grid = np.unique(np.asarray(seams, dtype=np.int64))
+    if len(set(np.diff(grid))) > 1:
+        return {}
+    return {f"seam_phase:{name}": seams_module.phase_of(np.stack(each), grid, name) for name, each in signals.items()}
 
 
 def jitter_scores(
@@ -113,7 +96,7 @@ def jitter_scores(
     seams: tuple[int, ...] = (),  # first frame of each new clip, in every video
     dropped: int = 0,  # frames each new clip lost at its start before it was joined
     flow: Flow | None = flow_metrics.CLASSICAL,  # None = without what needs optical flow
-    rates: Sequence[float | None] | None = None,  # frames per second of each video, known when it is read; None = 8
+    rates: Sequence[float | None] | None = None,  # frames per second of each video; None = 8
 ) -> tuple[dict[str, Score], dict[str, list[float]]]:
     """Scores of a set, and the values of its videos; seams only where there are some, cycling where clips are long.
 
@@ -124,43 +107,95 @@ def jitter_scores(
     signals: dict[seams_module.Signal, list[np.ndarray]] = {}
     lengths: set[int] = set()
     for number, video in enumerate(videos):
-        one = video[None]
         lengths.add(len(video))
-        if seams and len(lengths) > 1:
-            raise ValueError(
-                f"seams are those of every video, but these have {sorted(lengths)} frames: give one length"
-            )
-        of_video = {measure.__name__: measure(one).value for measure in PLAIN}
-        statistics = None if flow is None else flow_metrics.compute_flow_statistics(video, flow)
-        if statistics is not None:
-            assert flow is not None
-            of_video |= {name: measure(statistics) for name, measure in FLOWING.items()}
-            rate = flow_metrics.VBENCH_FPS if rates is None else rates[number] or flow_metrics.VBENCH_FPS
-            step = flow_metrics.step_of(rate, len(video))
-            of_video["dynamic_degree"] = flow_metrics.moves(
-                statistics if step == 1 else flow_metrics.compute_flow_statistics(video[::step], flow), rate
-            )
-        if seams:
-            of_video |= _at_seams(one, seams, dropped)
-            if statistics is not None:
-                of_video["boomerang"] = flow_metrics.turn_of(statistics, np.unique(np.asarray(seams, dtype=np.int64)))
-            for signal, series in _series(video, statistics).items():
-                signals.setdefault(signal, []).append(series)
-        for name, value in of_video.items():
+        check_lengths(lengths, seams)
+        rate = None if rates is None else rates[number]
+        of_video = measure_video(video, seams=seams, dropped=dropped, flow=flow, rate=rate)
+        for name, value in of_video.values.items():
             values.setdefault(name, []).append(value)
+        for signal, series in of_video.signals.items():
+            signals.setdefault(signal, []).append(series)
     if not values:
         raise ValueError("got no video: give at least one")
-    phases: dict[str, Score] = {}
-    if seams:
-        grid = np.unique(np.asarray(seams, dtype=np.int64))
-        for signal, of_videos in signals.items():
-            together = np.stack(of_videos)
-            values[f"seam_ratio:{signal}"] = [
-                seams_module.ratio_of(each[None], grid, signal).value for each in together
-            ]
-            if len(set(np.diff(grid))) <= 1:
-                phases[f"seam_phase:{signal}"] = seams_module.phase_of(together, grid, signal)
-    return {name: mean_score(each, name) for name, each in values.items()} | phases, values
+    return {name: mean_score(each, name) for name, each in values.items()} | phases(signals, seams), values
+
+
+def check_lengths(lengths: Collection[int], seams: tuple[int, ...]) -> None:
+    """Seams are those of every video.
+
+    Raises:
+        ValueError: videos of different lengths.
+    """
+    if seams and len(set(lengths)) > 1:
+        raise ValueError(
+            f"seams are those of every video, but these have {sorted(set(lengths))} frames: give one length"
+        )
+
+
+@dataclass
+class _WholeVideo:
+    """All temporal metrics of a video whose frames went by: row 0 has the values, others a signal after its length."""
+
+    measure: Callable[[Video], SeamSeries]
+    blocks: list[Video] = field(default_factory=list)
+
+    def take(self, frames: Video) -> None:
+        self.blocks.append(frames)
+
+    def rows(self) -> Float64[np.ndarray, "K F"]:
+        values, signals = self.measure(np.concatenate(self.blocks))
+        lines = [list(values.values()), *([len(series), *series.tolist()] for series in signals.values())]
+        width = max(map(len, lines))
+        return np.array([[*line, *[np.nan] * (width - len(line))] for line in lines])
+
+
+def measures(
+    length: int,  # frames of every video, where there are seams
+    *,
+    seams: tuple[int, ...] = (),
+    dropped: int = 0,
+    flow: Flow | None = flow_metrics.CLASSICAL,
+    frames: int | None = None,  # the first of each video; None = all
+) -> list[Measure]:
+    """All temporal metrics as measures of one pass over folders; they share one row of numbers a video."""
+    recipe: dict[str, object] = {"rows": "temporal metrics", "flow": None if flow is None else flow.name}
+    recipe |= {"frames": frames, "seams": list(seams), "dropped": dropped}
+
+    def begin(info: VideoInfo) -> Collector:
+        check_bytes(frames or info.frames, info.height, info.width)
+        return _WholeVideo(partial(measure_video, seams=seams, dropped=dropped, flow=flow, rate=info.fps))
+
+    def value(number: int) -> Callable[[Rows, VideoInfo, str], float]:
+        return lambda rows, info, video: float(rows[0, number])
+
+    def series(number: int) -> Callable[[Rows, VideoInfo, str], Float64[np.ndarray, " _"]]:
+        return lambda rows, info, video: rows[1 + number, 1 : 1 + int(rows[1 + number, 0])]
+
+    names, signals = _names(length, seams, flow)
+    return [
+        Measure(
+            name,
+            recipe,
+            begin,
+            value(number),
+            frames=3,
+            parts=series(signals.index(name)) if name in signals else None,
+            most=frames,
+        )
+        for number, name in enumerate(names)
+    ]
+
+
+def _names(length: int, seams: tuple[int, ...], flow: Flow | None) -> tuple[list[str], list[str]]:
+    """Names of the values of a video, in their order, and those of them that come with a signal."""
+    names = [measure.__name__ for measure in PLAIN]
+    names += [] if flow is None else [*FLOWING, "dynamic_degree"]
+    if not seams:
+        return names, []
+    names += ["duplicates:seams", "cycling:mirror", *(["cycling:repeat"] if _repeats(length, seams) else [])]
+    names += [] if flow is None else ["boomerang"]
+    signals = [f"seam_ratio:{signal}" for signal in ("D", "A", *(() if flow is None else ("W", "dF")))]
+    return [*names, *signals], signals
 
 
 def _at_seams(one: UInt8[np.ndarray, "1 T H W C"], seams: tuple[int, ...], dropped: int) -> dict[str, float]:
@@ -168,13 +203,17 @@ def _at_seams(one: UInt8[np.ndarray, "1 T H W C"], seams: tuple[int, ...], dropp
         "duplicates:seams": seams_module.duplicates(one, seams).value,
         "cycling:mirror": seams_module.cycling(one, seams, dropped=dropped).value,
     }
-    grid = np.unique(seams)
-    if one.shape[1] > 2 * int(np.diff(grid, prepend=0)[-1]):
+    if _repeats(one.shape[1], seams):
         values["cycling:repeat"] = seams_module.cycling(one, seams, kind="repeat").value
     return values
 
 
-def _series(video: Video, statistics: flow_metrics.FlowStatistics | None) -> dict[seams_module.Signal, np.ndarray]:
+def _repeats(length: int, seams: tuple[int, ...]) -> bool:
+    """Whether a video is long enough for clips that repeat the one before the last."""
+    return length > 2 * int(np.diff(np.unique(seams), prepend=0)[-1])
+
+
+def _signals(video: Video, statistics: flow_metrics.FlowStatistics | None) -> dict[seams_module.Signal, np.ndarray]:
     series: dict[seams_module.Signal, np.ndarray] = {
         "D": frame_difference.differences(video),
         "A": frame_difference.accelerations(video),

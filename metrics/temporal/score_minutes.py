@@ -25,25 +25,25 @@ def loaders(
     weights: WeightsFolder, window: int | None, prompts: Mapping[str, Prompt] | None
 ) -> dict[str, Callable[[], Measure]]:
     """A function for every measure, which loads what it needs and raises ValueError where it cannot."""
-    found: dict[str, Callable[[], Measure]] = {}
+    loads: dict[str, Callable[[], Measure]] = {}
     if window is not None:
-        found |= {
+        loads |= {
             "color_step": partial(_of_colors, "color_step", minutes.color_step, window),
             "saturation_step": partial(_of_colors, "saturation_step", minutes.saturation_step, window),
             "seam_color_step": partial(_of_colors, "seam_color_step", minutes.seam_color_step, window),
         }
     dino = partial(getattr, weights, "dino")
-    found |= {f"similarity_gap:{gap}": partial(_of_gap, dino, gap) for gap in minutes.GAPS}
-    found["identity"] = partial(_of_rows, "identity", dino, _identity, 2)
-    found["identity:end"] = partial(_of_rows, "identity:end", dino, _identity_end, 2)
-    found |= _chunked("subject", dino, lambda rows: _by_chunk(rows, lambda part: float(consistency(part).mean())), LONG)
+    loads |= {f"similarity_gap:{gap}": partial(_of_gap, dino, gap) for gap in minutes.GAPS}
+    loads["identity"] = partial(_of_rows, "identity", dino, _identity, 2)
+    loads["identity:end"] = partial(_of_rows, "identity:end", dino, _identity_end, 2)
+    loads |= _chunked("subject", dino, lambda rows: _by_chunk(rows, lambda part: float(consistency(part).mean())), LONG)
     if prompts is not None:
-        found["start_end_drift:semantic"] = partial(_semantic, weights, prompts)
+        loads["start_end_drift:semantic"] = partial(_semantic, weights, prompts)
     for name, network, most in (("aesthetic", "aesthetic", 10.0), ("imaging", "musiq", 100.0)):
         of_frames, ends = partial(getattr, weights, network), partial(_ends, most=most)
-        found[f"start_end_drift:{name}"] = partial(_of_rows, f"start_end_drift:{name}", of_frames, ends, 2)
-        found |= _chunked(name, of_frames, partial(_chunks, most=most), minutes.CHUNKS)
-    return found
+        loads[f"start_end_drift:{name}"] = partial(_of_rows, f"start_end_drift:{name}", of_frames, ends, 2)
+        loads |= _chunked(name, of_frames, partial(_chunks, most=most), minutes.CHUNKS)
+    return loads
 
 
 def _chunked(

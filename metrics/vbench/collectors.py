@@ -42,17 +42,17 @@ class Interpolated:
 
     interpolate: Interpolator
     numbers: list[float] = field(default_factory=list)
-    held: list[UInt8[np.ndarray, "H W C"]] = field(default_factory=list)
+    window: list[UInt8[np.ndarray, "H W C"]] = field(default_factory=list)
 
     def take(self, frames: Frames) -> None:
         """Compare where three frames are complete."""
         for frame in frames:
-            self.held.append(frame.copy())
-            if len(self.held) == 3:
-                a, true, b = self.held
+            self.window.append(frame.copy())
+            if len(self.window) == 3:
+                a, true, b = self.window
                 middle = self.interpolate(a[None], b[None])[0]
                 self.numbers.append(float(np.abs(middle.astype(np.float32) - true.astype(np.float32)).mean()))
-                self.held = [b]
+                self.window = [b]
 
     def rows(self) -> Float[np.ndarray, "K 1"]:
         """One row a triple."""

@@ -17,6 +17,7 @@ from metrics.text.alignment import viclip_measure, viclip_texts
 from metrics.text.prompts import Prompt
 from metrics.vbench import formulas
 from metrics.vbench.collectors import Interpolated, Interpolator, flow_steps, gray_steps, padded_side
+from metrics.vbench.long import lengthen
 from metrics.videos.read import VideoInfo
 from metrics.weights.checkpoint import Checkpoint
 from metrics.weights.errors import WeightsError
@@ -34,11 +35,16 @@ class Setting:
     prompts: Mapping[str, Prompt] | None = None  # by the names of videos
     compat: bool = False  # as VBench does it, traps included
     interpolator: Interpolator | None = None  # what motion smoothness compares with
+    long: bool = False  # VBench-Long: the mean over clips of 2 seconds
 
 
 def loaders(setting: Setting) -> dict[str, Callable[[], Measure]]:
     """A function for every dimension of one's own videos, which loads what it needs, or raises ValueError."""
-    return {name: partial(load, setting) for name, load in LOADERS.items()}
+
+    def loaded(load: Callable[[Setting], Measure]) -> Measure:
+        return lengthen(load(setting)) if setting.long else load(setting)
+
+    return {name: partial(loaded, load) for name, load in LOADERS.items()}
 
 
 def consistency_of(name: str, network: VisionFeatures) -> Measure:
@@ -76,8 +82,8 @@ def _smoothness(setting: Setting) -> Measure:
     interpolate = setting.interpolator
     if interpolate is None:
         raise WeightsError(
-            "motion_smoothness needs AMT-S, whose code is not free for all uses and in no library: give an "
-            "interpolator from Python, or read VBench's own result by --import"
+            "motion_smoothness needs AMT-S, which only VBench's own package has, and that needs numpy 1 and "
+            "transformers 4.33: give an interpolator from Python, or read VBench's own result by --import"
         )
     label = getattr(interpolate, "name", None) or getattr(interpolate, "__name__", type(interpolate).__name__)
     recipe = {"rows": "interpolated", "interpolator": str(label)}

@@ -2,9 +2,10 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
-from metrics.evaluation.measure import FolderReader, Measured, choose_measures, measure_sides
+from metrics.evaluation.measure import FolderReader, FolderScore, Measured, choose_measures, measure_sides
 from metrics.evaluation.result import Result
 from metrics.intervals import mean_score
 from metrics.score import Score
@@ -60,22 +61,41 @@ def measure_folders(
     Raises:
         ValueError: as `choose_measures` and `measure_videos` of `metrics.evaluation.measure`.
     """
+    return prepare_folders(sources, setting, wanted=wanted, reader=reader).finish()
+
+
+def prepare_folders(
+    sources: Mapping[str, Path | str],
+    setting: Setting,
+    *,
+    wanted: Sequence[str] = (),
+    reader: FolderReader | None = None,
+) -> FolderScore:
+    """`measure_folders`, ready to run.
+
+    Raises:
+        ValueError: as `choose_measures`.
+    """
     reader = reader or FolderReader()
     reader = replace(reader, listing=list_as_vbench) if setting.compat else reader
     sides = {side: reader.videos(source) for side, source in sources.items()}
     infos = [info for videos in sides.values() for info in reader.infos(videos)]
     dimensions, notes = choose_measures(loaders(setting), wanted, infos)
-    about = {"protocol": "vbench-compat" if setting.compat else "vbench", "variant": variant(setting)}
-    return measure_sides(
-        sides, dimensions, reader, lambda measured: scores_of(measured, compat=setting.compat), about, notes
-    )
+    about = {"protocol": _protocol(setting), "variant": variant(setting)}
+    summarize = partial(scores_of, compat=setting.compat)
+    finish = partial(measure_sides, sides, dimensions, reader, summarize, about, notes)
+    return FolderScore(sides, dimensions, finish)
+
+
+def _protocol(setting: Setting) -> str:
+    return "vbench-compat" if setting.compat else "vbench-long" if setting.long else "vbench"
 
 
 def variant(setting: Setting) -> dict[str, object]:
     """Which of VBench's several numbers these are."""
     return {
         "pooling": "frames of all videos" if setting.compat else "videos",
-        "length": "short",
+        "length": "long: mean over clips of 2 s, not encoded anew" if setting.long else "short",
         "imaging": setting.weights.imaging,
         "prompts_sha256": None if setting.prompts is None else hash_prompts(setting.prompts),
         "compat": setting.compat,

@@ -10,6 +10,7 @@ import hashlib
 import os
 import re
 from collections import deque
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -19,19 +20,21 @@ import numpy as np
 from jaxtyping import UInt8
 
 from metrics.files import HEADERS, load_npz, open_regular
-from metrics.videos.frames import check_videos
-from metrics.videos.media import (
+from metrics.videos.decode import (
     DECODER,
     PICTURES,
     PLAYED,
+    Span,
     VideoInfo,
     check_bytes,
+    decode_spans,
     probe_video,
     read_picture,
     read_video,
 )
+from metrics.videos.frames import check_videos
 
-__all__ = ["DECODER", "Video", "VideoInfo", "list_stray_pictures", "list_videos", "media_below", "read_videos"]
+__all__ = ["DECODER", "Span", "Video", "VideoInfo", "list_stray_pictures", "list_videos", "media_below", "read_videos"]
 ARRAYS = {".npy", ".npz"}
 
 Stamp = tuple[int, int, int, int]  # inode, bytes, times of modification and of change in nanoseconds
@@ -54,7 +57,7 @@ class Video:
             ValueError: the file cannot be read, or is cut off.
         """
         if self.kind == "file":
-            return probe_video(self.path)
+            return _probe(self.path, _stamp(self.path)) if self.path.is_file() else probe_video(self.path)
         if self.kind == "frames":
             pictures = _pictures(self.path)
             height, width = read_picture(pictures[0]).shape[:2]
@@ -80,11 +83,37 @@ class Video:
             check_bytes(*part.shape)
             frames = np.array(part)
         if len(frames) == 0 or (count is not None and len(frames) < count):
-            wanted = "one frame" if count is None else f"{count} frames"
-            raise ValueError(
-                f"{self.path} has {len(frames)} frames from {start} in steps of {stride}, requested: {wanted}"
-            )
+            raise ValueError(self.too_few(len(frames), start, count, stride))
         return frames
+
+    def spans(self, spans: Iterable[Span], *, whole: bool = False) -> Iterator[tuple[Span, Video4 | str]]:
+        """The frames of every span, all out of one decoding, or the reason why that span has none.
+
+        Spans come in the order of their starts and may be endless; those that begin behind the video's end are left
+        out. `whole` refuses a file that is cut off.
+
+        Raises:
+            ValueError: a file that cannot be decoded, or is damaged, from there on.
+        """
+        if self.kind == "file":
+            for span, frames in decode_spans(self.path, spans, whole=whole):
+                cut = len(frames) < span.frames and not span.short
+                yield span, self.too_few(len(frames), *span[:3]) if cut else frames
+            return
+        length = self.probe().frames
+        for span in spans:
+            if span.start >= length:
+                return
+            try:
+                count = min(span.frames, length - span.start) if span.short else span.frames
+                yield span, self.read(span.start, count, span.stride)
+            except (OSError, ValueError) as error:
+                yield span, str(error)
+
+    def too_few(self, frames: int, start: int, count: int | None, stride: int) -> str:
+        """What to say of a video with too few frames."""
+        wanted = "one frame" if count is None else f"{count} frames"
+        return f"{self.path} has {frames} frames from {start} in steps of {stride}, requested: {wanted}"
 
     def fingerprint(self) -> str | None:
         """Which bytes the frames come from: sha256 of the file, or files; None for arrays, whose clips are hashed."""
@@ -181,15 +210,15 @@ def media_below(source: Path) -> list[Path]:
         OSError: a folder that must not be read.
     """
     folders, linked = deque([source]), deque[Path]()
-    seen: set[tuple[int, int]] = set()
-    found: dict[str, Path] = {}
+    inodes: set[tuple[int, int]] = set()
+    files: dict[str, Path] = {}
     links: list[Path] = []
     while folders or linked:
         folder = folders.popleft() if folders else linked.popleft()
         status = folder.stat()
-        if (status.st_dev, status.st_ino) in seen:
+        if (status.st_dev, status.st_ino) in inodes:
             continue
-        seen.add((status.st_dev, status.st_ino))
+        inodes.add((status.st_dev, status.st_ino))
         with os.scandir(folder) as scanned:
             entries = sorted((entry for entry in scanned if not entry.name.startswith(".")), key=lambda each: each.name)
         for entry in entries:
@@ -197,15 +226,15 @@ def media_below(source: Path) -> list[Path]:
             if entry.is_dir():
                 (linked if entry.is_symlink() else folders).append(path)
             elif path.suffix.lower() in PICTURES:
-                found[str(path)] = path  # a frame may be shown twice
+                files[str(path)] = path  # a frame may be shown twice
             elif path.suffix.lower() in ARRAYS | PLAYED:
                 if entry.is_symlink():
                     links.append(path)
                 else:
-                    found.setdefault(os.path.realpath(path), path)
+                    files.setdefault(os.path.realpath(path), path)
     for path in links:
-        found.setdefault(os.path.realpath(path), path)
-    return list(found.values())
+        files.setdefault(os.path.realpath(path), path)
+    return list(files.values())
 
 
 def read_videos(
@@ -281,6 +310,11 @@ def _load_array(file: Path, _changed: Stamp) -> UInt8[np.ndarray, "N T H W C"]:
     videos = array[None] if array.ndim == 4 else array
     check_videos(videos, what=f"the videos of {file}")
     return videos
+
+
+@lru_cache(maxsize=65536)
+def _probe(file: Path, _changed: Stamp) -> VideoInfo:
+    return probe_video(file)
 
 
 @lru_cache(maxsize=65536)

@@ -71,8 +71,8 @@ def find_checkpoint(path: Path | str, checkpoint: Checkpoint) -> Path:
     if own:
         return own[0]
     for name in checkpoint.files:
-        found = path.rglob(name if "." in name else f"*{name}")
-        for candidate in sorted(found, key=lambda place: (len(place.parts), place)):
+        candidates = path.rglob(name if "." in name else f"*{name}")
+        for candidate in sorted(candidates, key=lambda place: (len(place.parts), place)):
             if file := next((file for file in _inside(candidate) if file.is_file()), None):
                 return file
     raise refused(path, f"the folder has no {' or '.join(checkpoint.files)} of {checkpoint.network}", "name the file")
@@ -160,12 +160,21 @@ def _check_shape(source: Source, checkpoint: Checkpoint, theirs: tuple[str, ...]
 
 
 def _read(source: Source, theirs: tuple[str, ...], transposed: bool) -> Tensor:
-    parts = [source.read(name) for name in theirs]
-    for name, tensor in zip(theirs, parts, strict=True):
-        if tensor.dtype in FLOATS and not tensor.isfinite().all():
-            raise refused(source.files[0], f"{name} has values that are not finite")
-        if tensor.dtype not in FLOATS and not name.endswith("num_batches_tracked"):
-            raise refused(source.files[0], f"{name} is {tensor.dtype}, weights are floating-point numbers")
+    parts = [read_tensor(source, name) for name in theirs]
     whole = parts[0] if len(parts) == 1 else torch.cat(parts)
     whole = whole.T if transposed else whole
     return whole.float().contiguous() if whole.dtype in FLOATS else whole
+
+
+def read_tensor(source: Source, name: str) -> Tensor:
+    """One tensor of a file.
+
+    Raises:
+        WeightsError: its numbers are not finite, or no floating-point numbers (counters of batches may be whole).
+    """
+    tensor = source.read(name)
+    if tensor.dtype in FLOATS and not tensor.isfinite().all():
+        raise refused(source.files[0], f"{name} has values that are not finite")
+    if tensor.dtype not in FLOATS and not name.endswith("num_batches_tracked"):
+        raise refused(source.files[0], f"{name} is {tensor.dtype}, weights are floating-point numbers")
+    return tensor

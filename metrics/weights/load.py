@@ -41,6 +41,7 @@ FILES = {
     "c3d": ("c3d.safetensors", "conv3d_deepnetA_ucf.npz", "c3d_ucf101.pt"),
 }
 LEGACY = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."  # how torch.save began before it wrote zip archives
+BOM = b"\xef\xbb\xbf"  # with which text may begin
 KERNEL = (4, 3, 0, 1, 2)  # TensorFlow's axes in torch's order
 SHARD = re.compile(r"\.data-\d{5}-of-\d{5}$")
 
@@ -175,7 +176,7 @@ def _kind(path: Path, head: bytes) -> Format:
         return "tensorflow"
     if not head:
         raise refused(path, "it is empty", TRUNCATED)
-    if head.lstrip()[:1] == b"<":
+    if head.removeprefix(BOM).lstrip()[:1] == b"<":
         raise refused(path, "it is a web page, not a file of weights", "download it again in a browser")
     if head.startswith(b"version https://git-lfs"):
         raise refused(path, "it is a pointer of Git LFS, not the file itself", "fetch it with `git lfs pull`")

@@ -9,9 +9,10 @@ from toys import CLIP, CONFIG, SCHEDULE, SEEDS, STEPS, Coupled, Separable, close
 
 import baselines.direct
 from baselines import fifo, forcing
-from baselines.forcing import Options, plan, rows_of
+from baselines.forcing import PUBLISHED, Options, plan, rows_of
 from vidrd.noise import KeyedNoise
 from vidrd.schedule import Schedule
+from vidrd.solvers import schedule as solver_schedule
 
 FRAMES = 3 * CLIP - 1
 FLOW = Schedule.flow([1000 * (8 - step) / 8 for step in range(8)], [1 - step / 8 for step in range(9)])
@@ -114,6 +115,22 @@ def test_tails_that_are_no_whole_block_are_kept():
     video = run(forcing, 2 * CLIP + 1, block=2)
     assert video.shape[2] == 2 * CLIP + 1
     assert close(run(forcing, 2 * CLIP + 1, Separable(), block=2), ddim(initial(2 * CLIP + 1)))
+
+
+def test_solvers_with_a_memory_have_one_for_each_block():
+    """Where frames do not couple, each is what the solver makes of it alone, however far behind it stands."""
+    schedule = solver_schedule("dpmsolver++", CONFIG, 8)
+    alone = baselines.direct.sample(Separable(), schedule, request(FRAMES), dtype=torch.float64).latents
+    for block, ar_step in ((1, None), (2, 3), (3, 8)):
+        assert close(run(forcing, FRAMES, Separable(), schedule, ar_step=ar_step, block=block), alone)
+
+
+def test_the_published_schedule_orders_the_frames_of_a_clip_too():
+    denoise = Coupled()
+    run(forcing, CLIP, denoise, Schedule.ddim(CONFIG, 8), compat="diffusers")
+    told = [call[1].tolist() for call in denoise.calls]
+    assert len(told) == 8 + PUBLISHED * (CLIP - 1)
+    assert told[8] == [0, *told[3][:1], *told[0][2:]]  # done, 3 steps taken, waiting
 
 
 def test_what_cannot_be_made_says_why():

@@ -243,7 +243,7 @@ def test_jitter_is_measured_and_written_with_what_it_is_blind_to(run, tmp_path):
     assert "got 'cpu' without --raft" in run("jitter", tmp_path / "set.npy", "--device", "cpu", code=3)
     raft = ("--raft", tmp_path / "no.pth", "--device", "tpu9")
     assert "got 'tpu9'" in run("jitter", tmp_path / "set.npy", *raft, code=3)
-    assert "cannot be read as weights" in run("jitter", tmp_path / "set.npy", "--raft", tmp_path / "no.pth", code=3)
+    assert "cannot be used as weights" in run("jitter", tmp_path / "set.npy", "--raft", tmp_path / "no.pth", code=3)
 
 
 def test_a_file_that_was_cut_off_is_not_taken_for_a_short_video(run, tmp_path):

@@ -16,7 +16,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 
 from metrics import __main__ as metrics
-from metrics import option_types
+from metrics import option_types, score_verb
 from metrics.cli_options import Verb
 from metrics.evaluation.result import Result
 from metrics.score import Score
@@ -63,6 +63,10 @@ WRONG = {
         ("--n", "-1"), ("--n", "0"), ("--frames", "0"), ("--seams", "8", "8"), ("--seams", "8", "4"), ("--seams", "0"),
         ("--seams", "-3"), ("--dropped", "-1"), ("--dropped", "2"), ("--raft", "a.npy", "--no-flow"),
         ("--device", "cpu"), ("--raft", "a.npy", "--device", "meta"), ("--json", "/proc/nope/x"),
+    ],
+    "score": [
+        ("--metrics", "beauty"), ("--n", "0", "--metrics", "jitter"), ("--json", "a.npy", "--metrics", "jitter"),
+        ("--workers", "2", "--metrics", "jitter"), ("--metrics", "jitter", "--protocol", "clean"),
     ],
 }  # fmt: skip
 
@@ -176,6 +180,7 @@ def idle(place):  # noqa: F811
         patch.delenv("VIDRD_METRICS_WEIGHTS", raising=False)
         patch.setattr(metrics, "measure", note)
         patch.setattr(metrics, "measure_jitter", note)
+        patch.setattr(score_verb, "score_in_one_pass", lambda verb, report: {"none": note(verb)})
         patch.setattr(metrics, "verify_weights", lambda verb: done.append(verb) or 4)
         yield done
 
@@ -194,12 +199,12 @@ def test_any_command_line_is_done_or_answered_in_one_line(name, idle, place):  #
                 metrics.main()
             except SystemExit as stop:
                 code = stop.code
-        said = error.getvalue()
-        assert code in ALLOWED, said
-        assert "Traceback" not in out.getvalue() + said
+        message = error.getvalue()
+        assert code in ALLOWED, message
+        assert "Traceback" not in out.getvalue() + message
         if code == 3:
-            assert len(said.strip().splitlines()) == 1, said
-            assert said.strip().isprintable(), said
+            assert len(message.strip().splitlines()) == 1, message
+            assert message.strip().isprintable(), message
             assert tree(place) == before
         for path in sorted(place.rglob("*"), reverse=True):
             if (str(path.relative_to(place)), path.lstat().st_mode) not in before:

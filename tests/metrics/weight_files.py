@@ -58,21 +58,21 @@ def solve(columns: list[int], target: int) -> int:
     """The bits x for which the XOR of columns[i] over the set bits i is the target, by elimination."""
     pivots: list[tuple[int, int]] = []
     for i, whole in enumerate(columns):
-        left, made = reduced(pivots, whole)
+        left, bits = reduced(pivots, whole)
         if left:
-            pivots.append((left, made ^ 1 << i))
-    left, found = reduced(pivots, target)
+            pivots.append((left, bits ^ 1 << i))
+    left, bits = reduced(pivots, target)
     assert left == 0
-    return found
+    return bits
 
 
 def reduced(pivots: list[tuple[int, int]], value: int) -> tuple[int, int]:
     """What is left of a value after its lowest bits were cancelled, and the columns that cancelled them."""
-    made = 0
+    bits = 0
     for pivot, mixed in pivots:
         if value & pivot & -pivot:
-            value, made = value ^ pivot, made ^ mixed
-    return value, made
+            value, bits = value ^ pivot, bits ^ mixed
+    return value, bits
 
 
 def zip_with(path: Path, records: dict[str, bytes], compression: int = zipfile.ZIP_STORED) -> Path:

@@ -1,5 +1,7 @@
 import json
+import re
 import sys
+from dataclasses import replace
 from xml.etree import ElementTree
 
 import pytest
@@ -48,6 +50,19 @@ def test_markdown_keeps_reasons_as_text(content):
     assert "\\| &lt;b&gt;" in page
     assert "torch 2.15.0" in page
     assert "margin 0.03" in page
+
+
+def test_a_comment_fits_and_says_the_worst_first(content):
+    few = module.as_comment(content[1], FINDINGS)
+    assert few.startswith("## ❌ FAIL: bbbbbbbb against aaaaaaaa")
+    assert few.index("**FAIL**") < few.index("**INVALID**") < few.index("<details>")
+    assert "<summary>6 findings</summary>" in few
+    many = [replace(FINDINGS[1], cell=f"cell {i} " + "x" * 200, reason="é" * 300) for i in range(300)] + FINDINGS[:1]
+    page = module.as_comment(content[1], many)
+    assert len(page.encode()) <= module.COMMENT_BYTES
+    assert "- and 288 more that are not PASS" in page
+    (shown,) = re.findall(r"<summary>(\d+) of 301 findings</summary>", page)
+    assert page.count("\n| cell ") - 1 == int(shown) > 20  # and the heading of the table
 
 
 def test_junit_counts_what_ci_counts(content):

@@ -102,6 +102,20 @@ def test_hostile_strings_are_text(full):
     assert "Which <method> is best & why?" in text
 
 
+def test_control_characters_of_any_text_reach_neither_page_nor_charts(tmp_path):
+    bad = "\x00\x1b[2J\u202e\x9b1m"
+    measures = {
+        name: {**each, **{key: each[key] + bad for key in ("title", "unit", "definition")}}
+        for name, each in MEASURES.items()
+    }
+    axes = grid(frames=(16,), methods=("ours" + bad, "theirs"), overlaps=(2,), precisions=("fp32", "bf16" + bad))
+    texts = {"suite": bad, "question": bad, "revision": bad, "machine": {"cpu": bad, "cores": 2}, "fixed": {bad: bad}}
+    text = made(write(tmp_path / "run", axes, measures=measures, **texts), drawn=charts)
+    assert "ours" in text
+    assert text.count("<figure") > 2
+    assert not re.findall("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e]", text)
+
+
 def test_every_status_shows_its_reason(full):
     text = re.sub(r"\s+", " ", "".join(read(full).text))
     for status in ("skipped", "oom", "timeout", "failed", "invalid"):

@@ -26,7 +26,10 @@ from vidrd.data.record import Tally
 place = bench_fuzz.place
 ALLOWED = {0, 3}
 VERBS = {kind.__name__.lower(): kind for kind in vidrd.VERBS}
-DUE = {"root": ".", "out": "new", "prompt": "x", "format": "folder", "data": "folder", "model": "folder"}
+DUE = {
+    "root": ".", "out": "new", "prompt": "x", "format": "folder", "data": "folder", "model": "folder", "run": "folder",
+    "sets": "folder",
+}  # fmt: skip
 
 
 def options_of(kind):
@@ -83,10 +86,13 @@ def idle(place):
         patch.chdir(place)
         patch.setattr("vidrd.data.prepare.prepare", note)
         patch.setattr("vidrd.data.latents.cache_latents", note)
+        patch.setattr("vidrd.data.merge.merge", lambda *args, **kwargs: (0, 0))
         patch.setattr("vidrd.checkpoints.load_any", lambda model: SimpleNamespace(vae=SimpleNamespace(to=note)))
         patch.setattr("vidrd.checkpoints.load_pipeline", refuse)
         patch.setattr("vidrd.pocket.train.train_pocket", note)
         patch.setattr("vidrd.training.full.train_on_data", note)
+        patch.setattr("vidrd.training.full.export", lambda *args: 0)
+        patch.setattr("vidrd.__main__.launch", lambda *args: 0)
         patch.setattr("vidrd.released.inflate_folder", note)
         patch.setattr("vidrd.released.convert_released", lambda *args, **kwargs: card)
         patch.setattr(

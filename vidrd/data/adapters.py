@@ -58,8 +58,8 @@ def kinetics(where: Where) -> Records:
 
 def moments(where: Where) -> Records:
     """Moments in Time: `trainingSet.csv` or `validationSet.csv` without header, first column `label/file.mp4`, under
-    root, `training/` or `validation/`; all of it at the root or in `Moments_in_Time_Raw/`."""
-    folders = ("", "Moments_in_Time_Raw")
+    root, `training/` or `validation/`; all of it at the root or in a folder as `Moments_in_Time_Raw/`."""
+    folders = ("", *sorted(path.name for path in where.root.glob("Moments_in_Time*") if path.is_dir()))
     for _, listed in where.lists({"train": ("trainingSet.csv",), "val": ("validationSet.csv",)}, folders):
         part = "validation" if "valid" in listed.name.lower() else "training"
 

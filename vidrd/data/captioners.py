@@ -20,6 +20,7 @@ from PIL import Image
 from vidrd.data.captions import Captioner, NoAnswerError, Template
 from vidrd.entry import one_line
 from vidrd.exact_loading import find_model, quiet
+from vidrd.precision import DTYPES
 
 PATIENCE = 8  # questions in a row that a server may leave without an answer
 MOST_ANSWER = 1 << 20  # bytes of an answer
@@ -31,55 +32,71 @@ class Blip2:
     It cannot answer without a picture, so fusing falls to the caption of the middle frame.
     """
 
-    def __init__(self, folder: str, *, device: str = "cpu", max_new_tokens: int = 60):
+    def __init__(self, folder: str, *, device: str = "cpu", dtype: str = "auto", max_new_tokens: int = 60):
         from transformers import Blip2ForConditionalGeneration, Blip2Processor  # noqa: PLC0415 - seconds
 
-        here = str(find_model(folder))
-        with quiet():
-            self.model = Blip2ForConditionalGeneration.from_pretrained(here, local_files_only=True).to(device).eval()
-            self.processor = Blip2Processor.from_pretrained(here, local_files_only=True)
+        self.model, self.processor = _load(Blip2ForConditionalGeneration, Blip2Processor, folder, device, dtype)
         self.name, self.max_new_tokens = f"blip2:{Path(folder).name}", max_new_tokens
 
-    @torch.no_grad()
     def ask(self, frames: Sequence[Image.Image], prompt: str) -> str:
         """Answers for the frames in order, one sentence each; empty without frames."""
-        answers = []
-        for frame in frames:
-            given = self.processor(images=frame, text=f"Question: {prompt} Answer:", return_tensors="pt")
-            given = given.to(self.model.device, self.model.dtype)
-            tokens = self.model.generate(**given, max_new_tokens=self.max_new_tokens, do_sample=False)
-            asked = given["input_ids"]
-            if torch.equal(tokens[:, : asked.shape[1]], asked):  # a decoder repeats the question
-                tokens = tokens[:, asked.shape[1] :]
-            answers.append(self.processor.batch_decode(tokens, skip_special_tokens=True)[0].strip())
-        return " ".join(answers)
+        return " ".join(answer for frame in frames for answer in self.ask_together([([frame], prompt)]))
+
+    @torch.no_grad()
+    def ask_together(self, questions: Sequence[tuple[Sequence[Image.Image], str]]) -> list[str]:
+        """One sentence for each question's frame; empty where there is none."""
+        if not all(frames for frames, _ in questions):
+            return [""] * len(questions)
+        pictures = [frames[0] for frames, _ in questions]
+        texts = [f"Question: {prompt} Answer:" for _, prompt in questions]
+        given = self.processor(images=pictures, text=texts, padding=True, return_tensors="pt")
+        given = given.to(self.model.device, self.model.dtype)
+        tokens = self.model.generate(**given, max_new_tokens=self.max_new_tokens, do_sample=False)
+        asked = given["input_ids"]
+        if torch.equal(tokens[:, : asked.shape[1]], asked):  # a decoder repeats the question
+            tokens = tokens[:, asked.shape[1] :]
+        return [answer.strip() for answer in self.processor.batch_decode(tokens, skip_special_tokens=True)]
 
 
 class ChatModel:
     """Any image-text chat model of transformers (SmolVLM2, Qwen-VL, LLaVA-OneVision, InternVL, ...)."""
 
-    def __init__(self, folder: str, *, device: str = "cpu", max_new_tokens: int = 96):
+    def __init__(self, folder: str, *, device: str = "cpu", dtype: str = "auto", max_new_tokens: int = 96):
         from transformers import AutoModelForImageTextToText, AutoProcessor  # noqa: PLC0415 - seconds
 
-        here = str(find_model(folder))
-        with quiet():
-            self.model = AutoModelForImageTextToText.from_pretrained(here, local_files_only=True).to(device).eval()
-            self.processor = AutoProcessor.from_pretrained(here, local_files_only=True)
+        self.model, self.processor = _load(AutoModelForImageTextToText, AutoProcessor, folder, device, dtype)
         self.name, self.max_new_tokens = f"chat:{Path(folder).name}", max_new_tokens
 
-    @torch.no_grad()
     def ask(self, frames: Sequence[Image.Image], prompt: str) -> str:
         """The model's answer, without the question."""
-        content: list[dict[str, Any]] = [{"type": "image", "image": frame} for frame in frames]
-        talk = [{"role": "user", "content": [*content, {"type": "text", "text": prompt}]}]
+        return self.ask_together([(frames, prompt)])[0]
+
+    @torch.no_grad()
+    def ask_together(self, questions: Sequence[tuple[Sequence[Image.Image], str]]) -> list[str]:
+        """The model's answers, without the questions."""
+        talks = []
+        for frames, prompt in questions:
+            content: list[dict[str, Any]] = [{"type": "image", "image": frame} for frame in frames]
+            talks.append([{"role": "user", "content": [*content, {"type": "text", "text": prompt}]}])
+        padded = {"processor_kwargs": {"padding": True}} if len(talks) > 1 else {}
         given = self.processor.apply_chat_template(
-            talk, add_generation_prompt=True, tokenize=True, return_dict=True, return_tensors="pt"
+            talks, add_generation_prompt=True, tokenize=True, return_dict=True, return_tensors="pt", **padded
         ).to(self.model.device)
         if "pixel_values" in given:
             given["pixel_values"] = given["pixel_values"].to(self.model.dtype)
         tokens = self.model.generate(**given, max_new_tokens=self.max_new_tokens, do_sample=False)
-        answer = tokens[:, given["input_ids"].shape[1] :]
-        return self.processor.batch_decode(answer, skip_special_tokens=True)[0].strip()
+        answers = tokens[:, given["input_ids"].shape[1] :]
+        return [answer.strip() for answer in self.processor.batch_decode(answers, skip_special_tokens=True)]
+
+
+def _load(model: Any, processor: Any, folder: str, device: str, dtype: str) -> tuple[Any, Any]:
+    """A model in its own precision ("auto") or another, and its processor, which pads on the left for generation."""
+    here = str(find_model(folder))
+    with quiet():
+        loaded = model.from_pretrained(here, local_files_only=True, dtype=DTYPES.get(dtype, "auto")).to(device).eval()
+        reader = processor.from_pretrained(here, local_files_only=True)
+    reader.tokenizer.padding_side = "left"
+    return loaded, reader
 
 
 class _NoRedirect(urllib.request.HTTPRedirectHandler):
@@ -146,7 +163,7 @@ class Endpoint:
                 fault = str(error)
                 break
             except urllib.error.HTTPError as error:
-                fault = f"{error.code}: {one_line(error.read(300).decode(errors='replace'))}"
+                fault = f"{error.code}: {_reason(error)}"
                 if error.code in (401, 403, 404) or 300 <= error.code < 400:
                     raise ValueError(f"{self.url} gives no caption ({fault}): check address, model and key") from error
                 if error.code != 429 and error.code < 500:
@@ -163,7 +180,7 @@ class Endpoint:
     def _read(self, data: bytes) -> str:
         try:
             answer = json.loads(data)["choices"][0]["message"]["content"]
-        except (ValueError, KeyError, IndexError, TypeError) as error:
+        except (ValueError, KeyError, IndexError, TypeError, RecursionError) as error:
             raise NoAnswerError(f"it does not answer as an OpenAI-compatible server: {data[:200]!r}") from error
         parts = answer if isinstance(answer, list) else [{"text": answer}]
         texts = [part.get("text") if isinstance(part, dict) else part for part in parts]
@@ -177,10 +194,18 @@ class Endpoint:
         return f"data:image/jpeg;base64,{base64.b64encode(file.getvalue()).decode()}"
 
 
+def _reason(error: urllib.error.HTTPError) -> str:
+    """What a server says with its refusal; "" where that breaks off too."""
+    try:
+        return one_line(error.read(300).decode(errors="replace"))
+    except (OSError, http.client.HTTPException):
+        return ""
+
+
 CAPTIONERS: dict[str, Callable[..., Captioner | Template]] = {
     "template": lambda model, **options: Template(),
-    "blip2": lambda model, *, device="cpu", **options: Blip2(model, device=device),
-    "chat": lambda model, *, device="cpu", **options: ChatModel(model, device=device),
+    "blip2": lambda model, *, device="cpu", dtype="auto", **options: Blip2(model, device=device, dtype=dtype),
+    "chat": lambda model, *, device="cpu", dtype="auto", **options: ChatModel(model, device=device, dtype=dtype),
     "http": lambda model, *, endpoint="", key=None, tries=4, timeout=120.0, **options: Endpoint(
         endpoint, model, key=key, tries=tries, timeout=timeout
     ),

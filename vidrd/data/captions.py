@@ -6,10 +6,12 @@ wording here is ours. The class is called a hint that may be wrong, since labels
 
 import random
 import re
+import tomllib
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from itertools import pairwise
+from pathlib import Path
 from typing import Literal, Protocol, runtime_checkable
 
 from PIL import Image
@@ -17,17 +19,57 @@ from PIL import Image
 from vidrd.data.record import Drop, Record, digest
 from vidrd.data.shots import key_frames
 
-FRAME_PROMPT = (
-    "Describe in one sentence what this frame of a video shows: the place, who or what is in it and what they look "
-    "like, and what they seem to be doing."
-)
-HINT = " The video was filed under {label!r}, which may be wrong: use it only where the frame bears it out."
-FUSE_PROMPT = (
-    "These sentences describe frames of one video clip, in order of time:\n{sentences}\n{hint}"
-    "Write one plain sentence of at most 40 words that says what happens in the clip: who or what, the action and how "
-    "it goes on, and the place. Do not mention frames, pictures or the video itself."
-)
-FUSE_HINT = "The clip was filed under {label!r}, which may be wrong.\n"
+
+@dataclass(frozen=True)
+class Prompts:
+    """What a captioner is asked; the hints take part where a clip has a class."""
+
+    frame: str = (
+        "Describe in one sentence what this frame of a video shows: the place, who or what is in it and what they look "
+        "like, and what they seem to be doing."
+    )
+    hint: str = " The video was filed under '{label}', which may be wrong: use it only where the frame bears it out."
+    fuse: str = (
+        "These sentences describe frames of one video clip, in order of time:\n{sentences}\n{hint}"
+        "Write one plain sentence of at most 40 words that says what happens in the clip: who or what, the action and "
+        "how it goes on, and the place. Do not mention frames, pictures or the video itself."
+    )
+    fuse_hint: str = "The clip was filed under '{label}', which may be wrong.\n"
+
+    def __post_init__(self) -> None:
+        if not self.frame.strip():
+            raise ValueError("the prompt about a frame must say something: got frame = ''")
+        if "{sentences}" not in self.fuse:
+            raise ValueError(f"the prompt that fuses answers must hold {{sentences}}: got fuse = {self.fuse[:80]!r}")
+
+    @classmethod
+    def read(cls, path: Path) -> "Prompts":
+        """Prompts of a TOML file, which names some or all of them; the others are the usual ones.
+
+        Raises:
+            ValueError: the file cannot be read so, or names something else.
+        """
+        try:
+            held = tomllib.loads(path.read_text(encoding="utf-8-sig"))
+            names = [name.name for name in fields(cls)]
+            if other := [name for name, text in held.items() if name not in names or not isinstance(text, str)]:
+                raise ValueError(f"prompts are texts named {', '.join(names)}: got {', '.join(other)}")
+            return cls(**held)
+        except (OSError, ValueError) as error:
+            raise ValueError(f"{path}: {error}") from error
+
+    def of_frame(self, label: str) -> str:
+        """What is asked about a frame of a clip of a class, "" if it has none."""
+        return self.frame + (self.hint.replace("{label}", label) if label else "")
+
+    def of_clip(self, answers: Sequence[str], label: str) -> str:
+        """What is asked about the answers for a clip's frames."""
+        sentences = "\n".join(f"{number}. {answer}" for number, answer in enumerate(answers, 1))
+        hint = self.fuse_hint.replace("{label}", label) if label else ""
+        before, _, after = self.fuse.replace("{hint}", hint).partition("{sentences}")
+        return before + sentences + after
+
+
 TEMPLATES = (
     "A video of {label}.",
     "Someone is seen doing this: {label}.",
@@ -61,6 +103,15 @@ class Captioner(Protocol):
         ...
 
 
+@runtime_checkable
+class BatchCaptioner(Captioner, Protocol):
+    """A model that answers several questions at once."""
+
+    def ask_together(self, questions: Sequence[tuple[Sequence[Image.Image], str]]) -> list[str]:
+        """The answers, as `ask` gives them; all questions show one frame each, or all none."""
+        ...
+
+
 @dataclass(frozen=True)
 class Template:
     """Sentences around the class, without any model: the offline captioner."""
@@ -84,53 +135,111 @@ class Asking:
     when: Literal["missing", "always"] = "missing"  # caption only records without captions, or all
     keep_label: bool = True  # a caption must mention the class, or a template is added
     parallel: int = 1  # questions to a server at the same time; changes no answer
+    batch: int = 1  # clips about whose frames a model is asked together; 1: frame by frame
+    prompts: Prompts = field(default_factory=Prompts)
 
 
 def caption_stage(captioner: Captioner | Template, asking: Asking, record: Record) -> Record | Drop:
     """Give a record captions, unless it has some and only missing ones are wanted."""
-    if record.captions and asking.when == "missing":
-        return record
-    if isinstance(captioner, Template):
-        if not record.labels:
-            return Drop(record.key, "no caption", "it has neither captions nor a class, and no model is asked")
-        return replace(record, captions=(captioner.caption(record),), caption_by=captioner.name)
-    pixels = record.seen()
-    chosen = key_frames(pixels, asking.frames, asking.choose)
-    if not chosen:
-        return Drop(record.key, "shows nothing", "no frame is bright and structured enough to be described")
-    images = [Image.fromarray(frame) for frame in pixels.rgb(chosen)]
-    try:
-        caption, answers = describe(captioner, images, record.labels, asking.parallel)
-    except NoAnswerError as error:
-        return Drop(record.key, UNANSWERED, str(error))
-    author = captioner.name
+    return caption_together(captioner, asking, [record])[0]
+
+
+def caption_together(captioner: Captioner | Template, asking: Asking, records: Sequence[Record]) -> list[Record | Drop]:
+    """The same for several records, whose questions are asked together."""
+    outcomes: list[Record | Drop] = list(records)
+    places: list[int] = []
+    chosen: list[list[int]] = []
+    clips: list[tuple[list[Image.Image], Sequence[str]]] = []
+    for place, record in enumerate(records):
+        if record.captions and asking.when == "missing":
+            continue
+        if isinstance(captioner, Template):
+            outcomes[place] = _by_template(captioner, record)
+            continue
+        frames = key_frames(record.seen(), asking.frames, asking.choose)
+        if not frames:
+            why = "no frame is bright and structured enough to be described"
+            outcomes[place] = Drop(record.key, "shows nothing", why)
+            continue
+        places.append(place)
+        chosen.append(frames)
+        clips.append(([Image.fromarray(frame) for frame in record.seen().rgb(frames)], record.labels))
+    if clips and not isinstance(captioner, Template):
+        for place, frames, described in zip(places, chosen, describe_all(captioner, clips, asking), strict=True):
+            record = records[place]
+            outcomes[place] = (
+                Drop(record.key, UNANSWERED, str(described))
+                if isinstance(described, NoAnswerError)
+                else _captioned(record, captioner.name, asking, *described).having(key_frames=frames)
+            )
+    return outcomes
+
+
+def _by_template(template: Template, record: Record) -> Record | Drop:
+    if not record.labels:
+        return Drop(record.key, "no caption", "it has neither captions nor a class, and no model is asked")
+    return replace(record, captions=(template.caption(record),), caption_by=template.name)
+
+
+def _captioned(record: Record, author: str, asking: Asking, caption: str, answers: Sequence[str]) -> Record:
     if not caption and record.labels:
         caption, author = Template().caption(record), Template().name
     elif asking.keep_label and record.labels and not mentions(caption, record.labels):
         caption = f"{Template().caption(record)} {caption}"
     return replace(record, captions=(caption,) if caption else (), caption_by=author).having(
-        key_frames=chosen, frame_captions=answers, prompts=digest(FRAME_PROMPT, HINT, FUSE_PROMPT, FUSE_HINT)
+        frame_captions=list(answers), prompts=digest(asdict(asking.prompts))
     )
 
 
-def describe(
-    captioner: Captioner,
-    images: Sequence[Image.Image],
-    labels: Sequence[str] = (),
-    parallel: int = 1,  # frames that are asked about at the same time
-) -> tuple[str, list[str]]:
-    """Ask about each key frame, then fuse the answers in order of time; the caption, and the answers."""
-    label = ", ".join(plain_label(label) for label in labels)
-    prompt = FRAME_PROMPT + (HINT.format(label=label) if label else "")
-    with ThreadPoolExecutor(parallel) as threads:
-        answers = [tidy(answer) for answer in threads.map(lambda image: captioner.ask([image], prompt), images)]
-    distinct = [answer for answer in dict.fromkeys(answers) if answer]
-    if len(distinct) < 2:
-        return (distinct[0] if distinct else ""), answers
-    sentences = "\n".join(f"{number}. {answer}" for number, answer in enumerate(distinct, 1))
-    hint = FUSE_HINT.format(label=label) if label else ""
-    fused = tidy(captioner.ask([], FUSE_PROMPT.format(sentences=sentences, hint=hint)))
-    return (fused if not complaint(fused) else distinct[len(distinct) // 2]), answers
+def describe_all(
+    captioner: Captioner, clips: Sequence[tuple[Sequence[Image.Image], Sequence[str]]], asking: Asking
+) -> list[tuple[str, list[str]] | NoAnswerError]:
+    """Of each clip's key frames and classes: ask about each frame, then fuse the answers in order of time.
+
+    Returns:
+        Each clip's caption and the answers for its frames, or why the model gave none.
+    """
+    classes = [", ".join(plain_label(label) for label in labels) for _, labels in clips]
+    questions = [
+        ([image], asking.prompts.of_frame(label))
+        for (images, _), label in zip(clips, classes, strict=True)
+        for image in images
+    ]
+    coming = iter(_ask_all(captioner, questions, asking))
+    by_clip = [[next(coming) for _ in images] for images, _ in clips]
+    distinct = [[answer for answer in dict.fromkeys(answers) if answer] for answers in by_clip]
+    failed = [next((answer for answer in answers if isinstance(answer, NoAnswerError)), None) for answers in by_clip]
+    open_ones = [place for place, some in enumerate(distinct) if len(some) > 1 and failed[place] is None]
+    fusing: list[tuple[Sequence[Image.Image], str]] = [
+        ((), asking.prompts.of_clip([str(answer) for answer in distinct[place]], classes[place])) for place in open_ones
+    ]
+    fused = dict(zip(open_ones, _ask_all(captioner, fusing, asking), strict=True))
+    described: list[tuple[str, list[str]] | NoAnswerError] = []
+    for place, answers in enumerate(by_clip):
+        fault, caption = failed[place], fused.get(place, "".join(map(str, distinct[place][:1])))
+        if fault is None and isinstance(caption, NoAnswerError):
+            fault = caption
+        if place in fused and complaint(str(caption)):
+            caption = str(distinct[place][len(distinct[place]) // 2])
+        described.append(fault or (str(caption), [str(answer) for answer in answers]))
+    return described
+
+
+def _ask_all(
+    captioner: Captioner, questions: Sequence[tuple[Sequence[Image.Image], str]], asking: Asking
+) -> list[str | NoAnswerError]:
+    """The answers, tidy, or why there is none; all in one batch, or several at the same time."""
+    if asking.batch > 1 and isinstance(captioner, BatchCaptioner) and questions:
+        return [tidy(answer) for answer in captioner.ask_together(questions)]
+
+    def ask(question: tuple[Sequence[Image.Image], str]) -> str | NoAnswerError:
+        try:
+            return tidy(captioner.ask(*question))
+        except NoAnswerError as error:
+            return error
+
+    with ThreadPoolExecutor(asking.parallel) as threads:
+        return list(threads.map(ask, questions))
 
 
 def plain_label(label: str) -> str:

@@ -54,6 +54,8 @@ class Prepare:
     """Threshold of the detector; default: PySceneDetect's."""
     fps: Positive | None = None
     """Frames per second of stored videos, by leaving out frames; slower sources are dropped. Default: as the source."""
+    bars: Literal["keep", "crop"] = "keep"
+    """Black bars around the pictures of videos."""
     min_frames: Count = 16
     """Shorter clips are dropped."""
     max_frames: Count = 300
@@ -74,6 +76,12 @@ class Prepare:
     """Captioner of clips that have only a class."""
     caption_model: str = ""
     """The captioner's folder, or the name that the server knows it by."""
+    caption_dtype: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
+    """Precision of a captioner that runs here; auto: its own."""
+    caption_batch: Count = 1
+    """Clips about whose key frames a captioner that runs here is asked together."""
+    prompts: ExistingFile | None = None
+    """TOML file of what captioners are asked: frame, hint, fuse, fuse_hint, as docs/data.md shows."""
     endpoint: str = ""
     """Address of an OpenAI-compatible server, as http://localhost:8000/v1; its key in CAPTION_API_KEY."""
     tries: Count = 4
@@ -133,6 +141,20 @@ class Latents:
 
 
 @dataclass(frozen=True)
+class Merge:
+    """Join data sets without encoding anything anew; clips that two of them have stay once."""
+
+    sets: tuple[ExistingFolder, ...]
+    """Folders that `prepare` or `merge` wrote; of equal clips that of the first one stays."""
+    out: DeepTargetFolder
+    """Folder of the joined set."""
+    duplicates: Bits = 11
+    """Two clips are duplicates within so many bits of 192; -1: only if their bytes are equal."""
+    against: tuple[ExistingFolder, ...] = ()
+    """Folders of videos that must not be in the set."""
+
+
+@dataclass(frozen=True)
 class Watermark:
     """Estimate the mark that all videos of a folder carry, for `prepare --watermark invert --overlay`."""
 
@@ -163,7 +185,7 @@ def pick_evenly(frames: Iterable[T], count: int) -> list[T]:
 
 def prepare(ask: Prepare) -> None:
     """Build a data set and print the counts of its records."""
-    from vidrd.data.captions import Asking  # noqa: PLC0415
+    from vidrd.data.captions import Asking, Prompts  # noqa: PLC0415
     from vidrd.data.layout import Where  # noqa: PLC0415 - so that --help does not wait for it
     from vidrd.data.media import EncoderSettings  # noqa: PLC0415
     from vidrd.data.prepare import describe  # noqa: PLC0415
@@ -172,10 +194,13 @@ def prepare(ask: Prepare) -> None:
     from vidrd.data.shots import Cutting  # noqa: PLC0415
     from vidrd.device import resolve_device  # noqa: PLC0415
 
+    on_cluster = ask.engine == "ray" and ask.device == "cuda"  # whose head may have no GPU
     plan = PreparePlan(
         format=ask.format,
         where=Where(ask.root, ask.annotations, ask.split, ask.outside),
-        cutting=Cutting(ask.size or None, ask.cut, ask.threshold, ask.min_frames, ask.max_frames, fps=ask.fps),
+        cutting=Cutting(
+            ask.size or None, ask.cut, ask.threshold, ask.min_frames, ask.max_frames, fps=ask.fps, bars=ask.bars
+        ),
         panning=Panning(ask.still_frames, ask.size or 256, name_motion=ask.name_motion)
         if ask.stills == "clips"
         else None,
@@ -185,12 +210,20 @@ def prepare(ask: Prepare) -> None:
         least_motion=ask.least_motion,
         captioner=ask.captioner,
         caption_model=ask.caption_model,
+        caption_dtype=ask.caption_dtype,
         endpoint=ask.endpoint,
         tries=ask.tries,
         timeout=ask.timeout,
         retry=ask.retry,
-        device=resolve_device(ask.device),
-        asking=Asking(ask.key_frames, ask.choose, "always" if ask.recaption else "missing", parallel=ask.parallel),
+        device=ask.device if on_cluster else resolve_device(ask.device),
+        asking=Asking(
+            ask.key_frames,
+            ask.choose,
+            "always" if ask.recaption else "missing",
+            parallel=ask.parallel,
+            batch=ask.caption_batch,
+            prompts=Prompts.read(ask.prompts) if ask.prompts else Prompts(),
+        ),
         blocked=ask.blocked,
         encoder=EncoderSettings(ask.crf, ask.x264),
         duplicates=ask.duplicates,
@@ -212,6 +245,14 @@ def latents(ask: Latents) -> None:
     from vidrd.device import resolve_device  # noqa: PLC0415
 
     cache_latents(ask.data, load_any(ask.model).vae.to(resolve_device(ask.device)), ask.out, size=ask.size)
+
+
+def merge(ask: Merge) -> None:
+    """Join data sets and print the counts."""
+    from vidrd.data.merge import merge as join  # noqa: PLC0415
+
+    clips, drops = join(ask.sets, ask.out, duplicates=ask.duplicates, against=ask.against)
+    print(f"{ask.out}: {clips} clips of {len(ask.sets)} sets; {drops} left out (see drops.jsonl)")
 
 
 def watermark(ask: Watermark) -> None:

@@ -27,6 +27,13 @@ class PrepareJob:
         return is_done(self.plan, self.out, task)
 
 
+def _devices(plan: PreparePlan) -> tuple[str, ...]:
+    """The GPUs that local workers take in turn: the named one, or all of the machine."""
+    import torch  # noqa: PLC0415 - templates do not need it
+
+    return tuple(f"cuda:{n}" for n in range(torch.cuda.device_count())) if plan.device == "cuda" else (plan.device,)
+
+
 def carry_out(
     plan: PreparePlan,
     out: Path,
@@ -44,7 +51,7 @@ def carry_out(
     on_gpu = plan.device.startswith("cuda") and plan.captioner in LOADED
     pool = Pool(
         max(1, workers),
-        (plan.device,),
+        _devices(plan) if on_gpu and not ray else (plan.device,),
         pieces="units",
         advice="take fewer workers if memory runs out, or look at the files of these units",
         ray="engine ray",

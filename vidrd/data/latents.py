@@ -24,7 +24,7 @@ from vidrd.exact_loading import parse_json, read_once
 from vidrd.files import replacing, write_atomic
 from vidrd.models.blocks import frames_of
 from vidrd.models.vae import AutoencoderKLTemporal
-from vidrd.video import middle_square
+from vidrd.video import square
 
 META = "latents.json"
 
@@ -70,7 +70,7 @@ def cache_latents(
             continue
         tensors = {}
         for row in rows:
-            frames = frames_of(middle_square(shards.read(row), size)[None])
+            frames = frames_of(square(shards.read(row), size)[None])
             parts = [vae.encode(part.to(vae.device)).latent_dist.mode() for part in frames.split(chunk)]
             tensors[shards.row(row)["key"]] = torch.cat(parts).half().cpu().contiguous()
         with replacing(target, sole_writer=True) as part:
@@ -107,8 +107,12 @@ class LatentSet:
         """The row's captions."""
         return self.shards.captions(row)
 
-    def clip(self, row: int, indices: Sequence[int]) -> Float[Tensor, "C T H W"]:
-        """Unscaled latents of some frames."""
+    def origins(self) -> Sequence[str]:
+        """The source file of each row."""
+        return self.shards.columns("uri")[0]
+
+    def clip(self, row: int, indices: Sequence[int], view: object = None) -> Float[Tensor, "C T H W"]:
+        """Unscaled latents of some frames; of the middle square, whatever the view."""
         stem, key = self._where[row]
         if stem not in self._open:
             self._open[stem] = safe_open(self.folder / f"{stem}.safetensors", framework="pt")

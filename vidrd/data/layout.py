@@ -58,7 +58,8 @@ class Where:
 
     def takes(self, split: str) -> bool:
         """Whether rows of that split are wanted; rows without a split are."""
-        return not self.split or not split or self.split.startswith(split) or split.startswith(self.split)
+        mine, theirs = ("val" if name.startswith("val") else name for name in (self.split, split))
+        return not mine or not theirs or mine.startswith(theirs) or theirs.startswith(mine)
 
     def first(self, *names: str) -> Path:
         """The first of some paths below the root that is a file; the first one if none is.

@@ -22,6 +22,7 @@ from jaxtyping import UInt8
 from numpy import ndarray
 from PIL import Image
 
+from vidrd.data.bars import Box
 from vidrd.foreign_media import MOST_BYTES, Turn, frames_of_video, open_video, turn_of
 from vidrd.foreign_media import UnreadableError as UnreadableError  # noqa: PLC0414 - for those who read here
 from vidrd.foreign_media import read_image as read_image  # noqa: PLC0414
@@ -83,18 +84,23 @@ def probe(source: Path | bytes) -> VideoInfo:
         return info
 
 
-def decode(source: Path | bytes, shorter: int | None = None, info: VideoInfo | None = None) -> Iterator[av.VideoFrame]:
+def decode(
+    source: Path | bytes, shorter: int | None = None, info: VideoInfo | None = None, box: Box | None = None
+) -> Iterator[av.VideoFrame]:
     """All frames in decode order as upright 8-bit 4:2:0, `shorter` pixels high or wide (None: as large as they are).
 
-    Pixels that are not square are made so; height and width become even.
+    Pixels that are not square are made so; height and width become even. Of each frame what is inside `box` is shown.
 
     Raises:
         UnreadableError: the file holds no video, or is broken: at once, or after the frames before the damage.
     """
-    width, height = display_size(info or probe(source), shorter)
+    info = info or probe(source)
+    inner = info if box is None else replace(info, width=box.right - box.left, height=box.bottom - box.top)
+    width, height = display_size(inner, shorter)
     scaler = VideoReformatter()
-    for frame in frames_of_video(source):
-        turn, shown = turn_of(frame), frame
+    for whole in frames_of_video(source):
+        turn, fits = turn_of(whole), (whole.width, whole.height) == (info.width, info.height)
+        shown = frame = _cropped(whole, box) if box is not None and fits else whole
         stored = frame.width, frame.height, frame.format.name, frame.color_range
         if stored[:3] != (width, height, "yuv420p") or stored[3] == ColorRange.JPEG:
             shown = scaler.reformat(
@@ -103,6 +109,21 @@ def decode(source: Path | bytes, shorter: int | None = None, info: VideoInfo | N
             )  # fmt: skip
             shown.colorspace = frame.colorspace
         yield shown if turn == Turn() else _turned(shown, turn)
+
+
+def _cropped(frame: av.VideoFrame, box: Box) -> av.VideoFrame:
+    """The part of a frame inside a box of even sides, as 4:2:0 of limited range."""
+    if frame.format.name != "yuv420p" or frame.color_range == ColorRange.JPEG:
+        plain = _SCALER.reformatter.reformat(frame, format="yuv420p", dst_color_range=ColorRange.MPEG)
+        plain.colorspace = frame.colorspace
+        frame = plain
+    planes = []
+    for plane, by in zip(frame.planes, (1, 2, 2), strict=True):
+        pixels = np.frombuffer(plane, np.uint8).reshape(plane.height, plane.line_size)
+        planes.append(pixels[box.top // by : box.bottom // by, box.left // by : box.right // by].reshape(-1))
+    inner = av.VideoFrame.from_ndarray(np.concatenate(planes).reshape(-1, box.right - box.left), format="yuv420p")
+    inner.colorspace, inner.color_range = frame.colorspace, frame.color_range
+    return inner
 
 
 def _turned(frame: av.VideoFrame, turn: Turn) -> av.VideoFrame:

@@ -25,7 +25,7 @@ from vidrd.data.layout import Where
 from vidrd.data.media import THUMB, UnreadableError, decode, to_rgb
 from vidrd.data.numbering import number_records, write_numbers
 from vidrd.data.record import Drop, Record, Tally
-from vidrd.data.shard_task import FREE, PreparePlan, is_done
+from vidrd.data.shard_task import FREE, PreparePlan, clips_of, is_done
 from vidrd.data.shards import INDEX, SCHEMA, publish, remove_stale, write_table
 from vidrd.data.watermarks import Overlay
 from vidrd.files import write_atomic
@@ -82,7 +82,9 @@ def finish(plan: PreparePlan, out: Path, numbers: Sequence[int]) -> Summary:
     began = thread_time()
     table = pa.concat_tables(tables)
     keys = table.column("key").to_pylist()
-    repeats = _repeats(plan, keys, table.column("sha256").to_pylist(), table.column("hashes").to_pylist())
+    repeats = find_repeats(
+        keys, table.column("sha256").to_pylist(), table.column("hashes").to_pylist(), plan.duplicates, plan.against
+    )
     for key in keys:
         tally.enter("duplicates")
         outcome = repeats.get(key, Record(key, "", "", ""))
@@ -91,7 +93,10 @@ def finish(plan: PreparePlan, out: Path, numbers: Sequence[int]) -> Summary:
             drops.append(asdict(outcome))
     tally.spend("duplicates", thread_time() - began)
     tally.check()
-    shown = [publish(out, number, rows, repeats.keys()) for number, rows in zip(numbers, tables, strict=True)]
+    shown = [
+        publish(out, number, rows, repeats.keys(), clips_of(out, number))
+        for number, rows in zip(numbers, tables, strict=True)
+    ]
     remove_stale(out, numbers)
     write_table(out / INDEX, pa.concat_tables(shown))
     write_atomic(out / "drops.jsonl", "".join(json.dumps(drop) + "\n" for drop in drops))
@@ -100,8 +105,12 @@ def finish(plan: PreparePlan, out: Path, numbers: Sequence[int]) -> Summary:
     return Summary(tally, clips, 0.0, 0)
 
 
-def _repeats(
-    plan: PreparePlan, keys: Sequence[str], bytes_of: Sequence[str], hashes_of: Sequence[Sequence[int] | None]
+def find_repeats(
+    keys: Sequence[str],
+    bytes_of: Sequence[str],
+    hashes_of: Sequence[Sequence[int] | None],
+    duplicates: int,  # bits within which two clips are one; -1: do not look
+    against: Sequence[Path],  # folders of videos that must not be in the set
 ) -> dict[str, Drop]:
     """The repeated clips by key, each with its reason."""
     drops: dict[str, Drop] = {}
@@ -111,11 +120,11 @@ def _repeats(
         first = by_bytes.setdefault(sha256, key)
         if first != key:
             drops[key] = Drop(key, "duplicate", f"same bytes as {first}")
-    if plan.duplicates >= 0:
-        for key, earlier in near_duplicates(hashes, most=plan.duplicates).items():
+    if duplicates >= 0:
+        for key, earlier in near_duplicates(hashes, most=duplicates).items():
             drops.setdefault(key, Drop(key, "duplicate", f"looks like {earlier}"))
-    if plan.against:
-        reference = read_reference(plan.against)
+    if against:
+        reference = read_reference(against)
         for key, values in hashes.items():
             held = reference.find(values)
             if held:
@@ -158,8 +167,12 @@ def _check_claim(out: Path, plan: PreparePlan) -> None:
     path = out / "plan.json"
     if not path.is_file():
         return
-    there, now = _flat(json.loads(path.read_text())), _flat(json.loads(_written(plan)))
-    other = {name: f"{there.get(name)!r} there, now {now[name]!r}" for name in now if now[name] != there.get(name)}
+    held = json.loads(path.read_text())
+    if "format" not in held:
+        raise ValueError(f"{out} holds a data set that `prepare` did not make: name a new folder")
+    usual = _flat(json.loads(_written(PreparePlan(plan.format, plan.where))))  # of a plan from before a choice existed
+    there, now = usual | _flat(held), _flat(json.loads(_written(plan)))
+    other = {name: f"{there[name]!r} there, now {now[name]!r}" for name in now if now[name] != there[name]}
     if other:
         raise ValueError(
             f"{out} holds the data set of another plan, of other {', '.join(other)} "

@@ -96,6 +96,7 @@ class PreparationStage:
     name: str
     version: int
     apply: Callable[[Record], Record | Drop]
+    together: Callable[[Sequence[Record]], list[Record | Drop]] | None = None  # the same, of several at once
 
     @property
     def label(self) -> str:

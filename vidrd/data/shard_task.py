@@ -12,6 +12,7 @@ import os
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import lru_cache, partial
+from itertools import islice
 from pathlib import Path
 from time import thread_time
 from typing import NamedTuple
@@ -20,7 +21,15 @@ import av
 import numpy as np
 from PIL import Image
 
-from vidrd.data.captions import UNANSWERED, Asking, Captioner, Template, caption_stage, filter_captions
+from vidrd.data.captions import (
+    UNANSWERED,
+    Asking,
+    Captioner,
+    Template,
+    caption_stage,
+    caption_together,
+    filter_captions,
+)
 from vidrd.data.duplicates import clip_hashes
 from vidrd.data.layout import Where
 from vidrd.data.media import EncoderSettings, Fit, encode_mp4, file_state
@@ -59,6 +68,7 @@ class PreparePlan:
     least_motion: float = 0.0  # clips with less are dropped: mean change from frame to frame, gray levels
     captioner: str = "template"  # of CAPTIONERS
     caption_model: str = ""
+    caption_dtype: str = "auto"  # precision of a captioner that runs here: auto (its own), or of `DTYPES`
     endpoint: str = ""
     tries: int = 4  # of each question to a server
     timeout: float = 120.0  # seconds that it may take to answer
@@ -90,14 +100,19 @@ def stages_of(plan: PreparePlan, captioner: Captioner | Template) -> list[Prepar
     """The stages after decoding and cutting, in order."""
     steps: list[PreparationStage] = []
     if plan.panning is not None:
-        steps.append(PreparationStage("pan", 1, partial(_pan, plan.panning, plan.seed)))
+        steps.append(PreparationStage("pan", 2, partial(_pan, plan.panning, plan.seed)))
     steps.append(PreparationStage("motion", 1, partial(_motion, plan.least_motion)))
     if plan.look_for_marks or plan.watermark != "score":
         overlay = Overlay.load(plan.overlay) if plan.overlay else None
         steps.append(PreparationStage("watermark", 1, partial(watermark_stage, how=plan.watermark, overlay=overlay)))
     return [
         *steps,
-        PreparationStage("caption", 1, partial(caption_stage, captioner, plan.asking)),
+        PreparationStage(
+            "caption",
+            1,
+            partial(caption_stage, captioner, plan.asking),
+            partial(caption_together, captioner, plan.asking),
+        ),
         PreparationStage("filter", 1, partial(filter_captions, blocked=plan.blocked)),
         PreparationStage("hash", 1, _hash),
     ]
@@ -106,7 +121,7 @@ def stages_of(plan: PreparePlan, captioner: Captioner | Template) -> list[Prepar
 def run_shard_task(plan: PreparePlan, out: Path, unit: ShardTask) -> int:
     """Carry out one task in this process; returns the number of clips in its shard."""
     stages = stages_of(plan, _captioner(plan.captioner, plan.caption_model, plan.endpoint, plan.device, plan.tries,
-                                        plan.timeout))  # fmt: skip
+                                        plan.timeout, plan.caption_dtype))  # fmt: skip
     label = " ".join([*READING, *(stage.label for stage in stages)])
     name = f"{unit.number:06d}"
     tally, drops = Tally(), list[Drop]()
@@ -140,6 +155,13 @@ def _prepared(
     plan: PreparePlan, unit: ShardTask, stages: Sequence[PreparationStage], tally: Tally
 ) -> Iterator[Record | Drop]:
     """The finished clips of a task's records, and for each record or clip that yields none the reason."""
+    clips = _clips(plan, unit, tally)
+    while group := list(islice(clips, plan.asking.batch)):
+        yield from _through(group, stages, tally)
+
+
+def _clips(plan: PreparePlan, unit: ShardTask, tally: Tally) -> Iterator[Record | Drop]:
+    """The clips that a task's records are cut into, and the drops of records and clips that are none."""
     for source in unit.records:
         tally.enter("read")
         if isinstance(source, Drop):
@@ -153,7 +175,9 @@ def _prepared(
                 continue
             if number == 0:
                 tally.leave("read", source)
-            yield _through(clip, stages, tally)
+            tally.enter("cut")
+            tally.leave("cut", clip)
+            yield clip
 
 
 def unit_hash(plan: PreparePlan, unit: ShardTask) -> str:
@@ -185,19 +209,22 @@ def is_done(plan: PreparePlan, out: Path, unit: ShardTask) -> bool:
     return report["hash"] == unit_hash(plan, unit)
 
 
-def _through(clip: Record | Drop, stages: Sequence[PreparationStage], tally: Tally) -> Record | Drop:
-    """A clip after all stages, or the drop at one; cutting counts as the first step."""
-    tally.enter("cut")
-    tally.leave("cut", clip)
+def _through(
+    clips: Sequence[Record | Drop], stages: Sequence[PreparationStage], tally: Tally
+) -> Iterator[Record | Drop]:
+    """Clips after all stages, or their drops at one, in the same order."""
+    results = list(clips)
     for stage in stages:
-        if isinstance(clip, Drop):
-            return clip
+        places = [place for place, clip in enumerate(results) if isinstance(clip, Record)]
+        some = [clip for clip in results if isinstance(clip, Record)]
         began = thread_time()
-        tally.enter(stage.name)
-        clip = stage.apply(clip)
-        tally.leave(stage.name, clip)
+        outcomes = stage.together(some) if stage.together else [stage.apply(clip) for clip in some]
         tally.spend(stage.name, thread_time() - began)
-    return clip
+        for place, outcome in zip(places, outcomes, strict=True):
+            tally.enter(stage.name)
+            tally.leave(stage.name, outcome)
+            results[place] = outcome
+    yield from results
 
 
 def _pan(panning: Panning, seed: int, record: Record) -> Record | Drop:
@@ -246,11 +273,15 @@ def _encoded(record: Record, encoder: EncoderSettings) -> bytes | Drop:
 
 
 @lru_cache(maxsize=1)
-def _captioner(kind: str, model: str, endpoint: str, device: str, tries: int, timeout: float) -> Captioner | Template:
+def _captioner(
+    kind: str, model: str, endpoint: str, device: str, tries: int, timeout: float, dtype: str
+) -> Captioner | Template:
     """The captioner, one per process: models take long to load."""
     if kind == "template":
         return Template()
     from vidrd.data.captioners import new_captioner  # noqa: PLC0415 - torch, which templates do not need
 
     key = os.environ.get("CAPTION_API_KEY")
-    return new_captioner(kind, model, endpoint=endpoint, device=device, key=key, tries=tries, timeout=timeout)
+    return new_captioner(
+        kind, model, endpoint=endpoint, device=device, key=key, tries=tries, timeout=timeout, dtype=dtype
+    )

@@ -7,12 +7,12 @@ import filecmp
 import io
 import json
 import os
-import shutil
 import tarfile
 import tempfile
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -23,7 +23,7 @@ from numpy import ndarray
 
 from vidrd.data.media import read_image, read_mp4
 from vidrd.data.record import Record
-from vidrd.files import replacing
+from vidrd.files import link_or_copy, replacing
 
 INDEX = "index.parquet"
 SCHEMA = pa.schema(
@@ -113,37 +113,53 @@ def write_table(path: Path, table: pa.Table) -> None:
         pq.write_table(table, part)
 
 
-def publish(out: Path, number: int, rows: pa.Table, left_out: Collection[str]) -> pa.Table:
-    """Make a task's clips a shard without those left out; returns the rows of those that are in it.
+def publish(
+    out: Path,
+    number: int,
+    rows: pa.Table,
+    left_out: Collection[str],
+    source: Path,
+    renamed: Mapping[str, str] = MappingProxyType({}),
+) -> pa.Table:
+    """Make the clips of a tar a shard, without those left out; returns the rows of those that are in it.
 
-    A shard that leaves nothing out is another name of the task's own file where the file system has such.
+    A shard that leaves nothing out and renames nothing is another name of the tar where the file system has such.
+
+    Args:
+        out: folder of the data set.
+        number: of the shard.
+        rows: of the clips in the tar.
+        left_out: keys.
+        source: the tar.
+        renamed: new keys by old ones.
     """
-    source, shard = out / "units" / f"{number:06d}.clips", out / "shards" / f"{number:06d}.tar"
+    shard = out / "shards" / f"{number:06d}.tar"
     keys = rows.column("key").to_pylist()
     kept = [key for key in keys if key not in left_out]
-    if not kept:
-        _hide(out, shard)
-    elif len(kept) == len(keys):
-        if not _equal(source, shard):
-            _hide(out, shard)
-            with replacing(shard) as part:
-                try:
-                    os.link(source, part)
-                except OSError:
-                    shutil.copyfile(source, part)
-        return rows
     rows = rows.filter(pa.array([key not in left_out for key in keys], pa.bool_()))
     if not kept:
+        _hide(out, shard)
+        return rows
+    rows = _with_column(rows, "shard", [f"shards/{shard.name}"] * len(kept))
+    if len(kept) == len(keys) and not renamed:
+        if not _equal(source, shard):
+            _hide(out, shard)
+            link_or_copy(source, shard)
         return rows
     with tempfile.TemporaryDirectory(prefix=".", suffix=".part", dir=out) as folder:
         part = Path(folder) / "part"
-        offsets = _copy_clips(source, part, set(kept))
+        offsets = _copy_clips(source, part, set(kept), renamed)
         if not _equal(part, shard):
             _hide(out, shard)
             with replacing(shard) as target:
                 part.replace(target)
-    column = pa.array([offsets[key] for key in kept], pa.int64())
-    return rows.set_column(rows.schema.get_field_index("offset"), SCHEMA.field("offset"), column)
+    rows = _with_column(rows, "offset", [offsets[key] for key in kept])
+    return _with_column(rows, "key", [renamed.get(key, key) for key in kept])
+
+
+def _with_column(rows: pa.Table, name: str, values: Sequence[Any]) -> pa.Table:
+    field = SCHEMA.field(name)
+    return rows.set_column(rows.schema.get_field_index(name), field, pa.array(values, field.type))
 
 
 def remove_stale(out: Path, numbers: Sequence[int]) -> None:
@@ -165,14 +181,20 @@ def _equal(a: Path, b: Path) -> bool:
     return b.is_file() and (os.path.samefile(a, b) or filecmp.cmp(a, b, shallow=False))
 
 
-def _copy_clips(source: Path, target: Path, kept: Collection[str]) -> dict[str, int]:
-    """Copy the members of some keys; returns the offset of each clip."""
+def _copy_clips(source: Path, target: Path, kept: Collection[str], renamed: Mapping[str, str]) -> dict[str, int]:
+    """Copy the members of some keys, under new ones if they have such; returns the offset of each clip, by old key."""
     offsets = {}
     with tarfile.open(source, "r:") as old, tarfile.open(target, "w", format=tarfile.USTAR_FORMAT) as new:
         for info in old:
             key, _, ending = info.name.partition(".")
             if key in kept:
-                new.addfile(info, old.extractfile(info))
+                file = old.extractfile(info)
+                if key in renamed:
+                    info.name = f"{renamed[key]}.{ending}"
+                if key in renamed and ending == "json":
+                    about = json.dumps({**json.load(file or io.BytesIO()), "key": renamed[key]}).encode()
+                    file, info.size = io.BytesIO(about), len(about)
+                new.addfile(info, file)
                 if ending != "json":
                     offsets[key] = new.offset - -(-info.size // tarfile.BLOCKSIZE) * tarfile.BLOCKSIZE
     return offsets
@@ -186,7 +208,7 @@ class ShardSet:
         if not (folder / INDEX).is_file():
             raise ValueError(f"{folder} is no data set: it has no {INDEX}; make it with `python -m vidrd prepare`")
         try:
-            self._table = pq.read_table(folder / INDEX, schema=SCHEMA)
+            self.table = pq.read_table(folder / INDEX, schema=SCHEMA)
         except (pa.ArrowException, OSError) as error:
             raise ValueError(
                 f"{folder / INDEX} cannot be read: run `python -m vidrd prepare` again ({error})"
@@ -194,7 +216,7 @@ class ShardSet:
         self._files: dict[str, int] = {}
 
     def __len__(self) -> int:
-        return self._table.num_rows
+        return self.table.num_rows
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_files": {}}  # open files do not travel to workers
@@ -202,26 +224,26 @@ class ShardSet:
     @cached_property
     def frames(self) -> ndarray:
         """Frames of each row."""
-        return self._table.column("frames").to_numpy()
+        return self.table.column("frames").to_numpy()
 
     def captions(self, row: int) -> list[str]:
         """All captions of a row."""
-        return self._table.column("captions")[row].as_py()
+        return self.table.column("captions")[row].as_py()
 
     def columns(self, *names: str) -> list[list[Any]]:
         """Whole columns of the index."""
-        return [self._table.column(name).to_pylist() for name in names]
+        return [self.table.column(name).to_pylist() for name in names]
 
     def row(self, row: int) -> dict[str, Any]:
         """All columns of a row."""
-        return self._table.slice(row, 1).to_pylist()[0]
+        return self.table.slice(row, 1).to_pylist()[0]
 
     def data(self, row: int) -> bytes:
         """The clip's file."""
-        shard = self._table.column("shard")[row].as_py()
+        shard = self.table.column("shard")[row].as_py()
         if shard not in self._files:
             self._files[shard] = os.open(self.folder / shard, os.O_RDONLY)
-        offset, length = self._table.column("offset")[row].as_py(), self._table.column("length")[row].as_py()
+        offset, length = self.table.column("offset")[row].as_py(), self.table.column("length")[row].as_py()
         whole = offset >= 0 and 0 <= length <= os.fstat(self._files[shard]).st_size - offset
         data = os.pread(self._files[shard], length, offset) if whole else b""
         if not whole or len(data) != length:
@@ -231,6 +253,6 @@ class ShardSet:
     def read(self, row: int, indices: Sequence[int] | None = None) -> UInt8[ndarray, "T H W 3"]:
         """Some frames of a row, or all."""
         data = self.data(row)
-        if self._table.column("media")[row].as_py() == "image":
+        if self.table.column("media")[row].as_py() == "image":
             return np.stack([read_image(data)] * (1 if indices is None else len(indices)))
         return read_mp4(data, indices)

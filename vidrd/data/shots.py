@@ -16,6 +16,7 @@ from scenedetect import FrameTimecode, SceneDetector
 from scenedetect.detector import FlashFilter
 from scenedetect.detectors import AdaptiveDetector, ContentDetector
 
+from vidrd.data.bars import find_bars
 from vidrd.data.media import THUMB, Fit, UnreadableError, VideoInfo, decode, fetch, fit_image, probe, read_image, to_rgb
 from vidrd.data.record import Drop, Pixels, Record, Tally
 from vidrd.foreign_media import MOST_BYTES
@@ -37,6 +38,7 @@ class Cutting:
     max_frames: int = 300  # longer ones are split
     trim: int = 0  # frames left out at both sides of a cut, where dissolves smear it
     fps: float | int | None = None  # that clips are reduced to by leaving out frames; None: as the source
+    bars: Literal["keep", "crop"] = "keep"  # black ones around the picture
 
     def __post_init__(self) -> None:
         if not 1 <= self.min_frames <= self.max_frames:
@@ -59,7 +61,9 @@ def read_clips(record: Record, cutting: Cutting, fit: Fit, tally: Tally) -> Iter
             yield replace(record, key=f"{record.key}_000", end=1, pixels=pixels)
             return
         info = probe(source)
-        frames = decode(source, cutting.shorter, info)
+        box = find_bars(source) if cutting.bars == "crop" else None
+        record = record if box is None else record.having(bars_around=list(box))
+        frames = decode(source, cutting.shorter, info, box)
         record, fps = _placed(record, info), info.fps
         if cutting.fps is not None and fps < cutting.fps * 0.999:
             yield Drop(record.key, "slower than --fps", f"{fps:g} frames per second")

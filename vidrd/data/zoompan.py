@@ -1,10 +1,11 @@
 """Still pictures to clips: a camera that pans and zooms over a picture (arXiv 2309.03549, data; ranges are ours).
 
 Boxes are floats, so that the camera can move by less than a pixel; each frame is sampled finely and averaged, so that
-nothing shimmers. One batched path serves CPU and GPU.
+nothing shimmers. One path serves CPU and GPU.
 """
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import reduce
 from typing import Literal
@@ -12,7 +13,7 @@ from typing import Literal
 import numpy as np
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float, UInt8
+from jaxtyping import Float, Int, UInt8
 from numpy import ndarray
 from PIL import Image
 from torch import Tensor
@@ -99,24 +100,47 @@ def move(
 
     A picture that is reduced four times or more is first halved (or more) by averaging, which costs once and not for
     every frame; at least a reduction by two is left to the float boxes.
+
+    Boxes have no angle, so a pixel is a weighted sum over rows of weighted sums over columns. Each is a bag of a few
+    rows of a table, which costs a fifth of sampling every point of the grid and gives the same numbers.
     """
     halved = int(float(boxes[..., 2].min()) / size / 2)
     if halved > 1:
         pictures, boxes = _reduced(pictures, halved), boxes / halved
-    B, C, H, W = pictures.shape
-    T = boxes.shape[1]
     if samples is None:
         samples = max(2, math.ceil(float(boxes[..., 2].max()) / size / 2))
-    at = (torch.arange(size * samples, device=pictures.device, dtype=pictures.dtype) + 0.5) / (size * samples) - 0.5
-    x, y, side = (boxes[..., i, None].to(pictures) for i in range(3))
-    to_x, to_y = (x + side * at) * (2 / W) - 1, (y + side * at) * (2 / H) - 1  # B T size*samples
-    # Every sample of all pixels is a plane of its own: planes are averaged several times faster than neighbors.
-    to_x, to_y = (to.unflatten(-1, (size, samples)).mT for to in (to_x, to_y))  # B T samples size
-    planes = (B, T, samples, samples, size, size)
-    grid = torch.stack([to_x[:, :, None, :, None, :].expand(planes), to_y[:, :, :, None, :, None].expand(planes)], -1)
-    grid = grid.reshape(B, -1, size, 2)
-    sampled = F.grid_sample(pictures, grid, mode="bilinear", padding_mode="border", align_corners=False)
-    return sampled.view(B, C, T, samples**2, size, size).mean(3)
+    clips = [_moved(picture, path, size, samples) for picture, path in zip(pictures, boxes.to(pictures), strict=True)]
+    return torch.stack(clips)
+
+
+def _moved(
+    picture: Float[Tensor, "C H W"], boxes: Float[Tensor, "T 3"], size: int, samples: int
+) -> Float[Tensor, "C T size size"]:
+    C, H, W = picture.shape
+    x, y, side = boxes.unbind(-1)
+    left = max(0, math.floor(float((x - side / 2).min())) - 1)
+    right = min(W, math.ceil(float((x + side / 2).max())) + 1)
+    table = picture[:, :, left:right].permute(1, 2, 0).reshape(H, -1)  # a row of the picture, colors innermost
+    rows, columns = _bags(y, side, H, size, samples), _bags(x - left, side, right - left, size, samples)
+    frames = []
+    for (row, row_weight), (column, column_weight) in zip(rows, columns, strict=True):
+        across = F.embedding_bag(row, table, per_sample_weights=row_weight, mode="sum")
+        turned = across.view(size, -1, C).transpose(0, 1).reshape(-1, size * C)
+        frames.append(F.embedding_bag(column, turned, per_sample_weights=column_weight, mode="sum"))
+    return torch.stack(frames).view(len(boxes), size, size, C).permute(3, 0, 2, 1)
+
+
+def _bags(
+    center: Float[Tensor, " T"], side: Float[Tensor, " T"], length: int, size: int, samples: int
+) -> Iterator[tuple[Int[Tensor, "size K"], Float[Tensor, "size K"]]]:
+    """Of each frame: which of `length` rows or columns each pixel is made of, and their weights."""
+    at = (torch.arange(size * samples, device=center.device, dtype=center.dtype) + 0.5) / (size * samples) - 0.5
+    place = (center[:, None] + side[:, None] * at - 0.5).clamp(0, length - 1)
+    low = place.floor().clamp(max=max(0, length - 2))
+    share = (place - low) / samples
+    both = torch.stack([low, (low + 1).clamp(max=length - 1)], -1).long()
+    weights = torch.stack([1 / samples - share, share], -1)
+    return zip(both.view(-1, size, 2 * samples), weights.view(-1, size, 2 * samples), strict=True)
 
 
 def _reduced(pictures: Float[Tensor, "B C H W"], by: int) -> Float[Tensor, "B C h w"]:

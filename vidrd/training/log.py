@@ -10,6 +10,8 @@ from types import TracebackType
 from typing import Any
 
 import torch
+from jaxtyping import UInt8
+from numpy import ndarray
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from vidrd.files import write_atomic
@@ -59,17 +61,27 @@ class RunLog:
         if self.events:
             self.events.close()
 
-    def write(self, step: int, means: Mapping[str, float], **about: int) -> None:
+    def note(self, step: int, values: Mapping[str, float]) -> None:
+        """Log values at `step` finished steps, in a line of their own."""
+        if not self.writes:
+            return
+        with self.path.open("a") as log:
+            log.write(json.dumps({"step": step, **values}, allow_nan=False) + "\n")
+        if self.events:
+            for name, value in values.items():
+                self.events.add_scalar(name, value, step)
+
+    def picture(self, step: int, pixels: UInt8[ndarray, "H W 3"]) -> None:
+        """Show a picture in TensorBoard."""
+        if self.events:
+            self.events.add_image("samples", pixels, step, dataformats="HWC")
+
+    def write(self, step: int, means: Mapping[str, float], **about: float | int) -> None:
         """Log the means since the last line, at `step` finished steps."""
         if not self.writes or self.bar is None:
             return
         seconds = round((time.perf_counter() - self.started) / max(1, step - self.first), 4)
-        line = {"step": step, **means, "seconds_per_step": seconds, **about}
-        with self.path.open("a") as log:
-            log.write(json.dumps(line, allow_nan=False) + "\n")
-        if self.events:
-            for name, value in line.items():
-                self.events.add_scalar(name, value, step)
+        self.note(step, {**means, "seconds_per_step": seconds, **about})
         self.bar.update(self.task, completed=step, loss=means["loss"])
         now = time.perf_counter()
         if not self.bar.console.is_terminal and now - self.printed > 30:

@@ -6,13 +6,11 @@ runs it on its part of each batch, with the networks whole (DDP) or divided amon
 """
 
 import hashlib
-import json
 import os
 import signal
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import FrameType
 from typing import Any, NamedTuple
@@ -20,34 +18,21 @@ from typing import Any, NamedTuple
 import torch
 from accelerate import Accelerator, DistributedType, PartialState
 from accelerate.utils import parse_flag_from_env
-from diffusers.optimization import get_cosine_schedule_with_warmup
+from diffusers.optimization import get_scheduler
 from diffusers.training_utils import EMAModel
+from jaxtyping import UInt8
+from numpy import ndarray
 from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
 
-from vidrd.entry import one_line
-from vidrd.files import replacing
 from vidrd.training.log import RunLog, peak_bytes
+from vidrd.training.recipe import Recipe
 from vidrd.training.settings import Stopped
-from vidrd.training.sharding import divide, divided_as, gathered, whole
+from vidrd.training.sharding import divide, whole
+from vidrd.training.state import State
 
 StepLoss = Callable[[int, torch.Generator], tuple[Tensor, dict[str, Tensor]]]  # step -> loss, what to log
 Networks = Mapping[str, nn.Module]
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """How a stage is trained."""
-
-    steps: int
-    batch: int
-    learning_rate: float = 1e-3
-    warmup: int = 100  # steps; then a cosine falls to zero
-    weight_decay: float = 0.01
-    ema: float | int = 0.999  # decay of the averaged weights, which are the result; 0: none are kept, the last are it
-    clip_norm: float = 1.0  # greatest norm of all gradients together
-    precision: str = "bf16"  # of the forward pass: no | bf16 | fp16; the weights stay float32
-    seed: int = 0
-    save_every: int = 250  # steps
 
 
 _KINDS = (DistributedType.NO, DistributedType.MULTI_GPU, DistributedType.MULTI_CPU)
@@ -57,7 +42,14 @@ class Show(NamedTuple):
     """A function that draws samples at intervals, with the averaged weights in place."""
 
     every: int  # steps
-    draw: Callable[[int, Networks], None]  # of the number of finished steps, and the networks with averaged weights
+    draw: Callable[[int, Networks], UInt8[ndarray, "H W 3"]]  # of finished steps and the averaged networks
+
+
+class Validation(NamedTuple):
+    """A function that measures losses at intervals, with the averaged weights in place."""
+
+    every: int  # steps
+    measure: Callable[[Networks], dict[str, float]]  # "validation" decides which state is the best
 
 
 class Objective(nn.Module):
@@ -81,16 +73,18 @@ def fit(
     *,
     log_every: int = 20,  # steps
     show: Show | None = None,
+    validation: Validation | None = None,
+    keep: int = 1,  # states
     tensorboard: bool = False,
     shard: bool = False,
     accumulate: int = 1,  # calls of `loss` for each step, numbered on, whose gradients are averaged
 ) -> Networks:
     """Train the parameters of `modules` that require a gradient.
 
-    Writes `log.jsonl` (one line every `log_every` steps), TensorBoard events if asked, and `state.pt` into `folder`;
-    finds them there to resume. Where several processes run it, the gradients are the mean of theirs, so `loss` should
-    be the mean over this process's part of the batch. With `shard` they divide the networks among them as well, which
-    `loss` may then only call, and not read the weights of.
+    Writes `log.jsonl` (one line every `log_every` steps, and one of every validation), TensorBoard events if asked, and
+    `state.pt` into `folder`; finds them there to resume. Where several processes run it, the gradients are the mean of
+    theirs, so `loss` should be the mean over this process's part of the batch. With `shard` they divide the networks
+    among them as well, which `loss` may then only call, and not read the weights of.
 
     Returns:
         The networks with the averaged weights: `modules` themselves; if they are divided, whole ones on the CPU of the
@@ -105,64 +99,142 @@ def fit(
     accelerator = _accelerator(recipe.precision, shard=shard)
     objective: nn.Module = Objective(modules, loss).to(accelerator.device)
     empty = divide(modules, accelerator.device.type) if shard else {}
-    parameters = {
-        f"{name}.{key}": p for name, m in modules.items() for key, p in m.named_parameters() if p.requires_grad
-    }
-    trained = list(parameters.values())
-    optimizer = torch.optim.AdamW(trained, recipe.learning_rate, betas=(0.9, 0.99), weight_decay=recipe.weight_decay)
-    schedule = get_cosine_schedule_with_warmup(optimizer, recipe.warmup, recipe.steps)
-    ema = EMAModel(trained if recipe.ema else [], decay=recipe.ema)
-    state = _State(folder / "state.pt", recipe, parameters, optimizer, schedule, ema, accelerator.scaler)
-    first, sums, counted = state.load()
-    losses = _Losses({key: value.to(accelerator.device) for key, value in sums.items()}, counted)
-    optimizer = accelerator.prepare_optimizer(optimizer)
-    if accelerator.num_processes > 1 and not shard:
-        objective = accelerator.prepare_model(objective)
-    for module in modules.values():
-        module.train()
-
+    training = _Training(modules, objective, recipe, accelerator, accumulate, empty)
+    first = training.begin(folder, keep)
     log = RunLog(folder, recipe.steps, first, writes=accelerator.is_main_process, tensorboard=tensorboard)
     with log, _stop_requests() as stop_requested:
         for step in range(first, recipe.steps):
-            for number in range(step * accumulate, (step + 1) * accumulate):
-                losses.add(_descend(objective, accelerator, recipe.seed, number, 1 / accumulate))
-            accelerator.clip_grad_norm_(trained, recipe.clip_norm)
-            optimizer.step()
-            optimizer.zero_grad(set_to_none=True)
-            schedule.step()
-            ema.step(trained)
-
-            done = step + 1
-            stop = _most(stop_requested(), accelerator)
-            due = done % log_every == 0 or done == recipe.steps
-            if due or stop:
-                log.write(done, losses.means(done, accelerator), peak_bytes=peak_bytes())
-            if due:
-                losses.clear()
-            if done % recipe.save_every == 0 or done == recipe.steps or stop:
-                state.save(done, losses.reduced(accelerator), losses.counted, writes=accelerator.is_main_process)
-            if stop and done < recipe.steps:
+            training.descend(step)
+            done, last = step + 1, step + 1 == recipe.steps
+            stop = int(_most(stop_requested(), accelerator))
+            is_best = (
+                validation is not None
+                and (done % validation.every == 0 or last)
+                and training.validate(done, validation, log)
+            )
+            training.write(done, log, whole=done % log_every == 0 or last, asked=bool(stop))
+            if done % recipe.save_every == 0 or last or stop or is_best:
+                training.state.save(done, accelerator, is_best=is_best)
+            if stop and not last:
                 accelerator.wait_for_everyone()
                 say = f"stopped after step {done} of {recipe.steps}; the same command goes on from there"
                 raise Stopped(say, 128 + stop)
-            here = shard or accelerator.is_main_process  # all gather a divided network, whoever draws
-            if show and here and (done % show.every == 0 or done == recipe.steps):
-                with _averaged(ema, trained, modules, empty) as averaged:
-                    if accelerator.is_main_process:
-                        show.draw(done, averaged)
-    learned = _whole(ema, trained, modules, empty)
+            if show and (done % show.every == 0 or last):
+                training.show(done, show, log)
+    learned = _whole(training.ema, training.trained, modules, empty)
     accelerator.wait_for_everyone()
     return learned
 
 
-def _descend(objective: nn.Module, accelerator: Accelerator, seed: int, number: int, share: float) -> dict[str, Tensor]:
-    """Add a share of the gradients of a call of the loss; returns its parts."""
-    generator = keyed_generator(seed, number)
-    torch.manual_seed(generator.initial_seed() + accelerator.process_index)  # dropout reads the global one
-    with accelerator.autocast():
-        value, parts = objective(number, generator)
-    accelerator.backward(value * share)
-    return {"loss": value, **parts}
+class _Training:
+    """The networks of a run with all that changes from step to step."""
+
+    def __init__(
+        self,
+        modules: Networks,
+        objective: nn.Module,
+        recipe: Recipe,
+        accelerator: Accelerator,
+        accumulate: int,
+        empty: Networks,
+    ):
+        self.modules, self.objective, self.recipe, self.accelerator = modules, objective, recipe, accelerator
+        self.accumulate, self.empty = accumulate, empty
+        self.parameters = trained_parameters(modules)
+        self.trained = list(self.parameters.values())
+        self.optimizer: Any = torch.optim.AdamW(
+            self.trained, recipe.learning_rate, betas=(0.9, 0.99), weight_decay=recipe.weight_decay
+        )
+        self.schedule = get_scheduler(
+            recipe.schedule, self.optimizer, num_warmup_steps=recipe.warmup, num_training_steps=recipe.steps,
+            num_cycles=recipe.cycles, power=recipe.power,
+        )  # fmt: skip
+        self.ema = EMAModel(self.trained if recipe.ema else [], decay=recipe.ema)
+        self.rate = 0.0  # learning rate of the last step
+
+    def begin(self, folder: Path, keep: int) -> int:
+        """Restore what `folder` holds and set up what several processes share; the step to begin with."""
+        accelerator = self.accelerator
+        self.state = State(
+            folder, self.recipe, self.parameters, self.optimizer, self.schedule, self.ema, accelerator.scaler, keep
+        )
+        first = self.state.load(accelerator.device)
+        self.optimizer = accelerator.prepare_optimizer(self.optimizer)
+        if accelerator.num_processes > 1 and not self.empty:
+            self.objective = accelerator.prepare_model(self.objective)
+        for module in self.modules.values():
+            module.train()
+        return first
+
+    def descend(self, step: int) -> None:
+        """Do a step of the optimizer."""
+        accelerator, losses = self.accelerator, self.state.losses
+        for number in range(step * self.accumulate, (step + 1) * self.accumulate):
+            generator = keyed_generator(self.recipe.seed, number)
+            torch.manual_seed(generator.initial_seed() + accelerator.process_index)  # dropout reads the global one
+            with accelerator.autocast():
+                value, parts = self.objective(number, generator)
+            accelerator.backward(value / self.accumulate)
+            losses.add({"loss": value, **parts})
+        norm = accelerator.clip_grad_norm_(self.trained, self.recipe.clip_norm)
+        norm = norm.full_tensor() if isinstance(norm, DTensor) else norm
+        if accelerator.scaler is None or norm.isfinite():  # fp16 leaves out steps whose gradients are too large
+            losses.add({"gradient_norm": norm})
+        self.rate = float(self.schedule.get_last_lr()[0])
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        self.schedule.step()
+        self.ema.step(self.trained)
+
+    def validate(self, done: int, validation: Validation, log: RunLog) -> bool:
+        """Log the losses on held-out clips; whether they are the least so far."""
+        values: dict[str, float] = {}
+        with self._averaged() as averaged:
+            if averaged is not None:
+                with torch.no_grad(), self.accelerator.autocast():
+                    values = validation.measure(averaged)
+                log.note(done, {name: round(value, 6) for name, value in values.items()})
+        value = _most(values.get("validation", -float("inf")), self.accelerator)
+        is_best = value < self.state.best
+        self.state.best = min(value, self.state.best)
+        return is_best
+
+    def write(self, done: int, log: RunLog, *, whole: bool, asked: bool) -> None:
+        """Log the means since the last line, at the end of its interval or where the run was asked to stop."""
+        if whole or asked:
+            means = self.state.losses.means(done, self.accelerator)
+            log.write(done, means, learning_rate=self.rate, peak_bytes=peak_bytes())
+        if whole:
+            self.state.losses.clear()
+
+    def show(self, done: int, show: Show, log: RunLog) -> None:
+        """Draw samples."""
+        with self._averaged() as averaged:
+            if averaged is not None:
+                log.picture(done, show.draw(done, averaged))
+
+    @contextmanager
+    def _averaged(self) -> Iterator[Networks | None]:
+        """On the main process the networks with averaged weights, in evaluation mode; then as before."""
+        main = self.accelerator.is_main_process
+        if not main and not self.empty:  # all gather a divided network, whoever needs it
+            yield None
+            return
+        if not self.empty:
+            self.ema.store(self.trained)
+        try:
+            averaged = _whole(self.ema, self.trained, self.modules, self.empty)
+            yield averaged if main else None
+        finally:
+            if not self.empty:
+                self.ema.restore(self.trained)
+            for module in self.modules.values():
+                module.train()
+
+
+def trained_parameters(modules: Networks) -> dict[str, nn.Parameter]:
+    """The parameters that require a gradient, by name."""
+    return {f"{name}.{key}": p for name, m in modules.items() for key, p in m.named_parameters() if p.requires_grad}
 
 
 def _accelerator(precision: str, *, shard: bool) -> Accelerator:
@@ -208,129 +280,6 @@ def keyed_generator(*key: int | str) -> torch.Generator:
     return torch.Generator().manual_seed(int.from_bytes(digest, "big") >> 1)
 
 
-@dataclass
-class _Losses:
-    """Sums of the losses since the last line of the log."""
-
-    sums: dict[str, Tensor]
-    counted: int  # calls
-
-    def add(self, parts: Mapping[str, Tensor]) -> None:
-        """Count a call."""
-        self.counted += 1
-        for key, part in parts.items():
-            self.sums[key] = self.sums.get(key, torch.zeros((), device=part.device)) + part.detach().float()
-
-    def reduced(self, accelerator: Accelerator) -> dict[str, Tensor]:
-        """The sums, as means over the processes."""
-        return {key: accelerator.reduce(value.clone(), "mean") for key, value in self.sums.items()}
-
-    def means(self, done: int, accelerator: Accelerator) -> dict[str, float]:
-        """The means over the calls.
-
-        Raises:
-            ValueError: one is not finite.
-        """
-        means = {key: round(float(value) / self.counted, 6) for key, value in self.reduced(accelerator).items()}
-        if not all(abs(mean) < float("inf") for mean in means.values()):
-            raise ValueError(f"the loss must stay finite; after step {done - 1} it is {means}: lower learning_rate")
-        return means
-
-    def clear(self) -> None:
-        """Begin anew."""
-        self.sums, self.counted = {}, 0
-
-
-class _State(NamedTuple):
-    """Everything that a resumed run needs, in one file."""
-
-    path: Path
-    recipe: Recipe
-    parameters: Mapping[str, Tensor]
-    optimizer: Any
-    schedule: Any
-    ema: Any
-    scaler: Any  # of fp16's losses; None otherwise
-
-    def save(self, step: int, sums: Mapping[str, Tensor], counted: int, *, writes: bool) -> None:
-        """Write the state atomically; all processes gather it, the one that `writes` stores it.
-
-        `sums` and `counted` are of the losses since the last line of the log.
-        """
-        state = gathered(
-            {
-                "recipe": json.dumps(asdict(self.recipe)),
-                "step": step,
-                "sums": {key: value.cpu() for key, value in sums.items()},
-                "counted": counted,
-                "parameters": {key: p.detach() for key, p in self.parameters.items()},
-                "optimizer": self.optimizer.state_dict(),
-                "schedule": self.schedule.state_dict(),
-                "ema": self.ema.state_dict(),
-                "scaler": self.scaler.state_dict() if self.scaler else None,
-            }
-        )
-        if writes:
-            with replacing(self.path, sole_writer=True) as part:
-                torch.save(state, part)
-
-    def load(self) -> tuple[int, dict[str, Tensor], int]:
-        """Restore an earlier run's state, if there is one of the same recipe or of one with fewer steps.
-
-        Returns:
-            The step to continue with, and the sums and count that were saved with it.
-        """
-        if not self.path.exists():
-            return 0, {}, 0
-        try:
-            state = torch.load(self.path, weights_only=True, map_location="cpu")
-            there, now = json.loads(state["recipe"]), asdict(self.recipe)
-        except Exception as error:  # whatever a reader of broken files may raise
-            why = one_line(str(error))[:200] or type(error).__name__
-            raise ValueError(f"{self.path} cannot be read, delete it to start anew: {why}") from error
-        free = {"save_every": 0, "steps": 0}  # how often it saves changes nothing of what it learns
-        if {**there, **free} != {**now, **free} or there["steps"] > now["steps"]:
-            raise ValueError(
-                f"{self.path.parent} holds a run of another recipe ({state['recipe']}): name another folder, or delete "
-                "it to restart"
-            )
-        if state["parameters"].keys() != self.parameters.keys():
-            raise ValueError(
-                f"{self.path.parent} holds a run that trained other layers: name another folder, or delete it"
-            )
-        with torch.no_grad():
-            for key, p in self.parameters.items():
-                p.copy_(divided_as(p, state["parameters"][key]))
-        trained, moments, averages = [*self.parameters.values()], state["optimizer"]["state"], state["ema"]
-        moments.update({number: divided_as(trained[number], parts) for number, parts in moments.items()})
-        averages["shadow_params"] = [divided_as(p, a) for p, a in zip(trained, averages["shadow_params"], strict=False)]
-        self.optimizer.load_state_dict(state["optimizer"])
-        self.schedule.load_state_dict(state["schedule"])
-        for group, base, law in zip(
-            self.optimizer.param_groups, self.schedule.base_lrs, self.schedule.lr_lambdas, strict=True
-        ):
-            group["lr"] = base * law(self.schedule.last_epoch)  # another one than was saved if there are more steps now
-        self.ema.load_state_dict(state["ema"])
-        self.ema.to(device=next(iter(self.parameters.values())).device)
-        if self.scaler and state.get("scaler"):
-            self.scaler.load_state_dict(state["scaler"])
-        return int(state["step"]), dict(state.get("sums", {})), int(state.get("counted", 0))
-
-
-@contextmanager
-def _averaged(ema: EMAModel, trained: list[nn.Parameter], modules: Networks, empty: Networks) -> Iterator[Networks]:
-    """The networks with averaged weights and in evaluation mode (whole copies of divided ones); then as before."""
-    if not empty:
-        ema.store(trained)
-    try:
-        yield _whole(ema, trained, modules, empty)
-    finally:
-        if not empty:
-            ema.restore(trained)
-        for module in modules.values():
-            module.train()
-
-
 def _whole(ema: EMAModel, trained: list[nn.Parameter], modules: Networks, empty: Networks) -> Networks:
     """The networks with averaged weights, if such are kept, and in evaluation mode; of divided ones, whole copies."""
     if empty:
@@ -365,8 +314,8 @@ def _stop_requests() -> Iterator[Callable[[], int]]:
             signal.signal(number, handler)
 
 
-def _most(number: int, accelerator: Accelerator) -> int:
+def _most(number: float | int, accelerator: Accelerator) -> float | int:
     """The largest of all processes' numbers."""
     if accelerator.num_processes == 1:
         return number
-    return int(accelerator.gather(torch.tensor([number], device=accelerator.device)).max())
+    return float(accelerator.gather(torch.tensor([float(number)], device=accelerator.device)).max())

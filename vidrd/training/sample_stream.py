@@ -1,11 +1,13 @@
 """The samples of a training run: number n is the same whoever reads it, and on how many machines.
 
-Every epoch is a permutation of the usable rows; window, caption and noise of sample n are keyed by (seed, n). So a run
-resumes from one integer, the number of samples drawn, and two processes that take turns see what one would.
+Every epoch is a permutation of the usable rows; window, caption, crop and noise of sample n are keyed by (seed, n). So
+a run resumes from one integer, the number of samples drawn, and two processes that take turns see what one would.
 """
 
 import hashlib
+import re
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
@@ -18,7 +20,22 @@ from torch.utils.data import DataLoader, Dataset
 
 from vidrd.data.shards import ShardSet
 from vidrd.orphans import follow_starter
-from vidrd.video import middle_square
+from vidrd.video import square
+
+BLOCK = 10_000  # samples among which several sets have exactly their shares
+_SIDES = re.compile(r"\b(left|right|clockwise|counterclockwise|anticlockwise)\b", re.IGNORECASE)
+
+
+class View(NamedTuple):
+    """The square of a frame that a sample shows."""
+
+    side: float = 1.0  # share of the shorter side
+    across: float = 0.5  # place between the left end, 0, and the right end, 1
+    down: float = 0.5  # between the top and the bottom
+    mirrored: bool = False  # left and right exchanged
+
+
+MIDDLE = View()
 
 
 @runtime_checkable
@@ -31,7 +48,11 @@ class ClipSet(Protocol):
         """Captions of a row, at least one."""
         ...
 
-    def clip(self, row: int, indices: Sequence[int]) -> Float[Tensor, "C T H W"]:
+    def origins(self) -> Sequence[str]:
+        """The source file of each row."""
+        ...
+
+    def clip(self, row: int, indices: Sequence[int], view: View = MIDDLE) -> Float[Tensor, "C T H W"]:
         """Some frames of a row, C T H W."""
         ...
 
@@ -47,9 +68,34 @@ class PixelSet:
         """The row's captions."""
         return self.shards.captions(row)
 
-    def clip(self, row: int, indices: Sequence[int]) -> Float[Tensor, "C T H W"]:
-        """The middle square of some frames, C T H W in [-1, 1]."""
-        return middle_square(self.shards.read(row, indices), self.size)
+    def origins(self) -> Sequence[str]:
+        """The source file of each row."""
+        return self.shards.columns("uri")[0]
+
+    def clip(self, row: int, indices: Sequence[int], view: View = MIDDLE) -> Float[Tensor, "C T H W"]:
+        """A square of some frames, C T H W in [-1, 1]."""
+        pixels = square(self.shards.read(row, indices), self.size, view.side, (view.down, view.across))
+        return pixels.flip(-1) if view.mirrored else pixels
+
+
+@dataclass(frozen=True)
+class Views:
+    """The range of views that are drawn at random."""
+
+    anywhere: bool = False  # or in the middle
+    smallest: float | int = 1.0  # least share of the shorter side
+    flip: bool = False  # mirror half of the samples, except those whose caption names left or right
+
+    def draw(self, caption: str, *key: int | str) -> View:
+        """The view that belongs to a key."""
+        rng = keyed_rng(*key, "view")
+        side, across, down, toss = rng.uniform(size=4)
+        return View(
+            self.smallest + (1 - self.smallest) * side if self.anywhere else 1.0,
+            across if self.anywhere else 0.5,
+            down if self.anywhere else 0.5,
+            self.flip and bool(toss < 0.5) and not _SIDES.search(caption),
+        )
 
 
 class TrainingSample(NamedTuple):
@@ -61,15 +107,29 @@ class TrainingSample(NamedTuple):
 
 
 class IndexedSamples(Dataset):
-    """The samples of a run, indexed by their number."""
+    """The samples of a run from one set, indexed by their number."""
 
-    def __init__(self, clips: ClipSet, *, seed: int, frames: int, stride: int = 1, stream: str = "video"):
+    def __init__(
+        self,
+        clips: ClipSet,
+        *,
+        seed: int,
+        frames: int,
+        stride: int = 1,
+        stream: str = "video",
+        views: Views = Views(),
+        left_out: Sequence[int] = (),  # rows
+    ):
         self.clips, self.seed, self.frames, self.stride, self.stream = clips, seed, frames, stride, stream
-        self.rows: Int64[ndarray, " N"] = np.flatnonzero(np.asarray(clips.frames) >= frames)
+        self.views = views
+        self.rows: Int64[ndarray, " N"] = np.setdiff1d(np.flatnonzero(np.asarray(clips.frames) >= frames), left_out)
         if not len(clips.frames):
             raise ValueError("the data set has no clips: prepare one that has")
         if not len(self.rows):
-            raise ValueError(f"no clip of the data set has {frames} frames: ask for fewer, or prepare longer clips")
+            held = ", held-out ones apart" if len(left_out) else ""
+            raise ValueError(
+                f"no clip of the data set has {frames} frames{held}: ask for fewer, or prepare longer clips"
+            )
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -83,13 +143,81 @@ class IndexedSamples(Dataset):
         first = int(rng.integers(length - (self.frames - 1) * stride))
         captions = self.clips.captions(row)
         caption = captions[int(rng.integers(len(captions)))] if captions else ""
-        return TrainingSample(number, self.clips.clip(row, range(first, first + self.frames * stride, stride)), caption)
+        indices = range(first, first + self.frames * stride, stride)
+        view = MIDDLE if self.views == Views() else self.views.draw(caption, self.seed, self.stream, number)
+        return TrainingSample(number, self.clips.clip(row, indices, view), caption)
+
+
+class MixedSamples(Dataset):
+    """The samples of a run from several sets, each in its share; a set's own samples come in its own order."""
+
+    def __init__(self, sets: Sequence[IndexedSamples], weights: Sequence[float | int], stream: str = "video"):
+        self.sets, self.seed, self.stream = list(sets), sets[0].seed, stream
+        self.counts = shares_of(weights, BLOCK)
+
+    def __len__(self) -> int:
+        return sum(map(len, self.sets))
+
+    def __getitem__(self, number: int) -> TrainingSample:
+        block, place = divmod(number, BLOCK)
+        order = _mixture(self.counts, self.seed, self.stream, block)
+        chosen = int(order[place])
+        own = block * self.counts[chosen] + int((order[:place] == chosen).sum())
+        return self.sets[chosen][own]._replace(number=number)
+
+
+def shares_of(weights: Sequence[float | int], whole: int) -> tuple[int, ...]:
+    """Whole numbers in the ratio of the weights that add up to `whole`: the largest remainders are rounded up.
+
+    Raises:
+        ValueError: a weight is so small that its share is none.
+    """
+    exact = np.asarray(weights, np.float64) / np.sum(weights) * whole
+    counts = np.floor(exact).astype(np.int64)
+    counts[np.argsort(counts - exact, kind="stable")[: whole - int(counts.sum())]] += 1
+    if not counts.all():
+        raise ValueError(f"a set's share is at least 1 of {whole} samples: got weights {', '.join(map(str, weights))}")
+    return tuple(int(count) for count in counts)
+
+
+@lru_cache(maxsize=8)
+def _mixture(counts: tuple[int, ...], seed: int, stream: str, block: int) -> Int64[ndarray, " N"]:
+    """The set of each sample of a block."""
+    return keyed_rng(seed, stream, "mixture", block).permutation(np.repeat(np.arange(len(counts)), counts))
+
+
+def hold_out(clips: ClipSet, count: int, frames: int, seed: int) -> list[int]:
+    """At least `count` rows with enough frames, and all others of the same source files, which are not trained on.
+
+    The first `count` of them are those to validate on. Whole files are held out: clips of one video are alike.
+
+    Raises:
+        ValueError: nothing would be left to train on.
+    """
+    origins, lengths = np.asarray(clips.origins()), np.asarray(clips.frames)
+    files = np.unique(origins)
+    rows: list[int] = []
+    others: list[int] = []
+    for file in files[keyed_rng(seed, "held out").permutation(len(files))]:
+        if len(rows) >= count:
+            break
+        own = np.flatnonzero(origins == file)
+        rows += [int(row) for row in own if lengths[row] >= frames]
+        others += [int(row) for row in own if lengths[row] < frames]
+    if len(rows) < count or len(rows) + len(others) == len(lengths):
+        raise ValueError(
+            f"held-out clips are fewer than the set's, by whole source files: got {count}, the set has "
+            f"{int((lengths >= frames).sum())} clips of {frames} frames from {len(files)} files"
+        )
+    return rows + others
 
 
 class BatchLoader:
     """Batches of a run by step, for one of several processes, read ahead by workers."""
 
-    def __init__(self, draws: IndexedSamples, batch: int, *, rank: int = 0, world: int = 1, workers: int = 0):
+    def __init__(
+        self, draws: IndexedSamples | MixedSamples, batch: int, *, rank: int = 0, world: int = 1, workers: int = 0
+    ):
         if batch % world:
             raise ValueError(f"the batch is shared evenly: {batch} clips among {world} processes; take a multiple")
         self.draws, self.batch, self.rank, self.world, self.workers = draws, batch, rank, world, workers

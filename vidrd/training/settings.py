@@ -1,15 +1,17 @@
 """The settings of a training run on a data set; without torch, so that `--help` is quick."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
 
-from vidrd.command_line import Count, CountOrNone, ExistingFile, Limits, Pixels, Positive, Share, Weight
+from vidrd.command_line import ANY, Count, CountOrNone, ExistingFile, Limits, Pixels, Positive, Share, Weight
 
 Stage = Literal["image", "temporal", "vae-decoder"]
 Decay = Annotated[float, Limits("a share, from 0 and below 1", 0, 0.9999999)]
+PositiveShare = Annotated[float, Limits("a share, above 0 and up to 1", 0, 1, above=True)]
 Layers = Literal["temporal", "attention", "spatial", "text", "decoder"]
+Schedule = Literal["cosine", "linear", "polynomial", "cosine_with_restarts", "constant_with_warmup", "constant"]
 
 FIGURE: Mapping[str, tuple[Layers, ...]] = {  # what the paper's figure marks as trained, by stage
     "image": ("spatial", "attention"),
@@ -31,8 +33,9 @@ class Settings:
     """image: single frames; temporal: clips; vae-decoder: the VAE's temporal decoder."""
     model: str = ""
     """Folder of a VidRD pipeline, or of Stable Diffusion 1 or 2 (which is inflated); or a preset."""
-    data: Path | None = None
-    """Folder that `prepare` wrote, or a cache of its latents."""
+    data: tuple[str, ...] = ()
+    """Folders that `prepare` or `merge` wrote, or caches of their latents. Of several, FOLDER:WEIGHT gives the share of
+    the samples."""
     steps: Count = 10_000
     """Steps of the optimizer."""
     batch: Count = 8
@@ -50,8 +53,22 @@ class Settings:
     VAE's). Default: what the paper's figure marks for the stage."""
     images: CountOrNone = 0
     """Single frames in each step, in addition to its clips."""
+    crop: Literal["middle", "random"] = "middle"
+    """Where the square of a sample lies in its frames."""
+    smallest_crop: PositiveShare = 1.0
+    """Least side of a random square, as a share of the frames' shorter side."""
+    flip: bool = False
+    """Mirror half of the samples, except those whose caption names left or right."""
+    lora: CountOrNone = 0
+    """Rank of low-rank updates, which the attentions then learn instead of whole weights; 0: none."""
     learning_rate: Positive = 1e-4
-    """Learning rate after the warm-up, from which a cosine falls to zero."""
+    """Learning rate after the warm-up."""
+    schedule: Schedule = "cosine"
+    """How the learning rate goes on after the warm-up, by diffusers' names; constant has no warm-up."""
+    cycles: Count = 1
+    """Cycles of cosine_with_restarts."""
+    power: Positive = 1.0
+    """Exponent of polynomial."""
     warmup: CountOrNone = 1000
     """Steps of the warm-up."""
     weight_decay: Weight = 0.01
@@ -96,6 +113,14 @@ class Settings:
     """Processes that read ahead."""
     save_every: Count = 500
     """Steps."""
+    keep: Count = 1
+    """States kept: the last so many saved ones."""
+    held_out: CountOrNone = 0
+    """Clips of each set that are not trained on, with all others of their source files, but validated on."""
+    validate_every: Count = 500
+    """Steps from one validation to the next."""
+    vae_chunk: CountOrNone = 0
+    """Frames that the VAE encodes at once (VAE slicing); 0: all of a batch."""
     show_every: CountOrNone = 0
     """Steps from one strip of samples to the next; 0: none."""
     prompts: tuple[str, ...] = ()
@@ -118,15 +143,53 @@ class Settings:
                 f"batch and images are divided into accumulate equal parts: got {self.batch} and {self.images} in "
                 f"{self.accumulate}"
             )
-        if self.shard and (self.stage == "vae-decoder" or self.compiled):
+        if self.shard and (self.stage == "vae-decoder" or self.compiled or self.lora):
             raise ValueError(
-                f"shard divides a U-Net that is not compiled: got stage {self.stage}, compiled {self.compiled}"
+                f"shard divides a U-Net that is not compiled and has no low-rank updates: got stage {self.stage}, "
+                f"compiled {self.compiled}, lora {self.lora}"
             )
+        if self.lora and (self.stage == "vae-decoder" or not set(self.learned) <= {"temporal", "attention"}):
+            raise ValueError(
+                f"low-rank updates are learned by a U-Net's attentions: got stage {self.stage}, learn "
+                f"{', '.join(self.learned)}"
+            )
+        if self.smallest_crop < 1 and self.crop != "random":
+            raise ValueError(f"smallest-crop belongs to crop random: got {self.smallest_crop} and {self.crop}")
 
     @property
     def learned(self) -> tuple[Layers, ...]:
-        """The trained layers: `learn`, or those of the paper's figure."""
-        return self.learn or FIGURE[self.stage]
+        """The trained layers: `learn`, or those of the paper's figure (of which low-rank updates suit attentions)."""
+        usual: tuple[Layers, ...] = ("attention",) if self.lora and self.stage == "image" else FIGURE[self.stage]
+        return self.learn or usual
+
+
+def weighted_sets(words: Sequence[str]) -> list[tuple[Path, float]]:
+    """Folders and weights of words like FOLDER or FOLDER:WEIGHT; a word that is a folder as it stands has weight 1.
+
+    Raises:
+        ValueError: a word is empty, a weight is not above 0, or a folder is named twice.
+    """
+    sets: dict[Path, float] = {}
+    for word in words:
+        name, colon, weight = word.rpartition(":")
+        if Path(word).is_dir() or not colon or not _is_number(weight):
+            name, weight = word, "1"
+        if not name:
+            raise ValueError(f"--data names folders, as FOLDER or FOLDER:WEIGHT: got {word!r}")
+        if not (float(weight) > 0 and ANY.holds(float(weight))):
+            raise ValueError(f"a set's weight is above 0: got {word}")
+        if Path(name) in sets:
+            raise ValueError(f"--data names each folder once: got {name} twice")
+        sets[Path(name)] = float(weight)
+    return list(sets.items())
+
+
+def _is_number(word: str) -> bool:
+    try:
+        float(word)
+    except ValueError:
+        return False
+    return True
 
 
 class Stopped(Exception):  # noqa: N818 - it is no error

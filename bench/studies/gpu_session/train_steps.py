@@ -20,8 +20,9 @@ from bench.hardware.peaks import nominal, peaks
 from bench.speed.memory_cell import SCHEDULER
 from bench.speed.models import MODELS, Model, unet_class
 from vidrd.training.log import peak_bytes
-from vidrd.training.loop import Recipe, fit
+from vidrd.training.loop import fit
 from vidrd.training.losses import denoising_error, diffusion_target, draw_timesteps
+from vidrd.training.recipe import Recipe
 from vidrd.training.stages import ATTENTION_KERNELS, learns_from_video, trainable
 
 WARM = 2  # steps before those that are timed

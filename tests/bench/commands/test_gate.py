@@ -2,8 +2,9 @@
 
 import inspect
 import json
+import os
 import re
-import shlex
+import subprocess
 import sys
 from dataclasses import replace
 
@@ -67,6 +68,17 @@ def test_the_exit_code_is_the_verdict(gate, tmp_path, verdicts, code):
     assert content["base"] == "abcd" * 10
     assert (tmp_path / "runs" / "gate" / "verdict.md").exists()
     assert (tmp_path / "j.xml").exists()
+
+
+def test_any_model_can_be_measured(gate, tmp_path):
+    words = ("--base", "main", "--suite", "lengths", "--frames", "9", "--overlap", "4", "--precision", "fp32")
+    *_, arguments = gate(["PASS"], *words, "--model", "tiny:WanPipeline:2.1-euler", "--method", "direct")
+    assert [values["model"] for _, values in arguments["cells"]] == ["tiny:WanPipeline:2.1-euler"]
+    (tmp_path / "prompts.txt").write_text("a dog")
+    words = (*words, "--model", "tiny:WanPipeline:2.1-euler", "--prompts", "prompts.txt", "--method", "codenoise")
+    *_, arguments = gate(["PASS"], *words)
+    assert arguments["cells"][0][1]["prompts"] == str(tmp_path / "prompts.txt")  # sides work in trees of their own
+    assert "the gate measures cells that make videos" in gate(["PASS"], "--base", "main", "--suite", "kernels")[2]
 
 
 def test_what_is_measured_can_be_chosen(gate):
@@ -202,18 +214,67 @@ def test_stored_mode_counts_without_timing_and_calibrates_only_when_told(gate, t
     assert baselines.load(tmp_path / "b.json")
 
 
-def test_the_workflow_to_copy_asks_for_what_the_gate_offers():
+ACTION = yaml.safe_load((ROOT / "docs" / "gate-action" / "action.yml").read_text())
+
+
+def test_the_workflow_and_the_action_to_copy_ask_for_what_there_is():
     workflow = yaml.safe_load((ROOT / "docs" / "gate-workflow.yml").read_text())
     assert workflow[True] == "pull_request"  # YAML reads the word `on` so
-    steps = workflow["jobs"]["gate"]["steps"]
-    (measure,) = [step for step in steps if "nox -s gate" in step.get("run", "")]
-    (line,) = [line for line in measure["run"].splitlines() if "nox -s gate" in line]
-    options = [word for word in shlex.split(line.partition(" -- ")[2]) if word.startswith("--")]
+    (use,) = [step for step in workflow["jobs"]["gate"]["steps"] if "gate" in step["uses"]]
+    assert set(use["with"]) <= set(ACTION["inputs"])
+    assert {name for name, each in ACTION["inputs"].items() if each.get("required")} <= set(use["with"])
+    text = yaml.safe_dump(ACTION["runs"])
+    assert set(re.findall(r"inputs\.([a-z-]+)", text)) == set(ACTION["inputs"])
+    (measure,) = [step for step in ACTION["runs"]["steps"] if step.get("id") == "gate"]
+    assert set(measure["env"]) == set(re.findall(r"\$([A-Z]+)\b", measure["run"]))
+    options = set(re.findall(r"(--[a-z][a-z-]+) \S", measure["run"].partition(" -- ")[2].partition("code=")[0]))
     offered = {f"--{name.rstrip('_').replace('_', '-')}" for name in inspect.signature(command.gate).parameters}
-    assert {"--base", "--junit", "--max-minutes"} == set(options) <= offered
-    assert set(measure["env"]) == set(re.findall(r"\$(\w+)", line))
-    accepted = re.findall(r"-eq (\d+)", measure["run"])
-    assert {int(code) for code in accepted} == {EXIT_CODES["INCONCLUSIVE"]}
-    (upload,) = [step["with"]["path"].split() for step in steps if "upload-artifact" in step.get("uses", "")]
-    assert {"gate.xml", "runs/gate/verdict.json", "runs/gate/verdict.md"} <= set(upload)
+    assert {"--base", "--suite", "--margin", "--max-minutes", "--journal", "--junit"} == options <= offered
+    (upload,) = [step["with"]["path"].split() for step in ACTION["runs"]["steps"] if "upload" in step.get("uses", "")]
+    assert {"gate.xml", "runs/gate/verdict.json", "runs/gate/verdict.md", "runs/gate/comment.md"} <= set(upload)
     assert command.FOLDER.as_posix() == "runs/gate"
+
+
+@pytest.mark.parametrize(
+    ("verdict", "inconclusive", "code"),
+    [("PASS", "warn", 0), ("FAIL", "warn", 1), ("INVALID", "warn", 2), ("INCONCLUSIVE", "warn", 0),
+     ("INCONCLUSIVE", "fail", 4), ("", "warn", 3)],
+)  # fmt: skip
+def test_the_steps_of_the_action_run(tmp_path, verdict, inconclusive, code):
+    """Its scripts, by bash, with programs in the place of nox and gh that write down what they are asked for."""
+    programs = tmp_path / "bin"
+    programs.mkdir()
+    ends = EXIT_CODES.get(verdict, 3)
+    writes = (
+        f'mkdir -p runs/gate; echo \'{{"verdict": "{verdict}"}}\' > runs/gate/verdict.json; touch runs/gate/comment.md'
+    )
+    scripts = {
+        "python3": f'case "$*" in "-m nox"*) echo "$*" >> asked; {writes if verdict else ":"}; exit {ends};; '
+        f'"-c"*) exec {sys.executable} "$@";; *) echo "$*" >> asked;; esac',
+        "gh": 'echo "gh $*" >> asked',
+    }
+    for name, script in scripts.items():
+        (programs / name).write_text(f"#!/bin/bash\n{script}\n")
+        (programs / name).chmod(0o755)
+    given = {name: each.get("default", "") for name, each in ACTION["inputs"].items()}
+    given |= {"base": "a b", "options": "--detect fvd=10%", "inconclusive": inconclusive, "pull-request": "7"}
+    codes = []
+    for step in (step for step in ACTION["runs"]["steps"] if "run" in step):
+        filled = {name: re.sub(r"\$\{\{ inputs\.([a-z-]+) \}\}", lambda m: given[m[1]], value)
+                  for name, value in step.get("env", {}).items()}  # fmt: skip
+        environ = {"PATH": f"{programs}:{os.environ['PATH']}", "GITHUB_OUTPUT": str(tmp_path / "output"), **filled}
+        codes.append(
+            subprocess.run(["bash", "-e", "-c", step["run"]], cwd=tmp_path, env=environ, check=False).returncode
+        )
+    assert codes == [0, code, 0]
+    asked = (tmp_path / "asked").read_text().splitlines()
+    assert asked[:2] == [
+        "-m pip install nox[uv]",
+        "-m nox -s gate -- --base a b --suite gate --margin 0.03 --max-minutes 15 --journal runs/gate/history.jsonl "
+        "--junit gate.xml --detect fvd=10%",
+    ]
+    if verdict:
+        assert (tmp_path / "output").read_text() == f"verdict={verdict}\n"
+        assert asked[2:] == ["gh pr comment 7 --body-file runs/gate/comment.md --edit-last --create-if-none"]
+    else:
+        assert asked[2:] == []

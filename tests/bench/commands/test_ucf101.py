@@ -8,12 +8,15 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from baselines.models.families import load_model, tiny_model
 from bench import __main__ as bench
 from bench.commands.ucf101 import _devices
 from bench.hardware.device import has_cuda
+from bench.methods import METHODS
 from bench.ucf101 import plan as plans
 from bench.ucf101 import run as runs
 from bench.ucf101.archive import read_archive
+from bench.ucf101.checks import _check_family
 from bench.ucf101.classes import LIST_SHA256
 from bench.ucf101.estimate import _stage, scaled, spread
 from bench.ucf101.generate import sample
@@ -25,7 +28,6 @@ from bench.ucf101.score import external_sources, real_list, real_sources, world_
 from bench.ucf101.standins.archive import make_archive
 from metrics.videos.read import Video
 from tests.real_clips import CLIPS, WANTED
-from vidrd.checkpoints import load_pipeline
 
 SMALL = ("--size", "32", "--steps", "1", "--fvd", "pocket", "--inception", "pocket", "--batch", "2", "--allow-small")
 
@@ -138,8 +140,42 @@ def test_compiled_videos_are_other_videos_and_the_unet_is_compiled(monkeypatch):
 
     monkeypatch.setattr("vidrd.pipeline.VidRDPipeline.denoiser", denoiser)
     with pytest.raises(KeyboardInterrupt):
-        sample(load_pipeline("pocket"), fast, "vidrd", fast.items, "cpu")
+        sample(load_model("pocket"), fast, "vidrd", fast.items, "cpu")
     assert asked["compile"] is True
+
+
+def test_models_of_any_family_make_the_frames_of_the_protocol():
+    """Wan makes 17 frames for 16; lengths are its own inside, and frames of the video on the command line."""
+    name = "tiny:WanPipeline:2.1-euler"
+    model = tiny_model(name)
+    about = {"clip": model.clip, "rule": model.rule, "precision": "fp32", "batch": 2, "limit": 2}
+
+    def planned(**changes):
+        changes = {"size": 32, "steps": 1, **changes}
+        return make_plan("vidrd-10k", changes, model={"folder": "m", "sha256": "0"}, **about)
+
+    plan = planned()
+    assert (plan.settings.frames, plan.frames, plan.settings.overlap) == (16, 5, 4)
+    assert str(plan.options("codenoise")) == str(METHODS["codenoise"].options(1))
+    assert sample(model, plan, "codenoise", plan.items, "cpu").shape == (2, 16, 32, 32, 3)
+    with pytest.raises(ValueError, match="an overlap whole ones: got 3, try 0 or 4"):
+        planned(overlap=3).fe("codenoise")
+    with pytest.raises(ValueError, match="multiples of 16 pixels: got 24 x 24, try 16 or 32"):
+        _check_family(planned(size=24), ("direct",), model)
+    with pytest.raises(ValueError, match="--method freenoise: the temporal attention of this model cannot be cut"):
+        _check_family(plan, ("direct", "freenoise"), model)
+    with pytest.raises(ValueError, match="--compile is for VidRD"):
+        _check_family(replace(plan, compiled=True), ("direct",), model)
+
+
+@pytest.mark.slow
+def test_a_folder_of_any_family_goes_the_whole_way(archive, monkeypatch, tmp_path):
+    tiny_model("tiny:WanPipeline:2.1-euler").pipe.save_pretrained(str(tmp_path / "wan"))
+    words = ("--model", tmp_path / "wan", "--ucf101", archive, "--out", tmp_path / "out", "--cache", tmp_path / "cache")
+    assert run(monkeypatch, *words, *SMALL, "--limit", "4", "--method", "direct") == 0
+    saved = json.loads((tmp_path / "out" / "ucf101.json").read_text())
+    assert saved["rows"][0]["name"] == "direct"
+    assert saved["rows"][0]["scores"]["fvd:pocket"]["n"] == 4
 
 
 def test_the_device_is_found(monkeypatch):

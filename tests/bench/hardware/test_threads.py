@@ -1,9 +1,11 @@
 import os
 import subprocess
 import sys
+from contextlib import suppress
 
 import pytest
 
+from bench.__main__ import main
 from bench.hardware.machine import ROOT
 from bench.hardware.threads import pin
 
@@ -27,3 +29,15 @@ def test_cores_that_are_not_there_are_refused(threads):
     with pytest.raises(ValueError, match=rf"may use {len(before[0])}: got {threads} threads, try {len(before[0])}"):
         pin(threads)
     assert (os.sched_getaffinity(0), os.environ.get("OMP_NUM_THREADS")) == before
+
+
+@pytest.mark.parametrize(("given", "kept"), [(None, "10000"), ("77", "77")])
+def test_threads_of_a_command_sleep_soon_at_barriers_unless_told_otherwise(monkeypatch, given, kept):
+    monkeypatch.setattr(sys, "argv", ["bench", "--help"])
+    monkeypatch.setenv("GOMP_SPINCOUNT", "x")  # so that it is restored
+    monkeypatch.delenv("GOMP_SPINCOUNT")
+    if given:
+        monkeypatch.setenv("GOMP_SPINCOUNT", given)
+    with suppress(SystemExit):
+        main()
+    assert os.environ["GOMP_SPINCOUNT"] == kept

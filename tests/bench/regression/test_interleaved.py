@@ -1,6 +1,7 @@
 import math
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -8,6 +9,7 @@ import pytest
 from fake_nvml import FakeNvml
 from fake_tree import plant
 
+from bench.harness.suite_spec import override, plan
 from bench.regression import interleaved, revision_server
 from bench.regression.counts import counted, uncounted
 from bench.regression.interleaved import (
@@ -19,6 +21,7 @@ from bench.regression.interleaved import (
 from bench.regression.speed_test import SpeedTest
 from bench.regression.worktrees import Side
 from bench.results.verdicts import Pair, overall
+from bench.videos.length_suite import LENGTHS, PROMPTS
 
 VALUES = {
     "method": "toy", "precision": "fp32", "device": "cpu", "videos": 4, "batch": 2, "steps": 30, "window": 3,
@@ -60,9 +63,8 @@ def test_a_revision_against_itself_is_no_regression(tmp_path, monkeypatch):
     assert seen["set_up"]["toy"]["head"]["cold_seconds"] > 0
 
 
-@pytest.mark.parametrize("older", ["base", "head"])
-def test_a_tree_from_before_the_move_is_measured_too(tmp_path, older):
-    sides = [side(name, plant(tmp_path / name, old=name == older)) for name in ("base", "head")]
+def test_a_tree_from_before_the_move_is_measured_too(tmp_path):
+    sides = [side(name, plant(tmp_path / name, old=name == "base")) for name in ("base", "head")]
     findings, _ = measure_interleaved([("toy", VALUES)], *sides, QUICK, tmp_path, lambda line: None)
     by_measure = {finding.measure: finding.verdict for finding in findings}
     assert by_measure["recipe"] == by_measure["output"] == by_measure["flops"] == "PASS"
@@ -301,6 +303,38 @@ def test_a_pair_during_which_another_process_used_the_card_does_not_count(others
     assert found["spoiled"].startswith(spoiled)
     assert bool(found["spoiled"]) == bool(others)
     assert len(found["looks"]) == 2
+
+
+def test_models_of_any_family_are_witnessed_with_all_their_networks():
+    few = ("model=tiny:WanPipeline:2.2-A14B", "method=direct", "frames=9", "precision=fp32", "device=cpu", "steps=4")
+    (item,) = plan(override(LENGTHS, few), {})
+    cell = revision_server.PreparedCell(dict(item.cell.values))
+    latents, videos, recipe = cell.witnessed()
+    assert recipe["calls"] == 4
+    assert recipe["timesteps"][-1][0] < 875 <= recipe["timesteps"][0][0]  # both experts
+    assert recipe["inputs"] == ["2x16x3x4x6 torch.float32"]
+    assert (latents.shape, list(videos.shape)) == ((1, 16, 3, 4, 6), recipe["videos"])
+    assert cell.prompts == list(PROMPTS)
+    again, _, other = cell.witnessed()
+    assert other == recipe
+    assert np.array_equal(latents, again)
+    assert "decode" not in vars(cell.model)
+    assert not any(network._forward_pre_hooks for network in cell.networks)
+
+
+def test_another_output_of_any_model_is_left_to_the_eye(tmp_path, monkeypatch):
+    class Other(ScriptedFacts):
+        """The head makes other latents."""
+
+        def tell(self, do, *, folder):
+            np.save(Path(folder) / "latents.npy", np.full(3, 1 + (self.side.name == "head"), np.float32))
+
+    cell = interleaved.MeasuredCell("cell", {"precision": "fp32"}, SpeedTest("cell", 0.03))
+    settings = replace(QUICK, may_change=True)
+    interleaved._compare_facts(cell, [Other("base", tmp_path), Other("head", tmp_path)], settings, tmp_path, print)
+    (finding,) = [finding for finding in cell.findings if finding.measure == "quality"]
+    assert finding.verdict == "INCONCLUSIVE"
+    assert "nothing judges videos of any model" in finding.reason
 
 
 def test_without_a_card_nothing_is_spoiled():

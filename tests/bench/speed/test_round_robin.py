@@ -1,7 +1,6 @@
 import math
 import subprocess
 import sys
-import time
 
 import pytest
 import torch
@@ -89,17 +88,17 @@ def test_the_bytes_of_weights_are_counted(climbed):
 
 
 def planted(step):
-    """The ladder with one more rung, which is `step` after our own network's answer."""
+    """The ladder with one more rung, which is `step` after our own network's answer, compared with the reference."""
 
     def make(bench, variant):
         made = VARIANTS["guidance"].make(bench, VARIANTS["guidance"])
         return BuiltVariant(lambda: step(made.step), made.weights)
 
-    return {**VARIANTS, "planted": Variant("a fault", make, after="guidance")}
+    return {**VARIANTS, "planted": Variant("a fault", make, after=REFERENCE)}
 
 
 def climb_with(step, say=lambda line: None):
-    names = [REFERENCE, "sdpa", "layout", "guidance", "planted"]
+    names = [REFERENCE, "planted"]
     return time_variants(MODELS["tiny"], "cpu", names, QUICK, variants=planted(step), say=say)["planted"]
 
 
@@ -154,16 +153,8 @@ def test_skipped_work_is_faster_than_the_machine_and_invalid(monkeypatch):
 
 
 def test_a_slower_rung_is_seen_as_slower():
-    def late(step):
-        began = time.perf_counter()
-        answer = step()
-        while time.perf_counter() - began < 0.2:  # some fifteen times as long: other work on the cores is not
-            pass
-        return answer
-
-    result = climb_with(late)
+    result = climb_with(lambda step: [step() for _ in range(16)][-1])  # some four times as long as the reference
     assert result.numbers["gain"].value < 0.8
-    assert result.numbers["step_seconds"].value >= 0.2
 
 
 def test_a_ladder_without_its_lower_rungs_does_not_stand():

@@ -15,8 +15,12 @@ from bench.commands.run import run_
 from bench.harness.job import Job
 from bench.harness.suite_spec import override, plan
 from bench.videos import length_cell
-from bench.videos.columns import FLOW_MEASURES, JUDGED, MEASURES
-from bench.videos.length_suite import LENGTHS, PROMPTS, read_prompts
+from bench.videos.columns import FLOW_MEASURES, JUDGED, MEASURES, REAL_MEASURES
+from bench.videos.generator import Generator
+from bench.videos.length_suite import LENGTHS, PROMPTS, SOLVERS, read_prompts
+from bench.videos.real_videos import NO_REAL
+from vidrd.pocket.world import draw_scene, render
+from vidrd.solvers import MULTISTEP
 
 TINY = ("model=tiny:WanPipeline:2.1-euler", "precision=fp32", "device=cpu", "videos=3", "steps=2", "overlap=4")
 
@@ -61,6 +65,32 @@ def test_cells_that_cannot_run_say_why():
     assert set(pocket.values()) == {None}
 
 
+def test_the_solver_is_an_axis():
+    names = [item.cell.values["solver"] for item in planned("frames=9", "method=direct", "solver=ddim,unipc")]
+    assert names == ["ddim", "unipc"]
+    assert (set(SOLVERS) - {"ddim"}) == set(MULTISTEP)
+    reasons = skips("frames=17", "method=fifo,replace,codenoise", "solver=dpmsolver++")
+    assert reasons["fifo"] == reasons["replace"]
+    assert reasons["fifo"].startswith("dpmsolver++ remembers the steps of a clip")
+    assert reasons["codenoise"] is None
+    videos = [
+        Generator({**item.cell.values, "steps": 3}).make(["a dog"], 0, 3)[0]
+        for item in planned("frames=9", "method=direct", "solver=ddim,unipc")
+    ]
+    assert not np.array_equal(*videos)
+
+
+def test_freenoise_and_published_ways_run_where_the_network_can():
+    long = skips("model=tiny:AnimateDiffPipeline", "frames=40", "clip=8", "method=freenoise,direct")
+    assert long["freenoise"] is None
+    cog = "model=tiny:CogVideoXPipeline"
+    (within,) = planned(cog, "frames=17", "clip=17", "method=forcing", "compat=diffusers")
+    assert "one noise level for all frames" in within.skip
+    assert planned(cog, "frames=17", "clip=17", "method=forcing")[0].skip is None
+    (other,) = planned("frames=9", "method=direct", "compat=diffusers")  # it has no such way
+    assert other.cell.values["compat"] == "paper"
+
+
 def test_an_unknown_model_is_refused_before_anything_runs():
     with pytest.raises(ValueError, match="models are of the families"):
         planned("model=tiny:FluxPipeline")
@@ -101,7 +131,8 @@ def test_a_cell_has_every_measure_or_the_reason_why_not(model, method, frames, s
     assert item.skip is None
     measured = length_cell.run(Job(item.cell.values, tmp_path, None, tuple(LENGTHS.measures)))
     assert set(LENGTHS.measures) == set(measured.numbers) | set(measured.absent)
-    assert set(LENGTHS.measures) == (set(MEASURES) | set(FLOW_MEASURES)) - set(JUDGED)
+    assert set(LENGTHS.measures) == (set(MEASURES) | set(FLOW_MEASURES)) - set(JUDGED) | set(REAL_MEASURES)
+    assert {measured.absent[name] for name in REAL_MEASURES} == {NO_REAL}
     assert measured.facts["seams"] == seams
     assert measured.numbers["seam_off"].n == 3
     kept = np.load(tmp_path / "videos.npz")
@@ -113,13 +144,15 @@ def test_a_cell_has_every_measure_or_the_reason_why_not(model, method, frames, s
 @pytest.mark.slow
 def test_a_saved_folder_goes_the_whole_way(tmp_path):
     """From save_pretrained to the report, the second run finding everything done."""
-    folder, out = tmp_path / "model", tmp_path / "run"
+    folder, out, real = tmp_path / "model", tmp_path / "run", tmp_path / "real.npy"
+    np.save(real, render([draw_scene(seed) for seed in range(8)], 17))
     model = tiny_model("tiny:WanPipeline:2.2-A14B")
     model.pipe.save_pretrained(str(folder))
     command = [
         *(sys.executable, "-m", "bench", "run", "--suite", "lengths", "--model", str(folder), "--out", str(out)),
         *("--frames", "9", "17", "--clip", "9", "--method", "independent", "codenoise", "fifo", "--overlap", "4"),
         *("--height", "32", "--width", "48", "--steps", "2", "--videos", "3", "--precision", "fp32"),
+        *("--real", str(real), "--protocol", "pocket"),
     ]
     root = Path(__file__).parents[3]
     done = subprocess.run(command, cwd=root, capture_output=True, text=True, check=False)
@@ -127,10 +160,11 @@ def test_a_saved_folder_goes_the_whole_way(tmp_path):
     records = [json.loads(line) for line in (out / "records.jsonl").read_text().splitlines()]
     assert [record["attempt"]["status"] for record in records].count(
         "ok"
-    ) == 5  # FIFO of a single clip, and not of more
+    ) == 7  # FIFO of a single clip, and not of more; the real videos of two lengths
+    assert all("fvd" in record["numbers"] for record in records if record["cell"]["values"]["method"] == "codenoise")
     assert (out / "report" / "report.html").is_file()
     again = subprocess.run(command, cwd=root, capture_output=True, text=True, check=False)
-    assert "6 of them from before" in again.stdout
+    assert "8 of them from before" in again.stdout
 
 
 def test_fetch_asks_the_hub_for_repositories_alone(monkeypatch, tmp_path):

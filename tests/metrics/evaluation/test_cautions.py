@@ -34,9 +34,9 @@ def test_sets_that_have_nothing_in_common_need_no_caution():
     ],
 )
 def test_each_case_has_its_line(real, fake, expected):
-    found = lines(real, fake)
-    assert len(found) == len(expected)
-    assert all(part in line for part, line in zip(expected, found, strict=True))
+    notes = lines(real, fake)
+    assert len(notes) == len(expected)
+    assert all(part in line for part, line in zip(expected, notes, strict=True))
 
 
 def test_a_look_is_that_of_the_pixels():

@@ -45,7 +45,7 @@ class Recognizing:
 
 def by_class(each: int) -> list[Video]:
     names = [(f"class{c:02}/v{i:03}.avi", c) for c in range(CLASSES) for i in range(each)]
-    return [Shot(name, Path(name), "file", level=c) for name, c in names]
+    return [Shot(name, Path(name), "array", level=c) for name, c in names]
 
 
 def small(name: str, n: int, repeats: int) -> ResolvedProtocol:

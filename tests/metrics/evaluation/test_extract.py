@@ -104,20 +104,21 @@ def test_what_cannot_be_read_is_counted_and_left_out(folder):
 
 
 def test_only_a_few_batches_are_in_memory(tmp_path):
-    held, most = [0], [0]
+    waiting, most = [0], [0]
 
     class Endless(Video):
         def fingerprint(self):
             return "x"
 
-        def read(self, start, count, stride):
-            held[0] += 1
-            most[0] = max(most[0], held[0])
-            return np.full((2, 4, 4, 3), start % 256, dtype=np.uint8)
+        def spans(self, spans, *, whole=False):
+            for span in spans:
+                waiting[0] += 1
+                most[0] = max(most[0], waiting[0])
+                yield span, np.full((2, 4, 4, 3), span.start % 256, dtype=np.uint8)
 
     class Releasing(Counting):
         def embed(self, videos):
-            held[0] -= len(videos)
+            waiting[0] -= len(videos)
             return super().embed(videos)
 
     clips = [Clip("endless", start, 2) for start in range(300)]
@@ -246,10 +247,10 @@ def test_the_cache_answers_for_the_code_and_the_packages_that_are_there(folder, 
 
 def test_a_file_that_changes_while_it_is_read_is_no_clip(folder):
     class Changing(Video):
-        def read(self, start=0, count=None, stride=1):
-            frames = super().read(start, count, stride)
-            write_lossless(self.path, some_videos(1, frames=12, seed=7)[0])
-            return frames
+        def spans(self, spans, *, whole=False):
+            for span, frames in super().spans(spans, whole=whole):
+                write_lossless(self.path, some_videos(1, frames=12, seed=7)[0])
+                yield span, frames
 
     videos = {"a": Changing("a", folder / "00.mkv", "file"), "b": Video("b", folder / "01.mkv", "file")}
     embedded = embed_clips([Clip("a", 0, 9), Clip("b", 0, 9)], videos, Counting(), recipe=RECIPE)

@@ -25,9 +25,13 @@ def checkpoint(tmp_path_factory):
     return index, sums
 
 
-def test_recipe_weights_are_unrecognised(checkpoint):
-    index, _ = checkpoint
-    verification = verify(index, lengths=(10,))
+@pytest.fixture(scope="module")
+def unrecognised(checkpoint):
+    return verify(checkpoint[0], lengths=(10,))
+
+
+def test_recipe_weights_are_unrecognised(unrecognised):
+    verification = unrecognised
     assert (verification.verdict, verification.network, verification.weights) == ("unrecognised", "i3d", "unrecognised")
     assert set(verification.tensors.values()) == {"unknown"}
     assert [file.published_as for file in verification.files] == [None, None]
@@ -40,19 +44,17 @@ def test_recipe_weights_are_unrecognised(checkpoint):
     json.dumps(asdict(verification), allow_nan=False)
 
 
-def test_right_weights_are_right_only_if_they_behave(checkpoint, monkeypatch):
+def test_right_weights_are_right_only_if_they_behave(checkpoint, unrecognised, monkeypatch):
     index, sums = checkpoint
     monkeypatch.setitem(CHECKSUMS, "rgb_scratch", sums)
     monkeypatch.setitem(FILES, hashes(index)[1], "the index of the test")
+    distance = unrecognised.clips[10][0]
+    monkeypatch.setitem(CONSTANT_CLIPS, 10, distance * 1.005)
     verification = verify(index, lengths=(10,))
-    assert verification.verdict == "wrong"
-    assert verification.weights == "rgb_scratch"
-    monkeypatch.setitem(CONSTANT_CLIPS, 10, verification.clips[10][0] * 1.005)
-    verification = verify(index, lengths=(10,))
-    assert verification.verdict == "right"
+    assert (verification.verdict, verification.weights) == ("right", "rgb_scratch")
     assert verification.files[0].published_as == "the index of the test"
     assert "287 right" in describe(verification)
-    monkeypatch.setitem(CONSTANT_CLIPS, 10, verification.clips[10][0] * 1.02)
+    monkeypatch.setitem(CONSTANT_CLIPS, 10, distance * 1.02)
     assert verify(index, lengths=(10,)).verdict == "wrong"
 
 
@@ -65,7 +67,8 @@ def test_one_other_tensor_is_found(checkpoint, monkeypatch):
     assert "  wrong: Mixed_4f.b2b.conv3d.weight" in describe(verification)
     monkeypatch.setitem(CHECKSUMS, "rgb_scratch", {})
     monkeypatch.setitem(CHECKSUMS, "rgb_imagenet", sums)
-    assert (verify(index, lengths=()).verdict, verify(index, lengths=()).weights) == ("wrong", "rgb_imagenet")
+    verification = verify(index, lengths=())
+    assert (verification.verdict, verification.weights) == ("wrong", "rgb_imagenet")
 
 
 def test_c3d_is_at_best_unrecognised(tmp_path, monkeypatch):

@@ -269,9 +269,9 @@ def test_transformers_computes_what_its_folder_computes_here(tmp_path):
     ids[1, :2] = torch.tensor([49406, 49407])
     with torch.inference_mode():
         expected = reference.get_image_features(pixel_values=frames).pooler_output
-        said = reference.get_text_features(input_ids=ids).pooler_output
+        known = reference.get_text_features(input_ids=ids).pooler_output
     np.testing.assert_allclose(run(image, frames), expected, atol=1e-5)
-    np.testing.assert_allclose(run(texts, ids), said, atol=1e-5)
+    np.testing.assert_allclose(run(texts, ids), known, atol=1e-5)
 
 
 def test_prefixes_and_half_precision_are_read_through(tmp_path):

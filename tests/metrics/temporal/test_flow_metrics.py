@@ -96,12 +96,12 @@ def test_a_boomerang_is_told_from_motion_that_goes_on_and_from_a_cut_elsewhere()
     for name in ("translate2", "seam8_jump9", "flicker10"):
         assert boomerang(VIDEOS[name], [8]).value == pytest.approx(0, abs=0.05)
     assert turn_of(STATISTICS["seam8_reverse"], np.array([4])) == pytest.approx(0, abs=0.05)
-    held = np.stack([textured(2 * (t if t < 8 else 15 - t)) for t in range(16)]).astype(np.uint8)[None]
-    assert boomerang(held, [8]).value > 0.9  # the frame at the seam is held, then all goes back
+    turning = np.stack([textured(2 * (t if t < 8 else 15 - t)) for t in range(16)]).astype(np.uint8)[None]
+    assert boomerang(turning, [8]).value > 0.9  # the frame at the seam is held, then all goes back
     with pytest.raises(ValueError, match=r"in 1\.\.15 for 16 frames"):
-        boomerang(held, [16])
+        boomerang(turning, [16])
     with pytest.raises(ValueError, match="leave no motion to compare with"):
-        boomerang(held[:, :4], [2])
+        boomerang(turning[:, :4], [2])
 
 
 def test_dynamic_degree_counts_videos_that_move_fast_enough():
@@ -203,11 +203,11 @@ def test_files_that_hold_no_raft_are_refused(raft_file, tmp_path):
             torch.save(content, tmp_path / name)
     (tmp_path / "cut.pth").write_bytes(raft_file.read_bytes()[:1000])
     for name, words in (
-        ("absent.pth", "cannot be read as weights"),
+        ("absent.pth", "cannot be used as weights: there is no such file"),
         ("other.pth", "holds no weights of torchvision's RAFT"),
         ("short.pth", "does not fit raft_small"),
-        ("nan.pth", "is not finite"),
-        ("cut.pth", "cannot be read as weights"),
+        ("nan.pth", "has values that are not finite"),
+        ("cut.pth", "it is no whole zip archive"),
     ):
         with pytest.raises(ValueError, match=words):
             load_raft(tmp_path / name)

@@ -133,10 +133,10 @@ def test_a_seam_shows_at_its_place_only():
 
 
 def test_held_and_mirrored_frames_are_stiller_than_real_and_are_told():
-    held = moving([*range(0, 16, 2), *range(14, 30, 2)])
-    assert seam_ratio(held, [8]).value < -1
-    assert duplicates(held, [8]).value == 1
-    assert duplicates(held).value == pytest.approx(1 / 15)
+    still = moving([*range(0, 16, 2), *range(14, 30, 2)])
+    assert seam_ratio(still, [8]).value < -1
+    assert duplicates(still, [8]).value == 1
+    assert duplicates(still).value == pytest.approx(1 / 15)
     assert duplicates(VIDEOS["translate2"], [8]).value == 0
     assert seam_ratio(VIDEOS["seam8_reverse"], [8], signal="A").value > 1
 

@@ -21,6 +21,7 @@ from metrics.vbench import dimensions, folder, formulas
 from metrics.vbench.bridge import export_videos, import_results
 from metrics.vbench.dimensions import Setting
 from metrics.vbench.folder import measure_folders, scores_of
+from metrics.vbench.long import clips_of, lengthen
 from metrics.videos import vision as inputs
 from metrics.videos.read import list_videos
 from tests.metrics import recipes2026 as recipe
@@ -63,21 +64,21 @@ def test_scores_per_video_and_pooled_stand_side_by_side(videos):
 
 
 def test_a_video_is_decoded_once_and_a_second_run_not_at_all(videos, tmp_path, monkeypatch):
-    seen = []
-    network = replace(tiny(), to_input=lambda frames: seen.append(len(frames)) or inputs.dino_input(frames))
+    blocks = []
+    network = replace(tiny(), to_input=lambda frames: blocks.append(len(frames)) or inputs.dino_input(frames))
     both = [
         dimensions.consistency_of("subject_consistency", network),
         dimensions.loaders(Setting(WeightsFolder(None)))["temporal_flickering"](),
     ]
     decoded = []
     stream = measure.stream_frames
-    monkeypatch.setattr(measure, "stream_frames", lambda video, size: decoded.append(video.name) or stream(video, size))
+    monkeypatch.setattr(measure, "stream_frames", lambda video, *how: decoded.append(video.name) or stream(video, *how))
     with FeatureCache(tmp_path / "cache.sqlite") as cache:
         first = measure_videos(list_videos(videos), both, FolderReader(cache=cache))
         assert decoded == ["cut16.mkv", "gradient12.mkv", "noise8.mkv"]
-        assert sum(seen) == 36
+        assert sum(blocks) == 36
         again = measure_videos(list_videos(videos), both, FolderReader(cache=cache))
-    assert (len(decoded), sum(seen)) == (3, 36)
+    assert (len(decoded), sum(blocks)) == (3, 36)
     assert again.values == first.values
 
 
@@ -178,9 +179,9 @@ def test_vbench_takes_pictures_for_videos_of_one_frame_and_skips_other_kinds(tmp
     Image.fromarray(recipe.textured(0)).save(tmp_path / "picture.png")
     write_lossless(tmp_path / "video.mkv", recipe.videos()["noise8"])
     write_xvid(tmp_path / "a cat-0.mp4", recipe.videos()["still8"], codec="libx264")
-    found = folder.list_as_vbench(tmp_path)
-    assert [video.name for video in found] == ["a cat-0.mp4", "picture.png"]
-    assert [video.probe().frames for video in found] == [8, 1]
+    listed = folder.list_as_vbench(tmp_path)
+    assert [video.name for video in listed] == ["a cat-0.mp4", "picture.png"]
+    assert [video.probe().frames for video in listed] == [8, 1]
 
 
 def test_overall_consistency_needs_a_prompt_for_each_video(videos, monkeypatch):
@@ -254,3 +255,29 @@ def test_import_reads_vbenchs_results_and_sees_how_they_were_pooled(tmp_path):
     path.write_text(json.dumps({"subject_consistency": [0.83, []]}))
     with pytest.raises(ValueError, match="holds no results of VBench: subject_consistency has no set score"):
         import_results(path)
+
+
+@pytest.mark.parametrize(("frames", "ends"), [(3, [(0, 3)]), (8, [(0, 4), (4, 8)]), (11, [(0, 4), (4, 8), (7, 11)])])
+def test_a_long_video_is_the_mean_of_its_clips_of_two_seconds(tmp_path, frames, ends):
+    video = np.random.default_rng(0).integers(0, 256, (frames, 8, 8, 3), dtype=np.uint8)
+    write_lossless(tmp_path / "video.mkv", video, fps=2)
+    place = list_videos(tmp_path)
+    assert clips_of(place[0].probe()) == ends
+    read = place[0].read()
+    result = measure_folders(
+        {"fake": tmp_path}, Setting(WeightsFolder(None), long=True), wanted=["temporal_flickering"]
+    )
+    expected = np.mean([temporal_flickering(read[None, start:end]).value for start, end in ends])
+    assert result.values["temporal_flickering"] == [pytest.approx(expected, abs=1e-7)]
+    assert (result.manifest["protocol"], result.manifest["variant"]["length"][:4]) == ("vbench-long", "long")
+    network = tiny()
+    long = lengthen(dimensions.consistency_of("subject_consistency", network))
+    measured = measure_videos(place, [long], FolderReader())
+    expected = np.mean([formulas.consistency(network.rows(read[start:end])).mean() for start, end in ends])
+    assert measured.values["subject_consistency"] == [pytest.approx(expected, abs=1e-6)]
+
+
+def test_clips_of_seconds_need_a_frame_rate(tmp_path):
+    np.save(tmp_path / "a.npy", recipe.videos()["still8"])
+    with pytest.raises(ValueError, match="clips of 2 seconds need a frame rate"):
+        measure_folders({"fake": tmp_path}, Setting(WeightsFolder(None), long=True), wanted=["temporal_flickering"])

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from metrics.videos.media import read_picture, read_video
+from metrics.videos.decode import read_picture, read_video
 from tests.metrics.video_files import copy_from, noisy, some_videos, write_video, write_xvid
 from vidrd.foreign_media import frames_of_video, read_image, rgb_of
 

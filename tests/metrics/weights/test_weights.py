@@ -109,7 +109,7 @@ def test_the_table_is_the_published_one():
 def test_checksums_tell_the_checkpoints_apart():
     shapes = i3d_shapes()
 
-    def made(which, part=""):
+    def checkpoint(which, part=""):
         """Other values with the published checksums: a checksum detects accidents, not forgers."""
         tensors = {name: torch.ones(shape) for name, shape in shapes.items() if part in name}
         for name, checksum in CHECKSUMS[which].items():
@@ -121,7 +121,7 @@ def test_checksums_tell_the_checkpoints_apart():
             tensors[name] = array.permute(4, 3, 0, 1, 2).contiguous() if len(shape) == 5 else array
         return tensors
 
-    scratch = made("rgb_scratch")
+    scratch = checkpoint("rgb_scratch")
     assert identify(scratch).whole
     assert identify(scratch).name == "rgb_scratch"
     damaged = {**scratch, "Mixed_4c.b1b.bn.bias": scratch["Mixed_4c.b1b.bn.bias"] + 1e-6}
@@ -129,7 +129,7 @@ def test_checksums_tell_the_checkpoints_apart():
     assert [n for n, v in identify(damaged).tensors.items() if v == "wrong"] == ["Mixed_4c.b1b.bn.bias"]
     scaled = {**scratch, "Mixed_4c.b1b.bn.weight": 2 * scratch["Mixed_4c.b1b.bn.weight"]}
     assert [n for n, v in identify(scaled).tensors.items() if v == "wrong"] == ["Mixed_4c.b1b.bn.weight"]
-    imagenet = {**scratch, **made("rgb_imagenet", "bn")}
+    imagenet = {**scratch, **checkpoint("rgb_imagenet", "bn")}
     assert identify(imagenet).checkpoint in CHECKSUMS
     assert identify(i3d_weights()).name == "unrecognised"
 

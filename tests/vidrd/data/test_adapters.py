@@ -46,6 +46,25 @@ def test_kinetics_names_files_by_id_and_time(tmp_path):
     assert all(r.source == "kinetics" and "CC BY" in r.licence for r in (a, b, c))
 
 
+@pytest.mark.parametrize("split", ["val", "validate", "validation"])
+def test_the_split_for_validation_has_three_names(tmp_path, split):
+    (tmp_path / "kinetics700_2020").mkdir()
+    for name in ("train", "validate", "test"):
+        row = f"yoga,of-{name},5,15,{name}\n"
+        (tmp_path / "kinetics700_2020" / f"{name}.csv").write_text("label,youtube_id,time_start,time_end,split\n" + row)
+    (record,) = rows("kinetics700", tmp_path, split=split)
+    assert record.key.endswith("of-validate_000005_000015")
+
+
+@pytest.mark.parametrize("folder", ["Moments_in_Time_Raw", "Moments_in_Time_Mini", "Moments_in_Time_256x256_30fps"])
+def test_moments_lies_in_the_folder_of_its_release(tmp_path, folder):
+    touch(tmp_path, f"{folder}/validation/bowling/b.mp4")
+    (tmp_path / folder / "validationSet.csv").write_text("bowling/b.mp4,bowling,2,1\n")
+    (record,) = rows("moments", tmp_path)
+    assert record.uri.endswith(f"{folder}/validation/bowling/b.mp4")
+    assert record.labels == ("bowling",)
+
+
 def test_kinetics_without_its_columns_is_refused(tmp_path):
     (tmp_path / "train.csv").write_text("a,b\n1,2\n")
     with pytest.raises(ValueError, match="must have columns label, youtube_id"):

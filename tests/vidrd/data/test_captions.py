@@ -19,10 +19,12 @@ from vidrd.data.captions import (
     TEMPLATES,
     Asking,
     Captioner,
+    Prompts,
     Template,
     caption_stage,
+    caption_together,
     complaint,
-    describe,
+    describe_all,
     filter_captions,
     mentions,
     plain_label,
@@ -43,6 +45,11 @@ class Scripted:
     def ask(self, frames, prompt):
         self.asked.append((len(frames), prompt))
         return self.answers.pop(0)
+
+
+def described(model, images, **asking):
+    """The caption of one clip, and the answers for its frames."""
+    return describe_all(model, [(images, ())], Asking(**asking))[0]
 
 
 def record(**changes):
@@ -74,9 +81,61 @@ def test_the_class_survives_or_is_put_back():
 def test_equal_answers_need_no_fusing_and_a_refusal_falls_back():
     image = Image.new("RGB", (8, 8))
     model = Scripted("Same thing here.", "Same thing here.")
-    assert describe(model, [image, image])[0] == "Same thing here."
+    assert described(model, [image, image])[0] == "Same thing here."
     model = Scripted("First view of it.", "Second view of it.", "Third view of it.", "As an AI I cannot do this.")
-    assert describe(model, [image] * 3)[0] == "Second view of it."
+    assert described(model, [image] * 3)[0] == "Second view of it."
+
+
+class Batched(Scripted):
+    """Answers several questions at once, each by what it was asked about."""
+
+    def ask_together(self, questions):
+        self.asked.append([prompt for _, prompt in questions])
+        return [f"Answer {number} to {len(frames)} frames here." for number, (frames, _) in enumerate(questions)]
+
+
+def test_clips_are_asked_about_together_and_come_back_in_order():
+    model = Batched()
+    black = Record("dark", "u", "s", "l", pixels=Pixels.of_rgb(np.zeros((8, 64, 64, 3), np.uint8), 8))
+    some = [replace(record(), key="a"), black, record(captions=("a man jumps over a bar",)), replace(record(), key="b")]
+    outcomes = caption_together(model, Asking(frames=3, batch=4, keep_label=False), some)
+    assert [outcome.key for outcome in outcomes] == ["a", "dark", "k", "b"]
+    assert outcomes[1].reason == "shows nothing"
+    assert outcomes[2] is some[2]
+    assert [len(prompts) for prompts in model.asked] == [6, 2]  # all frames at once, then both clips
+    assert outcomes[0].facts["frame_captions"] == [f"Answer {n} to 1 frames here." for n in (0, 1, 2)]
+    assert outcomes[3].facts["frame_captions"] == [f"Answer {n} to 1 frames here." for n in (3, 4, 5)]
+    assert [outcomes[n].captions for n in (0, 3)] == [(f"Answer {n} to 0 frames here.",) for n in (0, 1)]
+    assert "Answer 3 to" in model.asked[1][1]
+    alone = Scripted("A runner.", "A runner.", "A runner.")
+    assert caption_stage(alone, Asking(frames=3), record()).captions  # by default frame by frame
+
+
+def test_prompts_come_from_a_file(tmp_path):
+    (tmp_path / "p.toml").write_text(
+        'frame = "What {is} this?"\nhint = " Not {label}?"\nfuse = "Join: {sentences} {hint}"'
+    )
+    prompts = Prompts.read(tmp_path / "p.toml")
+    assert prompts.of_frame("a b") == "What {is} this? Not a b?"
+    assert prompts.of_frame("") == "What {is} this?"
+    assert prompts.of_clip(["X {hint}.", "Y."], "c") == f"Join: 1. X {{hint}}.\n2. Y. {Prompts().fuse_hint}".replace(
+        "{label}", "c"
+    )
+    model = Scripted("A jump.", "A jump.", "A jump.")
+    own = caption_stage(model, Asking(prompts=prompts), record())
+    assert model.asked[0][1] == "What {is} this? Not high jump?"
+    usual = caption_stage(Scripted("A jump.", "A jump.", "A jump."), Asking(), record())
+    assert own.facts["prompts"] != usual.facts["prompts"]
+    for text, message in (
+        ("x = 1", "prompts are texts named frame, hint, fuse, fuse_hint: got x"),
+        ("frame = 3", "got frame"),
+        ('fuse = "Join"', "must hold {sentences}"),
+        ('frame = " "', "must say something"),
+        ("frame = ", r"p\.toml: "),
+    ):
+        (tmp_path / "p.toml").write_text(text)
+        with pytest.raises(ValueError, match=message):
+            Prompts.read(tmp_path / "p.toml")
 
 
 def test_a_template_speaks_in_its_own_name_where_the_model_says_nothing():
@@ -301,11 +360,44 @@ def test_a_redirect_never_carries_the_key(server, code):
     other.http.server_close()
 
 
+@pytest.mark.parametrize(
+    ("reply", "reason"),
+    [
+        (b"HTTP/1.1 503 Busy\r\nTransfer-Encoding: chunked\r\n\r\n64\r\nhalf a chu", "503"),
+        (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n64\r\nhalf", "IncompleteRead"),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 60000\r\n\r\n" + b"[" * 60_000, "does not answer as"),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\n\xff\xfe{}", "does not answer as"),
+        (b"HTTP/1.1 200 OK\r\n\r\n", "does not answer as"),
+        (b"SSH-2.0-OpenSSH_9.6\r\n", ""),
+        (b"", ""),
+    ],
+)
+def test_damaged_answers_cost_their_clip_only(reply, reason):
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def answer():
+            connection, _ = listener.accept()
+            with connection:
+                connection.recv(1 << 16)
+                connection.sendall(reply)
+                connection.shutdown(socket.SHUT_WR)
+                while connection.recv(1 << 16):
+                    pass
+
+        thread = threading.Thread(target=answer)
+        thread.start()
+        model = Endpoint(f"http://127.0.0.1:{listener.getsockname()[1]}/v1", "m", tries=1)
+        drop = caption_stage(model, Asking(frames=1), record())
+        thread.join()
+    assert drop.reason == "captioner failed"
+    assert reason in drop.detail
+
+
 def test_questions_can_be_asked_at_the_same_time(server):
     model = Endpoint(server.url, "m", wait=0.01)
     images = [Image.fromarray(frame) for frame in render(scenes(1), 4, size=64)[0]]
     server.barrier = threading.Barrier(4, timeout=20)  # nobody is answered before four have asked
-    assert len(describe(model, images, parallel=4)[1]) == 4
+    assert len(described(model, images, parallel=4)[1]) == 4
 
 
 def test_no_server_is_one_line():
@@ -395,6 +487,10 @@ def test_a_tiny_random_blip2_answers(tmp_path):
     assert "Question" not in answer
     assert captioner.ask([], "fuse") == ""
     assert captioner.ask(frames, "describe frame .") == answer
+    several = captioner.ask_together([([frame], prompt) for frame in frames for prompt in ("describe .", "frame")])
+    assert several == [captioner.ask([frame], prompt) for frame in frames for prompt in ("describe .", "frame")]
+    assert captioner.model.dtype == torch.float32
+    assert Blip2(str(tmp_path), dtype="bf16").model.dtype == torch.bfloat16
 
 
 def test_a_tiny_random_chat_model_answers(tmp_path):
@@ -433,3 +529,7 @@ def test_a_tiny_random_chat_model_answers(tmp_path):
     assert "Answer" not in answer.split()[:1]
     assert captioner.ask(frames, "describe frame .") == answer
     assert isinstance(captioner.ask([], "describe"), str)
+    questions = [([frames[0]], "describe frame . describe"), ([frames[1]], "frame")]  # of two lengths
+    assert captioner.ask_together(questions) == [captioner.ask(*question) for question in questions]
+    assert len(captioner.ask_together([((), "describe"), ((), "frame . .")])) == 2
+    assert new_captioner("chat", str(tmp_path), dtype="fp16").model.dtype == torch.float16

@@ -364,6 +364,28 @@ def test_ray_gives_a_captioner_the_gpu_that_it_runs_on(captioner, device, wanted
     assert asked["device"] == device.partition(":")[0]
 
 
+@pytest.mark.parametrize(
+    ("captioner", "device", "wanted"),
+    [("chat", "cuda", ("cuda:0", "cuda:1", "cuda:2")), ("chat", "cuda:1", ("cuda:1",)), ("http", "cuda", ("cuda",))],
+)
+def test_local_workers_take_the_gpus_in_turn(captioner, device, wanted, monkeypatch, tmp_path):
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 3)
+    pools = []
+    monkeypatch.setattr("vidrd.data.engines.run_locally", lambda job, tasks, pool, say: pools.append(pool) or ())
+    carry_out(plan(tmp_path, captioner=captioner, caption_model="x", device=device), tmp_path, [], 6, print)
+    assert pools[0].devices == wanted
+
+
+def test_a_set_from_before_a_choice_existed_goes_on(pocket_folder, tmp_path):
+    quietly(plan(pocket_folder), tmp_path)
+    held = json.loads((tmp_path / "plan.json").read_text())
+    del held["asking"]["prompts"], held["caption_dtype"]
+    (tmp_path / "plan.json").write_text(json.dumps(held))
+    assert quietly(plan(pocket_folder), tmp_path).done_before == 3
+    with pytest.raises(ValueError, match="of other caption_dtype"):
+        quietly(plan(pocket_folder, caption_dtype="bf16"), tmp_path)
+
+
 def test_a_unit_whose_source_changed_is_done_again(pocket_folder, tmp_path):
     root, out = tmp_path / "root", tmp_path / "out"
     shutil.copytree(pocket_folder, root)

@@ -12,7 +12,7 @@ from vidrd.models.unet import is_temporal
 from vidrd.pocket import train
 from vidrd.pocket.world import ATTRIBUTES
 from vidrd.text import embed
-from vidrd.training.loop import Recipe, fit, keyed_generator
+from vidrd.training.loop import fit, keyed_generator
 from vidrd.training.losses import (
     Discriminator,
     adversarial,
@@ -21,6 +21,7 @@ from vidrd.training.losses import (
     draw_timesteps,
     kl,
 )
+from vidrd.training.recipe import Recipe
 from vidrd.training.stages import (
     cached,
     encode_clips,

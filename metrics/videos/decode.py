@@ -5,11 +5,11 @@ the formats that they may take it for, so that a playlist, an SDP or an EPS is r
 that a file declares are held to limits before memory is taken for them.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from io import BufferedReader
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import av
 import numpy as np
@@ -47,7 +47,7 @@ class VideoInfo(NamedTuple):
 
 
 class _Packets(NamedTuple):
-    held: int
+    frames: int
     counted: bool  # each packet is one frame, so that nothing has to be decoded to count them
     fps: float | None
 
@@ -69,65 +69,94 @@ def probe_video(file: Path) -> VideoInfo:
                 raise ValueError("it holds no frame")
             height, width = _upright(np.empty((first.height, first.width, 0), np.uint8), first).shape[:2]
             aspect, codec = float(stream.sample_aspect_ratio or 1) or 1.0, stream.codec_context.name
-        count = packets.held
+        count = packets.frames
         if not packets.counted:
             with _video(opened) as (container, stream):
                 count = sum(1 for _ in container.decode(stream))
     return VideoInfo(count, height, width, packets.fps, codec, aspect)
 
 
+class Span(NamedTuple):
+    """The frames start, start + stride, ... of a video, so many of them."""
+
+    start: int
+    frames: int
+    stride: int = 1
+    short: bool = False  # fewer will do, where the video ends
+    tag: Any = None  # for who asked
+
+    @property
+    def last(self) -> int:
+        """Number of its last frame."""
+        return self.start + (self.frames - 1) * self.stride
+
+
+class _Partial:
+    """A span that is being filled."""
+
+    def __init__(self, span: Span) -> None:
+        self.span, self.filled = span, 0
+        self.frames: Frames = np.empty((0, 1, 1, 3), np.uint8)
+
+    def add(self, pixels: Picture, number: int) -> None:
+        if self.filled == 0:
+            check_bytes(self.span.frames, *pixels.shape)
+            self.frames = np.empty((self.span.frames, *pixels.shape), np.uint8)
+        if pixels.shape != self.frames.shape[1:]:
+            raise ValueError(f"its frame size changes at frame {number}: cut it there")
+        self.frames[self.filled] = pixels
+        self.filled += 1
+
+
+def decode_spans(file: Path, spans: Iterable[Span], *, whole: bool = False) -> Iterator[tuple[Span, Frames]]:
+    """The frames of every span, all out of one decoding, each span as soon as its last frame is there.
+
+    Spans come in the order of their starts, and may be endless; those that the file cuts short come last, with the
+    frames that there are. What lies behind the last span is not decoded.
+
+    Args:
+        file: a video file.
+        spans: what to take of it.
+        whole: all frames are asked for, so that a file that is cut off is refused.
+
+    Raises:
+        ValueError: it cannot be decoded, is damaged in or before these frames, changes its frame size within a span,
+            or a span takes more memory than the limit.
+    """
+    with _faults(file, "decoded"), open_regular(file) as opened:
+        if whole:
+            _scan(opened)
+        upcoming, partial = iter(spans), list[_Partial]()
+        span = next(upcoming, None)
+        with _video(opened) as (container, stream):
+            for i, image in enumerate(container.decode(stream)):
+                if image.is_corrupt:
+                    raise ValueError(f"frame {i} is damaged")
+                while span is not None and span.start == i:
+                    partial.append(_Partial(span))
+                    span = next(upcoming, None)
+                if wanting := [each for each in partial if (i - each.span.start) % each.span.stride == 0]:
+                    pixels = _to_rgb(image)
+                    for each in wanting:
+                        each.add(pixels, i)
+                yield from ((each.span, each.frames) for each in partial if each.span.last == i)
+                partial = [each for each in partial if each.span.last > i]
+                if span is None and not partial:
+                    return
+        yield from ((each.span, each.frames[: each.filled]) for each in partial)
+
+
 def read_video(file: Path, start: int, count: int | None, stride: int) -> Frames:
     """The frames start, start + stride, ... in the order of decoding; fewer than `count` where the file ends before.
 
     Raises:
-        ValueError: it cannot be decoded, is damaged in or before these frames, or the clip takes more memory than the
-            limit; or all frames are requested of a file that is cut off.
+        ValueError: as `decode_spans`; or all frames are requested of a file that is cut off.
     """
-    with _faults(file, "decoded"), open_regular(file) as opened:
-        room = count if count is not None else len(range(start, _scan(opened).held, stride))
-        last = start + (room - 1) * stride
-        frames, filled = np.empty((0, 1, 1, 3), np.uint8), 0
-        with _video(opened) as (container, stream):
-            for i, image in enumerate(container.decode(stream)):
-                if image.is_corrupt:
-                    raise ValueError(f"frame {i} is damaged")
-                if i >= start and (i - start) % stride == 0 and filled < room:
-                    pixels = _to_rgb(image)
-                    if filled == 0:
-                        check_bytes(room, *pixels.shape)
-                        frames = np.empty((room, *pixels.shape), np.uint8)
-                    if pixels.shape != frames.shape[1:]:
-                        raise ValueError(f"its frame size changes at frame {i}: cut it there")
-                    frames[filled] = pixels
-                    filled += 1
-                if count is not None and i == last:
-                    break
-    return frames[:filled]
-
-
-def stream_video(file: Path, size: int) -> Iterator[Frames]:
-    """All frames in the order of decoding, in blocks of at most `size`, for videos longer than memory.
-
-    Raises:
-        ValueError: it cannot be decoded, is damaged or cut off, or changes its frame size.
-    """
-    with _faults(file, "decoded"), open_regular(file) as opened:
-        _scan(opened)
-        block: list[Picture] = []
-        first: tuple[int, ...] | None = None
-        with _video(opened) as (container, stream):
-            for i, image in enumerate(container.decode(stream)):
-                if image.is_corrupt:
-                    raise ValueError(f"frame {i} is damaged")
-                block.append(_to_rgb(image))
-                first = first or block[-1].shape
-                if block[-1].shape != first:
-                    raise ValueError(f"its frame size changes at frame {i}: cut it there")
-                if len(block) == size:
-                    yield np.stack(block)
-                    block = []
-        if block:
-            yield np.stack(block)
+    if count is None:
+        with _faults(file, "decoded"), open_regular(file) as opened:
+            count = len(range(start, _scan(opened).frames, stride))
+    empty = np.empty((0, 1, 1, 3), np.uint8)
+    return next((frames for _, frames in decode_spans(file, [Span(start, count, stride)] if count else [])), empty)
 
 
 def read_picture(file: Path) -> Picture:

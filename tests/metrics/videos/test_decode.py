@@ -11,8 +11,8 @@ import pytest
 from PIL import Image
 
 from metrics.files import load_npz
-from metrics.videos import media
-from metrics.videos.media import read_picture
+from metrics.videos import decode
+from metrics.videos.decode import read_picture
 from metrics.videos.read import list_stray_pictures, list_videos
 from tests.metrics.video_files import copy_from, noisy, numbered, some_videos, write_lossless, write_video, write_xvid
 
@@ -264,12 +264,12 @@ def test_what_a_file_declares_is_held_to_limits_before_memory_is_taken(tmp_path,
     (tmp_path / "a").mkdir()
     for i in range(20):
         Image.fromarray(np.zeros((64, 64, 3), np.uint8)).save(tmp_path / "a" / f"{i}.png")
-    monkeypatch.setattr(media, "MOST_BYTES", 10 * 64 * 64 * 3)
+    monkeypatch.setattr(decode, "MOST_BYTES", 10 * 64 * 64 * 3)
     for name in ("a.mp4", "a.npy", "a"):
         assert len(the_video(tmp_path / name).read(0, 10)) == 10
         with pytest.raises(ValueError, match=r"20 frames of 64x64 are \S+ GiB"):
             the_video(tmp_path / name).read()
-    monkeypatch.setattr(media, "MOST_PIXELS", 63 * 64)
+    monkeypatch.setattr(decode, "MOST_PIXELS", 63 * 64)
     for look in (the_video(tmp_path / "a.mp4").probe, lambda: read_picture(tmp_path / "a" / "0.png")):
         with pytest.raises(ValueError, match="frames of 64x64 are too large"):
             look()

@@ -1,0 +1,66 @@
+"""The temporal attention of diffusers' U-Nets in windows (FreeNoise), by a hook that leaves nothing behind.
+
+Positions and attention are those of each window, which begins at position 0; all else sees the whole video.
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from typing import Any
+
+from diffusers.models.transformers.transformer_temporal import TransformerTemporalModel
+from diffusers.models.unets.unet_motion_model import AnimateDiffTransformer3D
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from vidrd.models.blocks import TimeWindows, in_windows
+
+TEMPORAL = (AnimateDiffTransformer3D, TransformerTemporalModel)
+
+
+@contextmanager
+def attend_in(network: nn.Module, windows: TimeWindows) -> Iterator[None]:
+    """The network's temporal attention in windows, while this is open."""
+    before: list[tuple[nn.Module, Any]] = []
+
+    def replace(part: nn.Module, forward: Callable[..., Tensor]) -> None:
+        before.append((part, part.__dict__.get("forward")))
+        part.forward = forward
+
+    try:
+        for block in temporal_blocks(network):
+            positions = None if block.pos_embed is None else block.pos_embed.forward
+            for attention in (block.attn1, block.attn2):
+                replace(attention, partial(_cut, attention.forward, positions, windows))
+            if block.pos_embed is not None:
+                replace(block.pos_embed, lambda tokens: tokens)
+        yield
+    finally:
+        for part, forward in reversed(before):
+            del part.forward
+            if forward is not None:  # somebody else's hook
+                part.forward = forward
+
+
+def temporal_blocks(network: nn.Module) -> list[Any]:
+    """The blocks that attend over time, frame by frame at every place."""
+    return [block for part in network.modules() if isinstance(part, TEMPORAL) for block in part.transformer_blocks]
+
+
+def _cut(
+    attention: Callable[..., Float[Tensor, "S F D"]],
+    positions: Callable[[Float[Tensor, "S F D"]], Float[Tensor, "S F D"]] | None,
+    windows: TimeWindows,
+    tokens: Float[Tensor, "S T D"],  # of every place, in time
+    encoder_hidden_states: Tensor | None = None,
+    **more: Any,
+) -> Float[Tensor, "S T D"]:
+    """Attention over time, window by window; over text it stays as it is."""
+    if encoder_hidden_states is not None:
+        return attention(tokens, encoder_hidden_states=encoder_hidden_states, **more)
+
+    def layer(cut: Float[Tensor, "SF 1 D"], frames: int) -> Float[Tensor, "SF 1 D"]:
+        window = cut.reshape(-1, frames, cut.shape[-1])
+        return attention(window if positions is None else positions(window), **more).reshape(cut.shape)
+
+    return in_windows(layer, tokens.flatten(0, 1)[:, None], windows).reshape(tokens.shape)

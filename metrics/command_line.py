@@ -23,7 +23,9 @@ def parse(words: Sequence[str], description: str | None) -> Verb:
         ValueError: one line that names the option.
     """
     with one_line_errors():
-        verb: Verb = tyro.cli(Verb, prog="python -m metrics", description=description, args=words)
+        verb: Verb = tyro.cli(
+            Verb, prog="python -m metrics", description=description, args=words, config=(tyro.conf.DisallowNone,)
+        )
     records = [verb, *(getattr(verb, part) for part in ("common", "reading") if hasattr(verb, part))]
     for record in records:
         check_words(type(record), words)

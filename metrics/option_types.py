@@ -12,6 +12,7 @@ import inspect
 import io
 import math
 import os
+import re
 import stat
 import sys
 import tempfile
@@ -19,11 +20,13 @@ import typing
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TextIO
 
 from metrics.entry import one_line
 
 FRAME = "╭╮╰╯│─"  # of the box that tyro draws around an error
+COLOR = re.compile(r"\x1b\[[0-9;]*m")
+NO_DEFAULT = re.compile(rf"\(default:((?:{COLOR.pattern}| )*)None\)")  # in tyro's help
 LARGEST = 2**63 - 1  # of every whole number
 
 
@@ -187,18 +190,43 @@ def _try_to_write(option: str, path: Path, folder: Path) -> None:
 
 @contextlib.contextmanager
 def one_line_errors() -> Iterator[None]:
-    """Turn the box of many lines that tyro prints about a wrong word into a ValueError of one; print help as it is."""
-    box = io.StringIO()
+    """Turn the box of many lines that tyro prints about a wrong word into a ValueError of one; print help plainly."""
+    box, text = io.StringIO(), _Help(sys.stdout)
     try:
-        with contextlib.redirect_stderr(box):
+        with contextlib.redirect_stderr(box), contextlib.redirect_stdout(text):
             yield
     except SystemExit as stop:
         if stop.code in (0, None):
             raise
         raise ValueError(_unboxed(box.getvalue())) from None
     finally:
+        text.show()
         if sys.exc_info()[0] is None and box.getvalue():  # a warning
             sys.stderr.write(box.getvalue())
+
+
+class _Help(io.StringIO):
+    """Keeps help, and prints it without "(default: None)": what happens then, an option's text says."""
+
+    def __init__(self, terminal: TextIO) -> None:
+        super().__init__()
+        self._terminal = terminal
+
+    @property
+    def encoding(self) -> str:  # type: ignore[override]
+        """Whether frames can be drawn depends on it."""
+        return self._terminal.encoding
+
+    def isatty(self) -> bool:
+        """Whether colors will be seen."""
+        return self._terminal.isatty()
+
+    def show(self) -> None:
+        """Print it, without lines that say nothing else; frames stay in line."""
+        for line in self.getvalue().splitlines(keepends=True):
+            plain = NO_DEFAULT.sub(lambda match: f"{' ' * 9}{match[1]}{' ' * 5}", line)
+            if plain == line or COLOR.sub("", plain).strip(f"{FRAME}| \n"):
+                self._terminal.write(plain)
 
 
 def _unboxed(text: str) -> str:

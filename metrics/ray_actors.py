@@ -64,7 +64,7 @@ class _Worker:
     def compute(self, verb: OnePass, holder: Any, threads: int, piece: int, pieces: int) -> None:
         import torch  # noqa: PLC0415
 
-        from metrics.score_verb import Plan  # noqa: PLC0415
+        from metrics.one_pass import Plan  # noqa: PLC0415
 
         if self.plan is None:
             torch.set_num_threads(threads)

@@ -1,13 +1,15 @@
 """The command line of the reference system: `python -m vidrd sample | train | prepare | ... --help`."""
 
+import functools
 import json
+import operator
 import os
 import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 import tyro
 
@@ -360,25 +362,25 @@ VERBS: dict[type, Callable] = {
 }
 
 
+HELP = (tyro.conf.DisallowNone,)  # an option that is not given has no word
+
+
 def main() -> int:
     """Parse, call one function; see `vidrd.entry` for the exit codes."""
     return obey("vidrd", _do)
 
 
 def _do() -> int:
-    verbs = (
-        Annotated[Sample, tyro.conf.subcommand("sample")]
-        | Annotated[Train, tyro.conf.subcommand("train")]
-        | Annotated[Prepare, tyro.conf.subcommand("prepare")]
-        | Annotated[Latents, tyro.conf.subcommand("latents")]
-        | Annotated[Watermark, tyro.conf.subcommand("watermark")]
-        | Annotated[Merge, tyro.conf.subcommand("merge")]
-        | Annotated[Export, tyro.conf.subcommand("export")]
-        | Annotated[Convert, tyro.conf.subcommand("convert")]
-        | Annotated[World, tyro.conf.subcommand("world")]
-    )
+    names = {kind.__name__.lower(): kind for kind in VERBS}
+    verb = sys.argv[1] if len(sys.argv) > 1 else ""
     with one_line_errors():
-        ask = tyro.cli(verbs, prog="python -m vidrd", description=__doc__)
+        if verb in names:  # its options alone: those of all verbs take five times as long to set up
+            ask: Any = tyro.cli(names[verb], prog=f"python -m vidrd {verb}", args=sys.argv[2:], config=HELP)
+        else:
+            every: Any = functools.reduce(
+                operator.or_, (Annotated[kind, tyro.conf.subcommand(name)] for name, kind in names.items())
+            )
+            ask = tyro.cli(every, prog="python -m vidrd", description=__doc__, config=HELP)
     parts = [ask, *([ask.settings] if isinstance(ask, Train) else [])]
     for part in parts:
         check_words(type(part), sys.argv[2:])

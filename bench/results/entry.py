@@ -9,6 +9,7 @@ import tyro
 from vidrd.command_line import check, check_words, one_line_errors
 from vidrd.entry import CRASHED, STOPPED, TERMINATED, USAGE, obey, one_line
 
+HELP = (tyro.conf.DisallowNone,)  # an option that is not given has no word
 __all__ = ["CRASHED", "STOPPED", "TERMINATED", "USAGE", "obey", "one_line", "parse", "parse_verb"]
 
 
@@ -19,7 +20,7 @@ def parse(verb: Callable[..., int], words: Sequence[str], program: str, descript
         ValueError: one line that says which word is wrong.
     """
     with one_line_errors():
-        bound = tyro.cli(_bind(verb), prog=program, description=description, args=words)
+        bound = tyro.cli(_bind(verb), prog=program, description=description, args=words, config=HELP)
     return _checked(bound, words)
 
 
@@ -33,7 +34,11 @@ def parse_verb(
     """
     with one_line_errors():
         bound = tyro.extras.subcommand_cli_from_dict(
-            {name: _bind(verb) for name, verb in verbs.items()}, prog=program, description=description, args=words
+            {name: _bind(verb) for name, verb in verbs.items()},
+            prog=program,
+            description=description,
+            args=words,
+            config=HELP,
         )
     return _checked(bound, words[1:])
 

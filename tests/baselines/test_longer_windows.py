@@ -93,9 +93,13 @@ def test_far_positive_logits_decay(decay, monkeypatch):
 
 @pytest.mark.parametrize(
     ("name", "way"),
-    [("WanPipeline:2.2-A14B", "ultravico"), ("HunyuanVideoPipeline", "ultravico"), ("WanPipeline:2.1-euler", "riflex"),
-     ("CogVideoXPipeline:5B", "riflex")],
-)  # fmt: skip
+    [
+        ("WanPipeline:2.2-A14B", "ultravico"),
+        ("CogVideoXPipeline:5B", "riflex"),
+        pytest.param("HunyuanVideoPipeline", "ultravico", marks=pytest.mark.slow),
+        pytest.param("WanPipeline:2.1-euler", "riflex", marks=pytest.mark.slow),
+    ],
+)
 def test_direct_opens_it_for_videos_longer_than_the_training_and_leaves_nothing(name, way):
     model = tiny_model(f"tiny:{name}")
     model.clip_frames = 9  # of the decay

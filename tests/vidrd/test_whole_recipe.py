@@ -75,7 +75,7 @@ def check(root, size):
 @pytest.fixture
 def stills(tmp_path):
     (tmp_path / "stills").mkdir()
-    write_stills(tmp_path / "stills", 3, 48)
+    write_stills(tmp_path / "stills", 3, 128)
 
 
 def test_the_recipe_runs_on_generated_videos(tmp_path, stills, monkeypatch):
@@ -105,5 +105,5 @@ def test_the_recipe_runs_on_real_videos(tmp_path, stills, monkeypatch):
             if kind == "captioned":
                 (tmp_path / kind / folder.name / f"{path.stem}.txt").write_text("a person does something outdoors")
     places = {name: tmp_path / name.lower() for name in ("CAPTIONED", "CLASSIFIED")}
-    follow(small(tmp_path, 64, TESTSET=tmp_path / "test", STEPS=20, SAVE=10, **places), monkeypatch)
-    check(tmp_path, 64)
+    follow(small(tmp_path, 32, TESTSET=tmp_path / "test", STEPS=6, SAVE=3, **places), monkeypatch)
+    check(tmp_path, 32)

@@ -1,5 +1,6 @@
 """Black bars around a picture, found before a video is decoded: a few frames from all over the file show them."""
 
+from collections.abc import Sequence
 from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
@@ -38,7 +39,12 @@ def find_bars(source: Path | bytes) -> Box | None:
     Raises:
         UnreadableError: the file cannot be read.
     """
-    looks = [look for look in _looks(source) if look.mean() >= SHOWS]
+    return inner_box(_looks(source))
+
+
+def inner_box(looks: Sequence[UInt8[ndarray, "H W"]]) -> Box | None:
+    """What is inside the black bars of frames, of which each pixel's brightest color is given; None without bars."""
+    looks = [look for look in looks if look.mean() >= SHOWS]
     if len(looks) < 3:
         return None
     bright = np.stack([look > DARK for look in looks])

@@ -17,6 +17,7 @@ import numpy as np
 from jaxtyping import Bool, Float, UInt8
 from numpy import ndarray
 
+from vidrd.data.bars import Box, inner_box
 from vidrd.data.record import Drop, Pixels, Record
 from vidrd.files import write_atomic
 from vidrd.foreign_media import MOST_BYTES
@@ -79,13 +80,19 @@ def find_static(frames: UInt8[ndarray, "T H W 3"], *, edge: float = 12.0, moving
     """The mask of a mark in one clip: edges that stay while everything around them moves.
 
     `edge`: gray levels over two pixels that make an edge. `moving`: standard deviation over time, in gray levels, of a
-    pixel that moves. A scene that stands still hides nothing and shows nothing: there the mask is empty.
+    pixel that moves. A scene that stands still hides nothing and shows nothing: there the mask is empty. Black bars,
+    whose edges stay too, are no part of the scene.
     """
-    gray = frames.astype(np.float32).mean(axis=-1)
+    height, width = frames.shape[1:3]
+    box = inner_box(list(frames.max(axis=-1))) or Box(0, height, 0, width)
+    inner = slice(box.top, box.bottom), slice(box.left, box.right)
+    gray = frames[:, *inner].astype(np.float32).mean(axis=-1)
     middle, spread = _steady_edges(gray)
     stays = (middle > edge) & (spread < 0.35 * middle)
     moves = gray.std(axis=0) > moving
-    return _regions(stays, surrounded_by=moves)
+    mask = np.zeros((height, width), bool)
+    mask[inner] = _regions(stays, surrounded_by=moves)
+    return mask
 
 
 def find_common(frames: UInt8[ndarray, "N H W 3"], *, edge: float = 8.0) -> Bool[ndarray, "H W"]:

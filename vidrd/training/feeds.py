@@ -1,6 +1,7 @@
 """From data sets to what a step sees: sets mixed in their shares, held-out clips, noise and captions of each sample."""
 
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import count
 from pathlib import Path
@@ -59,8 +60,10 @@ class TrainingData:
             raise ValueError("crops and flips are of pixels: train on the data sets, or leave out --crop and --flip")
         self.views = views
         frames = 1 if settings.stage == "image" else settings.frames
-        held_out = settings.held_out
-        self.left_out = [hold_out(each, held_out, frames, settings.seed) if held_out else [] for each in self.sets]
+        self.left_out: list[list[int]] = []
+        for name, clips in zip(self.names, self.sets, strict=True):
+            with _about(name):
+                self.left_out.append(hold_out(clips, settings.held_out, frames, settings.seed))
 
     def feed(self, batch: int, frames: int, stream: str, state: PartialState) -> Feed:
         """Clips of a length, over all processes `batch` a step.
@@ -71,15 +74,13 @@ class TrainingData:
         sources = []
         for number, (clips, left_out) in enumerate(zip(self.sets, self.left_out, strict=True)):
             own = stream if len(self.sets) == 1 else f"{stream} {number}"
-            try:
+            with _about(self.names[number]):
                 sources.append(
                     IndexedSamples(
                         clips, seed=self.settings.seed, frames=frames, stride=self.settings.stride, stream=own,
                         views=self.views, left_out=left_out,
                     )
                 )  # fmt: skip
-            except ValueError as error:
-                raise ValueError(f"{self.names[number]}: {error}") from error
         draws = sources[0] if len(sources) == 1 else MixedSamples(sources, self.weights, stream)
         loader = BatchLoader(
             draws, batch, rank=state.process_index, world=state.num_processes, workers=self.settings.workers
@@ -100,6 +101,15 @@ class TrainingData:
         """Captions of the first set."""
         clips = self.sets[0]
         return tuple(dict.fromkeys((*clips.captions(row), "")[0] for row in range(min(count, len(clips.frames)))))
+
+
+@contextmanager
+def _about(name: str) -> Iterator[None]:
+    """Errors say which set they are about."""
+    try:
+        yield
+    except ValueError as error:
+        raise ValueError(f"{name}: {error}") from error
 
 
 def _open_set(folder: Path, settings: Settings, pipeline: VidRDPipeline) -> ClipSet:

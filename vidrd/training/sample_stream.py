@@ -194,7 +194,11 @@ def hold_out(clips: ClipSet, count: int, frames: int, seed: int) -> list[int]:
     Raises:
         ValueError: nothing would be left to train on.
     """
+    if not count:
+        return []
     origins, lengths = np.asarray(clips.origins()), np.asarray(clips.frames)
+    if not len(lengths):
+        raise ValueError("the data set has no clips: prepare one that has")
     files = np.unique(origins)
     rows: list[int] = []
     others: list[int] = []

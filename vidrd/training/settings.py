@@ -82,7 +82,7 @@ class Settings:
     caption_drop: Share = 0.1
     """Share of captions left empty, for guidance."""
     snr_gamma: Positive | None = None
-    """Weights of min(SNR, gamma); 5 is usual. None: all levels weigh the same."""
+    """Weights of min(SNR, gamma); 5 is usual; not given, all levels weigh the same."""
     zero_terminal_snr: bool = False
     """Let the noisiest level have no signal at all; needs a model that predicts v."""
     checkpointing: bool = False

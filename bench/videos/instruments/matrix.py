@@ -4,10 +4,12 @@ python -m bench.videos.instruments.matrix RUN prints the tables; --picture FILE 
 """
 
 import itertools
+import math
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 from pathlib import Path
+from statistics import median_low
 from typing import Annotated, NamedTuple
 
 import tyro
@@ -35,18 +37,27 @@ class Finding(NamedTuple):
 
 
 def findings(records: Iterable[Record]) -> dict[tuple[str, str], Finding]:
-    """(damage, gauge) -> finding, of the cells that ended well."""
-    strengths: dict[tuple[str, str], dict[float, int]] = {}
-    fooled: set[tuple[str, str]] = set()
+    """(damage, gauge) -> finding, of the cells that ended well.
+
+    Of several seeds most decide: from how many videos at least half of them tell a strength, and what most of those
+    that do take it for.
+    """
+    by_seed: dict[tuple[str, str], dict[float, list[tuple[float, bool]]]] = {}  # strength -> videos, taken for better
     for record in (each for each in records if each.attempt.status == "ok" and each.cell.values["damage"] in DAMAGES):
         damage, strength = str(record.cell.values["damage"]), float(record.cell.values["strength"])
         for gauge in GAUGES:
-            told = strengths.setdefault((damage, gauge), {})
-            if gauge in record.numbers:
-                told[strength] = int(record.numbers[gauge].value)
-                if record.facts[f"{gauge} takes it for"] == "better":
-                    fooled.add((damage, gauge))
-    return {key: Finding(_smallest(told), told.get(1.0), key in fooled) for key, told in strengths.items()}
+            better = record.facts.get(f"{gauge} takes it for") == "better"
+            videos = record.numbers[gauge].value if gauge in record.numbers else math.inf
+            by_seed.setdefault((damage, gauge), {}).setdefault(strength, []).append((videos, better))
+    return {key: _finding(strengths) for key, strengths in by_seed.items()}
+
+
+def _finding(strengths: Mapping[float, Sequence[tuple[float, bool]]]) -> Finding:
+    fewest = {strength: median_low([videos for videos, _ in seeds]) for strength, seeds in strengths.items()}
+    told = {strength: int(videos) for strength, videos in fewest.items() if videos < math.inf}
+    verdicts = [[better for videos, better in strengths[strength] if videos < math.inf] for strength in told]
+    fooled = any(2 * sum(of_seeds) > len(of_seeds) for of_seeds in verdicts)
+    return Finding(_smallest(told), told.get(1.0), fooled)
 
 
 def _smallest(told: Mapping[float, int]) -> dict[int, float]:

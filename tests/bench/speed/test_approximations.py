@@ -90,6 +90,7 @@ def test_what_cannot_run_says_why():
     assert reason.startswith("24 videos do not come in batches of 7")
 
 
+@pytest.mark.slow
 def test_other_models_are_timed_and_compared_without_a_judge(tmp_path):
     few = ["model=tiny:WanPipeline:2.1-euler", "frames=17", "clip=9", "videos=3", "batch=1", "steps=5"]
     names = ["approximation=unipc-2/5,reuse-2"]

@@ -32,13 +32,17 @@ def test_the_predicted_work_is_what_is_done(name):
     assert predict(values).flops == 3 * (made - text)
 
 
-def test_levels_of_single_frames_and_branches_are_counted():
-    values = cell("model=tiny:WanPipeline:2.1", "frames=17", "method=direct")
+@pytest.mark.slow
+def test_levels_of_single_frames_are_counted():
     queue = cell("model=tiny:WanPipeline:2.1", "frames=17", "method=forcing")
     generator = Generator(queue)
     made = _flops(lambda: generator.make([PROMPTS[0]], 0, 2))
     text = 2 * _flops(lambda: generator.model.text([PROMPTS[0]]))
     assert predict(queue).flops == pytest.approx(3 * (made - text), rel=0.02)  # calls of other lengths, by their mean
+
+
+def test_branches_and_precision_are_counted():
+    values = cell("model=tiny:WanPipeline:2.1", "frames=9", "method=direct")
     alone, both = predict({**values, "guidance": 1.0}), predict(values)
     assert both.flops > alone.flops
     assert predict({**values, "precision": "bf16"}).peak_bytes < 0.7 * both.peak_bytes

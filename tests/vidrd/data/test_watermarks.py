@@ -82,6 +82,15 @@ def test_a_mark_over_a_moving_scene_is_found_in_one_clip():
     assert not find_static(clean).any()
 
 
+def test_black_bars_are_no_part_of_the_scene():
+    """Their edges never move either; a mark next to them is found all the same, where it lies."""
+    clean, overlay = moving_texture(), logo(0.9)
+    around = ((0, 0), (12, 12), (0, 0), (0, 0))
+    assert not find_static(np.pad(clean, around)).any()
+    mask = find_static(np.pad(marked(clean, overlay), around))
+    assert iou(mask, np.pad(overlay.mask, around[1:3])) > 0.5
+
+
 def test_a_still_scene_is_not_taken_for_a_mark():
     still = np.repeat(moving_texture(1), 24, axis=0)
     assert not find_static(still).any()

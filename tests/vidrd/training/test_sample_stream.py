@@ -187,6 +187,9 @@ def test_held_out_clips_take_their_source_files_with_them():
         draws = IndexedSamples(clips, seed=0, frames=4, left_out=left_out)
         assert not set(draws.rows.tolist()) & set(left_out)
     assert len({tuple(hold_out(clips, 1, 4, seed)) for seed in range(8)}) > 1
+    assert hold_out(clips, 0, 4, 0) == []
+    with pytest.raises(ValueError, match="no clips: prepare one that has"):
+        hold_out(Counting([]), 1, 4, 0)
     with pytest.raises(ValueError, match="got 5, the set has 5 clips of 4 frames from 3 files"):
         hold_out(clips, 5, 4, 0)
 

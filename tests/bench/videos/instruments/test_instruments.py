@@ -121,6 +121,17 @@ def test_findings_are_the_smallest_strengths_and_who_is_fooled():
     assert svg.count("<rect") == 1 + 2 * len(GAUGES)
 
 
+def test_of_several_seeds_most_decide():
+    seeds = [{"motion": 16, "jitter": 64}, {"motion": 64}, {"motion": 256}]
+    better = [("motion",), (), ()]
+    of_seeds = [record("blur", 1.0, tell, fool) for tell, fool in zip(seeds, better, strict=True)]
+    for order in (of_seeds, of_seeds[::-1]):
+        results = matrix.findings(order)
+        assert results["blur", "motion"].fewest == 64
+        assert not results["blur", "motion"].fooled
+        assert results["blur", "jitter"].smallest == {}  # one of three
+
+
 def test_the_suite_has_every_damage_in_every_strength():
     assert set(INSTRUMENT_SUITE.axes["damage"]) == set(DAMAGES)
     assert INSTRUMENT_SUITE.fixed["videos"] == SIZES[-1]

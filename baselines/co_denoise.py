@@ -182,8 +182,10 @@ def plan(request: Request, steps: int, options: Options) -> Plan:
         ValueError: the overlap does not fit the clip, or `compat` cannot make that length.
     """
     clip, frames, stride = request.clip, request.frames, options.stride(request.clip)
-    counts = [len(windows_at(step, steps, request, options)) for step in range(steps)]
-    windows = sorted({start for step in range(steps) for start in starts_at(step, request, options)})
+    different = range(steps) if options.windows == "moving" else range(min(steps, 2))  # others alternate or stay
+    counts = [len(windows_at(step, steps, request, options)) for step in different]
+    counts = [counts[step % len(counts)] for step in range(steps)]
+    windows = sorted({start for step in different for start in starts_at(step, request, options)})
     if options.compat == "streamingt2v" and (frames - clip) % stride:
         raise ValueError(
             f"the released code needs {clip} frames and whole strides of {stride}: got {frames}, "
@@ -336,7 +338,8 @@ def sample(
     for step in range(schedule.steps):
         windows = windows_at(step, schedule.steps, request, options)
         predictions: list[Tensor] = []
-        for call in answers(denoise, fusion.seen(windows), [timesteps[step]] * len(windows), request.together):
+        times = [timesteps[step]] * len(windows)
+        for call in answers(denoise, fusion.seen(windows), times, windows, request.together):
             predictions += call
             announce("call", 0, step, call[-1])
         if options.blend == "cut":

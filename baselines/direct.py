@@ -6,7 +6,7 @@ from typing import Literal
 
 import torch
 
-from vidrd.denoiser import Denoiser
+from vidrd.denoiser import Denoiser, at
 from vidrd.noise import Noise, video_noise
 from vidrd.sampler_contract import Announce, OnEvent, Origin, Plan, Request, Result, check_fits, noise_for
 from vidrd.schedule import Schedule
@@ -60,7 +60,7 @@ def sample(
     x, solver = video_noise(noise, request.frames, request.clip, request.shape).to(device, dtype), schedule.fresh()
     with _longer(denoise, options, request.frames):
         for step in range(schedule.steps):
-            prediction = denoise(x, timesteps[step])
+            prediction = at(denoise, slice(0, request.frames))(x, timesteps[step])
             announce("call", 0, step, prediction)
             fresh = noise("step", 0, shape, step) if eta > 0 else None
             x = solver.step(x, prediction, step, eta, fresh)

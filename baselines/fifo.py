@@ -18,9 +18,20 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from baselines.priors import FreeInit, cross_over, low_pass
-from vidrd.denoiser import Denoiser, answers
+from vidrd.denoiser import Denoiser, answers, at
 from vidrd.noise import Noise
-from vidrd.sampler_contract import Announce, OnEvent, Origin, Plan, Request, Result, Seam, check_fits, noise_for
+from vidrd.sampler_contract import (
+    GOES_ON,
+    Announce,
+    OnEvent,
+    Origin,
+    Plan,
+    Request,
+    Result,
+    Seam,
+    check_fits,
+    noise_for,
+)
 from vidrd.schedule import Mix, Schedule
 
 Compat = Literal["paper", "official"]
@@ -73,6 +84,7 @@ class Queue(NamedTuple):
     windows: tuple[int, ...]  # first places
     renewed: int  # last frames of a window that take its answer
     levels: Int[Tensor, " Q"]  # of each place: the queue's cleanest level first; finished frames pass for the cleanest
+    width: int  # frames that share a level and leave together
 
 
 def queue_of(clip: int, steps: int, options: Options) -> Queue:
@@ -82,19 +94,21 @@ def queue_of(clip: int, steps: int, options: Options) -> Queue:
     windows = tuple(range(0, math.ceil(places / renewed) * renewed, renewed))
     front = windows[-1] + seen - places
     queue = torch.arange(steps - 1, -1, -1).repeat_interleave(options.width)
-    return Queue(front, windows, renewed, torch.cat([torch.full((front,), steps - 1), queue]))
+    levels = torch.cat([torch.full((front,), steps - 1), queue])
+    return Queue(front, windows, renewed, levels, options.width)
 
 
 def turns_of(request: Request, steps: int, options: Options) -> int:
     """Turns until the video's last frame has left; the first clip's end stands last in the first queue."""
-    waiting = request.frames + steps * options.width - request.clip
-    return math.ceil(waiting / options.width) if request.frames > request.clip else 0
+    begun = request.given or request.clip  # frames that the first queue begins with
+    waiting = request.frames + steps * options.width - begun
+    return math.ceil(waiting / options.width) if request.frames > begun else 0
 
 
 def plan(request: Request, steps: int, options: Options) -> Plan:
     """One plain clip; then, if the video is longer, N + T - F turns of the queue, each through all its windows.
 
-    With L frames a level there are ceil((N + T L - F) / L) turns.
+    With L frames a level there are ceil((N + T L - F) / L) turns. Given frames take the place of the first clip.
 
     Raises:
         ValueError: under compat="official" the steps are no whole clips.
@@ -105,17 +119,27 @@ def plan(request: Request, steps: int, options: Options) -> Plan:
             f"the official queue is whole clips of {clip} frames, as many as steps: got {steps}, "
             f"try {max(clip, steps - steps % clip)}"
         )
-    turns = turns_of(request, steps, options)
-    windows = len(queue_of(clip, steps, options).windows)
+    if 0 < request.given < options.head(clip):
+        raise ValueError(
+            f"the clean head is the first given frames: got {request.given}, give {options.head(clip)} or more"
+        )
+    turns, begun = turns_of(request, steps, options), request.given or clip
+    windows, first = len(queue_of(clip, steps, options).windows), 0 if request.given else steps
     return Plan(
-        calls=steps + turns * math.ceil(windows / request.together),
-        fe=(steps + turns * windows) * clip,
+        calls=first + turns * math.ceil(windows / request.together),
+        fe=(first + turns * windows) * clip,
         windows=tuple((start, start + clip) for start in range(max(1, frames - clip + 1))),
-        seams=(Seam(clip, "soft"),) if frames > clip else (),
-        frames=tuple(Origin(*((0, frame) if frame < clip else (1, frame - clip))) for frame in range(frames)),
+        seams=(Seam(begun, "soft"),) if frames > begun else (),
+        frames=tuple(Origin(*((0, frame) if frame < begun else (1, frame - begun))) for frame in range(frames)),
         drawn=tuple((first, first + clip) for first in range(0, frames, clip)),
-        mixes="gives it the low frequencies of the frame before" if options.tail == "neighbor" and turns else "",
+        mixes=_mixes(request, options) if turns else "",
     )
+
+
+def _mixes(request: Request, options: Options) -> str:
+    if request.given:
+        return GOES_ON
+    return "gives it the low frequencies of the frame before" if options.tail == "neighbor" else ""
 
 
 def turn(
@@ -201,6 +225,7 @@ class Asking:
     ):
         self.denoise, self.schedule, self.request, self.head = denoise, schedule, request, head
         self.eta, self.noise, self.announce = eta, noise, announce
+        self.queue = queue
         timesteps, clean = torch.tensor(schedule.timesteps, device=head.device), head.shape[2]
         self.levels = [queue.levels[first : first + request.clip - clean] for first in queue.windows]
         before = torch.full((clean,), schedule.steps - 1)
@@ -210,7 +235,7 @@ class Asking:
         """The windows after the step of this turn."""
         clean, predictions = self.head.shape[2], list[Tensor]()
         seen = [torch.cat([self.head, window], dim=2) for window in windows] if clean else windows
-        for call in answers(self.denoise, seen, self.times, self.request.together):
+        for call in answers(self.denoise, seen, self.times, self._spans(number), self.request.together):
             predictions += [answer[:, :, clean:] for answer in call]
             self.announce("call", 1 + number, len(predictions) - 1, call[-1])
         stepped = []
@@ -219,6 +244,13 @@ class Asking:
             fresh = self.noise("step", 1 + number, size, place) if self.eta > 0 else None
             stepped.append(self.schedule.step(window, answer, level, self.eta, fresh))
         return stepped
+
+    def _spans(self, number: int) -> list[Tensor]:
+        """Frames of the video in the windows of a turn, after the head; those before frame 0 are repeats of it."""
+        clean, queue = self.head.shape[2], self.queue
+        leaving = (number - self.schedule.steps) * queue.width + (self.request.given or self.request.clip)
+        places = torch.arange(self.request.clip - clean) + leaving - queue.front
+        return [torch.cat([torch.arange(clean), first + places]) for first in queue.windows]
 
 
 @torch.no_grad()
@@ -236,33 +268,37 @@ def sample(
     """Sample one clip, fill the queue with it, and turn the queue until N frames have left it.
 
     A video of at most one clip is that clip. Frames that leave before the clip's own first one are repeats of it and
-    are left out; with fewer steps than frames of a clip its first frames are done before the queue begins.
+    are left out; with fewer steps than frames of a clip its first frames are done before the queue begins. Given
+    frames take the place of the clip: they stand in the first queue, noised, and leave it as they were given.
 
     Raises:
         ValueError: the clip is too long for the network, or the steps do not suit compat="official".
     """
     todo = plan(request, schedule.steps, options)
-    check_fits(denoise, request.clip, per_frame=request.frames > request.clip)
+    check_fits(denoise, request.clip, per_frame=len(todo.seams) > 0)
     announce = Announce(on_event, todo.calls)
-    noise, eta = noise_for(request, noise), request.eta_or(1.0 if options.compat == "official" else 0.0)
+    noise, eta = noise_for(request, noise, goes_on=True), request.eta_or(1.0 if options.compat == "official" else 0.0)
     C, H, W = request.shape
     clip, steps, shape = request.clip, schedule.steps, (C, request.clip, H, W)
     timesteps = torch.tensor(schedule.timesteps, device=device)
 
-    x = noise("initial", 0, shape).to(device, dtype)
-    for step in range(steps):
-        prediction = denoise(x, timesteps[step])
-        announce("call", 0, step, prediction)
-        x = schedule.step(x, prediction, step, eta, noise("step", 0, shape, step) if eta > 0 else None)
-        announce("step", 0, step, x)
-    announce("clip", 0, steps - 1, x)
+    if request.past is None:
+        x = noise("initial", 0, shape).to(device, dtype)
+        for step in range(steps):
+            prediction = at(denoise, slice(0, clip))(x, timesteps[step])
+            announce("call", 0, step, prediction)
+            x = schedule.step(x, prediction, step, eta, noise("step", 0, shape, step) if eta > 0 else None)
+            announce("step", 0, step, x)
+        announce("clip", 0, steps - 1, x)
+    else:
+        x = request.past.to(device, dtype or torch.float32)
     video: list[Tensor] = []
-    width, repeats = options.width, steps * options.width - clip  # of its first frame, which leave first
-    done = clip if request.frames <= clip else max(0, -repeats)
+    width, repeats = options.width, steps * options.width - x.shape[2]  # of its first frame, which leave first
+    done = x.shape[2] if request.given or request.frames <= clip else max(0, -repeats)
     if done:
         video.append(x[:, :, : min(done, request.frames)])
         announce("frames", 0, steps - 1, video[-1])
-    if request.frames <= clip:
+    if request.frames <= x.shape[2]:
         return Result(video[0], todo)
 
     queue, head = queue_of(clip, steps, options), x[:, :, : options.head(clip)]
@@ -271,10 +307,15 @@ def sample(
     for number in range(turns_of(request, steps, options)):
         waiting = turn(waiting, queue, lambda windows, number=number: ask(windows, number))
         announce("step", 1 + number, len(queue.windows) - 1, waiting)
-        first = max(0, repeats - number * width)  # before it, repeats leave
-        last = min(width, request.frames + repeats - number * width)
+        leaving = number * width - repeats  # frame of the video
+        first, last = max(0, done - leaving), min(width, request.frames - leaving)
+        for place in range(
+            max(0, -leaving), min(first, width) if request.given else 0
+        ):  # given frames leave as they are
+            waiting[:, :, queue.front + place] = x[:, :, leaving + place]
         if first < last:
-            video.append(waiting[:, :, queue.front + first : queue.front + last])
+            # a copy: as a view it would keep the whole queue of every turn
+            video.append(waiting[:, :, queue.front + first : queue.front + last].clone())
             announce("frames", 1 + number, len(queue.windows) - 1, video[-1])
         fresh = noise("tail", number, (C, width, H, W)) if options.tail == "neighbor" else None
         waiting = enter(waiting, next(arriving), schedule, fresh)

@@ -15,7 +15,7 @@ from typing import Literal, NamedTuple
 
 import torch
 
-from vidrd.denoiser import Denoiser
+from vidrd.denoiser import Denoiser, at
 from vidrd.noise import Noise, video_noise
 from vidrd.sampler_contract import Announce, OnEvent, Origin, Plan, Request, Result, check_fits, noise_for
 from vidrd.schedule import Schedule
@@ -137,7 +137,7 @@ def sample(
         told = timesteps[levels[row.first : row.last].to(timesteps.device)] if lag else timesteps[number]
         if lag and options.compat == "diffusers":
             told[: row.begin - row.first] = 0
-        answer = denoise(seen, told)
+        answer = at(denoise, slice(row.first, row.last))(seen, told)
         announce("call", 0, number, answer)
         answer = answer[:, :, row.begin - row.first : row.end - row.first]
         fresh = noise("step", 0, (C, row.end - row.begin, H, W), number) if eta > 0 else None

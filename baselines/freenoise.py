@@ -14,7 +14,7 @@ from torch import Tensor
 
 from baselines.priors import Tied, reschedule
 from baselines.windows import WEIGHTS, Weights, cover, floor_cover, places, profile, shares
-from vidrd.denoiser import Denoiser, WindowedDenoiser
+from vidrd.denoiser import Denoiser, WindowedDenoiser, at
 from vidrd.models.blocks import TimeWindows
 from vidrd.noise import Noise, video_noise
 from vidrd.sampler_contract import Announce, OnEvent, Origin, Plan, Request, Result, check_fits, noise_for
@@ -194,7 +194,7 @@ def sample(
         windowed = denoise.attend_in(attention_windows(length, request.clip, options))
     with windowed:
         for step in range(schedule.steps):
-            prediction = denoise(x, timesteps[step])
+            prediction = at(denoise, slice(0, length))(x, timesteps[step])
             announce("call", 0, step, prediction)
             fresh = noise("step", 0, (C, length, H, W), step) if eta > 0 else None
             x = solver.step(x, prediction, step, eta, fresh)

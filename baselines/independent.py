@@ -70,7 +70,8 @@ def sample(
         states = [(noise("initial", clip, shape) if shared is None else shared).to(device, dtype) for clip in joined]
         solvers = [schedule.fresh() for _ in joined]
         for step in range(schedule.steps):
-            (predictions,) = answers(denoise, states, [timesteps[step]] * len(states), request.together)
+            spans = [slice(*todo.windows[clip]) for clip in joined]
+            (predictions,) = answers(denoise, states, [timesteps[step]] * len(states), spans, request.together)
             announce("call", first, step, predictions[-1])
             for place, (clip, prediction) in enumerate(zip(joined, predictions, strict=True)):
                 fresh = noise("step", clip, shape, step) if eta > 0 else None

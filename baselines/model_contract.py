@@ -21,6 +21,7 @@ from baselines.latent_frames import FrameRule
 from baselines.models.longer_windows import Decay, Rotary, decayed, slowed
 from vidrd.denoiser import GuidedDenoiser, Text
 from vidrd.models.blocks import TimeWindows
+from vidrd.prompt_schedule import BLEND, changes, read_prompts
 from vidrd.schedule import Schedule
 from vidrd.solvers import schedule as schedule_of
 from vidrd.video import to_uint8
@@ -132,12 +133,25 @@ class Model(ABC):
         return self.channels, sides[0] // self.scale, sides[1] // self.scale
 
     @torch.no_grad()
-    def denoiser(self, prompts: Sequence[str], *, negative: str = "", guidance: float | None = None) -> GuidedDenoiser:
+    def denoiser(
+        self,
+        prompts: Sequence[str],
+        *,
+        negative: str = "",
+        guidance: float | None = None,
+        blend: int = BLEND,  # frames around a change of a prompt in which both texts count
+    ) -> GuidedDenoiser:
         """The network with text and guidance bound in, which is all that a sampler uses of it.
 
         Raises:
-            ValueError: a negative prompt where guidance is embedded.
+            ValueError: a negative prompt where guidance is embedded, or a prompt that changes along the video.
         """
+        schedules = read_prompts(prompts)
+        if changes(schedules):
+            raise ValueError(
+                "the network of this model takes one text a call: got a prompt that changes, use VidRD's, or one text"
+            )
+        prompts = [schedule.texts[0] for schedule in schedules]
         weight = self.guidance if guidance is None else guidance
         text = self.text(prompts)
         if self.embedded:

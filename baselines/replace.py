@@ -7,6 +7,7 @@ the last clip's own states (`known="trajectory"`) are VidRD without the mirror.
 """
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Literal, get_args
@@ -15,9 +16,20 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from vidrd.denoiser import Denoiser
+from vidrd.denoiser import Call, Denoiser, at
 from vidrd.noise import Noise
-from vidrd.sampler_contract import Announce, OnEvent, Origin, Plan, Request, Result, Seam, check_fits, noise_for
+from vidrd.sampler_contract import (
+    GOES_ON,
+    Announce,
+    OnEvent,
+    Origin,
+    Plan,
+    Request,
+    Result,
+    Seam,
+    check_fits,
+    noise_for,
+)
 from vidrd.schedule import Schedule
 
 Known = Literal["fresh", "fixed", "trajectory"]
@@ -97,19 +109,27 @@ def plan(request: Request, steps: int, options: Options) -> Plan:
         ValueError: the overlap leaves nothing of a clip to make, or a jump is longer than the run.
     """
     clip, overlap = request.clip, overlap_of(request.clip, options)
+    if request.given and not 0 < overlap <= request.given:
+        raise ValueError(
+            f"the known frames are the last given ones, as many as the overlap: got {request.given} frames and overlap "
+            f"{overlap}, use an overlap from 1 to {min(request.given, clip - 1)}"
+        )
     if options.compat == "paper" and (options.jump or 1) > steps:
         raise ValueError(f"a jump goes back by at most all {steps} steps: got {options.jump}")
-    later = max(0, math.ceil((request.frames - clip) / (clip - overlap)))
-    calls = steps + later * (len(walk(steps, options)) if overlap else steps)
-    starts = [number * (clip - overlap) for number in range(1 + later)]
-    origins = [Origin(0, index) for index in range(clip)]
+    head = request.given or clip  # frames before the first clip that has known ones
+    later = max(0, math.ceil((request.frames - head) / (clip - overlap)))
+    calls = (0 if request.given else steps) + later * (len(walk(steps, options)) if overlap else steps)
+    follows = [head - overlap + number * (clip - overlap) for number in range(later)]
+    starts = follows if request.given else [0, *follows]
+    origins = [Origin(0, index) for index in range(head)]
     origins += [Origin(number, index) for number in range(1, 1 + later) for index in range(overlap, clip)]
     return Plan(
         calls=calls,
         fe=calls * clip,
         windows=tuple((start, start + clip) for start in starts),
-        seams=tuple(Seam(start + overlap, "soft" if overlap else "hard") for start in starts[1:]),
+        seams=tuple(Seam(start + overlap, "soft" if overlap else "hard") for start in follows),
         frames=tuple(origins[: request.frames]),
+        mixes=GOES_ON if request.given else "",
     )
 
 
@@ -124,8 +144,22 @@ def put_known(
     return torch.cat([schedule.noised(clean, noise, level).to(x.dtype), x[:, :, clean.shape[2] :]], dim=2)
 
 
+def states_of(clean: Float[Tensor, "B C O H W"], noise: Float[Tensor, "B C O H W"], schedule: Schedule) -> list[Tensor]:
+    """Given frames at every level by one noise: what stands for the states of the clip that they were."""
+    return [schedule.noised(clean, noise, level).to(clean) for level in range(schedule.steps)]
+
+
+def climb(
+    x: Float[Tensor, "B C T H W"], schedule: Schedule, levels: Iterable[int], noise: Iterable[Tensor]
+) -> Float[Tensor, "B C T H W"]:
+    """Back to the noise before these levels, one after the other (RePaint, equation 8b)."""
+    for level, drawn in zip(levels, noise, strict=True):
+        x = schedule.renoised(x, drawn.to(x.device), level)
+    return x
+
+
 def guided(
-    denoise: Denoiser,
+    denoise: Call,
     schedule: Schedule,
     x: Float[Tensor, "B C T H W"],
     timesteps: Tensor,
@@ -178,24 +212,28 @@ def sample(
             without gradient.
     """
     todo = plan(request, schedule.steps, options)
-    check_fits(denoise, request.clip, per_frame=options.floor > 0 and request.frames > request.clip)
+    check_fits(denoise, request.clip, per_frame=options.floor > 0 and len(todo.seams) > 0)
     announce = Announce(on_event, todo.calls)
-    noise, eta = noise_for(request, noise), request.eta_or(1.0 if options.compat == "repaint" else 0.0)
+    noise, eta = noise_for(request, noise, goes_on=True), request.eta_or(1.0 if options.compat == "repaint" else 0.0)
     C, H, W = request.shape
     shape, overlap = (C, request.clip, H, W), overlap_of(request.clip, options)
-    known_shape = (C, overlap, H, W)
-    timesteps = torch.tensor(schedule.timesteps, device=device)
-    kept = math.floor(round(options.floor * schedule.steps, 6))  # rounded: 0.29 * 100 is a little less than 29
-    noisiest_end = schedule.steps - 1 - kept  # known frames get no cleaner level
+    known_shape, timesteps = (C, overlap, H, W), torch.tensor(schedule.timesteps, device=device)
+    kept = round(options.floor * schedule.steps, 6)  # rounded: 0.29 * 100 is a little less than 29
+    noisiest_end = schedule.steps - 1 - math.floor(kept)  # known frames get no cleaner level
     once, again = list(range(schedule.steps)), walk(schedule.steps, options)
 
     past: list[Tensor] = []  # the last clip's last frames as they entered each step
     video: list[Tensor] = []
     clean: Tensor | None = None  # and as they ended; None in the first clip, and where nothing is known
-    for clip, (start, _) in enumerate(todo.windows):
+    if request.past is not None:  # in the place of the first clip
+        given = request.past.to(device, dtype or torch.float32)
+        video, clean = [given], given[:, :, -overlap:].clone()
+        past = states_of(clean, noise("known", 0, known_shape).to(device), schedule)
+        announce("frames", 0, 0, given)
+    for clip, (start, stop) in enumerate(todo.windows, len(video)):
+        call, entered = at(denoise, slice(start, stop)), list[Tensor]()
         initial = noise("initial", clip, shape)
         x = initial.to(device, dtype)
-        entered: list[Tensor] = []
         order = once if clean is None else again
         for key, (step, following) in enumerate(pairwise([*order, schedule.steps])):
             level = min(step, noisiest_end)
@@ -205,28 +243,27 @@ def sample(
             if clean is not None and options.known == "trajectory":
                 x = torch.cat([past[level], x[:, :, overlap:]], dim=2)
             elif clean is not None:
-                fixed = initial[:, :, :overlap] if options.known == "fixed" else None
-                drawn = noise("known", clip, known_shape, key) if fixed is None else fixed
+                drawn = initial[:, :, :overlap] if options.known == "fixed" else noise("known", clip, known_shape, key)
                 x = put_known(x, clean, drawn.to(device), schedule, level)
             if step == len(entered):
                 entered.append(x[:, :, request.clip - overlap :].clone())
-            if clean is not None and options.guidance > 0:
-                prediction = guided(denoise, schedule, x, times, step, clean, options.guidance, level)
-            else:
-                prediction = denoise(x, times)
+            prediction = (
+                guided(call, schedule, x, times, step, clean, options.guidance, level)
+                if clean is not None and options.guidance > 0
+                else call(x, times)
+            )
             announce("call", clip, len(entered) - 1, prediction)
             x = schedule.step(x, prediction, step, eta, noise("step", clip, shape, key) if eta > 0 else None)
-            jump = step - following + 1
-            for place, back in enumerate(range(step, following - 1, -1)):  # up again, through every level
-                drawn = noise("resample", clip, shape, key * jump + place)
-                x = schedule.renoised(x, drawn.to(device), back)  # RePaint, equation 8b
+            back = range(step, following - 1, -1)  # up again, through every level
+            draws = (noise("resample", clip, shape, key * len(back) + place) for place in range(len(back)))
+            x = climb(x, schedule, back, draws)
             if following == len(entered):
                 announce("step", clip, step, x)
         if clean is not None:
             x = torch.cat([clean, x[:, :, overlap:]], dim=2)
         past = entered
         announce("clip", clip, schedule.steps - 1, x)
-        video.append(x[:, :, overlap if clip > 0 else 0 : request.frames - start])
+        video.append(x[:, :, overlap if clip > 0 else 0 : request.frames - start].clone())  # a view would keep all of x
         clean = x[:, :, request.clip - overlap :].clone() if overlap else None
         announce("frames", clip, schedule.steps - 1, video[-1])
     return Result(torch.cat(video, dim=2), todo)

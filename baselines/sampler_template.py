@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from vidrd.denoiser import Denoiser
+from vidrd.denoiser import Denoiser, at
 from vidrd.noise import Noise
 from vidrd.sampler_contract import Announce, OnEvent, Origin, Plan, Request, Result, Seam, check_fits, noise_for
 from vidrd.schedule import Schedule
@@ -70,13 +70,13 @@ def sample(
 
     first = noise("initial", 0, shape)  # drawn and mixed in float32 on the CPU: every device starts from the same
     video: list[Tensor] = []
-    for clip, (start, _) in enumerate(todo.windows):
+    for clip, (start, stop) in enumerate(todo.windows):
         x = first
         if clip > 0:  # the idea: write yours as a named function
             x = math.sqrt(options.shared) * first + math.sqrt(1 - options.shared) * noise("initial", clip, shape)
         x, solver = x.to(device, dtype), schedule.fresh()
         for step in range(schedule.steps):
-            prediction = denoise(x, timesteps[step])
+            prediction = at(denoise, slice(start, stop))(x, timesteps[step])  # prompts may change by frame
             announce("call", clip, step, prediction)
             fresh = noise("step", clip, shape, step) if eta > 0 else None
             x = solver.step(x, prediction, step, eta, fresh)

@@ -34,7 +34,13 @@ class Method(NamedTuple):
     cuts_attention: bool = False  # it needs temporal attention in windows
     any_order: bool = False  # its steps follow no order of a clip, which a solver with a memory needs
 
+    @property
+    def goes_on(self) -> bool:
+        """Whether it can go on from given frames."""
+        return self.sample in GOING_ON
 
+
+GOING_ON = (vidrd.sampling.sample, baselines.replace.sample, baselines.fifo.sample)
 METHODS: dict[str, Method] = {
     "vidrd": Method(
         plan=vidrd.sampling.plan,

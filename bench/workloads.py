@@ -12,6 +12,14 @@ WORKLOADS: dict[str, Workload] = {
         "bench.videos.length_cell:run",
         preload=("bench.videos.length_cell", "bench.suites", "tyro", "rich.progress", *PIPELINE),
     ),
+    "changes": Workload(
+        "bench.videos.change_cell:run",
+        preload=("bench.videos.change_cell", "bench.suites", "tyro", "rich.progress", *PIPELINE),
+    ),
+    "long": Workload(
+        "bench.videos.long_cell:run",
+        preload=("bench.videos.long_cell", "bench.suites", "tyro", "rich.progress", *PIPELINE),
+    ),
     "speed": Workload("bench.speed.cell:run", preload=("bench.speed.cell", "bench.suites", "tyro", "rich.progress")),
     "growth": Workload(
         "bench.speed.memory_cell:run",

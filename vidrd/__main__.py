@@ -46,7 +46,7 @@ class Sample:
     """Turn a prompt into a video."""
 
     prompt: str
-    """What the video shows."""
+    """What the video shows; "0: text | 40: other text" changes at frame 40."""
     out: Path
     """File (.mp4, .avi, .gif) or new folder of PNGs."""
     preset: str = "pocket"
@@ -54,7 +54,9 @@ class Sample:
     model: Path | None = None
     """A folder that save_pretrained or `train` wrote."""
     frames: Count | None = None
-    """Frames of the video; default: the preset's."""
+    """Frames of the video; default: the preset's, and those of --from."""
+    start: Annotated[Path | None, tyro.conf.arg(name="from")] = None
+    """A video to go on from, file or folder of PNGs: its frames come first, as they are (a middle square, resized)."""
     overlap: CountOrNone = 4
     """Frames that a clip shares, reversed, with the one before."""
     alpha: Weight = 4.0
@@ -75,6 +77,8 @@ class Sample:
     """Denoising steps; default: the preset's."""
     guidance: float | None = None
     """Weight of the text; default: the preset's."""
+    prompt_blend: CountOrNone = 4
+    """Frames around a change of the prompt in which both texts count."""
     negative_prompt: str = ""
     """What to steer away from."""
     eta: Share = 0.0
@@ -194,7 +198,7 @@ def sample(ask: Sample) -> None:
     from vidrd.device import resolve_device  # noqa: PLC0415
     from vidrd.precision import DTYPES, why_emulated  # noqa: PLC0415
     from vidrd.sampling import Options  # noqa: PLC0415
-    from vidrd.video import check_look, check_target, write_video  # noqa: PLC0415
+    from vidrd.video import check_look, check_target, fitted, read_video, write_video  # noqa: PLC0415
 
     options = Options(
         ask.overlap, ask.alpha, ask.beta, ask.join, ask.compat, reverse=ask.reverse, stages=ask.stages, guide=ask.guide
@@ -213,13 +217,17 @@ def sample(ask: Sample) -> None:
     side = pipeline.latent_shape[-1] * pipeline.vae.downscale
     check_look(ask.out, side, side, fps=fps, scale=scale)
     pipeline.set_progress_bar_config(disable=False, desc="denoising")
+    past = None if ask.start is None else fitted(read_video(ask.start), side)
+    usual = (shown.frames if shown else 2 * pipeline.config.clip) + (0 if past is None else past.shape[1])
     started = time.perf_counter()
     output = pipeline(
         ask.prompt,
-        num_frames=given_or(ask.frames, shown.frames if shown else 2 * pipeline.config.clip),
+        video=past,
+        num_frames=given_or(ask.frames, usual),
         num_inference_steps=given_or(ask.steps, shown.steps if shown else 50),
         guidance_scale=given_or(ask.guidance, shown.guidance if shown else 10.0),
         negative_prompt=ask.negative_prompt,
+        prompt_blend=ask.prompt_blend,
         options=options,
         eta=ask.eta,
         seed=ask.seed,

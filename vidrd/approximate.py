@@ -37,7 +37,7 @@ class Reusing:
         self,
         latents: Float[Tensor, "B C T H W"],
         timestep: Num[Tensor, "..."] | float,
-        encoder_hidden_states: Float[Tensor, "B L D"],
+        encoder_hidden_states: Float[Tensor, "B *t L D"],
     ) -> Any:
         """The output of the network for the next step; its sample is B C T H W."""
         if isinstance(timestep, Tensor) and timestep.ndim:

@@ -60,7 +60,7 @@ def compiled(unet: UNet3DConditionModel, *, backend: str = "inductor") -> Call:
     def call(
         latents: Float[Tensor, "B C T H W"],
         timestep: Num[Tensor, "..."] | float,
-        encoder_hidden_states: Float[Tensor, "B L D"],
+        encoder_hidden_states: Float[Tensor, "B *t L D"],
         deep: Tensor | None = None,
     ) -> UNetOutput:
         time = torch.as_tensor(timestep)  # a number would be compiled in
@@ -112,7 +112,7 @@ class Graphed:
         self,
         latents: Float[Tensor, "B C T H W"],
         timestep: Num[Tensor, "..."] | float,
-        encoder_hidden_states: Float[Tensor, "B L D"],
+        encoder_hidden_states: Float[Tensor, "B *t L D"],
         deep: Tensor | None = None,
     ) -> UNetOutput:
         """The function's output, in tensors that the caller may keep."""

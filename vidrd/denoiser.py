@@ -2,11 +2,11 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any, Protocol, runtime_checkable
 
 import torch
-from jaxtyping import Float, Num
+from jaxtyping import Float, Int, Num
 from torch import Tensor
 
 from vidrd.models.blocks import TimeWindows
@@ -18,6 +18,8 @@ ONE_LEVEL = (
 
 # What a network is told of the prompts, by the name of its argument; one row for each video.
 Text = Mapping[str, Tensor]
+Span = slice | Int[Tensor, " T"]  # frames of the video that a call sees; they may begin before it and end after it
+Call = Callable[[Tensor, Tensor], Tensor]  # (latents B C T H W, timesteps) -> the network's answer
 
 
 @runtime_checkable
@@ -56,21 +58,40 @@ class WindowedDenoiser(Denoiser, Protocol):
         ...
 
 
+@runtime_checkable
+class FrameAwareDenoiser(Denoiser, Protocol):
+    """A network whose text depends on the frames that a call sees."""
+
+    def at(self, spans: Sequence[Span]) -> Call:
+        """The network with the text of the windows of one call, joined along B as in every call."""
+        ...
+
+
+def at(denoise: Denoiser, *spans: Span) -> Call:
+    """The network as it is to be called for these frames of the video, window by window.
+
+    Every sampler calls it through this, so that prompts can change along the video.
+    """
+    return denoise.at(spans) if isinstance(denoise, FrameAwareDenoiser) else denoise
+
+
 def answers(
     denoise: Denoiser,
     windows: Sequence[Float[Tensor, "B C T H W"]],  # of the same videos and lengths
     timesteps: Sequence[Num[Tensor, "*T"]],  # of each window; 0-d ones are equal
+    spans: Sequence[Span],  # frames of the video in each window
     together: int = 1,  # windows a call
 ) -> Iterator[list[Float[Tensor, "B C T H W"]]]:
     """The network's outputs for several windows, one list per call; joining windows in a call does not change them."""
     for first in range(0, len(windows), together):
-        part, times = windows[first : first + together], timesteps[first : first + together]
+        some = slice(first, first + together)
+        part, times, call = windows[some], timesteps[some], at(denoise, *spans[some])
         if len(part) == 1:
-            yield [denoise(part[0], times[0])]
+            yield [call(part[0], times[0])]
             continue
         videos = len(part[0])
         of_all = times[0] if times[0].ndim == 0 else torch.stack(list(times)).repeat_interleave(videos, dim=0)
-        yield list(denoise(torch.cat(list(part)), of_all).split(videos))
+        yield list(call(torch.cat(list(part)), of_all).split(videos))
 
 
 @dataclass(frozen=True)
@@ -86,7 +107,8 @@ class GuidedDenoiser:
     """
 
     unet: Callable[..., Any]  # unet(latents, timestep, encoder_hidden_states=context).sample, timestep () or (B T)
-    context: Float[Tensor, "B L D"] | Text  # text, one for each video; several tensors by the names of their arguments
+    # text, one for each video, or for each of its frames; several tensors by the names of their arguments
+    context: Float[Tensor, "B *T L D"] | Text
     negative: Float[Tensor, "..."] | Text | None = None  # what to steer away from, shaped as the text
     guidance: float = 1.0  # weight of the text: answer = negative + guidance * (text - negative)
     clip: int = 8  # frames the network was trained on
@@ -177,6 +199,40 @@ class GuidedDenoiser:
             text = {name: value[some] for name, value in context.items()}
             parts.append(self.unet(latents[some], times, **text).sample)
         return torch.cat(parts) if len(parts) > 1 else parts[0]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScheduledDenoiser(GuidedDenoiser):
+    """A guided network whose text changes along the video; `at` binds that of the frames of a call.
+
+    The text of a frame goes to that frame alone, so a window in which it changes shows both. Where it does not change
+    within any window, the call is that of a plain prompt. `context` is only an example of the text's shape.
+    """
+
+    texts: Float[Tensor, "S L D"]  # of all videos
+    shares: Callable[[Int[Tensor, " T"]], Float[Tensor, "B T S"]]  # frames -> what share of each text a frame has
+
+    def at(self, spans: Sequence[Span]) -> GuidedDenoiser:
+        """The network with the text of these frames, window by window."""
+        frames = [torch.arange(span.start, span.stop) if isinstance(span, slice) else span.cpu() for span in spans]
+        shares = torch.cat([self.shares(each) for each in frames])  # windows and videos x T S
+        steady = bool((shares == shares[:, :1]).all())
+        if steady:
+            shares = shares[:, 0]
+        context = torch.einsum("...s,sld->...ld", shares.to(self.texts), self.texts)
+        negative = self.negative
+        if isinstance(negative, Tensor):
+            negative = torch.cat([negative] * len(spans))
+            negative = negative if steady else negative[:, None].expand_as(context)
+        given = {each.name: getattr(self, each.name) for each in fields(GuidedDenoiser)}
+        return GuidedDenoiser(**given | {"context": context, "negative": negative})
+
+    def __call__(self, latents: Float[Tensor, "B C T H W"], timesteps: Num[Tensor, "*T"]) -> Float[Tensor, "B C T H W"]:
+        """Raise ValueError: a call must say which frames it sees."""
+        raise ValueError(
+            "prompts that change are for samplers that say which frames a call sees (vidrd.denoiser.at): got a call "
+            "that does not"
+        )
 
 
 def _by_name(text: Tensor | Text) -> Text:

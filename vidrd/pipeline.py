@@ -26,17 +26,20 @@ from transformers import CLIPTextModel
 from vidrd.approximate import Reusing
 from vidrd.compiled_unet import Call, compiled, fingerprint
 from vidrd.decoding import ClipDecoder
-from vidrd.denoiser import GuidedDenoiser
+from vidrd.denoiser import GuidedDenoiser, ScheduledDenoiser
 from vidrd.exact_loading import load_network
+from vidrd.models.blocks import frames_of
 from vidrd.models.unet import UNet3DConditionModel
 from vidrd.models.vae import AutoencoderKLTemporal
 from vidrd.noise import GivenNoise, KeyedNoise, Noise, StreamNoise, as_seeds, draw_seeds
+from vidrd.prompt_schedule import BLEND, PromptSchedule, changes, read_prompts
 from vidrd.sampler_contract import Event, Request, Result
 from vidrd.sampling import Options, plan, sample
 from vidrd.schedule import Schedule
 from vidrd.solvers import MULTISTEP, SolverName
 from vidrd.solvers import schedule as schedule_of
 from vidrd.text import embed
+from vidrd.video import to_float
 
 # (pipeline, step, timestep, {"latents": B C T H W}): to look at, not to touch
 StepCallback = Callable[["VidRDPipeline", int, int | float, dict[str, Tensor]], Mapping[str, Tensor] | None]
@@ -107,7 +110,7 @@ class VidRDPipeline(DiffusionPipeline):
     @torch.no_grad()
     def __call__(
         self,
-        prompt: str | Sequence[str] | None = None,
+        prompt: str | Sequence[str] | None = None,  # "0: text | 40: other text" changes at frame 40
         *,
         num_frames: int = 16,
         num_inference_steps: int = 50,
@@ -119,12 +122,14 @@ class VidRDPipeline(DiffusionPipeline):
         generator: torch.Generator | Sequence[torch.Generator] | None = None,  # in place of `seed`: draws the seeds;
         # with compat="released" the one stream of the whole batch
         latents: Float[Tensor, "B C T H W"] | None = None,  # initial noise of all clips, one after the other
+        video: UInt8[ndarray, "B M h w 3"] | None = None,  # frames to go on from: the videos' first, kept as they are
         prompt_embeds: Float[Tensor, "B L D"] | None = None,  # in place of `prompt`
         negative_prompt_embeds: Float[Tensor, "B L D"] | None = None,  # in place of `negative_prompt`
         height: int | None = None,  # pixels; None: what the U-Net was trained on
         width: int | None = None,
         output_type: str = "np",  # of OUTPUT_TYPES
         return_dict: bool = True,  # False: (frames,)
+        prompt_blend: int = BLEND,  # frames around a change of the prompt in which both texts count; 0: none
         callback_on_step_end: StepCallback | None = None,  # gets {"latents": B C T H W} of the clip in the making
         # Faster, and the same videos but for rounding:
         dtype: torch.dtype | None = None,  # casts the networks for good; None: as they were loaded
@@ -147,21 +152,25 @@ class VidRDPipeline(DiffusionPipeline):
             raise ValueError(f"output_type is one of {', '.join(OUTPUT_TYPES)}: got {output_type!r}")
         if batch_clips < 1:
             raise ValueError(f"batch_clips is a count of clips from 1 upwards: got {batch_clips}")
+        read_prompts(_listed(prompt), num_frames)
         if dtype is not None:
             self.to(dtype)
         clip = self.config.clip
         budget = batch_clips * clip * videos
-        request = Request(num_frames, clip, self.latent_shape_of(height, width), seeds, eta, budget)
+        shape = self.latent_shape_of(height, width)
+        past = None if video is None else self.encode(video, shape)
+        request = Request(num_frames, clip, shape, seeds, eta, budget, past)
         todo = plan(request, num_inference_steps, options)
         schedule = self.schedule(num_inference_steps, solver)
         noise: Noise = stream or KeyedNoise(seeds)
         if latents is not None:
             C, H, W = request.shape
-            noise = GivenNoise(latents, (videos, C, clip * len(todo.windows), H, W), clip, noise)
+            clips = len(todo.windows) + (video is not None)  # clip 0 is the given frames'
+            noise = GivenNoise(latents, (videos, C, clip * clips, H, W), clip, noise)
 
         denoise = self.denoiser(
             prompt, negative_prompt=negative_prompt, guidance=guidance_scale, compile=compile,
-            prompt_embeds=prompt_embeds, negative_prompt_embeds=negative_prompt_embeds,
+            prompt_embeds=prompt_embeds, negative_prompt_embeds=negative_prompt_embeds, blend=prompt_blend,
         )  # fmt: skip
         if reuse_every != 1:
             denoise = replace(denoise, unet=Reusing(denoise.unet, reuse_every, num_inference_steps))
@@ -194,10 +203,11 @@ class VidRDPipeline(DiffusionPipeline):
             )
         if output_type == "latent":
             frames: Any = result.latents
-        elif decoder is None:  # offloaded: each network comes to the device once
-            frames = _as_output(self.decode(result.latents, clip=together), output_type)
-        else:
-            frames = _as_output(decoder.finish(), output_type)
+        else:  # offloaded: each network comes to the device once
+            pixels = self.decode(result.latents, clip=together) if decoder is None else decoder.finish()
+            if video is not None:
+                pixels[:, : video.shape[1]] = video
+            frames = _as_output(pixels, output_type)
         self.maybe_free_model_hooks()
         return VideoOutput(frames=frames, result=result) if return_dict else (frames,)
 
@@ -210,20 +220,48 @@ class VidRDPipeline(DiffusionPipeline):
         compile: bool = False,  # noqa: A002
         prompt_embeds: Float[Tensor, "B L D"] | None = None,
         negative_prompt_embeds: Float[Tensor, "B L D"] | None = None,
+        blend: int = BLEND,
     ) -> GuidedDenoiser:
         """The U-Net with text and guidance bound in, which is all that a sampler uses of it.
 
         Raises:
-            ValueError: there are neither prompts nor their embeddings or both, or not one negative prompt or one each.
+            ValueError: there are neither prompts nor their embeddings or both, not one negative prompt or one each, or
+                a schedule of prompts that cannot be read.
         """
         videos = _count(prompts, prompt_embeds)
-        context = self._context("prompt", prompts, prompt_embeds, videos)
+        if blend < 0:
+            raise ValueError(f"prompts blend over a count of frames from 0 upwards: got {blend}")
+        schedules = read_prompts(_listed(prompts))
+        first = [schedule.texts[0] for schedule in schedules]
+        context = self._context("prompt", None if prompts is None else first, prompt_embeds, videos)
         negative = None
         if guidance != 1:
             words = None if negative_prompt_embeds is not None and not negative_prompt else negative_prompt or ""
+            if changes(read_prompts(_listed(words))):
+                raise ValueError(f"a negative prompt holds for the whole video: got {words!r}, write it without frames")
             negative = self._context("negative_prompt", words, negative_prompt_embeds, videos)
         unet = self.compiled_unet() if compile else self.unet
+        if changes(schedules):
+            texts, shares = self._changing(schedules, blend)
+            return ScheduledDenoiser(
+                unet, context, negative, guidance, clip=self.config.clip, texts=texts, shares=shares
+            )
         return GuidedDenoiser(unet, context, negative, guidance, clip=self.config.clip)
+
+    def _changing(
+        self, schedules: Sequence[PromptSchedule], blend: int
+    ) -> tuple[Float[Tensor, "S L D"], Callable[[Tensor], Tensor]]:
+        """The different texts of schedules, and the share of each in any frames (T) of each video (B T S)."""
+        texts = list(dict.fromkeys(text for schedule in schedules for text in schedule.texts))
+        columns = [torch.tensor([texts.index(text) for text in schedule.texts]) for schedule in schedules]
+
+        def shares(frames: Tensor) -> Tensor:
+            whole = torch.zeros(len(schedules), len(frames), len(texts))
+            for row, schedule, column in zip(whole, schedules, columns, strict=True):
+                row.index_add_(1, column, schedule.shares(frames, blend))
+            return whole
+
+        return self._context("prompt", texts, None, len(texts)), shares
 
     def _context(
         self, name: str, words: str | Sequence[str] | None, embeds: Float[Tensor, "B L D"] | None, videos: int
@@ -232,8 +270,7 @@ class VidRDPipeline(DiffusionPipeline):
         if words is not None and embeds is not None:
             raise ValueError(f"{name} and {name}_embeds stand for each other: got both, pass one")
         if embeds is None:
-            texts = [words] if isinstance(words, str) else list(words or ())
-            embeds = embed(texts, self.tokenizer, self.text_encoder, self._execution_device)
+            embeds = embed(_listed(words), self.tokenizer, self.text_encoder, self._execution_device)
         if len(embeds) not in (1, videos):
             raise ValueError(f"{name} is one for all videos or one for each: got {len(embeds)} for {videos} videos")
         width = self.unet.config.cross_attention_dim
@@ -292,6 +329,24 @@ class VidRDPipeline(DiffusionPipeline):
         return self.unet.config.in_channels, sides[0] // cell, sides[1] // cell
 
     @torch.no_grad()
+    def encode(
+        self, video: UInt8[ndarray, "B M h w 3"], shape: tuple[int, int, int], *, chunk: int = 64
+    ) -> Float[Tensor, "B C M H W"]:
+        """Turn frames into latents of that shape (C H W): the means of their distributions.
+
+        Raises:
+            ValueError: frames of another size.
+        """
+        side = self.vae.downscale
+        if tuple(video.shape[2:4]) != (shape[1] * side, shape[2] * side):
+            wanted, got = f"{shape[1] * side} x {shape[2] * side}", f"{video.shape[2]} x {video.shape[3]}"
+            raise ValueError(f"given frames have the size of the video, {wanted}: got {got}, resize them")
+        frames = frames_of(to_float(video)).to(self._execution_device, self.vae.dtype)
+        parts = [self.vae.encode(part).latent_dist.mode() for part in frames.split(chunk)]
+        latents = torch.cat(parts) * self.vae.config.scaling_factor
+        return latents.unflatten(0, (len(video), -1)).transpose(1, 2)
+
+    @torch.no_grad()
     def decode(
         self,
         latents: Float[Tensor, "B C T H W"],
@@ -306,6 +361,10 @@ class VidRDPipeline(DiffusionPipeline):
         decoder = ClipDecoder(self.vae, clip=clip or self.config.clip, chunk=chunk)
         decoder.add(latents)
         return decoder.finish()
+
+
+def _listed(prompts: str | Sequence[str] | None) -> list[str]:
+    return [prompts] if isinstance(prompts, str) else list(prompts or ())
 
 
 def _count(prompt: str | Sequence[str] | None, embeds: Tensor | None) -> int:

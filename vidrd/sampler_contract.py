@@ -5,7 +5,7 @@ request, options, ...)`. VidRD's is `vidrd.sampling`; the others are in `baselin
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from jaxtyping import Float
@@ -22,8 +22,8 @@ class Request:
     """The videos to make, by any sampler.
 
     Raises:
-        ValueError: frames, clip, a dimension or the budget is below 1, there are no seeds, a seed is no integer, or eta
-            is outside [0, 1].
+        ValueError: frames, clip, a dimension or the budget is below 1, there are no seeds, a seed is no integer, eta is
+            outside [0, 1], or the given frames are those of other videos, or leave nothing to make.
     """
 
     frames: int  # of each video
@@ -32,6 +32,8 @@ class Request:
     seeds: tuple[int, ...] | Any  # one per video, integers of any kind; the videos of a batch are independent
     eta: float | None = None  # of the DDIM step: 0 deterministic, 1 ancestral; None: the method's own, most often 0
     budget: int | None = None  # most frames of all videos in one call; None: one window of every video
+    # clean latents of the frames that the videos begin with, which count in `frames`; for samplers that can go on
+    past: Float[Tensor, "B C M H W"] | None = field(default=None, compare=False, repr=False)
 
     def __post_init__(self) -> None:
         if self.frames < 1 or self.clip < 1 or min(self.shape) < 1:
@@ -46,6 +48,25 @@ class Request:
             raise ValueError(f"eta is between 0 (DDIM) and 1 (DDPM): got {self.eta}")
         if self.budget is not None and self.budget < 1:
             raise ValueError(f"a budget is a count of frames from 1 upwards, or None: got {self.budget}")
+        if self.past is not None:
+            self._check_past(self.past)
+
+    def _check_past(self, past: Tensor) -> None:
+        C, H, W = self.shape
+        if past.shape[2] < 1 or tuple(past.shape) != (len(self.seeds), C, past.shape[2], H, W):
+            wanted = f"{(len(self.seeds), C)} and {(H, W)}"
+            raise ValueError(
+                f"given frames are those of each video, B C and H W {wanted}: got B C M H W {tuple(past.shape)}"
+            )
+        if past.shape[2] >= self.frames:
+            raise ValueError(
+                f"given frames count in the video's, which has more: got {past.shape[2]} of {self.frames}, ask for more"
+            )
+
+    @property
+    def given(self) -> int:
+        """Frames that the video begins with; 0: it is made from noise alone."""
+        return 0 if self.past is None else self.past.shape[2]
 
     def eta_or(self, own: float = 0.0) -> float:
         """The requested eta, or the method's `own`."""
@@ -139,12 +160,21 @@ class Announce:
             self.on_event(Event(kind, clip, step, self.done / self.calls, latents))
 
 
-def noise_for(request: Request, noise: Noise | None) -> Noise:
+ALONE = (
+    "this method makes whole videos from noise: got frames to go on from, use vidrd, replace, fifo or one of their kin"
+)
+GOES_ON = "goes on from given frames"  # `Plan.mixes` of samplers that do
+
+
+def noise_for(request: Request, noise: Noise | None, *, goes_on: bool = False) -> Noise:
     """The noise that a sampler draws from: `noise`, its shape checked at every draw, or `KeyedNoise(request.seeds)`.
 
     Raises:
-        ValueError: at a draw, if `noise` is for more or fewer videos than the request, or has another shape.
+        ValueError: the request has given frames and the sampler cannot go on from any (`goes_on`); at a draw, if
+            `noise` is for more or fewer videos than the request, or has another shape.
     """
+    if request.past is not None and not goes_on:
+        raise ValueError(ALONE)
     if noise is None:
         return KeyedNoise(request.seeds)
     given, videos = noise, len(request.seeds)

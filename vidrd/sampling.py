@@ -14,9 +14,20 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from vidrd.denoiser import Denoiser, answers
+from vidrd.denoiser import Denoiser, answers, at
 from vidrd.noise import Compat, Noise, check_alpha
-from vidrd.sampler_contract import Announce, OnEvent, Origin, Plan, Request, Result, Seam, check_fits, noise_for
+from vidrd.sampler_contract import (
+    GOES_ON,
+    Announce,
+    OnEvent,
+    Origin,
+    Plan,
+    Request,
+    Result,
+    Seam,
+    check_fits,
+    noise_for,
+)
 from vidrd.schedule import Schedule
 
 
@@ -193,13 +204,18 @@ def plan(request: Request, steps: int, options: Options) -> Plan:
         raise ValueError(
             f"dropping the {held} leaves nothing of clips of {clip} frame{'s' * (clip > 1)}: use join='keep'"
         )
-    clips = 1 + max(0, math.ceil((frames - clip) / (clip - dropped)))
-    origin: list[Origin] = []
-    for number in range(clips):
-        first, repeated = len(origin), options.repeated if number else 0
-        for index in range(dropped if number else 0, clip):
+    if request.given:
+        check_start(request, steps, options)
+    head = request.given or clip  # frames before the first clip that follows one
+    later = max(0, math.ceil((frames - head) / (clip - dropped)))
+    origin = [Origin(0, index) for index in range(head)]
+    for number in range(1, 1 + later):
+        first, repeated = len(origin), options.repeated
+        for index in range(dropped, clip):
             origin.append(Origin(number, index, first - repeated + index if index < repeated else None))
-    starts = [number * (clip - dropped) for number in range(clips)]
+    follows = [head - dropped + number * (clip - dropped) for number in range(later)]
+    starts = follows if request.given else [0, *follows]
+    clips = len(starts)
     kind: Literal["hard", "soft", "mirror"] = "soft" if dropped else "hard"
     if options.reverse:
         kind = "mirror" if options.overlap > 0 or options.alpha > 0 else "hard"
@@ -207,10 +223,35 @@ def plan(request: Request, steps: int, options: Options) -> Plan:
         calls=math.ceil(clips / clips_together(request, options)) * steps,
         fe=clips * steps * clip,
         windows=tuple((start, start + clip) for start in starts),
-        seams=tuple(Seam(start + dropped, kind, dropped) for start in starts[1:]),
+        seams=tuple(Seam(start + dropped, kind, dropped) for start in follows),
         frames=tuple(origin[:frames]),
-        mixes=_mixes(options) if clips > 1 else "",
+        mixes=GOES_ON if request.given else _mixes(options) if clips > 1 else "",
     )
+
+
+def check_start(request: Request, steps: int, options: Options) -> None:
+    """Raise ValueError if clips do not follow the given frames, or there are too few of them."""
+    if held_frames(0, steps, options) == 0:
+        raise ValueError(
+            f"a clip follows given frames in its overlap by guidance: got overlap {options.overlap} and beta "
+            f"{options.beta}, use an overlap of 1 or more and a beta above 0"
+        )
+    if request.given < options.overlap:
+        raise ValueError(
+            f"going on takes as many frames as the overlap: got {request.given}, give {options.overlap} or more, or a "
+            "smaller overlap"
+        )
+
+
+def states_of_past(
+    past: Float[Tensor, "B C M H W"], noise: Float[Tensor, "B C T H W"], schedule: Schedule, guided: list[int]
+) -> dict[int, Tensor]:
+    """By guided step the last given frames, noised to its level by one noise: the states that a clip would have had."""
+    return {
+        step: schedule.noised(past[:, :, -held:], noise[:, :, -held:].to(past), step)
+        for step, held in enumerate(guided)
+        if held > 0
+    }
 
 
 def _mixes(options: Options) -> str:
@@ -243,7 +284,8 @@ def sample(
         )
     todo = plan(request, schedule.steps, options)
     check_fits(denoise, request.clip)
-    announce, noise, eta = Announce(on_event, todo.calls), noise_for(request, noise), request.eta_or()
+    announce, eta = Announce(on_event, todo.calls), request.eta_or()
+    noise = noise_for(request, noise, goes_on=True)
     shape = (request.shape[0], request.clip, *request.shape[1:])
     timesteps = torch.tensor(schedule.timesteps, device=device)
     guided = [held_frames(step, schedule.steps, options) for step in range(schedule.steps)]
@@ -251,21 +293,25 @@ def sample(
     initial = noise("initial", 0, shape)
     past: dict[int, Tensor] = {}  # by guided step: the last frames of the previous clip as they entered the step
     video: list[Tensor] = []
-    for clip, (start, _) in enumerate(todo.windows):
+    if request.past is not None:  # in the place of the first clip
+        video.append(request.past.to(device, dtype or torch.float32))
+        past = states_of_past(video[0], initial, schedule, guided)
+        announce("frames", 0, 0, video[0])
+    for clip, (start, stop) in enumerate(todo.windows, len(video)):
         if clip > 0:
             initial = next_noise(initial, noise("initial", clip, shape), options)  # reverse_noise, then reuse_past
         x, solver = initial.to(device, dtype), schedule.fresh()
         for step, held in enumerate(guided):
             if held > 0 and clip > 0:
                 x = follow_past(x, past[step], step, schedule.steps, options)  # guide_by_stage
-            if held > 0 and clip + 1 < len(todo.windows):
+            if held > 0 and stop < todo.windows[-1][1]:
                 past[step] = x[:, :, -held:].clone()
-            prediction = denoise(x, timesteps[step])
+            prediction = at(denoise, slice(start, stop))(x, timesteps[step])
             announce("call", clip, step, prediction)
             x = solver.step(x, prediction, step, eta, noise("step", clip, shape, step) if eta > 0 else None)
             announce("step", clip, step, x)
         announce("clip", clip, schedule.steps - 1, x)
-        video.append(x[:, :, options.dropped * (clip > 0) : request.frames - start])
+        video.append(x[:, :, options.dropped * (clip > 0) : request.frames - start].clone())  # not a view of all of x
         announce("frames", clip, schedule.steps - 1, video[-1])
     return Result(torch.cat(video, dim=2), todo)
 
@@ -289,7 +335,8 @@ def sample_side_by_side(
     """
     todo = plan(request, schedule.steps, options)
     check_fits(denoise, request.clip)
-    announce, noise, eta = Announce(on_event, todo.calls), noise_for(request, noise), request.eta_or()
+    announce, eta = Announce(on_event, todo.calls), request.eta_or()
+    noise = noise_for(request, noise, goes_on=True)
     shape = (request.shape[0], request.clip, *request.shape[1:])
     timesteps = torch.tensor(schedule.timesteps, device=device)
     guided = [held_frames(step, schedule.steps, options) for step in range(schedule.steps)]
@@ -297,9 +344,14 @@ def sample_side_by_side(
     initial = noise("initial", 0, shape)
     past: dict[int, Tensor] = {}  # by guided step: the last frames of the clip before the group as they entered it
     video: list[Tensor] = []
+    if request.past is not None:
+        video.append(request.past.to(device, dtype or torch.float32))
+        past = states_of_past(video[0], initial, schedule, guided)
+        announce("frames", 0, 0, video[0])
+    windows = dict(enumerate(todo.windows, len(video)))  # by the number of the clip
     together = clips_together(request, options)
-    for first in range(0, len(todo.windows), together):
-        group = range(first, min(first + together, len(todo.windows)))
+    for first in list(windows)[::together]:
+        group = range(first, min(first + together, 1 + max(windows)))
         states, solvers = [], [schedule.fresh() for _ in group]
         for clip in group:
             if clip > 0:
@@ -310,9 +362,10 @@ def sample_side_by_side(
                 if held > 0 and clip > 0:
                     before = states[place - 1][:, :, -held:] if place else past[step]
                     states[place] = follow_past(states[place], before, step, schedule.steps, options)
-            if held > 0 and group.stop < len(todo.windows):
+            if held > 0 and group.stop in windows:
                 past[step] = states[-1][:, :, -held:].clone()
-            (predictions,) = answers(denoise, states, [timesteps[step]] * len(group), len(group))
+            spans = [slice(*windows[clip]) for clip in group]
+            (predictions,) = answers(denoise, states, [timesteps[step]] * len(group), spans, len(group))
             announce("call", group.start, step, predictions[0])
             for place, clip in enumerate(group):
                 fresh = noise("step", clip, shape, step) if eta > 0 else None
@@ -320,6 +373,6 @@ def sample_side_by_side(
                 announce("step", clip, step, states[place])
         for clip, x in zip(group, states, strict=True):
             announce("clip", clip, schedule.steps - 1, x)
-            video.append(x[:, :, options.dropped * (clip > 0) : request.frames - todo.windows[clip][0]])
+            video.append(x[:, :, options.dropped * (clip > 0) : request.frames - windows[clip][0]].clone())
             announce("frames", clip, schedule.steps - 1, video[-1])
     return Result(torch.cat(video, dim=2), todo)

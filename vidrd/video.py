@@ -257,3 +257,8 @@ def square(
     if side != size:
         pixels = F.interpolate(pixels, (size, size), mode="bilinear", antialias=True, align_corners=False)
     return pixels.transpose(0, 1).contiguous()
+
+
+def fitted(video: UInt8[ndarray, "T H W 3"], size: int) -> UInt8[ndarray, "1 T size size 3"]:
+    """The middle square of a video at `size` pixels; one of that size stays as it is."""
+    return to_uint8(square(video, size)[None])

@@ -16,6 +16,7 @@ from vidrd.denoiser import GuidedDenoiser, Text
 from vidrd.models.unet import UNet3DConditionModel
 from vidrd.models.vae import AutoencoderKLTemporal
 from vidrd.pipeline import SOLVER_OF, VidRDPipeline
+from vidrd.prompt_schedule import BLEND
 from vidrd.schedule import Schedule
 from vidrd.text import embed
 
@@ -65,10 +66,12 @@ class VidRD(Model):
         """The U-Net itself."""
         return self.pipe.unet(latents, timestep, **text)
 
-    def denoiser(self, prompts: Sequence[str], *, negative: str = "", guidance: float | None = None) -> GuidedDenoiser:
-        """The pipeline's own, whose temporal attention can be cut in windows."""
+    def denoiser(
+        self, prompts: Sequence[str], *, negative: str = "", guidance: float | None = None, blend: int = BLEND
+    ) -> GuidedDenoiser:
+        """The pipeline's own, whose temporal attention can be cut in windows, and whose prompts can change."""
         weight = self.guidance if guidance is None else guidance
-        bound: GuidedDenoiser = self.pipe.denoiser(prompts, negative_prompt=negative, guidance=weight)
+        bound: GuidedDenoiser = self.pipe.denoiser(prompts, negative_prompt=negative, guidance=weight, blend=blend)
         return bound
 
     @property

@@ -54,14 +54,14 @@ def _real(job: Job) -> CellResults:
     frames, videos = int(job.values["frames"]), int(job.values["videos"])
     scenes = _scenes(videos)
     shown = render(scenes, frames)
-    _keep(job, shown, ())
-    compared = _compared(scenes, int(job.values["real_videos"]), str(job.values["real_captions"]))
-    cut, source = windows(render(compared, frames), int(job.values["window"]))
+    keep(job, shown, ())
+    others = compared(scenes, int(job.values["real_videos"]), str(job.values["real_captions"]))
+    cut, source = windows(render(others, frames), int(job.values["window"]))
     seeing = load_classifier("i3d", job)
     clip = int(job.values["clip"])
     clips: dict[str, np.ndarray] = {}
     if clip >= MIN_FRAMES:
-        short, clips["clip_source"] = windows(render(compared, max(frames, clip)), clip)
+        short, clips["clip_source"] = windows(render(others, max(frames, clip)), clip)
         clips["clip_embedding"] = extract(seeing, short).embedding
     embedding = extract(seeing, cut).embedding
     np.savez(job.folder / REFERENCE, allow_pickle=False, embedding=embedding, source=source, **clips)
@@ -70,12 +70,12 @@ def _real(job: Job) -> CellResults:
     return CellResults(
         numbers=found.numbers,
         samples=found.samples,
-        absent=found.absent | dict.fromkeys(_costs(), "real video is not generated"),
+        absent=found.absent | no_costs("real video is not generated"),
         facts={"prompts": "\n".join(map(caption, scenes))},
     )
 
 
-def _compared(scenes: list[Scene], count: int, captions: str) -> list[Scene]:
+def compared(scenes: list[Scene], count: int, captions: str) -> list[Scene]:
     """Scenes that no prompt was made of: drawn freely ("other"), or for each caption in turn another one ("same")."""
     seeds = [TEST_SEEDS[-1 - i] for i in range(count)]
     if captions == "other":
@@ -88,20 +88,21 @@ def _still(job: Job) -> CellResults:
     """Real video whose first frame is held: what a model that paints but does not move would reach."""
     scenes = _scenes(int(job.values["videos"]))
     shown = render(scenes, int(job.values["frames"]), step=0)
-    _keep(job, shown, ())
-    found = measure_quality(shown, scenes, [], "still video is one clip", job, _reference(job))
-    absent = found.absent | dict.fromkeys(_costs(), "still video is not generated")
+    keep(job, shown, ())
+    found = measure_quality(shown, scenes, [], "still video is one clip", job, reference_of(job))
+    absent = found.absent | no_costs("still video is not generated")
     return CellResults(numbers=found.numbers, samples=found.samples, absent=absent)
 
 
-def _reference(job: Job) -> Path:
+def reference_of(job: Job) -> Path:
+    """The folder of the cell that this one is compared with."""
     if job.reference is None:
         raise ValueError("a cell is compared with its reference, and this job names none")
     return job.reference
 
 
 def _generated(job: Job) -> CellResults:
-    scenes, reference = _scenes(int(job.values["videos"])), _reference(job)
+    scenes, reference = _scenes(int(job.values["videos"])), reference_of(job)
 
     def judge(made: Videos, seams: list[int], no_seams: str, turned: int) -> QualityResults:
         return measure_quality(made, scenes, seams, no_seams, job, reference, turned=turned)
@@ -142,7 +143,7 @@ def generate(job: Job, prompts: list[str], judge: Judge) -> CellResults:
 
     print("judge", flush=True)
     seams = costs[0].seams
-    _keep(job, made, seams, generator.model.fps)
+    keep(job, made, seams, generator.model.fps)
     no_seams = f"{values['method']} has no seams, it makes the whole video in one window"
     turned = seams[0].dropped if seams and seams[0].kind == "mirror" else 0
     found = judge(made, [seam.frame for seam in seams], no_seams, turned)
@@ -251,7 +252,7 @@ def _against_plain(job: Job, generator: Generator, made: Videos, whole: Callable
         save(kept, job.folder)
         compared.absent |= dict.fromkeys(LOSSES, "this is the plain model, which the others are compared with")
         return compared
-    numbers, samples = losses(load(_reference(job)), kept)
+    numbers, samples = losses(load(reference_of(job)), kept)
     if not inexact:
         check_exact(numbers, [f"{name}={value}" for name, value in knobs.items()], str(job.values["precision"]))
     compared.numbers |= numbers
@@ -264,11 +265,12 @@ def _scenes(count: int) -> list[Scene]:
     return [draw_scene(TEST_SEEDS[i]) for i in range(count)]
 
 
-def _costs() -> list[str]:
-    return [name for name, measure in MEASURES.items() if measure.table == "cost"]
+def no_costs(why: str) -> dict[str, str]:
+    """That reason for every measure of cost."""
+    return {name: why for name, measure in MEASURES.items() if measure.table == "cost"}
 
 
-def _keep(job: Job, videos: Videos, seams: Sequence[Seam], fps: float = 8.0) -> None:
+def keep(job: Job, videos: Videos, seams: Sequence[Seam], fps: float = 8.0) -> None:
     """Leave a few videos to look at: exact, with seams and their kinds, and side by side in one video file."""
     few = videos[:KEPT]
     places = np.array([seam.frame for seam in seams], dtype=np.int64)

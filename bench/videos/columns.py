@@ -184,3 +184,107 @@ FLOW_MEASURES: dict[str, Measure] = {
         "How much more colorful the last quarter of a video is than the first; below 0 it turns gray.",
     ),
 }  # fmt: skip
+
+# Measures of videos whose prompt changes on the way.
+CHANGE_MEASURES: dict[str, Measure] = {
+    **{
+        f"own_{name}": Measure(
+            f"own {name}", "", "higher", "prompt",
+            f"Share of windows of 8 frames inside a segment in which the I3D-like classifier recognizes the "
+            f"{_prose(name)} that the segment's own text names, in [0, 1]. The row of real video is its accuracy.",
+        )
+        for name in ("colour", "action")
+    },
+    "old": Measure(
+        "old", "", "lower", "prompt",
+        "Share of windows inside a later segment in which the color or the action of the text before is still seen.",
+    ),
+    "kept": Measure(
+        "kept", "", "higher", "prompt",
+        "Share of windows, and of shape, texture and background, in which what no text changes is recognized.",
+    ),
+    "lag": Measure(
+        "lag", "frames", "real", "prompt",
+        "How many frames after the text the color changes, by which of the two the classifier prefers in windows of 8 "
+        "frames centered at every frame: below 0 it changes early.",
+    ),
+    "crossing": Measure(
+        "crossing", "frames", "real", "prompt",
+        "How many frames the change of color takes: the sum of 4p(1 - p) over such windows, p the share of the new "
+        "color between the two. Real video changes within a frame; its value is that of the windows.",
+    ),
+    "change_d": Measure(
+        "change D", "log2", "real", "quality",
+        "As seam D, at the frames where the text changes: above real video's value = a cut, below = a slow change.",
+    ),
+    "fvd_change": Measure(
+        "FVD change", "", "lower", "quality",
+        "Fréchet distance over windows of 8 frames with a change of the text in the middle, from real video that shows "
+        "the same change. The row of real video is the floor, at equal n.",
+    ),
+    "fvd_apart": Measure(
+        "FVD apart", "", "lower", "quality",
+        "The same over windows as far from the changes as can be. What a change costs is FVD change beyond it.",
+    ),
+}  # fmt: skip
+
+GAPS = (1, 2, 5, 10, 20, 50)  # clips of `clip` frames
+
+# Measures of videos of minutes, over their whole length.
+LONG_MEASURES: dict[str, Measure] = {
+    "fvd_start": Measure(
+        "FVD start", "", "lower", "quality",
+        "Fréchet distance over windows of `clip` frames in the first 15 % of the videos, from those of real video of "
+        "the same captions. Real video's row is the floor at this n.",
+    ),
+    "fvd_end": Measure("FVD end", "", "lower", "quality", "The same in the last 15 %."),
+    **{
+        f"alike_{gap}": Measure(
+            f"alike {gap}", "", "real", "quality",
+            f"Mean cosine of the classifier's features of clips {gap} apart. Below real video's, content is lost; "
+            "above it, it is frozen or comes back.",
+        )
+        for gap in GAPS
+    },
+    "contrast_drift": Measure(
+        "contrast", "", "real", "quality",
+        "|start - end| of the frames' contrast (standard deviation of pixels in [0, 1]), first and last 15 %.",
+    ),
+    "color_step": Measure(
+        "color step", "gray levels", "real", "quality", "Mean change of the mean color from clip to clip."
+    ),
+    "held_frames": Measure(
+        "held frames", "", "real", "quality",
+        "Share of all steps from frame to frame that change at most a quarter of the median.",
+    ),
+    "cycle": Measure(
+        "cycle", "", "real", "quality",
+        "Highest autocorrelation of the classifier's features of clips over all lags from 2 clips to half the video.",
+    ),
+    "cycle_lag": Measure("cycle lag", "clips", "real", "quality", "The lag of that: clips until content comes back."),
+    "identity": Measure(
+        "identity", "", "higher", "prompt",
+        "Share of shape, color, texture and background, over all clips, that the classifier sees as in the first clip.",
+    ),
+    "identity_end": Measure("identity end", "", "higher", "prompt", "The same in the last 15 %."),
+    "action_end": Measure(
+        "action end", "", "higher", "prompt", "Share of clips in the last 15 % that show the caption's action."
+    ),
+}  # fmt: skip
+
+# Measures of videos that go on from given frames.
+CONTINUATION_MEASURES: dict[str, Measure] = {
+    "near": Measure(
+        "near", "gray levels", "lower", "quality",
+        "Mean distance of the `clip` frames after the given ones from what their source shows there, in gray levels.",
+    ),
+    "far": Measure(
+        "far", "gray levels", "lower", "quality",
+        "The same of the last `clip` frames: the drift from the source. A caption leaves the course of a video open, "
+        "so 0 is for the source alone.",
+    ),
+}  # fmt: skip
+
+COLUMNS: dict[str, Measure] = (
+    REAL_MEASURES | MEASURES | FLOW_MEASURES | CHANGE_MEASURES | LONG_MEASURES | CONTINUATION_MEASURES
+)

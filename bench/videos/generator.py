@@ -1,9 +1,10 @@
 """Videos by a cell's values, batch by batch, with the seconds of each stage."""
 
 import copy
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import NamedTuple
+from functools import partial
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -19,7 +20,8 @@ from bench.videos.equal_cost import most_steps, seconds_line
 from bench.videos.knobs.settings import approximations, turned
 from bench.videos.knobs.turning import turn
 from bench.videos.plan import in_latent_frames
-from vidrd.denoiser import Denoiser, GuidedDenoiser, WindowedDenoiser
+from vidrd.denoiser import Call, Denoiser, GuidedDenoiser, Span, WindowedDenoiser, at
+from vidrd.pocket.world import TEST_SEEDS, draw_scene, render
 from vidrd.precision import PRECISIONS, why_emulated
 from vidrd.sampler_contract import Event, Request, Seam
 
@@ -39,13 +41,20 @@ class CountingDenoiser:
         if isinstance(denoise, GuidedDenoiser):
             self.extend = denoise.extend
 
+    def at(self, spans: Sequence[Span]) -> Call:
+        """Count the calls for these frames."""
+        return partial(self._count, at(self._denoise, *spans))
+
     def __call__(
         self, latents: Float[torch.Tensor, "B C T H W"], timesteps: Num[torch.Tensor, "*T"]
     ) -> Float[torch.Tensor, "B C T H W"]:
         """Pass the call on."""
+        return self._count(self._denoise, latents, timesteps)
+
+    def _count(self, call: Call, latents: torch.Tensor, timesteps: torch.Tensor) -> torch.Tensor:
         self.calls += 1
         self.fe += latents.shape[2] * latents.shape[0] // self._videos
-        return self._denoise(latents, timesteps)
+        return call(latents, timesteps)
 
 
 class Cost(NamedTuple):
@@ -86,8 +95,12 @@ class Generator:
         self.budget = int(values["budget"])
         self.frames, self.clip, self.batch = (int(values[name]) for name in ("frames", "clip", "batch"))
         self.guidance, self.negative = float(values["guidance"]), str(values.get("negative", ""))
+        self.told: dict[str, Any] = {"blend": int(values["blend"])} if "blend" in values else {}
         self.shape = self.model.latent_shape(*(int(values.get(side, 0)) or None for side in ("height", "width")))
         self.first_seed = int(values["seed"]) * 10**6
+        self.given = int(
+            values.get("given", 0)
+        )  # frames of real video that every video of the pocket world begins with
         self.emulated = why_emulated(str(values["precision"]), self.device)
         self.stopwatch = Stopwatch(self.device, ranges=ranges)
         self.recorder = CallRecorder(self.pipe, dict.fromkeys(self.model.denoisers, "denoise"))
@@ -101,7 +114,7 @@ class Generator:
         if self.cache is not None:
             self.cache.begin()
         with self.stopwatch.stage("text"):
-            bound = self.model.denoiser(prompts, negative=self.negative, guidance=self.guidance)
+            bound = self.model.denoiser(prompts, negative=self.negative, guidance=self.guidance, **self.told)
         if self.budget and isinstance(bound, GuidedDenoiser):
             bound = replace(bound, budget=self.budget)
         denoise = CountingDenoiser(bound, len(prompts))
@@ -125,6 +138,8 @@ class Generator:
             except ValueError as error:
                 bad = int((~torch.isfinite(result.latents)).sum())
                 raise InvalidError(f"{bad} latents are NaN or infinite") if bad else error from error
+        if self.given:
+            videos[:, : self.given] = self.source(first, len(prompts))
         seams = plan_in_frames(plan, self.model.rule).seams
         return videos, Cost(self.stopwatch.read(), plan.fe * denoise.branches / self.frames, seams)
 
@@ -143,7 +158,12 @@ class Generator:
         """The videos `first`, `first` + 1, ... of the cell."""
         seeds = tuple(range(self.first_seed + first, self.first_seed + first + videos))
         budget = max(1, self.budget // branches) if self.budget else None
-        return Request(self.frames, self.clip, self.shape, seeds, budget=budget)
+        past = self.pipe.encode(self.source(first, videos), self.shape) if self.given else None
+        return Request(self.frames, self.clip, self.shape, seeds, budget=budget, past=past)
+
+    def source(self, first: int, videos: int) -> UInt8[np.ndarray, "B M H W C"]:
+        """The real frames that these videos go on from: those of their captions' own scenes."""
+        return render([draw_scene(seed) for seed in TEST_SEEDS[first : first + videos]], self.given)
 
     def with_method(self, name: str) -> "Generator":
         """The same with another method and its defaults."""

@@ -1,7 +1,10 @@
 """What a cell's values ask of its method: the request, the steps and the plan, before anything runs."""
 
 from collections.abc import Mapping
+from functools import cache
 from typing import TYPE_CHECKING
+
+import torch
 
 from baselines.latent_frames import FrameRule
 from bench.methods import METHODS, options_of, with_noise
@@ -45,7 +48,9 @@ def request_of(values: Mapping[str, Value]) -> Request:
     """What the cell asks for, of one video of one latent."""
     values = in_latent_frames(values, rule_of(values))
     first = int(values.get("seed", 0)) * 10**6  # of the cell's videos; refused here where it is no seed
-    return Request(frames=int(values["frames"]), clip=int(values["clip"]), shape=(1, 1, 1), seeds=(first,))
+    given = int(values.get("given", 0))
+    past = torch.zeros(1, 1, given, 1, 1) if given else None
+    return Request(frames=int(values["frames"]), clip=int(values["clip"]), shape=(1, 1, 1), seeds=(first,), past=past)
 
 
 def steps_of(values: Mapping[str, Value]) -> int:
@@ -68,6 +73,13 @@ def plan_of(values: Mapping[str, Value]) -> Plan:
     Raises:
         ValueError: the method cannot make such a video.
     """
+    return _plan(tuple(values.items()))
+
+
+@cache
+def _plan(items: tuple[tuple[str, Value], ...]) -> Plan:
+    """Once for each cell: equal fe tries many numbers of steps, and a video of minutes has long plans."""
+    values = dict(items)
     method = with_noise(METHODS[str(values["method"])], str(values["noise"]))
     options = options_of(in_latent_frames(values, rule_of(values)))
     return method.plan(request_of(values), steps_of(values), options)

@@ -14,7 +14,7 @@ from jaxtyping import Float, Int, UInt8
 
 from bench.harness.job import Job
 from bench.results.records import LEFT_OUT, Number
-from bench.videos.columns import FLOW_MEASURES, MEASURES, REAL_MEASURES
+from bench.videos.columns import COLUMNS, FLOW_MEASURES
 from bench.videos.fvd_by_position import Real, fvd_by_position
 from metrics.distribution.fvd import frechet_score, matched_frechet_score
 from metrics.distribution.inception_score import score_of_logits
@@ -26,7 +26,7 @@ from metrics.temporal.flow_metrics import FlowStatistics, compute_flow_statistic
 from metrics.temporal.frame_difference import flicker, jitter, motion, saturation_drift
 from metrics.temporal.seams import cycling, duplicates, ratio_of, seam_ratio
 from metrics.videos.frames import windows
-from vidrd.pocket.world import ATTRIBUTES, Scene, labels
+from vidrd.pocket.world import ATTRIBUTES, Scene, labels, render
 
 REFERENCE = "real.npz"  # features of real video, which a reference cell writes for the others
 
@@ -34,7 +34,8 @@ RANGE_OF = {  # the measure of `metrics.score.RANGES` whose range a column has, 
     "mirror": "cycling",
     "repeat": "cycling",
     "seam_off": "absolute_seam_ratio",
-    **dict.fromkeys(ATTRIBUTES, "accuracy"),
+    **dict.fromkeys((*ATTRIBUTES, "own_colour", "own_action", "old", "kept"), "accuracy"),
+    **dict.fromkeys(("identity", "identity_end", "action_end", "held_frames"), "accuracy"),
 }
 
 Videos = UInt8[np.ndarray, "N T H W C"]
@@ -66,7 +67,7 @@ class QualityResults:
         if isinstance(score, str):
             self.absent[name] = score
         else:
-            about = {**REAL_MEASURES, **MEASURES, **FLOW_MEASURES}[name]
+            about = COLUMNS[name]
             self.numbers[name] = Number(score.value, about.unit, about.better, score.n, score.low, score.high)
 
     def mean(self, name: str, values: list[float]) -> None:
@@ -112,7 +113,16 @@ def measure_quality(
     for name, score in _placed(videos, seams, why_no_seams, job, real).items():
         quality.score(name, score)
     measure_frames(quality, videos, seams, why_no_seams, job.measures, turned=turned)
+    if "given" in job.values:
+        _from_source(quality, videos, scenes, int(job.values["given"]), int(job.values["clip"]))
     return quality
+
+
+def _from_source(quality: QualityResults, videos: Videos, scenes: list[Scene], given: int, clip: int) -> None:
+    """Add how far videos leave the one that they go on from."""
+    away = np.abs(videos.astype(np.int16) - render(scenes, videos.shape[1])).mean(axis=(2, 3, 4))  # N T
+    quality.mean("near", away[:, given : given + clip].mean(axis=1).tolist())
+    quality.mean("far", away[:, -clip:].mean(axis=1).tolist())
 
 
 def measure_frames(

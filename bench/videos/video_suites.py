@@ -8,17 +8,18 @@ from bench.hardware.device import NO_CUDA, emulated, has_cuda, named_device
 from bench.harness.suite_spec import Prediction, Suite
 from bench.methods import METHODS, NOISE, VARIED, offers
 from bench.results.records import Value
-from bench.videos.columns import FLOW_MEASURES, MEASURES
+from bench.videos.columns import CHANGE_MEASURES, CONTINUATION_MEASURES, FLOW_MEASURES, JUDGED, LONG_MEASURES, MEASURES
 from bench.videos.equal_cost import EQUAL
 from bench.videos.length_suite import LENGTHS
 from bench.videos.plan import GIVEN, plan_of
+from metrics.networks.pocket import MIN_FRAMES
 from vidrd.precision import PRECISIONS, default_precisions
 
 NATIVE = default_precisions(str(named_device("auto")))  # by the machine: what it computes, or float32 of bf16 weights
 UNUSED: dict[str, Value] = {
     "overlap": 0, "precision": "fp32", "steps": 0, "guidance": 0.0, "batch": 0, "seed": 0, "noise": "iid", "budget": 0,
     "alpha": 0.0, "beta": 0.0, "join": "keep", "reverse": True, "stages": "linear", "guide": "hard",
-    "compat": "paper",
+    "compat": "paper", "blend": 0,
 }  # fmt: skip
 
 
@@ -162,6 +163,84 @@ SAMPLERS = replace(
     measures=MEASURES | FLOW_MEASURES,
     group="equal",
 )
+
+
+def skip_changes(values: Mapping[str, Value]) -> str | None:
+    """As `skip`; and segments too short for windows inside and between them."""
+    frames, segment = int(values["frames"]), int(values["segment"])
+    if segment < 2 * MIN_FRAMES or frames < segment + MIN_FRAMES:
+        return (
+            f"a segment is {2 * MIN_FRAMES} frames or more, and the last one at least {MIN_FRAMES}: got segments of "
+            f"{segment} in {frames} frames"
+        )
+    return skip(values)
+
+
+CHANGES = replace(
+    SAMPLERS,
+    question="When the prompt changes on the way: does the video follow, how fast, at what cost? (pocket world)",
+    workload="changes",
+    fixed={
+        **SAMPLERS.fixed,
+        "frames": 40,
+        "window": MIN_FRAMES,
+        "segment": 20,  # frames from one change of the prompt to the next; no whole clips, so that windows meet both
+        "blend": 4,  # frames around a change in which both texts count
+    },
+    measures={name: about for name, about in MEASURES.items() if name not in JUDGED} | CHANGE_MEASURES,
+    headlines=("own_colour", "own_action", "old", "lag", "crossing", "change_d", "fvd_change"),
+    allowed={**SAMPLERS.allowed, "method": tuple(METHODS), "window": (MIN_FRAMES,), "real_captions": ("same",)},
+    least={**SAMPLERS.least, "segment": 1},
+    skip=skip_changes,
+    cost=lambda values: cost(values) if skip_changes(values) is None else 0.0,
+    predict=lambda values: predict(values) if skip_changes(values) is None else None,
+)
+
+
+def skip_long(values: Mapping[str, Value]) -> str | None:
+    """As `skip`; and methods that hold the whole video in a call, where that takes too long."""
+    frames = int(values["frames"])
+    if values["method"] in WHOLE and frames > LONGEST_CALL:
+        return (
+            f"one call would hold {frames} frames, whose attention grows with their square: give {LONGEST_CALL} or less"
+        )
+    if frames < 4 * MIN_FRAMES:
+        return f"lags to half a video need 4 clips of {MIN_FRAMES} frames: got {frames} frames"
+    return skip(values)
+
+
+WHOLE, LONGEST_CALL = ("direct", "freenoise"), 128
+LONG = replace(
+    SAMPLERS,
+    question="What does each method lose in minutes of video, and what first? Beside real video (pocket world)",
+    workload="long",
+    axes={"equal": ("fe",), "frames": (32, 128, 512, 1024), "method": tuple(METHODS)},
+    fixed={
+        **{name: value for name, value in SAMPLERS.fixed.items() if name != "frames"},
+        "window": MIN_FRAMES,
+        "videos": 16,
+        "batch": 4,
+        "real_videos": 160,
+    },
+    measures={name: about for name, about in MEASURES.items() if about.table == "cost"} | LONG_MEASURES,
+    group="frames",
+    headlines=("fvd_end", "identity_end", "action_end", "alike_20", "contrast_drift", "cycle", "held_frames"),
+    allowed={**SAMPLERS.allowed, "method": tuple(METHODS), "window": (MIN_FRAMES,), "real_captions": ("same",)},
+    skip=skip_long,
+    cost=lambda values: cost(values) if skip_long(values) is None else 0.0,
+    predict=lambda values: predict(values) if skip_long(values) is None else None,
+    timeout=7200.0,
+)
+CONTINUATION = replace(
+    SAMPLERS,
+    question="How far do videos drift from the real video that they go on from? (pocket world, equal fe)",
+    axes={**SAMPLERS.axes, "method": tuple(name for name, method in METHODS.items() if method.goes_on)},
+    fixed={**SAMPLERS.fixed, "frames": 48, "given": 16},  # of the real video, which count in `frames`
+    measures=MEASURES | CONTINUATION_MEASURES,
+    headlines=("near", "far", "seam_off", "fvd", "drift", "action"),
+    allowed={**SAMPLERS.allowed, "method": tuple(name for name, method in METHODS.items() if method.goes_on)},
+    least={**SAMPLERS.least, "given": 1},
+)
 ABLATION = replace(
     SAMPLERS,
     question="What does each idea of VidRD buy, and what stops its content from cycling? (pocket world, equal fe)",
@@ -228,6 +307,9 @@ VIDEO_SUITES: dict[str, Suite] = {
         axes={**SAMPLERS.axes, "equal": ("seconds",)},
     ),
     "ablation": ABLATION,
+    "changes": CHANGES,
+    "long": LONG,
+    "continuation": CONTINUATION,
     "compat": replace(
         SAMPLERS,
         question="What do the traps of the published codes change? (pocket world)",

@@ -32,6 +32,26 @@ def similarity_against_gap(features: Float[np.ndarray, "T F"], gap: int) -> floa
     return float((unit[:-gap] * unit[gap:]).sum(axis=1).mean())
 
 
+def autocorrelation(features: Float[np.ndarray, "T F"]) -> Float64[np.ndarray, " L"]:
+    """How alike rows are at every lag from 1 to half their number: 1 = the same again, 0 = as any two rows.
+
+    Of rows from which their mean is taken: the mean product of rows that far apart, by the mean square of a row.
+    Content that comes back shows as a peak at its period; a slow drift as a slope that begins high. Real periodic
+    motion has peaks too. 0 for a still video.
+
+    Raises:
+        ValueError: fewer than four rows.
+    """
+    if len(features) < 4:
+        raise ValueError(f"lags to half the length need 4 rows or more: got {len(features)}, give longer videos")
+    rows = features.astype(np.float64) - features.mean(axis=0, dtype=np.float64)
+    power = float((rows**2).sum(axis=1).mean())
+    if power <= 1e-20 * float((features.astype(np.float64) ** 2).sum(axis=1).mean()):
+        return np.zeros(len(rows) // 2)
+    lags = range(1, len(rows) // 2 + 1)
+    return np.array([float((rows[:-lag] * rows[lag:]).sum(axis=1).mean()) for lag in lags]) / power
+
+
 def identity_against_first(features: Float[np.ndarray, "T F"]) -> Float64[np.ndarray, " S"]:
     """Cosine of every later frame with frame 0: whether the subject stays who it was, if its features tell.
 

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from jaxtyping import TypeCheckError
 from toys import CLIP, CONFIG, SEEDS, SHAPE, STEPS, Coupled, Separable, close, ddim, initial, request, run
 
 from baselines import fifo
@@ -204,7 +205,7 @@ HONEST = queue_of
 )
 def test_planted_faults_of_the_zigzag_are_seen(monkeypatch, fault):
     monkeypatch.setattr(fifo, "queue_of", fault)
-    with pytest.raises((AssertionError, RuntimeError)):
+    with pytest.raises((AssertionError, RuntimeError, TypeCheckError)):
         check_zigzag()
 
 

@@ -191,7 +191,7 @@ class Attention(nn.Module):
         return self._join(F.scaled_dot_product_attention(q, k, v), x)
 
     def cross(self, x: Float[Tensor, "BT S D"], context: Float[Tensor, "B L E"]) -> Float[Tensor, "BT S D"]:
-        """All tokens of a clip attend to its context, whose keys and values are computed once per clip."""
+        """All tokens of a clip, or of a frame, attend to its context, whose keys and values are computed once."""
         q = self.to_q(x).reshape(len(context), -1, x.shape[-1])
         q, k, v = (self._split(y) for y in (q, self.to_k(context), self.to_v(context)))
         return self._join(F.scaled_dot_product_attention(q, k, v), x)

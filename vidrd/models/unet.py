@@ -230,7 +230,7 @@ class UNet3DConditionModel(ModelMixin, ConfigMixin):
         self,
         sample: Float[Tensor, "B C T H W"],
         timestep: Num[Tensor, "..."] | float | int,
-        encoder_hidden_states: Float[Tensor, "B L D"],
+        encoder_hidden_states: Float[Tensor, "B *t L D"],
         return_dict: bool = True,
         deep: OtherFrames | None = None,
     ) -> UNetOutput | tuple[Tensor, Tensor]:
@@ -239,14 +239,14 @@ class UNet3DConditionModel(ModelMixin, ConfigMixin):
         Args:
             sample: noisy latents.
             timestep: training timesteps: one number, one a sample (B), or one a frame (B T).
-            encoder_hidden_states: text embeddings, the same for all frames of a sample.
+            encoder_hidden_states: text embeddings, the same for all frames of a sample, or of each frame (B T L D).
             return_dict: False returns a plain tuple, as diffusers models do.
             deep: an earlier call's, of the same shape: only the first stage down and the last stage up are then run
                 (`vidrd.approximate`).
         """
         B, _, T, H, W = sample.shape
         time = self._embed_time(torch.as_tensor(timestep, device=sample.device), B, sample.dtype)
-        rest = (time, encoder_hidden_states, T)
+        rest = (time, encoder_hidden_states.flatten(0, -3), T)
         downs, ups, count = list(self.down_blocks), list(self.up_blocks), self.config.layers_per_block + 1
         x = self.conv_in(frames_of(sample))
         skips = [x, *self._run(downs[0], x, *rest)]

@@ -74,7 +74,7 @@ def read_prompts(prompts: Sequence[str], frames: int | None = None) -> list[Prom
     """
     schedules = [read_prompt(prompt) for prompt in prompts]
     last = max((schedule.starts[-1] for schedule in schedules), default=0)
-    if frames is not None and last >= frames:
+    if frames is not None and last >= max(frames, 1):  # of no frame at all the request says more
         raise ValueError(f"a prompt begins within the video: got frame {last} of {frames} frames, ask for more frames")
     return schedules
 

@@ -5,11 +5,10 @@ import os
 import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Annotated, Literal, NamedTuple
+from typing import Annotated, Any, Literal
 
 import tyro
 
-from baselines.latent_frames import FrameRule
 from bench.results.option_types import Count, CountOrNone, ExistingFolder, Seed, TargetFolder, Weight
 from bench.ucf101.standins import THIN
 
@@ -111,25 +110,25 @@ def ucf101(
         per_class, allow_small, allow_partial = per_class or 2, True, True
         workers = workers or min(4, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1)
 
-    def plan_for(model_card: Mapping[str, object], calls: Calls) -> Plan:
+    def plan_for(model_card: Mapping[str, object], calls: Mapping[str, Any]) -> Plan:
         return make_plan(
-            protocol, options, model=model_card, clip=calls.clip, rule=calls.rule, precision=precision, batch=batch,
-            compiled=compile_, per_class=per_class, limit=limit,
+            protocol, options, model=model_card, precision=precision, batch=batch, compiled=compile_,
+            per_class=per_class, limit=limit, **calls,
         )  # fmt: skip
 
     if not standin and ucf101 is None:
         raise ValueError("real videos are needed: give --ucf101 FOLDER, the unpacked archive, or try --standin")
     if (model is not None and videos is not None) or (not standin and model is None and videos is None):
         raise ValueError("give --model FOLDER to make videos, or --videos FOLDER to score those of another model")
-    model_card, calls = _model(model) if model is not None else ({"folder": None, "sha256": None}, Calls(8))
+    model_card, calls = _model(model) if model is not None else ({"folder": None, "sha256": None}, {"clip": 8})
     methods = () if videos else _words(method) or SAMPLERS[standin]
     pool = WorkerPool(workers or 1, _devices(device), threads, ray)
     check_before(plan_for(model_card, calls), methods, pool, shard, model, allow_small=allow_small)
     if standin:
         model, ucf101, weights = _standin(out, model if videos is None else None, ucf101, weights, videos)
-        model_card, calls = _model(model) if model is not None else (model_card, Calls(16))
+        model_card, calls = _model(model) if model is not None else (model_card, {"clip": 16})
     assert ucf101 is not None
-    plan = plan_for(model_card, calls if model is not None else Calls(16))
+    plan = plan_for(model_card, calls if model is not None else {"clip": 16})
     run = Run(
         plan=plan,
         pool=pool,
@@ -147,15 +146,8 @@ def ucf101(
     return run.print_estimate() if dry_run else run.do(shard)
 
 
-class Calls(NamedTuple):
-    """What a model's network sees in a call."""
-
-    clip: int  # latent frames
-    rule: FrameRule = FrameRule(1)  # how they become frames of the video
-
-
-def _model(name: str) -> tuple[dict[str, object], Calls]:
-    """Name and SHA-256 of a pipeline's folder, and the frames of its clip, without loading its weights."""
+def _model(name: str) -> tuple[dict[str, object], dict[str, Any]]:
+    """Name and SHA-256 of a pipeline's folder, and its clip and frame rule for a plan, without loading its weights."""
     from baselines.models.families import VIDRD, outline, pipeline_of  # noqa: PLC0415
     from bench.hardware.machine import files_hash  # noqa: PLC0415
     from vidrd.checkpoints import PRESETS  # noqa: PLC0415
@@ -167,9 +159,9 @@ def _model(name: str) -> tuple[dict[str, object], Calls]:
         raise ValueError(f"{name} is no pipeline: it has no model_index.json; {hint}")
     card: dict[str, object] = {"folder": folder.name, "sha256": files_hash(["."], folder)}
     if pipeline_of(folder) == VIDRD:
-        return card, Calls(int(json.loads(index.read_text(encoding="utf-8")).get("clip", 8)))
+        return card, {"clip": int(json.loads(index.read_text(encoding="utf-8")).get("clip", 8))}
     model = outline(str(folder))
-    return card, Calls(model.clip, model.rule)
+    return card, {"clip": model.clip, "rule": model.rule}
 
 
 def _standin(

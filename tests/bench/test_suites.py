@@ -16,7 +16,7 @@ def test_every_suite_belongs_to_a_workload_and_splits_its_tables_by_an_axis(name
     assert suite.workload in WORKLOADS
     assert suite.group in {*suite.axes, *suite.fixed}
     assert set(suite.headlines) <= set(suite.measures)
-    assert all(item.cost > 0 for item in plan(suite, {}))
+    assert all(item.cost > 0 for item in plan(suite, {}) if item.skip is None)
 
 
 @pytest.mark.parametrize("name", [name for name, suite in SUITES.items() if suite.workload == "pocket"])

@@ -201,7 +201,7 @@ def pictures(text):
     return [base64.b64decode(picture) for picture in re.findall(r"data:image/webp;base64,([^\"]+)", text)]
 
 
-@pytest.mark.parametrize("shape", [(6, 128, 256), (224, 2, 1024)])
+@pytest.mark.parametrize("shape", [(6, 128, 256), pytest.param((224, 2, 1024), marks=pytest.mark.slow)])
 def test_a_page_of_sixty_videos_stays_small(tmp_path, shape):
     """Large frames fill the page with players, wide and long ones with slices; the page says what does not fit."""
     charted = shape[2] > 256  # once is enough

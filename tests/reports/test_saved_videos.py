@@ -92,7 +92,7 @@ def test_scenes_are_whole_and_the_first_prompts_come_first(tmp_path):
     shown = saved_videos.scenes(run, rows(run), most=30)
     assert [(scene.group, scene.prompt, len(scene.videos)) for scene in shown.scenes] == [(16, 0, 13), (32, 0, 13)]
     assert shown.left_out == 26
-    assert shown.scenes[0].caption == EVIL.replace("\u2028", "")
+    assert shown.scenes[0].caption == EVIL.replace("\u2028", "").replace("\x1b", " ")
     assert saved_videos.scenes(run, rows(run), most=60).scenes[3].caption == "second prompt"
     one = saved_videos.scenes(run, rows(run), most=5)
     assert [len(scene.videos) for scene in one.scenes] == [5]

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from diffusers import DDIMScheduler
 
+from baselines.models.vidrd import VidRD
 from bench.speed.memory_cell import SCHEDULER
 from bench.speed.models import MODELS
 from bench.studies.gpu_session.clip_time import vae_of
@@ -71,7 +72,7 @@ def video_rate(
         "vidrd-10k", {"size": size, "steps": steps}, model={"folder": "drawn", "sha256": "drawn"}, clip=CLIP,
         precision=precision, batch=batch, compiled=compiled, limit=videos,
     )  # fmt: skip
-    work = Generation(plan, "vidrd", "drawn", folder, plan.identity("vidrd")).using(pipe, device)
+    work = Generation(plan, "vidrd", "drawn", folder, plan.identity("vidrd")).using(VidRD(pipe, CLIP), device)
     began, taken = time.monotonic(), list[float]()
     for block in range(plan.blocks):
         before = time.monotonic()

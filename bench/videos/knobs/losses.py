@@ -9,7 +9,6 @@ from jaxtyping import Float, UInt8
 
 from bench.harness.suite_spec import Measure
 from bench.results.records import InvalidError, Number
-from bench.videos.knobs.step_cache import Firing
 from metrics.intervals import mean_score
 from metrics.similarity import error_growth, psnr, ssim
 
@@ -108,6 +107,14 @@ def check_exact(numbers: dict[str, Number], settings: Sequence[str], precision: 
             f"{', '.join(settings)} should compute the same as the plain model: its latents differ by "
             f"{numbers['latent_error'].value:.2g} of their size, {most:g} is rounding"
         )
+
+
+class Firing(NamedTuple):
+    """How often a cache reused something."""
+
+    calls: int  # of the networks
+    fired: int  # of them with less work than a whole call of that size
+    skipped: float  # share of the FLOPs
 
 
 def firing_numbers(firing: Firing, setting: str) -> dict[str, Number]:

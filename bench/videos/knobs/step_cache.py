@@ -10,7 +10,7 @@ import re
 from collections import defaultdict
 from collections.abc import Callable
 from contextlib import ExitStack
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import torch
 from diffusers import hooks
@@ -19,6 +19,7 @@ from jaxtyping import Float, Num
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from bench.videos.knobs.losses import Firing
 from bench.videos.knobs.settings import ONE_STATE, latent_format, split
 
 if TYPE_CHECKING:
@@ -28,14 +29,6 @@ MANY = 10**6
 LESS = 0.999  # of a whole call's FLOPs: what a call does that reuses something
 PREDICTED = (*_ATTENTION_CLASSES, *_FEEDFORWARD_CLASSES)  # layers whose output TaylorSeer predicts
 LEADER = "mag_cache_leader_block_hook"  # where diffusers keeps the ratios of a calibration
-
-
-class Firing(NamedTuple):
-    """How often a cache reused something."""
-
-    calls: int  # of the networks
-    fired: int  # of them with less work than a whole call of that size
-    skipped: float  # share of the FLOPs
 
 
 class StepCache:

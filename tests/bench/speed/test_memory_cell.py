@@ -9,7 +9,7 @@ from bench.speed.speed_suites import MEMORY_SUITE
 
 
 def cells(*assignments, model="tiny"):
-    return plan(override(MEMORY_SUITE, ["device=cpu", f"model={model}", "steps=2", *assignments]), {})
+    return plan(override(MEMORY_SUITE, ["device=cpu", f"model={model}", "steps=1", *assignments]), {})
 
 
 def measured(tmp_path, **values):
@@ -18,11 +18,11 @@ def measured(tmp_path, **values):
 
 
 def test_vidrd_holds_one_clip_at_any_length_and_the_direct_window_holds_them_all(tmp_path):
-    short, long = (measured(tmp_path, method="vidrd", overlap=1, frames=n) for n in (8, 32))
+    short, long = (measured(tmp_path, method="vidrd", overlap=1, frames=n) for n in (6, 16))
     growth = long["sample_peak"].value - short["sample_peak"].value
     assert growth <= 3 * (long["latents"].value - short["latents"].value)  # the video itself, and no activations
-    direct = measured(tmp_path, method="direct", frames=32)
-    assert direct["clips_held"].value > 8  # clips of 2 frames: 16 of them in one call
+    direct = measured(tmp_path, method="direct", frames=16)
+    assert direct["clips_held"].value > 4  # clips of 2 frames: 8 of them in one call
 
 
 @pytest.mark.parametrize("method", METHODS)

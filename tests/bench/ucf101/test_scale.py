@@ -244,7 +244,7 @@ def test_without_ray_it_says_what_to_install(tmp_path, monkeypatch):
 @pytest.mark.parametrize("crew", [ONE, pytest.param(WorkerPool(2), marks=pytest.mark.slow)])
 def test_what_a_worker_cannot_load_is_said(tmp_path, crew):
     broken = replace(generation(tmp_path), model=str(tmp_path / "nothing"))
-    with pytest.raises(ValueError, match="is neither a preset"):
+    with pytest.raises(ValueError, match="is no folder"):
         make(broken, crew)
 
 

@@ -47,7 +47,7 @@ class ToyModel:
     def denoiser(self, prompts, *, negative, guidance):
         return ToyDenoiser(prompts, guidance, self.dtype)
 
-    def schedule(self, steps, *, shape):
+    def schedule(self, steps, solver, *, shape):
         config = {"beta_schedule": "scaled_linear", "clip_sample": False, "prediction_type": "v_prediction"}
         return Schedule.ddim(config, steps)
 

@@ -201,12 +201,11 @@ SWITCHES = {
     "temporal, by default": {},
     "temporal, with all": {"checkpointing": True, "snr_gamma": 5.0, "images": 1, "learn": ("temporal", "text"),
                            "ema": 0.0},
-    "temporal, read ahead": {"workers": 1},
-    "temporal, with samples": {"show_every": 2, "show_steps": 1, "zero_terminal_snr": True},
+    "temporal, with samples": {"show_every": 2, "show_steps": 1, "zero_terminal_snr": True, "accumulate": 2},
     "image": {"stage": "image"},
-    "temporal, in parts": {"accumulate": 2},
-    "temporal, watched": {"schedule": "cosine_with_restarts", "cycles": 2, "held_out": 1, "validate_every": 5,
-                          "keep": 2, "vae_chunk": 3, "crop": "random", "smallest_crop": 0.6, "flip": True},
+    "temporal, watched": {"workers": 1, "schedule": "cosine_with_restarts", "cycles": 2, "held_out": 1,
+                          "validate_every": 5, "keep": 2, "vae_chunk": 3, "crop": "random",
+                          "smallest_crop": 0.6, "flip": True},
     "temporal, low rank": {"lora": 2, "schedule": "polynomial", "power": 2.0},
     "decoder": {"stage": "vae-decoder"},
     "decoder, with all": {"stage": "vae-decoder", "learn": ("decoder", "temporal"), "balanced": True,
@@ -474,7 +473,9 @@ def environment(**more):
     return os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"} | more
 
 
-@pytest.mark.parametrize(("asked_by", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+@pytest.mark.parametrize(
+    ("asked_by", "code"), [(signal.SIGTERM, 143), pytest.param(signal.SIGINT, 130, marks=pytest.mark.slow)]
+)
 def test_sigterm_and_ctrl_c_save_and_the_same_command_goes_on(given, trained, tmp_path, asked_by, code):
     asked = settings(given, steps=4000, save_every=100_000)
     words = command(asked, tmp_path, sys.executable)

@@ -59,7 +59,7 @@ def check_compiling(way, backend):
 
 
 @pytest.mark.precision
-@pytest.mark.parametrize("way", ["whole", "blocks"])
+@pytest.mark.parametrize("way", ["blocks", pytest.param("whole", marks=pytest.mark.slow)])
 def test_a_compiled_network_says_the_same_and_compiles_once(way):
     check_compiling(way, "aot_eager")
 

@@ -156,5 +156,6 @@ def test_workers_of_work_that_is_broken_off_end_at_once(tmp_path):
     began = time.monotonic()
     coming.close()
     assert time.monotonic() - began < 20
-    assert set(multiprocessing.active_children()) <= others
+    # the pool's own thread may still be noting that a process has ended
+    assert wait_until(lambda: set(multiprocessing.active_children()) <= others, seconds=5)
     assert not (tmp_path / "1").exists()

@@ -147,8 +147,12 @@ def test_faster_than_the_peaks_is_doubted_and_has_no_share_where_they_stay_too_l
     measured = measure("temporal-conv", "conv2d")
     assert measured.absent["share"].endswith("faster than the peaks measured on this machine allow: they are too low")
     assert lifted[0].flops["float32"] > 1e6
-    monkeypatch.setattr(module, "raised", lambda device, seen: seen._replace(memory=1e15, cache=1e15))
-    assert 0 < measure("temporal-conv", "conv2d").numbers["share"].value < 300  # of what its operator reaches alone
+
+    def fast(device, seen):
+        return Peaks({name: 4 * rate for name, rate in seen.flops.items()}, 1e15, 1e15)
+
+    monkeypatch.setattr(module, "raised", fast)
+    assert 0 < measure("temporal-conv", "conv2d").numbers["share"].value < 100
     monkeypatch.setattr(module, "peaks", lambda device, again=False: FAST if again else slow)
     assert measure("temporal-conv", "conv2d").numbers["share"].value < 100
 
@@ -181,12 +185,3 @@ def test_only_a_cell_of_this_suite_loads_pytest():
     ]
     matches = {(path.relative_to(ROOT).as_posix(), name) for path in files for name in loads.findall(path.read_text())}
     assert matches == {("bench/kernels/cell.py", "pytest")}
-
-
-def test_listing_the_suites_loads_no_pytest():
-    code = """import sys
-from bench.__main__ import main
-sys.argv = ["bench", "list"]
-assert main() == 0
-assert not {"pytest", "pytest_benchmark", "bench.kernels.cell"} & sys.modules.keys()"""
-    subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True, stdout=subprocess.DEVNULL)

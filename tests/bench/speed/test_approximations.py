@@ -35,7 +35,13 @@ def test_fewer_steps_are_faster_and_other_videos(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "name", ["dpmsolver-2/5", "unipc-2/5", "reuse-2", pytest.param("bf16", marks=pytest.mark.precision)]
+    "name",
+    [
+        pytest.param("dpmsolver-2/5", marks=pytest.mark.slow),
+        "unipc-2/5",
+        "reuse-2",
+        pytest.param("bf16", marks=pytest.mark.precision),
+    ],
 )
 def test_every_kind_changes_the_videos_and_no_two_alike(name, tmp_path):
     steps = 2 if name == "bf16" else 4  # which a CPU may emulate

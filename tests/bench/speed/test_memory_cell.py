@@ -25,7 +25,12 @@ def test_vidrd_holds_one_clip_at_any_length_and_the_direct_window_holds_them_all
     assert direct["clips_held"].value > 4  # clips of 2 frames: 8 of them in one call
 
 
-@pytest.mark.parametrize("method", METHODS)
+PLANS = ("vidrd", "direct", "codenoise", "freenoise", "replace", "fifo", "forcing")  # of each kind one
+
+
+@pytest.mark.parametrize(
+    "method", [name if name in PLANS else pytest.param(name, marks=pytest.mark.slow) for name in METHODS]
+)
 def test_the_plan_predicts_what_is_held(tmp_path, method):
     numbers = measured(tmp_path, method=method, overlap=1, frames=8)
     assert 0.7 < numbers["of_plan"].value < 1.5

@@ -18,6 +18,7 @@ def _known_peaks(monkeypatch):
     monkeypatch.setattr("bench.studies.gpu_session.train_steps.peaks", lambda device: fast)
 
 
+@pytest.mark.slow
 def test_the_script_leaves_its_records_with_machine_versions_and_revision(tmp_path, capsys):
     code = gpu_session.main(tmp_path, "tiny", "cpu", steps=2, frames=(4, 8), parts=("clips", "kernels", "memory"))
     (folder,) = tmp_path.iterdir()

@@ -181,6 +181,7 @@ def check(made, wanted, real, out, crew, *, kill, embed):
     assert scores(other, real, crew if embed else ONE) == wanted
 
 
+@pytest.mark.slow
 def test_two_workers_of_whom_one_is_killed_make_the_same_score(undisturbed, real, tmp_path):
     check(*undisturbed, real, tmp_path, WorkerPool(2), kill=True, embed=False)
 

@@ -122,7 +122,7 @@ def test_prompts_come_from_a_file_whose_content_is_in_the_cells_id(tmp_path):
     ("model", "method", "frames", "seams"),
     [
         ("tiny:WanPipeline:2.1-euler", "codenoise", 17, "soft at 9"),
-        ("tiny:CogVideoXPipeline:1.5-5B", "independent", 33, "hard at 17"),
+        pytest.param("tiny:CogVideoXPipeline:1.5-5B", "independent", 33, "hard at 17", marks=pytest.mark.slow),
         ("pocket", "vidrd", 16, "mirror at 8"),
     ],
 )

@@ -113,11 +113,11 @@ def test_an_overlap_means_something_to_methods_that_take_one_and_to_no_other():
     [
         (["overlap=9", "method=vidrd"], "an overlap is at most the clip: got 9 frames of clips of 8"),
         (["frames=15"], "15 frames are fewer than the classifiers' window of 16"),
-        (["batch=5"], "32 videos do not come in batches of 5"),
+        (["batch=5"], "33 videos do not come in batches of 5"),
     ],
 )
 def test_what_cannot_run_says_why(assignments, reason):
-    suite = override(POCKET, ["videos=32", "device=cpu", *assignments])
+    suite = override(POCKET, ["videos=33", "device=cpu", *assignments])
     reasons = {item.skip for item in plan(suite, {}) if not item.reference}
     assert len(reasons) == 1
     assert reasons.pop().startswith(reason)
@@ -150,7 +150,7 @@ def test_every_measure_says_what_it_is():
 
 def test_emulated_precisions_are_rows_with_their_reason_until_they_are_asked_for(monkeypatch):
     monkeypatch.setattr("bench.hardware.device.why_emulated", lambda precision, device: f"{precision} is emulated here")
-    suite = override(POCKET, ["device=cpu", "precision=bf16", "videos=32"])
+    suite = override(POCKET, ["device=cpu", "precision=bf16", "videos=33"])
     cells = [item for item in plan(suite, {}) if not item.reference]
     assert {item.skip for item in cells} == {"bf16 is emulated here: its times would say nothing about it"}
     asked = [item for item in plan(with_emulated(suite), {}) if not item.reference]

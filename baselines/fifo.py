@@ -309,10 +309,9 @@ def sample(
         announce("step", 1 + number, len(queue.windows) - 1, waiting)
         leaving = number * width - repeats  # frame of the video
         first, last = max(0, done - leaving), min(width, request.frames - leaving)
-        for place in range(
-            max(0, -leaving), min(first, width) if request.given else 0
-        ):  # given frames leave as they are
-            waiting[:, :, queue.front + place] = x[:, :, leaving + place]
+        if request.given:  # frames that leave as they are
+            start, stop = min(width, max(0, -leaving)), min(width, first)
+            waiting[:, :, queue.front + start : queue.front + stop] = x[:, :, leaving + start : leaving + stop]
         if first < last:
             # a copy: as a view it would keep the whole queue of every turn
             video.append(waiting[:, :, queue.front + first : queue.front + last].clone())

@@ -4,39 +4,21 @@ from bench.harness.job import Workload
 
 PIPELINE = ("vidrd.checkpoints", "baselines.models.vidrd")  # diffusers and transformers: seconds for every cell
 
+
+def _work_of(module: str, *libraries: str) -> Workload:
+    """The function `run` of a module, which the fork server loads with these libraries."""
+    return Workload(f"{module}:run", preload=(module, "bench.suites", "tyro", "rich.progress", *libraries))
+
+
 WORKLOADS: dict[str, Workload] = {
-    "pocket": Workload(
-        "bench.videos.cell:run", preload=("bench.videos.cell", "bench.suites", "tyro", "rich.progress", *PIPELINE)
-    ),
-    "lengths": Workload(
-        "bench.videos.length_cell:run",
-        preload=("bench.videos.length_cell", "bench.suites", "tyro", "rich.progress", *PIPELINE),
-    ),
-    "changes": Workload(
-        "bench.videos.change_cell:run",
-        preload=("bench.videos.change_cell", "bench.suites", "tyro", "rich.progress", *PIPELINE),
-    ),
-    "long": Workload(
-        "bench.videos.long_cell:run",
-        preload=("bench.videos.long_cell", "bench.suites", "tyro", "rich.progress", *PIPELINE),
-    ),
-    "speed": Workload("bench.speed.cell:run", preload=("bench.speed.cell", "bench.suites", "tyro", "rich.progress")),
-    "growth": Workload(
-        "bench.speed.memory_cell:run",
-        preload=("bench.speed.memory_cell", "bench.suites", "tyro", "rich.progress", *PIPELINE),
-    ),
-    "approximation": Workload(
-        "bench.speed.approximation_cell:run",
-        preload=("bench.speed.approximation_cell", "bench.suites", "tyro", "rich.progress", *PIPELINE),
-    ),
-    "knobs": Workload(
-        "bench.speed.knob_cell:run", preload=("bench.speed.knob_cell", "bench.suites", "tyro", "rich.progress")
-    ),
-    "instrument": Workload(
-        "bench.videos.instruments.cell:run",
-        preload=("bench.videos.instruments.cell", "bench.suites", "tyro", "rich.progress"),
-    ),
-    "kernel": Workload(
-        "bench.kernels.cell:run", preload=("bench.kernels.cell", "bench.suites", "tyro", "rich.progress")
-    ),
+    "pocket": _work_of("bench.videos.cell", *PIPELINE),
+    "lengths": _work_of("bench.videos.length_cell", *PIPELINE),
+    "changes": _work_of("bench.videos.change_cell", *PIPELINE),
+    "long": _work_of("bench.videos.long_cell", *PIPELINE),
+    "speed": _work_of("bench.speed.cell"),
+    "growth": _work_of("bench.speed.memory_cell", *PIPELINE),
+    "approximation": _work_of("bench.speed.approximation_cell", *PIPELINE),
+    "knobs": _work_of("bench.speed.knob_cell", *PIPELINE),
+    "instrument": _work_of("bench.videos.instruments.cell"),
+    "kernel": _work_of("bench.kernels.cell"),
 }

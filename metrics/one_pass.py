@@ -82,7 +82,7 @@ class Plan:
         Raises:
             ValueError: what a network raises.
         """
-        works = list(self._works())
+        works = self._works()
         for side, videos in self.sources.items():
             of_side = [work.share(piece, pieces) for where, work in works if where == side]
             measures, names = self._measures(side)
@@ -97,15 +97,14 @@ class Plan:
                 report=None if report is None else partial(report, side),
             )
 
-    def _works(self) -> Iterator[tuple[Side, ClipWork]]:
+    def _works(self) -> list[tuple[Side, ClipWork]]:
         """The clips of all verbs, none twice."""
-        taken: list[tuple[Side, ClipWork]] = []
+        works: dict[tuple[Side, str], tuple[Side, ClipWork]] = {}
         for score in self.scores.values():
             if isinstance(score, SetScore):
                 for side, work in score.works():
-                    if (side, work.key) not in [(where, other.key) for where, other in taken]:
-                        taken.append((side, work))
-                        yield side, work
+                    works.setdefault((side, work.key), (side, work))
+        return list(works.values())
 
     def _measures(self, side: Side) -> tuple[list[Measure], list[str]]:
         """The measures of all verbs, and the names of the videos that they take."""
@@ -166,9 +165,7 @@ def _set_verbs(verb: OnePass) -> Iterator[tuple[str, SetVerb]]:
             )
             single: SetVerb
             if metric == "is":
-                single = InceptionScore(
-                    (verb.videos,) if verb.real is None else (verb.real, verb.videos), common=common
-                )
+                single = InceptionScore(_both(verb), common=common)
             else:
                 assert verb.real is not None
                 single = (Fvd if metric == "fvd" else Kvd)(verb.real, verb.videos, common=common)

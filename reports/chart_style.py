@@ -11,7 +11,8 @@ from typing import Any, NamedTuple
 import altair as alt
 import vl_convert
 
-from reports.format import half_width, number
+from bench.results.records import half_width
+from reports.format import number
 from reports.run_table import Run
 
 LIGHT = {

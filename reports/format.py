@@ -25,11 +25,6 @@ def number(value: float, unit: str, half: float | None = None) -> str:
     return f"{value:.{max(0, 2 - math.floor(math.log10(abs(value))))}f}"
 
 
-def half_width(value: float, low: float | None, high: float | None) -> float | None:
-    """Half the 95 % interval (its longer side), in the unit of the value; None without an interval."""
-    return None if low is None or high is None else max(value - low, high - value)
-
-
 def numeric(values: Iterable[object]) -> bool:
     """Whether all values are numbers; True and False are not."""
     return all(isinstance(value, int | float) and not isinstance(value, bool) for value in values)

@@ -81,7 +81,7 @@ def as_markdown(content: Mapping[str, Any], findings: list[Finding]) -> str:
         "",
         *map(_bullet, _loud(findings)),
         "",
-        _table(findings),
+        _table(_sorted(findings)),
         "",
         "change: head relative to base, with its interval (94 % over all looks for speed, 90 % for quality). "
         "would see: the smallest change that would have been a FAIL in 9 of 10 cases.",
@@ -124,7 +124,7 @@ def _bullet(finding: Finding) -> str:
 
 
 def _table(findings: list[Finding]) -> str:
-    rows = [[escape(cell) for cell in _row(finding)] for finding in _sorted(findings)]
+    rows = [[escape(cell) for cell in _row(finding)] for finding in findings]
     return tabulate(rows, headers=COLUMNS, tablefmt="pipe", disable_numparse=True)
 
 

@@ -7,7 +7,8 @@ from typing import Any
 import pandas as pd
 from tabulate import tabulate
 
-from reports.format import BETTER, MISSING, escape, half_width, number, printable
+from bench.results.records import half_width
+from reports.format import BETTER, MISSING, escape, number, printable
 from reports.missing import DAGGER, EMULATED, Note, has_emulated, notes
 from reports.paired_difference import EXPLANATION, paired_tables
 from reports.run_table import APPROXIMATE, Run, emulated_time

@@ -136,7 +136,7 @@ def _tiny(scheduler: Any, *, experts: int = 1, per_token: bool = False, **config
     return WanPipeline(
         **parts,
         scheduler=scheduler(**config),
-        transformer_2=tiny_parts(WanTransformer3DModel)["transformer"] if experts == 2 else None,
+        transformer_2=tiny_network(WanTransformer3DModel) if experts == 2 else None,
         boundary_ratio=0.875 if experts == 2 else None,
         expand_timesteps=per_token,
     )
@@ -146,22 +146,27 @@ def tiny_parts(network: Any, **config: Any) -> dict[str, Any]:
     """The components that tiny pipelines of Wan's kin share, with a network of that class."""
     tokenizer = words()
     return {
-        "transformer": network(
-            patch_size=(1, 2, 2),
-            num_attention_heads=2,
-            attention_head_dim=12,
-            in_channels=16,
-            out_channels=16,
-            text_dim=32,
-            freq_dim=256,
-            ffn_dim=32,
-            num_layers=2,
-            cross_attn_norm=True,
-            qk_norm="rms_norm_across_heads",
-            rope_max_seq_len=32,
-            **config,
-        ),
+        "transformer": tiny_network(network, **config),
         "vae": AutoencoderKLWan(base_dim=3, z_dim=16, dim_mult=[1, 1, 1, 1], num_res_blocks=1),
         "text_encoder": t5(tokenizer, "umt5"),
         "tokenizer": tokenizer,
     }
+
+
+def tiny_network(network: Any, **config: Any) -> Any:
+    """A tiny network of that class of transformers."""
+    return network(
+        patch_size=(1, 2, 2),
+        num_attention_heads=2,
+        attention_head_dim=12,
+        in_channels=16,
+        out_channels=16,
+        text_dim=32,
+        freq_dim=256,
+        ffn_dim=32,
+        num_layers=2,
+        cross_attn_norm=True,
+        qk_norm="rms_norm_across_heads",
+        rope_max_seq_len=32,
+        **config,
+    )

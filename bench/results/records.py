@@ -74,6 +74,11 @@ class NotFiniteError(ValueError):
     """Raised when a number that is NaN or infinite was about to be recorded."""
 
 
+def half_width(value: float, low: float | None, high: float | None) -> float | None:
+    """Half an interval, by its longer side: the other may be cut at an end of the measure's range. None without one."""
+    return None if low is None or high is None else max(value - low, high - value)
+
+
 @dataclass(frozen=True)
 class Number:
     """A measured number that describes itself, so that a report needs no list of measures.
@@ -106,8 +111,8 @@ class Number:
 
     @property
     def half_width(self) -> float | None:
-        """Half the 95 % interval, by its longer side: the other may be cut at an end of the measure's range."""
-        return None if self.low is None or self.high is None else max(self.value - self.low, self.high - self.value)
+        """Half the 95 % interval, as `half_width` has it."""
+        return half_width(self.value, self.low, self.high)
 
 
 @dataclass(frozen=True)

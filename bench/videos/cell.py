@@ -241,24 +241,24 @@ def _shares(
 
 def _against_plain(job: Job, generator: Generator, made: Videos, whole: Callable[[], object]) -> QualityResults:
     """Against the plain model's videos, if any knob is turned; how often a step cache fired."""
-    compared, kept = QualityResults(), Made(made, np.concatenate(generator.kept or []))
+    results, kept = QualityResults(), Made(made, np.concatenate(generator.kept or []))
     generator.kept = None
     knobs, inexact = turned(job.values), approximations(job.values)
     if generator.cache is None:
-        compared.absent |= dict.fromkeys(FIRED, NO_CACHE)
+        results.absent |= dict.fromkeys(FIRED, NO_CACHE)
     else:
-        compared.numbers |= firing_numbers(generator.cache.count(whole), str(job.values["cache"]))
+        results.numbers |= firing_numbers(generator.cache.count(whole), str(job.values["cache"]))
     if not knobs:
         save(kept, job.folder)
-        compared.absent |= dict.fromkeys(LOSSES, "this is the plain model, which the others are compared with")
-        return compared
+        results.absent |= dict.fromkeys(LOSSES, "this is the plain model, which the others are compared with")
+        return results
     numbers, samples = losses(load(reference_of(job)), kept)
     if not inexact:
         check_exact(numbers, [f"{name}={value}" for name, value in knobs.items()], str(job.values["precision"]))
-    compared.numbers |= numbers
-    compared.samples |= samples
-    compared.facts["settings"] = f"approximation: {', '.join(inexact)}" if inexact else "exact"
-    return compared
+    results.numbers |= numbers
+    results.samples |= samples
+    results.facts["settings"] = f"approximation: {', '.join(inexact)}" if inexact else "exact"
+    return results
 
 
 def _scenes(count: int) -> list[Scene]:

@@ -98,9 +98,8 @@ class Generator:
         self.told: dict[str, Any] = {"blend": int(values["blend"])} if "blend" in values else {}
         self.shape = self.model.latent_shape(*(int(values.get(side, 0)) or None for side in ("height", "width")))
         self.first_seed = int(values["seed"]) * 10**6
-        self.given = int(
-            values.get("given", 0)
-        )  # frames of real video that every video of the pocket world begins with
+        # frames of real video that every video of the pocket world begins with
+        self.given = int(values.get("given", 0))
         self.emulated = why_emulated(str(values["precision"]), self.device)
         self.stopwatch = Stopwatch(self.device, ranges=ranges)
         self.recorder = CallRecorder(self.pipe, dict.fromkeys(self.model.denoisers, "denoise"))

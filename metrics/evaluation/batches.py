@@ -1,7 +1,7 @@
 """Clips that were read, to rows of features, in batches.
 
 Which clips share a batch is decided by their places alone, so the same clips have the same features to the last bit,
-whatever else is computed beside them, in however many pieces, by however many workers.
+whatever else is computed with them, in however many pieces, by however many workers.
 """
 
 import time

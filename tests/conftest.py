@@ -1,5 +1,6 @@
 """What holds for all tests: a default one that computes for too long fails, and checked modules import quickly."""
 
+import ast
 import os
 import resource
 import signal
@@ -8,6 +9,7 @@ from functools import partial
 from importlib.machinery import SourceFileLoader
 from unittest.mock import patch
 
+import jaxtyping
 import pytest
 from jaxtyping import _import_hook as hook
 
@@ -17,12 +19,41 @@ HEAVY = ("gpu", "slow", "network")
 BEGAN = pytest.StashKey[tuple[float, float]]()  # CPU time and clock
 
 
-class CheckedLoader(hook._JaxtypingLoader):
+class ShapeTransformer(hook.JaxtypingTransformer):
+    """Checks the functions and classes whose annotations have a shape; jaxtyping's own checks all, as mypy does."""
+
+    def visit_Module(self, node):  # noqa: N802
+        imports = [each for each in node.body if isinstance(each, ast.ImportFrom) and each.module == "jaxtyping"]
+        self._shapes = {alias.asname or alias.name for each in imports for alias in each.names}
+        for each in node.body:
+            if isinstance(each, ast.Assign) and isinstance(each.value, ast.Subscript) and self._in(each.value):
+                self._shapes |= {target.id for target in each.targets}
+        return super().visit_Module(node)
+
+    def visit_ClassDef(self, node):  # noqa: N802
+        fields = [each.annotation for each in node.body if isinstance(each, ast.AnnAssign)]
+        return self._checked(super().visit_ClassDef, node, fields)
+
+    def visit_FunctionDef(self, node):  # noqa: N802
+        arguments = [each.annotation for each in ast.walk(node.args) if isinstance(each, ast.arg)]
+        return self._checked(super().visit_FunctionDef, node, [*arguments, node.returns])
+
+    def _in(self, annotation):
+        return any(isinstance(each, ast.Name) and each.id in self._shapes for each in ast.walk(annotation))
+
+    def _checked(self, visit, node, annotations):
+        if any(self._in(annotation) for annotation in annotations if annotation is not None):
+            return visit(node)
+        self.generic_visit(node)
+        return node
+
+
+class ShapeLoader(hook._JaxtypingLoader):
     """jaxtyping's loader, without what makes it slow.
 
     It checks every function, and gives its own name for compiled files to all that its modules import, so that each
-    process would compile torch and diffusers anew. Here only modules that annotate shapes are checked (mypy checks the
-    others), and only they have that name.
+    process would compile torch and diffusers anew. Here only what annotates shapes is checked (mypy checks the rest),
+    and only modules that do have that name.
     """
 
     exec_module = SourceFileLoader.exec_module
@@ -33,12 +64,21 @@ class CheckedLoader(hook._JaxtypingLoader):
         return SourceFileLoader.source_to_code(self, data, path, _optimize=_optimize)
 
     def get_code(self, fullname):
-        named = partial(hook._optimized_cache_from_source, self._typechecker.get_hash())
+        named = partial(hook._optimized_cache_from_source, f"{self._typechecker.get_hash()}shapes")
         with patch("importlib._bootstrap_external.cache_from_source", named):
             return super().get_code(fullname)
 
 
-hook._JaxtypingLoader = CheckedLoader
+hook._JaxtypingLoader = ShapeLoader
+hook.JaxtypingTransformer = ShapeTransformer
+
+
+@pytest.fixture(scope="module")
+def shapes_unchecked():
+    """For a file that makes many thousand calls whose shapes other tests check."""
+    jaxtyping.config.update("jaxtyping_disable", True)
+    yield
+    jaxtyping.config.update("jaxtyping_disable", False)
 
 
 def cpu_seconds() -> float:

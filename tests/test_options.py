@@ -15,6 +15,8 @@ from bench.methods import METHODS
 from vidrd.sampler_contract import Request
 from vidrd.schedule import Schedule
 
+pytestmark = pytest.mark.usefixtures("shapes_unchecked")  # tests/test_samplers.py checks them
+
 CLIP, STEPS, OVERLAP = 8, 16, 2
 SCHEDULE = Schedule.ddim({"beta_schedule": "scaled_linear", "clip_sample": False, "steps_offset": 1}, STEPS)
 SETTINGS = ((15, None), (20, None), (20, 0.7))  # frames and eta: a tail beyond whole strides, none, fresh noise

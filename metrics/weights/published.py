@@ -7,9 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+import google_crc32c
 from torch import Tensor
-
-from metrics.weights.crc32c import crc32c
 
 # Checkpoint -> our tensor name -> CRC-32C of its float32 bytes in TensorFlow's layout, from the published indexes.
 CHECKSUMS: dict[str, dict[str, str]] = json.loads(Path(__file__).with_name("i3d_crc32c.json").read_text())
@@ -77,4 +76,4 @@ def hashes(path: Path) -> tuple[str, str]:
 def _checksum(tensor: Tensor) -> str:
     """CRC-32C of the float32 bytes in TensorFlow's layout: a kernel is (T, H, W, in, out) there."""
     laid = tensor.permute(2, 3, 4, 1, 0) if tensor.ndim == 5 else tensor
-    return f"{crc32c(laid.contiguous().numpy().tobytes()):08x}"
+    return f"{google_crc32c.value(laid.contiguous().numpy().tobytes()):08x}"

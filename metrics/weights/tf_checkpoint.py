@@ -10,13 +10,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import google_crc32c
 import numpy as np
 
 from metrics.files import read_regular
-from metrics.weights.crc32c import crc32c, unmask
 from metrics.weights.errors import TRUNCATED, refused
 
 MAGIC = 0xDB4775248B80FB57
+MASK_DELTA = 0xA282EAD8  # by which LevelDB masks the checksums that it stores
 FOOTER = 48  # bytes: two block handles, padding, the magic number
 INDEX_BYTES = 1 << 26  # I3D's is some 20 kB
 MOST_SHARDS = 1000
@@ -74,9 +75,15 @@ class Bundle:
         with shard.open("rb") as file:
             file.seek(entry.offset)
             octets = file.read(entry.size)
-        if crc32c(octets) != entry.checksum:
+        if google_crc32c.value(octets) != entry.checksum:
             raise refused(shard, f"the checksum of {name} is wrong: it is damaged", TRUNCATED)
         return np.frombuffer(octets, "<f4").reshape(entry.shape)
+
+
+def unmask(masked: int) -> int:
+    """The CRC-32C behind the masked one that TensorFlow and LevelDB store."""
+    rotated = (masked - MASK_DELTA) & 0xFFFFFFFF
+    return (rotated >> 17) | (rotated << 15) & 0xFFFFFFFF
 
 
 def is_index(path: Path) -> bool:
@@ -134,7 +141,7 @@ def _pairs(path: Path, octets: bytes, offset: int, size: int) -> Iterator[tuple[
     block, trailer = octets[offset : offset + size], octets[offset + size : offset + size + 5]
     if len(block) != size or len(trailer) != 5:
         raise refused(path, "a block ends beyond the file's end: it is truncated", TRUNCATED)
-    if crc32c(block + trailer[:1]) != unmask(struct.unpack("<I", trailer[1:])[0]):
+    if google_crc32c.value(block + trailer[:1]) != unmask(struct.unpack("<I", trailer[1:])[0]):
         raise refused(path, "the checksum of a block is wrong: it is damaged", TRUNCATED)
     if trailer[0] != 0:
         raise refused(path, "its blocks are compressed, which TensorFlow's own checkpoints are not")

@@ -3,6 +3,7 @@
 import zipfile
 from pathlib import Path
 
+import google_crc32c
 import numpy as np
 import torch
 
@@ -17,7 +18,6 @@ from bench.ucf101.standins.weight_files import (
 )
 from metrics.networks.c3d import c3d_shapes
 from metrics.networks.i3d import i3d_shapes
-from metrics.weights.crc32c import crc32c
 from tests.metrics.recipes import filled
 
 __all__ = ["block_of", "save_script", "state_dict", "table", "write_checkpoint", "write_npz", "write_program"]
@@ -45,13 +45,13 @@ def forged(name: str, shape: tuple[int, ...], checksum: int) -> np.ndarray:
     while True:
         values = (0.01 * random.standard_normal(int(np.prod(shape)))).astype("<f4")
         values[-1] = 0
-        bits = solve(LAST_BITS, checksum ^ crc32c(values.tobytes()))
+        bits = solve(LAST_BITS, checksum ^ google_crc32c.value(values.tobytes()))
         values[-1] = np.frombuffer(bits.to_bytes(4, "little"), "<f4")[0]
         if np.isfinite(values[-1]) and abs(values[-1]) < 1:
             return values.reshape(shape)
 
 
-LAST_BITS = [crc32c((1 << i).to_bytes(4, "little")) ^ crc32c(bytes(4)) for i in range(32)]
+LAST_BITS = [google_crc32c.value((1 << i).to_bytes(4, "little")) ^ google_crc32c.value(bytes(4)) for i in range(32)]
 
 
 def solve(columns: list[int], target: int) -> int:

@@ -9,12 +9,13 @@ from collections import OrderedDict
 from collections.abc import Mapping
 from pathlib import Path
 
+import google_crc32c
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from metrics.weights.crc32c import crc32c, mask
 from metrics.weights.tensor_names import C3D_CHAINER, I3D_HASSONY2, I3D_TENSORFLOW
+from metrics.weights.tf_checkpoint import MASK_DELTA
 
 BLOCK = 4096  # bytes after which TensorFlow begins another block of an index
 RESTART = 16  # entries after which a key is written whole
@@ -105,8 +106,13 @@ def entry(shape: tuple[int, ...], shard: int, offset: int, octets: bytes) -> byt
     """A BundleEntryProto: dtype, shape, shard, offset, size, masked checksum; zeros are left out, as protobuf does."""
     dims = b"".join(field(2, field(1, side)) for side in shape)
     numbers = {3: shard, 4: offset, 5: len(octets)}
-    checksum = varint(6 << 3 | 5) + struct.pack("<I", mask(crc32c(octets)))
+    checksum = varint(6 << 3 | 5) + struct.pack("<I", mask(google_crc32c.value(octets)))
     return field(1, 1) + field(2, dims) + b"".join(field(k, v) for k, v in numbers.items() if v) + checksum
+
+
+def mask(checksum: int) -> int:
+    """What TensorFlow and LevelDB store of a CRC-32C."""
+    return ((checksum >> 15 | checksum << 17) + MASK_DELTA) & 0xFFFFFFFF
 
 
 def table(pairs: dict[str, bytes], *, kind: int = 0) -> bytes:
@@ -116,7 +122,7 @@ def table(pairs: dict[str, bytes], *, kind: int = 0) -> bytes:
     def put(block: bytes) -> bytes:
         handle = varint(len(out)) + varint(len(block))
         kinded = block + bytes([kind])
-        out.extend(kinded + struct.pack("<I", mask(crc32c(kinded))))
+        out.extend(kinded + struct.pack("<I", mask(google_crc32c.value(kinded))))
         return handle
 
     index: list[tuple[bytes, bytes]] = []

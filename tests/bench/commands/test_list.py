@@ -4,13 +4,14 @@ import sys
 import pytest
 
 from bench.harness.suite_spec import cells_of, number_of_cells
+from bench.methods import METHODS
 from bench.suites import SUITES
 
 
 def test_list_names_suites_methods_and_metrics(bench):
     code, out, _ = bench("list")
     assert code == 0
-    for word in ("pocket", "smoke", "vidrd", "independent-shared", "direct", "fvd", "overlap", "Gu et al. 2023"):
+    for word in (*SUITES, *METHODS, "fvd", "overlap", "Gu et al. 2023"):
         assert word in out
 
 

@@ -45,10 +45,11 @@ def go(tmp_path, settings=QUICK, **faults):
 
 
 def test_a_revision_against_itself_is_no_regression(tmp_path, monkeypatch):
-    """In several pairs of processes; the other tests make do with one, as starting processes is all that takes long."""
+    """In several pairs of processes, the base laid out as before the folders moved; the other tests start one pair."""
     monkeypatch.chdir(tmp_path)
     settings = Settings(processes=2, pairs=4, margin=0.25)
-    findings, seen = measure_interleaved([("toy", VALUES)], *sides(tmp_path), settings, Path(), lambda line: None)
+    pair = side("base", plant(tmp_path / "base", old=True)), side("head", plant(tmp_path / "head"))
+    findings, seen = measure_interleaved([("toy", VALUES)], *pair, settings, Path(), lambda line: None)
     by_measure = {finding.measure: finding for finding in findings}
     assert by_measure["speed"].verdict != "FAIL"
     exact = {name: finding.verdict for name, finding in by_measure.items() if name != "speed"}
@@ -63,29 +64,18 @@ def test_a_revision_against_itself_is_no_regression(tmp_path, monkeypatch):
     assert seen["set_up"]["toy"]["head"]["cold_seconds"] > 0
 
 
-def test_a_tree_from_before_the_move_is_measured_too(tmp_path):
-    sides = [side(name, plant(tmp_path / name, old=name == "base")) for name in ("base", "head")]
-    findings, _ = measure_interleaved([("toy", VALUES)], *sides, QUICK, tmp_path, lambda line: None)
-    by_measure = {finding.measure: finding.verdict for finding in findings}
-    assert by_measure["recipe"] == by_measure["output"] == by_measure["flops"] == "PASS"
-
-
 def test_planted_faults_are_found_and_named(tmp_path, monkeypatch):
     judged = []
     monkeypatch.setattr(
         "bench.videos.paired_quality.compare_videos", lambda cell, *videos, window, margins: judged.append(videos) or []
     )
-    found, _ = go(tmp_path, leak=True, bias=0.1, extra=1)
+    found, seen = go(tmp_path, leak=True, bias=0.1, extra=1, spin=1.5)
     verdicts = {name: finding.verdict for name, finding in found.items()}
     assert verdicts["held_bytes"] == "FAIL"
     assert found["held_bytes"].head == 4 << 18
     assert verdicts["flops"] == verdicts["operators"] == verdicts["output"] == "FAIL"
     assert judged[0][0].shape == judged[0][1].shape == (4, 4, 64, 64, 3)
     assert not np.array_equal(*judged[0])
-
-
-def test_a_slower_head_fails(tmp_path):
-    found, seen = go(tmp_path, spin=1.5)
     assert found["speed"].verdict in ("FAIL", "INCONCLUSIVE")  # the machine of the tests may be a very noisy one
     assert found["speed"].change > 0.4
     assert seen["looks"] == {"toy": [[1, 1.0]]}

@@ -87,49 +87,44 @@ def test_the_bytes_of_weights_are_counted(climbed):
     assert climbed["guidance"].numbers["activations"].value > 0
 
 
-def planted(step):
-    """The ladder with one more rung, which is `step` after our own network's answer, compared with the reference."""
+def climb_with(steps, **options):
+    """The reference, and a rung for every `step`: what that makes of our own network's, compared with the reference."""
 
-    def make(bench, variant):
-        made = VARIANTS["guidance"].make(bench, VARIANTS["guidance"])
-        return BuiltVariant(lambda: step(made.step), made.weights)
+    def rung(change):
+        def make(bench, variant):
+            built = VARIANTS["guidance"].make(bench, VARIANTS["guidance"])
+            return BuiltVariant(lambda: change(built.step), built.weights)
 
-    return {**VARIANTS, "planted": Variant("a fault", make, after=REFERENCE)}
+        return Variant("planted", make, after=REFERENCE)
 
-
-def climb_with(step, say=lambda line: None):
-    names = [REFERENCE, "planted"]
-    return time_variants(MODELS["tiny"], "cpu", names, QUICK, variants=planted(step), say=say)["planted"]
-
-
-def test_another_output_is_invalid():
-    result = climb_with(lambda step: step() * 1.001)
-    assert result.status == "invalid"
-    assert "differs from the reference by 0.001" in result.reason
+    variants = VARIANTS | {name: rung(change) for name, change in steps.items()}
+    options = {"say": lambda line: None} | options
+    return time_variants(MODELS["tiny"], "cpu", [REFERENCE, *steps], QUICK, variants=variants, **options)
 
 
-@pytest.mark.slow
-def test_an_output_that_is_not_finite_is_invalid():
-    assert climb_with(lambda step: step() * math.nan).status == "invalid"
+def fail(step):
+    raise RuntimeError("no such kernel\nand more")
 
 
-def test_what_is_known_is_kept_after_every_round():
+PLANTED = {
+    "another": lambda step: step() * 1.001,
+    "not finite": lambda step: step() * math.nan,
+    "fails": fail,
+    "too much memory": lambda step: torch.empty(2**62),
+    "slower": lambda step: [step() for _ in range(12)][-1],  # some three times as long as the reference
+}
+
+
+def test_planted_faults_are_named_take_no_other_rung_with_them_and_what_is_known_is_kept():
     kept = []
-    results = time_variants(MODELS["tiny"], "cpu", [REFERENCE, "sdpa"], QUICK, keep=kept.append, say=lambda line: None)
-    assert [len(each["sdpa"].samples["step_seconds"]) for each in kept] == list(range(1, QUICK.most + 1))
+    results = climb_with(PLANTED, keep=kept.append)
+    assert results["another"].status == results["not finite"].status == "invalid"
+    assert "differs from the reference by 0.001" in results["another"].reason
+    assert (results["fails"].status, results["fails"].reason) == ("failed", "RuntimeError: no such kernel")
+    assert results["too much memory"].status in ("oom", "failed")
+    assert results["slower"].numbers["gain"].value < 0.8
+    assert [len(each["slower"].samples["step_seconds"]) for each in kept] == list(range(1, QUICK.most + 1))
     assert kept[-1] == results
-
-
-def test_a_rung_that_fails_says_why_and_takes_no_other_with_it():
-    def fail(step):
-        raise RuntimeError("no such kernel\nand more")
-
-    result = climb_with(fail)
-    assert (result.status, result.reason) == ("failed", "RuntimeError: no such kernel")
-
-
-def test_a_rung_that_wants_too_much_memory_says_so():
-    assert climb_with(lambda step: torch.empty(2**62)).status in ("oom", "failed")
 
 
 @pytest.mark.slow
@@ -141,20 +136,15 @@ def test_a_rung_that_fails_later_loses_its_row_and_no_more():
             raise RuntimeError("worn out")
         return step()
 
-    assert climb_with(later, say=messages.append).reason == "RuntimeError: worn out"
+    assert climb_with({"later": later}, say=messages.append)["later"].reason == "RuntimeError: worn out"
 
 
 @pytest.mark.slow
 def test_skipped_work_is_faster_than_the_machine_and_invalid(monkeypatch):
     monkeypatch.setattr(MatrixProduct, "time", lambda self: setattr(self, "rate", 1.0))
-    result = climb_with(lambda step: step())
+    result = climb_with({"same": lambda step: step()})["same"]
     assert result.status == "invalid"
     assert "work was skipped, or the clock did not wait" in result.reason
-
-
-def test_a_slower_rung_is_seen_as_slower():
-    result = climb_with(lambda step: [step() for _ in range(16)][-1])  # some four times as long as the reference
-    assert result.numbers["gain"].value < 0.8
 
 
 def test_a_ladder_without_its_lower_rungs_does_not_stand():
@@ -210,11 +200,11 @@ def test_of_the_106_million_configuration_the_size_and_the_work_are_the_stated_o
 
 
 COMPILED = """
-from bench.speed.round_robin import Rounds, climb
+from bench.speed.round_robin import Rounds, time_variants
 from bench.speed.models import MODELS
 
 names = ["reference", "sdpa", "layout", "guidance", "compile", "modelscope-compile", "animatediff-compile"]
-results = climb(MODELS["tiny"], "cpu", names, Rounds(2, 1, 2), say=lambda line: None)
+results = time_variants(MODELS["tiny"], "cpu", names, Rounds(2, 1, 2), say=lambda line: None)
 assert {each.status for each in results.values()} == {"ok"}, results
 assert results["compile"].numbers["error"].value < 1e-5
 """

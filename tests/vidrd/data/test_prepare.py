@@ -463,6 +463,7 @@ def kill_a_child(units, killed):
             return
 
 
+@pytest.mark.slow  # tests/vidrd/test_resumable_pool.py kills one of the same pool
 def test_a_worker_that_is_killed_is_replaced(slow, tmp_path, monkeypatch):
     asked, wanted = slow
     messages, killed = [], []
@@ -541,13 +542,13 @@ def test_the_command_prints_and_writes_its_counts(pocket_folder, tmp_path, capsy
 
 
 def test_a_mark_is_estimated_and_taken_off_by_the_verbs(tmp_path, capsys):
-    """Thirty videos with one logo: `watermark`, then `prepare --watermark invert` on the same folder."""
+    """Thirty-two videos with one logo: `watermark`, then `prepare --watermark invert` on the same folder."""
     from tests.vidrd.data.test_watermarks import SIZE, logo, marked
     from tests.vidrd.data.test_watermarks import psnr as psnr_within
 
     root, overlay = tmp_path / "in", logo(0.6)
     root.mkdir()
-    clean = render(scenes(60), 8, size=SIZE)
+    clean = render(scenes(32), 8, size=SIZE)
     for index, video in enumerate(clean):
         write_video(root / f"{index:02d}.mkv", marked(video, overlay), fps=8)
         (root / f"{index:02d}.txt").write_text("a shape moves over a plain ground")
@@ -560,8 +561,8 @@ def test_a_mark_is_estimated_and_taken_off_by_the_verbs(tmp_path, capsys):
     errors = {}
     for how in ("none", "invert"):
         shards = ShardSet(tmp_path / how)
-        assert len(shards) == 60
-        stored = np.concatenate([shards.read(row) for row in range(60)])
+        assert len(shards) == 32
+        stored = np.concatenate([shards.read(row) for row in range(32)])
         errors[how] = psnr_within(stored, np.concatenate(clean), overlay.mask)
     assert errors["invert"] > errors["none"] + 6, errors
 

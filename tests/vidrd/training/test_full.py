@@ -448,8 +448,8 @@ def test_vgg_features_measure_distance(tmp_path):
     import torchvision
 
     torch.manual_seed(0)
-    network = torchvision.models.vgg16(weights=None)
-    torch.save({k: v for k, v in network.state_dict().items() if k.startswith("features.")}, tmp_path / "vgg.pth")
+    features = torchvision.models.vgg.make_layers(torchvision.models.vgg.cfgs["D"])
+    torch.save({f"features.{key}": value for key, value in features.state_dict().items()}, tmp_path / "vgg.pth")
     loss = load_vgg(tmp_path / "vgg.pth")
     frames = torch.rand(2, 3, 32, 32) * 2 - 1
     assert float(loss(frames, frames)) == 0

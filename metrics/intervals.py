@@ -65,18 +65,3 @@ def jackknife_interval(value: float, replicates: Sequence[Sequence[float]]) -> t
     fewest = min(len(sample) for sample in replicates)
     reach = float(stdtrit(fewest - 1, 0.975)) * variance**0.5
     return value - reach, value + reach
-
-
-def subsample_interval(value: float, replicates: Sequence[float], share: float) -> tuple[float, float]:
-    """95 % interval of a smooth statistic from its values on random subsets, drawn without replacement.
-
-    Each replicate holds the statistic of a random `share` of the set, 0 < share < 1. Their spread about their own mean,
-    shrunk by (share / (1 - share))^(1/2), is the spread of the statistic of the whole set; what small subsets add to a
-    biased statistic leaves with their mean.
-
-    Source: Politis, Romano and Wolf 1999, Subsampling, chapter 2, with the correction for a finite population.
-    """
-    values = np.asarray(replicates, dtype=np.float64)
-    deviations = (values - values.mean()) * (share / (1 - share)) ** 0.5
-    low, high = np.percentile(deviations, [2.5, 97.5])
-    return value - float(high), value - float(low)

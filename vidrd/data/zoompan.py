@@ -15,7 +15,6 @@ import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int, UInt8
 from numpy import ndarray
-from PIL import Image
 from torch import Tensor
 
 Easing = Literal["linear", "smooth", "late"]
@@ -150,22 +149,6 @@ def _reduced(pictures: Float[Tensor, "B C H W"], by: int) -> Float[Tensor, "B C 
         pictures = F.pad(pictures, (0, -width % by, 0, -height % by), mode="replicate")
     rows = reduce(torch.add, (pictures[..., i::by, :] for i in range(by)))
     return reduce(torch.add, (rows[..., i::by] for i in range(by))) / by**2
-
-
-def move_by_pil(
-    picture: UInt8[ndarray, "H W 3"], boxes: Float[ndarray, "T 3"], size: int
-) -> UInt8[ndarray, "T size size 3"]:
-    """The frames of `move` by Pillow, box after box: the slow reference that `move` is tested against.
-
-    Its bilinear kernel is stretched with the reduction, and then reaches twice as far as a pixel: it blurs more.
-    """
-    image = Image.fromarray(picture)
-    frames = []
-    for x, y, side in boxes:
-        box = (x - side / 2, y - side / 2, x + side / 2, y + side / 2)
-        inside = (max(0.0, box[0]), max(0.0, box[1]), min(image.width, box[2]), min(image.height, box[3]))
-        frames.append(np.asarray(image.resize((size, size), Image.Resampling.BILINEAR, box=inside)))
-    return np.stack(frames)
 
 
 def animate(

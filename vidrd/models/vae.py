@@ -213,8 +213,3 @@ class AutoencoderKLTemporal(ModelMixin, ConfigMixin):
     def downscale(self) -> int:
         """Width of a latent cell in pixels."""
         return 2 ** (len(self.config.block_out_channels) - 1)
-
-    @property
-    def last_layer(self) -> Tensor:
-        """Weight that an adaptive adversarial loss balances its gradients on."""
-        return torch.as_tensor(self.decoder.conv_out.weight)

@@ -9,7 +9,6 @@ The motions are tuned for one unit of time a frame: shorter than that they look 
 """
 
 import itertools
-import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, fields
 from typing import Final, NamedTuple
@@ -245,25 +244,6 @@ def caption(scene: Scene) -> str:
 def _article(word: str) -> str:
     return "an" if word[0] in "aeiou" else "a"
 
-
-def parse_caption(text: str) -> dict[str, str]:
-    """Read the attributes back out of a caption, in the order of `ATTRIBUTES`; case and spacing do not matter.
-
-    Raises:
-        ValueError: the text is no caption of the pocket world.
-    """
-    match = _CAPTION.fullmatch(" ".join(text.lower().split()))
-    if match is None:
-        raise ValueError(f"{text!r} is no caption of the pocket world: write one like {_EXAMPLE!r}")
-    return {name: match[name] for name in ATTRIBUTES}
-
-
-_CAPTION = re.compile(
-    "an? {colour} {texture} {shape} {action} on an? {background} background".format(
-        **{name: f"(?P<{name}>{'|'.join(values)})" for name, values in ATTRIBUTES.items()}
-    )
-)
-_EXAMPLE = "a red striped star rotating clockwise on a navy background"
 
 VOCABULARY: Final[tuple[str, ...]] = tuple(
     sorted({"a", "an", "on", "background"}.union(*(v.split() for values in ATTRIBUTES.values() for v in values)))

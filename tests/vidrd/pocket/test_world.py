@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from vidrd.pocket import world as shapes
-from vidrd.pocket.world import ACTIONS, ATTRIBUTES, Scene, caption, draw_scene, labels, parse_caption, render, world
+from vidrd.pocket.world import ACTIONS, ATTRIBUTES, Scene, caption, draw_scene, labels, render, world
 
 
 def still(action: str, **changes: float) -> Scene:
@@ -67,21 +67,12 @@ def test_a_plain_circle_never_rotates():
         draw_scene(0, shape="circle", texture="plain", action="rotating clockwise")
 
 
-def test_captions_say_every_attribute_and_read_back():
+def test_captions_say_every_attribute():
     for seed in range(200):
-        scene = draw_scene(seed)
-        attributes = parse_caption(caption(scene))
-        assert {name: ATTRIBUTES[name].index(value) for name, value in attributes.items()} == labels(scene)
-        assert set(caption(scene).split()) <= set(shapes.VOCABULARY)
+        text = caption(draw_scene(seed))
+        assert all(value in text for value in asdict(draw_scene(seed)).values() if isinstance(value, str))
+        assert set(text.split()) <= set(shapes.VOCABULARY)
     assert list(shapes.VOCABULARY) == sorted(set(shapes.VOCABULARY))
-    text = "An orange  plain star fading out on an olive background\n"
-    assert caption(draw_scene(1, **parse_caption(text))) == "an orange plain star fading out on an olive background"
-
-
-@pytest.mark.parametrize("text", ["", "a red star", "a red plain star moving left on a navy background twice"])
-def test_other_texts_are_no_captions(text):
-    with pytest.raises(ValueError, match="no caption of the pocket world: write one like"):
-        parse_caption(text)
 
 
 def test_a_window_of_a_long_video_is_the_video_of_its_window():

@@ -9,6 +9,7 @@ from typing import Any, Literal, NamedTuple
 
 from bench.hardware.machine import ROOT, files_hash, machine, revision, software
 from bench.hardware.nvml import SPOILING, Card, card
+from bench.hardware.threads import SCHEDSTAT
 
 NEED_DISK = 5e9  # bytes: an environment and a long run
 NEED_MEMORY = 2e9
@@ -71,6 +72,27 @@ def _processor(cores: int, threads: int) -> Iterator[Check]:
         name = governor.read_text().strip()
         fast = name == "performance"
         yield Check("governor", "good" if fast else "note", name, "" if fast else "performance is steadier")
+    yield from _noise()
+
+
+def _noise() -> Iterator[Check]:
+    """What makes times of equal work differ, and what tells it apart."""
+    counted = SCHEDSTAT.exists()
+    yield Check(
+        "waiting for a core", "good" if counted else "note", "counted by the kernel" if counted else "not counted",
+        "" if counted else "times of the gate hold what other work takes of a core: keep the machine idle",
+    )  # fmt: skip
+    layout = Path("/proc/sys/kernel/randomize_va_space")
+    if layout.exists():
+        random = layout.read_text().strip() != "0"
+        yield Check(
+            "memory layout", "good" if random else "note", "random for each process" if random else "always the same",
+            "" if random else "a process is lucky or unlucky for ever: let the kernel randomize, the gate averages",
+        )  # fmt: skip
+    pages = Path("/sys/kernel/mm/transparent_hugepage/enabled")
+    if pages.exists():
+        chosen = pages.read_text().partition("[")[2].partition("]")[0]
+        yield Check("huge pages", "good", f"{chosen}, for all processes alike")
 
 
 def _busy_share(seconds: float = 0.5) -> float:

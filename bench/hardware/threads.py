@@ -1,21 +1,25 @@
-"""How the threads of a process use its cores. Both functions act on processes that load torch after the call."""
+"""How the threads of a process use its cores."""
 
 import os
+from pathlib import Path
 
 SPINS = 10_000  # turns of an OpenMP thread at a barrier before it sleeps; libgomp's own default is 300,000
+SCHEDSTAT = Path("/proc/self/schedstat")
 
 
 def sleep_at_barriers() -> None:
     """Let OpenMP's threads sleep soon where they wait for one another, unless GOMP_SPINCOUNT is set.
 
-    On idle cores it changes no time. Where other work shares the cores, a waiting thread would burn the very time that
-    the other one needs: small operations then take some five times as long.
+    Call it before torch is loaded. On idle cores it changes no time. Where other work shares the cores, a waiting
+    thread would burn the very time that the other one needs: small operations then take some five times as long.
     """
     os.environ.setdefault("GOMP_SPINCOUNT", str(SPINS))
 
 
 def pin(threads: int) -> None:
     """Keep this process and all it starts on the first `threads` cores it may use, with as many threads.
+
+    Call it before torch is loaded.
 
     Raises:
         ValueError: there are not so many cores.
@@ -29,3 +33,16 @@ def pin(threads: int) -> None:
         os.sched_setaffinity(0, set(may[:threads]))
     for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS"):
         os.environ[name] = str(threads)
+
+
+def seconds_without_core() -> float:
+    """Seconds for which the first thread of this process was ready to run and waited for a core, since it began.
+
+    Linux counts them (/proc/self/schedstat, second field); 0 where nothing does. The rest of the clock's time is the
+    process's own: computing, and waiting for what it asked for. Host cores that a virtual machine does not get are not
+    counted.
+    """
+    try:
+        return int(SCHEDSTAT.read_text().split()[1]) / 1e9
+    except (OSError, IndexError, ValueError):
+        return 0.0

@@ -291,7 +291,8 @@ def _pairs(servers: Sequence[RevisionProcess], pairs: int, group: int, lot: rand
             answers = {server.side.name: server.ask("run", pids=[each.pid for each in servers]) for server in order}
             base, head = answers["base"], answers["head"]
             spoiled = base["spoiled"] or head["spoiled"] or _clocks_apart(base["looks"], head["looks"])
-            measured.append(Pair(base["seconds"], head["seconds"], group, spoiled))
+            waited = base["waited"], head["waited"]
+            measured.append(Pair(base["seconds"], head["seconds"], group, spoiled, *waited))
     return measured
 
 

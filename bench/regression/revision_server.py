@@ -66,19 +66,25 @@ class PreparedCell:
         else:
             self.prompts = [world.caption(world.draw_scene(world.TEST_SEEDS[i])) for i in range(count)]
         self.device = str(values["device"])
+        self.without_core = tool("threads").seconds_without_core
 
     def make(self, first: int = 0) -> Any:
         """One batch of videos, B T H W C, 8 bits; `first` is the number of its first prompt."""
         batch = int(self.values["batch"])
         return self.generator.make(self.prompts[first : first + batch], first, int(self.values["steps"]))[0]
 
-    def seconds(self) -> float:
-        """Make the first batch and time it from prompts to frames, the GPU's work included."""
+    def seconds(self) -> tuple[float, float]:
+        """Make the first batch; its seconds from prompts to frames, the GPU's work included, in two parts.
+
+        Returns:
+            the work's own seconds, and those in which it waited for a core that other work had.
+        """
         self._wait()
-        began = time.perf_counter()
+        waited, began = self.without_core(), time.perf_counter()
         self.make()
         self._wait()
-        return time.perf_counter() - began
+        seconds, waited = time.perf_counter() - began, self.without_core() - waited
+        return max(seconds - waited, 0.0), min(waited, seconds)
 
     def _wait(self) -> None:
         if self.device == "cuda":
@@ -170,7 +176,7 @@ class RevisionServer:
         began = time.perf_counter()
         self.cell = PreparedCell(values)
         cell = self.cell
-        warm = tool("warmup").until_flat(cell.seconds)
+        warm = tool("warmup").until_flat(lambda: cell.seconds()[0])
         if cell.device == "cuda" and self.card is None:
             self.card = _card(tool("nvml"))
         return {
@@ -182,16 +188,20 @@ class RevisionServer:
         }
 
     def run(self, pids: list[int]) -> dict[str, Any]:
-        """Do the work once: seconds, and why the sample does not count. `pids`: numbers of both sides' processes."""
+        """Do the work once: seconds, those of waiting for a core, and why the sample does not count.
+
+        Args:
+            pids: numbers of both sides' processes.
+        """
         looks, others = [self._look()], self._others(pids)
-        seconds = self._open_cell().seconds()
+        seconds, waited = self._open_cell().seconds()
         looks.append(self._look())
         others |= self._others(pids)
         snapshots = [look for look in looks if look is not None]
         spoiled = tool("nvml").spoiled(snapshots) if snapshots else ""
         if others:
             spoiled = f"another process on the GPU: {', '.join(map(str, sorted(others)))}"
-        return {"seconds": seconds, "spoiled": spoiled, "looks": snapshots}
+        return {"seconds": seconds, "waited": waited, "spoiled": spoiled, "looks": snapshots}
 
     def facts(self, folder: str) -> dict[str, Any]:
         """Everything about the cell that has no noise; latents and videos go into the folder."""

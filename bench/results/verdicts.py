@@ -83,12 +83,15 @@ class Pair(NamedTuple):
     Args:
         group: the pair of processes it comes from.
         spoiled: why it does not count (throttled, another process on the GPU); "" if it does.
+        base_waited, head_waited: further seconds, in which other work had the core; no part of `base` and `head`.
     """
 
     base: float
     head: float
     group: Hashable = 0
     spoiled: str = ""
+    base_waited: float = 0.0
+    head_waited: float = 0.0
 
 
 def speed(

@@ -24,7 +24,7 @@ from bench.harness.suite_spec import label, override, plan
 from bench.regression.interleaved import Settings, measure_interleaved
 from bench.regression.worktrees import Side, checkout
 from bench.results.records import write_atomic
-from bench.results.verdicts import Finding, overall
+from bench.results.verdicts import FEWEST_PAIRS, Finding, Pair, overall, speed
 from bench.suites import SUITES
 from vidrd.entry import obey
 
@@ -148,27 +148,26 @@ def trials(
         name: plant(fault, base.tree, folder / name, first) if fault.changes else base.tree
         for name, fault in faults.items()
     }
-    number = 0
-    for name, times in counts.items():
+    turns = [name for turn in range(max(counts.values())) for name, times in counts.items() if turn < times]
+    for number, name in enumerate(turns, 1):  # one of each kind in turn, so that an interruption loses the last of all
         fault, head = faults[name], base._replace(name="head", tree=trees[name])
-        for _ in range(times):
-            number += 1
-            began = time.monotonic()
-            findings, _ = measure_interleaved(
-                cells, base, head, replace(settings, seed=1000 * number), folder, lambda line: None
-            )
-            verdict = overall(findings)
-            row = {
-                "planted": fault.name,
-                "verdict": verdict,
-                "as hoped": "yes" if verdict in fault.expected else "NO",
-                "by": _because(findings),
-                "speed": _speed(findings),
-                "n": ", ".join(str(finding.n) for finding in findings if finding.measure == "speed"),
-                "s": round(time.monotonic() - began),
-            }
-            print(row, *(f.reason for f in findings if f.verdict == verdict != "PASS"), sep="\n    ", flush=True)
-            yield row
+        began = time.monotonic()
+        findings, observed = measure_interleaved(
+            cells, base, head, replace(settings, seed=1000 * number), folder, lambda line: None
+        )
+        verdict = overall(findings)
+        row = {
+            "planted": fault.name,
+            "verdict": verdict,
+            "as hoped": "yes" if verdict in fault.expected else "NO",
+            "by": _because(findings),
+            "speed": _speed(findings),
+            "error": _errors(observed["pairs"]),
+            "n": ", ".join(str(finding.n) for finding in findings if finding.measure == "speed"),
+            "s": round(time.monotonic() - began),
+        }
+        print(row, *(f.reason for f in findings if f.verdict == verdict != "PASS"), sep="\n    ", flush=True)
+        yield row
 
 
 def _because(findings: list[Finding]) -> str:
@@ -179,6 +178,17 @@ def _because(findings: list[Finding]) -> str:
 def _speed(findings: list[Finding]) -> str:
     speeds = [f for f in findings if f.measure == "speed" and f.change is not None]
     return "; ".join(f"{f.change:+.1%} ({f.low:+.1%} to {f.high:+.1%})" for f in speeds)
+
+
+def _errors(pairs: dict[str, list[list[Any]]]) -> str:
+    """Standard error of each cell's ratio, and what it would be if waiting for a core counted."""
+    texts = []
+    for each in pairs.values():
+        own = [Pair(*values) for values in each]
+        clock = [pair._replace(base=pair.base + pair.base_waited, head=pair.head + pair.head_waited) for pair in own]
+        errors = (speed("", timed).error for timed in (own, clock) if len(timed) >= FEWEST_PAIRS)
+        texts.append(" / ".join(f"{error:.2%}" for error in errors if error is not None))
+    return "; ".join(texts)
 
 
 def _first_timestep(steps: int) -> int:
@@ -230,7 +240,8 @@ def main(
         f"{datetime.now(UTC).date()}, revision {commit[:12]}, {here['cpu']}, {here['cores']} cores, load "
         f"{os.getloadavg()[2]:.1f} over the 15 minutes before; cell {cells[0][0]}, at most {processes} pairs of "
         f"processes and {max_minutes:g} minutes, {pairs} timed pairs in each, one thread, margin "
-        f"{settings.margin:.0%}. speed: head against base with the interval of the last look; n: timed pairs."
+        f"{settings.margin:.0%}. speed: head against base with the interval of the last look; error: standard "
+        "error of the ratio, and by the clock, which counts waiting for a core; n: timed pairs."
     )
     before = out.read_text(encoding="utf-8") + "\n" if out is not None and out.exists() else "# Trials of the gate\n\n"
     rows: list[dict[str, object]] = []

@@ -1,13 +1,15 @@
 import os
 import subprocess
 import sys
+import time
 from contextlib import suppress
 
 import pytest
 
 from bench.__main__ import main
+from bench.hardware import threads
 from bench.hardware.machine import ROOT
-from bench.hardware.threads import pin
+from bench.hardware.threads import SCHEDSTAT, pin, seconds_without_core
 
 CODE = """
 from bench.hardware.threads import pin
@@ -41,3 +43,30 @@ def test_threads_of_a_command_sleep_soon_at_barriers_unless_told_otherwise(monke
     with suppress(SystemExit):
         main()
     assert os.environ["GOMP_SPINCOUNT"] == kept
+
+
+@pytest.fixture
+def rival():
+    """A process that computes on the one core that this one may use."""
+    may = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {min(may)})
+    process = subprocess.Popen([sys.executable, "-c", "while True: pass"])
+    yield process
+    process.kill()
+    process.wait()
+    os.sched_setaffinity(0, may)
+
+
+@pytest.mark.skipif(not SCHEDSTAT.exists(), reason="this system does not count how long a process waits for a core")
+def test_what_other_work_takes_of_a_core_is_counted_apart(rival):
+    waited, clock, cpu = seconds_without_core(), time.perf_counter(), time.process_time()
+    while time.process_time() < cpu + 0.2:
+        pass
+    waited, clock, cpu = seconds_without_core() - waited, time.perf_counter() - clock, time.process_time() - cpu
+    assert waited > 0.1 * clock
+    assert clock - waited == pytest.approx(cpu, rel=0.1)
+
+
+def test_where_nothing_counts_the_clock_is_all(monkeypatch, tmp_path):
+    monkeypatch.setattr(threads, "SCHEDSTAT", tmp_path / "none")
+    assert seconds_without_core() == 0

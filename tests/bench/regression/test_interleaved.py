@@ -211,7 +211,7 @@ def test_blocks_alternate_and_begin_by_lot():
         def ask(self, do, pids):
             assert pids == [7, 7]
             order.append(self.side.name[0])
-            return {"seconds": 1.0, "spoiled": "", "looks": []}
+            return {"seconds": 1.0, "waited": 0.0, "spoiled": "", "looks": []}
 
     pairs = interleaved._pairs([Fake("base"), Fake("head")], 40, 3, interleaved.random.Random(0))
     assert len(pairs) == 40
@@ -276,7 +276,7 @@ class Quick(revision_server.PreparedCell):
         pass
 
     def seconds(self):
-        return 1.0
+        return 1.0, 0.5
 
 
 @pytest.mark.parametrize(
@@ -330,7 +330,7 @@ def test_another_output_of_any_model_is_left_to_the_eye(tmp_path, monkeypatch):
 def test_without_a_card_nothing_is_spoiled():
     one = revision_server.RevisionServer()
     one.cell = Quick()
-    assert one.run([1, 2]) == {"seconds": 1.0, "spoiled": "", "looks": []}
+    assert one.run([1, 2]) == {"seconds": 1.0, "waited": 0.5, "spoiled": "", "looks": []}
 
 
 @pytest.mark.parametrize(

@@ -196,8 +196,7 @@ def run_on_ray(job: Job, pieces: Sequence[Any], pool: Pool) -> Iterator[Finished
     data = ray.data.from_items([{"number": n} for n in range(len(pieces))], override_num_blocks=len(pieces))
     finished = data.map_batches(
         _RayWorker, fn_constructor_args=([work],), batch_size=1, num_cpus=pool.cpus, num_gpus=pool.gpus,
-        compute=ray.data.ActorPoolStrategy(min_size=1, max_size=pool.workers),
-        max_restarts=-1, max_task_retries=-1,
+        compute=ray.data.ActorPoolStrategy(min_size=1, max_size=pool.workers),  # restarts actors, gives pieces again
     )  # fmt: skip
     for row in finished.iter_rows():
         yield Finished(

@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 
 import torch
 from accelerate import Accelerator, DistributedType, PartialState
+from accelerate.state import AcceleratorState
 from accelerate.utils import parse_flag_from_env
 from diffusers.optimization import get_scheduler
 from diffusers.training_utils import EMAModel
@@ -249,6 +250,7 @@ def _accelerator(precision: str, *, shard: bool) -> Accelerator:
             f"shard divides the networks among several processes, in bf16 or float32: got {count} process(es) and "
             f"precision {precision}; start it by accelerate launch --multi_gpu, or leave it out"
         )
+    AcceleratorState._reset_state()  # a run before in this process may have had another precision
     accelerator = Accelerator(mixed_precision=precision)
     if accelerator.distributed_type not in _KINDS:
         raise ValueError(

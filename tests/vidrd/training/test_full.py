@@ -290,6 +290,17 @@ def test_the_result_is_the_average_of_the_steps_weights(tmp_path):
     assert not torch.allclose(layer.weight, last, atol=1e-4)
 
 
+def test_runs_of_one_process_may_differ_in_precision(tmp_path):
+    for precision in ("bf16", "no", "bf16"):
+        layer = torch.nn.Linear(3, 1)
+        recipe = Recipe(2, 5, 0.1, 0, ema=0, precision=precision, save_every=2)
+
+        def loss(step, generator, layer=layer):
+            return (layer(torch.randn(5, 3, generator=generator)) - 1).square().mean(), {}
+
+        fit({"layer": layer}, loss, recipe, tmp_path / precision)
+
+
 def test_without_averages_the_last_weights_are_the_result(tmp_path):
     layer = torch.nn.Linear(3, 1, bias=False)
 

@@ -18,6 +18,7 @@ from vidrd.solvers import schedule as solver_schedule
 CLIP, STEPS, OVERLAP = 4, 5, 2
 LENGTHS = (1, CLIP - 1, CLIP, CLIP + 1, 2 * CLIP, 3 * CLIP - 1, 2 * CLIP - 1)
 SCHEDULE = Schedule.ddim({"beta_schedule": "scaled_linear", "clip_sample": False, "steps_offset": 1}, STEPS)
+FLOW = Schedule.flow(range(1000, 0, -200), (1.0, 0.9, 0.7, 0.4, 0.2, 0.0))
 SKELETON = Method(
     plan=baselines.sampler_template.plan,
     sample=baselines.sampler_template.sample,
@@ -57,12 +58,12 @@ class Separable:
 
     clip, longest, branches = CLIP, None, 1
 
-    def __init__(self):
-        self.entered = {level: [] for level in range(STEPS)}
+    def __init__(self, schedule=SCHEDULE):
+        self.schedule, self.entered = schedule, {level: [] for level in range(STEPS)}
 
     def __call__(self, latents, timesteps):
         for frame, timestep in enumerate(timesteps.expand(latents.shape[2]).tolist()):
-            self.entered[SCHEDULE.timesteps.index(timestep)].append(latents[:, :, frame].clone())
+            self.entered[self.schedule.timesteps.index(timestep)].append(latents[:, :, frame].clone())
         return self.answer(latents, timesteps)
 
     def answer(self, latents, timesteps):
@@ -72,7 +73,8 @@ class Separable:
         """The levels through which plain DDIM led to this finished frame (B C H W), from the last one backwards."""
         for level in reversed(range(STEPS)):
             states = torch.stack(self.entered[level], dim=2)
-            after = SCHEDULE.step(states, self.answer(states, torch.tensor(SCHEDULE.timesteps[level])), level)
+            answer = self.answer(states, torch.tensor(self.schedule.timesteps[level]))
+            after = self.schedule.step(states, answer, level)
             gaps = (after - frame[:, :, None]).abs().amax(dim=(0, 1, 3, 4))
             if gaps.min() > 1e-12:
                 return
@@ -212,9 +214,10 @@ def check_ways(method, frames, schedule=SCHEDULE, denoise=None):
 
 
 @every_method
+@pytest.mark.parametrize("schedule", [SCHEDULE, FLOW], ids=["noise", "flow"])
 @pytest.mark.parametrize("frames", [2 * CLIP, 3 * CLIP - 1])
-def test_frames_of_a_separable_network_are_plain_ddim_whatever_the_noise(method, frames):
-    check_ways(method, frames)
+def test_frames_of_a_separable_network_are_plain_ddim_whatever_the_noise(method, frames, schedule):
+    check_ways(method, frames, schedule, Separable(schedule))
 
 
 class Late(Schedule):

@@ -131,6 +131,14 @@ METHODS: dict[str, Method] = {
         paper="SJTU 2026, Diff-VF, arXiv 2608.05976",
         summary="the same from noise that clips share in part, in every second step in windows spread over the video",
     ),
+    "syncos": Method(
+        plan=baselines.co_denoise.plan,
+        sample=baselines.co_denoise.sample,
+        options=baselines.co_denoise.syncos,
+        takes_overlap=True,
+        paper="Kim et al. 2025, SynCoS, arXiv 2503.08605",
+        summary="windows denoised together, at every step refined twice by what all windows would change",
+    ),
     "freenoise": Method(
         plan=baselines.freenoise.plan,
         sample=baselines.freenoise.sample,
@@ -192,6 +200,15 @@ METHODS: dict[str, Method] = {
         takes_overlap=True,
         paper="an ablation between replacement and VidRD",
         summary="the same with the last clip's own states instead of its end noised again",
+        any_order=True,
+    ),
+    "cono": Method(
+        plan=baselines.replace.plan,
+        sample=baselines.replace.sample,
+        options=baselines.replace.cono,
+        takes_overlap=True,
+        paper="Wang et al. 2024, CoNo, arXiv 2406.05082",
+        summary="replacement in the first and last third of the steps; in between known and new frames go on together",
         any_order=True,
     ),
     "fifo": Method(

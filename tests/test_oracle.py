@@ -138,7 +138,7 @@ def named(name, overlap=8, prior="iid", **changes):
 
 
 # without those that draw much, or that are no linear maps
-CASES = {name: named(name) for name in METHODS if name not in ("replace-resampled", "freepca")} | {
+CASES = {name: named(name) for name in METHODS if name not in ("replace-resampled", "freepca", "syncos")} | {
     "vidrd, O=4": named("vidrd", 4),
     "vidrd, no noise reused": named("vidrd", 4, alpha=0.0),
     "vidrd, no guidance": named("vidrd", 4, beta=0.0),
@@ -172,6 +172,7 @@ freelong                     0.849  0.968   1.09  0.573   0.86   0.86    0.911  
 freelong-bands               1.943  0.992   0.71  0.969   1.75   1.75    2.159  0.992   0.71  0.970   1.94   1.94
 replace                      0.664  0.746   6.25  0.189   0.90   0.58    0.680  0.741   5.87  0.187   0.92   0.59
 replace-trajectory           0.745  0.811   5.32  0.179   0.90   0.69    0.766  0.808   5.01  0.180   0.92   0.71
+cono                         0.696  0.711   7.30  0.155   0.90   0.62    0.711  0.686   7.29  0.157   0.92   0.63
 fifo                         0.681  0.954   1.02  0.317   0.83   0.62    0.766  0.960   1.00  0.410   0.87   0.72
 fifo-plain                   0.661  0.943   1.02  0.204   0.75   0.63    0.726  0.953   1.00  0.255   0.77   0.71
 fifo-zigzag                  0.698  0.944   1.28  0.513   0.82   0.65    0.825  0.950   1.21  0.592   0.86   0.81

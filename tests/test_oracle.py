@@ -216,6 +216,15 @@ def test_what_a_sampler_makes_of_gaussian_frames_is_known(case):
     check(case)
 
 
+def test_distillation_remembers_most_of_what_windows_forget():
+    """At random, since its kernel is no linear map."""
+    asked, method = Request(FRAMES, CLIP, (1, 1, 1), tuple(range(300))), METHODS["syncos"]
+    result = method.sample(PosteriorMean(NOISE), NOISE, asked, method.options(8))
+    seen = look(result.latents[:, 0, :, 0, 0].double(), [seam.frame for seam in result.seams])
+    assert (seen.variance, seen.recall) == pytest.approx((0.87, 0.49), abs=0.06)
+    assert WANT["codenoise"][3] < 0.2 < seen.recall < WANT["direct"][3]
+
+
 def test_resampling_repairs_the_step_of_replacement():
     """On two clips, since it draws much."""
     options = [baselines.replace.Options(overlap=8, resample=resample) for resample in (1, 5)]

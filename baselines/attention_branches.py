@@ -46,7 +46,8 @@ class SpectralBranches:
             answer = branch(layer, x).to(exact)
             keep = gaussian_pass(branch.frames, height, width, self.cutoff, self.cutoff / 2**number).to(x.device)
             over = (answer - before).unflatten(1, (height, width)).unflatten(0, (-1, branch.frames))  # B T H W D
-            low = torch.fft.ifftn(torch.fft.fftn(over, dim=(1, 2, 3)) * keep[..., None], dim=(1, 2, 3)).real
+            spectrum = torch.fft.rfftn(over, dim=(1, 2, 3)) * keep[:, :, : width // 2 + 1, None]
+            low = torch.fft.irfftn(spectrum, s=over.shape[1:4], dim=(1, 2, 3))
             mixed, before = mixed + low.flatten(2, 3).flatten(0, 1), answer
         return mixed.to(x.dtype)
 

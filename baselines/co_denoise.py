@@ -3,12 +3,13 @@
 By its options this is Gen-L-Video (arXiv 2305.18264) and MultiDiffusion (arXiv 2302.08113) in time, the static context
 windows of AnimateDiff-Evolved (its uniform ones move by another rule), StreamingT2V's randomised blending (arXiv
 2403.14773), with rescheduled noise FreeNoise without its hook in the network, SyncTweedies' choices of what is fused
-(arXiv 2403.14370), and, as presets, FlowLong, VideoMerge and Diff-VF.
+(arXiv 2403.14370), and, as presets, FlowLong, VideoMerge, Diff-VF and SynCoS.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import pairwise
 from typing import Literal, get_args
 
@@ -16,6 +17,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from baselines.distillation import distill
 from baselines.fusion import answer_of, clean_of, cut_shares, fuse, overwritten_shares, renewed
 from baselines.priors import Tied, hybrid, reschedule
 from baselines.windows import (
@@ -67,12 +69,15 @@ class Options:
     # share of noise in a state (the time of a flow: 1 is noise only) from which up a step keeps the clean frames alone
     # and draws all noise anew, in a video of several windows where the request asks for no eta; None: never
     renew: float | None = None
+    refine: int = 0  # passes of score distillation across windows in every step, each as dear as the step
 
     def __post_init__(self) -> None:
         if self.overlap is not None and self.overlap < 0:
             raise ValueError(f"overlap is a count of frames from 0 to below the clip length: got {self.overlap}")
         if self.renew is not None and not 0 < self.renew <= 1:
             raise ValueError(f"renew is a share of noise in (0, 1], or None: got {self.renew}")
+        if self.refine < 0:
+            raise ValueError(f"refine is a count of passes from 0 upwards: got {self.refine}")
         for name, allowed in (
             ("weights", (*WEIGHTS, None)),
             ("windows", get_args(Windows)),
@@ -100,6 +105,9 @@ class Options:
             ),
             f"compat={self.compat!r} never renews its noise: got renew={self.renew}, leave it out": (
                 released and self.renew is not None
+            ),
+            f"compat={self.compat!r} distills nothing: got refine={self.refine}, leave it out": (
+                released and self.refine > 0
             ),
             f"a cut has no weights: got {self.weights!r}, leave them out or use blend='mean'": (
                 self.blend == "cut" and self.weights is not None
@@ -155,6 +163,11 @@ def diffvf(overlap: int | None = None) -> Options:
     return Options(overlap=overlap, weights="pyramid", windows="strided", noise="hybrid")
 
 
+def syncos(overlap: int | None = None) -> Options:
+    """SynCoS (arXiv 2503.08605): at every step two passes of score distillation across windows."""
+    return Options(overlap=overlap, refine=2)
+
+
 def starts_at(step: int, request: Request, options: Options) -> tuple[int, ...]:
     """First frames of the windows of one step in which they are not strided."""
     stride = options.stride(request.clip)
@@ -175,7 +188,8 @@ def windows_at(step: int, steps: int, request: Request, options: Options) -> lis
 def plan(request: Request, steps: int, options: Options) -> Plan:
     """At every step as many windows as cover the video: with a stride of S frames 1 + ceil(max(0, N - F) / S).
 
-    Moving windows may be one more in a step; strided ones are ceil(N / F), and not in the plan's list. Under "genl"
+    With R passes that refine, 1 + R times as many. Moving windows may be one more in a step; strided ones are
+    ceil(N / F), and not in the plan's list. Under "genl"
     there are 1 + floor((N - F) / S), and the rest is UNSEEN.
 
     Raises:
@@ -200,9 +214,10 @@ def plan(request: Request, steps: int, options: Options) -> Plan:
         for frame in range(first, last)
     ]
     apart = [later - start >= clip for start, later in pairwise(still)]
+    passes = 1 + (options.refine if request.frames > clip else 0)
     return Plan(
-        calls=sum(math.ceil(count / request.together) for count in counts),
-        fe=sum(counts) * clip,
+        calls=passes * sum(math.ceil(count / request.together) for count in counts),
+        fe=passes * sum(counts) * clip,
         windows=tuple((start, start + clip) for start in windows),
         seams=tuple(Seam(joint, "hard" if alone else "soft") for joint, alone in zip(joints, apart, strict=True)),
         frames=(*origins, *(Origin(UNSEEN, beyond) for beyond in range(frames - covered))),
@@ -333,23 +348,40 @@ def sample(
     weights = profile(options.weights or ("flat" if options.compat == "genl" else "pyramid"), clip, clip - stride)
     cuts = overwritten_shares if options.compat == "streamingt2v" else cut_shares
 
-    fusion = Fusion(schedule, request, options, noise)
+    fusion, (C, H, W) = Fusion(schedule, request, options, noise), request.shape
     fusion.start(device, dtype)
     for step in range(schedule.steps):
         windows = windows_at(step, schedule.steps, request, options)
-        predictions: list[Tensor] = []
-        times = [timesteps[step]] * len(windows)
-        for call in answers(denoise, fusion.seen(windows), times, windows, request.together):
-            predictions += call
-            announce("call", 0, step, call[-1])
         if options.blend == "cut":
             share = cuts(starts_at(step, request, options), clip, fusion.frames, noise, step)
         else:
             index = torch.stack([torch.arange(fusion.frames)[window] for window in windows])
             share = shares(index, weights, fusion.frames)
+        ask = partial(_ask, denoise, request, windows, timesteps[step], partial(announce, "call", 0, step))
+        seen = fusion.seen(windows)
+        predictions = ask(seen)
+        if options.refine and len(windows) > 1:
+            baseline = noise("baseline", 0, (C, fusion.frames, H, W)).to(device)
+            predictions = distill(schedule, seen, predictions, ask, windows, share, baseline, step, options.refine)
         x = fusion.step(predictions, windows, share, step)
         announce("step", 0, step, x)
     announce("clip", 0, schedule.steps - 1, x)
     x = x[:, :, : request.frames]
     announce("frames", 0, schedule.steps - 1, x)
     return Result(x, todo)
+
+
+def _ask(
+    denoise: Denoiser,
+    request: Request,
+    windows: Sequence[slice | Tensor],
+    timestep: Tensor,
+    announce: Callable[[Tensor], None],  # a call's last answer
+    states: Sequence[Float[Tensor, "B C F H W"]],  # of all windows
+) -> list[Float[Tensor, "B C F H W"]]:
+    """The network's answers to all windows."""
+    predictions: list[Tensor] = []
+    for call in answers(denoise, states, [timestep] * len(states), windows, request.together):
+        predictions += call
+        announce(call[-1])
+    return predictions

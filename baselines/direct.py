@@ -1,15 +1,18 @@
 """The whole video in one window, longer than the network was trained on: no seams, and no promise of quality."""
 
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import torch
+from jaxtyping import Float
+from torch import Tensor
 
-from vidrd.denoiser import Denoiser, at
+from vidrd.denoiser import Call, Denoiser, at
 from vidrd.noise import Noise, video_noise
-from vidrd.sampler_contract import Announce, OnEvent, Origin, Plan, Request, Result, check_fits, noise_for
-from vidrd.schedule import Schedule
+from vidrd.sampler_contract import Announce, OnEvent, Plan, Request, Result, check_fits, noise_for, undivided
+from vidrd.schedule import Schedule, Solver
 
 
 @dataclass(frozen=True)
@@ -27,9 +30,32 @@ def plan(request: Request, steps: int, options: Options) -> Plan:
         fe=steps * request.frames,
         windows=((0, request.frames),),
         seams=(),
-        frames=tuple(Origin(0, frame) for frame in range(request.frames)),
-        drawn=tuple((first, first + request.clip) for first in range(0, request.frames, request.clip)),
+        frames=undivided(request.frames),
+        drawn=request.pieces,
     )
+
+
+def denoise_together(
+    call: Call,
+    schedule: Schedule,
+    solver: Solver,
+    x: Float[Tensor, "B C T H W"],
+    eta: float,
+    noise: Noise,
+    announce: Callable[..., None],
+    opened: Callable[[int], AbstractContextManager[Any]] = lambda step: nullcontext(),  # around every step
+) -> Float[Tensor, "B C T H W"]:
+    """All steps of clip 0, whose frames share their level."""
+    C, T, H, W = x.shape[1:]
+    timesteps = torch.tensor(schedule.timesteps, device=x.device)
+    for step in range(schedule.steps):
+        with opened(step):
+            prediction = call(x, timesteps[step])
+            announce("call", 0, step, prediction)
+            x = solver.step(x, prediction, step, eta, noise("step", 0, (C, T, H, W), step) if eta > 0 else None)
+            announce("step", 0, step, x)
+    announce("clip", 0, schedule.steps - 1, x)
+    return x
 
 
 @torch.no_grad()
@@ -53,19 +79,10 @@ def sample(
     check_fits(denoise, request.frames)
     announce = Announce(on_event, todo.calls)
     noise, eta = noise_for(request, noise), request.eta_or()
-    C, H, W = request.shape
-    shape = (C, request.frames, H, W)
-    timesteps = torch.tensor(schedule.timesteps, device=device)
-
-    x, solver = video_noise(noise, request.frames, request.clip, request.shape).to(device, dtype), schedule.fresh()
+    x = video_noise(noise, request.frames, request.clip, request.shape).to(device, dtype)
+    call = at(denoise, slice(0, request.frames))
     with _longer(denoise, options, request.frames):
-        for step in range(schedule.steps):
-            prediction = at(denoise, slice(0, request.frames))(x, timesteps[step])
-            announce("call", 0, step, prediction)
-            fresh = noise("step", 0, shape, step) if eta > 0 else None
-            x = solver.step(x, prediction, step, eta, fresh)
-            announce("step", 0, step, x)
-    announce("clip", 0, schedule.steps - 1, x)
+        x = denoise_together(call, schedule, schedule.fresh(), x, eta, noise, announce)
     announce("frames", 0, schedule.steps - 1, x)
     return Result(x, todo)
 

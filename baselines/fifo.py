@@ -17,6 +17,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from baselines.direct import denoise_together
 from baselines.priors import FreeInit, cross_over, low_pass
 from vidrd.denoiser import Denoiser, answers, at
 from vidrd.noise import Noise
@@ -131,7 +132,7 @@ def plan(request: Request, steps: int, options: Options) -> Plan:
         windows=tuple((start, start + clip) for start in range(max(1, frames - clip + 1))),
         seams=(Seam(begun, "soft"),) if frames > begun else (),
         frames=tuple(Origin(*((0, frame) if frame < begun else (1, frame - begun))) for frame in range(frames)),
-        drawn=tuple((first, first + clip) for first in range(0, frames, clip)),
+        drawn=request.pieces,
         mixes=_mixes(request, options) if turns else "",
     )
 
@@ -280,16 +281,10 @@ def sample(
     noise, eta = noise_for(request, noise, goes_on=True), request.eta_or(1.0 if options.compat == "official" else 0.0)
     C, H, W = request.shape
     clip, steps, shape = request.clip, schedule.steps, (C, request.clip, H, W)
-    timesteps = torch.tensor(schedule.timesteps, device=device)
 
     if request.past is None:
         x = noise("initial", 0, shape).to(device, dtype)
-        for step in range(steps):
-            prediction = at(denoise, slice(0, clip))(x, timesteps[step])
-            announce("call", 0, step, prediction)
-            x = schedule.step(x, prediction, step, eta, noise("step", 0, shape, step) if eta > 0 else None)
-            announce("step", 0, step, x)
-        announce("clip", 0, steps - 1, x)
+        x = denoise_together(at(denoise, slice(0, clip)), schedule, schedule, x, eta, noise, announce)
     else:
         x = request.past.to(device, dtype or torch.float32)
     video: list[Tensor] = []

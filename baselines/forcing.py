@@ -17,7 +17,7 @@ import torch
 
 from vidrd.denoiser import Denoiser, at
 from vidrd.noise import Noise, video_noise
-from vidrd.sampler_contract import Announce, OnEvent, Origin, Plan, Request, Result, check_fits, noise_for
+from vidrd.sampler_contract import Announce, OnEvent, Plan, Request, Result, check_fits, noise_for, undivided
 from vidrd.schedule import Schedule
 
 PUBLISHED = 5  # steps from a block to the next, in the published code unless told otherwise
@@ -96,8 +96,8 @@ def plan(request: Request, steps: int, options: Options) -> Plan:
         fe=sum(row.last - row.first for row in rows),
         windows=tuple(sorted({(row.first, row.last) for row in rows})),
         seams=(),
-        frames=tuple(Origin(0, frame) for frame in range(request.frames)),
-        drawn=tuple((first, first + request.clip) for first in range(0, request.frames, request.clip)),
+        frames=undivided(request.frames),
+        drawn=request.pieces,
     )
 
 

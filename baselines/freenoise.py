@@ -1,26 +1,33 @@
 """FreeNoise (arXiv 2310.15169): one pass over all frames, from shuffled repeats of one clip's noise.
 
 The network sees the whole video, but its temporal attention sees it in overlapping windows of the length that it was
-trained on; all other layers run once.
+trained on; all other layers run once. FreeLong, FreeLong++ and FreePCA, as presets, mix what attention says in windows
+with what it says of all frames (baselines/attention_branches.py).
 """
 
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
-from typing import Literal, get_args
+from dataclasses import dataclass, replace
+from typing import Any, Literal, get_args
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from baselines.priors import Tied, reschedule
+from baselines.attention_branches import PrincipalBranches, SpectralBranches, whole
+from baselines.direct import denoise_together
+from baselines.priors import Tied, average, reschedule, spectral
 from baselines.windows import WEIGHTS, Weights, cover, floor_cover, places, profile, shares
 from vidrd.denoiser import Denoiser, WindowedDenoiser, at
-from vidrd.models.blocks import TimeWindows
+from vidrd.models.blocks import OverTime, TimeWindows
 from vidrd.noise import Noise, video_noise
-from vidrd.sampler_contract import Announce, OnEvent, Origin, Plan, Request, Result, check_fits, noise_for
+from vidrd.sampler_contract import Announce, OnEvent, Plan, Request, Result, check_fits, noise_for, undivided
 from vidrd.schedule import Schedule
 
 Compat = Literal["paper", "official", "diffusers"]
+Start = Literal["rescheduled", "iid", "spectral", "average"]
+Attention = Literal["windows", "full", "spectral", "principal"]
+PRINCIPAL_STEPS = 0.75  # share of the steps in which principal components are mixed; after them, windows
 
 
 @dataclass(frozen=True)
@@ -32,9 +39,14 @@ class Options:
     """
 
     stride: int | None = None  # frames from window to window, and a chunk of the shuffle; None: a quarter of a clip
-    weights: Weights | None = None  # of a window's frames in the mean of the windows; None: pyramid
-    noise: Literal["rescheduled", "iid"] = "rescheduled"
-    attention: Literal["windows", "full"] = "windows"
+    weights: Weights | None = (
+        None  # of a window's frames in the mean of the windows; None: pyramid, flat for "principal"
+    )
+    # how later clips' noise follows from the first one's: shuffled, not at all, or its low frequencies or its means
+    noise: Start = "rescheduled"
+    # "full": of all frames; "spectral": low frequencies of that, high ones of windows; "principal": some components
+    attention: Attention = "windows"
+    bands: int = 2  # of "spectral" attention: more of them are of windows of 2, 4, ... clips
     # "official": all videos have the noise of the first seed; "diffusers": its mixin's last window; both: chunks of the
     # shuffle run on where a clip ends, the paper's end with it
     compat: Compat = "paper"
@@ -44,23 +56,39 @@ class Options:
             raise ValueError(f"windows move on by at least 1 frame: got a stride of {self.stride}")
         for name, allowed in (
             ("weights", (*WEIGHTS, None)),
-            ("noise", ("rescheduled", "iid")),
-            ("attention", ("windows", "full")),
+            ("noise", get_args(Start)),
+            ("attention", get_args(Attention)),
             ("compat", get_args(Compat)),
         ):
             if getattr(self, name) not in allowed:
                 raise ValueError(f"{name} is one of {', '.join(map(str, allowed))}: got {getattr(self, name)!r}")
+        if self.bands < 2 or (self.bands > 2 and self.attention != "spectral"):
+            raise ValueError(f"spectral attention has 2 bands or more, other attention 2: got {self.bands}")
+        if self.attention in ("spectral", "principal") and self.compat != "paper":
+            raise ValueError(
+                f"compat={self.compat!r} is FreeNoise's code: got {self.attention} attention, leave it out"
+            )
         if self.attention == "full":
             unused = {
                 "weights": self.weights is not None,
                 "compat": self.compat == "diffusers",
-                "stride": self.stride is not None and self.noise == "iid",
+                "stride": self.stride is not None and self.noise != "rescheduled",
             }
             for name in (name for name, set_in_vain in unused.items() if set_in_vain):
                 raise ValueError(
                     f"full attention has no windows, so {name}={getattr(self, name)!r} would change nothing: leave it "
                     "out, or use attention='windows'"
                 )
+
+
+def freelong(bands: int = 2) -> Options:
+    """FreeLong (arXiv 2407.19918); with more bands FreeLong++ (arXiv 2507.00162), which has noise of its own."""
+    return Options(noise="iid" if bands == 2 else "spectral", attention="spectral", bands=bands)
+
+
+def freepca() -> Options:
+    """FreePCA (arXiv 2505.01172)."""
+    return Options(noise="average", attention="principal")
 
 
 def stride_of(clip: int, options: Options) -> int:
@@ -96,15 +124,19 @@ def plan(request: Request, steps: int, options: Options) -> Plan:
         fe=steps * length,
         windows=((0, length),),
         seams=(),
-        frames=tuple(Origin(0, frame) for frame in range(frames)),
-        drawn=tuple((first, first + clip) for first in range(0, frames, clip)),
+        frames=undivided(frames),
+        drawn=request.pieces,
         mixes=_mixes(request, options),
     )
 
 
 def _mixes(request: Request, options: Options) -> str:
-    if options.noise == "rescheduled" and request.frames > request.clip:
-        return "repeats the first clip's in its place"
+    if options.noise != "iid" and request.frames > request.clip:
+        return {
+            "rescheduled": "repeats the first clip's in its place",
+            "spectral": "gives it the low frequencies of the first clip's",
+            "average": "gives it the means of the first clip's",
+        }[options.noise]
     return "gives every video the first one's" if options.compat == "official" and len(request.seeds) > 1 else ""
 
 
@@ -136,7 +168,8 @@ def attention_windows(frames: int, clip: int, options: Options) -> TimeWindows:
     """
     stride = stride_of(clip, options)
     starts = cover(frames, clip, stride)
-    index, weights = places(starts, clip), profile(options.weights or "pyramid", clip, clip - stride)
+    own: Weights = "flat" if options.attention == "principal" else "pyramid"
+    index, weights = places(starts, clip), profile(options.weights or own, clip, clip - stride)
     share = shares(index, weights, frames)
     tail = (frames - clip) % stride
     if options.compat == "diffusers" and tail:
@@ -144,6 +177,23 @@ def attention_windows(frames: int, clip: int, options: Options) -> TimeWindows:
         share[-1] = 0
         share[-1, -tail:] = weights[-tail:] / weights[-tail]
     return TimeWindows(index, share, frames)
+
+
+def attention_of(request: Request, length: int, options: Options) -> OverTime | None:
+    """How temporal attention sees a video of that many frames; None: as it is."""
+    if options.attention == "full" or (options.attention != "windows" and length <= request.clip):
+        return None
+    windows = attention_windows(length, request.clip, options)
+    if options.attention == "windows":
+        return windows
+    if options.attention == "principal":
+        return PrincipalBranches(windows)
+    stride, branches = stride_of(request.clip, options), [windows]
+    for longer in (2**number for number in range(1, options.bands - 1)):
+        if longer * request.clip < length:
+            wider = replace(options, stride=longer * stride)
+            branches.append(attention_windows(length, longer * request.clip, wider))
+    return SpectralBranches([*branches, whole(length)], request.shape[1:])
 
 
 @torch.no_grad()
@@ -158,7 +208,7 @@ def sample(
     device: torch.device | str | None = None,  # of the latents, where the network is; None: the CPU
     dtype: torch.dtype | None = None,  # of the latents; None: float32
 ) -> Result:
-    """Plain DDIM on rescheduled noise, temporal attention in windows (section 4.2 of the paper).
+    """Plain DDIM on tied noise, temporal attention in windows (section 4.2 of FreeNoise's paper) or in branches.
 
     A `WindowedDenoiser` is asked to cut its attention; one that is none has no temporal attention to cut.
 
@@ -172,34 +222,37 @@ def sample(
     check_fits(denoise, request.clip if hooked and options.attention == "windows" else length)
     announce = Announce(on_event, todo.calls)
     noise, eta = noise_for(request, noise), request.eta_or()
-    C, H, W = request.shape
-    timesteps = torch.tensor(schedule.timesteps, device=device)
-
     if not hooked and (options.weights is not None or options.compat == "diffusers"):
         raise ValueError(
             "weights and compat='diffusers' are about windows of temporal attention, and this network offers none "
             "(attend_in): leave them out, or pass a denoiser that does"
         )
+    x = initial_noise(noise, length, request, options).to(device, dtype)
+    opened = _openings(denoise, schedule.steps, request, length, options)
+    call = at(denoise, slice(0, length))
+    x = denoise_together(call, schedule, schedule.fresh(), x, eta, noise, announce, opened)[:, :, : request.frames]
+    announce("frames", 0, schedule.steps - 1, x)
+    return Result(x, todo)
+
+
+def initial_noise(noise: Noise, length: int, request: Request, options: Options) -> Float[Tensor, "B C T H W"]:
+    """That of the video, tied as the options say."""
     stride = stride_of(request.clip, options)
     if options.noise == "rescheduled" and options.compat != "paper":
         x = run_on(noise, length, request.clip, request.shape, stride)
     else:
-        tied = Tied(noise, reschedule(stride)) if options.noise == "rescheduled" else noise
+        ties = {"rescheduled": reschedule(stride), "spectral": spectral(), "average": average()}
+        tied = Tied(noise, ties[options.noise]) if options.noise in ties else noise
         x = video_noise(tied, length, request.clip, request.shape)
-    if options.compat == "official":
-        x = x[:1].expand_as(x)
-    x, solver = x.to(device, dtype), schedule.fresh()
-    windowed: AbstractContextManager[None] = nullcontext()
-    if options.attention == "windows" and isinstance(denoise, WindowedDenoiser):
-        windowed = denoise.attend_in(attention_windows(length, request.clip, options))
-    with windowed:
-        for step in range(schedule.steps):
-            prediction = at(denoise, slice(0, length))(x, timesteps[step])
-            announce("call", 0, step, prediction)
-            fresh = noise("step", 0, (C, length, H, W), step) if eta > 0 else None
-            x = solver.step(x, prediction, step, eta, fresh)
-            announce("step", 0, step, x)
-    announce("clip", 0, schedule.steps - 1, x)
-    x = x[:, :, : request.frames]
-    announce("frames", 0, schedule.steps - 1, x)
-    return Result(x, todo)
+    return x[:1].expand_as(x) if options.compat == "official" else x
+
+
+def _openings(
+    denoise: Denoiser, steps: int, request: Request, length: int, options: Options
+) -> Callable[[int], AbstractContextManager[Any]]:
+    """The context of each step."""
+    over_time = attention_of(request, length, options)
+    if over_time is None or not isinstance(denoise, WindowedDenoiser):
+        return lambda step: nullcontext()
+    late = over_time.windows if isinstance(over_time, PrincipalBranches) else over_time
+    return lambda step: denoise.attend_in(over_time if step < PRINCIPAL_STEPS * steps else late)

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from baselines.latent_frames import FrameRule
 from baselines.models.longer_windows import Decay, Rotary, decayed, slowed
 from vidrd.denoiser import GuidedDenoiser, Text
-from vidrd.models.blocks import TimeWindows
+from vidrd.models.blocks import OverTime
 from vidrd.prompt_schedule import BLEND, changes, read_prompts
 from vidrd.schedule import Schedule
 from vidrd.solvers import schedule as schedule_of
@@ -173,7 +173,7 @@ class Model(ABC):
             extended=self.extend,
         )
 
-    def attend_in(self, windows: TimeWindows) -> AbstractContextManager[None]:
+    def attend_in(self, over_time: OverTime) -> AbstractContextManager[None]:
         """The network's temporal attention in windows while this is open; families that are `windowed` write it.
 
         Raises:

@@ -124,6 +124,16 @@ def spectral(options: "FreeInit | None" = None) -> Tie:
     return tie
 
 
+def average() -> Tie:
+    """FreePCA's noise (arXiv 2505.01172): of every clip, the mean over its frames is the first one's."""
+
+    def tie(noise: Noise, clip: int, shape: Shape, before: Tensor | None) -> Tensor:
+        first, own = noise("initial", 0, shape), noise("initial", clip, shape)
+        return first if before is None else own + (first - own).mean(dim=2, keepdim=True)
+
+    return tie
+
+
 def reschedule(stride: int) -> Tie:
     """FreeNoise's rescheduling (arXiv 2310.15169, section 4.1): the last clip's noise, shuffled in chunks of `stride`.
 
@@ -158,6 +168,7 @@ PRIORS: dict[str, Callable[[], Tie] | None] = {
     "rescheduled": lambda: reschedule(2),
     "hybrid": hybrid,
     "spectral": spectral,
+    "average": average,
 }
 
 
@@ -190,9 +201,18 @@ def low_pass(frames: int, height: int, width: int, options: FreeInit) -> Float[T
 
     At even sizes this is the authors' and diffusers'; at odd ones theirs is off center and loses part of the mean.
     """
+    return 1 / (1 + _scaled(frames, height, width, options.space, options.time) ** options.order)
+
+
+def gaussian_pass(frames: int, height: int, width: int, space: float, time: float) -> Float[Tensor, "T H W"]:
+    """The same of FreeLong (arXiv 2407.19918): a Gaussian, whose deviations are the cut-off frequencies."""
+    return (-_scaled(frames, height, width, space, time) / 2).exp()
+
+
+def _scaled(frames: int, height: int, width: int, space: float, time: float) -> Float[Tensor, "T H W"]:
+    """Square of each frequency over its cut-off."""
     t, h, w = (2 * torch.fft.fftfreq(size) for size in (frames, height, width))
-    scaled = (t / options.time)[:, None, None] ** 2 + (h / options.space)[:, None] ** 2 + (w / options.space) ** 2
-    return 1 / (1 + scaled**options.order)
+    return (t / time)[:, None, None] ** 2 + (h / space)[:, None] ** 2 + (w / space) ** 2
 
 
 def cross_over(

@@ -3,7 +3,8 @@
 Replacement and reconstruction guidance are Ho et al. 2022 (arXiv 2204.03458, section 3.1), resampling is RePaint
 (arXiv 2201.09865) in time. By default every step is done again, the last one too; compat="repaint" has the schedule of
 its code, but for the first call: that code gives it no known frames, here it always sees them. Known frames that follow
-the last clip's own states (`known="trajectory"`) are VidRD without the mirror.
+the last clip's own states (`known="trajectory"`) are VidRD without the mirror. CoNo's look-back (arXiv 2406.05082) lets
+known and new frames go on together in the middle of the steps.
 """
 
 import math
@@ -50,6 +51,7 @@ class Options:
     floor: float = 0.0  # [0, 1): share of the steps, the last ones, in which known frames keep some noise
     guidance: float = 0.0  # weight of the gradient that pulls new frames towards the known ones; 0: none is taken
     jump: int | None = None  # steps that are done again together (RePaint's jump length); None: 1, under "repaint" 10
+    internal: float = 0.0  # [0, 1): share of the steps, those in the middle, in which no known frames are put in
     compat: Compat = "paper"  # "repaint": its code's schedule, the last steps are done once; eta 1 where none is asked
 
     def __post_init__(self) -> None:
@@ -61,6 +63,10 @@ class Options:
             raise ValueError(f"known is one of {', '.join(get_args(Known))}: got {self.known!r}")
         if not 0 <= self.floor < 1:
             raise ValueError(f"floor is a share of the steps in [0, 1): got {self.floor}")
+        if not 0 <= self.internal < 1:
+            raise ValueError(f"internal is a share of the steps in [0, 1): got {self.internal}")
+        if self.internal > 0 and self.floor > 0:
+            raise ValueError(f"in internal steps all frames share a level: got a floor of {self.floor}, use 0")
         if not 0 <= self.guidance < math.inf:
             raise ValueError(f"guidance is a weight from 0 upwards: got {self.guidance}")
         if self.jump is not None and self.jump < 1:
@@ -69,6 +75,16 @@ class Options:
             raise ValueError(f"no step is done again at resample 1: got a jump of {self.jump}, use resample 2 or more")
         if self.compat not in get_args(Compat):
             raise ValueError(f"compat is one of {', '.join(get_args(Compat))}: got {self.compat!r}")
+
+    def internal_steps(self, steps: int) -> range:
+        """Those in the middle."""
+        count = math.floor(round(self.internal * steps, 6))
+        return range((steps - count) // 2, (steps + count) // 2)
+
+
+def cono(overlap: int | None = None) -> Options:
+    """CoNo's three parts (arXiv 2406.05082), a third of the steps each: extending, internal prediction, extending."""
+    return Options(overlap=overlap, internal=1 / 3)
 
 
 def overlap_of(clip: int, options: Options) -> int:
@@ -221,6 +237,7 @@ def sample(
     kept = round(options.floor * schedule.steps, 6)  # rounded: 0.29 * 100 is a little less than 29
     noisiest_end = schedule.steps - 1 - math.floor(kept)  # known frames get no cleaner level
     once, again = list(range(schedule.steps)), walk(schedule.steps, options)
+    internal = options.internal_steps(schedule.steps)
 
     past: list[Tensor] = []  # the last clip's last frames as they entered each step
     video: list[Tensor] = []
@@ -237,19 +254,19 @@ def sample(
         order = once if clean is None else again
         for key, (step, following) in enumerate(pairwise([*order, schedule.steps])):
             level = min(step, noisiest_end)
-            times = timesteps[step]
+            times, put_in = timesteps[step], clean is not None and step not in internal
             if clean is not None and level < step:
                 times = torch.cat([timesteps[level].expand(overlap), times.expand(request.clip - overlap)])
-            if clean is not None and options.known == "trajectory":
+            if put_in and options.known == "trajectory":
                 x = torch.cat([past[level], x[:, :, overlap:]], dim=2)
-            elif clean is not None:
+            elif clean is not None and put_in:
                 drawn = initial[:, :, :overlap] if options.known == "fixed" else noise("known", clip, known_shape, key)
                 x = put_known(x, clean, drawn.to(device), schedule, level)
             if step == len(entered):
                 entered.append(x[:, :, request.clip - overlap :].clone())
             prediction = (
                 guided(call, schedule, x, times, step, clean, options.guidance, level)
-                if clean is not None and options.guidance > 0
+                if clean is not None and put_in and options.guidance > 0
                 else call(x, times)
             )
             announce("call", clip, len(entered) - 1, prediction)

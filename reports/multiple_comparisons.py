@@ -206,7 +206,7 @@ def _matched(run: Run, planned: Sequence[Mapping[Any, Any]], axis: str, of: Any,
 def _to_real(run: Run, rows: Sequence[Mapping[Any, Any]]) -> Iterator[Couple]:
     done = [row for row in rows if row["status"] == "ok"]
     real = {row[run.group]: row for row in done if row["reference"]}
-    axis = next(iter(run.axes), run.group)
+    axis = next(iter((*compared_axes(run), *run.axes)), run.group)
     for row in done:
         if not row["reference"] and row[run.group] in real:
             yield Couple(axis, row, real[row[run.group]], _common(run, axis, row, row))

@@ -8,7 +8,6 @@ from typing import get_args, get_type_hints
 import pytest
 import torch
 
-import baselines.freenoise
 import baselines.replace
 import vidrd.sampling
 from bench.methods import METHODS
@@ -21,7 +20,8 @@ CLIP, STEPS, OVERLAP = 8, 16, 2
 SCHEDULE = Schedule.ddim({"beta_schedule": "scaled_linear", "clip_sample": False, "steps_offset": 1}, STEPS)
 SETTINGS = ((15, None), (20, None), (20, 0.7))  # frames and eta: a tail beyond whole strides, none, fresh noise
 BASES = {  # in the place of the table's options, which would hide others or take long
-    "freenoise": baselines.freenoise.Options(stride=6),  # shorter overlaps, where ramps are no pyramids
+    # shorter overlaps, where ramps are no pyramids
+    **{name: replace(each.options(0), stride=6) for name, each in METHODS.items() if each.cuts_attention},
     "replace-resampled": baselines.replace.Options(OVERLAP, resample=2),  # the same in less time
 }
 RELEASED = vidrd.sampling.Options(overlap=CLIP, beta=0.0)  # where the released slice renews all
@@ -30,13 +30,13 @@ RELEASED = vidrd.sampling.Options(overlap=CLIP, beta=0.0)  # where the released 
 class Toy:
     """Frames couple, and those that lie in one window of attention a little more; has a gradient, and positions."""
 
-    clip, longest, branches, windows, way = CLIP, None, 1, None, ""
+    clip, longest, branches, over_time, way = CLIP, None, 1, None, ""
 
     @contextmanager
-    def attend_in(self, windows):
-        self.windows = windows
+    def attend_in(self, over_time):
+        self.over_time = over_time
         yield
-        self.windows = None
+        self.over_time = None
 
     @contextmanager
     def extend(self, way, frames):
@@ -51,12 +51,18 @@ class Toy:
         answer = (0.6 + 0.3 * times + 0.01 * len(self.way)) * torch.tanh(latents) + place * latents.mean(
             dim=2, keepdim=True
         )
-        if self.windows is None:
+        if self.over_time is None:
             return answer
-        attended = torch.zeros_like(latents)
-        for seen, share in zip(self.windows.seen, self.windows.share, strict=True):
-            attended[:, :, seen] += share[:, None, None] * latents[:, :, seen].mean(dim=2, keepdim=True)
-        return answer + attended
+        B, H, W = len(latents), *latents.shape[3:]
+        tokens = self.over_time(attend, latents.permute(0, 2, 3, 4, 1).flatten(0, 1).flatten(1, 2))
+        return answer + tokens.unflatten(1, (H, W)).unflatten(0, (B, -1)).permute(0, 4, 1, 2, 3)
+
+
+def attend(tokens, frames):
+    """Every frame sees its window's mean and its place in it."""
+    clips = tokens.unflatten(0, (-1, frames))
+    place = torch.linspace(0.5, 1.5, frames, dtype=tokens.dtype).reshape(-1, 1, 1)
+    return torch.sin(clips * place + clips.mean(dim=1, keepdim=True)).flatten(0, 1)
 
 
 def values_of(kind, name):
@@ -109,7 +115,8 @@ def said_anyway(name, base, field, value):
         return True  # windows in whole strides, whose overlaps are short: a pyramid there
     old = getattr(base, field)
     if field == "weights" and old is None:
-        old = "flat" if base.compat == "genl" else "pyramid"
+        flat = base.compat == "genl" or getattr(base, "attention", "") == "principal"
+        old = "flat" if flat else "pyramid"
     if field == "fuse":
         old = base.fused
     return value == old

@@ -16,8 +16,10 @@ from vidrd.schedule import Schedule
 from vidrd.solvers import schedule as solver_schedule
 
 CLIP, STEPS, OVERLAP = 4, 5, 2
+MINGLED = ("syncos",)  # methods that let windows act on each other even where frames do not couple
 LENGTHS = (1, CLIP - 1, CLIP, CLIP + 1, 2 * CLIP, 3 * CLIP - 1, 2 * CLIP - 1)
 SCHEDULE = Schedule.ddim({"beta_schedule": "scaled_linear", "clip_sample": False, "steps_offset": 1}, STEPS)
+FLOW = Schedule.flow(range(1000, 0, -200), (1.0, 0.9, 0.7, 0.4, 0.2, 0.0))
 SKELETON = Method(
     plan=baselines.sampler_template.plan,
     sample=baselines.sampler_template.sample,
@@ -26,6 +28,7 @@ SKELETON = Method(
     paper="none",
     summary="the file to copy",
 )
+apart = [pytest.param(method, id=name) for name, method in METHODS.items() if name not in MINGLED]
 every_method = pytest.mark.parametrize("method", {**METHODS, "skeleton": SKELETON}.values(), ids=[*METHODS, "skeleton"])
 
 
@@ -57,12 +60,12 @@ class Separable:
 
     clip, longest, branches = CLIP, None, 1
 
-    def __init__(self):
-        self.entered = {level: [] for level in range(STEPS)}
+    def __init__(self, schedule=SCHEDULE):
+        self.schedule, self.entered = schedule, {level: [] for level in range(STEPS)}
 
     def __call__(self, latents, timesteps):
         for frame, timestep in enumerate(timesteps.expand(latents.shape[2]).tolist()):
-            self.entered[SCHEDULE.timesteps.index(timestep)].append(latents[:, :, frame].clone())
+            self.entered[self.schedule.timesteps.index(timestep)].append(latents[:, :, frame].clone())
         return self.answer(latents, timesteps)
 
     def answer(self, latents, timesteps):
@@ -72,7 +75,8 @@ class Separable:
         """The levels through which plain DDIM led to this finished frame (B C H W), from the last one backwards."""
         for level in reversed(range(STEPS)):
             states = torch.stack(self.entered[level], dim=2)
-            after = SCHEDULE.step(states, self.answer(states, torch.tensor(SCHEDULE.timesteps[level])), level)
+            answer = self.answer(states, torch.tensor(self.schedule.timesteps[level]))
+            after = self.schedule.step(states, answer, level)
             gaps = (after - frame[:, :, None]).abs().amax(dim=(0, 1, 3, 4))
             if gaps.min() > 1e-12:
                 return
@@ -211,10 +215,11 @@ def check_ways(method, frames, schedule=SCHEDULE, denoise=None):
         assert len(way) == STEPS or (way and number < CLIP)
 
 
-@every_method
+@pytest.mark.parametrize("method", [*apart, pytest.param(SKELETON, id="skeleton")])
+@pytest.mark.parametrize("schedule", [SCHEDULE, FLOW], ids=["noise", "flow"])
 @pytest.mark.parametrize("frames", [2 * CLIP, 3 * CLIP - 1])
-def test_frames_of_a_separable_network_are_plain_ddim_whatever_the_noise(method, frames):
-    check_ways(method, frames)
+def test_frames_of_a_separable_network_are_plain_ddim_whatever_the_noise(method, frames, schedule):
+    check_ways(method, frames, schedule, Separable(schedule))
 
 
 class Late(Schedule):
@@ -231,7 +236,7 @@ class WrongOrder(Separable):
         return super().__call__(latents, timesteps).flip(2)
 
 
-@every_method
+@pytest.mark.parametrize("method", apart)
 def test_a_wrong_level_or_order_is_caught(method):
     """The invariant above is only worth something if it fails for every method."""
     late = Late(SCHEDULE.timesteps, SCHEDULE.alphas, SCHEDULE.alphas_prev)

@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float, Int, Num
 from torch import Tensor
 
-from vidrd.models.blocks import TimeWindows
+from vidrd.models.blocks import OverTime
 
 ONE_LEVEL = (
     "this network takes one noise level for all frames of a call: got a level per frame, use a method whose frames "
@@ -51,10 +51,10 @@ class Denoiser(Protocol):
 
 @runtime_checkable
 class WindowedDenoiser(Denoiser, Protocol):
-    """A network whose temporal attention can be cut into windows."""
+    """A network whose temporal attention can be told which frames to see together."""
 
-    def attend_in(self, windows: TimeWindows) -> AbstractContextManager[None]:
-        """A context in which temporal attention sees one window at a time; leaving it restores the network."""
+    def attend_in(self, over_time: OverTime) -> AbstractContextManager[None]:
+        """A context in which temporal attention sees frames as `over_time` says; leaving it restores the network."""
         ...
 
 
@@ -117,7 +117,7 @@ class GuidedDenoiser:
     per_frame: bool = True  # the network takes a level for each frame; False: one for all frames of a call
     late: tuple[float, float] | None = None  # another guidance below a timestep: (timestep, guidance)
     # opens the network's temporal attention in windows, where `unet` has no attend_in of its own
-    windowed: Callable[[TimeWindows], AbstractContextManager[None]] | None = None
+    windowed: Callable[[OverTime], AbstractContextManager[None]] | None = None
     # opens a way to bear so many frames, more than in training, by its name
     extended: Callable[[str, int], AbstractContextManager[None]] | None = None
 
@@ -153,21 +153,21 @@ class GuidedDenoiser:
         away, towards = self._evaluate(torch.cat([latents, latents]), twice, both).chunk(2)
         return away + self._weight(timesteps) * (towards - away)
 
-    def attend_in(self, windows: TimeWindows) -> AbstractContextManager[None]:
-        """The U-Net's temporal attention in windows, while this is open.
+    def attend_in(self, over_time: OverTime) -> AbstractContextManager[None]:
+        """The U-Net's temporal attention by `over_time`, for example in windows, while this is open.
 
         Raises:
             ValueError: a network that does not offer it.
         """
         if self.windowed is not None:
-            return self.windowed(windows)
+            return self.windowed(over_time)
         if not hasattr(self.unet, "attend_in"):
             network = getattr(self.unet, "__self__", self.unet)  # whose method it is
             raise ValueError(
                 f"the temporal attention of {type(network).__name__} cannot be cut in windows: use a U-Net, "
                 "or a sampler that leaves attention as it is"
             )
-        return self.unet.attend_in(windows)
+        return self.unet.attend_in(over_time)
 
     def extend(self, way: str, frames: int) -> AbstractContextManager[None]:
         """The network for so many frames, more than in training, while this is open.

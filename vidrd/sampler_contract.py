@@ -68,6 +68,11 @@ class Request:
         """Frames that the video begins with; 0: it is made from noise alone."""
         return 0 if self.past is None else self.past.shape[2]
 
+    @property
+    def pieces(self) -> tuple[tuple[int, int], ...]:
+        """[first, last) frame of each piece of the video's initial noise: clip after clip."""
+        return tuple((first, first + self.clip) for first in range(0, self.frames, self.clip))
+
     def eta_or(self, own: float = 0.0) -> float:
         """The requested eta, or the method's `own`."""
         return own if self.eta is None else self.eta
@@ -94,6 +99,11 @@ class Origin:
     clip: int  # UNSEEN: no window holds the frame, and its latents are 0
     index: int  # frame of that clip; for UNSEEN, its distance from the end of the last window
     duplicate_of: int | None = None  # frame of the video that this one repeats
+
+
+def undivided(frames: int) -> tuple[Origin, ...]:
+    """The origins of a video that is one clip."""
+    return tuple(Origin(0, frame) for frame in range(frames))
 
 
 @dataclass(frozen=True)

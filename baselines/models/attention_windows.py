@@ -13,14 +13,14 @@ from diffusers.models.unets.unet_motion_model import AnimateDiffTransformer3D
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from vidrd.models.blocks import TimeWindows, in_windows
+from vidrd.models.blocks import OverTime
 
 TEMPORAL = (AnimateDiffTransformer3D, TransformerTemporalModel)
 
 
 @contextmanager
-def attend_in(network: nn.Module, windows: TimeWindows) -> Iterator[None]:
-    """The network's temporal attention in windows, while this is open."""
+def attend_in(network: nn.Module, over_time: OverTime) -> Iterator[None]:
+    """The network's temporal attention by `over_time`, place by place, while this is open."""
     before: list[tuple[nn.Module, Any]] = []
 
     def replace(part: nn.Module, forward: Callable[..., Tensor]) -> None:
@@ -31,7 +31,7 @@ def attend_in(network: nn.Module, windows: TimeWindows) -> Iterator[None]:
         for block in temporal_blocks(network):
             positions = None if block.pos_embed is None else block.pos_embed.forward
             for attention in (block.attn1, block.attn2):
-                replace(attention, partial(_cut, attention.forward, positions, windows))
+                replace(attention, partial(_cut, attention.forward, positions, over_time))
             if block.pos_embed is not None:
                 replace(block.pos_embed, lambda tokens: tokens)
         yield
@@ -50,12 +50,12 @@ def temporal_blocks(network: nn.Module) -> list[Any]:
 def _cut(
     attention: Callable[..., Float[Tensor, "S F D"]],
     positions: Callable[[Float[Tensor, "S F D"]], Float[Tensor, "S F D"]] | None,
-    windows: TimeWindows,
+    over_time: OverTime,
     tokens: Float[Tensor, "S T D"],  # of every place, in time
     encoder_hidden_states: Tensor | None = None,
     **more: Any,
 ) -> Float[Tensor, "S T D"]:
-    """Attention over time, window by window; over text it stays as it is."""
+    """Attention over time, as `over_time` says; over text it stays as it is."""
     if encoder_hidden_states is not None:
         return attention(tokens, encoder_hidden_states=encoder_hidden_states, **more)
 
@@ -63,4 +63,4 @@ def _cut(
         window = cut.reshape(-1, frames, cut.shape[-1])
         return attention(window if positions is None else positions(window), **more).reshape(cut.shape)
 
-    return in_windows(layer, tokens.flatten(0, 1)[:, None], windows).reshape(tokens.shape)
+    return over_time(layer, tokens.flatten(0, 1)[:, None]).reshape(tokens.shape)

@@ -14,7 +14,7 @@ from baselines.latent_frames import FrameRule
 from baselines.model_contract import Model
 from baselines.models.attention_windows import attend_in
 from vidrd.denoiser import Text
-from vidrd.models.blocks import TimeWindows
+from vidrd.models.blocks import OverTime
 
 
 class ImageVAE(Model):
@@ -53,9 +53,9 @@ class ImageVAE(Model):
         embedded, _ = self.pipe.encode_prompt(list(prompts), self.device, 1, False)
         return {"encoder_hidden_states": embedded}
 
-    def attend_in(self, windows: TimeWindows) -> AbstractContextManager[None]:
+    def attend_in(self, over_time: OverTime) -> AbstractContextManager[None]:
         """That of the motion modules, or of the temporal transformers."""
-        return attend_in(self.pipe.unet, windows)
+        return attend_in(self.pipe.unet, over_time)
 
     def text_shapes(self) -> Mapping[str, tuple[int, ...]]:
         """77 tokens of CLIP."""

@@ -209,7 +209,8 @@ def skip_long(values: Mapping[str, Value]) -> str | None:
     return skip(values)
 
 
-WHOLE, LONGEST_CALL = ("direct", "freenoise"), 128
+WHOLE = ("direct", *(name for name, method in METHODS.items() if method.cuts_attention))
+LONGEST_CALL = 128
 LONG = replace(
     SAMPLERS,
     question="What does each method lose in minutes of video, and what first? Beside real video (pocket world)",

@@ -1,5 +1,7 @@
 """Temporal attention of diffusers' U-Nets in windows: each window is a call of its own, and nothing is left behind."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -68,3 +70,17 @@ def test_freenoise_makes_videos_longer_than_the_positions(model):
     )
     assert attention_windows(CLIP, CLIP, Options()).seen.shape == (1, CLIP)
     torch.testing.assert_close(one, whole, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("options", [freenoise.freelong(), freenoise.freepca()], ids=["freelong", "freepca"])
+def test_branches_see_places_one_by_one(model, options):
+    """Another video than in windows, of the same shape, and nothing left behind."""
+    C, H, W = model.latent_shape()
+    asked, videos = Request(2 * CLIP, CLIP, (C, H, W), (0,)), []
+    for attention in (options.attention, "windows"):
+        chosen = replace(options, attention=attention)
+        videos.append(freenoise.sample(model.denoiser(["a red ball"], guidance=1.0), model.schedule(2), asked, chosen))
+    one, other = (each.latents for each in videos)
+    assert one.shape == (1, C, 2 * CLIP, H, W)
+    assert (one - other).abs().max() > 1e-5
+    assert hooks(model) == []

@@ -60,7 +60,7 @@ def test_what_comes_after_depends_on_the_last_given_frames_and_on_the_seed(name)
 
 
 def test_the_table_names_those_that_go_on():
-    assert [name for name in METHODS if name.startswith(("vidrd", "replace", "fifo"))] == GOING_ON
+    assert [name for name in METHODS if name.startswith(("vidrd", "replace", "cono", "fifo"))] == GOING_ON
 
 
 @pytest.mark.parametrize("name", [name for name in METHODS if name not in GOING_ON])

@@ -1,15 +1,17 @@
 """FreeNoise: shuffled repeats of noise, temporal attention in windows, and nothing left behind in the network."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from toys import CLIP, SCHEDULE, SEEDS, SHAPE, STEPS, close, ddim, initial, request, run
 
 import baselines.direct
 from baselines import freenoise
-from baselines.freenoise import Options, attention_windows, plan, run_on
+from baselines.freenoise import Options, attention_of, attention_windows, freelong, freepca, plan, run_on
 from baselines.priors import Tied, reschedule
 from vidrd.denoiser import GuidedDenoiser, WindowedDenoiser
-from vidrd.models.blocks import TimeWindows, TransformerBlock, in_windows
+from vidrd.models.blocks import TimeWindows, TransformerBlock
 from vidrd.models.unet import UNet3DConditionModel
 from vidrd.noise import KeyedNoise, video_noise
 from vidrd.sampler_contract import Cancelled
@@ -41,7 +43,7 @@ def denoiser(unet, guidance=2.0):
 
 
 def is_closed(unet):
-    return all(block.windows is None for block in unet.modules() if isinstance(block, TransformerBlock))
+    return all(block.over_time is None for block in unet.modules() if isinstance(block, TransformerBlock))
 
 
 def test_the_denoiser_offers_its_attention(unet):
@@ -81,7 +83,7 @@ def test_constant_features_pass_unchanged_at_every_length(frames, stride):
     """What windows say of a frame adds up to one weight, also at the tail."""
     windows = attention_windows(frames, CLIP, Options(stride=stride))
     x = torch.full((2 * frames, 3, 5), 1.7, dtype=torch.float64)
-    assert close(in_windows(lambda tokens, _: tokens, x, windows), x)
+    assert close(windows(lambda tokens, _: tokens, x), x)
 
 
 def test_windows_are_attended_each_by_itself():
@@ -102,7 +104,7 @@ def test_windows_are_attended_each_by_itself():
         want[:, start : start + CLIP] += part * pyramid[:, None, None]
         weight[start : start + CLIP] += pyramid
     want /= weight[:, None, None]
-    assert close(in_windows(layer, x, windows), want.flatten(0, 1))
+    assert close(windows(layer, x), want.flatten(0, 1))
 
 
 def test_a_video_is_plain_ddim_of_a_network_whose_windows_were_opened_by_hand(unet):
@@ -117,6 +119,26 @@ def test_a_video_is_plain_ddim_of_a_network_whose_windows_were_opened_by_hand(un
     assert close(freenoise.sample(denoise, SCHEDULE, request(frames), chosen, dtype=torch.float64).latents, want)
 
 
+@pytest.mark.parametrize("options", [freelong(), freepca()], ids=["freelong", "freepca"])
+def test_branches_are_open_in_the_steps_that_the_method_says(unet, options):
+    """Plain DDIM of a network opened by hand: FreePCA mixes in the first three quarters of the steps."""
+    frames, denoise, asked = 7, denoiser(unet), request(7)
+    branches, windows = attention_of(asked, frames, options), attention_windows(frames, CLIP, options)
+    x = (
+        initial(frames)
+        if options.noise == "iid"
+        else freenoise.initial_noise(KeyedNoise(SEEDS), frames, asked, options)
+    )
+    x = x.double()
+    with torch.no_grad():
+        for step, timestep in enumerate(SCHEDULE.timesteps):
+            with unet.attend_in(windows if options == freepca() and step >= 0.75 * STEPS else branches):
+                x = SCHEDULE.step(x, denoise(x, torch.tensor(timestep)), step)
+    assert close(freenoise.sample(denoise, SCHEDULE, asked, options, dtype=torch.float64).latents, x)
+    plain = freenoise.sample(denoise, SCHEDULE, asked, replace(options, attention="windows", bands=2), dtype=x.dtype)
+    assert not close(plain.latents, x, 1e-3)
+
+
 def test_windows_of_another_length_are_refused(unet):
     with (
         unet.attend_in(attention_windows(6, CLIP, Options())),
@@ -126,7 +148,8 @@ def test_windows_of_another_length_are_refused(unet):
     assert is_closed(unet)
 
 
-def test_a_cancelled_run_leaves_no_hook_behind(unet):
+@pytest.mark.parametrize("options", [Options(), freelong(), freepca()], ids=["freenoise", "freelong", "freepca"])
+def test_a_cancelled_run_leaves_no_hook_behind(unet, options):
     open_while_running = []
 
     def stop(event):
@@ -135,7 +158,7 @@ def test_a_cancelled_run_leaves_no_hook_behind(unet):
             raise Cancelled
 
     with pytest.raises(Cancelled):
-        freenoise.sample(denoiser(unet), SCHEDULE, request(9), dtype=torch.float64, on_event=stop)
+        freenoise.sample(denoiser(unet), SCHEDULE, request(9), options, dtype=torch.float64, on_event=stop)
     assert all(open_while_running)
     assert is_closed(unet)
 
@@ -145,8 +168,8 @@ def test_windows_may_be_opened_within_others(unet):
     blocks = [block for block in unet.modules() if isinstance(block, TransformerBlock)]
     with unet.attend_in(outer):
         with unet.attend_in(inner):
-            assert all(block.windows is inner for block in blocks)
-        assert all(block.windows is outer for block in blocks)
+            assert all(block.over_time is inner for block in blocks)
+        assert all(block.over_time is outer for block in blocks)
     assert is_closed(unet)
 
 
@@ -194,7 +217,7 @@ def test_the_mixin_of_diffusers_scales_the_tail(frames, scales):
     """Recorded from its FreeNoise block: 18 frames end in half a feature, 19 in 2/3 and 1/3, whole strides in one."""
     windows = attention_windows(frames, 16, Options(stride=4, compat="diffusers"))
     x = torch.ones(frames, 1, 1, dtype=torch.float64)
-    passed = in_windows(lambda tokens, _: tokens, x, windows).flatten().tolist()
+    passed = windows(lambda tokens, _: tokens, x).flatten().tolist()
     assert passed == pytest.approx([1.0] * (frames - len(scales)) + scales)
 
 
@@ -252,7 +275,7 @@ HONEST = attention_windows  # whose name the faults take
 
 def off_by_one(frames, clip, options):
     windows = HONEST(frames, clip, options)
-    return windows._replace(seen=(windows.seen + 1).clamp(max=frames - 1))
+    return replace(windows, seen=(windows.seen + 1).clamp(max=frames - 1))
 
 
 def tail_of_the_mixin(frames, clip, options):
@@ -261,7 +284,7 @@ def tail_of_the_mixin(frames, clip, options):
 
 def wrong_order(frames, clip, options):
     windows = HONEST(frames, clip, options)
-    return windows._replace(share=windows.share.flip(0))
+    return replace(windows, share=windows.share.flip(0))
 
 
 @pytest.mark.parametrize("fault", [off_by_one, tail_of_the_mixin, wrong_order])

@@ -8,7 +8,7 @@ from bench.speed.memory_cell import PeakTracker
 from tests.baselines.toys import SCHEDULE, Separable
 from vidrd.sampler_contract import Request
 
-FLAT = [name for name in METHODS if name.startswith(("vidrd", "independent", "replace", "fifo"))]
+FLAT = [name for name in METHODS if name.startswith(("vidrd", "independent", "replace", "cono", "fifo"))]
 SHAPE, CLIP = (4, 16, 16), 4
 FRAME = 4 * SHAPE[0] * SHAPE[1] * SHAPE[2]  # bytes
 

@@ -82,6 +82,14 @@ def test_hybrid_clips_share_the_variance_that_is_said():
         hybrid(1.5)
 
 
+def test_clips_of_freepca_share_the_means_of_the_first():
+    """A mean of 4 frames is a quarter of the variance."""
+    tied = frames_of(priors.average()).unflatten(1, (-1, CLIP))
+    assert close(tied.mean(dim=2), tied[:, :1].mean(dim=2).expand(-1, 3), 1e-6)
+    assert float((tied[:, 0] * tied[:, 1]).mean()) == pytest.approx(1 / CLIP, abs=0.03)
+    assert not close(tied[:, 0], tied[:, 1], 1)
+
+
 def shares_of_deviation(part):
     def tie(noise, clip, shape, before):
         first = noise("initial", 0, shape)

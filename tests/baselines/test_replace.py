@@ -6,7 +6,7 @@ from toys import CLIP, CONFIG, SCHEDULE, SEEDS, SHAPE, STEPS, Coupled, Separable
 
 import baselines.independent
 from baselines import replace
-from baselines.replace import Options, guided, plan, put_known, walk
+from baselines.replace import Options, cono, guided, plan, put_known, walk
 from vidrd.noise import KeyedNoise
 from vidrd.schedule import Schedule
 
@@ -43,6 +43,41 @@ def test_known_frames_enter_every_call_as_the_equation_says(overlap):
         alpha = SCHEDULE.alphas[step]
         assert int(timestep) == SCHEDULE.timesteps[step]
         assert close(entered[:, :, :overlap], alpha**0.5 * clean + (1 - alpha) ** 0.5 * fresh)
+
+
+def check_cono(options):
+    """Of 8 steps the fourth and fifth see known frames as the step before left them; all others see them put in."""
+    denoise = Coupled()
+    video = replace.sample(denoise, SCHEDULE, request(2 * CLIP), options(2), dtype=torch.float64).latents
+    clean, noise, x = video[:, :, 2:4], KeyedNoise(SEEDS), clip_noise(1)
+    for step, timestep in enumerate(SCHEDULE.timesteps):
+        if step not in (3, 4):
+            fresh = noise("known", 1, (SHAPE[0], 2, *SHAPE[1:]), step).double()
+            x = put_known(x, clean, fresh, SCHEDULE, step)
+        assert close(denoise.calls[STEPS + step][0], x)
+        x = SCHEDULE.step(x, Coupled()(x, torch.tensor(timestep)), step)
+    assert torch.equal(clean, video[:, :, 2:4])
+    assert close(video[:, :, 4:6], x[:, :, 2:])
+
+
+def test_cono_predicts_between_two_parts_that_extend():
+    check_cono(cono)
+    assert [len(Options(internal=1 / 3).internal_steps(steps)) for steps in (1, 2, 3, 8, 50)] == [0, 0, 1, 2, 16]
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        lambda self, steps: range(steps // 3),
+        lambda self, steps: range(2 * steps // 3, steps),
+        lambda self, steps: range(0),
+    ],
+    ids=["first", "last", "none"],
+)
+def test_planted_faults_of_cono_are_seen(monkeypatch, fault):
+    monkeypatch.setattr(Options, "internal_steps", fault)
+    with pytest.raises(AssertionError):
+        check_cono(cono)
 
 
 def test_fixed_noise_is_that_of_the_clip_and_a_trajectory_is_the_old_clips():

@@ -84,6 +84,16 @@ def test_a_planted_difference_is_said_first_and_once_for_all_lengths(tmp_path):
     assert "mirror (" not in others[0].partition("cannot tell the methods apart")[0]
 
 
+def test_rows_are_named_by_what_they_differ_in_where_the_first_axis_has_one_value(tmp_path):
+    def unreal(values):
+        return {"mirror": measured((values["method"] != "real") + noise(values, "mirror"))}
+
+    text = said(pocket(tmp_path / "run", {"equal": ("fe",), **AXES}, unreal, {"mirror": SAID["mirror"]}))
+    assert re.match(
+        "(VidRD|.* (clips|sampling)) plays? more of each clip backwards in the next than real video", text[0]
+    )
+
+
 def test_a_difference_at_one_length_names_it(tmp_path):
     text = said(pocket(tmp_path / "run", AXES, lambda v: mirrored(v, lambda v: v["frames"] == 24), SAID))
     first = text[0]

@@ -15,7 +15,8 @@ so no layer transposes or copies. Parameters carry the key names of the released
 
 import math
 from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple
+from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -239,50 +240,64 @@ class FeedForward(nn.Module):
         return self.net[2](self.net[0](x))
 
 
-class TimeWindows(NamedTuple):
-    """Windows through which temporal attention sees a video longer than a clip (FreeNoise, arXiv 2310.15169)."""
+Layer = Callable[[Float[Tensor, "BT S D"], int], Float[Tensor, "BT S D"]]  # over time: (tokens, frames) -> tokens
+# how a layer over time sees a video that is longer than a clip: (layer, tokens BT S D) -> tokens
+OverTime = Callable[[Layer, Tensor], Tensor]
+
+
+@dataclass(frozen=True, eq=False)
+class TimeWindows:
+    """Windows through which a layer over time sees a video longer than a clip (FreeNoise, arXiv 2310.15169).
+
+    Called with a layer and tokens, every window is seen separately and a frame's answers are averaged.
+    """
 
     seen: Int[Tensor, "W F"]  # frames of each window
     share: Float[Tensor, "W F"]  # weight of a window's answer for each of its frames; those of a frame add up to 1
     frames: int  # of the whole video
 
+    def __call__(self, layer: Layer, x: Float[Tensor, "BT S D"]) -> Float[Tensor, "BT S D"]:
+        """The mean over windows.
 
-def in_windows(
-    layer: Callable[[Float[Tensor, "BF S D"], int], Float[Tensor, "BF S D"]],  # (tokens, frames) -> tokens
-    x: Float[Tensor, "BT S D"],
-    windows: TimeWindows,
-) -> Float[Tensor, "BT S D"]:
-    """Apply a layer over time to every window separately; a frame's outputs are averaged, in float32 at least.
+        Raises:
+            ValueError: the windows are those of a longer or shorter video.
+        """
+        return self.mean(self.apart(layer, x))
 
-    Raises:
-        ValueError: the windows are those of a longer or shorter video.
-    """
-    if len(x) % windows.frames:
-        raise ValueError(
-            f"these windows are of {windows.frames} frames: got {len(x)}, open them for the video's own length"
-        )
-    exact = torch.promote_types(x.dtype, torch.float32)
-    index, share = windows.seen.to(x.device), windows.share.to(x.device, exact)
-    count, frames = index.shape
-    cut = x.unflatten(0, (-1, windows.frames))[:, index]  # B W F S D
-    answers = layer(cut.flatten(0, 2), frames).unflatten(0, (-1, count, frames))
-    whole = torch.zeros(len(cut), windows.frames, *x.shape[1:], dtype=exact, device=x.device)
-    whole.index_add_(1, index.flatten(), (answers.to(exact) * share[..., None, None]).flatten(1, 2))
-    return whole.flatten(0, 1).to(x.dtype)
+    def apart(self, layer: Layer, x: Float[Tensor, "BT S D"]) -> Float[Tensor, "B W F S D"]:
+        """What the layer answers to each window.
+
+        Raises:
+            ValueError: the windows are those of a longer or shorter video.
+        """
+        if len(x) % self.frames:
+            raise ValueError(
+                f"these windows are of {self.frames} frames: got {len(x)}, open them for the video's own length"
+            )
+        cut = x.unflatten(0, (-1, self.frames))[:, self.seen.to(x.device)]
+        return layer(cut.flatten(0, 2), self.seen.shape[1]).view(cut.shape)
+
+    def mean(self, answers: Float[Tensor, "B W F S D"]) -> Float[Tensor, "BT S D"]:
+        """A frame's answers averaged, in float32 at least."""
+        exact = torch.promote_types(answers.dtype, torch.float32)
+        share = self.share.to(answers.device, exact)[..., None, None]
+        whole = torch.zeros(len(answers), self.frames, *answers.shape[3:], dtype=exact, device=answers.device)
+        whole.index_add_(1, self.seen.flatten().to(answers.device), (answers.to(exact) * share).flatten(1, 2))
+        return whole.flatten(0, 1).to(answers.dtype)
 
 
 class TransformerBlock(nn.Module):
     """Self-attention, cross-attention, temporal attention, feed-forward: the order of VidRD's architecture figure.
 
     `embed` adds the sinusoid of the frame index to the token stream itself, also for a single frame: so the released
-    weights were trained (their code adds it in place to a view of the stream). With `windows` set, positions and
-    temporal attention are those of each window, which begins at position 0.
+    weights were trained (their code adds it in place to a view of the stream). With `over_time` set, that decides which
+    frames positions and temporal attention see; every sequence of frames begins at position 0.
     """
 
     def __init__(self, width: int, heads: int, context_width: int, *, embed: bool):
         super().__init__()
         self.embed = embed
-        self.windows: TimeWindows | None = None
+        self.over_time: OverTime | None = None
         self.attn1 = Attention(width, heads)
         self.norm1 = nn.LayerNorm(width)
         self.attn2 = Attention(width, heads, context_width)
@@ -297,7 +312,7 @@ class TransformerBlock(nn.Module):
         """Tokens of frames in, tokens of frames out."""
         x = x + self.attn1.spatial(self.norm1(x))
         x = x + self.attn2.cross(self.norm2(x), context)
-        x = self._over_time(x, frames) if self.windows is None else in_windows(self._over_time, x, self.windows)
+        x = self._over_time(x, frames) if self.over_time is None else self.over_time(self._over_time, x)
         return x + self.ff(self.norm3(x))
 
     def _over_time(self, x: Float[Tensor, "BT S D"], frames: int) -> Float[Tensor, "BT S D"]:

@@ -18,10 +18,10 @@ from vidrd.models.blocks import (
     Downsample,
     Frames,
     OtherFrames,
+    OverTime,
     ResnetBlock,
     TemporalConv,
     TimestepEmbedding,
-    TimeWindows,
     Transformer,
     TransformerBlock,
     Upsample,
@@ -264,20 +264,20 @@ class UNet3DConditionModel(ModelMixin, ConfigMixin):
         return UNetOutput(sample=prediction, deep=deep) if return_dict else (prediction, deep)
 
     @contextmanager
-    def attend_in(self, windows: TimeWindows) -> Iterator[None]:
-        """A context in which positions and temporal attention run window by window; other layers see all frames.
+    def attend_in(self, over_time: OverTime) -> Iterator[None]:
+        """A context in which positions and temporal attention see frames as `over_time` says, for example in windows.
 
-        However it ends, the network is as before.
+        Other layers see all frames. However it ends, the network is as before.
         """
         blocks = [module for module in self.modules() if isinstance(module, TransformerBlock)]
-        before = [block.windows for block in blocks]
+        before = [block.over_time for block in blocks]
         try:
             for block in blocks:
-                block.windows = windows
+                block.over_time = over_time
             yield
         finally:
-            for block, were in zip(blocks, before, strict=True):
-                block.windows = were
+            for block, way in zip(blocks, before, strict=True):
+                block.over_time = way
 
     def _embed_time(self, timestep: Num[Tensor, "..."], batch: int, dtype: torch.dtype) -> Float[Tensor, "B t D"]:
         """One embedding per sample (t = 1) or per frame."""

@@ -21,6 +21,7 @@ from torch.profiler import profile, record_function
 from bench.hardware.roofline import Ledger, Op, Peaks, bandwidth
 
 LAYER = "layer: "  # begins the names of the ranges around layers
+COMPILED = "_torchdynamo_orig_callable"  # an attribute of what torch.compile made
 HOST = "(host)"  # the time of Python and PyTorch between operators
 HALF = 0.5  # of an operator's time: from there on it is launching that limits it
 TENTH = 0.1  # of the bound: below, neither arithmetic nor memory is what a call waits for
@@ -122,7 +123,7 @@ class Layers:
 
 def uncompiled(module: nn.Module, name: str) -> Iterator[tuple[str, nn.Module]]:
     """The modules that are not compiled, each with a name: its class, after its own name where it has parts and one."""
-    if getattr(module, "_compiled_call_impl", None) is not None or "_torchdynamo_orig_callable" in vars(module.forward):
+    if getattr(module, "_compiled_call_impl", None) is not None or hasattr(module.forward, COMPILED):
         return
     yield name, module
     for own, child in module.named_children():

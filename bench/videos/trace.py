@@ -101,7 +101,7 @@ def _profiled(make: Any, device: str) -> tuple[profile, bool]:
         torch.cuda.synchronize()
         torch.cuda.cudart().cudaProfilerStart()
     activities = [ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if cuda else [])]
-    with profile(activities=activities, record_shapes=True, with_flops=True) as profiled:
+    with profile(activities=activities, record_shapes=True) as profiled:
         make()
         if on_gpu:
             torch.cuda.synchronize()

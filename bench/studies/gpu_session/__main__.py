@@ -71,7 +71,7 @@ def run_parts(chosen: Mapping[str, Part], folder: Path, minutes: float, *, dry: 
             try:
                 summary = run_part(name, part, folder, max(part.reserve, left - kept), dry=dry)
                 ended[name] = "ok", f"{summary}, {time.monotonic() - began:.0f} s"
-            except (OSError, ValueError, subprocess.SubprocessError) as error:  # the others are still worth having
+            except (OSError, ValueError) as error:  # the others are still worth having
                 ended[name] = "failed", str(error)
         print(f"{name}: {': '.join(ended[name])}", flush=True)
         _about(folder, ended, dry=dry)
@@ -82,8 +82,7 @@ def run_part(name: str, part: Part, folder: Path, seconds: float, *, dry: bool) 
     """Run a part, keep what it left, and check it.
 
     Raises:
-        ValueError: it left nothing, or something else than it has to.
-        subprocess.TimeoutExpired: it did not end in time.
+        ValueError: it did not end in time, left nothing, or something else than it has to.
     """
     path = os.pathsep.join(filter(None, (str(DRY) if dry else "", str(ROOT), os.environ.get("PYTHONPATH"))))
     log = folder / f"{name}.log"
@@ -94,6 +93,8 @@ def run_part(name: str, part: Part, folder: Path, seconds: float, *, dry: bool) 
                 part.command(folder.resolve(), seconds), env={**os.environ, "PYTHONPATH": path}, cwd=ROOT, stdout=file,
                 stderr=subprocess.STDOUT, check=False, timeout=seconds + 4 * STARTING,
             ).returncode  # fmt: skip
+    except subprocess.TimeoutExpired as error:
+        raise ValueError(f"not done after {error.timeout:.0f} s, killed") from None
     finally:
         for file_name in KEPT:
             if (run / file_name).exists():
@@ -115,7 +116,7 @@ def _last_line(log: Path) -> str:
 
 
 def _folder(out: Path, *, dry: bool) -> Path:
-    name = "dry" if dry else torch.cuda.get_device_name()
+    name = "dry" if dry else str(machine()["gpu"])  # by NVML: this process must not be one that uses the card
     plain = "-".join("".join(c if c.isalnum() else " " for c in name.lower()).split())
     folder = out / f"{plain}-{datetime.now(UTC):%Y%m%d-%H%M%S}"
     (folder / "runs").mkdir(parents=True)

@@ -52,15 +52,14 @@ def parts(*, dry: bool = False) -> dict[str, Part]:
         words = ["bench.studies.gpu_session.measure", name, "--model", size("full"), "--steps", str(few)]
         return Part(reserve, partial(_own, words, name), f"{name}.json", partial(check_list, record))
 
-    def suite(name: str, reserve: int, leaves: str = "", dry_settings: str = "", **settings: object) -> Part:
+    def suite(part: str, name: str, reserve: int, dry_settings: str, **settings: object) -> Part:
         given = {"device": "cuda", **settings}
         given |= dict(each.split("=", 1) for each in dry_settings.split()) if dry else {}
-        leaves = leaves or name
-        return Part(reserve, partial(_suite, name, leaves, given), leaves, partial(check_run, every=dry))
+        return Part(reserve, partial(_suite, name, part, given), part, partial(check_run, every=dry))
 
     def lengths(name: str, reserve: int, model: str, frames: str, dry_settings: str) -> Part:
         return suite(
-            "lengths", reserve, name, dry_settings, model=size(model), frames=frames, method="codenoise,direct",
+            name, "lengths", reserve, dry_settings, model=size(model), frames=frames, method="codenoise,direct",
             overlap=16, steps=4, videos=3, precision="bf16",
         )  # fmt: skip
 
@@ -70,31 +69,31 @@ def parts(*, dry: bool = False) -> dict[str, Part]:
     )
     return {
         "clips": own("clips", 120, ClipTime, 50),
-        "speed": suite("speed", 240, "speed", "seconds=1 rounds=2 rung=reference,compile,bf16-4-clips,modelscope-bf16",
+        "speed": suite("speed", "speed", 240, "seconds=1 rounds=2 rung=reference,compile,bf16-4-clips,modelscope-bf16",
             model=size("full"), seconds=60, rounds=8),
         "train": own("train", 120, TrainTime, 5),
         "wan": lengths("wan", 420, WAN, "81,161", "frames=9,17 overlap=4 steps=2"),
         "ltx": lengths("ltx", 240, LTX, "161,321", "frames=17 overlap=8 steps=2"),
         "knobs": suite(
-            "knobs", 420, "knobs", "setting=plain,compile=blocks frames=9 overlap=4 steps=2 videos=3 loss=psnr=0",
+            "knobs", "knobs", 420, "setting=plain,compile=blocks frames=9 overlap=4 steps=2 videos=3 loss=psnr=0",
             model=size(WAN), setting=settings, frames=33, steps=4, videos=3, precision="bf16", loss="psnr=35",
         ),
         "kernels": suite(
-            "kernels", 240, "kernels", "kernel=temporal-conv size=pocket seconds=0.05 rounds=3",
+            "kernels", "kernels", 240, "kernel=temporal-conv size=pocket seconds=0.05 rounds=3",
             size="full", precision="bf16",
         ),
         "ucf101": own("ucf101", 150, VideoRate, 50),
-        "smoke": suite("smoke", 180, "smoke", "precision=bf16", precision="fp16,bf16"),
+        "smoke": suite("smoke", "smoke", 180, "precision=bf16", precision="fp16,bf16"),
         "tests": Part(240, partial(_tests, dry), "tests.xml", check_tests),
         "memory": suite(
-            "memory", 120, "memory", "frames=4,8 overlap=0",
+            "memory", "memory", 120, "frames=4,8 overlap=0",
             model=size("full"), frames="16,32,64,128,256", method="vidrd,direct", steps=2, overlap=4, precision="bf16",
         ),
         "approximations": suite(
-            "approximations", 120, "approximations", "approximation=bf16,exact videos=4 batch=2 steps=2",
+            "approximations", "approximations", 120, "approximation=bf16,exact videos=4 batch=2 steps=2",
             approximation="fp8,bf16,exact",
         ),
-        "pocket": suite("speed", 120, "speed-pocket", "rung=reference,sdpa seconds=1 rounds=2",
+        "pocket": suite("pocket", "speed", 120, "rung=reference,sdpa seconds=1 rounds=2",
                         model="pocket", seconds=20, rounds=8),
     }  # fmt: skip
 
@@ -103,12 +102,12 @@ def _own(words: list[str], name: str, folder: Path, seconds: float) -> list[str]
     return [sys.executable, "-m", *words, "--out", str(folder / f"{name}.json"), "--seconds", f"{seconds:.0f}"]
 
 
-def _suite(name: str, leaves: str, settings: dict[str, object], folder: Path, seconds: float) -> list[str]:
-    """A suite, its run in runs/LEAVES."""
+def _suite(name: str, part: str, settings: dict[str, object], folder: Path, seconds: float) -> list[str]:
+    """A suite, its run in runs/PART."""
     words = [word for setting in settings.items() for word in ("--set", "{}={}".format(*setting))]
     left = max(seconds - STARTING, 1)
     limits = ["--timeout", f"{left:.0f}", "--max-minutes", f"{left / 60:.2f}"]
-    run = ["-m", "bench", "run", "--suite", name, *words, "--out", str(folder / "runs" / leaves), *limits]
+    run = ["-m", "bench", "run", "--suite", name, *words, "--out", str(folder / "runs" / part), *limits]
     return [sys.executable, *run]
 
 

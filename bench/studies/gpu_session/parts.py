@@ -83,7 +83,7 @@ def parts(*, dry: bool = False) -> dict[str, Part]:
             size="full", precision="bf16",
         ),
         "ucf101": own("ucf101", 150, VideoRate, 50),
-        "smoke": suite("smoke", "smoke", 180, "precision=bf16", precision="fp16,bf16"),
+        "smoke": suite("smoke", "smoke", 180, "precision=fp32", precision="fp16,bf16"),
         "tests": Part(240, partial(_tests, dry), "tests.xml", check_tests),
         "memory": suite(
             "memory", "memory", 120, "frames=4,8 overlap=0",

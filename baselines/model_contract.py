@@ -63,6 +63,14 @@ class Model(ABC):
     def tiny(cls) -> Mapping[str, Callable[[], Any]]:
         """Variants of the family -> a pipeline of it with tiny random networks, made offline: for tests and trials."""
 
+    @classmethod
+    def drawn(cls) -> Mapping[str, Callable[[], Any]]:
+        """Sizes of published checkpoints -> a pipeline of their shapes with random weights: for measuring speed.
+
+        Its text encoder is a small one of the right width, since it runs once a video.
+        """
+        return {}
+
     @abstractmethod
     def text(self, prompts: Sequence[str]) -> Text:
         """Embedded prompts by the names of the network's arguments, as the family's pipeline embeds them."""

@@ -11,7 +11,8 @@ from diffusers import SkyReelsV2DiffusionForcingPipeline, UniPCMultistepSchedule
 
 import baselines.direct
 import baselines.forcing
-from baselines.models.families import FAMILIES, family, tiny_model
+from baselines.models.families import FAMILIES, family, load_model, tiny_model
+from baselines.models.wan import Wan
 from bench.methods import METHODS
 from vidrd.denoiser import Denoiser
 from vidrd.noise import KeyedNoise
@@ -343,3 +344,20 @@ def test_ancestral_steps_are_the_pipelines_where_it_has_them(models, name):
         output_type="latent",
     ).frames
     assert (got - want).abs().max() <= 1e-5 * want.abs().max()
+
+
+def test_shapes_with_drawn_weights_are_the_same_each_time_and_in_the_precision_asked_for(monkeypatch):
+    monkeypatch.setattr(Wan, "drawn", Wan.tiny)  # the published shapes take gigabytes
+    weights = []
+    for _ in range(2):
+        before = torch.random.get_rng_state()
+        model = load_model("drawn:WanPipeline:2.1", dtype=torch.bfloat16)
+        assert torch.equal(torch.random.get_rng_state(), before)
+        weights.append(model.pipe.transformer.proj_out.weight)
+    assert weights[0].dtype == torch.bfloat16
+    assert torch.equal(*weights)
+    assert model.size == Wan.size  # that of the published model
+    with pytest.raises(ValueError, match=r"variants of Wan are 2\.1, .*: got '9B'"):
+        load_model("drawn:WanPipeline:9B")
+    with pytest.raises(ValueError, match="no shapes of CogVideoXPipeline are known here: take tiny:CogVideoXPipeline"):
+        load_model("drawn:CogVideoXPipeline")

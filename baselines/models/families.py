@@ -5,6 +5,7 @@ Reading the table loads neither diffusers nor a network.
 
 import importlib
 import json
+from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from functools import cache
 from pathlib import Path
@@ -43,7 +44,7 @@ def family(pipeline: str) -> "type[Model]":
 
 
 def load_model(
-    name: str,  # a preset, a folder, the id of a repository on a hub, or tiny:PIPELINE for random networks
+    name: str,  # a preset, a folder, the id of a repository on a hub, tiny:PIPELINE, drawn:PIPELINE:SIZE
     *,
     revision: str | None = None,  # of the repository
     fetch: bool = False,  # only then anything goes to the network
@@ -61,6 +62,8 @@ def load_model(
     if name.startswith("tiny:"):
         tiny = tiny_model(name, clip=clip).to(device)
         return tiny if dtype == torch.float32 else tiny.to(dtype)
+    if name.startswith("drawn:"):
+        return drawn_model(name, device, clip=clip).to(dtype)
     if name in PRESETS:
         return family(VIDRD)(load_pipeline(name, dtype=dtype, device=device), clip)
     folder = locate(name, revision=revision, fetch=fetch)
@@ -87,6 +90,8 @@ def outline(
 
     if name.startswith("tiny:"):
         return tiny_model(name)
+    if name.startswith("drawn:"):
+        return drawn_model(name, "meta")
     folder = PRESETS[name].folder if name in PRESETS else locate(name, revision=revision)
     pipeline, parts = _index(folder)
     kind = family(pipeline)
@@ -140,18 +145,40 @@ def tiny_model(name: str, clip: int | None = None) -> "Model":
         ValueError: no such family or variant.
     """
     _, pipeline, variant = [*name.split(":"), ""][:3]
-    kind = family(pipeline)
-    variants = kind.tiny()
-    if variant and variant not in variants:
-        raise ValueError(f"variants of {pipeline} are {', '.join(variants)}: got {variant!r}")
-    with torch.random.fork_rng(devices=[]):  # the weights are drawn from the global generator, which stays as it was
-        torch.manual_seed(0)
-        pipe = variants[variant or next(iter(variants))]()
-    pipe.set_progress_bar_config(disable=True)
-    model = kind(pipe)
+    model = _drawn(family(pipeline), family(pipeline).tiny(), variant, "cpu")
     shortest = model.rule.dropped + 1
     model.clip, model.size = clip or shortest + 2 * model.rule.step, (2 * model.cell, 3 * model.cell)
     return model
+
+
+def drawn_model(name: str, device: torch.device | str = "cpu", clip: int | None = None) -> "Model":
+    """A model of a published checkpoint's shapes with random weights, drawn on the device: drawn:PIPELINE:SIZE.
+
+    Raises:
+        ValueError: no such family or size.
+    """
+    _, pipeline, size = [*name.split(":"), ""][:3]
+    kind = family(pipeline)
+    if not kind.drawn():
+        raise ValueError(f"no shapes of {pipeline} are known here: take tiny:{pipeline}, or a folder")
+    return _drawn(kind, kind.drawn(), size, device, clip)
+
+
+def _drawn(
+    kind: "type[Model]",
+    variants: Mapping[str, Callable[[], Any]],
+    variant: str,
+    device: torch.device | str,
+    clip: int | None = None,
+) -> "Model":
+    """One of the variants of a family; "" is the first."""
+    if variant and variant not in variants:
+        raise ValueError(f"variants of {kind.__name__} are {', '.join(variants)}: got {variant!r}")
+    with torch.random.fork_rng(devices=[]), torch.device(device):  # the global generator stays as it was
+        torch.manual_seed(0)
+        pipe = variants[variant or next(iter(variants))]()
+    pipe.set_progress_bar_config(disable=True)
+    return kind(pipe, clip)
 
 
 def _pipeline(name: str, folder: Path, dtype: torch.dtype) -> Any:

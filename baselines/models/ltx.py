@@ -118,6 +118,24 @@ class LTX(Model):
         """The first release, and a decoder with a time of its own."""
         return {"0.9": lambda: _tiny(timed=False), "0.9.1": lambda: _tiny(timed=True)}
 
+    @classmethod
+    def drawn(cls) -> Mapping[str, Callable[[], Any]]:
+        """The first release's network of 2B."""
+        return {"2B": _drawn}
+
+
+def _drawn() -> LTXPipeline:
+    tokenizer, network = words(128), LTXVideoTransformer3DModel()
+    with torch.device("cpu"):  # where schedulers keep their levels
+        scheduler = FlowMatchEulerDiscreteScheduler(use_dynamic_shifting=True, shift_terminal=0.1)
+    return LTXPipeline(
+        scheduler=scheduler,
+        vae=AutoencoderKLLTXVideo(),
+        text_encoder=t5(tokenizer, width=network.config.caption_channels),
+        tokenizer=tokenizer,
+        transformer=network,
+    )
+
 
 def _tiny(*, timed: bool) -> LTXPipeline:
     tokenizer = words(128)

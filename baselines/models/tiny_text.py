@@ -24,13 +24,13 @@ def words(length: int = 512) -> PreTrainedTokenizerFast:
     return word_tokenizer(WORDS, length)
 
 
-def t5(tokenizer: PreTrainedTokenizerFast, kind: Literal["t5", "umt5"] = "t5") -> Any:
-    """An encoder of T5's kind, `WIDTH` wide."""
+def t5(tokenizer: PreTrainedTokenizerFast, kind: Literal["t5", "umt5"] = "t5", width: int = WIDTH) -> Any:
+    """An encoder of T5's kind, of that width."""
     config, encoder = (UMT5Config, UMT5EncoderModel) if kind == "umt5" else (T5Config, T5EncoderModel)
     return encoder(
         config(
             vocab_size=len(tokenizer),
-            d_model=WIDTH,
+            d_model=width,
             d_kv=8,
             d_ff=37,
             num_layers=2,

@@ -130,6 +130,25 @@ class Wan(Model):
             "2.2-TI2V-5B": lambda: _tiny(FlowMatchEulerDiscreteScheduler, per_token=True, shift=5.0),
         }
 
+    @classmethod
+    def drawn(cls) -> Mapping[str, Callable[[], Any]]:
+        """2.1's network of 1.3B."""
+        return {"1.3B": _drawn}
+
+
+def _drawn() -> WanPipeline:
+    tokenizer = words()
+    network = WanTransformer3DModel(num_attention_heads=12, attention_head_dim=128, ffn_dim=8960, num_layers=30)
+    with torch.device("cpu"):  # where schedulers keep their levels
+        scheduler = UniPCMultistepScheduler(prediction_type="flow_prediction", use_flow_sigmas=True, flow_shift=3.0)
+    return WanPipeline(
+        tokenizer=tokenizer,
+        text_encoder=t5(tokenizer, "umt5", network.config.text_dim),
+        transformer=network,
+        vae=AutoencoderKLWan(),
+        scheduler=scheduler,
+    )
+
 
 def _tiny(scheduler: Any, *, experts: int = 1, per_token: bool = False, **config: Any) -> WanPipeline:
     parts = tiny_parts(WanTransformer3DModel)

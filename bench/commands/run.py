@@ -1,7 +1,9 @@
 """`python -m bench run`: measure a suite, resume it, or profile a cell."""
 
 import json
+import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -26,7 +28,7 @@ from bench.harness.suite_spec import (
 )
 from bench.results.entry import CRASHED
 from bench.results.option_types import Count, Minutes, Place, Seconds, TargetFile, TargetFolder, check_place
-from bench.results.records import FINAL, read, write_atomic
+from bench.results.records import FINAL, Cell, read, write_atomic
 from bench.results.run_folder import load_run
 
 
@@ -41,7 +43,7 @@ def run_(
     max_minutes: Minutes | None = None,
     timeout: Seconds | None = None,
     threads: Count | None = None,
-    profile: str | None = None,
+    profile: tuple[str, ...] = (),
     emulated: bool = False,
     fetch: bool = False,
     dry_run: bool = False,
@@ -62,7 +64,8 @@ def run_(
         max_minutes: Start no cell after so many minutes.
         timeout: Seconds that one cell may take (if not given: what the suite says, 600 where it says nothing).
         threads: Pin every cell to so many cores, with as many threads; all cores, unpinned, if not given.
-        profile: Measure nothing; profile one batch of this cell (its id or first digits) into RUN/profile/ID.
+        profile: Measure nothing; profile one batch of this cell (its id or first digits) into RUN/profile/ID; of two
+            cells, before and after.
         emulated: Also measure precisions that this machine only emulates: very slow; their times are marked and never
             compared.
         fetch: First download the suite's model, a repository at its --revision; nothing else goes to the network.
@@ -88,7 +91,7 @@ def run_(
     if dry_run:
         print(_describe(chosen, sweep, folder))
         return 0
-    if profile is not None:
+    if profile:
         return _profile(profile, chosen, folder)
     if all(item.skip is not None for item in chosen if not item.reference):
         raise ValueError(f"no cell can run: {next(item.skip for item in chosen if item.skip is not None)}")
@@ -189,10 +192,23 @@ def _prediction_columns(prediction: Prediction | None) -> tuple[str, str, str]:
     return f"{prediction.flops / 1e12:.3g}", seconds, f"{prediction.peak_bytes / 2**20:.0f} MiB"
 
 
-def _profile(prefix: str, chosen: list[PlannedCell], folder: Path) -> int:
-    """Profile one batch of the one cell whose id begins with `prefix`."""
+def _profile(prefixes: Sequence[str], chosen: list[PlannedCell], folder: Path) -> int:
+    """Profile one batch of each cell whose id begins with one of one or two prefixes."""
+    if len(prefixes) > 2:
+        raise ValueError(f"--profile takes a cell, or two to compare; got {len(prefixes)}")
+    cells = [_cell_of(prefix, chosen) for prefix in prefixes]
     from bench.videos.trace import trace  # noqa: PLC0415  (loads the pipeline)
 
+    places = [folder / "profile" / cell.id for cell in cells]
+    for cell, place in zip(cells, places, strict=True):
+        print(trace(cell, place))
+        say(f"written: {place / 'trace.json.gz'} (open it in Perfetto or chrome://tracing), {place / 'kernels.md'}")
+    page = [str(places[0]), *(word for place in places[1:] for word in ("--after", str(place)))]
+    return subprocess.run([sys.executable, "-m", "reports.profile_page", *page], check=False).returncode
+
+
+def _cell_of(prefix: str, chosen: list[PlannedCell]) -> Cell:
+    """The one cell whose id begins with the prefix."""
     matches = [item for item in chosen if item.cell.id.startswith(prefix) and not item.reference]
     if len(matches) != 1:
         what = "no cell" if not matches else f"{len(matches)} cells"
@@ -200,10 +216,7 @@ def _profile(prefix: str, chosen: list[PlannedCell], folder: Path) -> int:
     (item,) = matches
     if item.skip is not None:
         raise ValueError(f"this cell cannot run: {item.skip}")
-    place = folder / "profile" / item.cell.id
-    print(trace(item.cell, place))
-    say(f"written: {place / 'trace.json.gz'} (open it in Perfetto or chrome://tracing), {place / 'kernels.md'}")
-    return 0
+    return item.cell
 
 
 def _as_json(folder: Path) -> str:

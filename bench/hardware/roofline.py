@@ -21,6 +21,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode, flop_registry
 
+UNCACHED = 2**27  # bytes that no cache holds
+
 
 class Op(NamedTuple):
     """One call of one operator. Its FLOPs are 0 unless it is a product, a convolution or an attention."""
@@ -102,12 +104,17 @@ def count(function: Callable[[], Any]) -> Work:
     Attention is counted as one operator that keeps its scores to itself, as the fused kernels do. What the function
     returns is dropped.
     """
-    ledger = _Ledger()
+    ledger = Ledger()
     with torch.no_grad(), _FusedAttention(), FlopCounterMode(display=False) as counter, ledger:
         function()
     gc.collect()
     storages = ledger.storages
     return Work(tuple(ledger.ops), counter.get_total_flops(), storages.peak, storages.held())
+
+
+def bandwidth(moved: int, best: Peaks) -> float:
+    """Bytes a second of a copy of so many: what fits no cache goes to memory."""
+    return best.memory if moved >= UNCACHED else best.cache
 
 
 def bound(work: Work, peaks: Peaks, dtype: str) -> Bound:
@@ -146,7 +153,7 @@ class Probe:
 
     def run(self, function: Callable[[], object]) -> None:
         """Call the function and time its operators."""
-        with torch.no_grad(), _Ledger(self._note):
+        with torch.no_grad(), Ledger(self._note):
             function()
 
     @property
@@ -218,7 +225,7 @@ class LiveStorages:
         return sum(size for _, size in self._live.values())
 
 
-class _Ledger(TorchDispatchMode):
+class Ledger(TorchDispatchMode):
     """Lists every operator that computes or moves something.
 
     Args:

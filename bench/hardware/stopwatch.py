@@ -27,7 +27,7 @@ class Stopwatch:
         self._ranges = ranges
         self._marks: dict[str, tuple[Mark, Mark]] = {}
         self._lap_marks: dict[str, list[Mark]] = {}
-        self._running = ""  # stage
+        self.running = ""  # stage
         self._open = ExitStack()
         self.laps: dict[str, tuple[float, ...]] = {}
 
@@ -38,20 +38,21 @@ class Stopwatch:
             raise ValueError(f"stage {name!r} was timed already: read the stopwatch first")
         with ExitStack() as stage:
             self._name(stage, name)
-            self._running = name
+            self.running = name
             start = self._now()
             self._lap_marks[name] = [start]
             self._name(self._open, f"{name} 0")
             yield
             self._marks[name] = (start, self._now())
             self._open.close()
+            self.running = ""
 
     def lap(self) -> None:
         """End a lap of the running stage and begin the next one. A stage in which this is never called has no laps."""
-        marks = self._lap_marks[self._running]
+        marks = self._lap_marks[self.running]
         marks.append(self._now())
         self._open.close()
-        self._name(self._open, f"{self._running} {len(marks) - 1}")
+        self._name(self._open, f"{self.running} {len(marks) - 1}")
 
     def read(self) -> dict[str, float]:
         """Seconds of each stage since the last read, and "total": from the first start to the last end.

@@ -64,6 +64,10 @@ def _keep(values: dict[str, Value]) -> dict[str, Value]:
     return values
 
 
+def _as_it_is(suite: "Suite") -> "Suite":
+    return suite
+
+
 def _no_reference(_: Values) -> dict[str, Value] | None:
     return None
 
@@ -126,6 +130,7 @@ class Suite:
         optional: name -> neutral value of what a cell has only where an override names it, so that the ids of all other
             cells stay as they are.
         extra: measures that come with any of these names.
+        refine: sets axes that depend on those that an override named.
         inexact: whether a value of an axis makes a cell compute something else than the neutral one, which a report
             marks.
         among: whether a reference of these values is a cell like the others, which reports show among them.
@@ -155,6 +160,7 @@ class Suite:
     cost: Callable[[Values], float] = _equal_cost
     optional: Mapping[str, Value] = field(default_factory=dict)
     extra: Mapping[str, Measure] = field(default_factory=dict)
+    refine: Callable[["Suite"], "Suite"] = _as_it_is
     inexact: Callable[[str, Value], bool] = _all_exact
     among: Callable[[Values], bool] = _apart
     grow: Callable[["Suite", Sequence[Record]], "Suite | None"] = _no_more
@@ -200,10 +206,11 @@ def override(suite: Suite, assignments: Sequence[str]) -> Suite:
         else:
             fixed.pop(name, None)
             axes[name] = values
-    cells = math.prod(map(len, axes.values()))
+    refined = suite.refine(replace(suite, axes=axes, fixed=fixed))
+    cells = math.prod(map(len, refined.axes.values()))
     if cells > MOST_CELLS:
         raise ValueError(f"a plan has at most {MOST_CELLS:,} cells; got {cells:,}: give fewer values, or several runs")
-    return replace(suite, axes=axes, fixed=fixed)
+    return refined
 
 
 def _with_optional(suite: Suite, named: Sequence[str]) -> Suite:

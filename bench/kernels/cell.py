@@ -19,8 +19,9 @@ from bench.hardware.peaks import PROBED, fastest, peaks, raised
 from bench.hardware.roofline import Peaks, Probe, Work
 from bench.harness.job import Job
 from bench.kernels.flops_and_bytes import counted, least_seconds, size_of, weights
-from bench.kernels.implementations import KERNELS, Run
+from bench.kernels.implementations import Run
 from bench.kernels.kernel_suite import MEASURES
+from bench.kernels.model_calls import described
 from bench.results.records import CellResults, InvalidError, Number
 from bench.results.statistics import median_number
 from vidrd.precision import DTYPES
@@ -50,7 +51,7 @@ def run(job: Job) -> CellResults:
     """
     values = job.values
     device, precision = str(values["device"]), str(values["precision"])
-    kernel = KERNELS[str(values["kernel"])]
+    kernel = described(str(values["kernel"]))
     size, backend = str(values["size"]), str(values["backend"])
     inputs = tuple(x.to(device, DTYPES[precision]) for x in kernel.inputs(size, torch.Generator().manual_seed(0)))
     first = _built(kernel.backends[next(iter(kernel.backends))], size, device, precision)

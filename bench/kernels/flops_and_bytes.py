@@ -6,11 +6,11 @@ from functools import cache
 
 import torch
 from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensorMode
 
-from bench.hardware.roofline import Peaks, Work, count
-from bench.kernels.implementations import KERNELS, Inputs, Run
-
-UNCACHED = 2**27  # bytes that no cache holds
+from bench.hardware.roofline import Peaks, Work, bandwidth, count
+from bench.kernels.implementations import Inputs, Run
+from bench.kernels.model_calls import described
 
 
 def weights(function: Run) -> list[Tensor]:
@@ -34,16 +34,18 @@ def size_of(tensors: Sequence[Tensor]) -> int:
 
 def least_seconds(flops: float | int, moved: float | int, best: Peaks, dtype: str) -> float:
     """Seconds that the FLOPs take at the speed of a matrix product, or the bytes at that of a copy: the longer."""
-    return max(flops / best.flops[dtype], moved / (best.memory if moved >= UNCACHED else best.cache))
+    return max(flops / best.flops[dtype], moved / bandwidth(int(moved), best))
 
 
 @cache
 def predicted_work(kernel: str, size: str, dtype: torch.dtype) -> tuple[Work, int] | None:
     """The work of a call of the first backend, and the bytes of its inputs and weights; None if it leaves torch."""
-    described = KERNELS[kernel]
-    inputs = tuple(x.to("meta", dtype) for x in described.inputs(size, torch.Generator()))
+    known = described(kernel)
+    with FakeTensorMode():  # nothing is drawn: the inputs of large models take gigabytes
+        given = known.inputs(size, torch.Generator())
+    inputs = tuple(torch.empty(x.shape, dtype=dtype, device="meta") for x in given)
     with torch.device("meta"):
-        function = next(iter(described.backends.values()))(size)
+        function = next(iter(known.backends.values()))(size)
     if isinstance(function, nn.Module):
         function.to(dtype).eval()
     work = counted(function, inputs)

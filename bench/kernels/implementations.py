@@ -55,20 +55,21 @@ class Kernel(NamedTuple):
     backends: dict[str, Callable[[str], Run]]
 
 
-def _draw(generator: torch.Generator, *shape: int) -> Tensor:
+def draw(generator: torch.Generator, *shape: int) -> Tensor:
+    """Normal numbers, float32 on the CPU."""
     return torch.randn(*shape, generator=generator)
 
 
 def _tokens_in_time(size: str, generator: torch.Generator) -> Inputs:
     s = SIZES[size]
     shape = (BRANCHES, s.side * s.side * s.heads, s.frames, s.channels // s.heads)
-    return tuple(_draw(generator, *shape) for _ in range(3))
+    return tuple(draw(generator, *shape) for _ in range(3))
 
 
 def _tokens_in_space(size: str, generator: torch.Generator) -> Inputs:
     s = SIZES[size]
     shape = (BRANCHES * s.frames, s.heads, s.side * s.side, s.channels // s.heads)
-    return tuple(_draw(generator, *shape) for _ in range(3))
+    return tuple(draw(generator, *shape) for _ in range(3))
 
 
 def _attention(kind: SDPBackend | None, _: str) -> Run:
@@ -93,9 +94,9 @@ ATTENTION: dict[str, Callable[[str], Run]] = {
 def _clip(size: str, generator: torch.Generator) -> Inputs:
     """A clip in the layout of the network, B T (H W) C, and the weight and bias of a 3 x 1 x 1 convolution."""
     s = SIZES[size]
-    x = _draw(generator, BRANCHES, s.frames, s.side * s.side, s.channels)
-    weight = _draw(generator, s.channels, s.channels, 3) / (3 * s.channels) ** 0.5
-    return x, weight, _draw(generator, s.channels)
+    x = draw(generator, BRANCHES, s.frames, s.side * s.side, s.channels)
+    weight = draw(generator, s.channels, s.channels, 3) / (3 * s.channels) ** 0.5
+    return x, weight, draw(generator, s.channels)
 
 
 Clip = Float[Tensor, "B T S C"]
@@ -129,8 +130,8 @@ def matmul(x: Clip, weight: Float[Tensor, "C C 3"], bias: Float[Tensor, " C"]) -
 
 def _norm_input(size: str, generator: torch.Generator) -> Inputs:
     s = SIZES[size]
-    x = _draw(generator, BRANCHES, s.frames * s.side, s.side, s.channels).permute(0, 3, 1, 2)
-    return x, _draw(generator, s.channels), _draw(generator, s.channels)
+    x = draw(generator, BRANCHES, s.frames * s.side, s.side, s.channels).permute(0, 3, 1, 2)
+    return x, draw(generator, s.channels), draw(generator, s.channels)
 
 
 def norm_silu(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
@@ -174,7 +175,7 @@ class ClassifierForward(nn.Module):
 
 def _latents(size: str, generator: torch.Generator) -> Inputs:
     s = SIZES[size]
-    return (_draw(generator, s.frames, 8 if size == "pocket" else 4, s.side, s.side),)
+    return (draw(generator, s.frames, 8 if size == "pocket" else 4, s.side, s.side),)
 
 
 def _videos(size: str, generator: torch.Generator) -> Inputs:
@@ -184,7 +185,7 @@ def _videos(size: str, generator: torch.Generator) -> Inputs:
 
 def _features(size: str, generator: torch.Generator) -> Inputs:
     count, width = FEATURES[size]
-    return _draw(generator, count, width), _draw(generator, count, width) + 0.1
+    return draw(generator, count, width), draw(generator, count, width) + 0.1
 
 
 def frechet(real: Tensor, fake: Tensor) -> Tensor:
@@ -193,21 +194,23 @@ def frechet(real: Tensor, fake: Tensor) -> Tensor:
     return torch.tensor([frechet_distance(*sides)])
 
 
-def _plain(run: Run) -> Callable[[str], Run]:
+def plain(run: Run) -> Callable[[str], Run]:
+    """A backend that is the same function at every size."""
     return lambda size: run
 
 
-def _eager(build: Callable[[str], Run]) -> dict[str, Callable[[str], Run]]:
+def eager(build: Callable[[str], Run]) -> dict[str, Callable[[str], Run]]:
+    """The backends of what torch.compile may compile."""
     return {"eager": build, "compile": lambda size: torch.compile(build(size), dynamic=False)}
 
 
 KERNELS: dict[str, Kernel] = {
-    "temporal-attention": Kernel(_tokens_in_time, {**ATTENTION, "network": _plain(attend_in_time)}),
+    "temporal-attention": Kernel(_tokens_in_time, {**ATTENTION, "network": plain(attend_in_time)}),
     "spatial-attention": Kernel(_tokens_in_space, ATTENTION),
-    "temporal-conv": Kernel(_clip, {run.__name__: _plain(run) for run in (conv2d, conv3d, conv1d, matmul)}),
-    "norm-silu": Kernel(_norm_input, _eager(_plain(norm_silu))),
-    "vae-decode": Kernel(_latents, _eager(VaeDecode)),
-    "i3d-forward": Kernel(_videos, _eager(ClassifierForward)),
-    "frechet": Kernel(_features, {"eigenvalues": _plain(frechet)}),
+    "temporal-conv": Kernel(_clip, {run.__name__: plain(run) for run in (conv2d, conv3d, conv1d, matmul)}),
+    "norm-silu": Kernel(_norm_input, eager(plain(norm_silu))),
+    "vae-decode": Kernel(_latents, eager(VaeDecode)),
+    "i3d-forward": Kernel(_videos, eager(ClassifierForward)),
+    "frechet": Kernel(_features, {"eigenvalues": plain(frechet)}),
 }
 BACKENDS = tuple(dict.fromkeys(name for kernel in KERNELS.values() for name in kernel.backends))

@@ -1,13 +1,16 @@
 """The micro-benchmarks as a suite: `python -m bench run --suite kernels`."""
 
 import shutil
+from dataclasses import replace
 
 from bench.hardware.device import NO_CUDA, emulated, has_cuda, named_device
 from bench.harness.suite_spec import Measure, Prediction, Suite, Values
 from bench.kernels.implementations import BACKENDS, KERNELS, SIZES
+from bench.kernels.model_calls import described, flops, names_of
 from bench.results.records import Value
 from vidrd.precision import DTYPES
 
+MOST_ON_CPU = 0.2  # TFLOP of a call
 MEASURES: dict[str, Measure] = {
     "call_seconds": Measure(
         "s/call", "s", "lower", "cost", "Median of the rounds of pytest-benchmark, the GPU's work included."
@@ -34,14 +37,30 @@ MEASURES: dict[str, Measure] = {
 def settle(values: dict[str, Value]) -> dict[str, Value]:
     """Name the device; a backend that the kernel does not have falls together with its first one."""
     device = named_device(values["device"])
-    own = KERNELS[str(values["kernel"])].backends
+    own = described(str(values["kernel"])).backends
     return {**values, "device": device, "backend": values["backend"] if values["backend"] in own else next(iter(own))}
+
+
+def of_model(suite: Suite) -> Suite:
+    """With a model named, the kernels and shapes are those of its own calls."""
+    if "model" not in suite.axes:
+        return suite
+    named = {name: suite.axes.get(name, ("",)) for name in ("model", "revision")}
+    if any(len(each) > 1 for each in named.values()):
+        raise ValueError(f"the kernels are those of one model: got {', '.join(map(str, suite.axes['model']))}")
+    (model,), (revision,) = named.values()
+    axes = {name: values for name, values in suite.axes.items() if name not in named}
+    axes |= {"kernel": names_of(str(model), str(revision)), "size": (model,)}
+    return replace(suite, axes=axes, fixed={**suite.fixed, "model": model, "revision": revision})
 
 
 def skip(values: Values) -> str | None:
     """Why this machine or this kernel cannot do it."""
     backend, on_gpu = str(values["backend"]), values["device"] == "cuda"
+    named = str(values["kernel"]) not in KERNELS
+    work = flops(str(values["kernel"])) / 1e12 if named and not on_gpu else 0.0
     reasons = {
+        f"{work:.1f} TFLOP a call: seconds or minutes on a CPU, try CUDA": work > MOST_ON_CPU,
         NO_CUDA: on_gpu and not has_cuda(),
         f"{backend} attention runs on CUDA only": not on_gpu and backend in ("efficient", "cudnn"),
         "some 13 TFLOP a call: minutes on a CPU, try CUDA": (
@@ -93,6 +112,8 @@ KERNEL_SUITE = Suite(
         "device": ("auto", "cpu", "cuda"),
     },
     least={"rounds": 3, "seconds": 0.01},
+    optional={"model": "", "revision": ""},  # whose calls are measured: docs/models.md names them
+    refine=of_model,
     settle=settle,
     skip=skip,
     emulated=emulated,

@@ -126,7 +126,7 @@ def inputs(model: str, revision: str, prompts: str) -> str:
     from vidrd.checkpoints import locate  # noqa: PLC0415  (loads diffusers)
 
     files: list[tuple[str, str | int]] = []
-    if not model.startswith("tiny:") and model != "pocket":
+    if not model.startswith(("tiny:", "drawn:")) and model != "pocket":
         folder = locate(model, revision=revision or None)
         for path in sorted(path for path in folder.rglob("*") if path.is_file()):
             content = path.read_text() if path.suffix == ".json" else path.stat().st_size
@@ -201,7 +201,7 @@ LENGTHS = Suite(
         "precision": default_precisions(str(named_device("auto"))),
     },
     fixed={
-        "model": "pocket",  # a preset, a folder, the id of a repository at `revision`, tiny:PIPELINE
+        "model": "pocket",  # a preset, a folder, a repository's id, tiny:PIPELINE, drawn:PIPELINE:SIZE
         "revision": "",
         "prompts": "",  # a file with one prompt a line
         "negative": "",

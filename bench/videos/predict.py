@@ -82,22 +82,45 @@ def without_weights(chosen: Chosen) -> Model:
 @cache
 def denoising(chosen: Chosen, call: NetworkCall) -> Work:
     """The work of one call of the network that denoises."""
-    model = without_weights(chosen)
-    with torch.device("meta"):
-        dtype = PRECISIONS[chosen.precision].compute
-        latents = _latents(call, model.dtype)
-        timestep = torch.empty((call.rows, call.frames) if call.per_frame else (), dtype=torch.int64)
-        text = {name: torch.empty(call.rows, *shape, dtype=dtype) for name, shape in model.text_shapes().items()}
-        return count(lambda: model.call(latents, timestep, **text))
+    return count(lambda: call_network(chosen, call))
 
 
 @cache
 def decoding(chosen: Chosen, call: NetworkCall) -> Work:
     """The work of the VAE over some videos."""
+    return count(lambda: call_vae(chosen, call))
+
+
+def call_network(chosen: Chosen, call: NetworkCall) -> None:
+    """One call of the network that denoises, on the meta device."""
     model = without_weights(chosen)
-    with torch.device("meta"):
-        latents = _latents(call, PRECISIONS[chosen.precision].compute)
-        return count(lambda: model.pixels(latents))
+    with torch.device("meta"), torch.no_grad():
+        dtype = PRECISIONS[chosen.precision].compute
+        latents = _latents(call, model.dtype)
+        timestep = torch.empty((call.rows, call.frames) if call.per_frame else (), dtype=torch.int64)
+        text = {name: torch.empty(call.rows, *shape, dtype=dtype) for name, shape in model.text_shapes().items()}
+        model.call(latents, timestep, **text)
+
+
+def call_vae(chosen: Chosen, call: NetworkCall) -> None:
+    """The VAE over some videos, on the meta device."""
+    with torch.device("meta"), torch.no_grad():
+        without_weights(chosen).pixels(_latents(call, PRECISIONS[chosen.precision].compute))
+
+
+def call_clip(name: str, revision: str = "") -> None:
+    """All networks once over a clip of a model, guided, on the meta device.
+
+    Raises:
+        ValueError: there is no such model, or it does not say which text it takes.
+    """
+    chosen = Chosen(name, revision, "fp32")
+    model = without_weights(chosen)
+    if not model.text_shapes():
+        raise ValueError(f"{type(model).__name__} does not say which text it takes, so that its calls are not known")
+    size = model.latent_shape()
+    call_network(chosen, NetworkCall(model.branches(model.guidance), model.clip, size))
+    call_vae(chosen, NetworkCall(1, model.clip - model.rule.dropped, size))
 
 
 def _latents(call: NetworkCall, dtype: torch.dtype) -> torch.Tensor:

@@ -1,7 +1,6 @@
-from fake_nvml import FakeNvml
-
 from bench.commands import doctor
 from bench.hardware import checks
+from bench.studies.gpu_session.fake_nvml import FakeNvml
 
 
 def look(**card):

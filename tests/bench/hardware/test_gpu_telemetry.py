@@ -3,10 +3,10 @@
 import os
 
 import pytest
-from fake_nvml import FakeNvml
 
 from bench.hardware import gpu_telemetry
 from bench.hardware.gpu_telemetry import Telemetry, gpu_passes
+from bench.studies.gpu_session.fake_nvml import FakeNvml
 
 
 @pytest.fixture

@@ -2,9 +2,9 @@ import os
 import time
 
 import pytest
-from fake_nvml import FakeNvml
 
 from bench.hardware.nvml import Snapshot, Watch, card, columns, energy_of, spoiled
+from bench.studies.gpu_session.fake_nvml import FakeNvml
 
 FEATURES = {
     "sm_clock": "nvmlDeviceGetClockInfo",

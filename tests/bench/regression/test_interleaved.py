@@ -6,7 +6,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from fake_nvml import FakeNvml
 from fake_tree import plant
 
 from bench.harness.suite_spec import override, plan
@@ -21,6 +20,7 @@ from bench.regression.interleaved import (
 from bench.regression.speed_test import SpeedTest
 from bench.regression.worktrees import Side
 from bench.results.verdicts import Pair, overall
+from bench.studies.gpu_session.fake_nvml import FakeNvml
 from bench.videos.length_suite import LENGTHS, PROMPTS
 
 VALUES = {

@@ -98,7 +98,7 @@ class Model(ABC):
         return FrameRule(int(getattr(self.pipe, "vae_scale_factor_temporal", 1)))
 
     @property
-    def cell(self) -> int:
+    def size_step(self) -> int:
         """Pixels to a side that one place of the network stands for: sizes are multiples of it."""
         return int(self.pipe.vae_scale_factor_spatial)
 
@@ -132,11 +132,11 @@ class Model(ABC):
         """
         sides = [given or own for given, own in zip((height, width), self.size, strict=True)]
         for side in sides:
-            if side < self.cell or side % self.cell:
-                below = max(self.cell, side - side % self.cell)
+            if side < self.size_step or side % self.size_step:
+                below = max(self.size_step, side - side % self.size_step)
                 raise ValueError(
-                    f"height and width are multiples of {self.cell} pixels: got {sides[0]} x {sides[1]}, try {below} "
-                    f"or {below + self.cell}"
+                    f"height and width are multiples of {self.size_step} pixels: got {sides[0]} x {sides[1]}, try "
+                    f"{below} or {below + self.size_step}"
                 )
         return self.channels, sides[0] // self.scale, sides[1] // self.scale
 

@@ -47,7 +47,7 @@ def models():
 
 def small(model):
     """Height and width of the fewest patches that have two to each side."""
-    return 2 * model.cell, 3 * model.cell
+    return 2 * model.size_step, 3 * model.size_step
 
 
 def noise_of(model, videos, longer=0):
@@ -198,8 +198,8 @@ def test_the_contract_is_kept(models, name):
     assert set(model.networks()) >= {model.network, "vae"}
     assert model.levels in ("video", "frame")
     assert denoise.per_frame == (model.levels == "frame")
-    with pytest.raises(ValueError, match=f"multiples of {model.cell} pixels: got"):
-        model.latent_shape(model.cell + 1, model.cell)
+    with pytest.raises(ValueError, match=f"multiples of {model.size_step} pixels: got"):
+        model.latent_shape(model.size_step + 1, model.size_step)
 
 
 @every_variant

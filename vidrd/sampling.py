@@ -135,7 +135,7 @@ def guide_forwards(
     return torch.cat([latents[:, :, : overlap - past.shape[2]], past, latents[:, :, overlap:]], dim=2)
 
 
-def held_frames(step: int, steps: int, options: Options) -> int:
+def followed_frames(step: int, steps: int, options: Options) -> int:
     """How many frames follow the previous clip before `step`: `guided_frames`, or all of the overlap at once."""
     if options.stages == "linear":
         return guided_frames(step, steps, options.overlap, options.beta, options.compat)
@@ -231,7 +231,7 @@ def plan(request: Request, steps: int, options: Options) -> Plan:
 
 def check_start(request: Request, steps: int, options: Options) -> None:
     """Raise ValueError if clips do not follow the given frames, or there are too few of them."""
-    if held_frames(0, steps, options) == 0:
+    if followed_frames(0, steps, options) == 0:
         raise ValueError(
             f"a clip follows given frames in its overlap by guidance: got overlap {options.overlap} and beta "
             f"{options.beta}, use an overlap of 1 or more and a beta above 0"
@@ -248,9 +248,9 @@ def states_of_past(
 ) -> dict[int, Tensor]:
     """By guided step the last given frames, noised to its level by one noise: the states that a clip would have had."""
     return {
-        step: schedule.noised(past[:, :, -held:], noise[:, :, -held:].to(past), step)
-        for step, held in enumerate(guided)
-        if held > 0
+        step: schedule.noised(past[:, :, -count:], noise[:, :, -count:].to(past), step)
+        for step, count in enumerate(guided)
+        if count > 0
     }
 
 
@@ -288,24 +288,24 @@ def sample(
     noise = noise_for(request, noise, goes_on=True)
     shape = (request.shape[0], request.clip, *request.shape[1:])
     timesteps = torch.tensor(schedule.timesteps, device=device)
-    guided = [held_frames(step, schedule.steps, options) for step in range(schedule.steps)]
+    guided = [followed_frames(step, schedule.steps, options) for step in range(schedule.steps)]
 
     initial = noise("initial", 0, shape)
-    past: dict[int, Tensor] = {}  # by guided step: the last frames of the previous clip as they entered the step
+    previous: dict[int, Tensor] = {}  # by guided step: the last frames of the previous clip as they entered the step
     video: list[Tensor] = []
     if request.past is not None:  # in the place of the first clip
         video.append(request.past.to(device, dtype or torch.float32))
-        past = states_of_past(video[0], initial, schedule, guided)
+        previous = states_of_past(video[0], initial, schedule, guided)
         announce("frames", 0, 0, video[0])
     for clip, (start, stop) in enumerate(todo.windows, len(video)):
         if clip > 0:
             initial = next_noise(initial, noise("initial", clip, shape), options)  # reverse_noise, then reuse_past
         x, solver = initial.to(device, dtype), schedule.fresh()
-        for step, held in enumerate(guided):
-            if held > 0 and clip > 0:
-                x = follow_past(x, past[step], step, schedule.steps, options)  # guide_by_stage
-            if held > 0 and stop < todo.windows[-1][1]:
-                past[step] = x[:, :, -held:].clone()
+        for step, count in enumerate(guided):
+            if count > 0 and clip > 0:
+                x = follow_past(x, previous[step], step, schedule.steps, options)  # guide_by_stage
+            if count > 0 and stop < todo.windows[-1][1]:
+                previous[step] = x[:, :, -count:].clone()
             prediction = at(denoise, slice(start, stop))(x, timesteps[step])
             announce("call", clip, step, prediction)
             x = solver.step(x, prediction, step, eta, noise("step", clip, shape, step) if eta > 0 else None)
@@ -339,14 +339,14 @@ def sample_side_by_side(
     noise = noise_for(request, noise, goes_on=True)
     shape = (request.shape[0], request.clip, *request.shape[1:])
     timesteps = torch.tensor(schedule.timesteps, device=device)
-    guided = [held_frames(step, schedule.steps, options) for step in range(schedule.steps)]
+    guided = [followed_frames(step, schedule.steps, options) for step in range(schedule.steps)]
 
     initial = noise("initial", 0, shape)
-    past: dict[int, Tensor] = {}  # by guided step: the last frames of the clip before the group as they entered it
+    previous: dict[int, Tensor] = {}  # by guided step: the last frames of the clip before the group as they entered it
     video: list[Tensor] = []
     if request.past is not None:
         video.append(request.past.to(device, dtype or torch.float32))
-        past = states_of_past(video[0], initial, schedule, guided)
+        previous = states_of_past(video[0], initial, schedule, guided)
         announce("frames", 0, 0, video[0])
     windows = dict(enumerate(todo.windows, len(video)))  # by the number of the clip
     together = clips_together(request, options)
@@ -357,13 +357,13 @@ def sample_side_by_side(
             if clip > 0:
                 initial = next_noise(initial, noise("initial", clip, shape), options)
             states.append(initial.to(device, dtype))
-        for step, held in enumerate(guided):
+        for step, count in enumerate(guided):
             for place, clip in enumerate(group):  # in order: the previous clip has followed its own past already
-                if held > 0 and clip > 0:
-                    before = states[place - 1][:, :, -held:] if place else past[step]
+                if count > 0 and clip > 0:
+                    before = states[place - 1][:, :, -count:] if place else previous[step]
                     states[place] = follow_past(states[place], before, step, schedule.steps, options)
-            if held > 0 and group.stop in windows:
-                past[step] = states[-1][:, :, -held:].clone()
+            if count > 0 and group.stop in windows:
+                previous[step] = states[-1][:, :, -count:].clone()
             spans = [slice(*windows[clip]) for clip in group]
             (predictions,) = answers(denoise, states, [timesteps[step]] * len(group), spans, len(group))
             announce("call", group.start, step, predictions[0])

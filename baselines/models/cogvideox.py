@@ -47,7 +47,7 @@ class CogVideoX(Model):
         return FrameRule(int(self.pipe.vae_scale_factor_temporal), 2, self.group - 1)
 
     @property
-    def cell(self) -> int:
+    def size_step(self) -> int:
         """Pixels to a side of a patch."""
         return self.scale * int(self.pipe.transformer.config.patch_size)
 

@@ -147,7 +147,7 @@ def tiny_model(name: str, clip: int | None = None) -> "Model":
     _, pipeline, variant = [*name.split(":"), ""][:3]
     model = _drawn(family(pipeline), family(pipeline).tiny(), variant, "cpu")
     shortest = model.rule.dropped + 1
-    model.clip, model.size = clip or shortest + 2 * model.rule.step, (2 * model.cell, 3 * model.cell)
+    model.clip, model.size = clip or shortest + 2 * model.rule.step, (2 * model.size_step, 3 * model.size_step)
     return model
 
 

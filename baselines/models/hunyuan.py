@@ -32,7 +32,7 @@ class HunyuanVideo(Model):
         self.embedded = bool(pipe.transformer.config.guidance_embeds)
 
     @property
-    def cell(self) -> int:
+    def size_step(self) -> int:
         """Pixels to a side of a patch."""
         return self.scale * int(self.pipe.transformer.config.patch_size)
 

@@ -44,7 +44,7 @@ class ImageVAE(Model):
         return int(self.pipe.vae_scale_factor)
 
     @property
-    def cell(self) -> int:
+    def size_step(self) -> int:
         """Pixels to a side that the U-Net halves without rest, and what the pipelines ask for."""
         return math.lcm(8, self.scale * 2 ** (len(self.pipe.unet.config.block_out_channels) - 1))
 

@@ -42,7 +42,7 @@ class LTX(Model):
         return int(self.pipe.vae_spatial_compression_ratio)
 
     @property
-    def cell(self) -> int:
+    def size_step(self) -> int:
         """Pixels to a side of a token, and what the pipeline asks for."""
         return math.lcm(32, self.scale * int(self.pipe.transformer_spatial_patch_size))
 

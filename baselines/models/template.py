@@ -29,7 +29,7 @@ class Skeleton(Model):
     # levels = "frame"  # where `call` can give every latent frame its own time; `trained` then says what was trained
 
     @property
-    def cell(self) -> int:
+    def size_step(self) -> int:
         """Pixels to a side that sizes are multiples of: those of a patch."""
         return self.scale * int(self.pipe.transformer.config.patch_size[1])
 

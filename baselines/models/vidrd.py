@@ -48,7 +48,7 @@ class VidRD(Model):
         return int(self.pipe.vae.downscale)
 
     @property
-    def cell(self) -> int:
+    def size_step(self) -> int:
         """The same: the U-Net pads what it cannot halve."""
         return self.scale
 

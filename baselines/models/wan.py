@@ -42,7 +42,7 @@ class Wan(Model):
             self.fps, self.trained = 24.0, "one level for all frames, but for a clean first frame"
 
     @property
-    def cell(self) -> int:
+    def size_step(self) -> int:
         """Pixels to a side of a patch."""
         return self.scale * int(self._any.config.patch_size[1])
 

@@ -6,7 +6,7 @@ import torch
 from vidrd import sampling
 from vidrd.noise import KeyedNoise
 from vidrd.sampler_contract import Origin, Request
-from vidrd.sampling import Options, continue_noise, fading, guide_forwards, held_frames, plan, sample
+from vidrd.sampling import Options, continue_noise, fading, followed_frames, guide_forwards, plan, sample
 from vidrd.schedule import Schedule
 
 CLIP, STEPS = 8, 10
@@ -97,7 +97,7 @@ def test_kept_the_overlap_is_marked_as_what_it_repeats():
 
 
 def test_constant_stages_let_all_frames_go_at_once():
-    held = [held_frames(step, STEPS, Options(overlap=4, beta=0.5, stages="constant")) for step in range(STEPS)]
+    held = [followed_frames(step, STEPS, Options(overlap=4, beta=0.5, stages="constant")) for step in range(STEPS)]
     assert held == [4] * 5 + [0] * 5
 
 
@@ -127,7 +127,7 @@ def test_dropping_all_of_a_clip_is_refused():
         ("continue_noise", lambda past, overlap: past.roll(overlap + 1, dims=2)),
         ("continue_noise", lambda past, overlap: past.flip(2)),
         ("guide_forwards", lambda latents, past, overlap: guide_forwards(latents, past.flip(2), overlap)),
-        ("held_frames", lambda step, steps, options: held_frames(step + 1, steps, options)),
+        ("followed_frames", lambda step, steps, options: followed_frames(step + 1, steps, options)),
     ],
     ids=["off by one", "reversed", "wrong order", "step late"],
 )

@@ -297,7 +297,7 @@ def test_planted_faults_are_seen(monkeypatch, name, fault):
 def test_the_released_comparison_is_made_in_floats():
     """(6 - 1) (50 / 6) 0.6 is a little more than 25, so that code guides frame 1 once more."""
     for compat, steps_of_frame_1 in (("paper", 25), ("released", 26)):
-        guided = [sampling.held_frames(step, 50, Options(overlap=6, beta=0.6, compat=compat)) for step in range(50)]
+        guided = [sampling.followed_frames(step, 50, Options(overlap=6, beta=0.6, compat=compat)) for step in range(50)]
         assert sum(held > 1 for held in guided) == steps_of_frame_1
 
 

@@ -97,4 +97,5 @@ KERNEL_SUITE = Suite(
     skip=skip,
     emulated=emulated,
     predict=predict,
+    alone=True,
 )

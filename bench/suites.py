@@ -2,6 +2,7 @@
 
 from bench.harness.suite_spec import Suite
 from bench.kernels.kernel_suite import KERNEL_SUITE
+from bench.load.load_suite import LOAD_SUITE
 from bench.speed.approximations import APPROXIMATION_SUITE
 from bench.speed.knob_suite import KNOB_SUITE
 from bench.speed.speed_suites import MEMORY_SUITE, SPEED_SUITE
@@ -15,5 +16,6 @@ SUITES: dict[str, Suite] = {
     "approximations": APPROXIMATION_SUITE,
     "knobs": KNOB_SUITE,
     "memory": MEMORY_SUITE,
+    "load": LOAD_SUITE,
     "instruments": INSTRUMENT_SUITE,
 }

@@ -102,7 +102,8 @@ def idle(place):
         patch.setattr("bench.commands.show.print_report", lambda *args: 0)
         patch.setattr(run, "_profile", lambda *args: 0)
         patch.setattr(run, "_as_json", lambda folder: "{}")
-        patch.setattr("bench.commands.device_options.pin", lambda threads: None)
+        for name in ("pin", "pin_to", "use"):
+            patch.setattr(f"bench.commands.device_options.{name}", lambda cores: None)
         patch.setattr("bench.harness.suite_spec.MOST_CELLS", 200)
         patch.setattr("bench.videos.predict.predict", lambda values: None)
         patch.setattr("bench.commands.gate.measure_interleaved", lambda *args: ([], {}))

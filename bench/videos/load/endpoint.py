@@ -12,7 +12,7 @@ from urllib.parse import quote
 
 import numpy as np
 
-from bench.load.open_loop import Served, Times
+from bench.videos.load.open_loop import Served, Times
 
 POLL = 0.1  # seconds between two looks at a video, by which a latency may be too long
 OPEN = 30.0  # seconds that a server may take to answer one HTTP request

@@ -10,11 +10,11 @@ from collections.abc import Mapping
 
 from bench.hardware.device import named_device
 from bench.harness.suite_spec import Measure, Suite, Values
-from bench.load.open_loop import SHAPES
 from bench.methods import METHODS
 from bench.results.records import Value
 from bench.videos import length_suite
 from bench.videos.length_suite import SOLVERS
+from bench.videos.load.open_loop import SHAPES
 from vidrd.precision import PRECISIONS
 
 # What a cell of `lengths` also has, and requests of a server have not.

@@ -5,8 +5,8 @@ import math
 import numpy as np
 import pytest
 
-from bench.load.open_loop import ServiceTimes, arrivals, run_queue, simulate
 from bench.results.statistics import trimmed_mean
+from bench.videos.load.open_loop import ServiceTimes, arrivals, run_queue, simulate
 
 
 def fixed(seconds):

@@ -10,9 +10,9 @@ import pytest
 
 from bench.harness.job import Job
 from bench.harness.suite_spec import override, plan
-from bench.load import endpoint, load_cell
-from bench.load.load_suite import LOAD_SUITE, MEASURES, reference, settle
-from bench.load.open_loop import arrivals
+from bench.videos.load import endpoint, load_cell
+from bench.videos.load.load_suite import LOAD_SUITE, MEASURES, reference, settle
+from bench.videos.load.open_loop import arrivals
 
 FIXED = {**LOAD_SUITE.fixed, "arrivals": "poisson", "start": "warm", "rate": 1.0, "device": "cpu", "slo": 2.0}
 

@@ -216,6 +216,7 @@ def connect(cores: int | None, option: str = "--ray") -> Any:
         raise ValueError(f"{option} needs Ray Data: pip install 'vidrd-bench[ray]'") from error
     if not ray.is_initialized():
         given = None if os.environ.get("RAY_ADDRESS") else cores
+        os.environ.setdefault("RAY_worker_niceness", "0")  # Ray's own is 15, which would be a part of every time
         ray.init(num_cpus=given, log_to_driver=False, runtime_env={"env_vars": {"PYTHONPATH": _import_path()}})
     return ray
 

@@ -177,6 +177,7 @@ def test_a_worker_of_ray_that_dies_gives_its_cell_back(tmp_path, monkeypatch):
     from ray.cluster_utils import Cluster
 
     monkeypatch.setenv("TOY_WAIT", str(tmp_path / "go on"))
+    monkeypatch.setenv("RAY_worker_niceness", "0")
     cores = {"num_cpus": int(IDENTITY.machine["cores"])}
     cluster = Cluster(initialize_head=True, head_node_args=cores)
     cluster.add_node(**cores)

@@ -2,7 +2,7 @@
 
     python -m bench.studies.scale                # the page's tables, from what is kept in reports/measured/scale.json
     python -m bench.studies.scale --count        # count the networks' work anew, on the meta device
-    python -m bench.studies.scale --check        # 40 tiny cells on two workers, and what the simulation said of them
+    python -m bench.studies.scale --check        # 40 tiny cells on two workers, next to what the simulation says of them
 
 A run is a list of stages. The pieces of a stage go, in their order, to whichever worker is free first, as
 `bench.harness.cell_pool` and `vidrd.resumable_pool` do it; cells wait for what they are compared with (`waves`).
@@ -58,7 +58,7 @@ class Rate:
 H200 = NOMINAL["H200"]["bfloat16"] / TFLOP
 RATES: Mapping[str, Rate] = {
     "arithmetic of an H200 in bf16": Rate(H200, "TFLOP/s", "nominal: data sheet, dense"),
-    "share of it that networks reach": Rate(0.5, "", "assumed: published Wan and SDXL figures are 0.3 to 0.6"),
+    "share of it that networks reach": Rate(0.5, "", "assumed: published figures of SDXL and FLUX are 0.3 to 0.7"),
     "reading weights, a worker": Rate(2.0, "GB/s", "assumed"),
     "reading weights, all workers together": Rate(20.0, "GB/s", "assumed: shared storage"),
     "start of a worker or cell": Rate(15.0, "s", "assumed: interpreter, libraries, CUDA"),
@@ -296,7 +296,7 @@ def tables(kept: Mapping[str, Any]) -> str:
     networks = [(name, f"{work[name]:,.0f}", f"{work[f'{name} GB']:.3g}") for name in ("vidrd", *WAN)]
     figures = [(name, f"{rate.value:g} {rate.unit}".strip(), rate.source) for name, rate in RATES.items()]
     errors = {name: each / checked["wall_seconds"] - 1 for name, each in checked["simulated_seconds"].items()}
-    said = (
+    comparison = (
         f"{checked['cells']} cells of {checked['median_cell_seconds']['beside']:.2f} s (median) on two workers took "
         f"{checked['wall_seconds']:.1f} s. Simulated from these times: {errors['beside']:+.1%}; from the times of the "
         f"same cells on one worker, {checked['median_cell_seconds']['alone']:.2f} s: {errors['alone']:+.1%} "
@@ -304,7 +304,8 @@ def tables(kept: Mapping[str, Any]) -> str:
     )
     return "\n\n".join([
         _table(costs, heads), _table(lost, ("run", "GPUs", *causes)), _table(parts, ("run", "GPUs", "stage", "hours")),
-        _table(networks, ("network", "TFLOP a video", "GB to load")), _table(figures, ("rate", "value", "from")), said,
+        _table(networks, ("network", "TFLOP a video", "GB to load")), _table(figures, ("rate", "value", "from")),
+        comparison,
     ])  # fmt: skip
 
 

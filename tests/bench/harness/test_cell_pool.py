@@ -132,17 +132,17 @@ def by_setting(folder):
 
 def go(folder, workers, ways="fine,raise,kill", **options):
     suite = override(SUITE, [f"how={ways}", "size=1,3,13"])
-    said = []
+    lines = []
     outcome = run("toy", suite, IDENTITY, plan(suite, IDENTITY.basis), folder, workloads=TOYS, workers=workers,
-                  say=said.append, **options)  # fmt: skip
-    return outcome, said
+                  say=lines.append, **options)  # fmt: skip
+    return outcome, lines
 
 
 @pytest.mark.slow
 @pytest.mark.skipif(len(CORES) < 2, reason="two devices are two cores")
 def test_two_devices_do_each_cell_once_and_end_as_one_does(tmp_path):
     one, _ = go(tmp_path / "one", HERE)
-    two, said = go(tmp_path / "two", Workers(("cpu", "cpu")))
+    two, lines = go(tmp_path / "two", Workers(("cpu", "cpu")))
     assert two == one
     (alone, _), (beside, records) = by_setting(tmp_path / "one"), by_setting(tmp_path / "two")
     assert {key: each.attempt.status for key, each in beside.items()} == {
@@ -151,7 +151,7 @@ def test_two_devices_do_each_cell_once_and_end_as_one_does(tmp_path):
     assert {each.cell.id for each in beside.values()} == {each.cell.id for each in alone.values()}
     assert sum(each.cell.values["how"] == "kill" for each in records) == 5, "two that fail twice, one is skipped"
     assert {each.facts.get("side_by_side") for each in records if each.attempt.status == "ok"} == {"2"}
-    assert any("once more" in line for line in said)
+    assert any("once more" in line for line in lines)
     again, _ = go(tmp_path / "two", Workers(("cpu", "cpu")))
     assert again.reused == 3 + 3, "ok and skipped"
     late, _ = go(tmp_path / "three", Workers(("cpu", "cpu")), max_minutes=0.0)

@@ -33,15 +33,15 @@ class Clock:
 @pytest.fixture
 def clock(monkeypatch):
     """The clock of a cell whose batches take a second and half a second a video, the first one 4 s, loading 10 s."""
-    clock, made = Clock(), []
+    clock, batches = Clock(), []
 
     class Generator:
         def __init__(self, values):
             clock.now += 10.0
 
         def make(self, texts, first, steps):
-            clock.now += 1.0 + 0.5 * len(texts) + (0.0 if made else 2.5)
-            made.append((first, len(texts)))
+            clock.now += 1.0 + 0.5 * len(texts) + (0.0 if batches else 2.5)
+            batches.append((first, len(texts)))
 
     monkeypatch.setattr("bench.videos.generator.Generator", Generator)
     for name in ("monotonic", "perf_counter"):

@@ -2,7 +2,7 @@
 
     python -m bench.studies.scale                # the page's tables, from what is kept in reports/measured/scale.json
     python -m bench.studies.scale --count        # count the networks' work anew, on the meta device
-    python -m bench.studies.scale --check        # 40 tiny cells on two workers, next to what the simulation says of them
+    python -m bench.studies.scale --check        # 40 tiny cells on two workers, next to the simulation of them
 
 A run is a list of stages. The pieces of a stage go, in their order, to whichever worker is free first, as
 `bench.harness.cell_pool` and `vidrd.resumable_pool` do it; cells wait for what they are compared with (`waves`).

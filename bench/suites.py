@@ -6,6 +6,7 @@ from bench.speed.approximations import APPROXIMATION_SUITE
 from bench.speed.knob_suite import KNOB_SUITE
 from bench.speed.speed_suites import MEMORY_SUITE, SPEED_SUITE
 from bench.videos.instruments.instrument_suite import INSTRUMENT_SUITE
+from bench.videos.load.load_suite import LOAD_SUITE
 from bench.videos.video_suites import VIDEO_SUITES
 
 SUITES: dict[str, Suite] = {
@@ -15,5 +16,6 @@ SUITES: dict[str, Suite] = {
     "approximations": APPROXIMATION_SUITE,
     "knobs": KNOB_SUITE,
     "memory": MEMORY_SUITE,
+    "load": LOAD_SUITE,
     "instruments": INSTRUMENT_SUITE,
 }

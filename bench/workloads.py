@@ -19,6 +19,7 @@ WORKLOADS: dict[str, Workload] = {
     "growth": _work_of("bench.speed.memory_cell", *PIPELINE),
     "approximation": _work_of("bench.speed.approximation_cell", *PIPELINE),
     "knobs": _work_of("bench.speed.knob_cell", *PIPELINE),
+    "load": _work_of("bench.videos.load.load_cell", "bench.videos.generator", *PIPELINE),
     "instrument": _work_of("bench.videos.instruments.cell"),
     "kernel": _work_of("bench.kernels.cell"),
 }

@@ -19,7 +19,7 @@ from reports.stage_charts import history, stages
 
 SHAPES = ("circle", "square", "triangle-up", "diamond", "cross", "triangle-down")
 # axis -> patterns of measures that are drawn along it, in addition to the first measure of each kind
-EXTRA = {"overlap": ("seam_*",), "precision": ("*error*",), "steps": ("*error*",)}
+EXTRA = {"overlap": ("seam_*",), "precision": ("*error*",), "steps": ("*error*",), "rate": ("latency_p*", "goodput")}
 ABREAST = 3  # panels in a row
 RANKED = 30  # rows of a ranking, at most: the best
 

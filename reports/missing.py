@@ -9,6 +9,7 @@ from reports.run_table import Run, emulated_time
 
 DAGGER = "†"
 EMULATED = f"{DAGGER} this machine only emulates that precision: these times are in no comparison and in no chart."
+SIDE_BY_SIDE = "Several cells ran on a machine at a time: their times may be longer than those of a cell alone."
 NAMED = 3  # cells that a line names; if there are more, it gives their number
 
 

@@ -9,7 +9,7 @@ from tabulate import tabulate
 
 from bench.results.records import half_width
 from reports.format import BETTER, MISSING, escape, number, printable
-from reports.missing import DAGGER, EMULATED, Note, has_emulated, notes
+from reports.missing import DAGGER, EMULATED, SIDE_BY_SIDE, Note, has_emulated, notes
 from reports.paired_difference import EXPLANATION, paired_tables
 from reports.run_table import APPROXIMATE, Run, emulated_time
 from reports.significance import best_ids
@@ -131,9 +131,10 @@ def as_text(run: Run, rows: pd.DataFrame) -> str:
 
 
 def footnote(run: Run, rows: pd.DataFrame) -> list[str]:
-    """The lines that explain daggers and approximations, if there are any."""
+    """The lines that explain daggers, cells side by side and approximations, if there are any."""
     emulated = [EMULATED] if has_emulated(run, rows.to_dict("records"), list(run.measures)) else []
-    return emulated + [APPROXIMATION] * bool(run.manifest.get("approximations"))
+    beside = [SIDE_BY_SIDE] * any("side_by_side" in record.facts for record in run.records.values())
+    return emulated + beside + [APPROXIMATION] * bool(run.manifest.get("approximations"))
 
 
 def as_markdown(run: Run, rows: pd.DataFrame, pictures: Mapping[str, str] | None = None) -> str:

@@ -21,7 +21,14 @@ MAY_IMPORT = {
     # within bench: what knows no video
     "bench.results": {"vidrd.command_line", "vidrd.entry", "vidrd.files"},
     "bench.hardware": {"bench.results", "vidrd.precision"},
-    "bench.harness": {"bench.results", "bench.hardware", "bench.workloads", "vidrd.entry", "vidrd.orphans"},
+    "bench.harness": {
+        "bench.results",
+        "bench.hardware",
+        "bench.workloads",
+        "vidrd.entry",
+        "vidrd.orphans",
+        "vidrd.resumable_pool",
+    },
 }
 MODULES = {
     ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): path

@@ -185,13 +185,7 @@ def run_on_ray(job: Job, pieces: Sequence[Any], pool: Pool) -> Iterator[Finished
     """
     if not pieces:
         return
-    try:
-        import ray  # noqa: PLC0415 - an extra
-    except ImportError as error:
-        raise ValueError(f"{pool.ray} needs Ray Data: pip install 'vidrd-bench[ray]'") from error
-    if not ray.is_initialized():
-        cores = None if os.environ.get("RAY_ADDRESS") else max(1, pool.workers * pool.cpus)
-        ray.init(num_cpus=cores, log_to_driver=False, runtime_env={"env_vars": {"PYTHONPATH": _import_path()}})
+    ray = connect(max(1, pool.workers * pool.cpus), pool.ray)
     work = ray.put((job, list(pieces), pool.devices[0].partition(":")[0]))  # an actor sees its own devices only
     data = ray.data.from_items([{"number": n} for n in range(len(pieces))], override_num_blocks=len(pieces))
     finished = data.map_batches(
@@ -203,6 +197,27 @@ def run_on_ray(job: Job, pieces: Sequence[Any], pool: Pool) -> Iterator[Finished
             pieces[int(row["number"])], int(row["results"]), float(row["seconds"]), str(row["worker"]),
             float(row["load_seconds"]),
         )  # fmt: skip
+
+
+def connect(cores: int | None, option: str = "--ray") -> Any:
+    """Ray, connected to the cluster that RAY_ADDRESS names, or to one of this machine.
+
+    Args:
+        cores: of a cluster of this machine; None: all.
+        option: what messages call the option that asks for Ray.
+
+    Raises:
+        ValueError: Ray is not installed.
+    """
+    try:
+        import ray  # noqa: PLC0415 - an extra
+    except ImportError as error:
+        raise ValueError(f"{option} needs Ray Data: pip install 'vidrd-bench[ray]'") from error
+    if not ray.is_initialized():
+        given = None if os.environ.get("RAY_ADDRESS") else cores
+        os.environ.setdefault("RAY_worker_niceness", "0")  # Ray's own is 15, which would be a part of every time
+        ray.init(num_cpus=given, log_to_driver=False, runtime_env={"env_vars": {"PYTHONPATH": _import_path()}})
+    return ray
 
 
 class _RayWorker:

@@ -4,16 +4,18 @@ import json
 import subprocess
 import sys
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
 import tyro
 from tabulate import tabulate
 
+from bench.commands.device_options import fitted, workers_of
 from bench.commands.show import print_report
-from bench.hardware.threads import pin
+from bench.harness.identity import identify
 from bench.harness.progress import clock, say, seconds_left
-from bench.harness.runner import TIMEOUT, conclude, done_before, identify, latest, pace, run
+from bench.harness.runner import TIMEOUT, conclude, done_before, latest, pace, run
 from bench.harness.suite_spec import (
     PlannedCell,
     Prediction,
@@ -43,6 +45,8 @@ def run_(
     max_minutes: Minutes | None = None,
     timeout: Seconds | None = None,
     threads: Count | None = None,
+    devices: str | None = None,
+    ray: bool = False,
     profile: tuple[str, ...] = (),
     emulated: bool = False,
     fetch: bool = False,
@@ -64,6 +68,9 @@ def run_(
         max_minutes: Start no cell after so many minutes.
         timeout: Seconds that one cell may take (if not given: what the suite says, 600 where it says nothing).
         threads: Pin every cell to so many cores, with as many threads; all cores, unpinned, if not given.
+        devices: One cell at a time on each of these: all (GPUs), cuda:0,cuda:1, or cores, cpu:0-3,cpu:4-7.
+        ray: One cell at a time on each GPU, or else on each node, of the running Ray cluster (RAY_ADDRESS), or one of
+            this machine. All nodes are of this machine's kind and see the run's folder.
         profile: Measure nothing; profile one batch of this cell (its id or first digits) into RUN/profile/ID; of two
             cells, before and after.
         emulated: Also measure precisions that this machine only emulates: very slow; their times are marked and never
@@ -72,8 +79,7 @@ def run_(
         dry_run: Print the cells with their predicted bound and memory, and do nothing.
         json_: Also write manifest and records into this file.
     """
-    if threads is not None:
-        pin(threads)
+    workers = workers_of(devices, threads, ray=ray)
     from bench.suites import SUITES  # noqa: PLC0415  (loads torch, which --help need not)
 
     if suite not in SUITES:
@@ -86,8 +92,9 @@ def run_(
         sweep = with_emulated(sweep)
     if fetch:
         _fetch(sweep)
-    identity = identify(sweep)
+    identity = identify(sweep.files)
     chosen = select(plan(sweep, identity.basis), sweep, only, skip)
+    workers = fitted(workers, sweep, chosen)
     if dry_run:
         print(_describe(chosen, sweep, folder))
         return 0
@@ -98,15 +105,15 @@ def run_(
     say(f"{suite}: {len(chosen)} cells, {len(done_before(folder, chosen))} of them done before; folder {folder}")
     seconds = timeout or sweep.timeout or TIMEOUT
     command = ["python", "-m", "bench", *sys.argv[1:]]
-    outcome = run(
-        suite, sweep, identity, chosen, folder, timeout=seconds, max_minutes=max_minutes, say=say, command=command
-    )
+    measure = partial(
+        run, suite, identity=identity, folder=folder, timeout=seconds, max_minutes=max_minutes, workers=workers,
+        say=say, command=command,
+    )  # fmt: skip
+    outcome = measure(sweep, chosen=chosen)
     while not (outcome.untried or only) and (grown := sweep.grow(sweep, latest(folder, chosen))) is not None:
         sweep = grown
         chosen = select(plan(sweep, identity.basis), sweep, (), skip)
-        outcome = run(
-            suite, sweep, identity, chosen, folder, timeout=seconds, max_minutes=max_minutes, say=say, command=command
-        )
+        outcome = measure(sweep, chosen=chosen)
     conclude(folder, suite, sweep, identity, command)
     if json_ is not None:
         write_atomic(json_, _as_json(folder))

@@ -1,6 +1,7 @@
 """How the threads of a process use its cores."""
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 SPINS = 10_000  # turns of an OpenMP thread at a barrier before it sleeps; libgomp's own default is 300,000
@@ -29,10 +30,23 @@ def pin(threads: int) -> None:
         raise ValueError(
             f"each thread needs a core and this process may use {len(may)}: got {threads} threads, try {len(may)}"
         )
+    pin_to(may[:threads])
+
+
+def pin_to(cores: Sequence[int]) -> None:
+    """Keep this process and all it starts on these cores, with a thread on each."""
     if hasattr(os, "sched_setaffinity"):
-        os.sched_setaffinity(0, set(may[:threads]))
+        os.sched_setaffinity(0, cores)
+    name_threads(str(len(cores)))
+
+
+def name_threads(threads: str) -> None:
+    """Set the variables by which libraries choose their number of threads; "" removes them."""
     for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS"):
-        os.environ[name] = str(threads)
+        if threads:
+            os.environ[name] = threads
+        else:
+            os.environ.pop(name, None)
 
 
 def seconds_without_core() -> float:

@@ -5,7 +5,6 @@ import multiprocessing
 import os
 import signal
 import time
-from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 from multiprocessing import forkserver
@@ -14,13 +13,15 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from bench.hardware.machine import hash_files
-from bench.harness.job import RUN, Workload
+from bench.harness.identity import Identity
+from bench.harness.job import RUN, Work, Workload
 from bench.harness.suite_spec import PlannedCell, Suite
 from bench.harness.worker import child
 from bench.results.records import Attempt, Cell, Number, Record, Status, Value, canonical, read, write_atomic
 
 FILES = "files_sha256"  # the fact of a reference that says what it left for other cells
-OWN = ("job.json", "log.txt", "result.json")  # of a cell's folder, what is not for other cells
+ATTEMPTS = "attempts.jsonl"  # of a cell that another process tried, for the run to append
+OWN = ("job.json", "log.txt", "result.json", ATTEMPTS)  # of a cell's folder, what is not for other cells
 # In the reason of a failed attempt. A kill for want of memory is told apart before (`oom`).
 LOST = "the fork server was killed"
 UNKNOWN = 255  # exit code that multiprocessing gives a process when the fork server cannot tell
@@ -30,13 +31,19 @@ INFRASTRUCTURE = (
 )  # fmt: skip
 
 
-class Identity(NamedTuple):
-    """Where and with what a run measures; `basis` is the part that goes into every cell's id."""
+class Task(NamedTuple):
+    """A cell with what its process has to know of its suite; it travels to other processes and machines."""
 
-    machine: dict[str, Value]
-    software: dict[str, str]
-    revision: str
-    basis: dict[str, str]
+    item: PlannedCell
+    reference: str | None  # id of the cell that it is compared with
+    measures: tuple[str, ...]
+
+
+def task_of(item: PlannedCell, suite: Suite) -> Task:
+    """The task of a planned cell."""
+    values = None if item.reference else suite.reference(item.cell.values)
+    reference = None if values is None else Cell(item.cell.workload, values, item.cell.basis).id
+    return Task(item, reference, tuple(suite.measures))
 
 
 def infrastructure(attempt: Attempt) -> bool:
@@ -48,14 +55,14 @@ def infrastructure(attempt: Attempt) -> bool:
     return attempt.status == "failed" and any(sign in attempt.reason for sign in INFRASTRUCTURE)
 
 
-def start_method(todo: Sequence[PlannedCell], workload: Workload) -> ForkServerContext | SpawnContext:
+def start_method(workload: Workload, *, on_gpu: bool) -> ForkServerContext | SpawnContext:
     """How the cells' processes begin.
 
     On a CPU they are forked from a server that has loaded the libraries and done nothing else: loading takes longer
     than a short cell, and a fork of an untouched interpreter is as fresh as a new one. CUDA does not survive a fork, so
     there every cell starts its own interpreter.
     """
-    if any(item.cell.values.get("device") == "cuda" for item in todo):
+    if on_gpu:
         return multiprocessing.get_context("spawn")
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["bench.harness.fork_server", *workload.preload])
@@ -91,13 +98,19 @@ def _server_is_lost(process: ForkServerProcess | SpawnProcess, context: ForkServ
     return False
 
 
+def skipped(item: PlannedCell, identity: Identity) -> Record:
+    """The record of a cell that cannot run."""
+    started = datetime.now(UTC).isoformat(timespec="seconds")
+    why = Attempt("skipped", item.skip or "", started)
+    return Record(item.cell, why, machine=identity.machine, revision=identity.revision)
+
+
 def attempt(
-    item: PlannedCell,
-    suite: Suite,
+    task: Task,
     identity: Identity,
     folder: Path,
     timeout: float | int,
-    workloads: Mapping[str, Workload],
+    work: Work,
     context: ForkServerContext | SpawnContext,
 ) -> Record:
     """Do a cell in a process of its own, and say how that ended; no process of it is left.
@@ -108,27 +121,23 @@ def attempt(
     """
     started = datetime.now(UTC).isoformat(timespec="seconds")
     machine_now: dict[str, Value] = {**identity.machine, "load_before": round(os.getloadavg()[0], 2)}
-    if item.skip is not None:
-        return Record(
-            item.cell, Attempt("skipped", item.skip, started), machine=machine_now, revision=identity.revision
-        )
+    item = task.item
     place = folder / "cells" / item.cell.id
     place.mkdir(parents=True, exist_ok=True)
     (place / "result.json").unlink(missing_ok=True)
-    reference = _reference(item, suite, folder)
-    if reference is not None and reference.fault:
-        why = f"{reference.id}, which it is compared with, {reference.fault}"
+    if task.reference is not None and (fault := _fault_of(task.reference, folder)):
+        why = f"{task.reference}, which it is compared with, {fault}"
         return Record(item.cell, Attempt("failed", why, started), machine=machine_now, revision=identity.revision)
     job = {
         "cell": {"workload": item.cell.workload, "values": dict(item.cell.values), "basis": dict(item.cell.basis)},
-        "reference": None if reference is None else reference.id,
-        "measures": list(suite.measures),
+        "reference": task.reference,
+        "measures": list(task.measures),
     }
     write_atomic(place / "job.json", canonical(job))
 
     kills = _memory_kills()
     began = time.monotonic()
-    process = context.Process(target=child, args=(workloads[item.cell.workload].run, str(place / "job.json")))
+    process = context.Process(target=child, args=(work, str(place / "job.json")))
     in_time, lost = True, False
     try:
         process.start()
@@ -176,22 +185,14 @@ def _end(process: ForkServerProcess | SpawnProcess, *, lost: bool) -> None:
     process.join()
 
 
-class _Reference(NamedTuple):
-    id: str
-    fault: str  # why nothing can be compared with it; "" if something can
-
-
-def _reference(item: PlannedCell, suite: Suite, folder: Path) -> _Reference | None:
-    values = suite.reference(item.cell.values)
-    if item.reference or values is None:
-        return None
-    key = Cell(item.cell.workload, values, item.cell.basis).id
-    record = read(folder / "records.jsonl").latest().get(key)
+def _fault_of(reference: str, folder: Path) -> str:
+    """Why nothing can be compared with this reference; "" if something can."""
+    record = read(folder / "records.jsonl").latest().get(reference)
     if record is None or record.attempt.status != "ok":
-        return _Reference(key, "did not succeed")
+        return "did not succeed"
     if not is_whole(record, folder):
-        return _Reference(key, "has other files than it left: the same command again measures it anew")
-    return _Reference(key, "")
+        return "has other files than it left: the same command again measures it anew"
+    return ""
 
 
 def is_whole(record: Record, folder: Path) -> bool:

@@ -17,8 +17,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import NamedTuple
 
-from bench.hardware.machine import ROOT, files_hash, machine, revision, software, source_hash
-from bench.harness.cell_process import Identity, attempt, infrastructure, is_whole, load_libraries, start_method
+from bench.harness.cell_pool import HERE, CellJob, Workers, carry_out
+from bench.harness.cell_process import is_whole, skipped, task_of
+from bench.harness.identity import Identity
 from bench.harness.job import Workload
 from bench.harness.progress import CellTime, Progress
 from bench.harness.suite_spec import PlannedCell, Suite, label, plan
@@ -30,7 +31,6 @@ from bench.results.records import (
     Record,
     Status,
     append,
-    digest,
     read,
     repair,
     write_atomic,
@@ -59,22 +59,6 @@ class Outcome(NamedTuple):
         if any(self.counts.get(status) for status in ("failed", "timeout", "invalid")):
             return 2
         return 4 if self.untried else 0
-
-
-def identify(suite: Suite, root: Path = ROOT) -> Identity:
-    """Machine, software, revision and hashes, as they are now.
-
-    Raises:
-        ValueError: weights that the suite needs are missing or broken.
-    """
-    on, using = machine(), software()
-    basis = {
-        "weights": files_hash(suite.files, root),
-        "source": source_hash(root),
-        "machine": digest(on),
-        "software": digest(using),
-    }
-    return Identity(on, using, str(revision(root)), basis)
 
 
 def done_before(folder: Path, planned: Sequence[PlannedCell]) -> dict[str, Record]:
@@ -139,11 +123,12 @@ def run(
     *,
     timeout: float | int = TIMEOUT,  # seconds that one cell may take
     max_minutes: float | int | None = None,  # start no cell later than this; None = no limit
+    workers: Workers = HERE,  # who does the cells
     workloads: Mapping[str, Workload] = WORKLOADS,
     say: Callable[[str], None] = print,
     command: Sequence[str] = (),  # the command line, for the report
 ) -> Outcome:
-    """Do the chosen cells that have no final record yet, one after another, each in a process of its own.
+    """Do the chosen cells that have no final record yet, each in a process of its own, one on every worker at a time.
 
     Raises:
         ValueError: another run is writing into the folder, it belongs to another suite, or its records are unreadable.
@@ -160,28 +145,37 @@ def run(
         before = done_before(folder, chosen)
         todo = by_need([item for item in chosen if item.cell.id not in before], suite)
         counts = Counter(record.attempt.status for record in before.values())
-        context = start_method(todo, workloads[suite.workload])
-        axes = list(suite.axes)
-        began = time.monotonic()
-        ahead = [0.0 if item.skip else item.cost for item in todo]
-        with Progress(ahead, pace(folder, suite), say) as progress:
-            if any(item.skip is None for item in todo):
-                progress.start("loading libraries")
-                load_libraries(context)
-            for position, item in enumerate(todo):
-                if max_minutes is not None and time.monotonic() - began > max_minutes * 60:
-                    return Outcome(counts, len(before), len(todo) - position)
-                progress.start(label(item.cell.values, axes))
-                record = attempt(item, suite, identity, folder, timeout, workloads, context)
-                append(records, record)
-                if infrastructure(record.attempt):
-                    say(f"{label(item.cell.values, axes)}: {record.attempt.reason}; once more")
-                    load_libraries(context)
-                    record = attempt(item, suite, identity, folder, timeout, workloads, context)
-                    append(records, record)
+        axes, untried = list(suite.axes), 0
+        with Progress([0.0 if item.skip else item.cost for item in todo], pace(folder, suite), say) as progress:
+
+            def end(item: PlannedCell, record: Record) -> None:
                 counts[record.attempt.status] += 1
+                progress.start(label(item.cell.values, axes))
                 progress.end(record.attempt, 0.0 if item.skip else item.cost, _accounted(record))
-    return Outcome(counts, len(before), 0)
+
+            for item in (item for item in todo if item.skip is not None):
+                append(records, record := skipped(item, identity))
+                end(item, record)
+            tasks = [task_of(item, suite) for item in todo if item.skip is None]
+            began = time.time()
+            job = CellJob(
+                identity, suite.files, folder.absolute(), timeout, workloads[suite.workload],
+                on_gpu=any(task.item.cell.values.get("device") == "cuda" for task in tasks),
+                began=began, end=None if max_minutes is None else began + 60 * max_minutes,
+            )  # fmt: skip
+            if tasks:
+                progress.start("loading libraries")
+                for task, tried in carry_out(
+                    job, tasks, workers, say, lambda task: progress.start(label(task.item.cell.values, axes))
+                ):
+                    untried += not tried
+                    for record in tried:
+                        append(records, record)
+                        if record is not tried[-1]:
+                            say(f"{label(task.item.cell.values, axes)}: {record.attempt.reason}; once more")
+                    if tried:
+                        end(task.item, tried[-1])
+    return Outcome(counts, len(before), untried)
 
 
 @contextmanager

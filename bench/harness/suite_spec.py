@@ -137,6 +137,7 @@ class Suite:
         grow: the suite with more cells, which the records so far (by setting) ask for; None when there are no more.
         conclude: sentences that answer the question from the records, before those of every report.
         predict: FLOPs, bytes and least seconds of a cell, or None where they cannot be known.
+        alone: its cells measure little but times, so that one at a time runs on a machine, whatever devices it has.
         timeout: seconds that one of its cells may take, where the command does not say; None: the default of
             `bench.harness.cell_process`.
     """
@@ -166,6 +167,7 @@ class Suite:
     grow: Callable[["Suite", Sequence[Record]], "Suite | None"] = _no_more
     conclude: Callable[["Suite", Sequence[Record]], Sequence[str]] = _nothing_to_say
     predict: Callable[[Values], Prediction | None] = _no_prediction
+    alone: bool = False
     timeout: float | int | None = None
 
     @property

@@ -118,4 +118,5 @@ KERNEL_SUITE = Suite(
     skip=skip,
     emulated=emulated,
     predict=predict,
+    alone=True,
 )

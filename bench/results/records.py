@@ -62,6 +62,9 @@ class Cell:
     def __hash__(self) -> int:
         return hash(self.id)
 
+    def __reduce__(self) -> tuple[type["Cell"], tuple[object, ...]]:
+        return Cell, (self.workload, dict(self.values), dict(self.basis))  # proxies of mappings cannot be pickled
+
     @property
     def id(self) -> str:
         """Twelve hexadecimal digits of the SHA-256 of the content."""

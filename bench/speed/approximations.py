@@ -123,4 +123,5 @@ APPROXIMATION_SUITE = Suite(
     skip=skip,
     emulated=lambda values: emulated({**values, "precision": APPROXIMATIONS[str(values["approximation"])].precision}),
     cost=_cost,
+    alone=True,
 )

@@ -302,4 +302,5 @@ KNOB_SUITE = Suite(
     among=lambda _: True,
     grow=grow,
     conclude=conclude,
+    alone=True,
 )  # fmt: skip

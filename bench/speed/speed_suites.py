@@ -106,6 +106,7 @@ SPEED_SUITE = Suite(
     skip=skip,
     cost=cost,
     timeout=1800,  # of the cell that measures a whole ladder, compiling included
+    alone=True,
 )
 
 

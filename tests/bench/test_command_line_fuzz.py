@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from bench import __main__ as bench
 from bench.commands import run
 from bench.commands.axis_options import axes_to_set
-from bench.harness import runner
+from bench.harness.identity import identify
 from bench.harness.runner import Outcome
 from bench.results.records import Attempt
 from reports import __main__ as reports
@@ -102,7 +102,8 @@ def idle(place):
         patch.setattr("bench.commands.show.print_report", lambda *args: 0)
         patch.setattr(run, "_profile", lambda *args: 0)
         patch.setattr(run, "_as_json", lambda folder: "{}")
-        patch.setattr(run, "pin", lambda threads: None)
+        for name in ("pin", "pin_to", "use"):
+            patch.setattr(f"bench.commands.device_options.{name}", lambda cores: None)
         patch.setattr("bench.harness.suite_spec.MOST_CELLS", 200)
         patch.setattr("bench.videos.predict.predict", lambda values: None)
         patch.setattr("bench.commands.gate.measure_interleaved", lambda *args: ([], {}))
@@ -115,8 +116,8 @@ def idle(place):
         patch.setattr("bench.ucf101.run.Run.do", lambda self, shard: 0)
         patch.setattr("bench.ucf101.run.Run.print_estimate", lambda self: 0)
         patch.setattr("bench.commands.weights.fetch", _refuse)
-        identity = runner.identify(bench_suite())
-        patch.setattr(run, "identify", lambda suite: identity)
+        identity = identify(bench_suite().files)
+        patch.setattr(run, "identify", lambda files: identity)
         yield done
 
 

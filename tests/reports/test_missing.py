@@ -9,7 +9,7 @@ from made_runs import MEASURES, POCKET_AXES, cells_of, grid, manifest_of, measur
 from bench.results.records import Attempt, Number, Record
 from reports.charts import charts
 from reports.html_page import page
-from reports.missing import EMULATED, notes
+from reports.missing import EMULATED, SIDE_BY_SIDE, notes
 from reports.paired_difference import paired_difference
 from reports.run_table import load, rows
 from reports.saved_videos import VideoGallery
@@ -50,6 +50,13 @@ def test_an_emulated_time_is_marked_and_explained_once(run):
         assert text.count(EMULATED) == 1
         assert "0.001000 ±0.000020 †" in text or "0.001000 <small>±0.000020 †" in text
         assert "1024 †" not in text  # memory is what it is
+
+
+def test_cells_that_ran_side_by_side_are_said_to_have(run, tmp_path):
+    assert SIDE_BY_SIDE not in as_text(run, rows(run))
+    axes = POCKET_AXES | {"frames": [16], "overlap": [4]}
+    beside = load(pocket(tmp_path / "beside", axes, of, MEASURES, facts=lambda values: {"side_by_side": "2"}))
+    assert as_text(beside, rows(beside)).count(SIDE_BY_SIDE) == 1
 
 
 def test_an_emulated_time_is_no_best_one_and_in_no_pair_or_chart(run):

@@ -7,7 +7,8 @@ import pytest
 from bench.commands import run as command_line
 from bench.hardware.machine import ROOT
 from bench.hardware.roofline import Peaks
-from bench.harness.runner import Outcome, identify, latest
+from bench.harness.identity import identify
+from bench.harness.runner import Outcome, latest
 from bench.results.manifest import read_manifest
 from bench.results.records import Attempt, Record, append
 from bench.suites import SUITES
@@ -19,7 +20,7 @@ def weights(monkeypatch, tmp_path_factory):
     """A copy of the shipped weights, which the command takes for them."""
     root = tmp_path_factory.mktemp("project")
     shutil.copytree(ROOT / "weights", root / "weights")
-    monkeypatch.setattr(command_line, "identify", lambda suite: identify(suite, root))
+    monkeypatch.setattr(command_line, "identify", lambda files: identify(files, root))
     return root / "weights"
 
 

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 from toy_suite import SUITE, TOYS
 
-from bench.harness.runner import identify, run
+from bench.harness.identity import identify
+from bench.harness.runner import run
 from bench.harness.suite_spec import override, plan
 from bench.results.records import read
 
@@ -97,7 +98,7 @@ import sys
 from bench.harness.job import Workload
 from bench.harness.cell_process import load_libraries, start_method
 
-load_libraries(start_method([], Workload(print, preload=("bench.videos.cell", "bench.videos.quality"))))
+load_libraries(start_method(Workload(print, preload=("bench.videos.cell", "bench.videos.quality")), on_gpu=False))
 """
 
 
@@ -122,14 +123,14 @@ def test_a_fork_server_that_is_killed_while_a_cell_runs_is_the_machines_fault(be
 def test_a_fork_server_that_is_killed_between_two_looks_costs_one_attempt(tmp_path, monkeypatch):
     """In this process: the server dies while the cell is being started, and the second attempt is ok."""
     suite = override(SUITE, ["how=fine", "size=1"])
-    identity = identify(suite)
+    identity = identify(suite.files)
     killed = []
 
     def say(line):
         if "once more" in line:
             killed.append(line)
 
-    import bench.harness.runner as module
+    import bench.harness.cell_pool as module
 
     attempt = module.attempt
 
@@ -140,6 +141,6 @@ def test_a_fork_server_that_is_killed_between_two_looks_costs_one_attempt(tmp_pa
                 os.kill(server, signal.SIGKILL)
         return attempt(*args)
 
-    monkeypatch.setattr("bench.harness.runner.attempt", kill_first)
+    monkeypatch.setattr("bench.harness.cell_pool.attempt", kill_first)
     outcome = run("toy", suite, identity, plan(suite, identity.basis), tmp_path, workloads=TOYS, say=say)
     assert outcome.counts == {"ok": 2}

@@ -15,12 +15,13 @@ import pytest
 from toy_suite import SUITE, TOYS
 
 from bench.harness.cell_process import infrastructure
+from bench.harness.identity import identify
 from bench.harness.progress import CellTime, seconds_left
-from bench.harness.runner import by_need, done_before, identify, pace, run
+from bench.harness.runner import by_need, done_before, pace, run
 from bench.harness.suite_spec import override, plan, select
 from bench.results.records import Attempt, read
 
-IDENTITY = identify(SUITE)
+IDENTITY = identify(SUITE.files)
 
 KILLED_RUN = Path(__file__).parents[1] / "killed_run.py"
 
@@ -254,19 +255,19 @@ def running(pid):
 def test_weights_that_are_missing_or_cut_short_are_named(tmp_path):
     suite = dataclasses.replace(SUITE, files=("weights",))
     with pytest.raises(ValueError, match=r"^weights is missing: "):
-        identify(suite, tmp_path)
+        identify(suite.files, tmp_path)
     header = json.dumps({"a": {"dtype": "F32", "shape": [2], "data_offsets": [0, 8]}}).encode()
     whole = len(header).to_bytes(8, "little") + header + bytes(8)
     (tmp_path / "weights").mkdir()
     file = tmp_path / "weights" / "unet.safetensors"
     file.write_bytes(whole)
-    before = identify(suite, tmp_path).basis["weights"]
+    before = identify(suite.files, tmp_path).basis["weights"]
     file.write_bytes(whole[:-1] + b"\1")
-    assert identify(suite, tmp_path).basis["weights"] != before
+    assert identify(suite.files, tmp_path).basis["weights"] != before
     for broken in (whole[:-1], whole[:20], whole[:4], b"", whole + b"x", b"\xff" * 20):
         file.write_bytes(broken)
         with pytest.raises(ValueError, match=r"^weights/unet\.safetensors .*: restore it from the repository"):
-            identify(suite, tmp_path)
+            identify(suite.files, tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -278,13 +279,13 @@ def test_weights_other_than_their_card_describes_are_refused_even_at_equal_lengt
     file = tmp_path / "weights" / "a.bin"
     file.write_bytes(b"learned")
     (tmp_path / "weights" / "card.json").write_text(json.dumps(card(hashlib.sha256(b"learned").hexdigest())))
-    identify(suite, tmp_path)
+    identify(suite.files, tmp_path)
     file.write_bytes(b"altered")
     with pytest.raises(ValueError, match=r"^weights/a\.bin is not the file that card\.json describes"):
-        identify(suite, tmp_path)
+        identify(suite.files, tmp_path)
     file.unlink()
     with pytest.raises(ValueError, match=r"^weights/a\.bin is missing: restore it from the repository"):
-        identify(suite, tmp_path)
+        identify(suite.files, tmp_path)
 
 
 def test_a_kill_that_the_system_counts_as_want_of_memory_is_one(tmp_path, monkeypatch):

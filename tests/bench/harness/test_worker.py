@@ -54,7 +54,8 @@ def test_a_run_and_its_worker_load_no_torch_of_their_own():
 
 def test_workloads_are_callable_and_named_by_their_cells():
     assert set(WORKLOADS) == {
-        "pocket", "changes", "long", "lengths", "knobs", "kernel", "speed", "growth", "approximation", "instrument"
+        "pocket", "changes", "long", "lengths", "knobs", "kernel", "speed", "growth", "approximation", "instrument",
+        "load",
     }  # fmt: skip
     assert Cell("toy", {}).workload in TOYS
 

@@ -112,9 +112,9 @@ def _suite(name: str, part: str, settings: dict[str, object], folder: Path, seco
 
 
 def _tests(dry: bool, folder: Path, seconds: float) -> list[str]:
-    """The tests marked gpu; dry: they are only collected."""
+    """The tests marked gpu; dry: only collected, and by -E without the pretended GPU, which loads bench too early."""
     words = ["-m", "pytest", "-m", "gpu", "-n", "0", f"--junit-xml={folder / 'tests.xml'}"]
-    return [sys.executable, *words, *(["--collect-only", "-q"] if dry else [])]
+    return [sys.executable, *(["-E"] if dry else []), *words, *(["--collect-only", "-q"] if dry else [])]
 
 
 def check_list(record: type, path: Path) -> str:

@@ -36,6 +36,8 @@ class _OnCPU(TorchFunctionMode):
     def __torch_function__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
+        if func is torch.device:  # a name, which code asks for its type
+            return func(*args, **(kwargs or {}))
         return func(*map(_here, args), **{name: _here(value) for name, value in (kwargs or {}).items()})
 
 

@@ -68,7 +68,9 @@ def test_a_pretended_gpu_is_there_and_gone_again():
         assert torch.nn.Linear(2, 2).to("cuda", torch.bfloat16).weight.dtype == torch.bfloat16
         with torch.device("cuda"):
             assert torch.empty(2).device.type == "cpu"
+        assert torch.device("cuda").type == "cuda"
         watch = Stopwatch("cuda")
+        assert watch._cuda
         with watch.stage("denoise"):
             torch.randn(2, generator=torch.Generator("cuda").manual_seed(0))
         assert 0 < watch.read()["denoise"] < 1

@@ -1,6 +1,7 @@
 """What holds for all tests: a default one that computes for too long fails, and checked modules import quickly."""
 
 import ast
+import gc
 import os
 import resource
 import signal
@@ -85,6 +86,17 @@ def cpu_seconds() -> float:
     """CPU time of this process and of the children that it waited for, in seconds; waiting does not count."""
     spent = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
     return sum(usage.ru_utime + usage.ru_stime for usage in spent)
+
+
+def pytest_collection_finish(session):
+    """What collecting the tests has loaded stays: no garbage collection looks through those objects again."""
+    gc.collect()
+    gc.freeze()
+
+
+def pytest_unconfigure(config):
+    """At the end extension modules look for what they should have freed."""
+    gc.unfreeze()
 
 
 def pytest_addoption(parser):

@@ -145,7 +145,7 @@ def tiny_model(name: str, clip: int | None = None) -> "Model":
         ValueError: no such family or variant.
     """
     _, pipeline, variant = [*name.split(":"), ""][:3]
-    model = _drawn(family(pipeline), family(pipeline).tiny(), variant, "cpu")
+    model = _drawn(pipeline, family(pipeline).tiny(), variant, "cpu")
     shortest = model.rule.dropped + 1
     model.clip, model.size = clip or shortest + 2 * model.rule.step, (2 * model.size_step, 3 * model.size_step)
     return model
@@ -158,14 +158,14 @@ def drawn_model(name: str, device: torch.device | str = "cpu", clip: int | None 
         ValueError: no such family or size.
     """
     _, pipeline, size = [*name.split(":"), ""][:3]
-    kind = family(pipeline)
-    if not kind.drawn():
+    sizes = family(pipeline).drawn()
+    if not sizes:
         raise ValueError(f"no shapes of {pipeline} are known here: take tiny:{pipeline}, or a folder")
-    return _drawn(kind, kind.drawn(), size, device, clip)
+    return _drawn(pipeline, sizes, size, device, clip)
 
 
 def _drawn(
-    kind: "type[Model]",
+    pipeline: str,
     variants: Mapping[str, Callable[[], Any]],
     variant: str,
     device: torch.device | str,
@@ -173,12 +173,12 @@ def _drawn(
 ) -> "Model":
     """One of the variants of a family; "" is the first."""
     if variant and variant not in variants:
-        raise ValueError(f"variants of {kind.__name__} are {', '.join(variants)}: got {variant!r}")
+        raise ValueError(f"variants of {pipeline} are {', '.join(variants)}: got {variant!r}")
     with torch.random.fork_rng(devices=[]), torch.device(device):  # the global generator stays as it was
         torch.manual_seed(0)
         pipe = variants[variant or next(iter(variants))]()
     pipe.set_progress_bar_config(disable=True)
-    return kind(pipe, clip)
+    return family(pipeline)(pipe, clip)
 
 
 def _pipeline(name: str, folder: Path, dtype: torch.dtype) -> Any:

@@ -16,6 +16,7 @@ from bench.hardware.roofline import Work, bound, count
 from bench.harness.suite_spec import Prediction, Values
 from bench.methods import METHODS
 from bench.videos.plan import GIVEN, plan_of, request_of
+from vidrd.exact_loading import quiet
 from vidrd.precision import PRECISIONS
 
 Size = tuple[int, int, int]  # C H W of the latents
@@ -74,8 +75,9 @@ def predict(values: Values) -> Prediction | None:
 def without_weights(chosen: Chosen) -> Model:
     """The model on the meta device, in its precision."""
     model = outline.__wrapped__(chosen.name, chosen.revision or None)
-    for network in model.networks().values():
-        network.to("meta", PRECISIONS[chosen.precision].compute)
+    with quiet():  # diffusers warns of layers to be kept in float32 where there are none
+        for network in model.networks().values():
+            network.to("meta", PRECISIONS[chosen.precision].compute)
     return model
 
 

@@ -40,7 +40,7 @@ from vidrd.training.losses import DecoderLoss, Discriminator, snr_weights
 from vidrd.training.networks import add_low_rank, training_schedule
 from vidrd.training.recipe import Recipe
 from vidrd.training.sample_stream import TrainingSample
-from vidrd.training.settings import Settings
+from vidrd.training.settings import Settings, Stopped
 from vidrd.training.stages import learns_from_video
 from vidrd.video import write_video
 
@@ -484,9 +484,22 @@ def environment(**more):
     return os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"} | more
 
 
-@pytest.mark.parametrize(
-    ("asked_by", "code"), [(signal.SIGTERM, 143), pytest.param(signal.SIGINT, 130, marks=pytest.mark.slow)]
-)
+@pytest.mark.parametrize(("asked_by", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_a_run_that_is_asked_to_stop_ends_the_step_and_saves_it(tmp_path, asked_by, code):
+    def loss(step, generator):
+        if step == 2:
+            os.kill(os.getpid(), asked_by)
+        return layer.weight.square().sum(), {}
+
+    layer = torch.nn.Linear(1, 1, bias=False)
+    with pytest.raises(Stopped, match="the same command goes on from there") as caught:
+        fit({"layer": layer}, loss, Recipe(8, 1, 0.1, 0, ema=0, precision="no", save_every=8), tmp_path)
+    assert caught.value.code == code
+    assert torch.load(tmp_path / "state.pt", weights_only=True)["step"] == 3
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("asked_by", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
 def test_sigterm_and_ctrl_c_save_and_the_same_command_goes_on(given, trained, tmp_path, asked_by, code):
     asked = settings(given, steps=4000, save_every=100_000)
     words = command(asked, tmp_path, sys.executable)

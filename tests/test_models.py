@@ -357,7 +357,7 @@ def test_shapes_with_drawn_weights_are_the_same_each_time_and_in_the_precision_a
     assert weights[0].dtype == torch.bfloat16
     assert torch.equal(*weights)
     assert model.size == Wan.size  # that of the published model
-    with pytest.raises(ValueError, match=r"variants of Wan are 2\.1, .*: got '9B'"):
+    with pytest.raises(ValueError, match=r"variants of WanPipeline are 2\.1, .*: got '9B'"):
         load_model("drawn:WanPipeline:9B")
     with pytest.raises(ValueError, match="no shapes of CogVideoXPipeline are known here: take tiny:CogVideoXPipeline"):
         load_model("drawn:CogVideoXPipeline")

@@ -73,5 +73,5 @@ def test_names_and_models_that_are_none_are_refused():
         described("conv9d 1x2/1")
     with pytest.raises(ValueError, match="the kernels are those of one model"):
         override(KERNEL_SUITE, [f"model={TINY},pocket"])
-    with pytest.raises(ValueError, match="variants of Wan are"):
+    with pytest.raises(ValueError, match="variants of WanPipeline are"):
         override(KERNEL_SUITE, ["model=tiny:WanPipeline:9"])

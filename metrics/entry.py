@@ -47,8 +47,9 @@ def _ended(do: Callable[[], int | None], stopped: str) -> tuple[int, str]:
     code, line = CRASHED, ""
     try:
         with _sigterm_as_exit():
-            code = do() or 0
+            done = do() or 0
             sys.stdout.flush()
+            code = done
     except SystemExit as stop:
         code, line = _exit_code(stop)
     except KeyboardInterrupt:

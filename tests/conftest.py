@@ -16,6 +16,7 @@ from jaxtyping import _import_hook as hook
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # by a shell that started the tests in the background
     signal.signal(signal.SIGINT, signal.default_int_handler)  # else the processes of the tests would ignore it too
+os.environ.pop("PYTHONUNBUFFERED", None)  # which hides what is lost in buffers: most people do not set it
 HEAVY = ("gpu", "slow", "network")
 BEGAN = pytest.StashKey[tuple[float, float]]()  # CPU time and clock
 

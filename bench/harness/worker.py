@@ -5,6 +5,7 @@ child that is killed leaves no result; then the parent judges by its exit code.
 """
 
 import gc
+import io
 import json
 import os
 import sys
@@ -25,6 +26,8 @@ def child(work: Work, job_file: str) -> None:
     log = os.open(Path(job_file).with_name("log.txt"), os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
     os.dup2(log, 1)
     os.dup2(log, 2)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(line_buffering=True)  # a process that is killed has said what it did last
     run_cell(work, Path(job_file))
 
 

@@ -164,7 +164,7 @@ def test_a_saved_folder_goes_the_whole_way(tmp_path):
     assert all("fvd" in record["numbers"] for record in records if record["cell"]["values"]["method"] == "codenoise")
     assert (out / "report" / "report.html").is_file()
     again = subprocess.run(command, cwd=root, capture_output=True, text=True, check=False)
-    assert "8 of them from before" in again.stdout
+    assert "8 of them from before" in again.stderr
 
 
 def test_fetch_asks_the_hub_for_repositories_alone(monkeypatch, tmp_path):

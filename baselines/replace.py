@@ -254,19 +254,19 @@ def sample(
         order = once if clean is None else again
         for key, (step, following) in enumerate(pairwise([*order, schedule.steps])):
             level = min(step, noisiest_end)
-            times, put_in = timesteps[step], clean is not None and step not in internal
+            times, put = timesteps[step], None if step in internal else clean
             if clean is not None and level < step:
                 times = torch.cat([timesteps[level].expand(overlap), times.expand(request.clip - overlap)])
-            if put_in and options.known == "trajectory":
+            if put is not None and options.known == "trajectory":
                 x = torch.cat([past[level], x[:, :, overlap:]], dim=2)
-            elif clean is not None and put_in:
+            elif put is not None:
                 drawn = initial[:, :, :overlap] if options.known == "fixed" else noise("known", clip, known_shape, key)
-                x = put_known(x, clean, drawn.to(device), schedule, level)
+                x = put_known(x, put, drawn.to(device), schedule, level)
             if step == len(entered):
                 entered.append(x[:, :, request.clip - overlap :].clone())
             prediction = (
-                guided(call, schedule, x, times, step, clean, options.guidance, level)
-                if clean is not None and put_in and options.guidance > 0
+                guided(call, schedule, x, times, step, put, options.guidance, level)
+                if put is not None and options.guidance > 0
                 else call(x, times)
             )
             announce("call", clip, len(entered) - 1, prediction)

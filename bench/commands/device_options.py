@@ -1,9 +1,8 @@
 """`--devices` and `--ray` of `bench run`: who does the cells, checked before anything runs."""
 
-import os
 from collections.abc import Sequence
 
-from bench.hardware.threads import pin, pin_to
+from bench.hardware.threads import pin, pin_to, usable_cores
 from bench.harness.cell_pool import HERE, Workers, cores_of, use
 from bench.harness.progress import say
 from bench.harness.suite_spec import PlannedCell, Suite
@@ -61,12 +60,10 @@ def _check(names: Sequence[str]) -> None:
         raise ValueError(f"--devices are different ones of one kind, cuda:N or cpu:FIRST-LAST: got {','.join(names)}")
     if kinds == {"cpu"}:
         cores = [cores_of(name) for name in names]
-        here = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else set(range(os.cpu_count() or 1))
+        here = usable_cores()
         every = [core for each in cores for core in each]
-        if len(set(map(len, cores))) > 1 or len(set(every)) < len(every) or not set(every) <= here:
-            raise ValueError(
-                f"each of --devices has as many cores, of its own, among {sorted(here)}: got {','.join(names)}"
-            )
+        if len(set(map(len, cores))) > 1 or len(set(every)) < len(every) or not set(every) <= set(here):
+            raise ValueError(f"each of --devices has as many cores, of its own, among {here}: got {','.join(names)}")
         return
     import torch  # noqa: PLC0415  (--help need not load it)
 

@@ -17,6 +17,11 @@ def sleep_at_barriers() -> None:
     os.environ.setdefault("GOMP_SPINCOUNT", str(SPINS))
 
 
+def usable_cores() -> list[int]:
+    """The cores that this process may use, in order."""
+    return sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else list(range(os.cpu_count() or 1))
+
+
 def pin(threads: int) -> None:
     """Keep this process and all it starts on the first `threads` cores it may use, with as many threads.
 
@@ -25,7 +30,7 @@ def pin(threads: int) -> None:
     Raises:
         ValueError: there are not so many cores.
     """
-    may = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else list(range(os.cpu_count() or 1))
+    may = usable_cores()
     if not 1 <= threads <= len(may):
         raise ValueError(
             f"each thread needs a core and this process may use {len(may)}: got {threads} threads, try {len(may)}"

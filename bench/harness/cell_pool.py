@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
 
-from bench.hardware.threads import name_threads, pin, pin_to, sleep_at_barriers
+from bench.hardware.threads import name_threads, pin, pin_to, sleep_at_barriers, usable_cores
 from bench.harness.cell_process import ATTEMPTS, Task, attempt, infrastructure, load_libraries, start_method
 from bench.harness.identity import Identity, check_alike, identify
 from bench.harness.job import Workload
@@ -63,7 +63,7 @@ class CellJob:
         use(device)
         sleep_at_barriers()
         cores = int(self.identity.machine["cores"])
-        if hasattr(os, "sched_getaffinity") and len(os.sched_getaffinity(0)) > cores:
+        if len(usable_cores()) > cores:
             pin(cores)
         name_threads(str(self.identity.machine["threads_variable"]))
         here = identify(self.files)

@@ -16,7 +16,8 @@ from jaxtyping import _import_hook as hook
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # by a shell that started the tests in the background
     signal.signal(signal.SIGINT, signal.default_int_handler)  # else the processes of the tests would ignore it too
-os.environ.pop("PYTHONUNBUFFERED", None)  # which hides what is lost in buffers: most people do not set it
+for variable in ("PYTHONUNBUFFERED", "PYTHONDONTWRITEBYTECODE"):  # which most people do not set: the one hides what is
+    os.environ.pop(variable, None)  # lost in buffers, with the other each process compiles the project anew
 HEAVY = ("gpu", "slow", "network")
 BEGAN = pytest.StashKey[tuple[float, float]]()  # CPU time and clock
 

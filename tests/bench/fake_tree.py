@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 HELD = []
-STEPS, SPIN, LEAK, BIAS, CRASH, HANG, NAN, EXTRA = {faults}
+FAULTS = {faults}
 
 
 class Net(torch.nn.Module):
@@ -33,27 +33,28 @@ class Pipe:
 
 class Generator:
     def __init__(self, values):
-        if CRASH:
+        self.faults = dict.fromkeys(FAULTS, 0) if values["method"] == "sound" else FAULTS
+        if self.faults["crash"]:
             raise KeyError(values["method"])
         self.pipe = Pipe()
 
     def make(self, prompts, first, steps):
-        began = time.perf_counter()
-        if HANG:
+        began, faults = time.perf_counter(), self.faults
+        if faults["hang"]:
             time.sleep(60)
         x = torch.full((len(prompts), 4, 64, 64), 0.5)
         with torch.no_grad():
-            for step in range(steps + STEPS):
-                x = torch.tanh(self.pipe.unet(x, torch.tensor(step))) + BIAS
-                for _ in range(EXTRA):
+            for step in range(steps + faults["steps"]):
+                x = torch.tanh(self.pipe.unet(x, torch.tensor(step))) + faults["bias"]
+                for _ in range(faults["extra"]):
                     x = x @ torch.eye(64)
-        if LEAK:
+        if faults["leak"]:
             HELD.append(torch.zeros(1 << 18))
-        if NAN:
+        if faults["nan"]:
             x = x * float("nan")
         videos = self.pipe.decode(x, clip=4)
         took = time.perf_counter() - began
-        while time.perf_counter() - began < (1 + SPIN) * took:
+        while time.perf_counter() - began < (1 + faults["spin"]) * took:
             pass
         return videos, None
 """
@@ -84,7 +85,7 @@ def plant(
     extra=0,  # more matrix products per step
     old=False,  # the files have the names that they had before they were moved
 ) -> Path:
-    """Write a tree with these faults."""
+    """Write a tree with these faults, which every method has but the one named "sound"."""
     generator, world = (
         ("bench/pocket.py", "vidrd/data/shapes.py") if old else ("bench/videos/generator.py", "vidrd/pocket/world.py")
     )
@@ -93,7 +94,10 @@ def plant(
         package.mkdir(parents=True)
         for each in {package, folder / path.split("/")[0]}:
             (each / "__init__.py").touch()
-    faults = (steps, spin, leak, bias, crash, hang, nan, extra)
+    faults = {
+        "steps": steps, "spin": spin, "leak": leak, "bias": bias, "crash": crash, "hang": hang, "nan": nan,
+        "extra": extra,
+    }  # fmt: skip
     (folder / generator).write_text(GENERATOR.format(faults=faults))
     (folder / world).write_text(WORLD)
     return folder

@@ -44,41 +44,37 @@ def go(tmp_path, settings=QUICK, **faults):
     return {finding.measure: finding for finding in findings}, seen
 
 
-def test_a_revision_against_itself_is_no_regression(tmp_path, monkeypatch):
-    """In several pairs of processes, the base laid out as before the folders moved; the other tests start one pair."""
+def test_what_is_equal_passes_and_planted_faults_are_found_and_named(tmp_path, monkeypatch):
+    """Two cells, of which only one has the faults; the base as before the folders moved."""
     monkeypatch.chdir(tmp_path)
-    settings = Settings(processes=2, pairs=4, margin=0.25)
-    pair = side("base", plant(tmp_path / "base", old=True)), side("head", plant(tmp_path / "head"))
-    findings, seen = measure_interleaved([("toy", VALUES)], *pair, settings, Path(), lambda line: None)
-    by_measure = {finding.measure: finding for finding in findings}
-    assert by_measure["speed"].verdict != "FAIL"
-    exact = {name: finding.verdict for name, finding in by_measure.items() if name != "speed"}
-    names = ("recipe", "flops", "operators", "graph_breaks", "peak_bytes", "held_bytes", "output")
-    assert exact == dict.fromkeys(names, "PASS")
-    assert by_measure["flops"].head == 30 * 2 * (2 * 4 * 64) * 64 * 64
-    assert by_measure["output"].reason == "equal bits"
-    assert len(seen["pairs"]["toy"]) == 8
-    assert {pair[2] for pair in seen["pairs"]["toy"]} == {0, 1}
-    assert seen["software"]["base"]["tree"].endswith("base")
-    assert seen["software"]["head"]["tree"].endswith("head")
-    assert seen["set_up"]["toy"]["head"]["cold_seconds"] > 0
-
-
-def test_planted_faults_are_found_and_named(tmp_path, monkeypatch):
     judged = []
     monkeypatch.setattr(
         "bench.videos.paired_quality.compare_videos", lambda cell, *videos, window, margins: judged.append(videos) or []
     )
-    found, seen = go(tmp_path, leak=True, bias=0.1, extra=1, spin=1.5)
-    verdicts = {name: finding.verdict for name, finding in found.items()}
-    assert verdicts["held_bytes"] == "FAIL"
-    assert found["held_bytes"].head == 4 << 18
-    assert verdicts["flops"] == verdicts["operators"] == verdicts["output"] == "FAIL"
+    base = side("base", plant(tmp_path / "base", old=True))
+    head = side("head", plant(tmp_path / "head", leak=True, bias=0.1, extra=1, spin=1.5))
+    cells = [("sound", VALUES | {"method": "sound"}), ("toy", VALUES)]
+    findings, seen = measure_interleaved(cells, base, head, QUICK, Path(), lambda line: None)
+    sound, toy = ({each.measure: each for each in findings if each.cell == cell} for cell in ("sound", "toy"))
+
+    assert sound["speed"].verdict != "FAIL"
+    exact = {name: finding.verdict for name, finding in sound.items() if name != "speed"}
+    names = ("recipe", "flops", "operators", "graph_breaks", "peak_bytes", "held_bytes", "output")
+    assert exact == dict.fromkeys(names, "PASS")
+    assert sound["flops"].head == 30 * 2 * (2 * 4 * 64) * 64 * 64
+    assert sound["output"].reason == "equal bits"
+    assert [pair[2] for pair in seen["pairs"]["sound"]] == [0] * 6
+    assert seen["software"]["base"]["tree"].endswith("base")
+    assert seen["software"]["head"]["tree"].endswith("head")
+    assert seen["set_up"]["sound"]["head"]["cold_seconds"] > 0
+
+    assert [toy[name].verdict for name in ("held_bytes", "flops", "operators", "output")] == ["FAIL"] * 4
+    assert toy["held_bytes"].head == 4 << 18
     assert judged[0][0].shape == judged[0][1].shape == (4, 4, 64, 64, 3)
     assert not np.array_equal(*judged[0])
-    assert found["speed"].verdict in ("FAIL", "INCONCLUSIVE")  # the machine of the tests may be a very noisy one
-    assert found["speed"].change > 0.4
-    assert seen["looks"] == {"toy": [[1, 1.0]]}
+    assert toy["speed"].verdict in ("FAIL", "INCONCLUSIVE")  # the machine of the tests may be a very noisy one
+    assert toy["speed"].change > 0.4
+    assert seen["looks"]["toy"] == [[1, 1.0]]
 
 
 class Clock:

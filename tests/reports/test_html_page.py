@@ -258,6 +258,7 @@ def test_videos_left_out_are_counted(made_run):
     assert "27 more videos of the run are not shown" in text
 
 
+@pytest.mark.slow
 def test_two_thousand_cells_take_seconds(tmp_path):
     folder = many_cells(tmp_path / "run")
     charts(load(every_status(tmp_path / "warm")), rows(load(tmp_path / "warm")))  # the first drawing starts an engine

@@ -207,6 +207,70 @@ def guided(
     return torch.cat([prediction[:, :, :overlap], prediction[:, :, overlap:] + moved.to(prediction.dtype)], dim=2)
 
 
+@dataclass(frozen=True)
+class ClipSteps:
+    """The steps of one clip, whose first frames may be known."""
+
+    schedule: Schedule
+    options: Options
+    overlap: int
+    eta: float
+    noise: Noise
+    announce: Announce
+
+    def __call__(
+        self,
+        call: Call,
+        clip: int,
+        initial: Float[Tensor, "B C T H W"],  # noise, as it was drawn
+        x: Float[Tensor, "B C T H W"],  # the same on the network's device, in its type
+        clean: Float[Tensor, "B C O H W"] | None,  # the known frames; None: there are none
+        past: list[Tensor],  # the last clip's last frames as they entered each step
+    ) -> tuple[Float[Tensor, "B C T H W"], list[Tensor]]:
+        """The clip after its last step, and its own last frames as they entered each step."""
+        schedule, options, steps = self.schedule, self.options, self.schedule.steps
+        _, C, T, H, W = x.shape
+        kept = round(options.floor * steps, 6)  # rounded: 0.29 * 100 is a little less than 29
+        noisiest_end = steps - 1 - math.floor(kept)  # known frames get no cleaner level
+        timesteps, internal = torch.tensor(schedule.timesteps, device=x.device), options.internal_steps(steps)
+        entered: list[Tensor] = []
+        order = list(range(steps)) if clean is None else walk(steps, options)
+        for key, (step, following) in enumerate(pairwise([*order, steps])):
+            level = min(step, noisiest_end)
+            times, put = timesteps[step], None if step in internal else clean
+            if clean is not None and level < step:
+                times = torch.cat([timesteps[level].expand(self.overlap), times.expand(T - self.overlap)])
+            if put is not None:
+                x = self._put(x, put, clip, key, level, initial, past)
+            if step == len(entered):
+                entered.append(x[:, :, T - self.overlap :].clone())
+            prediction = (
+                guided(call, schedule, x, times, step, put, options.guidance, level)
+                if put is not None and options.guidance > 0
+                else call(x, times)
+            )
+            self.announce("call", clip, len(entered) - 1, prediction)
+            fresh = self.noise("step", clip, (C, T, H, W), key) if self.eta > 0 else None
+            x = schedule.step(x, prediction, step, self.eta, fresh)
+            back = range(step, following - 1, -1)  # up again, through every level
+            draws = (self.noise("resample", clip, (C, T, H, W), key * len(back) + place) for place in range(len(back)))
+            x = climb(x, schedule, back, draws)
+            if following == len(entered):
+                self.announce("step", clip, step, x)
+        return x, entered
+
+    def _put(
+        self, x: Tensor, clean: Tensor, clip: int, key: int, level: int, initial: Tensor, past: list[Tensor]
+    ) -> Tensor:
+        """The known frames at a level in the place of the clip's first ones."""
+        if self.options.known == "trajectory":
+            return torch.cat([past[level], x[:, :, self.overlap :]], dim=2)
+        _, C, O, H, W = clean.shape  # noqa: E741
+        fixed = self.options.known == "fixed"
+        drawn = initial[:, :, :O] if fixed else self.noise("known", clip, (C, O, H, W), key)
+        return put_known(x, clean, drawn.to(x.device), self.schedule, level)
+
+
 @torch.no_grad()
 def sample(
     denoise: Denoiser,
@@ -232,12 +296,8 @@ def sample(
     announce = Announce(on_event, todo.calls)
     noise, eta = noise_for(request, noise, goes_on=True), request.eta_or(1.0 if options.compat == "repaint" else 0.0)
     C, H, W = request.shape
-    shape, overlap = (C, request.clip, H, W), overlap_of(request.clip, options)
-    known_shape, timesteps = (C, overlap, H, W), torch.tensor(schedule.timesteps, device=device)
-    kept = round(options.floor * schedule.steps, 6)  # rounded: 0.29 * 100 is a little less than 29
-    noisiest_end = schedule.steps - 1 - math.floor(kept)  # known frames get no cleaner level
-    once, again = list(range(schedule.steps)), walk(schedule.steps, options)
-    internal = options.internal_steps(schedule.steps)
+    overlap = overlap_of(request.clip, options)
+    denoise_clip = ClipSteps(schedule, options, overlap, eta, noise, announce)
 
     past: list[Tensor] = []  # the last clip's last frames as they entered each step
     video: list[Tensor] = []
@@ -245,40 +305,14 @@ def sample(
     if request.past is not None:  # in the place of the first clip
         given = request.past.to(device, dtype or torch.float32)
         video, clean = [given], given[:, :, -overlap:].clone()
-        past = states_of(clean, noise("known", 0, known_shape).to(device), schedule)
+        past = states_of(clean, noise("known", 0, (C, overlap, H, W)).to(device), schedule)
         announce("frames", 0, 0, given)
     for clip, (start, stop) in enumerate(todo.windows, len(video)):
-        call, entered = at(denoise, slice(start, stop)), list[Tensor]()
-        initial = noise("initial", clip, shape)
-        x = initial.to(device, dtype)
-        order = once if clean is None else again
-        for key, (step, following) in enumerate(pairwise([*order, schedule.steps])):
-            level = min(step, noisiest_end)
-            times, put = timesteps[step], None if step in internal else clean
-            if clean is not None and level < step:
-                times = torch.cat([timesteps[level].expand(overlap), times.expand(request.clip - overlap)])
-            if put is not None and options.known == "trajectory":
-                x = torch.cat([past[level], x[:, :, overlap:]], dim=2)
-            elif put is not None:
-                drawn = initial[:, :, :overlap] if options.known == "fixed" else noise("known", clip, known_shape, key)
-                x = put_known(x, put, drawn.to(device), schedule, level)
-            if step == len(entered):
-                entered.append(x[:, :, request.clip - overlap :].clone())
-            prediction = (
-                guided(call, schedule, x, times, step, put, options.guidance, level)
-                if put is not None and options.guidance > 0
-                else call(x, times)
-            )
-            announce("call", clip, len(entered) - 1, prediction)
-            x = schedule.step(x, prediction, step, eta, noise("step", clip, shape, key) if eta > 0 else None)
-            back = range(step, following - 1, -1)  # up again, through every level
-            draws = (noise("resample", clip, shape, key * len(back) + place) for place in range(len(back)))
-            x = climb(x, schedule, back, draws)
-            if following == len(entered):
-                announce("step", clip, step, x)
+        initial = noise("initial", clip, (C, request.clip, H, W))
+        call = at(denoise, slice(start, stop))
+        x, past = denoise_clip(call, clip, initial, initial.to(device, dtype), clean, past)
         if clean is not None:
             x = torch.cat([clean, x[:, :, overlap:]], dim=2)
-        past = entered
         announce("clip", clip, schedule.steps - 1, x)
         video.append(x[:, :, overlap if clip > 0 else 0 : request.frames - start].clone())  # a view would keep all of x
         clean = x[:, :, request.clip - overlap :].clone() if overlap else None

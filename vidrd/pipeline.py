@@ -33,7 +33,7 @@ from vidrd.models.unet import UNet3DConditionModel
 from vidrd.models.vae import AutoencoderKLTemporal
 from vidrd.noise import GivenNoise, KeyedNoise, Noise, StreamNoise, as_seeds, draw_seeds
 from vidrd.prompt_schedule import BLEND, PromptSchedule, changes, read_prompts
-from vidrd.sampler_contract import Event, Request, Result
+from vidrd.sampler_contract import Event, OnEvent, Request, Result
 from vidrd.sampling import Options, plan, sample
 from vidrd.schedule import Schedule
 from vidrd.solvers import MULTISTEP, SolverName
@@ -179,28 +179,11 @@ class VidRDPipeline(DiffusionPipeline):
         if output_type != "latent" and not hasattr(self.vae, "_hf_hook"):
             decoder = ClipDecoder(self.vae, clip=together, aside=decode_aside)
         with self.progress_bar(total=todo.calls) as bar:
-
-            def on_event(event: Event) -> None:
-                if event.kind == "call":
-                    bar.update()
-                if event.kind == "frames" and decoder is not None:
-                    decoder.add(event.latents)
-                if event.kind == "step" and callback_on_step_end is not None:
-                    timestep = schedule.timesteps[event.step]
-                    back = callback_on_step_end(self, event.step, timestep, {"latents": event.latents})
-                    if back and back.get("latents", event.latents) is not event.latents:
-                        raise ValueError("callback_on_step_end may look at the latents, not replace them")
-
             result = sample(
-                denoise,
-                schedule,
-                request,
-                options,
-                noise=noise,
-                on_event=on_event,
-                device=self._execution_device,
-                dtype=self.unet.dtype,
-            )
+                denoise, schedule, request, options, noise=noise,
+                on_event=self._listener(bar, decoder, schedule, callback_on_step_end),
+                device=self._execution_device, dtype=self.unet.dtype,
+            )  # fmt: skip
         if output_type == "latent":
             frames: Any = result.latents
         else:  # offloaded: each network comes to the device once
@@ -210,6 +193,23 @@ class VidRDPipeline(DiffusionPipeline):
             frames = _as_output(pixels, output_type)
         self.maybe_free_model_hooks()
         return VideoOutput(frames=frames, result=result) if return_dict else (frames,)
+
+    def _listener(
+        self, bar: Any, decoder: ClipDecoder | None, schedule: Schedule, callback: StepCallback | None
+    ) -> OnEvent:
+        """What follows from the sampler's events: the progress bar moves, finished frames are decoded, callers look."""
+
+        def on_event(event: Event) -> None:
+            if event.kind == "call":
+                bar.update()
+            if event.kind == "frames" and decoder is not None:
+                decoder.add(event.latents)
+            if event.kind == "step" and callback is not None:
+                back = callback(self, event.step, schedule.timesteps[event.step], {"latents": event.latents})
+                if back and back.get("latents", event.latents) is not event.latents:
+                    raise ValueError("callback_on_step_end may look at the latents, not replace them")
+
+        return on_event
 
     def denoiser(
         self,

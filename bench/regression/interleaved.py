@@ -28,6 +28,7 @@ import numpy as np
 
 from bench.hardware.nvml import SAME_CLOCK
 from bench.harness.suite_spec import Values
+from bench.regression.base_videos import KeptVideos, kept_videos
 from bench.regression.counts import counted, uncounted
 from bench.regression.detection import MOST_VIDEOS, videos_needed
 from bench.regression.speed_test import SpeedTest, look
@@ -243,19 +244,19 @@ def _pair_of_processes(
             stack.enter_context(RevisionProcess(side, folder / f"{side.name}.log", settings)) for side in (base, head)
         ]
         try:
-            software = _both(servers, "hello", threads=settings.threads)
+            software = ask_both(servers, "hello", threads=settings.threads)
         except RevisionError as error:
             for cell in cells:
                 _break(cell, str(error))
             return {}
         for cell in lot.sample(cells, len(cells)):
             try:
-                cell.notes = _both(servers, "open", values=dict(cell.values))
+                cell.notes = ask_both(servers, "open", values=dict(cell.values))
                 if not cell.compared:
                     _compare_facts(cell, servers, settings, folder, say)
                     cell.compared = True
                 if not cell.broken:
-                    cell.speed.pairs += _pairs(servers, settings.pairs, group, lot)
+                    cell.speed.pairs += timed_pairs(servers, settings.pairs, group, lot)
             except RevisionError as error:
                 _break(cell, str(error))
                 if "gave no answer" in str(error) or "ended with" in str(error):
@@ -263,7 +264,7 @@ def _pair_of_processes(
     return software
 
 
-def _both(servers: Sequence[RevisionProcess], do: str, **request: object) -> dict[str, Any]:
+def ask_both(servers: Sequence[RevisionProcess], do: str, **request: object) -> dict[str, Any]:
     """Send both processes the same request at the same time; side -> answer. For requests that are not timed."""
     for server in servers:
         server.tell(do, **request)
@@ -283,7 +284,8 @@ def _answers(servers: Sequence[RevisionProcess], within: float | None = None) ->
     return answers
 
 
-def _pairs(servers: Sequence[RevisionProcess], pairs: int, group: int, lot: random.Random) -> list[Pair]:
+def timed_pairs(servers: Sequence[RevisionProcess], pairs: int, group: int, lot: random.Random) -> list[Pair]:
+    """Time the open cell in blocks of A B B A or B A A B, which of them by lot; `group` numbers the processes."""
     measured = []
     for _ in range(pairs // 2):
         block = list(servers) if lot.random() < 0.5 else list(servers[::-1])
@@ -336,8 +338,9 @@ def _compare_facts(
     elif error is not None and not error <= tolerance:
         say(f"{cell.label}: another output, so {cell.values['videos']} videos of each side are compared")
         began = time.monotonic()
-        judged = _judge_videos(cell, servers, places, settings)
-        cell.findings += _more_videos(cell, judged, time.monotonic() - began, servers, places, settings, say)
+        kept = kept_videos(folder / "videos", servers[0].side.revision, cell.values, base["sha256"])
+        judged = _judge_videos(cell, servers, places, settings, kept)
+        cell.findings += _more_videos(cell, judged, time.monotonic() - began, servers, places, settings, kept, say)
 
 
 def _judge_videos(
@@ -345,17 +348,24 @@ def _judge_videos(
     servers: Sequence[RevisionProcess],
     places: Mapping[str, Path],
     settings: Settings,
+    kept: KeptVideos,
+    videos: int | None = None,  # of each side; None: as many as the cell has
     within: float | None = None,
 ) -> list[Finding]:
-    """Findings on the quality of all videos of the cell that is open in both processes."""
+    """Findings on the quality of the videos of the cell that is open in both processes."""
     from bench.videos.paired_quality import compare_videos  # noqa: PLC0415  (loads torch)
 
-    for server in servers:
+    base = kept.load(videos or int(cell.values["videos"]))
+    asked = servers if base is None else servers[1:]
+    for server in asked:
         server.tell("videos", folder=str(places[server.side.name]))
-    _answers(servers, within)
-    videos = [np.load(places[name] / "all.npy") for name in ("base", "head")]
+    _answers(asked, within)
+    if base is None:
+        base = np.load(places["base"] / "all.npy")
+        kept.save(base)
+    head = np.load(places["head"] / "all.npy")
     margins = {**settings.margins.get(cell.label, {}), **settings.detect}
-    return compare_videos(cell.label, *videos, window=int(cell.values["window"]), margins=margins)
+    return compare_videos(cell.label, base, head, window=int(cell.values["window"]), margins=margins)
 
 
 def _more_videos(
@@ -365,6 +375,7 @@ def _more_videos(
     servers: Sequence[RevisionProcess],
     places: Mapping[str, Path],
     settings: Settings,
+    kept: KeptVideos,
     say: Callable[[str], None],
 ) -> list[Finding]:
     """The pilot's findings, or those of as many videos as the differences to detect take, if there is time for them."""
@@ -379,8 +390,8 @@ def _more_videos(
     if wanted > MOST_VIDEOS or needs > limit:
         say(f"{cell.label}: that is more than {MOST_VIDEOS} videos or --max-minutes; the {made} videos have to do")
         return pilot
-    _both(servers, "open", values={**cell.values, "videos": wanted})
-    return _judge_videos(cell, servers, places, settings, within=settings.timeout + 3 * needs)
+    ask_both(servers, "open", values={**cell.values, "videos": wanted})
+    return _judge_videos(cell, servers, places, settings, kept, wanted, within=settings.timeout + 3 * needs)
 
 
 def _error(base: np.ndarray, head: np.ndarray) -> float | None:

@@ -1,3 +1,4 @@
+import hashlib
 import math
 import sys
 import time
@@ -191,8 +192,8 @@ def test_an_answer_is_never_left_for_the_next_question():
 
     base, head = Scripted("base", [RevisionError("no"), {"n": 2}]), Scripted("head", [{"n": 1}, {"n": 2}])
     with pytest.raises(RevisionError, match="no"):
-        interleaved._both([base, head], "facts")
-    assert interleaved._both([base, head], "open") == {"base": {"n": 2}, "head": {"n": 2}}
+        interleaved.ask_both([base, head], "facts")
+    assert interleaved.ask_both([base, head], "open") == {"base": {"n": 2}, "head": {"n": 2}}
 
 
 def test_blocks_alternate_and_begin_by_lot():
@@ -209,7 +210,7 @@ def test_blocks_alternate_and_begin_by_lot():
             order.append(self.side.name[0])
             return {"seconds": 1.0, "waited": 0.0, "spoiled": "", "looks": []}
 
-    pairs = interleaved._pairs([Fake("base"), Fake("head")], 40, 3, interleaved.random.Random(0))
+    pairs = interleaved.timed_pairs([Fake("base"), Fake("head")], 40, 3, interleaved.random.Random(0))
     assert len(pairs) == 40
     assert {pair.group for pair in pairs} == {3}
     blocks = ["".join(order[i : i + 4]) for i in range(0, 80, 4)]
@@ -263,6 +264,43 @@ class ScriptedFacts(RevisionProcess):
 
     def answer(self):
         return {"recipe": {"calls": 1}, "counts": {"flops": 3, "graph_breaks": "TypeError: no"}, "sha256": "ab"}
+
+
+class ScriptedVideos(ScriptedFacts):
+    """A side whose outputs are made up, and which notes when it is asked for all of its videos."""
+
+    def __init__(self, name, folder, shade, asked):
+        super().__init__(name, folder)
+        self.videos, self.asked = np.full((4, 2, 8, 8, 3), shade, np.uint8), asked
+
+    def tell(self, do, *, folder):
+        if do == "videos":
+            self.asked.append(self.side.name)
+            np.save(Path(folder) / "all.npy", self.videos)
+        else:
+            np.save(Path(folder) / "latents.npy", self.videos[0].astype(np.float32))
+
+    def answer(self, within=None):
+        first = hashlib.sha256(self.videos[:2].tobytes()).hexdigest()
+        return {"recipe": {"calls": 1}, "counts": {"flops": 3}, "sha256": first}
+
+
+def test_the_videos_of_one_base_are_made_once_and_those_of_another_are_not_taken(tmp_path, monkeypatch):
+    judged = []
+    monkeypatch.setattr(
+        "bench.videos.paired_quality.compare_videos", lambda cell, *sides, window, margins: judged.append(sides) or []
+    )
+
+    def gate(base, head):
+        asked = []
+        cell = interleaved.MeasuredCell("toy", VALUES, SpeedTest("toy", 0.03))
+        servers = [ScriptedVideos("base", tmp_path, base, asked), ScriptedVideos("head", tmp_path, head, asked)]
+        interleaved._compare_facts(cell, servers, replace(QUICK, may_change=True), tmp_path, lambda line: None)
+        return asked, [int(videos[0, 0, 0, 0, 0]) for videos in judged[-1]]
+
+    assert gate(1, 2) == (["base", "head"], [1, 2])
+    assert gate(1, 3) == (["head"], [1, 3])
+    assert gate(5, 3) == (["base", "head"], [5, 3])  # the base makes other videos than those that were kept
 
 
 class Quick(revision_server.PreparedCell):

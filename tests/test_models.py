@@ -105,9 +105,9 @@ def run_pipeline(model, prompts, noise, guidance, **start):
         **({"callback_on_step_end": keep} if tells else {}),
         **start,
     )
-    last = model.pipe(output_type="latent", **shared).frames
     frames = model.pipe(output_type="pt", **shared).frames
-    return model.unpacked(last, latents), steps[:STEPS], frames
+    last = steps[-1] if tells else model.unpacked(model.pipe(output_type="latent", **shared).frames, latents)
+    return last, steps, frames
 
 
 def ours(model, prompts, noise, guidance):

@@ -16,9 +16,11 @@ from vidrd.schedule import Schedule
 
 pytestmark = pytest.mark.usefixtures("shapes_unchecked")  # tests/test_samplers.py checks them
 
-CLIP, STEPS, OVERLAP = 8, 16, 2
-SCHEDULE = Schedule.ddim({"beta_schedule": "scaled_linear", "clip_sample": False, "steps_offset": 1}, STEPS)
-SETTINGS = ((15, None), (20, None), (20, 0.7))  # frames and eta: a tail beyond whole strides, none, fresh noise
+CLIP, OVERLAP = 8, 2
+CONFIG = {"beta_schedule": "scaled_linear", "clip_sample": False, "steps_offset": 1}
+SCHEDULES = {steps: Schedule.ddim(CONFIG, steps) for steps in (8, 16)}
+# frames, eta and steps: a tail beyond whole strides, none, fresh noise and as many steps as RePaint jumps back over
+SETTINGS = ((15, None, 8), (20, None, 8), (20, 0.7, 16))
 BASES = {  # in the place of the table's options, which would hide others or take long
     # shorter overlaps, where ramps are no pyramids
     **{name: replace(each.options(0), stride=6) for name, each in METHODS.items() if each.cuts_attention},
@@ -87,18 +89,18 @@ def bases_of(name):
 
 
 @cache
-def video(name, options, frames, eta):
+def video(name, options, frames, eta, steps):
     asked = Request(frames, CLIP, (1, 2, 2), (3, 8), eta)
     try:
-        return METHODS[name].sample(Toy(), SCHEDULE, asked, options, dtype=torch.float64).latents
+        return METHODS[name].sample(Toy(), SCHEDULES[steps], asked, options, dtype=torch.float64).latents
     except ValueError:
         return None
 
 
 def matters(name, base, changed):
     """Whether some setting tells the two apart."""
-    for frames, eta in SETTINGS:
-        one, other = video(name, base, frames, eta), video(name, changed, frames, eta)
+    for setting in SETTINGS:
+        one, other = video(name, base, *setting), video(name, changed, *setting)
         if (one is None) != (other is None):
             return True
         if one is not None and (one.shape != other.shape or float((one - other).abs().max()) > 1e-9):
@@ -140,7 +142,7 @@ def test_every_option_is_used_or_refused(name, base):
 
 @every_base
 def test_every_eta_is_used(name, base):
-    videos = [video(name, base, 20, eta) for eta in (0.0, 0.5, 1.0)]
+    videos = [video(name, base, 20, eta, 8) for eta in (0.0, 0.5, 1.0)]
     if videos[0] is None:  # lengths that a published code cannot make
         return
     for number, one in enumerate(videos):

@@ -21,6 +21,8 @@ from bench.methods import METHODS, with_noise
 from vidrd.sampler_contract import Request
 from vidrd.schedule import Schedule
 
+pytestmark = pytest.mark.usefixtures("shapes_unchecked")  # tests/test_samplers.py checks them
+
 RHO, CLIP, FRAMES, STEPS = 0.97, 16, 64, 50
 CONFIG = {
     "beta_start": 0.00085,

@@ -12,7 +12,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 NAME = "newcomer"
 PIPELINE = "NewcomerPipeline"
-UNNEEDED = shutil.ignore_patterns(".*", "runs", "__pycache__", "*.egg-info")
+UNNEEDED = shutil.ignore_patterns(".*", "runs", "*.pyc.*", "*.egg-info")  # what is compiled saves compiling it again
 
 
 def left_out(folder, names):

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, fields
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol, cast, runtime_checkable
 
 import torch
 from jaxtyping import Float, Int, Num
@@ -58,7 +58,6 @@ class WindowedDenoiser(Denoiser, Protocol):
         ...
 
 
-@runtime_checkable
 class FrameAwareDenoiser(Denoiser, Protocol):
     """A network whose text depends on the frames that a call sees."""
 
@@ -72,7 +71,8 @@ def at(denoise: Denoiser, *spans: Span) -> Call:
 
     Every sampler calls it through this, so that prompts can change along the video.
     """
-    return denoise.at(spans) if isinstance(denoise, FrameAwareDenoiser) else denoise
+    aware = hasattr(denoise, "at")  # isinstance asks for every method of the protocol, in every call of a network
+    return cast(FrameAwareDenoiser, denoise).at(spans) if aware else denoise
 
 
 def answers(

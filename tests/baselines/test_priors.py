@@ -1,6 +1,7 @@
 """Ties of noise: variance one, the correlation that is promised, over seams too, with any sampler; FreeInit."""
 
 from dataclasses import replace
+from functools import cache
 
 import pytest
 import torch
@@ -26,12 +27,18 @@ from bench.methods import METHODS, with_noise
 from vidrd.noise import KeyedNoise, video_noise
 from vidrd.sampler_contract import Cancelled, Plan, Result
 
-MANY = range(3000)
+MANY = KeyedNoise(range(3000))
 
 
-def frames_of(tie, frames=3 * CLIP, seeds=MANY):
+@cache
+def drawn(*key):
+    """Noise of many videos, drawn once for all tests."""
+    return MANY(*key)
+
+
+def frames_of(tie, frames=3 * CLIP):
     """N T: one value a frame."""
-    return video_noise(Tied(KeyedNoise(seeds), tie), frames, CLIP, (1, 1, 1))[:, 0, :, 0, 0].double()
+    return video_noise(Tied(lambda *key: drawn(*key).clone(), tie), frames, CLIP, (1, 1, 1))[:, 0, :, 0, 0].double()
 
 
 @pytest.mark.parametrize("name", [name for name, tie in PRIORS.items() if tie])

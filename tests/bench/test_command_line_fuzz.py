@@ -146,7 +146,7 @@ def test_any_command_line_is_done_or_answered_in_one_line(verb, idle, place):
     main = {"bench": bench.main, "reports": reports.main, "reports.gate_report": gate_report.main}[program]
     before, kept = tree(place), (place / "file").read_bytes()
 
-    @settings(max_examples=30, deadline=None, database=None, suppress_health_check=list(HealthCheck))
+    @settings(max_examples=15, deadline=None, database=None, suppress_health_check=list(HealthCheck))
     @given(words_of(VERBS[verb]))
     def hold(words):
         out, error = io.StringIO(), io.StringIO()

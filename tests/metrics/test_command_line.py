@@ -189,7 +189,7 @@ def idle(place):  # noqa: F811
 def test_any_command_line_is_done_or_answered_in_one_line(name, idle, place):  # noqa: F811
     before, kept = tree(place), (place / "file").read_bytes()
 
-    @settings(max_examples=60, deadline=None, database=None, suppress_health_check=list(HealthCheck))
+    @settings(max_examples=20, deadline=None, database=None, suppress_health_check=list(HealthCheck))
     @given(words_of(flat(VERBS[name])))
     def hold(words):
         out, error, code = io.StringIO(), io.StringIO(), 0

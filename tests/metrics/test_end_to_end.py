@@ -146,17 +146,17 @@ def test_every_inception_score_protocol_from_films_to_its_number(name, run, fold
     assert score["value"] == pytest.approx(expected, rel=1e-5)
 
 
-def test_the_documented_lines_for_other_people_s_code_make_the_protocol_s_number(tmp_path, monkeypatch, capsys):
+def test_the_documented_lines_for_other_people_s_code_make_the_protocol_s_number(thin, tmp_path, monkeypatch, capsys):
     """On arrays like decoded files: stored by StyleGAN-V's loader, at its epsilon and ddof."""
     examples = re.findall(r"```py\n(.*?)```", (Path(__file__).parents[2] / "docs/metrics.md").read_text(), re.DOTALL)
     (example,) = (each for each in examples if "fvd.update" in each)
-    write_program(tmp_path / "i3d_torchscript.pt", i3d_weights())
+    write_program(tmp_path / "i3d_torchscript.pt", i3d_weights(thin=8))
     monkeypatch.chdir(tmp_path)
     random = np.random.default_rng(0)
     coarse = random.integers(0, 256, (6, 9, 6, 8, 3), dtype=np.uint8).repeat(10, axis=2).repeat(10, axis=3)
     real, fake = coarse[:3], coarse[3:]
     exec(compile(example, "docs/metrics.md", "exec"), {"real_videos": real, "fake_videos": fake})
-    row, network = FVD["styleganv"], load_i3d(tmp_path, "styleganv")
+    row, network = FVD["styleganv"], thin_i3d(tmp_path, "styleganv")
     rows = network.embed(store(real, row.real.storage)).embedding, network.embed(fake).embedding
     expected = frechet_distance(*map(Gaussian.of, rows), ddof=row.ddof)
     value, n = re.match(r"Score\(value=([\d.]+), n=(\d+), low=", capsys.readouterr().out).groups()

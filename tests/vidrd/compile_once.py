@@ -16,7 +16,7 @@ WAYS = {"whole": compiled, "blocks": with_compiled_blocks}
 def network():
     torch.manual_seed(0)
     unet = UNet3DConditionModel(
-        block_out_channels=(16, 32), down_block_types=("CrossAttnDownBlock3D", "DownBlock3D"), layers_per_block=1,
+        block_out_channels=(16, 16), down_block_types=("CrossAttnDownBlock3D", "DownBlock3D"), layers_per_block=1,
         attention_head_dim=2, cross_attention_dim=16, norm_num_groups=4,
     ).eval()  # fmt: skip
     for parameter in unet.parameters():

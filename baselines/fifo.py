@@ -210,7 +210,7 @@ def enter(
     return torch.cat([waiting[:, :, arriving.shape[2] :], arriving], dim=2)
 
 
-class Asking:
+class QueueCalls:
     """Takes the windows of a turn a step on: the network's answers, and the schedule's steps."""
 
     def __init__(
@@ -298,7 +298,10 @@ def sample(
 
     queue, head = queue_of(clip, steps, options), x[:, :, : options.head(clip)]
     waiting = fill(x, queue, schedule, noise("queue", 0, (C, len(queue.levels), H, W)), options.compat)
-    arriving, ask = arrivals(noise, shape, width), Asking(denoise, schedule, request, queue, head, eta, noise, announce)
+    arriving, ask = (
+        arrivals(noise, shape, width),
+        QueueCalls(denoise, schedule, request, queue, head, eta, noise, announce),
+    )
     for number in range(turns_of(request, steps, options)):
         waiting = turn(waiting, queue, lambda windows, number=number: ask(windows, number))
         announce("step", 1 + number, len(queue.windows) - 1, waiting)

@@ -99,7 +99,7 @@ def overlap_of(clip: int, options: Options) -> int:
     return overlap
 
 
-def walk(steps: int, options: Options) -> list[int]:
+def step_order(steps: int, options: Options) -> list[int]:
     """The steps of a later clip in their order; one that goes back starts with renoising.
 
     With a jump of J each stretch of J steps, counted from the end, is done `resample` times. RePaint's code counts from
@@ -119,7 +119,7 @@ def walk(steps: int, options: Options) -> list[int]:
 
 
 def plan(request: Request, steps: int, options: Options) -> Plan:
-    """K = 1 + ceil(max(0, N - F) / (F - O)) clips, cropped to N; a later one is done in the order of `walk`.
+    """K = 1 + ceil(max(0, N - F) / (F - O)) clips, cropped to N; a later one is done in the order of `step_order`.
 
     Raises:
         ValueError: the overlap leaves nothing of a clip to make, or a jump is longer than the run.
@@ -134,7 +134,7 @@ def plan(request: Request, steps: int, options: Options) -> Plan:
         raise ValueError(f"a jump goes back by at most all {steps} steps: got {options.jump}")
     head = request.given or clip  # frames before the first clip that has known ones
     later = max(0, math.ceil((request.frames - head) / (clip - overlap)))
-    calls = (0 if request.given else steps) + later * (len(walk(steps, options)) if overlap else steps)
+    calls = (0 if request.given else steps) + later * (len(step_order(steps, options)) if overlap else steps)
     follows = [head - overlap + number * (clip - overlap) for number in range(later)]
     starts = follows if request.given else [0, *follows]
     origins = [Origin(0, index) for index in range(head)]
@@ -165,7 +165,7 @@ def states_of(clean: Float[Tensor, "B C O H W"], noise: Float[Tensor, "B C O H W
     return [schedule.noised(clean, noise, level).to(clean) for level in range(schedule.steps)]
 
 
-def climb(
+def renoise(
     x: Float[Tensor, "B C T H W"], schedule: Schedule, levels: Iterable[int], noise: Iterable[Tensor]
 ) -> Float[Tensor, "B C T H W"]:
     """Back to the noise before these levels, one after the other (RePaint, equation 8b)."""
@@ -234,7 +234,7 @@ class ClipSteps:
         noisiest_end = steps - 1 - math.floor(kept)  # known frames get no cleaner level
         timesteps, internal = torch.tensor(schedule.timesteps, device=x.device), options.internal_steps(steps)
         entered: list[Tensor] = []
-        order = list(range(steps)) if clean is None else walk(steps, options)
+        order = list(range(steps)) if clean is None else step_order(steps, options)
         for key, (step, following) in enumerate(pairwise([*order, steps])):
             level = min(step, noisiest_end)
             times, put = timesteps[step], None if step in internal else clean
@@ -254,7 +254,7 @@ class ClipSteps:
             x = schedule.step(x, prediction, step, self.eta, fresh)
             back = range(step, following - 1, -1)  # up again, through every level
             draws = (self.noise("resample", clip, (C, T, H, W), key * len(back) + place) for place in range(len(back)))
-            x = climb(x, schedule, back, draws)
+            x = renoise(x, schedule, back, draws)
             if following == len(entered):
                 self.announce("step", clip, step, x)
         return x, entered

@@ -1,6 +1,6 @@
-"""`python -m bench list | run | serve-load | show | compare | gate | history | doctor | ucf101 | weights`.
+"""`python -m bench list | run | show | compare | gate | history | doctor | ucf101 | weights`; see `--help` of each.
 
-See `--help` of each.
+`serve-load` is `run --suite load`.
 """
 
 import sys

@@ -70,12 +70,12 @@ class Common:
 
 @dataclass(frozen=True)
 class Fvd:
-    """Fréchet video distance between two sets of videos, with its floor: what real is from real at that n."""
+    """Fréchet video distance between two sets, and its floor: real against real at the same n."""
 
-    real: tyro.conf.Positional[Path]
-    fake: tyro.conf.Positional[Path]
+    real: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="REAL")]
+    fake: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="FAKE")]
     floor: bool = True
-    """Draw as many real clips once more, where there are, so that the floor is that at the score's own n."""
+    """Draw a second real set of the same size for the floor, if there are enough clips."""
     infinity: bool = False
     """Also estimate FVD without the bias of few videos, by a line in 1/n."""
     common: tyro.conf.OmitArgPrefixes[Common] = Common()
@@ -85,8 +85,8 @@ class Fvd:
 class Kvd:
     """Kernel distance, precision, recall, density and coverage, of the same features as FVD."""
 
-    real: tyro.conf.Positional[Path]
-    fake: tyro.conf.Positional[Path]
+    real: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="REAL")]
+    fake: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="FAKE")]
     neighbours: Count = 3
     """Neighbors of precision and recall; density and coverage take two more."""
     common: tyro.conf.OmitArgPrefixes[Common] = Common()

@@ -26,7 +26,7 @@ from metrics.entry import one_line
 
 FRAME = "╭╮╰╯│─"  # of the box that tyro draws around an error
 COLOR = re.compile(r"\x1b\[[0-9;]*m")
-NO_DEFAULT = re.compile(rf"\(default:((?:{COLOR.pattern}| )*)None\)")  # in tyro's help
+NO_DEFAULT = re.compile(rf"\(default:((?:{COLOR.pattern}|[\s{FRAME}|])*)None\)")  # in tyro's help, also over two lines
 LARGEST = 2**63 - 1  # of every whole number
 
 
@@ -223,10 +223,11 @@ class _Help(io.StringIO):
 
     def show(self) -> None:
         """Print it, without lines that say nothing else; frames stay in line."""
-        for line in self.getvalue().splitlines(keepends=True):
-            plain = NO_DEFAULT.sub(lambda match: f"{' ' * 9}{match[1]}{' ' * 5}", line)
-            if plain == line or COLOR.sub("", plain).strip(f"{FRAME}| \n"):
-                self._terminal.write(plain)
+        text = self.getvalue()
+        plain = NO_DEFAULT.sub(lambda match: f"{' ' * 9}{match[1]}{' ' * 5}", text)
+        for line, before in zip(plain.splitlines(keepends=True), text.splitlines(keepends=True), strict=True):
+            if line == before or COLOR.sub("", line).strip(f"{FRAME}| \n"):
+                self._terminal.write(line)
 
 
 def _unboxed(text: str) -> str:

@@ -88,7 +88,7 @@ def _lines(
         f"![Videos of one prompt, one row per method, each with its x-t slice]({PICTURE.as_posix()})",
         "",
         f"*{escape(scene.caption)}*: one row per method{chosen}. On the right, the x-t slice: one row of pixels over "
-        "time, in which a seam is a vertical edge and mirrored time a symmetry.",
+        "time, where a seam is a vertical edge and reversed motion a symmetry.",
         "",
         table_markdown(table),
         "",

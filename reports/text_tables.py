@@ -15,9 +15,9 @@ from reports.run_table import APPROXIMATE, Run, emulated_time
 from reports.significance import best_ids
 from reports.summary import sentences, summary
 
-MARKED = "no row is better beyond noise, and some are worse (95 %, all rows of a table compared at once)"
+MARKED = "significantly worse than no row and better than some (95 %, corrected for all comparisons of a table)"
 APPROXIMATION = f"{APPROXIMATE} an approximation: it computes something else, and its loss is what it costs."
-INTERVAL = "± is half the 95 % interval (its longer side); none where n is too small for one."
+INTERVAL = "±: the longer half of the 95 % interval; absent where n is too small."
 
 
 @dataclass(frozen=True)

@@ -50,7 +50,7 @@ class Sample:
     out: Path
     """File (.mp4, .avi, .gif) or new folder of PNGs."""
     preset: str = "pocket"
-    """A pipeline by name; `--model` goes before it."""
+    """Shipped pipeline; --model overrides it."""
     model: Path | None = None
     """A folder that save_pretrained or `train` wrote."""
     frames: Count | None = None
@@ -60,7 +60,7 @@ class Sample:
     overlap: CountOrNone = 4
     """Frames that a clip shares, reversed, with the one before."""
     alpha: Weight = 4.0
-    """Weight of the previous clip's noise outside the overlap; 0: fresh noise."""
+    """Ratio of reused to fresh noise outside the overlap; 0: all of it is fresh."""
     beta: Share = 0.4
     """Share of the steps in which the first shared frame follows the previous clip."""
     join: Literal["keep", "drop_duplicate"] = "keep"
@@ -68,15 +68,15 @@ class Sample:
     compat: Literal["paper", "released"] = "paper"
     """The paper's equations, or the released code with its faults."""
     reverse: bool = True
-    """No: a clip continues the previous one forwards, against cycling content (with --join drop_duplicate)."""
+    """--no-reverse: clips continue forwards, so that content does not cycle (use --join drop_duplicate with it)."""
     stages: Literal["linear", "constant"] = "linear"
-    """Guidance of the frames ends one after another, or at once for all."""
+    """Guidance of the overlap ends frame by frame (linear), or for all frames at once."""
     guide: Literal["hard", "blend"] = "hard"
-    """Guided frames take the previous clip's states, or fade to their own."""
+    """Guided frames take the previous clip's states, or blend from them to their own."""
     steps: Count | None = None
     """Denoising steps; default: the preset's."""
     guidance: float | None = None
-    """Weight of the text; default: the preset's."""
+    """Scale of classifier-free guidance; default: the preset's."""
     prompt_blend: CountOrNone = 4
     """Frames around a change of the prompt in which both texts count."""
     negative_prompt: str = ""
@@ -100,7 +100,7 @@ class Sample:
     solver: Literal["ddim", "dpmsolver++", "unipc"] = "ddim"
     """Solvers other than ddim are approximations, for which some 20 steps suffice."""
     reuse_every: Count = 1
-    """Above 1: an approximation that runs the U-Net's lower stages every so many steps only."""
+    """Above 1: run the U-Net's inner stages only every so many steps (approximate)."""
     json: TargetFile | None = None
     """Also write the settings, seams and seconds into this file."""
 

@@ -2,7 +2,7 @@
 
 START HERE, at `sample`. Each clip starts from the previous clip's initial noise, reversed in time (`reverse_noise`) and
 renewed outside the overlap (`reuse_past`); early in denoising its first frames follow the previous clip's states
-(`guide_by_stage`). `sample_side_by_side` makes the same videos with several clips in one network call. The contract of
+(`guide_reversed`). `sample_side_by_side` makes the same videos with several clips in one network call. The contract of
 every sampler is in `vidrd.sampler_contract`.
 """
 
@@ -39,7 +39,7 @@ class Options:
         ValueError: a parameter is out of its range, or join='drop_duplicate' has no overlap to drop from.
     """
 
-    overlap: int = 4  # frames (M) that a clip shares, reversed, with the previous one; 0 to the clip length
+    overlap: int = 4  # frames that a clip shares, reversed, with the previous one (M, the prompt frames); 0 to the clip
     alpha: float = 4.0  # [0, inf): weight of the previous clip's noise outside the overlap; 0 is fresh noise
     beta: float = 0.4  # [0, 1]: share of the steps in which the first overlapping frame follows the previous clip
     join: Literal["keep", "drop_duplicate"] = "keep"  # the first frame of a later clip repeats the last one before it
@@ -109,7 +109,7 @@ def reuse_past(
     return torch.cat([reversed_past[:, :, :kept], renewed], dim=2)
 
 
-def guided_frames(step: int, steps: int, overlap: int, beta: float, compat: Compat = "paper") -> int:
+def linear_guided_frames(step: int, steps: int, overlap: int, beta: float, compat: Compat = "paper") -> int:
     """How many frames follow the previous clip before `step`: those k < M with step < (1 - k/M) beta T.
 
     `released` multiplies floats in the released code's order, which may guide a frame one step longer.
@@ -120,7 +120,7 @@ def guided_frames(step: int, steps: int, overlap: int, beta: float, compat: Comp
     return sum(step < round(span, 6) for span in spans)  # rounded: 0.29 * 100 is a little less than 29
 
 
-def guide_by_stage(latents: Float[Tensor, "B C T H W"], past: Float[Tensor, "B C G H W"]) -> Float[Tensor, "B C T H W"]:
+def guide_reversed(latents: Float[Tensor, "B C T H W"], past: Float[Tensor, "B C G H W"]) -> Float[Tensor, "B C T H W"]:
     """Denoising with staged guidance (DSG, section 4.3): z_s[i+1, k] <- z_s[i, N-1-k] for the G guided frames.
 
     `past` is the previous clip's last G frames as they entered this step, in their own order.
@@ -135,14 +135,14 @@ def guide_forwards(
     return torch.cat([latents[:, :, : overlap - past.shape[2]], past, latents[:, :, overlap:]], dim=2)
 
 
-def followed_frames(step: int, steps: int, options: Options) -> int:
-    """How many frames follow the previous clip before `step`: `guided_frames`, or all of the overlap at once."""
+def guided_frames(step: int, steps: int, options: Options) -> int:
+    """How many frames follow the previous clip before `step`: `linear_guided_frames`, or all of the overlap at once."""
     if options.stages == "linear":
-        return guided_frames(step, steps, options.overlap, options.beta, options.compat)
-    return options.overlap * guided_frames(step, steps, 1, options.beta, options.compat)
+        return linear_guided_frames(step, steps, options.overlap, options.beta, options.compat)
+    return options.overlap * linear_guided_frames(step, steps, 1, options.beta, options.compat)
 
 
-def fading(step: int, steps: int, options: Options, clip: int) -> list[float]:
+def blend_weights(step: int, steps: int, options: Options, clip: int) -> list[float]:
     """Weight in [0, 1] of the previous clip's state in each frame when guidance blends: falls to 0 over its span."""
     weights = [0.0] * clip
     for distance in range(options.overlap):  # from the seam
@@ -159,37 +159,37 @@ def next_noise(
     """Initial noise of a clip after the first: FNR, then PNS; `past` is the previous clip's, `fresh` is newly drawn."""
     overlap, clip = options.overlap, past.shape[2]
     reused = reverse_noise(past) if options.reverse else continue_noise(past, overlap)
-    # Then the released slice [M - N:] is the whole clip, and no guidance puts the overlapping frames back.
+    # at M = N the released slice [M - N:] is the whole clip, and at beta 0 no guidance restores the overlap
     renews_all = options.compat == "released" and overlap == clip and options.beta == 0
     return reuse_past(reused, fresh, 0 if renews_all else overlap, options.alpha)
 
 
-def follow_past(
+def guide_frames(
     x: Float[Tensor, "B C T H W"], past: Float[Tensor, "B C G H W"], step: int, steps: int, options: Options
 ) -> Float[Tensor, "B C T H W"]:
     """A clip's states before `step` under DSG; `past` is the previous clip's last G frames as they entered this step.
 
-    With guide="blend" a followed frame mixes the previous clip's state and its own, by `fading`.
+    With guide="blend" a guided frame mixes the previous clip's state and its own, by `blend_weights`.
     """
-    followed = guide_by_stage(x, past) if options.reverse else guide_forwards(x, past, options.overlap)
+    guided = guide_reversed(x, past) if options.reverse else guide_forwards(x, past, options.overlap)
     if options.guide == "hard":
-        return followed
-    weights = torch.tensor(fading(step, steps, options, x.shape[2]), device=x.device, dtype=x.dtype)
-    return torch.lerp(x, followed, weights[:, None, None])
+        return guided
+    weights = torch.tensor(blend_weights(step, steps, options, x.shape[2]), device=x.device, dtype=x.dtype)
+    return torch.lerp(x, guided, weights[:, None, None])
 
 
 def clips_together(request: Request, options: Options) -> int:
     """How many clips share each network call: `request.together`, and 1 where noise must be drawn clip by clip.
 
     A clip needs two things of the previous one: its initial noise, which does not depend on the network, and its
-    states as they enter the same step. So several clips can be denoised in step, and the video is the same. The
+    states as they enter the same step. So several clips can be denoised in lockstep, with the same result. The
     released code, however, draws a clip's noise of all steps before the next clip's.
     """
     return 1 if options.compat == "released" and request.eta_or() > 0 else request.together
 
 
 def plan(request: Request, steps: int, options: Options) -> Plan:
-    """What `sample` will do: K = 1 + ceil((N - F) / (F - D)) clips, cropped to N frames; D = `options.dropped`.
+    """What `sample` will do: 1 + ceil((frames - clip) / (clip - dropped)) clips, cropped to the frames of the request.
 
     Raises:
         ValueError: the overlap is longer than a clip, or whole clips would be dropped.
@@ -231,7 +231,7 @@ def plan(request: Request, steps: int, options: Options) -> Plan:
 
 def check_start(request: Request, steps: int, options: Options) -> None:
     """Raise ValueError if clips do not follow the given frames, or there are too few of them."""
-    if followed_frames(0, steps, options) == 0:
+    if guided_frames(0, steps, options) == 0:
         raise ValueError(
             f"a clip follows given frames in its overlap by guidance: got overlap {options.overlap} and beta "
             f"{options.beta}, use an overlap of 1 or more and a beta above 0"
@@ -288,7 +288,7 @@ def sample(
     noise = noise_for(request, noise, goes_on=True)
     shape = (request.shape[0], request.clip, *request.shape[1:])
     timesteps = torch.tensor(schedule.timesteps, device=device)
-    guided = [followed_frames(step, schedule.steps, options) for step in range(schedule.steps)]
+    guided = [guided_frames(step, schedule.steps, options) for step in range(schedule.steps)]
 
     initial = noise("initial", 0, shape)
     previous: dict[int, Tensor] = {}  # by guided step: the last frames of the previous clip as they entered the step
@@ -303,7 +303,7 @@ def sample(
         x, solver = initial.to(device, dtype), schedule.fresh()
         for step, count in enumerate(guided):
             if count > 0 and clip > 0:
-                x = follow_past(x, previous[step], step, schedule.steps, options)  # guide_by_stage
+                x = guide_frames(x, previous[step], step, schedule.steps, options)  # guide_reversed
             if count > 0 and stop < todo.windows[-1][1]:
                 previous[step] = x[:, :, -count:].clone()
             prediction = at(denoise, slice(start, stop))(x, timesteps[step])
@@ -330,8 +330,8 @@ def sample_side_by_side(
 ) -> Result:
     """The videos of `sample`, `clips_together` clips of them at a time: one network call is a step of all these clips.
 
-    A clip follows the previous one's states as they enter the same step, so neighbors are denoised in step with each
-    other. Arguments and errors are those of `sample`.
+    A clip follows the previous one's states as they enter the same step, so neighbors are denoised in lockstep.
+    Arguments and errors are those of `sample`.
     """
     todo = plan(request, schedule.steps, options)
     check_fits(denoise, request.clip)
@@ -339,7 +339,7 @@ def sample_side_by_side(
     noise = noise_for(request, noise, goes_on=True)
     shape = (request.shape[0], request.clip, *request.shape[1:])
     timesteps = torch.tensor(schedule.timesteps, device=device)
-    guided = [followed_frames(step, schedule.steps, options) for step in range(schedule.steps)]
+    guided = [guided_frames(step, schedule.steps, options) for step in range(schedule.steps)]
 
     initial = noise("initial", 0, shape)
     previous: dict[int, Tensor] = {}  # by guided step: the last frames of the clip before the group as they entered it
@@ -361,7 +361,7 @@ def sample_side_by_side(
             for place, clip in enumerate(group):  # in order: the previous clip has followed its own past already
                 if count > 0 and clip > 0:
                     before = states[place - 1][:, :, -count:] if place else previous[step]
-                    states[place] = follow_past(states[place], before, step, schedule.steps, options)
+                    states[place] = guide_frames(states[place], before, step, schedule.steps, options)
             if count > 0 and group.stop in windows:
                 previous[step] = states[-1][:, :, -count:].clone()
             spans = [slice(*windows[clip]) for clip in group]

@@ -18,7 +18,7 @@ from bench.harness.progress import say
 from bench.harness.runner import locked
 from bench.harness.suite_spec import PlannedCell, Suite, did_you_mean, label, override, plan, select
 from bench.regression import baselines as store
-from bench.regression import detection
+from bench.regression import videos_needed
 from bench.regression.counts import COUNTS
 from bench.regression.interleaved import RevisionError, RevisionProcess, Settings, measure_interleaved
 from bench.regression.thresholds import load as load_thresholds
@@ -67,7 +67,7 @@ def gate(
         head: Revision that is judged; the checkout as it is, uncommitted changes included, if not given.
         stored: Compare the head's counts (no times) with the baselines in this file instead of a base.
         calibrate: With --stored: store the counts as the baselines of this machine. A person's decision; not in CI.
-        suite: Whose cells; `python -m bench list` names them.
+        suite: Suite whose cells are measured; `python -m bench list` shows all.
         set_: Replace the values of an axis; may be given once for each axis.
         only: Only these cells; may be given several times.
         skip: Not these cells; may be given several times.
@@ -77,12 +77,12 @@ def gate(
         pairs: Timed pairs of each cell in each pair of processes; even.
         threads: Of either side on a CPU; 0: as many as PyTorch takes.
         outputs: "equal": other videos for the same noise are a regression. "may-change": their quality decides.
-        detect: A difference in quality that must be told, fvd=10% or caption=0.03; it is the margin of that measure. A
+        detect: Smallest change of quality to detect, fvd=10% or caption=0.03; also the margin of that measure. A
             pilot of the cell's videos says how many it takes, and the gate makes them if --max-minutes allows.
         environments: "separate": the base gets an environment with its own pinned dependencies. "shared": both run in
             this one.
         max_minutes: Begin no pair of processes that would last longer than so many minutes.
-        seed: Of the order of the two sides.
+        seed: Of the order in which the two sides are timed.
         out: Folder of the verdict, the logs, the worktrees and the environments.
         journal: With --base: append the verdict to this history; OUT/history.jsonl if not given.
         junit: Also write the verdict as JUnit XML.
@@ -99,13 +99,13 @@ def gate(
         may_change=outputs == "may-change",
         max_minutes=max_minutes,
         seed=seed,
-        detect=detection.parse(detect),
+        detect=videos_needed.parse(detect),
     )
     sweep = override(SUITES[suite], set_)
     cells = _cells(sweep, only, skip)
     if thresholds is not None:
         labels = [name for name, _ in cells]
-        read = load_thresholds(thresholds, ("speed", *COUNTS, *detection.QUALITY), labels)
+        read = load_thresholds(thresholds, ("speed", *COUNTS, *videos_needed.QUALITY), labels)
         settings = replace(settings, margins={name: read.of(name) for name in labels})
     for name in (base, head):
         if name is not None:

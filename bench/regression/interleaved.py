@@ -30,8 +30,8 @@ from bench.hardware.nvml import SAME_CLOCK
 from bench.harness.suite_spec import Values
 from bench.regression.base_videos import KeptVideos, kept_videos
 from bench.regression.counts import counted, uncounted
-from bench.regression.detection import MOST_VIDEOS, videos_needed
 from bench.regression.speed_test import SpeedTest, look
+from bench.regression.videos_needed import MOST_VIDEOS, videos_needed
 from bench.regression.worktrees import Side
 from bench.results.verdicts import ALPHA, Finding, Pair, Verdict, equal_output, same_recipe
 
@@ -57,7 +57,7 @@ class Settings:
     timeout: float | int = 300  # seconds a process may take for one answer
     max_minutes: float | int | None = 20  # begin no pair of processes that would last longer
     seed: int = 0
-    detect: Mapping[str, float] = field(default_factory=dict)  # difference in quality -> share, see `detection`
+    detect: Mapping[str, float] = field(default_factory=dict)  # difference in quality -> share, see `videos_needed`
     margins: Mapping[str, Mapping[str, float | int]] = field(default_factory=dict)  # cell -> measure -> share
 
     def margin_of(self, cell: str) -> float | int:

@@ -17,7 +17,7 @@ from jaxtyping import UInt8
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from metrics.files import open_regular
-from metrics.videos.containers import find_cut
+from metrics.videos.truncation import find_cut
 
 PLAYED = {".avi", ".gif", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".webm"}
 PICTURES = {".bmp", ".jpeg", ".jpg", ".png", ".webp"}

@@ -14,7 +14,7 @@ from baselines import co_denoise, direct, fifo, freenoise, priors, replace
 from vidrd import sampling
 from vidrd.noise import StreamNoise
 from vidrd.sampler_contract import UNSEEN, Request
-from vidrd.sampling import guided_frames
+from vidrd.sampling import linear_guided_frames
 from vidrd.schedule import Schedule
 
 FOLDER = Path(__file__).parents[1] / "golden" / "samplers"
@@ -107,14 +107,14 @@ def test_the_released_stream_and_its_steps(case, monkeypatch):
 
 @pytest.mark.parametrize(("steps", "overlap", "beta", "wanted"), CASES["guided_frames"])
 def test_frames_that_the_released_loop_guides(steps, overlap, beta, wanted):
-    guided = [guided_frames(step, steps, overlap, beta, "released") for step in range(steps)]
+    guided = [linear_guided_frames(step, steps, overlap, beta, "released") for step in range(steps)]
     assert [sum(count > frame for count in guided) for frame in range(overlap)] == wanted
 
 
 @pytest.mark.parametrize(("steps", "jump", "resample", "calls"), CASES["repaint_calls"])
 def test_calls_of_the_authors_jumps(steps, jump, resample, calls):
     options = replace.Options(resample=resample, jump=jump if resample > 1 else None, compat="repaint")
-    assert len(replace.walk(steps, options)) == calls
+    assert len(replace.step_order(steps, options)) == calls
 
 
 @each("repaint")

@@ -6,7 +6,7 @@ from toys import CLIP, CONFIG, SCHEDULE, SEEDS, SHAPE, STEPS, Coupled, Separable
 
 import baselines.independent
 from baselines import replace
-from baselines.replace import Options, cono, guided, plan, put_known, walk
+from baselines.replace import Options, cono, guided, plan, put_known, step_order
 from vidrd.noise import KeyedNoise
 from vidrd.schedule import Schedule
 
@@ -285,12 +285,12 @@ def test_the_floor_is_counted_in_whole_steps(floor, steps, kept):
 
 
 def test_a_jump_does_stretches_again_and_the_authors_leave_the_last_step_alone():
-    assert walk(4, Options(resample=1)) == [0, 1, 2, 3]
-    assert walk(3, Options(resample=2)) == [0, 0, 1, 1, 2, 2]
-    assert walk(5, Options(resample=2, jump=2)) == [0, 1, 2, 1, 2, 3, 4, 3, 4]
-    assert walk(4, Options(resample=3, jump=1, compat="repaint")) == [0, 0, 0, 1, 1, 1, 2, 2, 2, 3]
-    assert walk(5, Options(resample=2, jump=2, compat="repaint")) == [0, 1, 0, 1, 2, 3, 2, 3, 4]
-    assert len(walk(250, Options(resample=10, compat="repaint"))) == 2410  # the authors' settings
+    assert step_order(4, Options(resample=1)) == [0, 1, 2, 3]
+    assert step_order(3, Options(resample=2)) == [0, 0, 1, 1, 2, 2]
+    assert step_order(5, Options(resample=2, jump=2)) == [0, 1, 2, 1, 2, 3, 4, 3, 4]
+    assert step_order(4, Options(resample=3, jump=1, compat="repaint")) == [0, 0, 0, 1, 1, 1, 2, 2, 2, 3]
+    assert step_order(5, Options(resample=2, jump=2, compat="repaint")) == [0, 1, 0, 1, 2, 3, 2, 3, 4]
+    assert len(step_order(250, Options(resample=10, compat="repaint"))) == 2410  # the authors' settings
     with pytest.raises(ValueError, match="goes back by at most all 8 steps: got 9"):
         plan(request(9), STEPS, Options(resample=2, jump=9))
 
@@ -302,8 +302,8 @@ def test_every_call_of_a_jump_meets_its_level(jump, compat):
     asked, events = request(2 * CLIP), []
     replace.sample(denoise, SCHEDULE, asked, options, on_event=events.append, dtype=torch.float64)
     assert [int(told) for _, told in denoise.calls[:STEPS]] == list(SCHEDULE.timesteps)
-    later = [int(told) for _, told in denoise.calls[STEPS : STEPS + len(walk(STEPS, options))]]
-    assert later == [SCHEDULE.timesteps[step] for step in walk(STEPS, options)]
+    later = [int(told) for _, told in denoise.calls[STEPS : STEPS + len(step_order(STEPS, options))]]
+    assert later == [SCHEDULE.timesteps[step] for step in step_order(STEPS, options)]
     assert len(denoise.calls) == plan(asked, STEPS, options).calls
     steps = [event.step for event in events if event.kind == "step" and event.clip == 1]
     assert steps == list(range(STEPS))

@@ -6,7 +6,7 @@ import torch
 from vidrd import sampling
 from vidrd.noise import KeyedNoise
 from vidrd.sampler_contract import Origin, Request
-from vidrd.sampling import Options, continue_noise, fading, followed_frames, guide_forwards, plan, sample
+from vidrd.sampling import Options, blend_weights, continue_noise, guide_forwards, guided_frames, plan, sample
 from vidrd.schedule import Schedule
 
 CLIP, STEPS = 8, 10
@@ -97,7 +97,7 @@ def test_kept_the_overlap_is_marked_as_what_it_repeats():
 
 
 def test_constant_stages_let_all_frames_go_at_once():
-    held = [followed_frames(step, STEPS, Options(overlap=4, beta=0.5, stages="constant")) for step in range(STEPS)]
+    held = [guided_frames(step, STEPS, Options(overlap=4, beta=0.5, stages="constant")) for step in range(STEPS)]
     assert held == [4] * 5 + [0] * 5
 
 
@@ -105,9 +105,11 @@ def test_constant_stages_let_all_frames_go_at_once():
 def test_blended_frames_pass_from_the_old_states_to_their_own(reverse):
     options = Options(overlap=2, beta=0.5, guide="blend", reverse=reverse)
     near, far = (0, 1) if reverse else (1, 0)  # frames of the overlap, by their distance from the seam
-    assert [fading(step, STEPS, options, CLIP)[near] for step in (0, 1, 4, 5, 9)] == pytest.approx([1, 0.8, 0.2, 0, 0])
-    assert [fading(step, STEPS, options, CLIP)[far] for step in (0, 1, 2, 3)] == pytest.approx([1, 0.6, 0.2, 0])
-    assert fading(1, STEPS, options, CLIP)[2:] == [0.0] * 6
+    assert [blend_weights(step, STEPS, options, CLIP)[near] for step in (0, 1, 4, 5, 9)] == pytest.approx(
+        [1, 0.8, 0.2, 0, 0]
+    )
+    assert [blend_weights(step, STEPS, options, CLIP)[far] for step in (0, 1, 2, 3)] == pytest.approx([1, 0.6, 0.2, 0])
+    assert blend_weights(1, STEPS, options, CLIP)[2:] == [0.0] * 6
     denoise = Coupled()
     sample(denoise, SCHEDULE, request(2 * CLIP), options)
     old = denoise.state(0, 1)[:, :, CLIP - 1]
@@ -127,7 +129,7 @@ def test_dropping_all_of_a_clip_is_refused():
         ("continue_noise", lambda past, overlap: past.roll(overlap + 1, dims=2)),
         ("continue_noise", lambda past, overlap: past.flip(2)),
         ("guide_forwards", lambda latents, past, overlap: guide_forwards(latents, past.flip(2), overlap)),
-        ("followed_frames", lambda step, steps, options: followed_frames(step + 1, steps, options)),
+        ("guided_frames", lambda step, steps, options: guided_frames(step + 1, steps, options)),
     ],
     ids=["off by one", "reversed", "wrong order", "step late"],
 )

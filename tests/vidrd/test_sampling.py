@@ -9,7 +9,7 @@ import baselines.independent
 from vidrd import sampling
 from vidrd.noise import KeyedNoise
 from vidrd.sampler_contract import Origin, Request, Seam
-from vidrd.sampling import Options, guide_by_stage, guided_frames, plan, reuse_past, reverse_noise, sample
+from vidrd.sampling import Options, guide_reversed, linear_guided_frames, plan, reuse_past, reverse_noise, sample
 from vidrd.schedule import Schedule
 
 CLIP, STEPS = 8, 10
@@ -81,7 +81,7 @@ def test_noise_has_variance_one_in_every_clip(alpha):
 
 def test_guided_steps_per_frame_fall_linearly():
     def counts(beta, steps, overlap):
-        guided = [guided_frames(step, steps, overlap, beta) for step in range(steps)]
+        guided = [linear_guided_frames(step, steps, overlap, beta) for step in range(steps)]
         assert guided == sorted(guided, reverse=True)
         return [sum(count > frame for count in guided) for frame in range(overlap)]
 
@@ -95,7 +95,7 @@ def test_guided_steps_per_frame_fall_linearly():
 def test_guidance_writes_the_old_frames_in_mirror_order():
     past = 10 + ramp(8)[:, :, 5:]  # the old clip's last three frames: 15, 16, 17
     latents = ramp(8)
-    assert numbers(guide_by_stage(latents, past)) == [17, 16, 15, 3, 4, 5, 6, 7]
+    assert numbers(guide_reversed(latents, past)) == [17, 16, 15, 3, 4, 5, 6, 7]
     assert numbers(latents) == [0, 1, 2, 3, 4, 5, 6, 7]
 
 
@@ -282,8 +282,8 @@ def test_options_that_do_not_fit_the_clip_are_refused_before_anything_runs():
         ("reverse_noise", lambda past: past.flip(2).roll(1, dims=2)),
         ("reuse_past", lambda past, fresh, kept, alpha: reuse_past(past, fresh, kept, alpha**2)),
         ("reuse_past", lambda past, fresh, kept, alpha: reuse_past(past, fresh, kept + 1, alpha)),
-        ("guide_by_stage", lambda latents, past: guide_by_stage(latents, past.flip(2))),
-        ("guided_frames", lambda step, *rest: guided_frames(step + 1, *rest)),
+        ("guide_reversed", lambda latents, past: guide_reversed(latents, past.flip(2))),
+        ("linear_guided_frames", lambda step, *rest: linear_guided_frames(step + 1, *rest)),
     ],
     ids=["not reversed", "reversed off by one", "variance as weight", "kept off by one", "not mirrored", "step late"],
 )
@@ -297,7 +297,7 @@ def test_planted_faults_are_seen(monkeypatch, name, fault):
 def test_the_released_comparison_is_made_in_floats():
     """(6 - 1) (50 / 6) 0.6 is a little more than 25, so that code guides frame 1 once more."""
     for compat, steps_of_frame_1 in (("paper", 25), ("released", 26)):
-        guided = [sampling.followed_frames(step, 50, Options(overlap=6, beta=0.6, compat=compat)) for step in range(50)]
+        guided = [sampling.guided_frames(step, 50, Options(overlap=6, beta=0.6, compat=compat)) for step in range(50)]
         assert sum(held > 1 for held in guided) == steps_of_frame_1
 
 

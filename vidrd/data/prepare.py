@@ -1,7 +1,7 @@
 """Build a data set: records of a known format through decoding, cutting, captioning and filters into shards.
 
 The work is cut into units of some records (vidrd/data/shard_task.py), which an engine carries out
-(vidrd/data/engines.py). What comes out depends on the plan alone: not on workers, their number, or who was killed.
+(vidrd/data/workers.py). What comes out depends on the plan alone: not on workers, their number, or who was killed.
 """
 
 import json
@@ -19,7 +19,6 @@ import pyarrow.parquet as pq
 from vidrd.data.adapters import records
 from vidrd.data.captions import Template
 from vidrd.data.duplicates import Reference, near_duplicates
-from vidrd.data.engines import carry_out
 from vidrd.data.generic_adapters import folder
 from vidrd.data.layout import Where
 from vidrd.data.media import THUMB, UnreadableError, decode, to_rgb
@@ -28,6 +27,7 @@ from vidrd.data.record import Drop, Record, Tally
 from vidrd.data.shard_task import FREE, PreparePlan, clips_of, is_done
 from vidrd.data.shards import INDEX, SCHEMA, publish, remove_stale, write_table
 from vidrd.data.watermarks import Overlay
+from vidrd.data.workers import carry_out
 from vidrd.files import write_atomic
 
 EVERY = 8  # frames of a reference clip from one hash to the next

@@ -25,8 +25,8 @@ from vidrd.models.vae import AutoencoderKLTemporal
 from vidrd.pipeline import VidRDPipeline
 from vidrd.pocket.world import ATTRIBUTES, TRAIN_SEEDS, VOCABULARY, caption, draw_scene, labels, render
 from vidrd.text import small_text_encoder, word_tokenizer
+from vidrd.training.hyperparameters import Recipe
 from vidrd.training.loop import keyed_generator
-from vidrd.training.recipe import Recipe
 from vidrd.training.stages import (
     Batch,
     Labelled,

@@ -26,9 +26,9 @@ from vidrd.precision import default_precisions
 from vidrd.released import save_with_card
 from vidrd.training.decoder_stage import DecoderStage
 from vidrd.training.feeds import TrainingData
+from vidrd.training.hyperparameters import Recipe
 from vidrd.training.loop import Networks, Show, Validation, fit, processes, trained_parameters
 from vidrd.training.networks import finish_networks, prepare_networks
-from vidrd.training.recipe import Recipe
 from vidrd.training.settings import Settings
 from vidrd.training.stages import ATTENTION_KERNELS
 from vidrd.training.state import load_averages

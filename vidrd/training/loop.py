@@ -26,8 +26,8 @@ from numpy import ndarray
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 
+from vidrd.training.hyperparameters import Recipe
 from vidrd.training.log import RunLog, peak_bytes
-from vidrd.training.recipe import Recipe
 from vidrd.training.settings import Stopped
 from vidrd.training.sharding import divide, whole
 from vidrd.training.state import State

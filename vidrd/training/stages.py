@@ -21,6 +21,7 @@ from vidrd.models.blocks import channels_last, frames_of
 from vidrd.models.unet import UNet3DConditionModel, is_temporal
 from vidrd.models.vae import AutoencoderKLTemporal
 from vidrd.text import encode
+from vidrd.training.hyperparameters import Recipe
 from vidrd.training.loop import fit
 from vidrd.training.losses import (
     Discriminator,
@@ -31,7 +32,6 @@ from vidrd.training.losses import (
     kl,
     reconstruction,
 )
-from vidrd.training.recipe import Recipe
 
 # The CPU's fused kernel is slow backwards in bf16 (a third of a step of the pocket network); on a GPU all may serve.
 ATTENTION_KERNELS = [SDPBackend.MATH] if not torch.cuda.is_available() else [*SDPBackend.__members__.values()]

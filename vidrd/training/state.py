@@ -12,7 +12,7 @@ from torch import Tensor
 
 from vidrd.entry import one_line
 from vidrd.files import link_or_copy, replacing
-from vidrd.training.recipe import Recipe
+from vidrd.training.hyperparameters import Recipe
 from vidrd.training.sharding import divided_as, gathered
 
 

@@ -19,10 +19,10 @@ from torch.utils.flop_counter import FlopCounterMode
 from bench.hardware.peaks import nominal, peaks
 from bench.speed.memory_cell import SCHEDULER
 from bench.speed.models import MODELS, Model, unet_class
+from vidrd.training.hyperparameters import Recipe
 from vidrd.training.log import peak_bytes
 from vidrd.training.loop import fit
 from vidrd.training.losses import denoising_error, diffusion_target, draw_timesteps
-from vidrd.training.recipe import Recipe
 from vidrd.training.stages import ATTENTION_KERNELS, learns_from_video, trainable
 
 WARM = 2  # steps before those that are timed

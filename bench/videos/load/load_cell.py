@@ -13,9 +13,9 @@ from bench.harness.suite_spec import Values
 from bench.results.records import CellResults, Number, write_atomic
 from bench.results.statistics import median_number, trimmed_mean
 from bench.videos.length_suite import read_prompts
-from bench.videos.load.endpoint import load_endpoint
 from bench.videos.load.load_suite import MEASURES, OF_BATCHES, whole
 from bench.videos.load.open_loop import Served, ServiceTimes, arrivals, run_queue, simulate
+from bench.videos.load.video_server import load_endpoint
 
 if TYPE_CHECKING:
     from bench.videos.generator import Generator

@@ -30,13 +30,13 @@ from vidrd.data.commands import Latents, Prepare, Watermark, pick_evenly
 from vidrd.data.commands import latents as cache_latents
 from vidrd.data.commands import prepare as command
 from vidrd.data.commands import watermark as estimate_mark
-from vidrd.data.engines import carry_out
 from vidrd.data.latents import LatentSet
 from vidrd.data.media import EncoderSettings, decode, encode_mp4, to_rgb, to_yuv
 from vidrd.data.prepare import describe, prepare
 from vidrd.data.shard_task import Panning, PreparePlan, ShardTask
 from vidrd.data.shards import ShardSet
 from vidrd.data.shots import Cutting
+from vidrd.data.workers import carry_out
 from vidrd.pocket.world import caption, render
 from vidrd.video import write_video
 
@@ -371,7 +371,7 @@ def test_ray_gives_a_captioner_the_gpu_that_it_runs_on(captioner, device, wanted
 def test_local_workers_take_the_gpus_in_turn(captioner, device, wanted, monkeypatch, tmp_path):
     monkeypatch.setattr("torch.cuda.device_count", lambda: 3)
     pools = []
-    monkeypatch.setattr("vidrd.data.engines.run_locally", lambda job, tasks, pool, say: pools.append(pool) or ())
+    monkeypatch.setattr("vidrd.data.workers.run_locally", lambda job, tasks, pool, say: pools.append(pool) or ())
     carry_out(plan(tmp_path, captioner=captioner, caption_model="x", device=device), tmp_path, [], 6, print)
     assert pools[0].devices == wanted
 

@@ -34,11 +34,11 @@ from vidrd.training import decoder_stage, full, launch, unet_stage
 from vidrd.training.decoder_stage import load_vgg
 from vidrd.training.feeds import caption_of
 from vidrd.training.full import export, train_on_data
+from vidrd.training.hyperparameters import Recipe
 from vidrd.training.log import RunLog
 from vidrd.training.loop import Validation, fit
 from vidrd.training.losses import DecoderLoss, Discriminator, snr_weights
 from vidrd.training.networks import add_low_rank, training_schedule
-from vidrd.training.recipe import Recipe
 from vidrd.training.sample_stream import TrainingSample
 from vidrd.training.settings import Settings, Stopped
 from vidrd.training.stages import learns_from_video

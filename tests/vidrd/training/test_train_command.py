@@ -12,7 +12,7 @@ import torch
 from vidrd.__main__ import main
 from vidrd.checkpoints import PRESETS, ROOT, load_pipeline
 from vidrd.pocket import train as pocket
-from vidrd.training.recipe import Recipe
+from vidrd.training.hyperparameters import Recipe
 
 
 @pytest.fixture

@@ -12,6 +12,7 @@ from vidrd.models.unet import is_temporal
 from vidrd.pocket import train
 from vidrd.pocket.world import ATTRIBUTES
 from vidrd.text import embed
+from vidrd.training.hyperparameters import Recipe
 from vidrd.training.loop import fit, keyed_generator
 from vidrd.training.losses import (
     Discriminator,
@@ -21,7 +22,6 @@ from vidrd.training.losses import (
     draw_timesteps,
     kl,
 )
-from vidrd.training.recipe import Recipe
 from vidrd.training.stages import (
     cached,
     encode_clips,

@@ -10,7 +10,7 @@ import pytest
 
 from bench.harness.job import Job
 from bench.harness.suite_spec import override, plan
-from bench.videos.load import endpoint, load_cell
+from bench.videos.load import load_cell, video_server
 from bench.videos.load.load_suite import LOAD_SUITE, MEASURES, reference, settle
 from bench.videos.load.open_loop import arrivals
 
@@ -136,7 +136,7 @@ def server(*, fails=(), looks=1):
 
 
 def test_a_server_gets_every_request_at_its_time_and_failures_count(tmp_path, monkeypatch):
-    monkeypatch.setattr(endpoint, "POLL", 0.02)
+    monkeypatch.setattr(video_server, "POLL", 0.02)
     settings = {"requests": 12, "rate": 100.0, "width": 64, "height": 32, "frames": 9, "start": "cold"}
     with server(fails=(3,)) as (url, asked):
         results = run(tmp_path, url=url, **settings)
@@ -153,7 +153,7 @@ def test_requests_do_not_wait_for_answers(monkeypatch):
     """Each takes at least two looks of 0.1 s; one after the other they would take six times as long."""
     times = arrivals(200.0, 6)
     with server(looks=2) as (url, _):
-        served, reason = endpoint.load_endpoint(url, [{}] * 6, times, timeout=60)
+        served, reason = video_server.load_endpoint(url, [{}] * 6, times, timeout=60)
     assert reason == ""
     assert (served.latencies >= 0.2).all()
     assert (served.begins >= times).all()

@@ -3,9 +3,9 @@ from pathlib import Path
 import pytest
 
 from bench.regression import interleaved
-from bench.regression.detection import parse, videos_needed
 from bench.regression.interleaved import MeasuredCell, Settings
 from bench.regression.speed_test import SpeedTest
+from bench.regression.videos_needed import parse, videos_needed
 from bench.results.verdicts import Finding
 
 VALUES = {"videos": 24, "batch": 4, "window": 8}

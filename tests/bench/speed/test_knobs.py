@@ -81,7 +81,11 @@ def test_a_loss_is_a_measure_and_its_limit():
 def test_every_part_is_exact_or_an_approximation():
     exact = {setting for setting in SINGLES if not inexact(setting)}
     assert exact == {
-        *(each for each in SINGLES if each.startswith(("attention=", "compile", "offload")) and "sage" not in each),
+        *(
+            each
+            for each in SINGLES
+            if each.startswith(("attention=", "compile", "offload", "gpus")) and "sage" not in each
+        ),
         "layout=channels-last", "clips=2",
     }  # fmt: skip
 

@@ -45,6 +45,7 @@ from metrics.networks.vision import load_clip, load_dino
 from metrics.networks.vit import VideoMae
 from metrics.protocols import FVD
 from metrics.videos.clips import Clip
+from metrics.videos.preprocess import threads
 from metrics.videos.read import Video, list_videos
 from vidrd.entry import obey
 
@@ -442,10 +443,10 @@ def _networks(options: Vision, folder: str) -> tuple[nn.Module, Callable[[Tensor
     return loaded, lambda x: tower(x).image_embeds
 
 
+@threads(1)
 @torch.inference_mode()
 def vision_speed(options: Vision) -> dict[str, object]:
     """See `Vision`. Seconds are this thread's processor time, which other work on the machine hardly changes."""
-    torch.set_num_threads(1)
     torch.manual_seed(0)
     shape = (options.rows, 3, *((FRAMES,) if options.network == "videomae" else ()), 224, 224)
     x = torch.randn(shape)

@@ -40,8 +40,13 @@ def fitted(workers: Workers, suite: Suite, chosen: Sequence[PlannedCell]) -> Wor
     """Those who may do these cells: of a suite of times, one on a machine.
 
     Raises:
-        ValueError: the cells compute on devices of another kind.
+        ValueError: the cells compute on devices of another kind, or one of them on several.
     """
+    from bench.videos.knobs.settings import devices_of  # noqa: PLC0415  (loads torch, which --help need not)
+
+    shared = any(devices_of(item.cell.values) > 1 for item in chosen if item.skip is None)
+    if shared and (workers.ray or len(workers.devices) > 1):
+        raise ValueError("a cell with --gpus takes several devices of this machine: leave --devices and --ray out")
     kinds = {str(item.cell.values.get("device", "cpu")) for item in chosen if item.skip is None}
     named = {name.partition(":")[0] for name in workers.devices} or kinds
     if kinds - named:

@@ -15,7 +15,14 @@ from bench.hardware.roofline import Bound, Peaks, Probe, Work, bound, count
 from bench.results.records import InvalidError
 
 STAGES = {"text": ("text_encoder", "forward"), "denoise": ("unet", "forward"), "decode": ("vae", "decode")}
-ADDED = {"forward", "_compiled_call_impl", "_diffusers_hook", "_hf_hook", "_old_forward"}  # to single modules
+ADDED = {
+    "forward",
+    "_compiled_call_impl",
+    "_diffusers_hook",
+    "_hf_hook",
+    "_old_forward",
+    "_parallel_config",
+}  # to modules
 COMPLETE = 0.99  # of the FLOPs that calls ask for: kernels may count the edges of a padded operation otherwise
 
 
@@ -92,7 +99,7 @@ class CallRecorder:
 
 
 def _as_written(module: nn.Module) -> nn.Module:
-    """A copy on the meta device without what was added to the module: compiled calls, hooks of caches, offloading."""
+    """A copy on the meta device without what was added to the module: compiled calls, hooks, offloading, ranks."""
     left_out: dict[int, Any] = {
         id(part.__dict__[name]): None
         for part in module.modules()

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 from bench.hardware.machine import hash_files
 from bench.harness.identity import Identity
 from bench.harness.job import RUN, Work, Workload
-from bench.harness.suite_spec import PlannedCell, Suite
+from bench.harness.suite_spec import PlannedCell, Suite, references_of
 from bench.harness.worker import child
 from bench.results.records import Attempt, Cell, Number, Record, Status, Value, canonical, read, write_atomic
 
@@ -41,8 +41,8 @@ class Task(NamedTuple):
 
 def task_of(item: PlannedCell, suite: Suite) -> Task:
     """The task of a planned cell."""
-    values = None if item.reference else suite.reference(item.cell.values)
-    reference = None if values is None else Cell(item.cell.workload, values, item.cell.basis).id
+    chain = references_of(suite, item.cell.values)
+    reference = Cell(item.cell.workload, chain[0], item.cell.basis).id if chain else None
     return Task(item, reference, tuple(suite.measures))
 
 

@@ -22,7 +22,7 @@ from bench.harness.cell_process import is_whole, skipped, task_of
 from bench.harness.identity import Identity
 from bench.harness.job import Workload
 from bench.harness.progress import CellTime, Progress
-from bench.harness.suite_spec import PlannedCell, Suite, label, plan
+from bench.harness.suite_spec import PlannedCell, Suite, label, plan, references_of
 from bench.results.manifest import read_manifest
 from bench.results.records import (
     FINAL,
@@ -108,9 +108,10 @@ def by_need(todo: Sequence[PlannedCell], suite: Suite) -> list[PlannedCell]:
     for item in todo:
         if item.reference:
             continue
-        values = suite.reference(item.cell.values)
-        reference = None if values is None else waiting.pop(Cell(item.cell.workload, values, item.cell.basis).id, None)
-        ordered += [item] if reference is None else [reference, item]
+        for values in reversed(references_of(suite, item.cell.values)):
+            reference = waiting.pop(Cell(item.cell.workload, values, item.cell.basis).id, None)
+            ordered += [] if reference is None else [reference]
+        ordered.append(item)
     return [*ordered, *waiting.values()]
 
 

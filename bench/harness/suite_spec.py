@@ -223,13 +223,21 @@ def _with_optional(suite: Suite, named: Sequence[str]) -> Suite:
     return replace(suite, fixed={**suite.fixed, **fixed}, measures={**suite.measures, **suite.extra})
 
 
+def references_of(suite: Suite, values: Values) -> list[dict[str, Value]]:
+    """The values of the cell that these are compared with, of the one which that is compared with, and so on."""
+    chain: list[dict[str, Value]] = []
+    while (reference := suite.reference(values)) is not None and reference != values:
+        chain.append(reference)
+        values = reference
+    return chain
+
+
 def cells_of(suite: Suite, basis: Mapping[str, str]) -> dict[Cell, bool]:
     """The cells of a suite, references first, then the grid in its order -> whether it is a reference and no more."""
     grid: dict[Cell, bool] = {}
     references: dict[Cell, bool] = {}
     for values in _grid(suite):
-        reference = suite.reference(values)
-        if reference is not None:
+        for reference in reversed(references_of(suite, values)):
             references[Cell(suite.workload, reference, basis)] = True
         grid[Cell(suite.workload, values, basis)] = False
     cells = references | {cell: False for cell in grid if cell not in references}
@@ -288,7 +296,8 @@ def select(planned: Sequence[PlannedCell], suite: Suite, only: Sequence[str], sk
     needed = {
         Cell(item.cell.workload, reference, item.cell.basis).id
         for item in planned
-        if item.cell.id in chosen and (reference := suite.reference(item.cell.values)) is not None
+        if item.cell.id in chosen
+        for reference in references_of(suite, item.cell.values)
     }
     named = {item.cell.id for item in planned if item.reference and item.cell.id in only}
     return [item for item in planned if item.cell.id in chosen | needed | named]

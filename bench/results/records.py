@@ -30,6 +30,7 @@ LATER: Mapping[str, Mapping[str, str | float]] = {
     },
     "approximation": {"model": "pocket", "revision": "", "prompts": ""},
     "growth": {"revision": ""},
+    "instrument": {"real": "pocket"},
 }
 
 Value: TypeAlias = str | int | float | bool

@@ -14,9 +14,8 @@ from jaxtyping import UInt8
 from bench.hardware.device import emulation_facts
 from bench.harness.job import Job
 from bench.results.records import CellResults, InvalidError, Number, Value
-from bench.results.statistics import Estimate, median_number
+from bench.results.statistics import Estimate, median_number, ratio
 from bench.speed.approximations import APPROXIMATIONS, EXACT
-from bench.speed.round_robin import ratio
 from bench.videos.generator import Generator
 from bench.videos.length_suite import prompts_of
 from bench.videos.paired_quality import Differences, differences

@@ -1,5 +1,7 @@
 """One setting of the suite `knobs`: it and the setting without its last part make the same videos in turns."""
 
+from functools import partial
+
 import numpy as np
 import torch
 
@@ -7,11 +9,23 @@ from bench.hardware.device import emulation_facts
 from bench.hardware.memory import allocator_peaks
 from bench.harness.job import Job
 from bench.results.records import CellResults, InvalidError, Number
-from bench.results.statistics import median_number
+from bench.results.statistics import median_number, ratio
 from bench.speed.knob_suite import FVD_LOSS, PLAIN, inexact, parts, with_setting
-from bench.speed.round_robin import ratio
 from bench.videos.generator import Generator
-from bench.videos.knobs.losses import FIRED, LOSSES, NO_CACHE, Made, check_exact, firing_numbers, load, losses, save
+from bench.videos.knobs.context_parallel import on_devices
+from bench.videos.knobs.losses import (
+    EFFICIENCY,
+    FIRED,
+    LOSSES,
+    NO_CACHE,
+    Made,
+    check_exact,
+    firing_numbers,
+    load,
+    losses,
+    save,
+    scaling,
+)
 from bench.videos.length_suite import read_prompts
 from bench.videos.paired_quality import differences
 from vidrd.pocket.world import TEST_SEEDS, caption, draw_scene
@@ -53,12 +67,17 @@ class Side:
 
 
 def run(job: Job) -> CellResults:
-    """Make the videos both ways in turns, and compare what was made with the plain model's.
+    """Make the videos both ways in turns, and compare what was made with the plain model's; on all devices it takes.
 
     Raises:
         InvalidError: the plain model makes other videos the second time, an exact setting computes something else, or a
             step cache never fires.
     """
+    asked = with_setting(job.values, parts(str(job.values["setting"])))
+    return on_devices(asked, partial(_run, job), Generator)
+
+
+def _run(job: Job) -> CellResults:
     values, chosen = job.values, parts(str(job.values["setting"]))
     videos, batch, device = int(values["videos"]), int(values["batch"]), str(values["device"])
     prompts = _prompts(job, videos)
@@ -84,11 +103,16 @@ def run(job: Job) -> CellResults:
     else:
         firing = after.maker.cache.count(lambda: after.maker.make(prompts[:batch], 0, after.steps))
         numbers |= firing_numbers(firing, str(after.values["cache"]))
+    gain = ratio(before.seconds, after.seconds)
+    if after.maker.devices > before.maker.devices == 1:
+        numbers["efficiency"] = scaling(gain, after.maker.devices)["efficiency"]
+    else:
+        absent |= dict.fromkeys(EFFICIENCY, "the last part of this setting adds no devices")
     approximate = [part for part in chosen if inexact(part)]
     return CellResults(
         numbers={
             **numbers,
-            "gain": ratio(before.seconds, after.seconds),
+            "gain": gain,
             "seconds_per_frame": median_number(after.seconds, "s", "lower", per=batch * after.maker.length),
             "step_seconds": median_number(after.laps, "s", "lower"),
             "cold_seconds": Number(after.cold, "s", "lower"),

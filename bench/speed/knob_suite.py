@@ -14,8 +14,8 @@ from dataclasses import replace
 from bench.harness.suite_spec import Measure, Suite, Values
 from bench.results.records import Number, Record, Value
 from bench.videos.columns import MEASURES
-from bench.videos.knobs.losses import FIRED, LOSSES
-from bench.videos.knobs.settings import KNOBS, check, is_exact, why_not
+from bench.videos.knobs.losses import EFFICIENCY, FIRED, LOSSES
+from bench.videos.knobs.settings import KNOBS, check, devices_of, is_exact, why_not
 from bench.videos.length_suite import LENGTHS, SOLVERS
 from bench.videos.length_suite import cost as length_cost
 from bench.videos.length_suite import fill as length_fill
@@ -34,6 +34,7 @@ SINGLES = (
     "cache=first-block", "cache=taylorseer", "cache=mag", "cache=pab", "cache=faster",
     "steps=50%", "solver=dpmsolver++:50%", "solver=unipc:50%",
     "quantize=int8", "quantize=int8-dynamic", "quantize=fp8", "precision=bf16",
+    "gpus=2", "gpus=4", "gpus=8",
 )  # fmt: skip
 NAMED = (
     "model", "revision", "prompts", "negative", "frames", "clip", "height", "width", "method", "overlap", "precision",
@@ -52,6 +53,7 @@ COSTS: dict[str, Measure] = {
     "cold_seconds": Measure("cold s", "s", "lower", "cost", "The very first call, with what torch.compile takes."),
     "step_seconds": MEASURES["step_seconds"],
     "allocated_peak": MEASURES["allocated_peak"],
+    **EFFICIENCY,
     **FIRED,
 }  # fmt: skip
 FVD_LOSS: dict[str, Measure] = {
@@ -157,6 +159,8 @@ def skip(values: Values) -> str | None:
     asked = with_setting(values, parts(str(values["setting"])))
     if str(values["device"]) == "cpu" and asked["precision"] == "fp16" != values["precision"]:
         return "fp16 is computed on GPUs: this cell runs on a CPU"
+    if str(values["device"]) == "cpu" and devices_of(asked) > 1:
+        return "one thread a device says nothing of a CPU whose plain model has all of them: take the suite lengths"
     return length_skip(asked) or why_not(asked, model_of(values))
 
 

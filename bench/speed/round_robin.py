@@ -20,7 +20,7 @@ from torch import Tensor
 from bench.hardware.peaks import PRODUCTS, nominal
 from bench.hardware.roofline import Op, count
 from bench.results.records import InvalidError, Number
-from bench.results.statistics import Estimate, median_number, trimmed_mean
+from bench.results.statistics import median_number, ratio
 from bench.speed.models import Model
 from bench.speed.peak_memory import allocations
 from bench.speed.variants import REFERENCE, VARIANTS, ModelOnDevice, Step, Variant
@@ -328,17 +328,6 @@ def _variant_result(
         if device == "cuda" else "the CPU allocator's events in one step",
     }  # fmt: skip
     return VariantResult("ok", "", numbers, {"step_seconds": tuple(runner.seconds)}, absent, facts)
-
-
-def ratio(slow: Sequence[float], fast: Sequence[float], factor: float | int = 1) -> Number:
-    """How many times faster, from rounds that both took part in: trimmed mean of logarithms, 95 % interval."""
-    pairs = list(zip(slow, fast, strict=False))
-    logs = [math.log(factor * a / b) for a, b in pairs]
-    if len(logs) < 2:
-        return Number(math.exp(logs[0]), "x", "higher")
-    mean_log: Estimate = trimmed_mean(logs)
-    low, high = (math.exp(end(0.025)) for end in (mean_log.low, mean_log.high))
-    return Number(math.exp(mean_log.mean), "x", "higher", len(logs), low, high)
 
 
 def _per(amount: float, seconds: Number, unit: str) -> Number:

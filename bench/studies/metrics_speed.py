@@ -5,6 +5,7 @@
     python -m bench.studies.metrics_speed files --folder CLIPS --clips 44
     python -m bench.studies.metrics_speed stages --folder CLIPS
     python -m bench.studies.metrics_speed memory --folder CLIPS --n 50,200,800
+    python -m bench.studies.metrics_speed vision --network dino                         against the plain paths
 
 Weights are random: speed does not depend on them, and equal results show as well. Variants take turns,
 round after round, so that a machine that slows down slows them all; figures are the medians. Results that should be
@@ -22,23 +23,29 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
+from unittest import mock
 
 import numpy as np
 import torch
 import tyro
 from jaxtyping import Float, UInt8
 from scipy.linalg import sqrtm
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
+from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection, ViTConfig, ViTModel
 
+from bench.speed.reference_unet import textbook
 from metrics.distribution.frechet import Gaussian, frechet_distance
 from metrics.distribution.fvd import frechet_score
 from metrics.evaluation.extract import embed_arrays, embed_clips
 from metrics.networks.i3d import I3D, I3DFeatures, build_i3d, load_i3d
+from metrics.networks.vision import load_clip, load_dino
+from metrics.networks.vit import VideoMae
 from metrics.protocols import FVD
 from metrics.videos.clips import Clip
+from metrics.videos.preprocess import threads
 from metrics.videos.read import Video, list_videos
 from vidrd.entry import obey
 
@@ -113,6 +120,21 @@ class Memory:
     one: Annotated[bool, tyro.conf.arg(help="this process is the one that is measured")] = False
 
 
+@dataclass(frozen=True)
+class Vision:
+    """DINO, CLIP or VideoMAE-g, random weights: ours eager and compiled, and the plain path, attention written out.
+
+    The plain path of DINO and CLIP is transformers' network: DINO's frame by frame, as VBench calls it, CLIP's all
+    frames at once. That of VideoMAE-g, whose build transformers has not, is our network with attention as in cd-fvd.
+    """
+
+    network: Literal["dino", "clip", "videomae"] = "dino"
+    rows: int = 4  # frames, or clips of 16 frames
+    rounds: int = 3
+    depth: int = 2  # blocks of VideoMAE-g, which has 40 alike
+    compiled: bool = True
+
+
 def recipe_weights(seed: int = 0) -> dict[str, Tensor]:
     """He-scaled kernels, norms that do something: the signal neither dies nor explodes."""
     generator = torch.Generator().manual_seed(seed)
@@ -135,14 +157,16 @@ def as_published(network: I3D, clips: Float[Tensor, "B 3 T 224 224"]) -> Float[T
     return network(clips.contiguous())
 
 
-def in_turn(variants: Mapping[str, Callable[[], object]], rounds: int) -> dict[str, list[float]]:
-    """Seconds of each variant, each round calling all of them."""
+def in_turn(
+    variants: Mapping[str, Callable[[], object]], rounds: int, clock: Callable[[], float] = time.perf_counter
+) -> dict[str, list[float]]:
+    """Seconds of each variant by a clock, each round calling all of them."""
     seconds: dict[str, list[float]] = {name: [] for name in variants}
     for _ in range(rounds):
         for name, variant in variants.items():
-            began = time.perf_counter()
+            began = clock()
             variant()
-            seconds[name].append(time.perf_counter() - began)
+            seconds[name].append(clock() - began)
     return seconds
 
 
@@ -394,18 +418,78 @@ def memory(options: Memory) -> dict[str, object]:
     return {"clips": len(embedded.clips), "bytes": 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss}
 
 
+def _networks(options: Vision, folder: str) -> tuple[nn.Module, Callable[[Tensor], Tensor]]:
+    """Our network and the plain path, with the same weights."""
+    if options.network == "videomae":
+        network = VideoMae(depth=options.depth).eval()
+
+        def written_out(clips: Tensor) -> Tensor:
+            with mock.patch.object(F, "scaled_dot_product_attention", textbook):
+                return network(clips)
+
+        return network, written_out
+    if options.network == "dino":
+        of_frames = ViTModel(ViTConfig(layer_norm_eps=1e-6), add_pooling_layer=False).eval()
+        of_frames.save_pretrained(folder)
+        of_frames.set_attn_implementation("eager")
+        loaded = load_dino(folder).network
+        assert isinstance(loaded, nn.Module)
+        return loaded, lambda x: torch.cat([of_frames(frame[None]).last_hidden_state[:, 0] for frame in x])
+    tower = CLIPVisionModelWithProjection(CLIPVisionConfig(patch_size=32)).eval()
+    tower.save_pretrained(folder)
+    tower.set_attn_implementation("eager")
+    loaded = load_clip(folder).network
+    assert isinstance(loaded, nn.Module)
+    return loaded, lambda x: tower(x).image_embeds
+
+
+@threads(1)
+@torch.inference_mode()
+def vision_speed(options: Vision) -> dict[str, object]:
+    """See `Vision`. Seconds are this thread's processor time, which other work on the machine hardly changes."""
+    torch.manual_seed(0)
+    shape = (options.rows, 3, *((FRAMES,) if options.network == "videomae" else ()), 224, 224)
+    x = torch.randn(shape)
+    with tempfile.TemporaryDirectory() as folder:
+        network, plain = _networks(options, folder)
+    variants = {"plain": lambda: plain(x), "ours": lambda: network(x)}
+    if options.compiled:
+        compiled = torch.compile(network, dynamic=False, options={"freezing": True})
+        variants["compiled"] = lambda: compiled(x)
+    outputs = {name: variant() for name, variant in variants.items()}
+    seconds = in_turn(variants | {"matrix product": matrix_product()}, options.rounds, time.thread_time)
+    middle = {name: statistics.median(each) for name, each in seconds.items()}
+    with FlopCounterMode(display=False) as counter:
+        network(x)
+    work, rate = counter.get_total_flops(), BLAS_ROUNDS * 2 * SIDE**3 / middle["matrix product"]
+    scale = outputs["plain"].abs().max()
+    rows = {
+        name: {
+            "seconds_per_row": middle[name] / options.rows,
+            "times_as_fast_as_plain": statistics.median(
+                a / b for a, b in zip(seconds["plain"], seconds[name], strict=True)
+            ),
+            "share_of_matrix_product": work / middle[name] / rate,
+            "largest_relative_difference": float((outputs[name] - outputs["plain"]).abs().max() / scale),
+        }
+        for name in variants
+    }
+    return {"gflop_per_row": work / options.rows / 1e9, "matrix_product_gflops": rate / 1e9, **rows}
+
+
 Verb = (
     Annotated[Network, tyro.conf.subcommand("i3d")]
     | Annotated[Arrays, tyro.conf.subcommand("arrays")]
     | Annotated[Files, tyro.conf.subcommand("files")]
     | Annotated[Stages, tyro.conf.subcommand("stages")]
     | Annotated[Memory, tyro.conf.subcommand("memory")]
+    | Annotated[Vision, tyro.conf.subcommand("vision")]
 )
 
 
 def main() -> None:
     """Parse, measure, print JSON; exit code 2 where results differ that should not."""
-    verb: Network | Arrays | Files | Stages | Memory = tyro.cli(
+    verb: Network | Arrays | Files | Stages | Memory | Vision = tyro.cli(
         Verb, prog="python -m bench.studies.metrics_speed", description=__doc__
     )
     if isinstance(verb, Network):
@@ -416,8 +500,10 @@ def main() -> None:
         report = files_speed(verb)
     elif isinstance(verb, Stages):
         report = stages_speed(verb)
-    else:
+    elif isinstance(verb, Memory):
         report = memory(verb)
+    else:
+        report = vision_speed(verb)
     print(json.dumps(report, indent=1))
     if report.get("equal_results", "yes") != "yes":
         sys.exit(INVALID)

@@ -21,10 +21,23 @@ from bench.hardware.network_calls import STAGES, roofline_shares
 from bench.hardware.warmup import until_flat
 from bench.harness.job import Job
 from bench.results.records import CellResults, InvalidError, Number
-from bench.results.statistics import median_number
+from bench.results.statistics import median_number, ratio
 from bench.videos.columns import MEASURES
 from bench.videos.generator import Cost, Generator
-from bench.videos.knobs.losses import FIRED, LOSSES, NO_CACHE, Made, check_exact, firing_numbers, load, losses, save
+from bench.videos.knobs.losses import (
+    FIRED,
+    LOSSES,
+    NO_CACHE,
+    ONE_DEVICE,
+    SCALING,
+    Made,
+    check_exact,
+    firing_numbers,
+    load,
+    losses,
+    save,
+    scaling,
+)
 from bench.videos.knobs.settings import approximations, turned
 from bench.videos.plan import steps_of
 from bench.videos.quality import REFERENCE, QualityResults, load_classifier, measure_quality
@@ -148,7 +161,8 @@ def generate(job: Job, prompts: list[str], judge: Judge) -> CellResults:
     turned = seams[0].dropped if seams and seams[0].kind == "mirror" else 0
     found = judge(made, [seam.frame for seam in seams], no_seams, turned)
     if generator.kept is not None:
-        found = found.joined(_against_plain(job, generator, made, whole))
+        batches = tuple(cost.seconds["total"] for cost in costs)
+        found = found.joined(_against_plain(job, generator, Made(made, np.concatenate(generator.kept), batches), whole))
     numbers, absent = dict(found.numbers), dict(found.absent)
     samples, times = _times(costs, batch * generator.length)
     numbers |= times
@@ -225,6 +239,7 @@ def _shares(
     if generator.emulated is not None:
         return {}, {f"{stage}_share": generator.emulated for stage in STAGES}
     seconds = {stage: sum(cost.seconds[stage] for cost in costs) for stage in STAGES}
+    seconds["denoise"] *= generator.devices  # that share its work: of each one's time
     other = " and ".join(generator.other_work)
     if other:
         generator.recorder.calls["denoise"].clear()
@@ -239,24 +254,34 @@ def _shares(
     return numbers, {f"{stage}_share": why for stage, why in (none | doubted).items() if stage not in found}
 
 
-def _against_plain(job: Job, generator: Generator, made: Videos, whole: Callable[[], object]) -> QualityResults:
-    """Against the plain model's videos, if any knob is turned; how often a step cache fired."""
-    results, kept = QualityResults(), Made(made, np.concatenate(generator.kept or []))
+def _against_plain(job: Job, generator: Generator, made: Made, whole: Callable[[], object]) -> QualityResults:
+    """Against the videos of one device, or of the plain model, if any knob is turned; how often a step cache fired."""
+    results, precision = QualityResults(), str(job.values["precision"])
     generator.kept = None
     knobs, inexact = turned(job.values), approximations(job.values)
     if generator.cache is None:
         results.absent |= dict.fromkeys(FIRED, NO_CACHE)
     else:
         results.numbers |= firing_numbers(generator.cache.count(whole), str(job.values["cache"]))
+    if not knobs or ("gpus" in job.values and generator.devices == 1):  # others may be compared with it
+        save(made, job.folder)
+    if generator.devices == 1:
+        results.absent |= dict.fromkeys(SCALING, ONE_DEVICE)
     if not knobs:
-        save(kept, job.folder)
         results.absent |= dict.fromkeys(LOSSES, "this is the plain model, which the others are compared with")
         return results
-    numbers, samples = losses(load(reference_of(job)), kept)
-    if not inexact:
-        check_exact(numbers, [f"{name}={value}" for name, value in knobs.items()], str(job.values["precision"]))
-    results.numbers |= numbers
-    results.samples |= samples
+    before = load(reference_of(job))
+    numbers, samples = losses(before, made)
+    if generator.devices > 1:
+        check_exact(numbers, [f"gpus={job.values['gpus']}"], precision)
+        results.numbers |= scaling(ratio(before.seconds, made.seconds), generator.devices)
+    elif not inexact:
+        check_exact(numbers, [f"{name}={value}" for name, value in knobs.items()], precision)
+    if generator.devices > 1 and inexact:
+        results.absent |= dict.fromkeys(LOSSES, f"the row on one device says what {', '.join(inexact)} loses")
+    else:
+        results.numbers |= numbers
+        results.samples |= samples
     results.facts["settings"] = f"approximation: {', '.join(inexact)}" if inexact else "exact"
     return results
 

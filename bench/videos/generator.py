@@ -17,7 +17,8 @@ from bench.hardware.stopwatch import Stopwatch
 from bench.methods import METHODS, options_of, with_noise
 from bench.results.records import InvalidError, Value
 from bench.videos.equal_cost import most_steps, seconds_line
-from bench.videos.knobs.settings import approximations, turned
+from bench.videos.knobs.context_parallel import Ensemble
+from bench.videos.knobs.settings import approximations, devices_of, turned
 from bench.videos.knobs.turning import turn
 from bench.videos.plan import in_latent_frames
 from vidrd.denoiser import Call, Denoiser, GuidedDenoiser, Span, WindowedDenoiser, at
@@ -85,7 +86,8 @@ class Generator:
         if precision.weights != precision.compute:
             self.model.to(precision.compute)
         self.pipe = self.model.pipe
-        self.knobs = turned(values)
+        self.knobs, self.devices = turned(values), devices_of(values)
+        self.ensemble = Ensemble(values) if self.devices > 1 else None
         self.cache = turn(self.model, values)
         self.kept: list[np.ndarray] | None = None  # latents of every batch, where the caller puts an empty list
         self.length = int(values["frames"])  # of the video
@@ -108,8 +110,11 @@ class Generator:
         """A batch: the videos `first`, `first` + 1, ... of the cell.
 
         Raises:
-            InvalidError: the calls were not those of the plan, or the latents are not finite.
+            InvalidError: the calls were not those of the plan, or the latents are not finite, or not those of the other
+                devices.
         """
+        if self.ensemble is not None:
+            self.ensemble.make(prompts, first, steps)
         if self.cache is not None:
             self.cache.begin()
         with self.stopwatch.stage("text"):
@@ -139,6 +144,8 @@ class Generator:
                 raise InvalidError(f"{bad} latents are NaN or infinite") if bad else error from error
         if self.given:
             videos[:, : self.given] = self.source(first, len(prompts))
+        if self.ensemble is not None:
+            self.ensemble.check_equal(result.latents)
         seams = plan_in_frames(plan, self.model.rule).seams
         return videos, Cost(self.stopwatch.read(), plan.fe * denoise.branches / self.frames, seams)
 

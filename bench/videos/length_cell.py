@@ -1,11 +1,14 @@
 """One cell of the suite `lengths`: videos of any model, timed as pocket videos are, and measured without judges."""
 
 from dataclasses import replace
+from functools import partial
 
 from bench.harness.job import Job
 from bench.results.records import CellResults
 from bench.videos.cell import Videos, generate
 from bench.videos.columns import REAL_MEASURES
+from bench.videos.generator import Generator
+from bench.videos.knobs.context_parallel import on_devices
 from bench.videos.length_suite import REAL, prompts_of
 from bench.videos.plan import model_of
 from bench.videos.quality import QualityResults, measure_frames
@@ -13,7 +16,11 @@ from bench.videos.real_videos import NO_REAL, Comparison, compare, embed_real
 
 
 def run(job: Job) -> CellResults:
-    """Do one cell."""
+    """Do one cell, on as many devices as it asks for."""
+    return on_devices(job.values, partial(_run, job), Generator)
+
+
+def _run(job: Job) -> CellResults:
     comparison, facts = Comparison.of(job.values), dict[str, str]()
     if comparison is not None and job.values["method"] == REAL:
         return embed_real(comparison, job.folder, job.measures)

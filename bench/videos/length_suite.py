@@ -10,7 +10,7 @@ from bench.methods import METHODS, NOISE, offers, unsuited
 from bench.results.records import LATER, Value, digest
 from bench.videos.columns import FLOW_MEASURES, JUDGED, MEASURES, REAL_MEASURES
 from bench.videos.equal_cost import EQUAL
-from bench.videos.knobs.losses import FIRED, LOSSES
+from bench.videos.knobs.losses import FIRED, LOSSES, SCALING
 from bench.videos.knobs.settings import NEUTRAL, check, is_exact, plain, turned, why_not
 from bench.videos.plan import model_of, plan_of
 from vidrd.precision import PRECISIONS, default_precisions
@@ -108,7 +108,7 @@ def _content_of_real(values: Mapping[str, Value]) -> str:
 
 
 def reference(values: Mapping[str, Value]) -> dict[str, Value] | None:
-    """The plain model's cell; or the one that embeds the real videos, of whatever model they are compared with."""
+    """The cell on one device, or the plain model's; or the one that embeds the real videos of any model's cells."""
     if turned(values):
         return plain(values)
     if not values["real"] or values["method"] == REAL:
@@ -228,7 +228,7 @@ LENGTHS = Suite(
     | FLOW_MEASURES
     | REAL_MEASURES,
     optional=NEUTRAL,
-    extra=LOSSES | FIRED,
+    extra=LOSSES | FIRED | SCALING,
     inexact=lambda name, value: not is_exact(name, value),
     among=lambda values: values["method"] != REAL,
     group="frames",

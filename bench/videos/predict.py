@@ -15,6 +15,7 @@ from bench.hardware.peaks import stored
 from bench.hardware.roofline import Work, bound, count
 from bench.harness.suite_spec import Prediction, Values
 from bench.methods import METHODS
+from bench.videos.knobs.settings import devices_of
 from bench.videos.plan import GIVEN, plan_of, request_of
 from vidrd.exact_loading import quiet
 from vidrd.precision import PRECISIONS
@@ -59,15 +60,15 @@ def predict(values: Values) -> Prediction | None:
     clip = min(model.rule.latents(int(values["clip"])), frames)
     whole = frames - model.rule.dropped
     decodes, decoded = (math.ceil(frames / clip), (batch, clip)) if model.decodes_clips else (batch, (1, whole))
-    calls = [(plan.calls, step), (decodes, decoding(chosen, NetworkCall(*decoded, size)))]
+    calls = [(plan.calls, step, devices_of(values)), (decodes, decoding(chosen, NetworkCall(*decoded, size)), 1)]
     batches, peaks = int(values["videos"]) // batch, stored(str(values["device"]))
     dtype = str(PRECISIONS[chosen.precision].compute).removeprefix("torch.")
     return Prediction(
-        flops=float(batches * sum(times * work.flops for times, work in calls)),
-        peak_bytes=float(_weights(model) + max(work.peak_bytes for _, work in calls)),
+        flops=float(batches * sum(times * work.flops for times, work, _ in calls)),
+        peak_bytes=float(_weights(model) + max(work.peak_bytes for _, work, _ in calls)),
         seconds=None
         if peaks is None or dtype not in peaks.flops
-        else batches * sum(times * bound(work, peaks, dtype).ideal for times, work in calls),
+        else batches * sum(times * bound(work, peaks, dtype).ideal / devices for times, work, devices in calls),
     )
 
 

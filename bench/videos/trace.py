@@ -16,6 +16,7 @@ from bench.harness.suite_spec import Values
 from bench.results.records import Cell, canonical, write_atomic
 from bench.speed.knob_suite import parts, with_setting
 from bench.videos.generator import Generator
+from bench.videos.knobs.settings import devices_of
 from bench.videos.length_suite import read_prompts
 from bench.videos.plan import GIVEN, steps_of
 from vidrd.pocket.changes import draw_changes, prompt_of
@@ -44,6 +45,8 @@ def trace(cell: Cell, folder: Path) -> str:
         raise ValueError("only cells whose videos a network makes can be profiled: choose another (see --dry-run)")
     if cell.workload == "knobs":
         values = with_setting(values, parts(str(values["setting"])))
+    if devices_of(values) > 1:
+        raise ValueError(f"a profile is of one device: got gpus={values['gpus']}, choose the cell of gpus=1")
     generator = Generator(values, ranges=True)
     prompts, steps = _prompts(cell, generator.batch), steps_of(values)
 

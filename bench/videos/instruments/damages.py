@@ -1,23 +1,21 @@
-"""Known damages of pocket video, each in strengths from 0 to 1: what an instrument is shown to see whether it sees.
+"""Known damages of video, each in strengths from 0 to 1: what an instrument is shown to see whether it sees.
 
-Every damage takes the scenes of clean videos and gives damaged videos of the same scenes, so that a strength of 0
-changes nothing. What is random is drawn from a generator that the caller seeds.
+Every damage takes a source of clean videos and gives damaged videos of the same scenes, so that a strength of 0 changes
+nothing. What is random is drawn from a generator that the caller seeds.
 """
 
 import io
-from collections.abc import Callable, Sequence
-from dataclasses import replace
+from collections.abc import Callable
 from typing import NamedTuple
 
 import cv2
 import numpy as np
-from jaxtyping import Float, Int, UInt8
+from jaxtyping import Float, Int
 from PIL import Image
 
-from vidrd.pocket.world import ATTRIBUTES, Scene, render
+from bench.videos.instruments.sources import Source, Videos
 
-Videos = UInt8[np.ndarray, "N T H W C"]
-Apply = Callable[[Sequence[Scene], int, float, np.random.Generator], Videos]  # scenes, frames, strength
+Apply = Callable[[Source, int, float, np.random.Generator], Videos]  # source, frames, strength
 
 
 class Damage(NamedTuple):
@@ -30,10 +28,10 @@ class Damage(NamedTuple):
 def _by_times(times: Callable[[int, float, np.random.Generator], Int[np.ndarray, " T"]]) -> Apply:
     """Frames taken at other times of the clean video."""
 
-    def apply(scenes: Sequence[Scene], frames: int, strength: float, rng: np.random.Generator) -> Videos:
-        rows = np.stack([times(frames, strength, rng) for _ in scenes])
-        clean = render(scenes, int(rows.max()) + 1)
-        return clean[np.arange(len(scenes))[:, None], rows]
+    def apply(source: Source, frames: int, strength: float, rng: np.random.Generator) -> Videos:
+        rows = np.stack([times(frames, strength, rng) for _ in range(len(source))])
+        clean = source.clean(int(rows.max()) + 1)
+        return clean[np.arange(len(source))[:, None], rows]
 
     return apply
 
@@ -41,8 +39,8 @@ def _by_times(times: Callable[[int, float, np.random.Generator], Int[np.ndarray,
 def _by_frame(change: Callable[[Float[np.ndarray, "T H W C"], float, np.random.Generator], np.ndarray]) -> Apply:
     """Pixels changed, in gray levels; the result is rounded and clipped."""
 
-    def apply(scenes: Sequence[Scene], frames: int, strength: float, rng: np.random.Generator) -> Videos:
-        clean = render(scenes, frames)
+    def apply(source: Source, frames: int, strength: float, rng: np.random.Generator) -> Videos:
+        clean = source.clean(frames)
         if strength == 0:
             return clean
         changed = [change(video.astype(np.float64), strength, rng) for video in clean]
@@ -86,23 +84,18 @@ def _seam(frames: int, strength: float, rng: np.random.Generator) -> Int[np.ndar
     return np.arange(frames) + round(8 * strength) * (np.arange(frames) >= frames // 2)
 
 
-def _sped(scenes: Sequence[Scene], frames: int, strength: float, rng: np.random.Generator) -> Videos:
-    return render(scenes, frames, step=1.0 + strength)
+def _sped(source: Source, frames: int, strength: float, rng: np.random.Generator) -> Videos:
+    return source.clean(frames, step=1.0 + strength)
 
 
-def _morphed(scenes: Sequence[Scene], frames: int, strength: float, rng: np.random.Generator) -> Videos:
-    colors = list(ATTRIBUTES["colour"])
-    others = [replace(scene, colour=colors[(colors.index(scene.colour) + 1) % len(colors)]) for scene in scenes]
+def _morphed(source: Source, frames: int, strength: float, rng: np.random.Generator) -> Videos:
     share = (strength * np.arange(frames) / (frames - 1))[:, None, None, None]
-    mixed = render(scenes, frames) * (1 - share) + render(others, frames) * share
+    mixed = source.clean(frames) * (1 - share) + source.others(frames) * share
     return np.rint(mixed).astype(np.uint8)
 
 
-def _missing(scenes: Sequence[Scene], frames: int, strength: float, rng: np.random.Generator) -> Videos:
-    actions = list(ATTRIBUTES["action"])
-    kept = set(actions[: max(1, round(len(actions) * (1 - strength)))])
-    chosen = [scene for scene in scenes if scene.action in kept] or list(scenes[:1])
-    return render([chosen[i % len(chosen)] for i in range(len(scenes))], frames)
+def _missing(source: Source, frames: int, strength: float, rng: np.random.Generator) -> Videos:
+    return source.of_few_kinds(1 - strength).clean(frames)
 
 
 def _saturated(video: np.ndarray, strength: float, rng: np.random.Generator) -> np.ndarray:
@@ -143,10 +136,10 @@ DAMAGES: dict[str, Damage] = {
     "color slope": Damage("saturation doubles from start to end", _by_frame(_saturated)),
     "flicker": Damage("brightness alternates by 20 gray levels up and down", _by_frame(_flickering)),
     "seam": Damage("a jump of 8 frames in the middle", _by_times(_seam)),
-    "identity": Damage("the object fades into one of another color", _morphed),
+    "identity": Damage("the object fades into one of another color; a real clip into another one", _morphed),
     "blur": Damage("Gaussian blur of 2 pixels", _by_frame(_blurred)),
     "noise": Damage("Gaussian noise of 24 gray levels", _by_frame(_noisy)),
     "jpeg": Damage("JPEG of quality 10", _by_frame(_jpeg)),
     "wrong caption": Damage("no video shows what its caption says", _by_frame(lambda video, strength, rng: video)),
-    "missing half": Damage("one action is left of fourteen; at 0.5 half of them", _missing),
+    "missing half": Damage("one action is left of fourteen, of real clips one clip; at 0.5 half of them", _missing),
 }

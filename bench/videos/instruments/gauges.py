@@ -63,6 +63,7 @@ OF_VIDEOS: dict[str, Gauge] = {
     "action": Gauge("higher", "log probability of the captioned action"),
     "colour": Gauge("higher", "log probability of the captioned color"),
 }
+ALIGNED = ("action", "colour")  # with the caption
 OF_SETS: dict[str, Gauge] = {
     "fvd": Gauge("lower", "Fréchet distance of the pocket I3D"),
     "kvd": Gauge("lower", "kernel distance of the same features"),
@@ -88,17 +89,14 @@ def look(videos: Videos) -> Seen:
     return Seen(features.embedding, features.logits, extract(load_shipped("c3d"), videos).logits["action"])
 
 
-def of_videos(videos: Videos, scenes: Sequence[Scene], seen: Seen) -> dict[str, Float[np.ndarray, " N"]]:
-    """One value per video of every gauge of `OF_VIDEOS`; the scenes are what the captions say."""
-    rows: dict[str, list[float]] = {name: [] for name in OF_VIDEOS}
-    for number, (video, scene) in enumerate(zip(videos, scenes, strict=True)):
-        values = _plain(video) | _by_flow(video) | _by_pixels(video)
-        for name in ("action", "colour"):
+def of_videos(videos: Videos, captions: Sequence[Scene] | None, seen: Seen) -> dict[str, Float[np.ndarray, " N"]]:
+    """One value per video of every gauge of `OF_VIDEOS`, of those of alignment only where the captions are scenes."""
+    rows = [_plain(video) | _by_flow(video) | _by_pixels(video) for video in videos]
+    for number, scene in enumerate(captions or ()):
+        for name in ALIGNED:
             logits = seen.logits[name][number].astype(np.float64)
-            values[name] = float(log_softmax(logits)[labels(scene)[name]])
-        for name, value in values.items():
-            rows[name].append(value)
-    return {name: np.array(values) for name, values in rows.items()}
+            rows[number][name] = float(log_softmax(logits)[labels(scene)[name]])
+    return {name: np.array([row[name] for row in rows]) for name in rows[0]}
 
 
 def _plain(video: Video) -> dict[str, float]:

@@ -1,9 +1,12 @@
 """The suite `instruments`: which damages does every metric see, at which strength, from how many videos?"""
 
+from dataclasses import replace
+
 from bench.harness.suite_spec import Measure, Suite, Values
 from bench.results.records import Value
 from bench.videos.instruments.damages import DAMAGES
 from bench.videos.instruments.gauges import GAUGES
+from bench.videos.instruments.sources import POCKET, content_of, long_enough
 
 SIZES = (16, 64, 256)  # videos on either side
 STRENGTHS = (0.125, 0.25, 0.5, 1.0)
@@ -15,11 +18,38 @@ def reference(values: Values) -> dict[str, Value] | None:
     return None if values["damage"] == CLEAN else {**values, "damage": CLEAN, "strength": 0.0}
 
 
+def refine(suite: Suite) -> Suite:
+    """Real clips stand next to the pocket world."""
+    real = suite.axes.get("real", (suite.fixed.get("real", POCKET),))
+    if POCKET in real:
+        return suite
+    fixed = {name: value for name, value in suite.fixed.items() if name != "real"}
+    return replace(suite, axes={**suite.axes, "real": (POCKET, *real)}, fixed=fixed)
+
+
+def fill(values: dict[str, Value]) -> dict[str, Value]:
+    """The content of real clips is in the cell's id."""
+    return values if values["real"] == POCKET else {**values, "inputs": content_of(str(values["real"]))}
+
+
+def skip(values: Values) -> str | None:
+    """Why the clips cannot be damaged so."""
+    if values["real"] == POCKET:
+        return None
+    if values["damage"] == "wrong caption":
+        return "captions of real clips are not known here: the pocket world's are"
+    try:
+        long_enough(str(values["real"]), 2 * int(values["frames"]))
+    except (OSError, ValueError) as error:
+        return str(error)
+    return None
+
+
 INSTRUMENT_SUITE = Suite(
-    question="Which damages does every metric see, at which strength, from how many videos? (pocket world)",
+    question="Which damages does every metric see, at which strength, from how many videos?",
     workload="instrument",
     axes={"damage": tuple(DAMAGES), "strength": STRENGTHS},
-    fixed={"videos": SIZES[-1], "frames": 16, "seed": 0},
+    fixed={"videos": SIZES[-1], "frames": 16, "seed": 0, "real": POCKET},  # or a folder of clips, or a list of files
     measures={
         name: Measure(
             name[:12],
@@ -37,5 +67,8 @@ INSTRUMENT_SUITE = Suite(
     files=("weights/pocket-judges",),
     allowed={"damage": tuple(DAMAGES)},
     reference=reference,
+    refine=refine,
+    fill=fill,
+    skip=skip,
     least={"strength": 0.0, "videos": 16, "frames": 16},
 )

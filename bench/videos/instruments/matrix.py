@@ -1,6 +1,7 @@
 """The findings of a run of `instruments` as the tables of docs/instruments.md and a matrix picture.
 
-python -m bench.videos.instruments.matrix RUN prints the tables; --picture FILE writes the matrix as SVG.
+python -m bench.videos.instruments.matrix RUN prints the tables; --picture FILE writes the matrix as SVG. With
+--real CLIPS both are of those clips, in place of the pocket world.
 """
 
 import itertools
@@ -19,6 +20,7 @@ from bench.results.run_folder import load_run
 from bench.videos.instruments.damages import DAMAGES
 from bench.videos.instruments.gauges import GAUGES
 from bench.videos.instruments.instrument_suite import SIZES
+from bench.videos.instruments.sources import POCKET
 from vidrd.entry import obey
 from vidrd.files import write_atomic
 
@@ -36,14 +38,15 @@ class Finding(NamedTuple):
     fooled: bool  # at some strength a reader takes the damage for an improvement
 
 
-def findings(records: Iterable[Record]) -> dict[tuple[str, str], Finding]:
-    """(damage, gauge) -> finding, of the cells that ended well.
+def findings(records: Iterable[Record], real: str = POCKET) -> dict[tuple[str, str], Finding]:
+    """(damage, gauge) -> finding, of the cells of one source that ended well.
 
     Of several seeds most decide: from how many videos at least half of them tell a strength, and what most of those
     that do take it for.
     """
     by_seed: dict[tuple[str, str], dict[float, list[tuple[float, bool]]]] = {}  # strength -> videos, taken for better
-    for record in (each for each in records if each.attempt.status == "ok" and each.cell.values["damage"] in DAMAGES):
+    ended = [each for each in records if each.attempt.status == "ok" and each.cell.values.get("real", POCKET) == real]
+    for record in (each for each in ended if each.cell.values["damage"] in DAMAGES):
         damage, strength = str(record.cell.values["damage"]), float(record.cell.values["strength"])
         for gauge in GAUGES:
             better = record.facts.get(f"{gauge} takes it for") == "better"
@@ -137,15 +140,20 @@ def _text(x: int, y: int, words: str, how: str) -> str:
 
 
 def main(
-    run: tyro.conf.Positional[Path], picture_: Annotated[Path | None, tyro.conf.arg(name="picture")] = None
+    run: tyro.conf.Positional[Path],
+    picture_: Annotated[Path | None, tyro.conf.arg(name="picture")] = None,
+    real: str = POCKET,
 ) -> None:
     """Print the table of a run and the best three gauges together.
 
     Args:
         run: Its folder.
+        real: Of these real clips, as the run names them; not given: of the pocket world.
         picture_: Also write the matrix to this SVG file.
     """
-    found = findings(load_run(run).records.values())
+    found = findings(load_run(run).records.values(), real)
+    if not found:
+        raise ValueError(f"{run} has no damaged videos of {real}: name what `bench run --real` was given")
     print(table(found))
     print()
     for chosen, left in best_together(found)[:10]:

@@ -47,25 +47,42 @@ FIRED: dict[str, Measure] = {
     ),
     "skipped": Measure("FLOPs saved %", "%", None, "cost", "Share of the network's FLOPs that its step cache saved."),
 }  # fmt: skip
+EFFICIENCY: dict[str, Measure] = {
+    "efficiency": Measure(
+        "scaling %", "%", "higher", "cost",
+        "Scaling efficiency: how many times as fast a batch is, from prompts to frames, as the same settings on one "
+        "device, by the number of devices.",
+    )
+}  # fmt: skip
+SCALING: dict[str, Measure] = {
+    "device_gain": Measure(
+        "by devices", "x", "higher", "cost",
+        "How many times as fast as the same settings on one device, from prompts to frames: trimmed mean of the ratios "
+        "of batches of the same prompts, which were made in another process.",
+    ),
+    **EFFICIENCY,
+}  # fmt: skip
 NO_CACHE = "there is no step cache in this cell"
+ONE_DEVICE = "one device makes each video of this cell"
 
 
 class Made(NamedTuple):
-    """All that a setting made."""
+    """All that a setting made, and the seconds of its batches."""
 
     videos: UInt8[np.ndarray, "N T H W C"]
     latents: Float[np.ndarray, "N c t h w"]
+    seconds: tuple[float, ...] = ()
 
 
 def save(made: Made, folder: Path) -> None:
     """Leave everything for the cells that are compared with this one."""
-    np.savez(folder / MADE, allow_pickle=False, videos=made.videos, latents=made.latents)
+    np.savez(folder / MADE, allow_pickle=False, **made._asdict())
 
 
 def load(folder: Path) -> Made:
     """What `save` left."""
     with np.load(folder / MADE, allow_pickle=False) as file:
-        return Made(file["videos"], file["latents"])
+        return Made(file["videos"], file["latents"], tuple(file["seconds"].tolist()))
 
 
 def losses(exact: Made, other: Made) -> tuple[dict[str, Number], dict[str, tuple[float, ...]]]:
@@ -93,6 +110,13 @@ def latent_shift(exact: Float[np.ndarray, "N c t h w"], other: Float[np.ndarray,
     rows = [np.moveaxis(each, 1, 0).reshape(each.shape[1], -1).astype(np.float64) for each in (exact, other)]
     (mean_a, std_a), (mean_b, std_b) = ((each.mean(axis=1), each.std(axis=1)) for each in rows)
     return float(np.max(np.maximum(np.abs(mean_b - mean_a), np.abs(std_b - std_a)) / np.maximum(std_a, 1e-12)))
+
+
+def scaling(gain: Number, devices: int) -> dict[str, Number]:
+    """The measures of `SCALING`, of how many times as fast so many devices are as one."""
+    share = 100 / devices
+    low, high = (None if end is None else share * end for end in (gain.low, gain.high))
+    return {"device_gain": gain, "efficiency": Number(share * gain.value, "%", "higher", gain.n, low, high)}
 
 
 def check_exact(numbers: dict[str, Number], settings: Sequence[str], precision: str) -> None:

@@ -11,8 +11,10 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import baselines.co_denoise
+from bench.hardware.threads import usable_cores
 from bench.methods import METHODS
 from bench.results.records import Value
+from bench.videos.plan import plan_of
 
 if TYPE_CHECKING:
     from torch import nn
@@ -41,6 +43,7 @@ EXACT_ATTENTION = (
     "native", "_native_math", "_native_flash", "_native_efficient", "_native_cudnn", "flex", "flash", "_flash_3",
     "xformers",
 )  # fmt: skip
+DEVICES = ("2", "3", "4", "6", "8")  # that one video may be made on
 KNOBS: dict[str, Knob] = {
     "attention": Knob("own", (*EXACT_ATTENTION, "sage"), EXACT_ATTENTION, "diffusers' attention backend"),
     "compile": Knob("no", ("blocks", "whole"), ("blocks", "whole"), "torch.compile of the denoising network"),
@@ -53,10 +56,13 @@ KNOBS: dict[str, Knob] = {
     "quantize": Knob("none", ("int8", "int8-dynamic", "fp8"), (), "linear layers of the network in 8 bits, by torchao"),
     "vae": Knob("whole", ("tiling:", "slicing"), ("slicing",), "how the VAE decodes"),
     "layout": Knob("own", ("channels-last",), ("channels-last",), "memory layout of convolutions' weights"),
+    "gpus": Knob("1", (*DEVICES, "ring:"), (*DEVICES, "ring"), "devices that make one video together"),
 }
 NEUTRAL: dict[str, Value] = {name: knob.neutral for name, knob in KNOBS.items()}
 ON_CPU = ("native", "_native_math", "_native_flash")  # attention backends that do not need a GPU
 ONE_VIDEO = ("SkyReelsV2Transformer3DModel",)  # networks that get one video, or branch of guidance, at a time
+MASKED = ("LTXVideoTransformer3DModel",)  # networks whose attention gets a mask for each head
+RING = ("_native_flash", "_native_cudnn", "flash", "sage")  # backends that also return the sums a ring needs
 ONE_STATE = ("pab", "faster")  # caches that keep one state for all calls
 MODULES = {"flash": "flash_attn", "_flash_3": "flash_attn_interface", "sage": "sageattention", "xformers": "xformers"}
 MOVING = ("diffvf",)  # methods whose windows are others from step to step
@@ -80,6 +86,21 @@ def split(value: str) -> tuple[str, float | None]:
     return head, number
 
 
+def devices_of(values: Mapping[str, Value]) -> int:
+    """How many devices make one video together: 2 of gpus=2 and of gpus=ring:2.
+
+    Raises:
+        ValueError: a ring of no such number.
+    """
+    value = str(values.get("gpus", "1"))
+    head, number = split(value)
+    if head != "ring":
+        return int(head)
+    if number is None or number < 2 or number % 1:
+        raise ValueError(f"a ring has two devices or more: got gpus={value}, write gpus=ring:2")
+    return int(number)
+
+
 def turned(values: Mapping[str, Value]) -> dict[str, str]:
     """The knobs that are not at their neutral value."""
     return {
@@ -101,6 +122,7 @@ def check(values: Mapping[str, Value]) -> None:
                 (KNOBS[name].neutral, *(f"{each}NUMBER" if each[-1] == ":" else each for each in known))
             )
             raise ValueError(f"{name} is one of {choices}: got {value!r}")
+    devices_of(values)
 
 
 def is_exact(name: str, value: Value) -> bool:
@@ -117,8 +139,10 @@ def approximations(values: Mapping[str, Value]) -> list[str]:
 
 
 def plain(values: Mapping[str, Value]) -> dict[str, Value] | None:
-    """The values of the cell that these are compared with: every knob at rest; None: they are at rest already."""
+    """The values of the cell that these are compared with: on one device, else every knob at rest; None: all are."""
     moved = turned(values)
+    if "gpus" in moved:
+        return {**values, "gpus": KNOBS["gpus"].neutral}
     return {**values, **{name: KNOBS[name].neutral for name in moved}} if moved else None
 
 
@@ -222,11 +246,59 @@ def _vae(kind: str, values: Mapping[str, Value], model: "Model") -> str | None:
     return None
 
 
+def _gpus(value: str, values: Mapping[str, Value], model: "Model") -> str | None:
+    import torch  # noqa: PLC0415
+
+    devices, backend = devices_of(values), str(values.get("attention", "own"))
+    on_cpu, others = values["device"] == "cpu", turned(values)
+    here = len(usable_cores()) if on_cpu else torch.cuda.device_count()
+    what, ring = "cores" if on_cpu else "GPUs", value == "ring"
+    reasons = {
+        f"one video on {devices} devices needs {devices} {what}: {here} are here": here < devices,
+        "a step cache decides on each device by its own part of the video: use cache=none": "cache" in others,
+        "a network that several devices share stays where it is: use offload=none": "offload" in others,
+        "several devices share the attention that a model was trained with: use positions=trained": (
+            values["positions"] != "trained"
+        ),
+        "the devices of a cell take their steps together: use equal=steps": values["equal"] != "steps",
+        "a ring needs the sums of attention, which on a CPU no backend returns: use gpus=2": ring and on_cpu,
+        f"a ring needs the sums of attention: use one of attention={', '.join(RING)}": ring and backend not in RING,
+        f"on a CPU the parts of a video are equal: {devices} do not divide its tokens, use another height or width": (
+            on_cpu and any(tokens % devices for tokens in tokens_of(values, model))
+        ),
+    }
+    if (reason := next((text for text, holds in reasons.items() if holds), None)) is not None:
+        return reason
+    return next((why for each in _denoisers(model) if (why := _not_shared(each, devices, backend, ring=ring))), None)
+
+
+def tokens_of(values: Mapping[str, Value], model: "Model") -> set[int]:
+    """How many tokens of a video the calls of a cell have."""
+    places = int(values["height"]) // model.size_step * (int(values["width"]) // model.size_step)
+    return {places * (stop - start) // model.group for start, stop in plan_of(values).windows}
+
+
+def _not_shared(network: "nn.Module", devices: int, backend: str, *, ring: bool) -> str | None:
+    """Why diffusers cannot divide the calls of a network."""
+    if getattr(network, "_cp_plan", None) is None:
+        return f"{type(network).__name__} has no plan for context parallelism in diffusers: use gpus=1"
+    if type(network).__name__ in MASKED:
+        return "diffusers divides the heads of attention, but not the mask that LTX gives each of them: use gpus=1"
+    from diffusers.models.attention_dispatch import _AttentionBackendRegistry  # noqa: PLC0415
+
+    if backend != "own" and backend not in _AttentionBackendRegistry._supports_context_parallel:
+        return f"the attention backend {backend} does not compute in parts: use attention=own"
+    heads = int(network.config.num_attention_heads)  # type: ignore[union-attr, arg-type]
+    if not ring and (missing := -heads % devices) >= (heads + missing) // devices:
+        return f"{heads} heads of attention are too few for {devices} devices: use fewer"
+    return None
+
+
 def _denoisers(model: "Model") -> "list[nn.Module]":
     return [model.networks()[name] for name in model.denoisers]
 
 
 REASONS: dict[str, Reason] = {
     "attention": _attention, "compile": _compile, "offload": _offload, "cache": _cache,
-    "quantize": _quantize, "vae": _vae, "layout": lambda *_: None,
+    "quantize": _quantize, "vae": _vae, "layout": lambda *_: None, "gpus": _gpus,
 }  # fmt: skip

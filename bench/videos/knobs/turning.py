@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from bench.results.records import Value
+from bench.videos.knobs.context_parallel import share
 from bench.videos.knobs.settings import split, turned
 from bench.videos.knobs.step_cache import StepCache
 
@@ -26,12 +27,13 @@ def turn(model: "Model", values: Mapping[str, Value]) -> StepCache | None:
     if "layout" in knobs:
         for network in model.networks().values():
             _channels_last(network)
-    if "quantize" in knobs:
-        for network in networks:
+    for network in networks:
+        if "quantize" in knobs:
             _quantize(network, knobs["quantize"])
-    if "attention" in knobs:
-        for network in networks:
+        if "attention" in knobs:
             _attend_by(network, knobs["attention"])
+        if "gpus" in knobs:
+            share(network, model, values)
     if "vae" in knobs:
         _tile(model.pipe.vae, split(knobs["vae"])[1])
     if "offload" in knobs:

@@ -81,7 +81,11 @@ def test_a_loss_is_a_measure_and_its_limit():
 def test_every_part_is_exact_or_an_approximation():
     exact = {setting for setting in SINGLES if not inexact(setting)}
     assert exact == {
-        *(each for each in SINGLES if each.startswith(("attention=", "compile", "offload")) and "sage" not in each),
+        *(
+            each
+            for each in SINGLES
+            if each.startswith(("attention=", "compile", "offload", "gpus")) and "sage" not in each
+        ),
         "layout=channels-last", "clips=2",
     }  # fmt: skip
 
@@ -187,3 +191,14 @@ def test_an_exact_setting_that_makes_other_videos_is_invalid(plain_cell, tmp_pat
     with pytest.raises(InvalidError, match="layout=channels-last should compute the same as the plain model"):
         knob_cell.run(Job(item.cell.values, tmp_path, folder, tuple(KNOB_SUITE.measures)))
     assert np.load(folder / "made.npz")["latents"].shape[0] == 3
+
+
+@pytest.mark.filterwarnings("ignore:.*all_gather_tensor:FutureWarning")
+def test_two_devices_take_turns_with_one_and_are_refused_where_a_device_is_a_thread(plain_cell, tmp_path):
+    folder, _ = plain_cell
+    item = values_of(f"setting={PLAIN},gpus=2")["gpus=2"]
+    assert "take the suite lengths" in item.skip
+    measured = knob_cell.run(Job(dict(item.cell.values), tmp_path, folder, tuple(KNOB_SUITE.measures)))
+    assert set(KNOB_SUITE.measures) == set(measured.numbers) | set(measured.absent)
+    assert measured.numbers["efficiency"].value == pytest.approx(50 * measured.numbers["gain"].value)
+    assert measured.numbers["latent_error"].value < 1e-5

@@ -7,10 +7,11 @@ import torch
 from torch import nn
 
 from bench.hardware.machine import ROOT
+from bench.results.statistics import ratio
 from bench.speed import round_robin
 from bench.speed.models import MODELS
 from bench.speed.peak_memory import allocations
-from bench.speed.round_robin import MatrixProduct, Rounds, errors, ratio, time_variants
+from bench.speed.round_robin import MatrixProduct, Rounds, errors, time_variants
 from bench.speed.speed_suites import MEASURES
 from bench.speed.variants import REFERENCE, VARIANTS, BuiltVariant, Variant, bytes_of, cannot
 

@@ -6,7 +6,16 @@ import sys
 import pytest
 
 from bench.studies import metrics_speed
-from bench.studies.metrics_speed import Files, Stages, files_speed, main, noisy_scenes, stages_speed
+from bench.studies.metrics_speed import (
+    Files,
+    Stages,
+    Vision,
+    files_speed,
+    main,
+    noisy_scenes,
+    stages_speed,
+    vision_speed,
+)
 from tests.metrics.video_files import write_lossless
 
 
@@ -59,3 +68,11 @@ def test_results_that_differ_are_called_failed(ours, verdict, monkeypatch, capsy
             main()
         assert stop.value.code == 2
     assert json.loads(capsys.readouterr().out)["equal_results"].startswith(verdict)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("network", ["dino", "clip", "videomae"])
+def test_our_networks_of_vision_compute_what_the_plain_path_does(network):
+    report = vision_speed(Vision(network, rows=1, rounds=1, depth=1, compiled=False))
+    assert report["plain"]["times_as_fast_as_plain"] == 1
+    assert 0 < report["ours"]["largest_relative_difference"] < 1e-4

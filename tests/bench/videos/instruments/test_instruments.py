@@ -6,21 +6,23 @@ import numpy as np
 import pytest
 
 from bench.harness.job import Job
+from bench.harness.suite_spec import override, plan
 from bench.results.records import Attempt, Cell, Number, Record
 from bench.videos.instruments import matrix
 from bench.videos.instruments.cell import effects_of, fewest, run, verdict
 from bench.videos.instruments.damages import DAMAGES
 from bench.videos.instruments.gauges import GAUGES, OF_VIDEOS
 from bench.videos.instruments.instrument_suite import CLEAN, INSTRUMENT_SUITE, SIZES
+from bench.videos.instruments.sources import SIDE, PocketVideos, RealVideos, sources_of
 from vidrd.pocket.world import TEST_SEEDS, draw_scene, render
 
 SCENES = [draw_scene(seed) for seed in TEST_SEEDS[:4]]
 PLAIN = render(SCENES, 40)
-VALUES = {"videos": 16, "frames": 16, "seed": 0}
+VALUES = {"videos": 16, "frames": 16, "seed": 0, "real": "pocket"}
 
 
 def damaged(name: str, strength: float, frames: int = 16) -> np.ndarray:
-    return DAMAGES[name].apply(SCENES, frames, strength, np.random.default_rng(0))
+    return DAMAGES[name].apply(PocketVideos(tuple(SCENES)), frames, strength, np.random.default_rng(0))
 
 
 @pytest.mark.parametrize("name", DAMAGES)
@@ -136,3 +138,80 @@ def test_the_suite_has_every_damage_in_every_strength():
     assert set(INSTRUMENT_SUITE.axes["damage"]) == set(DAMAGES)
     assert INSTRUMENT_SUITE.fixed["videos"] == SIZES[-1]
     assert set(INSTRUMENT_SUITE.measures) == set(GAUGES)
+
+
+CLIPS = np.random.default_rng(3).integers(0, 255, (33, 32, 20, 28, 3), dtype=np.uint8)
+
+
+@pytest.fixture(scope="module")
+def clips(tmp_path_factory) -> Path:
+    """A folder of clips: 33 that are long enough, and a short one."""
+    folder = tmp_path_factory.mktemp("clips")
+    np.save(folder / "clips.npy", CLIPS)
+    np.save(folder / "short.npy", CLIPS[0, :31])
+    return folder
+
+
+@pytest.mark.parametrize("name", [name for name in DAMAGES if name != "wrong caption"])
+def test_real_clips_are_damaged_alike(name):
+    source = RealVideos(CLIPS[:4])
+    rng = np.random.default_rng(0)
+    np.testing.assert_array_equal(DAMAGES[name].apply(source, 16, 0.0, rng), CLIPS[:4, :16])
+    full = DAMAGES[name].apply(source, 16, 1.0, rng)
+    assert full.shape == (4, 16, 20, 28, 3)
+    assert not (full == CLIPS[:4, :16]).all()
+
+
+def test_what_real_clips_have_in_place_of_scenes():
+    source = RealVideos(CLIPS[:4])
+    fade = DAMAGES["identity"].apply(source, 16, 1.0, np.random.default_rng(0))
+    np.testing.assert_array_equal(fade[3, -1], CLIPS[0, 15])
+    half = DAMAGES["missing half"].apply(source, 16, 0.5, np.random.default_rng(0))
+    np.testing.assert_array_equal(half, CLIPS[[0, 1, 0, 1], :16])
+    fast = DAMAGES["speed"].apply(source, 16, 1.0, np.random.default_rng(0))
+    np.testing.assert_array_equal(fast, CLIPS[:4, 0:32:2])
+
+
+def test_real_clips_are_halved_and_squared(clips, tmp_path):
+    source, others = sources_of(str(clips), 256, 16, seed=0)
+    assert (len(source), len(others)) == (16, 16)
+    assert others.shape == (16, 16, SIDE, SIDE, 3)
+    every = np.concatenate([source.clean(16), others])
+    assert len({video.tobytes() for video in every}) == 32
+    (tmp_path / "list.txt").write_text(f"{clips}/clips.npy\n\n")
+    listed, _ = sources_of(str(tmp_path / "list.txt"), 256, 16, seed=0)
+    np.testing.assert_array_equal(listed.clean(16), source.clean(16))
+
+
+def test_real_clips_stand_next_to_the_pocket_world(clips):
+    suite = override(INSTRUMENT_SUITE, [f"real={clips}", "damage=blur,wrong caption", "strength=1"])
+    items = plan(suite, {})
+    rows = [(item.cell.values["real"], item.cell.values["damage"], item.skip is None) for item in items]
+    assert sorted(rows) == sorted(
+        (source, damage, source == "pocket" or damage != "wrong caption")
+        for source in ("pocket", str(clips))
+        for damage in (CLEAN, "blur", "wrong caption")
+    )
+    before = {k: v for k, v in items[0].cell.values.items() if k != "real"}
+    assert items[0].cell.id == Cell("instrument", before).id, "cells of the pocket world are what they were"
+    few = plan(override(INSTRUMENT_SUITE, [f"real={clips / 'short.npy'}", "damage=blur", "strength=1"]), {})
+    assert "real clips are 32 or more of 32 frames: got 0" in few[-1].skip
+
+
+def test_real_clips_are_told_from_damaged_ones_by_what_needs_no_caption(clips, tmp_path):
+    values = VALUES | {"real": str(clips), "damage": CLEAN, "strength": 0.0}
+    first = run(Job(values, tmp_path, None))
+    assert first.facts["videos"] == "16"
+    results = run(Job(values | {"damage": "frozen", "strength": 1.0}, tmp_path, tmp_path))
+    assert results.numbers.keys() | results.absent.keys() == GAUGES.keys()
+    assert results.numbers["flicker"].value == 16
+    assert results.absent["action"] == "captions of real clips are not known here"
+
+
+def test_findings_are_of_one_source():
+    of_clips = record("blur", 1.0, {"jitter": 16})
+    cell = Cell("instrument", {**of_clips.cell.values, "real": "clips"})
+    records = [record("blur", 1.0, {"motion": 64}), Record(cell, of_clips.attempt, of_clips.numbers)]
+    assert matrix.findings(records)["blur", "motion"].fewest == 64
+    assert matrix.findings(records)["blur", "jitter"].fewest is None
+    assert matrix.findings(records, "clips")["blur", "jitter"].fewest == 16

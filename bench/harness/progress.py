@@ -53,10 +53,17 @@ class Progress:
         ahead: costs of all cells to come, 0 for those that are skipped.
         known: times of cells that were measured before.
         say: prints a line.
+        at_a_time: cells that are measured side by side.
     """
 
-    def __init__(self, ahead: Sequence[float | int], known: Sequence[CellTime], say: Callable[[str], None]) -> None:
-        self._ahead, self._say = list(ahead), say
+    def __init__(
+        self,
+        ahead: Sequence[float | int],
+        known: Sequence[CellTime],
+        say: Callable[[str], None],
+        at_a_time: int = 1,
+    ) -> None:
+        self._ahead, self._say, self._at_a_time = list(ahead), say, at_a_time
         self._earlier, self._here = list(known), list[CellTime]()
         self._cells, self._done, self._label = len(self._ahead), 0, ""
         console = Console(file=sys.stderr)
@@ -86,8 +93,8 @@ class Progress:
         self._label = name
         self._bar.update(self._task, description=name, whole=self._of_about())
 
-    def end(self, attempt: Attempt, cost: float | int, work: float | int = 0.0) -> None:
-        """The cell has ended; `cost` and `work` as in `CellTime`."""
+    def end(self, attempt: Attempt, cost: float | int, work: float | int = 0.0, found: str = "") -> None:
+        """The cell has ended; `cost` and `work` as in `CellTime`, `found` is what to say of its results."""
         self._done += 1
         if cost in self._ahead:
             self._ahead.remove(cost)
@@ -96,16 +103,17 @@ class Progress:
         self._bar.update(self._task, completed=self._done, whole=self._of_about())
         how = f"{attempt.seconds:.1f} s" if attempt.status == "ok" else f"{attempt.status}: {attempt.reason}"
         line = f"[{self._done:>{len(str(self._cells))}}/{self._cells}] {self._label}: {how}"
+        line += f"; {found}" if found else ""
         if self._bar.disable:
             whole = self._of_about() if self._done < self._cells else ""
             self._say(f"{line}; {clock(time.monotonic() - self._began)} {whole}" if whole else line)
-        elif attempt.status != "ok":
+        elif found or attempt.status != "ok":
             self._bar.console.print(line, markup=False, highlight=False)
 
     def left(self) -> float | int | None:
         """Seconds until the report is written; None while nothing is known."""
         seconds = seconds_left(self._ahead, self._earlier, self._here)
-        return None if seconds is None else seconds + REPORT
+        return None if seconds is None else seconds / self._at_a_time + REPORT
 
     def _of_about(self) -> str:
         left = self.left()

@@ -98,6 +98,19 @@ def _accounted(record: Record) -> float | int:
     return batches + (loading.value if loading else 0.0)
 
 
+def found(record: Record, reference: Record | None, suite: Suite) -> str:
+    """The first two headlines of each kind that a cell has, each next to that of the cell it is compared with."""
+    said, kinds = [], Counter[str]()
+    for name in suite.headlines:
+        number, measure = record.numbers.get(name), suite.measures[name]
+        if number is None or measure.unit == "bytes" or kinds[measure.table] == 2:
+            continue
+        kinds[measure.table] += 1
+        beside = reference.numbers.get(name) if reference else None
+        said.append(f"{measure.title} {number.value:.3g}" + (f" (reference {beside.value:.3g})" if beside else ""))
+    return ", ".join(said)
+
+
 def by_need(todo: Sequence[PlannedCell], suite: Suite) -> list[PlannedCell]:
     """Cells in their order, each reference right before the first cell that is compared with it.
 
@@ -145,14 +158,17 @@ def run(
         _write_manifest(folder, name, suite, identity, command)
         before = done_before(folder, chosen)
         todo = by_need([item for item in chosen if item.cell.id not in before], suite)
-        counts = Counter(record.attempt.status for record in before.values())
+        known, counts = dict(before), Counter(record.attempt.status for record in before.values())
         axes, untried = list(suite.axes), 0
-        with Progress([0.0 if item.skip else item.cost for item in todo], pace(folder, suite), say) as progress:
+        costs = [0.0 if item.skip else item.cost for item in todo]
+        with Progress(costs, pace(folder, suite), say, len(workers.devices) or 1) as progress:
 
             def end(item: PlannedCell, record: Record) -> None:
                 counts[record.attempt.status] += 1
+                known[item.cell.id] = record
+                results = found(record, known.get(task_of(item, suite).reference or ""), suite)
                 progress.start(label(item.cell.values, axes))
-                progress.end(record.attempt, 0.0 if item.skip else item.cost, _accounted(record))
+                progress.end(record.attempt, 0.0 if item.skip else item.cost, _accounted(record), results)
 
             for item in (item for item in todo if item.skip is not None):
                 append(records, record := skipped(item, identity))

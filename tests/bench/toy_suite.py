@@ -80,6 +80,7 @@ SUITE = Suite(
     fixed={"seconds": 0.0, "broken": 0, "device": "cpu"},
     measures={"speed": Measure("speed", "s", "lower", "cost", "how fast")},
     group="seconds",
+    headlines=("speed",),
     allowed={"device": ("cpu", "cuda")},
     least={"size": 1},
     settle=settle,

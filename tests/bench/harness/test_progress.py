@@ -45,6 +45,19 @@ def test_elsewhere_each_cell_is_a_line_with_the_whole_time():
     assert lines == ["[1/2] first: 30.0 s; 0 s of about 1:38", "[2/2] second: timeout: not done after 9 s"]
 
 
+def test_results_are_said_when_a_cell_ends(seen):
+    with Progress([10.0], [], print) as bar:
+        bar.start("first")
+        bar.end(Attempt("ok", "", "", 30.0), 10.0, found="FVD 7 (reference 2)")
+    assert "[1/1] first: 30.0 s; FVD 7 (reference 2)" in seen.getvalue()
+
+
+@pytest.mark.parametrize("at_a_time", [1, 2])
+def test_cells_side_by_side_share_the_time_left(at_a_time):
+    bar = Progress([10.0] * 4, [CellTime(10.0, 20.0)], print, at_a_time)
+    assert bar.left() == 80 / at_a_time + REPORT
+
+
 # (cost, seconds, seconds that the record accounts for) of a run on two cores: 16 and 32 frames, real video, then three
 # methods. The first that makes videos also measured the peaks of the machine.
 RUN = (

@@ -74,6 +74,8 @@ def test_every_way_to_end_is_a_row_with_its_reason(tmp_path):
     assert "ValueError: a | b" in (tmp_path / "cells" / by_setting["raise", 1].cell.id / "log.txt").read_text()
     assert len(said) == 18
     assert any(" of about " in line for line in said)
+    (line,) = (line for line in said if "fine size=1:" in line)
+    assert "; speed 1.5 (reference 7); " in line
     again = [record.cell.values["how"] for record in read(tmp_path / "records.jsonl").records]
     assert {how for how in again if again.count(how) > 2} == {"kill"}  # sizes 1 and 13, and only this one once more
 

@@ -236,6 +236,9 @@ def prepare(ask: Prepare) -> None:
     if ask.json:
         about = {"clips": summary.clips, "seconds": summary.seconds, **vars(summary.tally)}
         write_atomic(ask.json, json.dumps(about, indent=1) + "\n")
+    if not summary.clips:
+        drops = [(count, reason) for some in summary.tally.dropped.values() for reason, count in some.items()]
+        raise ValueError(f"no clip is left, most were dropped as '{max(drops)[1]}': {ask.out / 'drops.jsonl'} says why")
 
 
 def latents(ask: Latents) -> None:

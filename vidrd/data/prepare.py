@@ -30,7 +30,7 @@ from vidrd.data.shards import INDEX, SCHEMA, publish, remove_stale, write_table
 from vidrd.data.watermarks import Overlay
 from vidrd.files import write_atomic
 
-EVERY = 8  # frames of a reference clip from one hash to the next
+EVERY = 2  # frames of a reference clip from one hash to the next; docs/data.md says what this finds
 
 
 class Summary(NamedTuple):

@@ -541,6 +541,13 @@ def test_the_command_prints_and_writes_its_counts(pocket_folder, tmp_path, capsy
     assert json.loads((tmp_path / "counts.json").read_text())["clips"] == 10
 
 
+def test_a_set_without_a_clip_is_no_success(pocket_folder, tmp_path, capsys):
+    asked = Prepare("folder", pocket_folder, tmp_path / "out", size=0, min_frames=200, cut="none")
+    with pytest.raises(ValueError, match=r"no clip is left, most were dropped as 'short': .*drops\.jsonl says why"):
+        command(asked)
+    assert "0 clips in the index" in capsys.readouterr().out
+
+
 def test_a_mark_is_estimated_and_taken_off_by_the_verbs(tmp_path, capsys):
     """Thirty-two videos with one logo: `watermark`, then `prepare --watermark invert` on the same folder."""
     from tests.vidrd.data.test_watermarks import SIZE, logo, marked

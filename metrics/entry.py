@@ -60,11 +60,19 @@ def _ended(do: Callable[[], int | None], stopped: str) -> tuple[int, str]:
         code, line = CRASHED if error.errno in MACHINE else USAGE, _told(error)
     except ValueError as error:
         code, line = USAGE, one_line(str(error))
-    except MemoryError as error:
-        line = f"out of memory: {one_line(str(error)) or 'ask for less at one time'}"
-    except Exception:  # a fault of this code: its traceback is what helps
-        traceback.print_exc()
+    except Exception as error:
+        if is_out_of_memory(error):
+            line = f"out of memory: {one_line(str(error)) or 'ask for less at one time'}"
+        else:  # a fault of this code: its traceback is what helps
+            traceback.print_exc()
     return code, line
+
+
+def is_out_of_memory(error: Exception) -> bool:
+    """Whether an error says so: PyTorch has a class of its own on a GPU, and a plain RuntimeError on a CPU."""
+    texts = ("DefaultCPUAllocator: can't allocate memory", "DefaultCPUAllocator: not enough memory")
+    named = isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
+    return named or any(text in str(error) for text in texts)
 
 
 def one_line(text: str) -> str:

@@ -15,7 +15,7 @@ from pathlib import Path
 from bench.harness.job import Job, Work, load_work
 from bench.results.records import CellResults, InvalidError, NotFiniteError, Status, write_atomic
 from bench.workloads import WORKLOADS
-from vidrd.entry import obey
+from vidrd.entry import is_out_of_memory, obey
 from vidrd.orphans import follow_starter
 
 
@@ -70,15 +70,7 @@ def _verdict(error: Exception) -> tuple[Status, str]:
     if isinstance(error, InvalidError | NotFiniteError):
         return "invalid", line
     reason = f"{type(error).__name__}: {line}"
-    # PyTorch's own class on a GPU; a plain RuntimeError with one of these texts from its allocator on a CPU
-    texts = ("DefaultCPUAllocator: can't allocate memory", "DefaultCPUAllocator: not enough memory")
-    if (
-        isinstance(error, MemoryError)
-        or type(error).__name__ == "OutOfMemoryError"
-        or any(t in str(error) for t in texts)
-    ):
-        return "oom", reason
-    return "failed", reason
+    return "oom" if is_out_of_memory(error) else "failed", reason
 
 
 def main() -> int:

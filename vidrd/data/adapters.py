@@ -35,10 +35,14 @@ def kinetics(where: Where) -> Records:
     """Kinetics: CSV `label,youtube_id,time_start,time_end,split` (lists of a test may lack the label); files
     `<id>_<start:06d>_<end:06d>.mp4` or `<id>.mp4`, at the root, in a folder of the split, of the label, or of both. Of
     `<id>.mp4` only the labeled seconds count. Lists lie at the root, in `annotations/` or in the set's own folder, as
-    `kinetics700_2020/`; that of "val" is also called "validate"."""
+    `kinetics700_2020/`; that of "val" is also called "validate", and names may begin with the set's, as
+    `kinetics-400_train.csv`."""
     videos = files_by_stem(where.root, VIDEOS)
     folders = ("", "annotations", *(f"kinetics{name}" for name in ("700_2020", "700-2020", "700", "600", "400")))
-    usual = {"train": ("train.csv",), "val": ("val.csv", "validate.csv", "validation.csv"), "test": ("test.csv",)}
+    parts = {"train": ("train",), "val": ("val", "validate", "validation"), "test": ("test",)}
+    usual = {
+        part: tuple(f"{before}{name}.csv" for before in ("", "k*_") for name in names) for part, names in parts.items()
+    }
     whole = {"": ("kinetics700.csv",)} if (where.root / "kinetics700.csv").is_file() else usual
     for part, listed in where.lists(whole, folders):
 
@@ -58,8 +62,10 @@ def kinetics(where: Where) -> Records:
 
 def moments(where: Where) -> Records:
     """Moments in Time: `trainingSet.csv` or `validationSet.csv` without header, first column `label/file.mp4`, under
-    root, `training/` or `validation/`; all of it at the root or in a folder as `Moments_in_Time_Raw/`."""
-    folders = ("", *sorted(path.name for path in where.root.glob("Moments_in_Time*") if path.is_dir()))
+    root, `training/` or `validation/`; all of it at the root or in a folder as `Moments_in_Time_Raw/`, or apart in
+    `annotations/` and `videos/`."""
+    releases = sorted(path.name for path in where.root.glob("Moments_in_Time*") if path.is_dir())
+    folders = ("", "annotations", "videos", *releases)
     for _, listed in where.lists({"train": ("trainingSet.csv",), "val": ("validationSet.csv",)}, folders):
         part = "validation" if "valid" in listed.name.lower() else "training"
 
@@ -197,7 +203,7 @@ def ucf101(where: Where) -> Records:
     by their full relative path, since a class's folder and its files' stems may differ in case."""
     prefix = "UCF-101/" if (where.root / "UCF-101").is_dir() else ""
     if where.split:
-        lists = where.annotations or where.root / "ucfTrainTestlist"
+        lists = where.named or where.root / "ucfTrainTestlist"
         listed = lists if lists.is_file() else lists / f"{where.split}.txt"
         if not listed.is_file():
             raise ValueError(f"split {where.split} needs {listed}: name the folder ucfTrainTestlist by --annotations")

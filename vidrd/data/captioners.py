@@ -4,6 +4,7 @@ Models are loaded from folders, or by an id that was fetched before; nothing her
 """
 
 import base64
+import email.utils
 import http.client
 import io
 import json
@@ -109,8 +110,8 @@ class _NoRedirect(urllib.request.HTTPRedirectHandler):
 class Endpoint:
     """An OpenAI-compatible server: vLLM, SGLang, llama.cpp, or MiniGPT-4 and others behind such an interface.
 
-    A busy or failing server (429, 5xx, no connection, half an answer) is asked again, ever more slowly. Redirects are
-    not followed.
+    A busy or failing server (429, 5xx, no connection, half an answer) is asked again, ever more slowly, or when it asks
+    for (Retry-After, up to the time-out). Redirects are not followed.
     """
 
     def __init__(
@@ -147,16 +148,13 @@ class Endpoint:
         }
         headers = {"Content-Type": "application/json"} | ({"Authorization": f"Bearer {self.key}"} if self.key else {})
         request = urllib.request.Request(f"{self.url}/chat/completions", json.dumps(body).encode(), headers)
-        fault = ""
+        fault, pause = "", 0.0
         for attempt in range(self.tries):
             if attempt:
-                time.sleep(self.wait * 2 ** (attempt - 1))
+                time.sleep(max(self.wait * 2 ** (attempt - 1), pause))
             try:
                 with self._open(request, timeout=self.timeout) as reply:
-                    data = reply.read(MOST_ANSWER)
-                    if reply.length:
-                        raise http.client.IncompleteRead(data, reply.length)
-                answer = self._read(data)
+                    answer = self._read(_body(reply, self.timeout))
                 self._silent = 0
                 return answer
             except NoAnswerError as error:
@@ -168,6 +166,7 @@ class Endpoint:
                     raise ValueError(f"{self.url} gives no caption ({fault}): check address, model and key") from error
                 if error.code != 429 and error.code < 500:
                     raise NoAnswerError(f"{self.url} gives no caption ({fault})") from error
+                pause = min(self.timeout, _pause(error.headers.get("Retry-After", "")))
             except (OSError, http.client.HTTPException) as error:
                 fault = str(error) or type(error).__name__
         self._silent += 1
@@ -200,6 +199,33 @@ def _reason(error: urllib.error.HTTPError) -> str:
         return one_line(error.read(300).decode(errors="replace"))
     except (OSError, http.client.HTTPException):
         return ""
+
+
+def _body(reply: http.client.HTTPResponse, seconds: float) -> bytes:
+    """The whole of an answer.
+
+    Raises:
+        http.client.IncompleteRead: it breaks off, or is empty.
+        TimeoutError: it is not there in time, though it keeps coming.
+    """
+    data, until = b"", time.monotonic() + seconds
+    while len(data) < MOST_ANSWER and (part := reply.read1(MOST_ANSWER - len(data))):
+        data += part
+        if time.monotonic() > until:
+            raise TimeoutError(f"it has not finished its answer after {seconds:g} seconds")
+    if reply.length or not data:
+        raise http.client.IncompleteRead(data, reply.length)
+    return data
+
+
+def _pause(said: str) -> float:
+    """Seconds that a server asks to be left alone: a number, or the time until a date; 0 where it says neither."""
+    try:
+        return (
+            float(said) if said.strip().isdigit() else email.utils.parsedate_to_datetime(said).timestamp() - time.time()
+        )
+    except (ValueError, OverflowError):
+        return 0.0
 
 
 CAPTIONERS: dict[str, Callable[..., Captioner | Template]] = {

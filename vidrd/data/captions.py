@@ -244,7 +244,7 @@ def _ask_all(
 
 def plain_label(label: str) -> str:
     """A class name as words: "ApplyEyeMakeup" and "apply_eye_makeup" become "apply eye makeup"."""
-    spaced = re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", " ", label.replace("_", " "))
+    spaced = re.sub(r"(?<=[a-z])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", " ", label.replace("_", " "))
     return " ".join(spaced.split()).lower()
 
 

@@ -41,7 +41,7 @@ class Prepare:
     out: DeepTargetFolder
     """Folder of the data set."""
     annotations: Path | None = None
-    """The source's own list, if it is not in the usual place."""
+    """The source's own list, if it is not in the usual place: from the current folder or from the root."""
     split: str = ""
     """Part of the source; none: all. Of a folder, tars or tables only a name for their rows."""
     outside: bool = False
@@ -51,7 +51,7 @@ class Prepare:
     cut: Literal["content", "adaptive", "none"] = "content"
     """PySceneDetect's detector of scene changes."""
     threshold: Threshold | None = None
-    """Threshold of the detector; default: PySceneDetect's."""
+    """Threshold of the detector; default: 40 for content, 4 for adaptive."""
     fps: Positive | None = None
     """Frames per second of stored videos, by leaving out frames; slower sources are dropped. Default: as the source."""
     bars: Literal["keep", "crop"] = "keep"
@@ -85,7 +85,7 @@ class Prepare:
     endpoint: str = ""
     """Address of an OpenAI-compatible server, as http://localhost:8000/v1; its key in CAPTION_API_KEY."""
     tries: Count = 4
-    """How often a server that is busy or fails is asked the same."""
+    """How often a server that is busy or fails is asked the same question."""
     timeout: Seconds = 120.0
     """Seconds that it may take to answer."""
     parallel: Count = 1
@@ -236,6 +236,9 @@ def prepare(ask: Prepare) -> None:
     if ask.json:
         about = {"clips": summary.clips, "seconds": summary.seconds, **vars(summary.tally)}
         write_atomic(ask.json, json.dumps(about, indent=1) + "\n")
+    if not summary.clips:
+        drops = [(count, reason) for some in summary.tally.dropped.values() for reason, count in some.items()]
+        raise ValueError(f"no clip is left, most were dropped as '{max(drops)[1]}': {ask.out / 'drops.jsonl'} says why")
 
 
 def latents(ask: Latents) -> None:
@@ -244,7 +247,9 @@ def latents(ask: Latents) -> None:
     from vidrd.data.latents import cache_latents  # noqa: PLC0415
     from vidrd.device import resolve_device  # noqa: PLC0415
 
-    cache_latents(ask.data, load_any(ask.model).vae.to(resolve_device(ask.device)), ask.out, size=ask.size)
+    pipeline = load_any(ask.model)
+    pipeline.latent_shape_of(ask.size, ask.size)  # refuses what the VAE would round
+    cache_latents(ask.data, pipeline.vae.to(resolve_device(ask.device)), ask.out, size=ask.size)
 
 
 def merge(ask: Merge) -> None:

@@ -90,10 +90,15 @@ class Reference:
         hits: dict[str, int] = defaultdict(int)
         for value in frames:
             near = np.flatnonzero(np.bitwise_count(self._array ^ np.uint64(value)) <= self.most)
-            for owner in {self._owners[index] for index in near}:
+            for owner in {self._owners[index] for index in near if _alike(self._hashes[index], value)}:
                 hits[owner] += 1
         owner, count = max(hits.items(), key=lambda item: item[1], default=("", 0))
         return owner if count >= min(2, len(frames)) else None
+
+
+def _alike(a: int, b: int) -> bool:
+    """Whether two hashes differ by at most a third of the rises, and of the falls, that both have (plain ones: few)."""
+    return 3 * (a ^ b).bit_count() <= min((a & b).bit_count(), 64 - (a | b).bit_count())
 
 
 def _bands(bits: int, count: int) -> list[tuple[int, int]]:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from vidrd.data.layout import (
+    FOREIGN,
     IMAGES,
     MOST_TEXT,
     VIDEOS,
@@ -40,6 +41,11 @@ def folder(where: Where) -> Records:
     media = VIDEOS + IMAGES
     paths = sorted(path for path in where.root.rglob("*") if path.suffix.lower() in media and not path.is_dir())
     names = [path.relative_to(where.root).as_posix() for path in paths]
+    foreign = sorted(path for path in where.root.rglob("*") if path.suffix.lower() in FOREIGN)
+    yield from (
+        Drop(slug(path.name), "unreadable", f"{escape_halves(str(path))}: {path.suffix} files are not read, convert it")
+        for path in foreign
+    )
     known = {*names, *(path.stem for path in paths)}
     yield from (Drop(slug(name), "missing", f"the list names {escape_halves(name)}") for name in listed.keys() - known)
 
@@ -58,9 +64,9 @@ def folder(where: Where) -> Records:
 
 def _caption_rows(where: Where) -> Iterator[Row | Drop]:
     """Rows of the lists of captions, whose header or objects have `file` and `caption`."""
-    if where.annotations and not where.annotations.is_file():
+    if where.named and not where.named.is_file():
         raise ValueError(f"the annotation file is missing: {where.annotations}; name a .csv or .jsonl")
-    usual = [where.annotations] if where.annotations else [where.root / f"captions.{end}" for end in ("jsonl", "csv")]
+    usual = [where.named] if where.named else [where.root / f"captions.{end}" for end in ("jsonl", "csv")]
     for listed in filter(Path.is_file, usual):
         yield from objects_of(listed) if listed.suffix == ".jsonl" else table_of(listed, "file", "caption")
 

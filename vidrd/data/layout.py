@@ -15,8 +15,11 @@ from typing import Any, NamedTuple
 
 from vidrd.data.record import Drop, Media, Record, slug
 
-VIDEOS = (".mp4", ".avi", ".mkv", ".webm", ".mov", ".gif", ".m4v", ".mpg", ".mpeg")
+VIDEOS = (
+    ".mp4", ".avi", ".mkv", ".webm", ".mov", ".gif", ".m4v", ".mpg", ".mpeg", ".vob", ".ts", ".m2ts", ".mts", ".3gp"
+)  # fmt: skip
 IMAGES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")
+FOREIGN = (".flv", ".wmv", ".asf", ".ogv", ".rm", ".rmvb", ".heic", ".avif", ".jp2", ".jxl")  # which nothing here reads
 MOST_TEXT = 1 << 24  # bytes of a text that is read in one piece: captions next to a file, a sample of a tar
 Records = Iterator[Record | Drop]
 
@@ -30,24 +33,39 @@ class Where:
     split: str = ""  # "" means all; "val" is also "validate" and "validation"
     outside: bool = False  # lists and tables may name files that do not lie under root
 
+    @property
+    def named(self) -> Path | None:
+        """The set's own list, if one is named: from the current folder, or else from the root."""
+        if self.annotations is None or self.annotations.exists():
+            return self.annotations
+        below = self.root / self.annotations
+        return below if below.exists() else self.annotations
+
     def lists(self, usual: Mapping[str, Sequence[str]], folders: Sequence[str] = ("",)) -> list[tuple[str, Path]]:
         """Annotation files, each with its split: the named one, or for every wanted split the first that exists.
 
-        `usual`: names below the root by split; those under "" are of all. `folders`: where they may lie.
+        `usual`: names below the root by split, which may have wildcards; those under "" are of all. `folders`: where
+        they may lie.
 
         Raises:
             ValueError: there is none, or no such split.
         """
-        if self.annotations:
-            lists = [(self.split, self.annotations)] if self.annotations.is_file() else []
-            wanted = str(self.annotations)
+        if self.named:
+            lists = [(self.split, self.named)] if self.named.is_file() else []
+            wanted = f"{self.annotations}, here or in {self.root}"
         else:
             parts = [part for part in usual if self.takes(part)]
             if not parts:
                 raise ValueError(f"the set's splits are {', '.join(filter(None, usual))}: got {self.split}")
             places = [self.root / folder for folder in folders]
             there = {
-                part: [path for name in usual[part] for place in places if (path := place / name).is_file()]
+                part: [
+                    path
+                    for name in usual[part]
+                    for place in places
+                    for path in sorted(place.glob(name))
+                    if path.is_file()
+                ]
                 for part in parts
             }
             lists = [(part, paths[0]) for part, paths in there.items() if paths]

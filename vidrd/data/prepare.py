@@ -22,7 +22,7 @@ from vidrd.data.duplicates import Reference, near_duplicates
 from vidrd.data.generic_adapters import folder
 from vidrd.data.layout import Where
 from vidrd.data.media import THUMB, UnreadableError, decode, to_rgb
-from vidrd.data.numbering import number_records, write_numbers
+from vidrd.data.numbering import NUMBERS, number_records, write_numbers
 from vidrd.data.record import Drop, Record, Tally
 from vidrd.data.shard_task import FREE, PreparePlan, clips_of, is_done
 from vidrd.data.shards import INDEX, SCHEMA, publish, remove_stale, write_table
@@ -30,7 +30,7 @@ from vidrd.data.watermarks import Overlay
 from vidrd.data.workers import carry_out
 from vidrd.files import write_atomic
 
-EVERY = 8  # frames of a reference clip from one hash to the next
+EVERY = 2  # frames of a reference clip from one hash to the next; docs/data.md says what this finds
 
 
 class Summary(NamedTuple):
@@ -56,7 +56,7 @@ def prepare(
         ValueError: the plan cannot be carried out, or `out` holds the data set of another plan.
     """
     began = perf_counter()
-    _check(plan)
+    _check(plan, out)
     _check_claim(out, plan)
     units, numbers = number_records(out, records(plan.format, plan.where), plan.unit)
     if not units:
@@ -149,7 +149,7 @@ def read_reference(folders: Sequence[Path]) -> Reference:
     return reference
 
 
-def _check(plan: PreparePlan) -> None:
+def _check(plan: PreparePlan, out: Path) -> None:
     """Raise ValueError for what would otherwise be found wrong only after files were written."""
     if plan.captioner != Template.name:
         from vidrd.data.captioners import check_captioner  # noqa: PLC0415 - torch, which templates do not need
@@ -157,6 +157,8 @@ def _check(plan: PreparePlan) -> None:
         check_captioner(plan.captioner, plan.caption_model, plan.endpoint)
     if plan.overlay is not None:
         Overlay.load(plan.overlay)
+    if out.resolve() == plan.where.root.resolve():
+        raise ValueError(f"a data set has a folder of its own: got {out} for --root and --out")
     for place in plan.against:
         if not place.is_dir():
             raise ValueError(f"--against names folders of videos: {place} is none")
@@ -173,7 +175,9 @@ def _check_claim(out: Path, plan: PreparePlan) -> None:
     usual = _flat(json.loads(_written(PreparePlan(plan.format, plan.where))))  # of a plan from before a choice existed
     there, now = usual | _flat(held), _flat(json.loads(_written(plan)))
     other = {name: f"{there[name]!r} there, now {now[name]!r}" for name in now if now[name] != there[name]}
-    if other:
+    if other and not any((out / "units").glob("*.json")):  # nothing was done of it
+        (out / NUMBERS).unlink(missing_ok=True)
+    elif other:
         raise ValueError(
             f"{out} holds the data set of another plan, of other {', '.join(other)} "
             f"({'; '.join(other.values())}): name a new folder, or ask for the same"

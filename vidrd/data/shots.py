@@ -147,7 +147,9 @@ def _cut(
 
 
 def frames_at_rate(frames: Sequence[int], fps: float | int, rate: float | int) -> list[int]:
-    """Of frames at `fps` those that are shown at `rate` frames per second, the same or a lower one."""
+    """Of frames at `fps` those that are shown at `rate` frames per second; all where that is no lower."""
+    if rate >= fps:  # as 30 is no lower than 29.97
+        return list(frames)
     return [frames[int(place * fps / rate)] for place in range(math.ceil(len(frames) * rate / fps - 1e-6))]
 
 

@@ -56,6 +56,7 @@ def train_on_data(settings: Settings, run: Path) -> None:
     state = processes()
     settings = replace(settings, precision=_precision(settings, run, state.device))
     pipeline = load_any(settings.model)
+    pipeline.latent_shape_of(settings.size, settings.size)  # refuses what the VAE would round
     data = TrainingData(settings, pipeline)
     networks = prepare_networks(settings, pipeline)
     decoder = settings.stage == "vae-decoder"

@@ -248,7 +248,7 @@ def _accelerator(precision: str, *, shard: bool) -> Accelerator:
     if shard and (count == 1 or precision == "fp16"):
         raise ValueError(
             f"shard divides the networks among several processes, in bf16 or float32: got {count} process(es) and "
-            f"precision {precision}; start it by accelerate launch --multi_gpu, or leave it out"
+            f"precision {precision}; start several by --processes, or leave it out"
         )
     AcceleratorState._reset_state()  # a run before in this process may have had another precision
     accelerator = Accelerator(mixed_precision=precision)

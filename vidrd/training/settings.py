@@ -90,7 +90,7 @@ class Settings:
     compiled: bool = False
     """Compile the network by torch.compile."""
     shard: bool = False
-    """Divide weights, gradients and moments among the processes of `accelerate launch` (FSDP)."""
+    """Divide weights, gradients and moments among the processes (FSDP)."""
     l1: Weight = 1.0
     """Weight of the error in the decoder's loss."""
     change: Weight = 1.0

@@ -29,6 +29,11 @@ ROOT = Path(__file__).parents[3]
         (OSError(errno.ENOSPC, "No space left on device"), 2, "x: [Errno 28] No space left on device\n"),
         (BrokenPipeError(errno.EPIPE, "Broken pipe"), 2, "x: nobody reads the output any more\n"),
         (MemoryError(), 2, "x: out of memory: ask for less at one time\n"),
+        (
+            RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory"),
+            2,
+            "x: out of memory: [enforce fail]",
+        ),
         (KeyboardInterrupt(), 130, "x: stopped\n"),
         (SystemExit(143), 143, "x: ended by SIGTERM\n"),
         (SystemExit("no such thing"), 3, "x: no such thing\n"),

@@ -219,6 +219,14 @@ def test_official_places_and_names_of_lists(tmp_path):
         "vatex": {
             "vatex_public_test_english_v1.1.json": '[{"videoID": "1_000000_000010", "enCap": ["x"]}, {"videoID": "2"}]'
         },
+        "kinetics400": {
+            "annotations/kinetics_train.csv": "label,youtube_id,time_start,time_end,split,is_cc\nx,1,0,10,train,0\n",
+            "annotations/kinetics-400_val.csv": "label,youtube_id,time_start,time_end,split,is_cc\nx,2,0,10,val,1\n",
+        },
+        "moments apart": {
+            "annotations/validationSet.csv": "yawning/1.mp4,yawning,4,0\n",
+            "videos/validation/yawning/1.mp4": "",
+        },
         "tgif": {"data/tgif-v1.0.tsv": "https://x/1.gif\ta cat", "data/splits/val.txt": "https://x/1.gif"},
     }
     for name, texts in files.items():
@@ -235,9 +243,35 @@ def test_official_places_and_names_of_lists(tmp_path):
     (moment,) = rows("moments", tmp_path / "moments")
     assert moment.labels == ("adult male",)
     assert Path(moment.uri).is_file()
+    assert [row.split for row in rows("kinetics700", tmp_path / "kinetics400")] == ["train", "val"]
+    assert Path(rows("moments", tmp_path / "moments apart", split="val")[0].uri).is_file()
     assert Path(rows("webvid", tmp_path / "webvid")[0].uri).is_file()
     assert stems("vatex", split="test") == ["1", "2"]
     assert stems("tgif", split="val") == ["1"]
+
+
+def test_a_named_list_lies_here_or_below_the_root(tmp_path, monkeypatch):
+    touch(tmp_path, "here/x.txt")
+    monkeypatch.chdir(tmp_path / "here")
+    header = "label,youtube_id,time_start,time_end,split\n"
+    (tmp_path / "lists").mkdir()
+    (tmp_path / "lists" / "some.csv").write_text(f"{header}x,root,0,10,train\n")
+    asked = {"annotations": Path("lists/some.csv")}
+    assert "root" in rows("kinetics700", tmp_path, **asked)[0].key
+    (tmp_path / "here" / "lists").mkdir()
+    (tmp_path / "here" / "lists" / "some.csv").write_text(f"{header}x,here,0,10,train\n")
+    assert "here" in rows("kinetics700", tmp_path, **asked)[0].key
+    with pytest.raises(ValueError, match=r"annotation file is missing: none\.csv, here or in "):
+        rows("kinetics700", tmp_path, annotations=Path("none.csv"))
+
+
+def test_videos_that_nothing_here_reads_are_drops_and_no_secret(tmp_path):
+    touch(tmp_path, "a/x.WMV", "a/y.ts", "a/z.avif", "a/notes.md")
+    some = rows("folder", tmp_path)
+    assert [Path(row.uri).name for row in some if isinstance(row, Record)] == ["y.ts"]
+    assert [detail.partition(": ")[2] for detail in details(some)] == [
+        ".WMV files are not read, convert it", ".avif files are not read, convert it"
+    ]  # fmt: skip
 
 
 def details(some):

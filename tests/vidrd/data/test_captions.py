@@ -1,6 +1,8 @@
 """Captions: asked of key frames, fused in order, filtered; servers and models are real ones, small or local."""
 
 import base64
+import contextlib
+import email.utils
 import io
 import json
 import socket
@@ -186,6 +188,7 @@ def test_templates_need_no_model_and_no_pixels():
     [
         ("ApplyEyeMakeup", "apply eye makeup"), ("petting cat (indoor)", "petting cat (indoor)"),
         ("adult_female_singing", "adult female singing"), ("YoYo", "yo yo"), ("TVShow", "tv show"),
+        ("3DPainting", "3d painting"),
     ],
 )  # fmt: skip
 def test_class_names_become_words(label, words):
@@ -249,7 +252,7 @@ class Server:
     def __init__(self):
         outer = self
         self.requests, self.failures = [], []
-        self.location, self.barrier = "", None
+        self.headers, self.barrier = {}, None
 
         class Handler(BaseHTTPRequestHandler):
             def do_POST(self):
@@ -267,8 +270,8 @@ class Server:
                     data = b'{"odd": true}' if code == 299 else b"no"
                 self.send_response(200 if code in (298, 299) else code)
                 self.send_header("Content-Length", str(len(data) + (100 if code == 298 else 0)))
-                if outer.location:
-                    self.send_header("Location", outer.location)
+                for name, value in outer.headers.items():
+                    self.send_header(name, value)
                 self.end_headers()
                 self.wfile.write(data)
 
@@ -326,6 +329,19 @@ def test_a_busy_server_is_asked_again_and_a_refusing_one_is_not(server):
         model.ask([], "x")
 
 
+@pytest.mark.parametrize(
+    ("said", "waited"), [("30", 30), ("0", 0.5), ("900", 60), (30, 30), ("soon", 0.5), ("", 0.5), ("²", 0.5)]
+)
+def test_a_busy_server_says_how_long_to_wait(server, monkeypatch, said, waited):
+    """In seconds or by a date, and no longer than it may take to answer."""
+    slept = []
+    monkeypatch.setattr(time, "sleep", slept.append)
+    server.failures = [429]
+    server.headers = {"Retry-After": said if isinstance(said, str) else email.utils.formatdate(time.time() + said)}
+    assert Endpoint(server.url, "m", wait=0.5, timeout=60).ask([], "x") == "0 pictures seen clearly"
+    assert slept == [pytest.approx(waited, abs=2 if said == 30 else 0)]
+
+
 @pytest.mark.parametrize("code", [400, 413, 422])
 def test_refused_frames_cost_their_clip_only(server, code):
     server.failures = [code] * 20
@@ -352,7 +368,7 @@ def test_a_server_that_fails_again_and_again_ends_the_work(server, code):
 @pytest.mark.parametrize("code", [301, 302, 303, 307, 308])
 def test_a_redirect_never_carries_the_key(server, code):
     other = Server()
-    server.failures, server.location = [code], f"{other.url}/chat/completions"
+    server.failures, server.headers = [code], {"Location": f"{other.url}/chat/completions"}
     with pytest.raises(ValueError, match=f"gives no caption \\({code}"):
         Endpoint(server.url, "m", key="secret", wait=0.01).ask([], "x")
     assert not other.requests
@@ -367,7 +383,8 @@ def test_a_redirect_never_carries_the_key(server, code):
         (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n64\r\nhalf", "IncompleteRead"),
         (b"HTTP/1.1 200 OK\r\nContent-Length: 60000\r\n\r\n" + b"[" * 60_000, "does not answer as"),
         (b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\n\xff\xfe{}", "does not answer as"),
-        (b"HTTP/1.1 200 OK\r\n\r\n", "does not answer as"),
+        (b"HTTP/1.1 200 OK\r\n\r\n", "IncompleteRead(0 bytes"),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n", "IncompleteRead(0 bytes"),
         (b"SSH-2.0-OpenSSH_9.6\r\n", ""),
         (b"", ""),
     ],
@@ -391,6 +408,28 @@ def test_damaged_answers_cost_their_clip_only(reply, reason):
         thread.join()
     assert drop.reason == "captioner failed"
     assert reason in drop.detail
+
+
+def test_an_answer_that_keeps_coming_has_an_end_too():
+    """Some proxies send blanks while they wait; each comes in time, the answer never."""
+    stop = threading.Event()
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def drip():
+            connection, _ = listener.accept()
+            with connection, contextlib.suppress(OSError):
+                connection.recv(1 << 16)
+                connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 1000000\r\n\r\n")
+                while not stop.wait(0.02):
+                    connection.sendall(b" ")
+
+        thread = threading.Thread(target=drip)
+        thread.start()
+        model = Endpoint(f"http://127.0.0.1:{listener.getsockname()[1]}/v1", "m", tries=1, timeout=0.3)
+        drop = caption_stage(model, Asking(frames=1), record())
+        stop.set()
+        thread.join()
+    assert "not finished its answer after 0.3 seconds" in drop.detail
 
 
 def test_questions_can_be_asked_at_the_same_time(server):

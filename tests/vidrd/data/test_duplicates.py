@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 
 from tests.vidrd.data.clips import scenes
 from vidrd.data.duplicates import Reference, clip_hashes, frame_hash, near_duplicates
-from vidrd.data.media import encode_mp4, read_mp4, to_yuv
+from vidrd.data.media import THUMB, EncoderSettings, decode, encode_mp4, read_mp4, to_rgb, to_yuv
+from vidrd.data.prepare import read_reference
 from vidrd.pocket.world import render
 
 
@@ -49,6 +50,23 @@ def test_no_pair_within_the_limit_is_missed_and_none_beyond_is_taken(seed, limit
 
 def test_the_first_of_equal_clips_stays():
     assert near_duplicates({"x": [1, 2, 3], "y": [1, 2, 3], "z": [1, 2, 3]}) == {"y": "x", "z": "x"}
+
+
+def test_copies_of_real_test_videos_are_recognized_and_others_are_not(real_clips):
+    """Smaller, at a low rate, from another start; docs/data.md has the figures of all clips."""
+    files = sorted((real_clips / "UCF-101").glob("*/*.avi"))[::3]
+    reference = read_reference([real_clips / "UCF-101"])
+    found = 0
+    for path in files:
+        frames = [frame.reformat(160, 120) for frame in decode(path)][5:]
+        copy = read_mp4(encode_mp4(frames, 25, EncoderSettings(crf=30)))
+        found += reference.find(clip_hashes(copy)) == str(path)
+    assert found >= len(files) - 1
+    some = Reference()
+    for path in files[1:]:
+        some.add(str(path), (to_rgb(frame, THUMB) for frame in decode(path)))
+    own = clip_hashes(np.stack([to_rgb(frame, THUMB) for frame in decode(files[0])]))
+    assert some.find(own) is None
 
 
 def test_a_test_sets_clip_is_recognised_from_another_start():

@@ -541,6 +541,37 @@ def test_the_command_prints_and_writes_its_counts(pocket_folder, tmp_path, capsy
     assert json.loads((tmp_path / "counts.json").read_text())["clips"] == 10
 
 
+def test_a_plan_of_which_nothing_was_done_gives_way(pocket_folder, tmp_path, monkeypatch):
+    """As after a captioner that could not be loaded."""
+    with monkeypatch.context() as patch:
+        patch.setattr("vidrd.data.prepare.carry_out", raising(ValueError("no such model")))
+        with pytest.raises(ValueError, match="no such model"):
+            quietly(plan(pocket_folder, seed=5), tmp_path)
+    quietly(plan(pocket_folder), tmp_path)
+    assert min(key[:8] for key in ShardSet(tmp_path).columns("key")[0]) == "00000000"
+    with pytest.raises(ValueError, match=r"another plan, of other seed"):
+        quietly(plan(pocket_folder, seed=5), tmp_path)
+
+
+def raising(error):
+    def fail(*args, **options):
+        raise error
+
+    return fail
+
+
+def test_the_source_is_no_place_for_the_set(pocket_folder):
+    with pytest.raises(ValueError, match=r"a data set has a folder of its own: got .* for --root and --out"):
+        quietly(plan(pocket_folder), pocket_folder)
+
+
+def test_a_set_without_a_clip_is_no_success(pocket_folder, tmp_path, capsys):
+    asked = Prepare("folder", pocket_folder, tmp_path / "out", size=0, min_frames=200, cut="none")
+    with pytest.raises(ValueError, match=r"no clip is left, most were dropped as 'short': .*drops\.jsonl says why"):
+        command(asked)
+    assert "0 clips in the index" in capsys.readouterr().out
+
+
 def test_a_mark_is_estimated_and_taken_off_by_the_verbs(tmp_path, capsys):
     """Thirty-two videos with one logo: `watermark`, then `prepare --watermark invert` on the same folder."""
     from tests.vidrd.data.test_watermarks import SIZE, logo, marked
@@ -572,6 +603,8 @@ def test_latents_are_cached_by_the_verb(built, tmp_path):
     held, shards = LatentSet(tmp_path / "latents"), ShardSet(built[0])
     assert list(held.frames) == list(shards.frames)
     assert held.captions(3) == shards.captions(3)
+    with pytest.raises(ValueError, match="height and width must be multiples of 4 pixels: got 34 x 34, try 32"):
+        cache_latents(Latents(built[0], "pocket", tmp_path / "odd", size=34))
 
 
 def test_empty_sources_and_impossible_plans_are_one_line(tmp_path, pocket_folder):

@@ -6,7 +6,16 @@ import pytest
 from tests.vidrd.data.clips import number_of, numbered, scenes
 from vidrd.data.media import THUMB, Fit, decode, encode_mp4, to_rgb, to_yuv
 from vidrd.data.record import Drop, Pixels, Record, Tally
-from vidrd.data.shots import Cutting, detect_cuts, key_frames, motion, read_clips, sharpness, shows_something
+from vidrd.data.shots import (
+    Cutting,
+    detect_cuts,
+    frames_at_rate,
+    key_frames,
+    motion,
+    read_clips,
+    sharpness,
+    shows_something,
+)
 from vidrd.pocket.world import render
 from vidrd.video import write_video
 
@@ -106,6 +115,11 @@ def test_clips_are_reduced_to_a_common_rate(tmp_path, fps, wanted):
     assert len(clip.pixels.thumbs) == len(wanted)
     (drop,) = read(tmp_path / "v.mp4", detector="none", fps=30.0)
     assert (drop.reason, drop.detail) == ("slower than --fps", "25 frames per second")
+
+
+def test_a_rate_that_a_source_all_but_has_keeps_every_frame():
+    assert frames_at_rate(range(400), 30000 / 1001, 30) == [*range(400)]
+    assert frames_at_rate(range(5, 9), 25, 12.5) == [5, 7]
 
 
 def test_short_missing_and_broken_sources_are_dropped_with_a_reason(tmp_path):

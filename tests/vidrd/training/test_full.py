@@ -160,6 +160,8 @@ def test_what_a_stage_cannot_learn_is_refused(given):
         settings(given, "image", learn=("temporal",))
     with pytest.raises(ValueError, match="images next to clips belong to stage temporal"):
         settings(given, "image", images=2)
+    with pytest.raises(ValueError, match="height and width must be multiples of 2 pixels: got 17 x 17, try 16"):
+        train_on_data(settings(given, size=17), Path("nowhere"))
     with pytest.raises(ValueError, match="needs both"):
         train_on_data(Settings(model="pocket"), Path("nowhere"))
 

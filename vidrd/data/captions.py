@@ -127,7 +127,7 @@ class Template:
 
 
 @dataclass(frozen=True)
-class Asking:
+class CaptionSettings:
     """Which clips a captioner describes, and from which frames."""
 
     frames: int = 3  # key frames
@@ -139,12 +139,14 @@ class Asking:
     prompts: Prompts = field(default_factory=Prompts)
 
 
-def caption_stage(captioner: Captioner | Template, asking: Asking, record: Record) -> Record | Drop:
+def caption_stage(captioner: Captioner | Template, asking: CaptionSettings, record: Record) -> Record | Drop:
     """Give a record captions, unless it has some and only missing ones are wanted."""
     return caption_together(captioner, asking, [record])[0]
 
 
-def caption_together(captioner: Captioner | Template, asking: Asking, records: Sequence[Record]) -> list[Record | Drop]:
+def caption_together(
+    captioner: Captioner | Template, asking: CaptionSettings, records: Sequence[Record]
+) -> list[Record | Drop]:
     """The same for several records, whose questions are asked together."""
     outcomes: list[Record | Drop] = list(records)
     places: list[int] = []
@@ -181,7 +183,7 @@ def _by_template(template: Template, record: Record) -> Record | Drop:
     return replace(record, captions=(template.caption(record),), caption_by=template.name)
 
 
-def _captioned(record: Record, author: str, asking: Asking, caption: str, answers: Sequence[str]) -> Record:
+def _captioned(record: Record, author: str, asking: CaptionSettings, caption: str, answers: Sequence[str]) -> Record:
     if not caption and record.labels:
         caption, author = Template().caption(record), Template().name
     elif asking.keep_label and record.labels and not mentions(caption, record.labels):
@@ -192,7 +194,7 @@ def _captioned(record: Record, author: str, asking: Asking, caption: str, answer
 
 
 def describe_all(
-    captioner: Captioner, clips: Sequence[tuple[Sequence[Image.Image], Sequence[str]]], asking: Asking
+    captioner: Captioner, clips: Sequence[tuple[Sequence[Image.Image], Sequence[str]]], asking: CaptionSettings
 ) -> list[tuple[str, list[str]] | NoAnswerError]:
     """Of each clip's key frames and classes: ask about each frame, then fuse the answers in order of time.
 
@@ -226,7 +228,7 @@ def describe_all(
 
 
 def _ask_all(
-    captioner: Captioner, questions: Sequence[tuple[Sequence[Image.Image], str]], asking: Asking
+    captioner: Captioner, questions: Sequence[tuple[Sequence[Image.Image], str]], asking: CaptionSettings
 ) -> list[str | NoAnswerError]:
     """The answers, tidy, or why there is none; all in one batch, or several at the same time."""
     if asking.batch > 1 and isinstance(captioner, BatchCaptioner) and questions:

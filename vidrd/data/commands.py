@@ -185,7 +185,7 @@ def pick_evenly(frames: Iterable[T], count: int) -> list[T]:
 
 def prepare(ask: Prepare) -> None:
     """Build a data set and print the counts of its records."""
-    from vidrd.data.captions import Asking, Prompts  # noqa: PLC0415
+    from vidrd.data.captions import CaptionSettings, Prompts  # noqa: PLC0415
     from vidrd.data.layout import Where  # noqa: PLC0415 - so that --help does not wait for it
     from vidrd.data.media import EncoderSettings  # noqa: PLC0415
     from vidrd.data.prepare import describe  # noqa: PLC0415
@@ -216,7 +216,7 @@ def prepare(ask: Prepare) -> None:
         timeout=ask.timeout,
         retry=ask.retry,
         device=ask.device if on_cluster else resolve_device(ask.device),
-        asking=Asking(
+        asking=CaptionSettings(
             ask.key_frames,
             ask.choose,
             "always" if ask.recaption else "missing",

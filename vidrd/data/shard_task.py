@@ -23,8 +23,8 @@ from PIL import Image
 
 from vidrd.data.captions import (
     UNANSWERED,
-    Asking,
     Captioner,
+    CaptionSettings,
     Template,
     caption_stage,
     caption_together,
@@ -74,7 +74,7 @@ class PreparePlan:
     timeout: float = 120.0  # seconds that it may take to answer
     retry: bool = False  # carry out units again in which a captioner failed
     device: str = "cpu"
-    asking: Asking = field(default_factory=Asking)
+    asking: CaptionSettings = field(default_factory=CaptionSettings)
     blocked: tuple[str, ...] = ()  # words that no caption may have
     encoder: EncoderSettings = field(default_factory=EncoderSettings)
     duplicates: int = 11  # bits of 192 within which two clips are one; -1: do not look

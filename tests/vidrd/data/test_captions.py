@@ -19,8 +19,8 @@ from tests.vidrd.data.clips import scenes
 from vidrd.data.captioners import CAPTIONERS, Blip2, ChatModel, Endpoint, new_captioner
 from vidrd.data.captions import (
     TEMPLATES,
-    Asking,
     Captioner,
+    CaptionSettings,
     Prompts,
     Template,
     caption_stage,
@@ -51,7 +51,7 @@ class Scripted:
 
 def described(model, images, **asking):
     """The caption of one clip, and the answers for its frames."""
-    return describe_all(model, [(images, ())], Asking(**asking))[0]
+    return describe_all(model, [(images, ())], CaptionSettings(**asking))[0]
 
 
 def record(**changes):
@@ -62,7 +62,7 @@ def record(**changes):
 
 def test_frames_are_asked_one_by_one_with_the_class_as_a_doubtful_hint_and_then_fused():
     model = Scripted("A runner on a track.", "A runner leaps.", "A runner on a mat.", "A runner leaps over a bar.")
-    captioned = caption_stage(model, Asking(frames=3), record())
+    captioned = caption_stage(model, CaptionSettings(frames=3), record())
     assert [count for count, _ in model.asked] == [1, 1, 1, 0]
     assert all("'high jump'" in prompt and "may be wrong" in prompt for _, prompt in model.asked)
     fuse = model.asked[-1][1]
@@ -73,9 +73,9 @@ def test_frames_are_asked_one_by_one_with_the_class_as_a_doubtful_hint_and_then_
 
 
 def test_the_class_survives_or_is_put_back():
-    kept = caption_stage(Scripted("A man jumping.", "A man jumping.", "A man jumping."), Asking(), record())
+    kept = caption_stage(Scripted("A man jumping.", "A man jumping.", "A man jumping."), CaptionSettings(), record())
     assert kept.captions == ("A man jumping.",)
-    lost = caption_stage(Scripted("A red wall.", "A red wall.", "A red wall."), Asking(), record())
+    lost = caption_stage(Scripted("A red wall.", "A red wall.", "A red wall."), CaptionSettings(), record())
     assert "high jump" in lost.captions[0].lower()
     assert lost.captions[0].endswith("A red wall.")
 
@@ -100,7 +100,7 @@ def test_clips_are_asked_about_together_and_come_back_in_order():
     model = Batched()
     black = Record("dark", "u", "s", "l", pixels=Pixels.of_rgb(np.zeros((8, 64, 64, 3), np.uint8), 8))
     some = [replace(record(), key="a"), black, record(captions=("a man jumps over a bar",)), replace(record(), key="b")]
-    outcomes = caption_together(model, Asking(frames=3, batch=4, keep_label=False), some)
+    outcomes = caption_together(model, CaptionSettings(frames=3, batch=4, keep_label=False), some)
     assert [outcome.key for outcome in outcomes] == ["a", "dark", "k", "b"]
     assert outcomes[1].reason == "shows nothing"
     assert outcomes[2] is some[2]
@@ -110,7 +110,7 @@ def test_clips_are_asked_about_together_and_come_back_in_order():
     assert [outcomes[n].captions for n in (0, 3)] == [(f"Answer {n} to 0 frames here.",) for n in (0, 1)]
     assert "Answer 3 to" in model.asked[1][1]
     alone = Scripted("A runner.", "A runner.", "A runner.")
-    assert caption_stage(alone, Asking(frames=3), record()).captions  # by default frame by frame
+    assert caption_stage(alone, CaptionSettings(frames=3), record()).captions  # by default frame by frame
 
 
 def test_prompts_come_from_a_file(tmp_path):
@@ -124,9 +124,9 @@ def test_prompts_come_from_a_file(tmp_path):
         "{label}", "c"
     )
     model = Scripted("A jump.", "A jump.", "A jump.")
-    own = caption_stage(model, Asking(prompts=prompts), record())
+    own = caption_stage(model, CaptionSettings(prompts=prompts), record())
     assert model.asked[0][1] == "What {is} this? Not high jump?"
-    usual = caption_stage(Scripted("A jump.", "A jump.", "A jump."), Asking(), record())
+    usual = caption_stage(Scripted("A jump.", "A jump.", "A jump."), CaptionSettings(), record())
     assert own.facts["prompts"] != usual.facts["prompts"]
     for text, message in (
         ("x = 1", "prompts are texts named frame, hint, fuse, fuse_hint: got x"),
@@ -141,11 +141,11 @@ def test_prompts_come_from_a_file(tmp_path):
 
 
 def test_a_template_speaks_in_its_own_name_where_the_model_says_nothing():
-    captioned = caption_stage(Scripted("", "", ""), Asking(), record())
+    captioned = caption_stage(Scripted("", "", ""), CaptionSettings(), record())
     assert captioned.caption_by == "template"
     assert "high jump" in captioned.captions[0].lower()
     unlabeled = replace(record(), labels=())
-    assert caption_stage(Scripted("", "", ""), Asking(), unlabeled).captions == ()
+    assert caption_stage(Scripted("", "", ""), CaptionSettings(), unlabeled).captions == ()
 
 
 def test_no_template_says_how_it_was_filmed():
@@ -162,23 +162,23 @@ def test_a_caption_of_megabytes_is_judged_by_its_length_at_once():
 
 def test_captions_that_came_are_kept_unless_all_are_asked_for():
     given = record(captions=("a man jumps over a bar",))
-    assert caption_stage(Scripted(), Asking(), given) is given
-    again = caption_stage(Scripted("He jumps.", "He jumps.", "He jumps."), Asking(when="always"), given)
+    assert caption_stage(Scripted(), CaptionSettings(), given) is given
+    again = caption_stage(Scripted("He jumps.", "He jumps.", "He jumps."), CaptionSettings(when="always"), given)
     assert again.captions == ("He jumps.",)
 
 
 def test_a_black_clip_is_dropped_unasked():
     black = Record("k", "u", "s", "l", pixels=Pixels.of_rgb(np.zeros((8, 64, 64, 3), np.uint8), 8))
-    assert caption_stage(Scripted(), Asking(), black).reason == "shows nothing"
+    assert caption_stage(Scripted(), CaptionSettings(), black).reason == "shows nothing"
 
 
 def test_templates_need_no_model_and_no_pixels():
     bare = Record("k", "u", "s", "l", labels=("Archery", "outdoor_sport"))
-    captioned = caption_stage(Template(), Asking(), bare)
+    captioned = caption_stage(Template(), CaptionSettings(), bare)
     assert "archery and outdoor sport" in captioned.captions[0].lower()
-    assert captioned == caption_stage(Template(), Asking(), bare)
+    assert captioned == caption_stage(Template(), CaptionSettings(), bare)
     assert len({Template().caption(Record(str(i), "", "", "", labels=("x",))) for i in range(50)}) > 2
-    assert caption_stage(Template(), Asking(), Record("k", "u", "s", "l")).reason == "no caption"
+    assert caption_stage(Template(), CaptionSettings(), Record("k", "u", "s", "l")).reason == "no caption"
     assert isinstance(Scripted(), Captioner)
     assert not any(complaint(template.format(label="surfing")) for template in TEMPLATES)
 
@@ -307,7 +307,7 @@ def test_an_openai_compatible_server_is_asked_with_pictures(server):
 
 
 def test_a_whole_record_goes_through_the_server(server):
-    captioned = caption_stage(Endpoint(server.url, "m"), Asking(), record())
+    captioned = caption_stage(Endpoint(server.url, "m"), CaptionSettings(), record())
     assert "1 pictures seen clearly" in captioned.captions[0]
     assert captioned.caption_by == "http:m"
 
@@ -347,11 +347,11 @@ def test_refused_frames_cost_their_clip_only(server, code):
     server.failures = [code] * 20
     model = Endpoint(server.url, "m", wait=0.01)
     for _ in range(20):  # as often as it likes: it does answer
-        drop = caption_stage(model, Asking(frames=1), record())
+        drop = caption_stage(model, CaptionSettings(frames=1), record())
         assert drop.reason == "captioner failed"
         assert f"{code}: no" in drop.detail
     assert len(server.requests) == 20
-    assert caption_stage(model, Asking(frames=1), record()).captions
+    assert caption_stage(model, CaptionSettings(frames=1), record()).captions
 
 
 @pytest.mark.parametrize("code", [503, 299, 298])
@@ -360,9 +360,9 @@ def test_a_server_that_fails_again_and_again_ends_the_work(server, code):
     server.failures = [code] * 100
     model = Endpoint(server.url, "m", wait=0.001, tries=2)
     for _ in range(7):
-        assert caption_stage(model, Asking(frames=1), record()).reason == "captioner failed"
+        assert caption_stage(model, CaptionSettings(frames=1), record()).reason == "captioner failed"
     with pytest.raises(ValueError, match=r"has given no caption 8 times in a row .*run again"):
-        caption_stage(model, Asking(frames=1), record())
+        caption_stage(model, CaptionSettings(frames=1), record())
 
 
 @pytest.mark.parametrize("code", [301, 302, 303, 307, 308])
@@ -404,7 +404,7 @@ def test_damaged_answers_cost_their_clip_only(reply, reason):
         thread = threading.Thread(target=answer)
         thread.start()
         model = Endpoint(f"http://127.0.0.1:{listener.getsockname()[1]}/v1", "m", tries=1)
-        drop = caption_stage(model, Asking(frames=1), record())
+        drop = caption_stage(model, CaptionSettings(frames=1), record())
         thread.join()
     assert drop.reason == "captioner failed"
     assert reason in drop.detail
@@ -426,7 +426,7 @@ def test_an_answer_that_keeps_coming_has_an_end_too():
         thread = threading.Thread(target=drip)
         thread.start()
         model = Endpoint(f"http://127.0.0.1:{listener.getsockname()[1]}/v1", "m", tries=1, timeout=0.3)
-        drop = caption_stage(model, Asking(frames=1), record())
+        drop = caption_stage(model, CaptionSettings(frames=1), record())
         stop.set()
         thread.join()
     assert "not finished its answer after 0.3 seconds" in drop.detail

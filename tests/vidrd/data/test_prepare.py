@@ -25,7 +25,7 @@ from PIL import Image
 from tests.vidrd.data.clips import number_of, numbered, scenes
 from vidrd.data import shard_task
 from vidrd.data.adapters import Where
-from vidrd.data.captions import Asking, NoAnswerError
+from vidrd.data.captions import CaptionSettings, NoAnswerError
 from vidrd.data.commands import Latents, Prepare, Watermark, pick_evenly
 from vidrd.data.commands import latents as cache_latents
 from vidrd.data.commands import prepare as command
@@ -283,7 +283,7 @@ def test_a_clip_without_an_answer_is_dropped_and_asked_about_again_on_request(po
     model = Moody(refuse={2})
     monkeypatch.setattr(shard_task, "_captioner", lambda *args: model)
     monkeypatch.setattr("vidrd.data.captioners.check_captioner", lambda *args: None)
-    asked = plan(pocket_folder, captioner="http", caption_model="m", asking=Asking(frames=1, when="always"))
+    asked = plan(pocket_folder, captioner="http", caption_model="m", asking=CaptionSettings(frames=1, when="always"))
     summary = quietly(asked, tmp_path)
     assert summary.tally.dropped["caption"] == {"captioner failed": 1}
     assert "I do not look at this" in (tmp_path / "drops.jsonl").read_text()

@@ -205,9 +205,9 @@ SWITCHES = {
                            "ema": 0.0},
     "temporal, with samples": {"show_every": 2, "show_steps": 1, "zero_terminal_snr": True, "accumulate": 2},
     "image": {"stage": "image"},
-    "temporal, watched": {"workers": 1, "schedule": "cosine_with_restarts", "cycles": 2, "held_out": 1,
-                          "validate_every": 5, "keep": 2, "vae_chunk": 3, "crop": "random",
-                          "smallest_crop": 0.6, "flip": True},
+    "temporal, watched": {"schedule": "cosine_with_restarts", "cycles": 2, "held_out": 1, "validate_every": 5,
+                          "keep": 2, "vae_chunk": 3, "crop": "random", "smallest_crop": 0.6, "flip": True},
+    "temporal, read ahead": {"workers": 1},
     "temporal, low rank": {"lora": 2, "schedule": "polynomial", "power": 2.0},
     "decoder": {"stage": "vae-decoder"},
     "decoder, with all": {"stage": "vae-decoder", "learn": ("decoder", "temporal"), "balanced": True,
@@ -215,7 +215,9 @@ SWITCHES = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("name", SWITCHES)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.slow if name == "temporal, read ahead" else ()) for name in SWITCHES]
+)
 def test_a_resumed_run_is_the_whole_one_bit_for_bit(given, with_dropout, tmp_path, monkeypatch, name):
     """Cut off in step 6, and gone on from step 4; all that is not named here is as by default, dropout too."""
     few = {"steps": 8, "save_every": 4, "batch": 2, "warmup": 1, "frames": 4, "size": 16, "learning_rate": 1e-2}

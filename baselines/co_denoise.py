@@ -19,7 +19,7 @@ from torch import Tensor
 
 from baselines.distillation import distill
 from baselines.fusion import answer_of, clean_of, cut_shares, fuse, overwritten_shares, renewed
-from baselines.priors import Tied, hybrid, reschedule
+from baselines.priors import TiedNoise, hybrid, reschedule
 from baselines.windows import (
     WEIGHTS,
     Weights,
@@ -254,7 +254,7 @@ class Fusion:
             drawn = [self.noise("initial", number, (C, clip, H, W)) for number in range(len(self.places))]
         else:
             ties = {"rescheduled": reschedule(options.stride(clip)), "hybrid": hybrid()}
-            tied = Tied(self.noise, ties[options.noise]) if options.noise in ties else self.noise
+            tied = TiedNoise(self.noise, ties[options.noise]) if options.noise in ties else self.noise
             drawn = [video_noise(tied, self.frames, clip, self.request.shape)]
         self.states = [x.to(device, dtype) for x in drawn]
         self.solvers: list[Solver] = [self.schedule.fresh() for _ in drawn]

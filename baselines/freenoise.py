@@ -16,7 +16,7 @@ from torch import Tensor
 
 from baselines.attention_branches import PrincipalBranches, SpectralBranches, whole
 from baselines.direct import denoise_together
-from baselines.priors import Tied, average, reschedule, spectral
+from baselines.priors import TiedNoise, average, reschedule, spectral
 from baselines.windows import WEIGHTS, Weights, cover, floor_cover, places, profile, shares
 from vidrd.denoiser import Denoiser, WindowedDenoiser, at
 from vidrd.models.blocks import OverTime, TimeWindows
@@ -242,7 +242,7 @@ def initial_noise(noise: Noise, length: int, request: Request, options: Options)
         x = run_on(noise, length, request.clip, request.shape, stride)
     else:
         ties = {"rescheduled": reschedule(stride), "spectral": spectral(), "average": average()}
-        tied = Tied(noise, ties[options.noise]) if options.noise in ties else noise
+        tied = TiedNoise(noise, ties[options.noise]) if options.noise in ties else noise
         x = video_noise(tied, length, request.clip, request.shape)
     return x[:1].expand_as(x) if options.compat == "official" else x
 

@@ -1,6 +1,6 @@
 """Initial noise whose frames or clips are correlated: a prior for any sampler, which needs no change.
 
-    sample(..., noise=Tied(KeyedNoise(seeds), progress(alpha=2.0)))
+    sample(..., noise=TiedNoise(KeyedNoise(seeds), progress(alpha=2.0)))
 
 ties the frames of a video by PYoCo's progressive prior, whatever the sampler. A tie is a function that makes each
 clip's noise out of the last one's; PRIORS names those that there are. FreeInit is no tie but more passes: it wraps a
@@ -25,7 +25,7 @@ Shape = tuple[int, int, int, int]  # C T H W
 Tie = Callable[[Noise, int, Shape, Tensor | None], Tensor]
 
 
-class Tied:
+class TiedNoise:
     """Noise whose initial draws are tied, clip to clip and frame to frame; the noise that steps add is unchanged.
 
     It keeps the draws, since a clip's noise may depend on those of all before it, and so serves one request.
@@ -45,7 +45,7 @@ class Tied:
         if self._drawn and self._drawn[0].shape[1:] != shape:
             raise ValueError(
                 f"tied noise serves one request: its clips are {tuple(self._drawn[0].shape[1:])} (C T H W), got a call "
-                f"for {tuple(shape)}; make a new Tied for each request"
+                f"for {tuple(shape)}; make a new TiedNoise for each request"
             )
         while len(self._drawn) <= clip:
             before = self._drawn[-1] if self._drawn else None
@@ -266,7 +266,7 @@ def again(
     """
     if plan is not None:
         again_plan(plan(request, schedule.steps, options), freeinit)
-    first = Tied(noise_for(request, noise), lambda given, clip, shape, before: given("initial", clip, shape))
+    first = TiedNoise(noise_for(request, noise), lambda given, clip, shape, before: given("initial", clip, shape))
     current = first
     for number in range(freeinit.passes):
         final = number == freeinit.passes - 1
@@ -274,7 +274,7 @@ def again(
         result = sample(denoise, schedule, request, options, noise=current, on_event=tell, **where)
         todo = again_plan(result.plan, freeinit)
         if not final:
-            current = Tied(first, _low_frequencies_of(result, schedule, number, freeinit))
+            current = TiedNoise(first, _low_frequencies_of(result, schedule, number, freeinit))
     return replace(result, plan=todo)
 
 

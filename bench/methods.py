@@ -12,7 +12,7 @@ import baselines.freenoise
 import baselines.independent
 import baselines.replace
 import vidrd.sampling
-from baselines.priors import PRIORS, FreeInit, Tied, again, again_plan
+from baselines.priors import PRIORS, FreeInit, TiedNoise, again, again_plan
 from vidrd.denoiser import ONE_LEVEL
 from vidrd.noise import KeyedNoise
 from vidrd.sampler_contract import Plan, Result
@@ -313,6 +313,6 @@ def with_noise(method: Method, name: str) -> Method:
 
     def sample(denoise: Any, schedule: Any, request: Any, options: Any, **more: Any) -> Result:
         noise = more.pop("noise", None) or KeyedNoise(request.seeds)
-        return method.sample(denoise, schedule, request, options, noise=Tied(noise, tie()), **more)
+        return method.sample(denoise, schedule, request, options, noise=TiedNoise(noise, tie()), **more)
 
     return method._replace(sample=sample)

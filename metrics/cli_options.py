@@ -133,7 +133,7 @@ class Jitter:
 
 
 @dataclass(frozen=True)
-class Reading:
+class FolderOptions:
     """How folders are measured video by video."""
 
     weights: Path | None = None
@@ -177,7 +177,7 @@ class Vbench:
     """Your copy of VBench_full_info.json: --export lists the numbers of its prompts, never their text."""
     imported: Annotated[Path | None, tyro.conf.arg(name="import")] = None
     """Measure nothing, but read VBench's own ..._eval_results.json into a record of this project."""
-    reading: tyro.conf.OmitArgPrefixes[Reading] = Reading()
+    reading: tyro.conf.OmitArgPrefixes[FolderOptions] = FolderOptions()
 
 
 @dataclass(frozen=True)
@@ -191,7 +191,7 @@ class Alignment:
     """CLIP's network: ViT-B/32, as CLIPSIM has it, or ViT-L/14, as torchmetrics; their numbers do not compare."""
     measures: tuple[str, ...] = ()
     """Definitions to take, all or nothing (default: all whose files are there, with a note on others)."""
-    reading: tyro.conf.OmitArgPrefixes[Reading] = Reading()
+    reading: tyro.conf.OmitArgPrefixes[FolderOptions] = FolderOptions()
 
 
 @dataclass(frozen=True)
@@ -205,7 +205,7 @@ class Minutes:
     """Prompts by video, for the drift of what is shown away from what was asked for."""
     measures: tuple[str, ...] = ()
     """Measures to take, all or nothing (default: all whose files are there, with a note on others)."""
-    reading: tyro.conf.OmitArgPrefixes[Reading] = Reading()
+    reading: tyro.conf.OmitArgPrefixes[FolderOptions] = FolderOptions()
 
 
 @dataclass(frozen=True)

@@ -6,10 +6,10 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-from metrics.cli_options import Alignment, Minutes, Reading, Vbench, real_and_fake
+from metrics.cli_options import Alignment, FolderOptions, Minutes, Vbench, real_and_fake
 from metrics.evaluation.cache import FeatureCache, default_path
 from metrics.evaluation.cautions import caution_of_strays
-from metrics.evaluation.measure import FolderReader, FolderScore, Measure, Measured, choose_measures, measure_sides
+from metrics.evaluation.measure import FolderReader, FolderScore, Measure, SideValues, choose_measures, measure_sides
 from metrics.evaluation.progress import Progress
 from metrics.evaluation.result import Result
 from metrics.intervals import mean_score
@@ -72,12 +72,12 @@ def prepare_folder(verb: Vbench | Alignment | Minutes, networks: WeightsFolder, 
     return replace(prepared, finish=finish)
 
 
-def weights_folder(weights: Path | None, reading: Reading, imaging: ImagingMode = "longer") -> WeightsFolder:
+def weights_folder(weights: Path | None, reading: FolderOptions, imaging: ImagingMode = "longer") -> WeightsFolder:
     """The networks of a folder, as the options run them."""
     return WeightsFolder(weights, device=resolve_device(reading.device), batch=reading.batch, imaging=imaging)
 
 
-def _reader(reading: Reading, report: Report | None, stack: ExitStack) -> FolderReader:
+def _reader(reading: FolderOptions, report: Report | None, stack: ExitStack) -> FolderReader:
     cache = None if reading.fresh else stack.enter_context(FeatureCache(reading.cache or default_path()))
     return FolderReader(reading.n, reading.allow_gaps, cache, report)
 
@@ -125,7 +125,7 @@ def _alignment(
 
 
 def _minutes(verb: Minutes, networks: WeightsFolder, sources: Mapping[str, Path], reader: FolderReader) -> FolderScore:
-    def summarize(measured: Measured) -> dict[str, Score]:
+    def summarize(measured: SideValues) -> dict[str, Score]:
         return {name: mean_score(values, name) for name, values in measured.values.items()}
 
     prompts = None if verb.prompts is None else read_prompts(verb.prompts)
@@ -140,7 +140,7 @@ def _prepared(
     wanted: Sequence[str],
     sources: Mapping[str, Path],
     reader: FolderReader,
-    summarize: Callable[[Measured], dict[str, Score]],
+    summarize: Callable[[SideValues], dict[str, Score]],
     about: Mapping[str, object],
 ) -> FolderScore:
     sides = {side: reader.videos(source) for side, source in sources.items()}

@@ -7,7 +7,7 @@ from typing import get_args
 from metrics.cli_options import Jitter, real_and_fake
 from metrics.evaluation.cautions import Content, caution_of_strays, cautions_of_means
 from metrics.evaluation.dataset import digest
-from metrics.evaluation.measure import FolderReader, FolderScore, Measure, Measured, measure_videos
+from metrics.evaluation.measure import FolderReader, FolderScore, Measure, SideValues, measure_videos
 from metrics.evaluation.progress import ProgressPrinter
 from metrics.evaluation.result import Result, versions
 from metrics.intervals import mean_score
@@ -99,7 +99,7 @@ def _finish(
     return Result(scores, manifest, made_with, values, notes)
 
 
-def _scores_of(measured: Measured, seams: tuple[int, ...]) -> dict[str, Score]:
+def _scores_of(measured: SideValues, seams: tuple[int, ...]) -> dict[str, Score]:
     kinds: tuple[Signal, ...] = get_args(Signal)
     signals = {kind: measured.parts[name] for kind in kinds if (name := f"seam_ratio:{kind}") in measured.parts}
     ranks = phases(signals, seams) if seams else {}
@@ -115,7 +115,7 @@ def _scale(infos: Sequence[VideoInfo]) -> dict[str, object]:
     }
 
 
-def _notes(measured: Measured, side: str, flow: bool) -> list[str]:
+def _notes(measured: SideValues, side: str, flow: bool) -> list[str]:
     """Lines that a reader of the scores must know: what was left out, and what was assumed."""
     notes = [f"{len(measured.gaps)} {side} videos could not be read and are left out"] if measured.gaps else []
     unknown = [info.fps for info in measured.infos].count(None)

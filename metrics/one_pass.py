@@ -10,11 +10,22 @@ from functools import partial
 from pathlib import Path
 from typing import Literal
 
-from metrics.cli_options import Alignment, Common, Fvd, InceptionScore, Jitter, Kvd, Minutes, OnePass, Reading, Vbench
+from metrics.cli_options import (
+    Alignment,
+    Common,
+    FolderOptions,
+    Fvd,
+    InceptionScore,
+    Jitter,
+    Kvd,
+    Minutes,
+    OnePass,
+    Vbench,
+)
 from metrics.evaluation.cache import Cache
 from metrics.evaluation.dataset import POCKET
 from metrics.evaluation.extract import ClipWork, pass_over
-from metrics.evaluation.measure import FolderReader, FolderScore, Gathering, Measure
+from metrics.evaluation.measure import FolderReader, FolderScore, Measure, RecipeRows
 from metrics.evaluation.progress import Progress
 from metrics.folder_verbs import prepare_folder, weights_folder
 from metrics.jitter_verb import prepare_jitter
@@ -56,7 +67,7 @@ class Plan:
         networks: Networks = {}
         for name, of_sets in _set_verbs(verb):
             scores[name] = prepare_sets(of_sets, cache, report, networks)
-        reading = Reading(
+        reading = FolderOptions(
             weights=verb.weights, n=verb.n, allow_gaps=verb.allow_gaps, batch=verb.batch, device=verb.device
         )
         folder = weights_folder(verb.weights or weights_place(), reading)
@@ -113,8 +124,8 @@ class Plan:
         return [measure for folder in folders for measure in folder.measures], sorted(names)
 
 
-def _gather(measures: Sequence[Measure], chosen: set[str], cache: Cache, video: Video) -> Gathering | None:
-    return Gathering(video, measures, cache) if video.name in chosen else None
+def _gather(measures: Sequence[Measure], chosen: set[str], cache: Cache, video: Video) -> RecipeRows | None:
+    return RecipeRows(video, measures, cache) if video.name in chosen else None
 
 
 def _check(verb: OnePass) -> None:

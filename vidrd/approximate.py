@@ -11,7 +11,7 @@ from jaxtyping import Float, Num
 from torch import Tensor, nn
 
 
-class Reusing:
+class ReusingUNet:
     """A U-Net that runs its lower stages only every so many calls and reuses their last output in between.
 
     The stages of the highest resolution see every step, the others change slowly from step to step (DeepCache, arXiv

@@ -54,7 +54,7 @@ def compiled(unet: UNet3DConditionModel, *, backend: str = "inductor") -> Call:
     if device == "cpu" and backend == "inductor" and not any(map(shutil.which, ("c++", "g++", "clang++"))):
         raise ValueError("compiling on a CPU takes a C++ compiler: got none, install g++, or compile=False")
     if device == "cuda":
-        return Graphed(with_compiled_blocks(unet, backend=backend))
+        return CudaGraphCall(with_compiled_blocks(unet, backend=backend))
     whole = torch.compile(unet.forward, fullgraph=True, dynamic=False, backend=backend)
 
     def call(
@@ -101,7 +101,7 @@ def with_compiled_blocks(unet: UNet3DConditionModel, *, backend: str = "inductor
     return call
 
 
-class Graphed:
+class CudaGraphCall:
     """A function of tensors on CUDA, captured once per shape and replayed: the host issues one launch per step."""
 
     def __init__(self, function: Call):

@@ -23,7 +23,7 @@ from PIL import Image
 from torch import Tensor
 from transformers import CLIPTextModel
 
-from vidrd.approximate import Reusing
+from vidrd.approximate import ReusingUNet
 from vidrd.compiled_unet import Call, compiled, fingerprint
 from vidrd.decoding import ClipDecoder
 from vidrd.denoiser import GuidedDenoiser, ScheduledDenoiser
@@ -173,7 +173,7 @@ class VidRDPipeline(DiffusionPipeline):
             prompt_embeds=prompt_embeds, negative_prompt_embeds=negative_prompt_embeds, blend=prompt_blend,
         )  # fmt: skip
         if reuse_every != 1:
-            denoise = replace(denoise, unet=Reusing(denoise.unet, reuse_every, num_inference_steps))
+            denoise = replace(denoise, unet=ReusingUNet(denoise.unet, reuse_every, num_inference_steps))
         together = 1 if options.compat == "released" else clip  # frames that the VAE sees at once
         decoder = None
         if output_type != "latent" and not hasattr(self.vae, "_hf_hook"):

@@ -53,7 +53,7 @@ class Pool:
     gpus: int | None = None  # of Ray, for each worker
 
 
-class Finished(NamedTuple):
+class FinishedPiece(NamedTuple):
     """A piece that is done."""
 
     piece: Any
@@ -71,15 +71,15 @@ class Worker:
         self.job, self.work = job, job.open(device)
         self.load_seconds = time.perf_counter() - began
 
-    def do(self, piece: Any) -> Finished:
+    def do(self, piece: Any) -> FinishedPiece:
         """Do a piece, unless it is done."""
         began = time.perf_counter()
         results = 0 if self.job.is_done(piece) else self.work(piece) or 0
         worker = f"{os.uname().nodename}:{os.getpid()}"
-        return Finished(piece, results, time.perf_counter() - began, worker, self.load_seconds)
+        return FinishedPiece(piece, results, time.perf_counter() - began, worker, self.load_seconds)
 
 
-def run_locally(job: Job, pieces: Sequence[Any], pool: Pool, say: Callable[[str], None]) -> Iterator[Finished]:
+def run_locally(job: Job, pieces: Sequence[Any], pool: Pool, say: Callable[[str], None]) -> Iterator[FinishedPiece]:
     """Do the pieces in processes of this machine, in any order; one worker: in this process.
 
     A worker that dies (out of memory, killed) breaks its pool: a new pool does what is not done. Workers end when this
@@ -156,16 +156,16 @@ def _begin(job: Job, devices: "SimpleQueue[str]") -> None:
         _worker = error
 
 
-def _do(piece: Any) -> Finished:
+def _do(piece: Any) -> FinishedPiece:
     if isinstance(_worker, Exception):
         raise _worker
     assert _worker is not None
     return _worker.do(piece)
 
 
-def _finished(executor: ProcessPoolExecutor, pieces: Sequence[Any], workers: int) -> Iterator[Finished]:
+def _finished(executor: ProcessPoolExecutor, pieces: Sequence[Any], workers: int) -> Iterator[FinishedPiece]:
     """Pieces as they are done, with few of them in the queue at a time."""
-    coming, running = iter(pieces), set[Future[Finished]]()
+    coming, running = iter(pieces), set[Future[FinishedPiece]]()
     while True:
         running |= {executor.submit(_do, piece) for piece in islice(coming, 2 * workers - len(running))}
         if not running:
@@ -175,7 +175,7 @@ def _finished(executor: ProcessPoolExecutor, pieces: Sequence[Any], workers: int
         yield from (future.result() for future in finished)
 
 
-def run_on_ray(job: Job, pieces: Sequence[Any], pool: Pool) -> Iterator[Finished]:
+def run_on_ray(job: Job, pieces: Sequence[Any], pool: Pool) -> Iterator[FinishedPiece]:
     """Do the pieces on the running Ray cluster, or on one of this machine; all nodes must see the job's folders.
 
     The pieces of actors and nodes that die go to others.
@@ -193,7 +193,7 @@ def run_on_ray(job: Job, pieces: Sequence[Any], pool: Pool) -> Iterator[Finished
         compute=ray.data.ActorPoolStrategy(min_size=1, max_size=pool.workers),  # restarts actors, gives pieces again
     )  # fmt: skip
     for row in finished.iter_rows():
-        yield Finished(
+        yield FinishedPiece(
             pieces[int(row["number"])], int(row["results"]), float(row["seconds"]), str(row["worker"]),
             float(row["load_seconds"]),
         )  # fmt: skip

@@ -27,7 +27,7 @@ HALF = 0.5  # of an operator's time: from there on it is launching that limits i
 TENTH = 0.1  # of the bound: below, neither arithmetic nor memory is what a call waits for
 
 
-class Key(NamedTuple):
+class RowKey(NamedTuple):
     """What rows are told apart by."""
 
     stage: str
@@ -36,7 +36,7 @@ class Key(NamedTuple):
 
 
 @dataclass
-class Cost:
+class OperatorCost:
     """What one operator of one kind of layer took and needed.
 
     Args:
@@ -147,7 +147,7 @@ class Needs:
     """
 
     def __init__(self, stage: Callable[[], str], layers: Layers, best: Peaks) -> None:
-        self.rows: defaultdict[Key, Cost] = defaultdict(Cost)
+        self.rows: defaultdict[RowKey, OperatorCost] = defaultdict(OperatorCost)
         self._stage, self._layers, self._best = stage, layers, best
 
     def run(self, function: Callable[[], object]) -> None:
@@ -156,7 +156,7 @@ class Needs:
             function()
 
     def _note(self, op: Op, call: Callable[[], object], inputs: list[Tensor]) -> None:
-        row = self.rows[Key(self._stage(), self._layers.kind, op.name)]
+        row = self.rows[RowKey(self._stage(), self._layers.kind, op.name)]
         dtype = next((str(x.dtype).removeprefix("torch.") for x in inputs if x.is_floating_point()), "float32")
         row.flops += op.flops
         row.arithmetic += op.flops / self._best.flops.get(dtype, self._best.flops["float32"])
@@ -165,8 +165,8 @@ class Needs:
 
 
 def explain(
-    profiled: profile, needs: Mapping[Key, Cost], *, cuda: bool, call_seconds: float, stages: tuple[str, ...]
-) -> tuple[dict[Key, Cost], dict[str, Any]]:
+    profiled: profile, needs: Mapping[RowKey, OperatorCost], *, cuda: bool, call_seconds: float, stages: tuple[str, ...]
+) -> tuple[dict[RowKey, OperatorCost], dict[str, Any]]:
     """Rows of all operators, and the flame graph: name -> [seconds, its own flame graph].
 
     Args:
@@ -176,7 +176,7 @@ def explain(
         call_seconds: of the host, for an operator that computes nothing.
         stages: names of the stages.
     """
-    rows: defaultdict[Key, Cost] = defaultdict(Cost)
+    rows: defaultdict[RowKey, OperatorCost] = defaultdict(OperatorCost)
     flame: dict[str, Any] = {}
     known: defaultdict[tuple[str, str], set[str]] = defaultdict(set)
     for need in needs:
@@ -190,14 +190,14 @@ def explain(
         operators = [each for each in chain if not _is_range(each, stages)]
         if not operators:
             host = event.self_cpu_time_total / 1e6
-            row = rows[Key(stage, "", HOST)]
+            row = rows[RowKey(stage, "", HOST)]
             row.launch += host
             row.seconds += 0.0 if cuda else host
             _add(flame, [stage, *path], 0.0 if cuda else host)
             continue
         layer = kind_of(path)
         top = next((each for each in operators if _plain(each.name) in known[stage, layer]), operators[0])
-        row = rows[Key(stage, layer, _plain(top.name))]
+        row = rows[RowKey(stage, layer, _plain(top.name))]
         ran = {each.name: each.duration / 1e6 for each in event.kernels}
         ran = ran if cuda else {_plain(event.name): event.self_cpu_time_total / 1e6}
         row.kernels.update(ran)

@@ -31,7 +31,7 @@ TOLERANCES = {"fp32": 1e-4, "bf16": 5e-2, "fp16": 1e-2}
 TIMING = Path(__file__).with_name("timing.py")
 
 
-class Given:
+class TimingPlugin:
     """A pytest plug-in that hands the work to the timing function."""
 
     def __init__(self, work: Run) -> None:
@@ -134,7 +134,7 @@ def _timed(work: Run, job: Job, rounds: int, seconds: float) -> list[float]:
             "--benchmark-warmup=on", "--benchmark-warmup-iterations=3", f"--benchmark-min-rounds={rounds}",
             f"--benchmark-max-time={seconds}", f"--benchmark-timer={timer}", f"--benchmark-json={result}",
         ],
-        plugins=[Given(work)],
+        plugins=[TimingPlugin(work)],
     )  # fmt: skip
     if code:
         raise RuntimeError(f"pytest ended with {code}: see the log of this cell")

@@ -14,7 +14,7 @@ from bench.results.records import digest, write_atomic
 from bench.results.verdicts import Finding, same_recipe
 
 
-class Key(NamedTuple):
+class BaselineKey(NamedTuple):
     """What two measurements must share to be compared; revision, host name and date are not part of it."""
 
     recipe: str  # of the cell's values
@@ -25,9 +25,9 @@ class Key(NamedTuple):
         return "-".join(self)
 
 
-def key_of(values: Mapping[str, Any], hardware: Mapping[str, Any], software: Mapping[str, Any]) -> Key:
+def key_of(values: Mapping[str, Any], hardware: Mapping[str, Any], software: Mapping[str, Any]) -> BaselineKey:
     """The key of a cell of these settings, measured with this hardware and software."""
-    return Key(digest(dict(values)), digest(dict(hardware)), digest(dict(software)))
+    return BaselineKey(digest(dict(values)), digest(dict(hardware)), digest(dict(software)))
 
 
 def load(path: Path) -> dict[str, Any]:
@@ -41,7 +41,7 @@ def load(path: Path) -> dict[str, Any]:
     try:
         entries: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))["baselines"]
         whole = all(
-            len(key.split("-")) == len(Key._fields) and {"recipe", "sha256", "counts"} <= set(entry)
+            len(key.split("-")) == len(BaselineKey._fields) and {"recipe", "sha256", "counts"} <= set(entry)
             for key, entry in entries.items()
         )
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
@@ -57,11 +57,11 @@ def check_person() -> None:
         raise ValueError("baselines are raised by a person, not in CI: run --calibrate by hand and commit the file")
 
 
-def check_baseline(label: str, key: Key, entries: Mapping[str, Any], facts: Mapping[str, Any]) -> list[Finding]:
+def check_baseline(label: str, key: BaselineKey, entries: Mapping[str, Any], facts: Mapping[str, Any]) -> list[Finding]:
     """Compare the counts, recipe and output hash of `facts` with the entry of this key."""
     entry = entries.get(str(key))
     if entry is None:
-        known = [dict(zip(Key._fields, name.split("-"), strict=True)) for name in entries]
+        known = [dict(zip(BaselineKey._fields, name.split("-"), strict=True)) for name in entries]
         matching = [each for each in known if each["recipe"] == key.recipe]
         other = [
             field for field in ("hardware", "software") if all(each[field] != getattr(key, field) for each in matching)

@@ -19,7 +19,7 @@ from bench.speed.approximations import APPROXIMATIONS, EXACT
 from bench.videos.generator import Generator
 from bench.videos.length_suite import prompts_of
 from bench.videos.paired_quality import Differences, differences
-from vidrd.approximate import Reusing, fp8_linears
+from vidrd.approximate import ReusingUNet, fp8_linears
 from vidrd.denoiser import GuidedDenoiser
 from vidrd.pocket.world import TEST_SEEDS, caption, draw_scene
 
@@ -37,7 +37,7 @@ def generator(name: str, values: Mapping[str, Value]) -> tuple[Generator, int]:
 
         def reusing(prompts: Sequence[str], **more: Any) -> GuidedDenoiser:
             bound = bind(prompts, **more)
-            return replace(bound, unet=Reusing(bound.unet, chosen.reuse_every, steps))
+            return replace(bound, unet=ReusingUNet(bound.unet, chosen.reuse_every, steps))
 
         model.denoiser = reusing  # type: ignore[method-assign]
     return base, steps

@@ -18,7 +18,7 @@ from bench.videos.knobs.losses import (
     FIRED,
     LOSSES,
     NO_CACHE,
-    Made,
+    SettingVideos,
     check_exact,
     firing_numbers,
     load,
@@ -33,7 +33,7 @@ from vidrd.pocket.world import TEST_SEEDS, caption, draw_scene
 WINDOW = 16  # frames that the pocket judge sees at a time
 
 
-class Side:
+class SettingRun:
     """A setting of the model that makes the cell's videos batch by batch."""
 
     def __init__(self, job: Job, chosen: list[str]) -> None:
@@ -61,9 +61,9 @@ class Side:
         self.laps += self.maker.stopwatch.laps.get("denoise", ())
 
     @property
-    def made(self) -> Made:
+    def made(self) -> SettingVideos:
         """All videos and latents."""
-        return Made(np.concatenate(self.videos), np.concatenate(self.maker.kept or []))
+        return SettingVideos(np.concatenate(self.videos), np.concatenate(self.maker.kept or []))
 
 
 def run(job: Job) -> CellResults:
@@ -82,7 +82,7 @@ def _run(job: Job) -> CellResults:
     videos, batch, device = int(values["videos"]), int(values["batch"]), str(values["device"])
     prompts = _prompts(job, videos)
     print("load", flush=True)
-    before, after = Side(job, chosen[:-1]), Side(job, chosen)
+    before, after = SettingRun(job, chosen[:-1]), SettingRun(job, chosen)
     for side in (before, after):
         print("warm up", flush=True)
         side.warm_up(prompts[:batch])
@@ -140,7 +140,7 @@ def _prompts(job: Job, videos: int) -> list[str]:
 
 
 def _loss(
-    job: Job, before: Made, after: Made, chosen: list[str]
+    job: Job, before: SettingVideos, after: SettingVideos, chosen: list[str]
 ) -> tuple[dict[str, Number], dict[str, tuple[float, ...]], dict[str, str]]:
     absent = dict.fromkeys(FVD_LOSS, "the pocket model's own captions alone have judges")
     if not chosen:

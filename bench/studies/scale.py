@@ -75,7 +75,7 @@ RATES: Mapping[str, Rate] = {
 
 
 @dataclass(frozen=True)
-class Stage:
+class RunPart:
     """A part of a run.
 
     Args:
@@ -108,12 +108,12 @@ def finish(groups: Iterable[Sequence[float]], workers: int, start: float = 0.0) 
     return now
 
 
-def hours(stages: Sequence[Stage], workers: int) -> float:
+def hours(stages: Sequence[RunPart], workers: int) -> float:
     """Of a whole run."""
     return sum(finish(stage.tasks, workers, stage.start) + stage.serial for stage in stages) / 3600
 
 
-def losses(stages: Sequence[Stage], workers: int) -> dict[str, float]:
+def losses(stages: Sequence[RunPart], workers: int) -> dict[str, float]:
     """Hours that the run takes longer than its pieces divided by the workers, by cause."""
     lost = dict.fromkeys(("waiting for a reference", "starting", "one process", "last pieces"), 0.0)
     for stage in stages:
@@ -128,7 +128,7 @@ def losses(stages: Sequence[Stage], workers: int) -> dict[str, float]:
     return {cause: seconds / 3600 for cause, seconds in lost.items()}
 
 
-def runs(work: Mapping[str, float], workers: int) -> dict[str, list[Stage]]:
+def runs(work: Mapping[str, float], workers: int) -> dict[str, list[RunPart]]:
     """The three runs on so many GPUs.
 
     Args:
@@ -144,21 +144,21 @@ def runs(work: Mapping[str, float], workers: int) -> dict[str, list[Stage]]:
     )
     check = rate["checking a finished video, in one process"]
     ucf = [
-        Stage("10,000 videos", (_blocks(10_000, work["vidrd"] / bf16),), begin + work["vidrd GB"] / reading,
+        RunPart("10,000 videos", (_blocks(10_000, work["vidrd"] / bf16),), begin + work["vidrd GB"] / reading,
               10_000 * check),
-        Stage("features of 23,320 clips", (_blocks(23_320, clip),), begin),
-        Stage("scores", ((0.0,),), serial=rate["distances and intervals of a table"]),
+        RunPart("features of 23,320 clips", (_blocks(23_320, clip),), begin),
+        RunPart("scores", ((0.0,),), serial=rate["distances and intervals of a table"]),
     ]  # fmt: skip
     vbench = [
-        Stage("4,730 videos", (_blocks(4_730, work["1.3B"] / bf16, 1),), begin + work["1.3B GB"] / reading,
+        RunPart("4,730 videos", (_blocks(4_730, work["1.3B"] / bf16, 1),), begin + work["1.3B GB"] / reading,
               4_730 * check),
-        Stage("16 dimensions", (_pieces(4_730, rate["all dimensions of VBench on a video"], 4 * workers),), begin),
+        RunPart("16 dimensions", (_pieces(4_730, rate["all dimensions of VBench on a video"], 4 * workers),), begin),
     ]  # fmt: skip
     load = begin + work["14B GB"] / reading
     slowest = 5 * work["14B"] / bf16  # four videos, and as much as one to warm up
     spread = rate["slowest to fastest cell of a sweep"]
     cells = [load + slowest * (1 - (1 - 1 / spread) * number / 99) for number in range(100)]
-    sweep = [Stage("100 cells", tuple(_timed(_knob_tasks(), cells)))]
+    sweep = [RunPart("100 cells", tuple(_timed(_knob_tasks(), cells)))]
     return {"UCF-101 table": ucf, "VBench run": vbench, "sweep of a 14B model": sweep}
 
 

@@ -183,7 +183,7 @@ def make_data(folder: Path, frames: int, size: int, count: int = 64) -> Path:
     from vidrd.data.layout import Where  # noqa: PLC0415 - --help need not load torch
     from vidrd.data.prepare import prepare  # noqa: PLC0415
     from vidrd.data.shard_task import PreparePlan  # noqa: PLC0415
-    from vidrd.data.shots import Cutting  # noqa: PLC0415
+    from vidrd.data.shots import CutSettings  # noqa: PLC0415
     from vidrd.pocket.world import TRAIN_SEEDS, caption, draw_scene, render  # noqa: PLC0415
     from vidrd.video import write_video  # noqa: PLC0415
 
@@ -193,7 +193,7 @@ def make_data(folder: Path, frames: int, size: int, count: int = 64) -> Path:
     for number, (scene, video) in enumerate(zip(scenes, render(scenes, 2 * frames, size=size), strict=True)):
         write_video(videos / f"{number:03}.mp4", video, fps=8)
         (videos / f"{number:03}.txt").write_text(caption(scene))
-    plan = PreparePlan("folder", Where(videos), Cutting(None, "none", min_frames=frames), duplicates=-1)
+    plan = PreparePlan("folder", Where(videos), CutSettings(None, "none", min_frames=frames), duplicates=-1)
     prepare(plan, folder, say=lambda line: None)
     return folder
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from tabulate import tabulate
 
-from bench.ucf101.features import Embedding, Source
+from bench.ucf101.features import ClipSource, Embedding
 from bench.ucf101.generate import Generation
 from bench.ucf101.pool import BlockJob, FinishedBlock, WorkerPool, run_blocks
 from bench.ucf101.score import generated_sources
@@ -20,7 +20,7 @@ TRIED = 3  # blocks a worker; its first is not taken for the rest
 
 
 @dataclass(frozen=True)
-class Stage:
+class StageEstimate:
     """One stage of a run: what was measured of it, and what follows."""
 
     name: str
@@ -35,7 +35,7 @@ class Stage:
 
 def generation(
     made: Generation, pool: WorkerPool, say: Callable[[str], None], scratch: Path
-) -> tuple[Stage, list[Source]]:
+) -> tuple[StageEstimate, list[ClipSource]]:
     """A method's videos; and those that were made to find out."""
     trial = replace(made, out=scratch / made.method)
     tried = spread(made.plan.blocks, pool.workers * TRIED)
@@ -49,14 +49,14 @@ def generation(
     return stage, [source for source in generated_sources(trial, tried) if source.sha256]
 
 
-def listing(name: str, jobs: Mapping[Any, Embedding], seconds: float) -> Stage:
+def listing(name: str, jobs: Mapping[Any, Embedding], seconds: float) -> StageEstimate:
     """Decoding all real videos for their lengths, which took so many seconds; 0 where the list is kept."""
     clips = max((len(job.sources) for job in jobs.values()), default=0)
     to_do = clips if seconds else 0
-    return Stage(name, clips, to_do, 0.0, seconds, seconds, 0)
+    return StageEstimate(name, clips, to_do, 0.0, seconds, seconds, 0)
 
 
-def features(name: str, job: Embedding, pool: WorkerPool, say: Callable[[str], None], scratch: Path) -> Stage:
+def features(name: str, job: Embedding, pool: WorkerPool, say: Callable[[str], None], scratch: Path) -> StageEstimate:
     """Features of a set."""
     blocks = spread(job.blocks, pool.workers * TRIED)
     some = tuple(source for block in blocks for source in job.block(block))
@@ -68,7 +68,7 @@ def features(name: str, job: Embedding, pool: WorkerPool, say: Callable[[str], N
     return replace(stage, bytes=round(kept / len(some) * left))
 
 
-def scaled(stage: Stage, clips: int, pool: WorkerPool, batch: int) -> Stage:
+def scaled(stage: StageEstimate, clips: int, pool: WorkerPool, batch: int) -> StageEstimate:
     """The same stage for so many clips, none of them done."""
     seconds = stage.start_seconds + stage.seconds_per_block * clips / batch / min(pool.workers, -(-clips // batch))
     grown = round(stage.bytes / max(1, stage.to_do) * clips)
@@ -91,7 +91,7 @@ def _timed(
 
 def _stage(
     name: str, done: Sequence[FinishedBlock], wall: float, pool: WorkerPool, clips: int, to_do: int, batch: int
-) -> Stage:
+) -> StageEstimate:
     """Seconds to the first block and a block's, put together: every worker loads once, its first block is slow."""
     of: dict[str, list[FinishedBlock]] = defaultdict(list)
     for each in done:
@@ -102,7 +102,7 @@ def _stage(
     busy = max(own[0].load_seconds + sum(each.seconds for each in own) for own in of.values())
     start = max(0.0, wall - busy) + mean(own[0].load_seconds for own in of.values()) + first
     workers = min(pool.workers, max(1, -(-to_do // batch)))
-    return Stage(
+    return StageEstimate(
         name=name,
         clips=clips,
         to_do=to_do,
@@ -118,7 +118,7 @@ def scratch_folder() -> TemporaryDirectory[str]:
     return TemporaryDirectory(prefix="ucf101-")
 
 
-def as_dict(stages: Sequence[Stage], pool: WorkerPool) -> dict[str, object]:
+def as_dict(stages: Sequence[StageEstimate], pool: WorkerPool) -> dict[str, object]:
     """The estimate as data: seconds from the first to the last stage, and hours of all workers together."""
     seconds = sum(stage.seconds for stage in stages)
     return {
@@ -132,13 +132,13 @@ def as_dict(stages: Sequence[Stage], pool: WorkerPool) -> dict[str, object]:
     }
 
 
-def _per_hour(stages: Sequence[Stage]) -> float | None:
+def _per_hour(stages: Sequence[StageEstimate]) -> float | None:
     generating = [stage for stage in stages if stage.fe]
     seconds = sum(stage.seconds for stage in generating)
     return sum(stage.to_do for stage in generating) / seconds * 3600 if seconds else None
 
 
-def as_text(stages: Sequence[Stage], pool: WorkerPool) -> str:
+def as_text(stages: Sequence[StageEstimate], pool: WorkerPool) -> str:
     """A table for the terminal."""
     whole = as_dict(stages, pool)
     rows = [

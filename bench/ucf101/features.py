@@ -96,7 +96,7 @@ class ScoringNetwork:
 
 
 @dataclass(frozen=True)
-class Source:
+class ClipSource:
     """A clip, and what its video must contain."""
 
     clip: Clip
@@ -108,7 +108,7 @@ class Source:
 class Embedding:
     """The job of one network on one set."""
 
-    sources: tuple[Source, ...]
+    sources: tuple[ClipSource, ...]
     judge: ScoringNetwork
     storage: Storage | None  # what is done to decoded frames first
     out: Path
@@ -119,7 +119,7 @@ class Embedding:
         """Number of batches of clips."""
         return -(-len(self.sources) // self.judge.batch)
 
-    def block(self, number: int) -> tuple[Source, ...]:
+    def block(self, number: int) -> tuple[ClipSource, ...]:
         """The clips of one batch."""
         return self.sources[number * self.judge.batch : (number + 1) * self.judge.batch]
 

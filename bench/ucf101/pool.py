@@ -9,7 +9,7 @@ from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol, runtime_checkable
 
-from vidrd.resumable_pool import Finished, Pool, run_locally, run_on_ray
+from vidrd.resumable_pool import FinishedPiece, Pool, run_locally, run_on_ray
 
 PRELOAD = ("bench.ucf101.features", "bench.ucf101.generate", "metrics.networks.c3d", "metrics.networks.i3d")
 
@@ -81,7 +81,9 @@ def run_blocks(
     return done
 
 
-def _finished(job: BlockJob, blocks: Sequence[int], pool: WorkerPool, say: Callable[[str], None]) -> Iterator[Finished]:
+def _finished(
+    job: BlockJob, blocks: Sequence[int], pool: WorkerPool, say: Callable[[str], None]
+) -> Iterator[FinishedPiece]:
     threaded = _Threaded(job, pool.threads)
     on_gpu = pool.devices[0].startswith("cuda")
     settings = Pool(

@@ -16,7 +16,7 @@ from bench.methods import METHODS
 from bench.results.records import write_atomic
 from bench.ucf101 import estimate
 from bench.ucf101.archive import Archive
-from bench.ucf101.features import Embedding, ScoringNetwork, Source
+from bench.ucf101.features import ClipSource, Embedding, ScoringNetwork
 from bench.ucf101.generate import MANIFEST, Generation
 from bench.ucf101.plan import Plan, code_identity, keep, plan_record
 from bench.ucf101.pool import BlockJob, FinishedBlock, WorkerPool, run_blocks
@@ -108,11 +108,11 @@ class Run:
 
     def print_estimate(self) -> int:
         """Measure a few blocks of every stage and print what the whole will take."""
-        networks, stages = self.networks(), list[estimate.Stage]()
+        networks, stages = self.networks(), list[estimate.StageEstimate]()
         with estimate.scratch_folder() as folder:
             scratch = Path(folder)
             say(f"{self.title()}\nmeasuring a few blocks of each stage")
-            trials: dict[str, list[Source] | None] = {}
+            trials: dict[str, list[ClipSource] | None] = {}
             for each in self.generations():
                 stage, trials[each.method] = estimate.generation(each, self.pool, say, scratch)
                 stages.append(stage)
@@ -179,12 +179,12 @@ class Run:
         return {judge: judge.load() for judge in scoring_networks(settings, self.weights, self.plan.batch, self.thin)}
 
     def job(
-        self, sources: tuple[Source, ...], side: str, judge: ScoringNetwork, network: FeatureNetwork, out: Path
+        self, sources: tuple[ClipSource, ...], side: str, judge: ScoringNetwork, network: FeatureNetwork, out: Path
     ) -> Embedding:
         """The job of one network on one side."""
         return embedding(sources, side, judge, network, self.plan.settings, self.pool, out)
 
-    def given(self) -> tuple[Source, ...]:
+    def given(self) -> tuple[ClipSource, ...]:
         """Clips of the videos that somebody else made."""
         assert self.videos is not None
         wanted = len(self.plan.items)

@@ -7,7 +7,7 @@ from pathlib import Path
 from bench.results.records import canonical
 from bench.ucf101.archive import Archive
 from bench.ucf101.classes import CLASSES
-from bench.ucf101.features import Embedding, ScoringNetwork, Source, content_hash, recipe
+from bench.ucf101.features import ClipSource, Embedding, ScoringNetwork, content_hash, recipe
 from bench.ucf101.generate import VIDEOS, Generation
 from bench.ucf101.plan import key_of
 from bench.ucf101.pool import WorkerPool
@@ -17,7 +17,7 @@ from metrics.evaluation.evaluator import Evaluator
 from metrics.evaluation.result import Result
 from metrics.networks.features import FeatureNetwork
 from metrics.protocols import Sampling
-from metrics.videos.clips import Clip, Sampled, hash_clips, read_clips, sample_clips, write_clips
+from metrics.videos.clips import Clip, SampledClips, hash_clips, read_clips, sample_clips, write_clips
 from metrics.videos.read import DECODER, Video, list_videos
 
 
@@ -28,7 +28,7 @@ def scoring_networks(settings: Protocol, weights: Path | None, batch: int, thin:
     ]
 
 
-def real_sources(archive: Archive, settings: Protocol, kept: Path) -> tuple[Source, ...]:
+def real_sources(archive: Archive, settings: Protocol, kept: Path) -> tuple[ClipSource, ...]:
     """The real clips, drawn by the protocol's rule; every video's draw is keyed by the seed and its name.
 
     Every file is hashed, each time: the list of clips and the features are kept, and are those of these contents. The
@@ -49,7 +49,7 @@ def real_sources(archive: Archive, settings: Protocol, kept: Path) -> tuple[Sour
             )
         kept.mkdir(parents=True, exist_ok=True)
         write_clips(path, clips)
-    return tuple(Source(clip, by_name[clip.video], content_hash(by_name[clip.video])) for clip in clips)
+    return tuple(ClipSource(clip, by_name[clip.video], content_hash(by_name[clip.video])) for clip in clips)
 
 
 def real_list(archive: Archive, settings: Protocol) -> str:
@@ -69,7 +69,7 @@ def _listed(path: Path, videos: Mapping[str, Video]) -> list[Clip]:
     return clips if all(clip.video in videos for clip in clips) else []
 
 
-def generated_sources(generation: Generation, blocks: Sequence[int] | None = None) -> tuple[Source, ...]:
+def generated_sources(generation: Generation, blocks: Sequence[int] | None = None) -> tuple[ClipSource, ...]:
     """The clips of videos that are generated here: the first frames of each, in the order of the plan.
 
     `blocks`: those whose files are checked by size and sha256; None for all.
@@ -80,11 +80,11 @@ def generated_sources(generation: Generation, blocks: Sequence[int] | None = Non
     for item in generation.plan.items:
         clip = Clip(item.file, 0, generation.plan.settings.frames, 1)
         video = Video(item.file, generation.out / VIDEOS / item.file, "file")
-        sources.append(Source(clip, video, lines.get(item.file, {}).get("sha256")))
+        sources.append(ClipSource(clip, video, lines.get(item.file, {}).get("sha256")))
     return tuple(sources)
 
 
-def external_sources(folder: Path, settings: Protocol, wanted: int, *, allow_small: bool) -> tuple[Source, ...]:
+def external_sources(folder: Path, settings: Protocol, wanted: int, *, allow_small: bool) -> tuple[ClipSource, ...]:
     """The clips of videos that somebody else generated, shuffled by their names, at most as many as the protocol takes.
 
     Raises:
@@ -100,10 +100,10 @@ def external_sources(folder: Path, settings: Protocol, wanted: int, *, allow_sma
     rule = Sampling("given", "given", settings.fake.start, None)
     by_name = {video.name: video for video in shuffled}
     sampled = _sampled(shuffled, rule, settings)
-    return tuple(Source(clip, by_name[clip.video], content_hash(by_name[clip.video])) for clip in sampled.clips)
+    return tuple(ClipSource(clip, by_name[clip.video], content_hash(by_name[clip.video])) for clip in sampled.clips)
 
 
-def _sampled(videos: Sequence[Video], rule: Sampling, settings: Protocol) -> Sampled:
+def _sampled(videos: Sequence[Video], rule: Sampling, settings: Protocol) -> SampledClips:
     sampled = sample_clips(videos, rule, frames=settings.frames, stride=settings.stride, seed=settings.seed)
     if sampled.faults:
         first = sampled.faults[0]
@@ -114,7 +114,7 @@ def _sampled(videos: Sequence[Video], rule: Sampling, settings: Protocol) -> Sam
 
 
 def embedding(
-    sources: tuple[Source, ...],
+    sources: tuple[ClipSource, ...],
     side: str,
     judge: ScoringNetwork,
     network: FeatureNetwork,

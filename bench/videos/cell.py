@@ -23,14 +23,14 @@ from bench.harness.job import Job
 from bench.results.records import CellResults, InvalidError, Number
 from bench.results.statistics import median_number, ratio
 from bench.videos.columns import MEASURES
-from bench.videos.generator import Cost, Generator
+from bench.videos.generator import BatchCost, Generator
 from bench.videos.knobs.losses import (
     FIRED,
     LOSSES,
     NO_CACHE,
     ONE_DEVICE,
     SCALING,
-    Made,
+    SettingVideos,
     check_exact,
     firing_numbers,
     load,
@@ -162,7 +162,9 @@ def generate(job: Job, prompts: list[str], judge: Judge) -> CellResults:
     found = judge(made, [seam.frame for seam in seams], no_seams, turned)
     if generator.kept is not None:
         batches = tuple(cost.seconds["total"] for cost in costs)
-        found = found.joined(_against_plain(job, generator, Made(made, np.concatenate(generator.kept), batches), whole))
+        found = found.joined(
+            _against_plain(job, generator, SettingVideos(made, np.concatenate(generator.kept), batches), whole)
+        )
     numbers, absent = dict(found.numbers), dict(found.absent)
     samples, times = _times(costs, batch * generator.length)
     numbers |= times
@@ -208,7 +210,7 @@ def generate(job: Job, prompts: list[str], judge: Judge) -> CellResults:
 
 def _made(
     generator: Generator, prompts: list[str], steps: int, around: Telemetry
-) -> tuple[UInt8[np.ndarray, "N T H W C"], list[Cost], list[float]]:
+) -> tuple[UInt8[np.ndarray, "N T H W C"], list[BatchCost], list[float]]:
     """All videos of a cell, what each batch cost, and the seconds of every step."""
     parts, costs, laps = [], [], list[float]()
     for first in range(0, len(prompts), generator.batch):
@@ -222,7 +224,7 @@ def _made(
     return np.concatenate(parts), costs, laps
 
 
-def _times(costs: list[Cost], frames: int) -> tuple[dict[str, tuple[float, ...]], dict[str, Number]]:
+def _times(costs: list[BatchCost], frames: int) -> tuple[dict[str, tuple[float, ...]], dict[str, Number]]:
     """Raw seconds of every stage of every batch of `frames` frames in all, and their medians."""
     samples = {f"{stage}_seconds": tuple(cost.seconds[stage] for cost in costs) for stage in costs[0].seconds}
     samples["residual_seconds"] = tuple(2 * cost.seconds["total"] - sum(cost.seconds.values()) for cost in costs)
@@ -233,7 +235,7 @@ def _times(costs: list[Cost], frames: int) -> tuple[dict[str, tuple[float, ...]]
 
 
 def _shares(
-    generator: Generator, costs: list[Cost], make: Callable[[], object]
+    generator: Generator, costs: list[BatchCost], make: Callable[[], object]
 ) -> tuple[dict[str, Number], dict[str, str]]:
     """Of each stage the share of its time that the machine at its peaks would take, or why there is none."""
     if generator.emulated is not None:
@@ -254,7 +256,7 @@ def _shares(
     return numbers, {f"{stage}_share": why for stage, why in (none | doubted).items() if stage not in found}
 
 
-def _against_plain(job: Job, generator: Generator, made: Made, whole: Callable[[], object]) -> QualityResults:
+def _against_plain(job: Job, generator: Generator, made: SettingVideos, whole: Callable[[], object]) -> QualityResults:
     """Against the videos of one device, or of the plain model, if any knob is turned; how often a step cache fired."""
     results, precision = QualityResults(), str(job.values["precision"])
     generator.kept = None

@@ -58,7 +58,7 @@ class CountingDenoiser:
         return call(latents, timesteps)
 
 
-class Cost(NamedTuple):
+class BatchCost(NamedTuple):
     """What a batch took, by stage; what the method's plan asks of the network; where its clips meet."""
 
     seconds: dict[str, float]
@@ -106,7 +106,7 @@ class Generator:
         self.stopwatch = Stopwatch(self.device, ranges=ranges)
         self.recorder = CallRecorder(self.pipe, dict.fromkeys(self.model.denoisers, "denoise"))
 
-    def make(self, prompts: list[str], first: int, steps: int) -> tuple[UInt8[np.ndarray, "B T H W C"], Cost]:
+    def make(self, prompts: list[str], first: int, steps: int) -> tuple[UInt8[np.ndarray, "B T H W C"], BatchCost]:
         """A batch: the videos `first`, `first` + 1, ... of the cell.
 
         Raises:
@@ -147,7 +147,7 @@ class Generator:
         if self.ensemble is not None:
             self.ensemble.check_equal(result.latents)
         seams = plan_in_frames(plan, self.model.rule).seams
-        return videos, Cost(self.stopwatch.read(), plan.fe * denoise.branches / self.frames, seams)
+        return videos, BatchCost(self.stopwatch.read(), plan.fe * denoise.branches / self.frames, seams)
 
     @property
     def other_work(self) -> list[str]:

@@ -10,7 +10,7 @@ import torch
 from tabulate import tabulate
 from torch.profiler import ProfilerActivity, profile, supported_activities
 
-from bench.hardware.layer_profile import Cost, Key, Layers, Needs, explain
+from bench.hardware.layer_profile import Layers, Needs, OperatorCost, RowKey, explain
 from bench.hardware.peaks import PROBED, fastest, peaks
 from bench.harness.suite_spec import Values
 from bench.results.records import Cell, canonical, write_atomic
@@ -113,7 +113,7 @@ def _profiled(make: Any, device: str) -> tuple[profile, bool]:
     return profiled, cuda
 
 
-def _row(key: Key, cost: Cost) -> dict[str, Any]:
+def _row(key: RowKey, cost: OperatorCost) -> dict[str, Any]:
     """An operator for profile.json; its seconds, and those that the machine needs."""
     return {
         **key._asdict(),

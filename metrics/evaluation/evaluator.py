@@ -21,13 +21,13 @@ from metrics.distribution.kvd import jedi_floor, jedi_score, kernel_score
 from metrics.distribution.prdc import neighborhood
 from metrics.evaluation.cautions import Content, cautions
 from metrics.evaluation.dataset import FeatureSet, ReadOptions, ResolvedProtocol, check_count, digest, weights_digest
-from metrics.evaluation.extract import ClipWork, Embedded, embed_work
+from metrics.evaluation.extract import ClipWork, SideFeatures, embed_work
 from metrics.evaluation.result import Result, versions
 from metrics.evaluation.statistics_file import load_statistics, save_statistics
 from metrics.networks.features import FeatureNetwork, Features
 from metrics.protocols import Sampling
 from metrics.score import Score
-from metrics.videos.clips import Clip, Sampled, hash_clips, in_order, sample_clips, tile_clips
+from metrics.videos.clips import Clip, SampledClips, hash_clips, in_order, sample_clips, tile_clips
 from metrics.videos.read import DECODER, Video, list_videos
 
 APART = (
@@ -260,7 +260,7 @@ class Evaluator:
         side: Literal["real", "fake"],
         clips: Sequence[Clip] | None,
         listed: Sequence[str] | None,
-    ) -> tuple[Sampled, list[Video], Sampling]:
+    ) -> tuple[SampledClips, list[Video], Sampling]:
         """The clips of one side, all its videos, and the rule that drew them."""
         videos = _select(_videos(source), listed)
         rule = self.protocol.real if side == "real" else self.protocol.fake
@@ -287,16 +287,16 @@ class Evaluator:
 
     def _sample(
         self, videos: Sequence[Video], clips: Sequence[Clip] | None, rule: Sampling, n: int | None, side: str
-    ) -> Sampled:
+    ) -> SampledClips:
         if clips is not None:
             _select(videos, list(dict.fromkeys(clip.video for clip in clips)))
             self._check_clips(clips)
-            return Sampled(list(clips))
+            return SampledClips(list(clips))
         protocol, seed, to = self.protocol, self.options.seed, self.options.report
         report = None if to is None else (lambda progress: to(f"{side}, counting frames", progress))
         if protocol.tiled:
             sampled = tile_clips(in_order(videos, rule.order, seed), frames=protocol.frames or 1, report=report)
-            return Sampled(sampled.clips[:n], sampled.short, sampled.faults)
+            return SampledClips(sampled.clips[:n], sampled.short, sampled.faults)
         return sample_clips(videos, rule, frames=protocol.frames, stride=protocol.stride, n=n, seed=seed, report=report)
 
     def _check_clips(self, clips: Sequence[Clip]) -> None:
@@ -309,7 +309,7 @@ class Evaluator:
                 f"{wanted[0]} with stride {wanted[1]}: give another list, or --frames and --stride"
             )
 
-    def _embed(self, clips: Sequence[Clip], videos: Sequence[Video], rule: Sampling, side: str) -> Embedded:
+    def _embed(self, clips: Sequence[Clip], videos: Sequence[Video], rule: Sampling, side: str) -> SideFeatures:
         to = self.options.report
         report = None if to is None else (lambda progress: to(side, progress))
         by_name = {video.name: video for video in videos}
@@ -330,7 +330,7 @@ class Evaluator:
         }
         return ClipWork(clips, self.network, recipe, prepare, self.options.batch_size)
 
-    def _check_gaps(self, sampled: Sampled, videos: int, side: str) -> None:
+    def _check_gaps(self, sampled: SampledClips, videos: int, side: str) -> None:
         if sampled.faults and not self.options.allow_gaps:
             first = sampled.faults[0]
             raise ValueError(
@@ -395,7 +395,7 @@ def _videos(source: Path | str | Sequence[Video]) -> list[Video]:
     return list_videos(source) if isinstance(source, Path | str) else list(source)
 
 
-def _origins(embedded: Embedded) -> list[str]:
+def _origins(embedded: SideFeatures) -> list[str]:
     """For each video, what its first clip was cut from: the hash of its file, or of the clip of an array."""
     first: dict[str, str] = {}
     for clip, content in zip(embedded.clips, embedded.contents, strict=True):

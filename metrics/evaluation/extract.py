@@ -30,7 +30,7 @@ Step = Callable[[], None]  # what is left for the thread of the networks
 DEPTH = 4  # blocks of one video that wait, where all frames are wanted
 
 
-class Embedded(NamedTuple):
+class SideFeatures(NamedTuple):
     """The features of one side's clips, in their order; clips that could not be read have no row."""
 
     features: Features
@@ -102,7 +102,7 @@ def embed_clips(
     cache: Cache | None = None,
     report: Report | None = None,
     readers: int = 2,
-) -> Embedded:
+) -> SideFeatures:
     """Features of clips of video files, arrays or folders of frames, as `pass_over` makes them.
 
     Raises:
@@ -119,7 +119,7 @@ def embed_work(
     cache: Cache | None = None,
     report: Report | None = None,
     readers: int = 2,
-) -> Embedded:
+) -> SideFeatures:
     """`embed_clips`, of a work.
 
     Raises:
@@ -287,11 +287,11 @@ def _end(error: Exception) -> NoReturn:
     raise error
 
 
-def _embedded(work: ClipWork, embedder: BatchEmbedder) -> Embedded:
+def _embedded(work: ClipWork, embedder: BatchEmbedder) -> SideFeatures:
     rows = embedder.finish()
     clips = [work.clips[row.clip] for row in rows]
     numbers = {name: number for number, name in enumerate(dict.fromkeys(clip.video for clip in clips))}
-    return Embedded(
+    return SideFeatures(
         stack(rows),
         np.array([numbers[clip.video] for clip in clips], dtype=np.int64),
         clips,
@@ -311,7 +311,7 @@ def embed_arrays(
     batch_size: int = 16,
     cache: Cache | None = None,
     report: Report | None = None,
-) -> Embedded:
+) -> SideFeatures:
     """Features of videos from any iterator, one by one (T H W C) or in batches (N T H W C).
 
     The iterator is called in the caller's thread, two batches ahead; hashing and resizing run while the network is
@@ -346,7 +346,7 @@ def embed_arrays(
     rows = embedder.finish()
     embedder.tally.notify()
     contents, looks = [row.content for row in rows], [row.look for row in rows]
-    return Embedded(stack(rows), np.arange(len(rows)), clips, [], contents, looks, embedder.kept)
+    return SideFeatures(stack(rows), np.arange(len(rows)), clips, [], contents, looks, embedder.kept)
 
 
 def hash_frames(frames: Frames) -> str:

@@ -70,7 +70,7 @@ class Measure:
 
 
 @dataclass
-class Measured:
+class SideValues:
     """One side: a value per video and measure, and what was left out."""
 
     names: list[str] = field(default_factory=list)
@@ -171,16 +171,16 @@ class UnreadableError(ValueError):
 
 def measure_videos(
     videos: Sequence[Video], measures: Sequence[Measure], reader: FolderReader, side: str = "fake"
-) -> Measured:
+) -> SideValues:
     """Every measure of every video, with one block of frames in memory.
 
     Raises:
         ValueError: a video that cannot be read, unless gaps are allowed, or that a measure cannot score.
     """
-    measured, started = Measured(), time.monotonic()
+    measured, started = SideValues(), time.monotonic()
     for number, video in enumerate(videos, 1):
         try:
-            gathering = Gathering(video, measures, reader.cache)
+            gathering = RecipeRows(video, measures, reader.cache)
             for block in _readable(video, gathering.most):
                 gathering.take(block)
         except UnreadableError as error:
@@ -215,7 +215,7 @@ def _readable(video: Video, most: int | None) -> Iterator[Frames]:
         raise UnreadableError(str(error)) from error
 
 
-class Gathering:
+class RecipeRows:
     """The rows of every recipe of one video: from the cache, or of the frames that go by.
 
     Raises:
@@ -286,7 +286,7 @@ def measure_sides(
     sides: Mapping[str, Sequence[Video]],  # "fake", and "real" where there is one
     measures: Sequence[Measure],
     reader: FolderReader,
-    summarize: Callable[[Measured], dict[str, Score]],
+    summarize: Callable[[SideValues], dict[str, Score]],
     about: Mapping[str, object],  # protocol, variant and whatever else must be equal for scores to be comparable
     notes: Sequence[str] = (),
 ) -> Result:

@@ -9,7 +9,7 @@ HEAD = 64  # channels of one head, in every CLIP
 VOCABULARY = 49408  # tokens; the last one ends a text
 
 
-class Attention(nn.Module):
+class ClipAttention(nn.Module):
     """Multi-head attention with the names of `nn.MultiheadAttention`."""
 
     def __init__(self, width: int) -> None:
@@ -26,7 +26,7 @@ class Attention(nn.Module):
         return self.out_proj(F.scaled_dot_product_attention(q, k, v, is_causal=causal).transpose(1, 2).flatten(2))
 
 
-class Mlp(nn.Module):
+class ClipMlp(nn.Module):
     """Two linear layers around x sigmoid(1.702 x)."""
 
     def __init__(self, width: int) -> None:
@@ -39,13 +39,13 @@ class Mlp(nn.Module):
         return self.c_proj(hidden * torch.sigmoid(1.702 * hidden))
 
 
-class Block(nn.Module):
+class ClipBlock(nn.Module):
     """Attention and MLP, each behind a layer norm and around a shortcut."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
-        self.attn, self.ln_1 = Attention(width), nn.LayerNorm(width)
-        self.mlp, self.ln_2 = Mlp(width), nn.LayerNorm(width)
+        self.attn, self.ln_1 = ClipAttention(width), nn.LayerNorm(width)
+        self.mlp, self.ln_2 = ClipMlp(width), nn.LayerNorm(width)
 
     def forward(self, x: Float[Tensor, "B N C"], causal: bool) -> Float[Tensor, "B N C"]:
         """One block."""
@@ -58,7 +58,7 @@ class Transformer(nn.Module):
 
     def __init__(self, width: int, layers: int) -> None:
         super().__init__()
-        self.resblocks = nn.ModuleList([Block(width) for _ in range(layers)])
+        self.resblocks = nn.ModuleList([ClipBlock(width) for _ in range(layers)])
 
     def forward(self, x: Float[Tensor, "B N C"], causal: bool = False) -> Float[Tensor, "B N C"]:
         """All blocks."""

@@ -22,7 +22,7 @@ from metrics.networks.no_tf32 import full_float32
 from metrics.protocols import DEFAULT_FVD, FVD, FvdProtocol
 from metrics.videos.frames import check_videos
 from metrics.videos.preprocess import i3d_input
-from metrics.weights import Loaded, load
+from metrics.weights import LoadedTensors, load
 from metrics.weights.errors import refused
 from metrics.weights.published import SOURCES, Identity, identify
 
@@ -296,7 +296,7 @@ def load_i3d(
     return I3DFeatures(protocol, called, row, identity.name, digest, where, precision, batch, compiled)
 
 
-def checked_identity(loaded: Loaded) -> Identity:
+def checked_identity(loaded: LoadedTensors) -> Identity:
     """Say which published weights these are; refuse those that FVD is not defined on.
 
     Raises:

@@ -53,7 +53,7 @@ class Bottleneck(nn.Module):
         return F.relu(self.gn3(self.conv3(y)) + self.gn_proj(self.conv_proj(x)))
 
 
-class Attention(nn.Module):
+class MusiqAttention(nn.Module):
     """Attention with three matrices.
 
     The published code pads every scale to a fixed number of tokens and scores those by -1000, which no token then sees;
@@ -74,7 +74,7 @@ class Attention(nn.Module):
         return self.out(F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2))
 
 
-class Mlp(nn.Module):
+class MusiqMlp(nn.Module):
     """Two linear layers around an exact GELU."""
 
     def __init__(self, width: int, hidden: int) -> None:
@@ -86,13 +86,13 @@ class Mlp(nn.Module):
         return self.fc2(F.gelu(self.fc1(x)))
 
 
-class Block(nn.Module):
+class MusiqBlock(nn.Module):
     """Attention and MLP, each behind a layer norm and around a shortcut."""
 
     def __init__(self, width: int, heads: int, hidden: int) -> None:
         super().__init__()
         self.norm1, self.norm2 = nn.LayerNorm(width, eps=1e-6), nn.LayerNorm(width, eps=1e-6)
-        self.attention, self.mlp = Attention(width, heads), Mlp(width, hidden)
+        self.attention, self.mlp = MusiqAttention(width, heads), MusiqMlp(width, hidden)
 
     def forward(self, x: Float[Tensor, "B N C"]) -> Float[Tensor, "B N C"]:
         """One block."""
@@ -124,7 +124,7 @@ class Encoder(nn.Module):
         self.posembed_input, self.scaleembed_input = Positions(width), Scales(width)
         self.cls = nn.Parameter(torch.zeros(1, 1, width))
         self.encoder_norm = nn.LayerNorm(width, eps=1e-6)
-        self.transformer = nn.ModuleDict({f"encoderblock_{i}": Block(width, heads, hidden) for i in range(layers)})
+        self.transformer = nn.ModuleDict({f"encoderblock_{i}": MusiqBlock(width, heads, hidden) for i in range(layers)})
 
     def forward(self, x: Float[Tensor, "B N C"]) -> Float[Tensor, "B C"]:
         """The class token after the last norm; positions and scales are in the tokens already."""

@@ -8,7 +8,7 @@ import torch
 
 from metrics.networks.c3d import c3d_shapes
 from metrics.networks.i3d import build_i3d, constant_clips, i3d_shapes
-from metrics.weights import Loaded, export, load
+from metrics.weights import LoadedTensors, export, load
 from metrics.weights.published import FILES, SOURCES, hashes, identify
 
 # Squared distance between the logits of an all-black and an all-white clip by their number of frames, from the README
@@ -158,7 +158,7 @@ def _facts(path: Path) -> FileFacts:
 
 
 def _constant_clips(
-    loaded: Loaded, lengths: tuple[int, ...], device: torch.device | str
+    loaded: LoadedTensors, lengths: tuple[int, ...], device: torch.device | str
 ) -> dict[int, tuple[float, float]]:
     network = build_i3d(loaded.tensors, epsilon=EPSILON)
     network.fold()

@@ -6,7 +6,7 @@ Of their hashes only CLIP's and MUSIQ's first digits were published; other files
 import re
 from collections.abc import Mapping
 
-from metrics.weights.checkpoint import PUBLISHED, Checkpoint, Naming
+from metrics.weights.checkpoint import PUBLISHED, Checkpoint, NameConvention
 
 CLIP_SIZES: Mapping[str, dict[str, int]] = {
     "b32": {"width": 768, "layers": 12, "patch": 32, "features": 512},
@@ -69,8 +69,8 @@ DINO = Checkpoint(
     ("dino_vitbase16_pretrain.pth", "dino_vitb16.safetensors", "vit_base_patch16_224.dino", "dino-vitb16"),
     (
         PUBLISHED,
-        Naming("transformers 4", _dino_of_transformers_4),
-        Naming("transformers 5", _dino_of_transformers_5),
+        NameConvention("transformers 4", _dino_of_transformers_4),
+        NameConvention("transformers 5", _dino_of_transformers_5),
     ),
     prefixes=("", "vit.", "model."),
     unused=("pooler.",),
@@ -114,8 +114,8 @@ def _clip_of_transformers(name: str, tower: str, tables: Mapping[str, str]) -> t
 
 
 IMAGE_NAMINGS = (
-    Naming("published", lambda name: (f"visual.{name}",)),
-    Naming(
+    NameConvention("published", lambda name: (f"visual.{name}",)),
+    NameConvention(
         "transformers",
         lambda name: _clip_of_transformers(name, "vision_model", CLIP_IMAGE_TABLES),
         transposed=frozenset({"proj"}),
@@ -123,7 +123,7 @@ IMAGE_NAMINGS = (
 )
 TEXT_NAMINGS = (
     PUBLISHED,
-    Naming(
+    NameConvention(
         "transformers",
         lambda name: _clip_of_transformers(name, "text_model", CLIP_TEXT_TABLES),
         transposed=frozenset({"text_projection"}),
@@ -159,14 +159,14 @@ VICLIP_FILES = ("ViClip-InternVid-10M-FLT.pth", "ViCLIP-L_InternVid-FLT-10M.pth"
 VICLIP_CLIP = Checkpoint(
     "ViCLIP-L/14",
     VICLIP_FILES,
-    (Naming("published", lambda name: (f"vision_encoder.{name}",)),),
+    (NameConvention("published", lambda name: (f"vision_encoder.{name}",)),),
     prefixes=("model.", "", "module."),
     unused=("text_encoder.", "temp"),
 )
 VICLIP_TEXT = Checkpoint(
     "ViCLIP-L/14's text tower",
     VICLIP_FILES,
-    (Naming("published", lambda name: (f"text_encoder.{name}",)),),
+    (NameConvention("published", lambda name: (f"text_encoder.{name}",)),),
     prefixes=("model.", "", "module."),
     unused=("vision_encoder.", "temp"),
 )
@@ -197,7 +197,7 @@ VJEPA = Checkpoint(
 VJEPA_PROBE = Checkpoint(
     "V-JEPA's Something-Something probe",
     ("ssv2-probe.pth.tar", "ssv2-probe.safetensors"),
-    (Naming("published", lambda name: (f"pooler.{name}",)),),
+    (NameConvention("published", lambda name: (f"pooler.{name}",)),),
     prefixes=("classifier.module.", "classifier.", "module.", ""),
     unused=("linear.",),
 )

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 SLACK = 0.1  # tokens that DINO and VideoMAE-v2 add to a grid before they divide, against rounding; it moves samples
 
 
-class Attention(nn.Module):
+class ViTAttention(nn.Module):
     """Self-attention by one matrix for queries, keys and values.
 
     `key_bias=False` is VideoMAE's: the biases of queries and values are tensors of their own, keys have none.
@@ -35,7 +35,7 @@ class Attention(nn.Module):
         return self.proj(F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2))
 
 
-class Mlp(nn.Module):
+class ViTMlp(nn.Module):
     """Two linear layers around an exact GELU."""
 
     def __init__(self, width: int, hidden: int) -> None:
@@ -47,13 +47,13 @@ class Mlp(nn.Module):
         return self.fc2(F.gelu(self.fc1(x)))
 
 
-class Block(nn.Module):
+class ViTBlock(nn.Module):
     """Attention and MLP, each behind a layer norm and around a shortcut."""
 
     def __init__(self, width: int, heads: int, hidden: int, *, key_bias: bool = True) -> None:
         super().__init__()
         self.norm1, self.norm2 = nn.LayerNorm(width, eps=1e-6), nn.LayerNorm(width, eps=1e-6)
-        self.attn, self.mlp = Attention(width, heads, key_bias=key_bias), Mlp(width, hidden)
+        self.attn, self.mlp = ViTAttention(width, heads, key_bias=key_bias), ViTMlp(width, hidden)
 
     def forward(self, x: Float[Tensor, "B N C"]) -> Float[Tensor, "B N C"]:
         """One block."""
@@ -92,7 +92,7 @@ class Dino(nn.Module):
         self.cls_token = nn.Parameter(torch.zeros(1, 1, width))
         self.pos_embed = nn.Parameter(torch.zeros(1, 1 + grid**2, width))
         self.patch_embed = PatchEmbedding(width, (patch, patch))
-        self.blocks = nn.ModuleList([Block(width, heads, 4 * width) for _ in range(depth)])
+        self.blocks = nn.ModuleList([ViTBlock(width, heads, 4 * width) for _ in range(depth)])
         self.norm = nn.LayerNorm(width, eps=1e-6)
 
     def forward(self, frames: Float[Tensor, "B 3 H W"]) -> Float[Tensor, "B C"]:
@@ -127,7 +127,7 @@ class VideoMae(nn.Module):
     def __init__(self, *, width: int = 1408, depth: int = 40, heads: int = 16, hidden: int = 6144) -> None:
         super().__init__()
         self.patch_embed = PatchEmbedding(width, (2, 14, 14))
-        self.blocks = nn.ModuleList([Block(width, heads, hidden, key_bias=False) for _ in range(depth)])
+        self.blocks = nn.ModuleList([ViTBlock(width, heads, hidden, key_bias=False) for _ in range(depth)])
         self.fc_norm = nn.LayerNorm(width, eps=1e-6)
 
     def forward(self, clips: Float[Tensor, "B 3 T 224 224"]) -> Float[Tensor, "B C"]:
@@ -169,7 +169,7 @@ class VJepa(nn.Module):
         super().__init__()
         self.pos_embed = nn.Parameter(torch.zeros(1, 8 * 14 * 14, width))
         self.patch_embed = PatchEmbedding(width, (2, 16, 16))
-        self.blocks = nn.ModuleList([Block(width, heads, hidden) for _ in range(depth)])
+        self.blocks = nn.ModuleList([ViTBlock(width, heads, hidden) for _ in range(depth)])
         self.norm = nn.LayerNorm(width, eps=1e-6)
 
     def forward(self, clips: Float[Tensor, "B 3 T H W"]) -> Float[Tensor, "B N C"]:
@@ -206,7 +206,7 @@ class CrossAttentionBlock(nn.Module):
     def __init__(self, width: int, heads: int, hidden: int, *, project: bool) -> None:
         super().__init__()
         self.norm1, self.norm2 = nn.LayerNorm(width), nn.LayerNorm(width)
-        self.xattn, self.mlp = CrossAttention(width, heads, project=project), Mlp(width, hidden)
+        self.xattn, self.mlp = CrossAttention(width, heads, project=project), ViTMlp(width, hidden)
 
     def forward(self, query: Float[Tensor, "B 1 C"], x: Float[Tensor, "B N C"]) -> Float[Tensor, "B 1 C"]:
         """One block."""

@@ -7,7 +7,7 @@ import numpy as np
 from jaxtyping import Float, Float64
 
 from metrics.evaluation.collectors import ChosenClips, FrameRows
-from metrics.evaluation.measure import Collector, Measure, Measured
+from metrics.evaluation.measure import Collector, Measure, SideValues
 from metrics.intervals import mean_score
 from metrics.networks import vision_files as files
 from metrics.networks.folder import WeightsFolder
@@ -99,7 +99,7 @@ def text_of(video: str, texts: Texts) -> Float[np.ndarray, " F"]:
     return texts[video]
 
 
-def scores_of(measured: Measured) -> dict[str, Score]:
+def scores_of(measured: SideValues) -> dict[str, Score]:
     """Means over videos with their intervals, and torchmetrics' score of the set."""
     scores = {name: mean_score(values, name) for name, values in measured.values.items()}
     if "clipsim" in measured.parts:

@@ -37,7 +37,7 @@ def flow_steps(raft: Raft, stride: int, *, compat: bool = False) -> Steps:
 
 
 @dataclass
-class Interpolated:
+class InterpolationGap:
     """How far every second frame is from what its neighbors predict, mean absolute gray levels."""
 
     interpolate: Interpolator

@@ -16,7 +16,7 @@ from metrics.temporal.raft import SMALLEST, load_raft
 from metrics.text.alignment import viclip_measure, viclip_texts
 from metrics.text.prompts import Prompt
 from metrics.vbench import formulas
-from metrics.vbench.collectors import Interpolated, Interpolator, flow_steps, gray_steps, padded_side
+from metrics.vbench.collectors import InterpolationGap, Interpolator, flow_steps, gray_steps, padded_side
 from metrics.vbench.long import lengthen
 from metrics.videos.read import VideoInfo
 from metrics.weights.checkpoint import Checkpoint
@@ -91,7 +91,7 @@ def _smoothness(setting: Setting) -> Measure:
     def score(rows: Rows, info: VideoInfo, video: str) -> float:
         return formulas.smoothness(rows[:, 0])
 
-    return Measure("motion_smoothness", recipe, lambda info: Interpolated(interpolate), score, frames=3)
+    return Measure("motion_smoothness", recipe, lambda info: InterpolationGap(interpolate), score, frames=3)
 
 
 def _dynamic(setting: Setting) -> Measure:

@@ -5,7 +5,7 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-from metrics.evaluation.measure import FolderReader, FolderScore, Measured, choose_measures, measure_sides
+from metrics.evaluation.measure import FolderReader, FolderScore, SideValues, choose_measures, measure_sides
 from metrics.evaluation.result import Result
 from metrics.intervals import mean_score
 from metrics.score import Score
@@ -30,7 +30,7 @@ def list_as_vbench(source: Path | str) -> list[Video]:
     return [Video(path.name, path, "frames" if path.suffix == ".png" else "file") for path in paths]
 
 
-def scores_of(measured: Measured, *, compat: bool) -> dict[str, Score]:
+def scores_of(measured: SideValues, *, compat: bool) -> dict[str, Score]:
     """Raw scores of a set with their leaderboard scale; the two consistencies over videos and pooled over frames.
 
     The plain name is the mean over videos; with `compat` it is VBench's of one process, pooled.

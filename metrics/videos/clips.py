@@ -41,7 +41,7 @@ class Fault(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Sampled:
+class SampledClips:
     """The clips of one side, and the videos that were left out."""
 
     clips: list[Clip]
@@ -58,7 +58,7 @@ def sample_clips(
     n: int | None = None,  # clips; None = as many as the rule says, or all
     seed: int = 0,
     report: Callable[[Progress], None] | None = None,  # of the videos whose frames are counted
-) -> Sampled:
+) -> SampledClips:
     """Draw clips as a protocol says.
 
     Videos are opened only until there are enough clips, so a fault in a later one does not count. `start="every"` makes
@@ -72,7 +72,7 @@ def sample_clips(
         raise ValueError(f"n is a number of clips from 1: got {n}")
     n = rule.n if n is None else n
     ordered = in_order(videos, rule.order, seed)
-    sampled = Sampled([])
+    sampled = SampledClips([])
     span = None if frames is None else (frames - 1) * stride + 1
     every, shuffled = rule.start == "every", rule.order == "shuffled"
     fits = []  # videos, the number of places where a clip fits, and the clip's frames
@@ -90,19 +90,21 @@ def sample_clips(
             which = int(np.searchsorted(ends, place, side="right"))
             video, room, count = fits[which]
             clips.append(Clip(video.name, place - int(ends[which]) + room, count, stride))
-        return Sampled(clips, sampled.short, sampled.faults)
+        return SampledClips(clips, sampled.short, sampled.faults)
     rounds = -(-n // len(fits)) if fits and n is not None and rule.repeat else 1
     clips = [
         Clip(video.name, _start(rule, room, seed, video.name, turn), count, stride)
         for turn in range(rounds)
         for video, room, count in fits
     ]
-    return Sampled(clips[:n], sampled.short, sampled.faults)
+    return SampledClips(clips[:n], sampled.short, sampled.faults)
 
 
-def tile_clips(videos: Sequence[Video], *, frames: int, report: Callable[[Progress], None] | None = None) -> Sampled:
+def tile_clips(
+    videos: Sequence[Video], *, frames: int, report: Callable[[Progress], None] | None = None
+) -> SampledClips:
     """All the windows of `frames` frames that fit into each video without overlap, from its first frame on."""
-    sampled = Sampled([])
+    sampled = SampledClips([])
     for video, length in _lengths(videos, frames, WHOLE, sampled, report):
         sampled.clips.extend(Clip(video.name, start, frames) for start in range(0, length - frames + 1, frames))
     return sampled
@@ -162,7 +164,7 @@ def _lengths(
     videos: Sequence[Video],
     span: int | None,
     rule: Sampling,
-    sampled: Sampled,
+    sampled: SampledClips,
     report: Callable[[Progress], None] | None,
 ) -> Iterator[tuple[Video, int]]:
     """Videos that are long enough, with their numbers of frames; `sampled` receives the others."""

@@ -22,7 +22,7 @@ PARTS = {"safetensors": "model.safetensors", "torch": "pytorch_model.bin"}  # of
 
 
 @dataclass(frozen=True)
-class Naming:
+class NameConvention:
     """One convention of names: our name -> the file's names, whose tensors are joined along the first axis."""
 
     whose: str
@@ -30,7 +30,7 @@ class Naming:
     transposed: frozenset[str] = frozenset()  # our names of matrices that the file has the other way round
 
 
-PUBLISHED = Naming("published", lambda name: (name,))
+PUBLISHED = NameConvention("published", lambda name: (name,))
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class Checkpoint:
 
     network: str  # for messages and manifests
     files: tuple[str, ...]  # names of files, or of folders of transformers, below a folder of weights
-    namings: tuple[Naming, ...] = (PUBLISHED,)
+    namings: tuple[NameConvention, ...] = (PUBLISHED,)
     prefixes: tuple[str, ...] = ("",)  # what may stand before all names; the first that fits best counts
     unused: tuple[str, ...] = ()  # beginnings of names that belong to the file and are not read
     sha256: str | None = None  # of the published file, or its first digits; None = nobody published one
@@ -108,10 +108,10 @@ def read_checkpoint(path: Path | str, checkpoint: Checkpoint, wanted: Shapes) ->
     return State(tensors, file, naming.whose, "published" if known else "unrecognised", digest(tensors))
 
 
-def _convention(shapes: Shapes, checkpoint: Checkpoint, wanted: Shapes) -> tuple[Naming, str]:
+def _convention(shapes: Shapes, checkpoint: Checkpoint, wanted: Shapes) -> tuple[NameConvention, str]:
     """The convention and prefix that explain most of the wanted names."""
 
-    def hits(naming: Naming, prefix: str) -> int:
+    def hits(naming: NameConvention, prefix: str) -> int:
         return sum(prefix + name in shapes for ours in wanted for name in naming.theirs(ours))
 
     pairs = [(naming, prefix) for naming in checkpoint.namings for prefix in checkpoint.prefixes]

@@ -56,7 +56,7 @@ class Source:
     read: Callable[[str], Tensor]
 
 
-class Loaded(NamedTuple):
+class LoadedTensors(NamedTuple):
     """One network's tensors under our names, and where they come from."""
 
     network: str  # "i3d" or "c3d"
@@ -68,7 +68,7 @@ class Loaded(NamedTuple):
     digest: str  # sha256 of names, shapes and values: equal for equal weights, whatever the file
 
 
-def load(path: Path | str, wanted: Mapping[str, Shapes]) -> Loaded:
+def load(path: Path | str, wanted: Mapping[str, Shapes]) -> LoadedTensors:
     """Read the weights of one of the wanted networks.
 
     Args:
@@ -103,10 +103,12 @@ def load(path: Path | str, wanted: Mapping[str, Shapes]) -> Loaded:
     for ours in shapes.keys() - tensors.keys():  # TensorFlow's batch-norm has no scale
         tensors[ours] = torch.ones(shapes[ours])
     tensors = {name: tensors[name] for name in sorted(tensors)}
-    return Loaded(naming.network, source.format, naming.whose, tensors, source.files, naming.extra, digest(tensors))
+    return LoadedTensors(
+        naming.network, source.format, naming.whose, tensors, source.files, naming.extra, digest(tensors)
+    )
 
 
-def export(loaded: Loaded, path: Path | str) -> None:
+def export(loaded: LoadedTensors, path: Path | str) -> None:
     """Write the tensors as safetensors, which every later load reads fastest; the file appears whole or not at all."""
     with replacing(path) as part:
         save_file(loaded.tensors, part, {"network": loaded.network, "digest": loaded.digest})

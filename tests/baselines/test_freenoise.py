@@ -9,7 +9,7 @@ from toys import CLIP, SCHEDULE, SEEDS, SHAPE, STEPS, close, ddim, initial, requ
 import baselines.direct
 from baselines import freenoise
 from baselines.freenoise import Options, attention_of, attention_windows, freelong, freepca, plan, run_on
-from baselines.priors import Tied, reschedule
+from baselines.priors import TiedNoise, reschedule
 from vidrd.denoiser import GuidedDenoiser, WindowedDenoiser
 from vidrd.models.blocks import TimeWindows, TransformerBlock
 from vidrd.models.unet import UNet3DConditionModel
@@ -249,7 +249,7 @@ def test_chunks_of_the_published_codes_run_on_where_a_clip_ends(frames):
 
 def test_where_the_stride_divides_the_clip_the_two_shuffles_are_one():
     noise = KeyedNoise(SEEDS)
-    tied = video_noise(Tied(noise, reschedule(2)), 11, CLIP, SHAPE)
+    tied = video_noise(TiedNoise(noise, reschedule(2)), 11, CLIP, SHAPE)
     assert torch.equal(run_on(noise, 11, CLIP, SHAPE, 2), tied)
 
 

@@ -12,7 +12,7 @@ from baselines import priors
 from baselines.priors import (
     PRIORS,
     FreeInit,
-    Tied,
+    TiedNoise,
     again,
     cross_over,
     hybrid,
@@ -38,7 +38,9 @@ def drawn(*key):
 
 def frames_of(tie, frames=3 * CLIP):
     """N T: one value a frame."""
-    return video_noise(Tied(lambda *key: drawn(*key).clone(), tie), frames, CLIP, (1, 1, 1))[:, 0, :, 0, 0].double()
+    return video_noise(TiedNoise(lambda *key: drawn(*key).clone(), tie), frames, CLIP, (1, 1, 1))[
+        :, 0, :, 0, 0
+    ].double()
 
 
 @pytest.mark.parametrize("name", [name for name, tie in PRIORS.items() if tie])
@@ -117,7 +119,7 @@ def test_planted_faults_of_hybrid_noise_are_seen(fault):
 
 def check_spectral():
     """Of a later clip, each frequency is the first clip's by its share, and standard normal."""
-    tied, shape = Tied(KeyedNoise(range(400)), spectral()), (1, 8, 6, 6)
+    tied, shape = TiedNoise(KeyedNoise(range(400)), spectral()), (1, 8, 6, 6)
     first, later = (torch.fft.fftn(tied("initial", clip, shape).double(), dim=(-3, -2, -1))[:, 0] for clip in (0, 2))
     keep, size = low_pass(8, 6, 6, FreeInit()), 8 * 6 * 6
     assert float((later.abs().square().mean(dim=0) / size - 1).abs().max()) < 0.35  # of 400 videos
@@ -176,30 +178,30 @@ def test_planted_faults_of_the_shuffle_are_seen(monkeypatch, fault):
 
 
 def test_a_tie_leaves_other_draws_and_draws_in_any_order_alone():
-    noise, tied = KeyedNoise(SEEDS), Tied(KeyedNoise(SEEDS), progress())
+    noise, tied = KeyedNoise(SEEDS), TiedNoise(KeyedNoise(SEEDS), progress())
     shape = (SHAPE[0], CLIP, *SHAPE[1:])
     assert torch.equal(tied("step", 1, shape, 3), noise("step", 1, shape, 3))
-    third = Tied(KeyedNoise(SEEDS), progress())("initial", 2, shape)
+    third = TiedNoise(KeyedNoise(SEEDS), progress())("initial", 2, shape)
     first = [tied("initial", clip, shape) for clip in range(3)]
     assert torch.equal(first[2], third)
-    assert torch.equal(Tied(KeyedNoise(SEEDS[1:]), progress())("initial", 2, shape), third[1:])
+    assert torch.equal(TiedNoise(KeyedNoise(SEEDS[1:]), progress())("initial", 2, shape), third[1:])
 
 
 @pytest.mark.parametrize("name", METHODS)
 @pytest.mark.parametrize("prior", PRIORS)
 def test_any_sampler_takes_any_prior(name, prior):
     method, tie = METHODS[name], PRIORS[prior]
-    noise = Tied(KeyedNoise(SEEDS), tie()) if tie else KeyedNoise(SEEDS)
+    noise = TiedNoise(KeyedNoise(SEEDS), tie()) if tie else KeyedNoise(SEEDS)
     result = method.sample(Coupled(), SCHEDULE, request(CLIP + 2), method.options(2), noise=noise)
     assert result.latents.isfinite().all()
-    first = KeyedNoise(SEEDS) if not tie else Tied(KeyedNoise(SEEDS), tie())
+    first = KeyedNoise(SEEDS) if not tie else TiedNoise(KeyedNoise(SEEDS), tie())
     clip = method.sample(Coupled(), SCHEDULE, request(CLIP), method.options(2), noise=first).latents
     assert close(clip, ddim(video_noise(first, CLIP, CLIP, SHAPE), Coupled()), 1e-5)
 
 
 def test_independent_clips_with_shared_noise_are_its_own_option():
     shared = baselines.independent.sample(
-        Coupled(), SCHEDULE, request(3 * CLIP), noise=Tied(KeyedNoise(SEEDS), share())
+        Coupled(), SCHEDULE, request(3 * CLIP), noise=TiedNoise(KeyedNoise(SEEDS), share())
     )
     option = baselines.independent.Options(shared_noise=True)
     assert torch.equal(
@@ -365,11 +367,11 @@ def test_later_passes_are_noised_with_the_first_ones_noise():
 
 
 def test_tied_noise_serves_one_request():
-    tied = Tied(KeyedNoise(SEEDS), progress())
+    tied = TiedNoise(KeyedNoise(SEEDS), progress())
     baselines.independent.sample(Coupled(), SCHEDULE, request(CLIP), noise=tied)
     baselines.independent.sample(Coupled(), SCHEDULE, request(3 * CLIP), noise=tied)
     for other in (request(CLIP, shape=(2, 5, 5)), request(CLIP, clip=2)):
-        with pytest.raises(ValueError, match=r"tied noise serves one request: .* make a new Tied"):
+        with pytest.raises(ValueError, match=r"tied noise serves one request: .* make a new TiedNoise"):
             baselines.independent.sample(Coupled(), SCHEDULE, other, noise=tied)
 
 

@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from vidrd.approximate import Fp8Linear, Reusing, _replace_linears, fp8_linears, to_fp8
+from vidrd.approximate import Fp8Linear, ReusingUNet, _replace_linears, fp8_linears, to_fp8
 from vidrd.models.unet import UNet3DConditionModel
 
 
@@ -62,7 +62,7 @@ class Counting:
 
 def test_lower_stages_run_every_so_many_steps_and_at_the_start_of_a_clip():
     network = Counting()
-    reusing = Reusing(network, every=3, steps=5)
+    reusing = ReusingUNet(network, every=3, steps=5)
     for _ in range(2):
         for timestep in (900, 700, 500, 300, 100):
             reusing(X[0], torch.tensor(timestep), encoder_hidden_states=TEXT)
@@ -70,7 +70,7 @@ def test_lower_stages_run_every_so_many_steps_and_at_the_start_of_a_clip():
 
 
 def test_every_call_in_full_is_the_network_itself(unet):
-    reusing = Reusing(unet, every=1, steps=2)
+    reusing = ReusingUNet(unet, every=1, steps=2)
     with torch.no_grad():
         for x in X:
             assert torch.equal(reusing(x, torch.tensor(500), TEXT).sample, unet(x, 500, TEXT).sample)
@@ -78,9 +78,9 @@ def test_every_call_in_full_is_the_network_itself(unet):
 
 def test_what_cannot_be_reused_is_said():
     with pytest.raises(ValueError, match=r"run every 1, 2, \.\.\. calls: got 0"):
-        Reusing(Counting(), every=0, steps=5)
+        ReusingUNet(Counting(), every=0, steps=5)
     with pytest.raises(ValueError, match="these frames have timesteps of their own"):
-        Reusing(Counting(), every=2, steps=5)(X[0], torch.tensor([1, 2]), TEXT)
+        ReusingUNet(Counting(), every=2, steps=5)(X[0], torch.tensor([1, 2]), TEXT)
 
 
 @pytest.mark.precision

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from vidrd.compiled_unet import Graphed, compiled, fingerprint, with_compiled_blocks
+from vidrd.compiled_unet import CudaGraphCall, compiled, fingerprint, with_compiled_blocks
 from vidrd.models import blocks
 from vidrd.models.blocks import Attention, attend_in_time
 from vidrd.models.unet import UNet3DConditionModel
@@ -147,7 +147,7 @@ def test_a_clips_text_is_read_once(monkeypatch):
 @pytest.mark.gpu
 def test_a_replayed_graph_says_the_same_and_waits_for_nobody(unet):
     unet = unet.cuda()
-    fast = Graphed(with_compiled_blocks(unet))
+    fast = CudaGraphCall(with_compiled_blocks(unet))
     for timestep in (900, 500, 20):
         given = [x.cuda() for x in asked(timestep)]
         with torch.no_grad():

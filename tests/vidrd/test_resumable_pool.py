@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from vidrd.resumable_pool import RESTARTS, Finished, Pool, run_locally
+from vidrd.resumable_pool import RESTARTS, FinishedPiece, Pool, run_locally
 
 ROOT = Path(__file__).parents[2]
 PRELOAD = {"spawn": (), "forkserver": ("vidrd.resumable_pool",)}
@@ -54,7 +54,7 @@ class Broken(Squares):
 
 def squares(job, pieces, pool, messages=None):
     finished = list(run_locally(job, pieces, pool, (messages if messages is not None else []).append))
-    assert all(isinstance(each, Finished) for each in finished)
+    assert all(isinstance(each, FinishedPiece) for each in finished)
     return {each.piece: each.results for each in finished}
 
 

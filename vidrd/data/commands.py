@@ -190,18 +190,18 @@ def prepare(ask: Prepare) -> None:
     from vidrd.data.media import EncoderSettings  # noqa: PLC0415
     from vidrd.data.prepare import describe  # noqa: PLC0415
     from vidrd.data.prepare import prepare as build  # noqa: PLC0415
-    from vidrd.data.shard_task import Panning, PreparePlan  # noqa: PLC0415
-    from vidrd.data.shots import Cutting  # noqa: PLC0415
+    from vidrd.data.shard_task import PanZoomSettings, PreparePlan  # noqa: PLC0415
+    from vidrd.data.shots import CutSettings  # noqa: PLC0415
     from vidrd.device import resolve_device  # noqa: PLC0415
 
     on_cluster = ask.engine == "ray" and ask.device == "cuda"  # whose head may have no GPU
     plan = PreparePlan(
         format=ask.format,
         where=Where(ask.root, ask.annotations, ask.split, ask.outside),
-        cutting=Cutting(
+        cutting=CutSettings(
             ask.size or None, ask.cut, ask.threshold, ask.min_frames, ask.max_frames, fps=ask.fps, bars=ask.bars
         ),
-        panning=Panning(ask.still_frames, ask.size or 256, name_motion=ask.name_motion)
+        panning=PanZoomSettings(ask.still_frames, ask.size or 256, name_motion=ask.name_motion)
         if ask.stills == "clips"
         else None,
         watermark="score" if ask.watermark == "none" else ask.watermark,

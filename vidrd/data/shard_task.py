@@ -35,7 +35,7 @@ from vidrd.data.layout import Where
 from vidrd.data.media import EncoderSettings, Fit, encode_mp4, file_state
 from vidrd.data.record import Drop, Pixels, PreparationStage, Record, Tally, digest
 from vidrd.data.shards import ShardWriter, write_rows
-from vidrd.data.shots import Cutting, motion, read_clips
+from vidrd.data.shots import CutSettings, motion, read_clips
 from vidrd.data.watermarks import How, Overlay, watermark_stage
 from vidrd.files import replacing, write_atomic
 
@@ -44,7 +44,7 @@ FREE = ("duplicates", "against", "device", "endpoint", "tries", "timeout", "retr
 
 
 @dataclass(frozen=True)
-class Panning:
+class PanZoomSettings:
     """How still pictures become clips; see zoompan.Camera."""
 
     frames: int = 16
@@ -59,9 +59,9 @@ class PreparePlan:
 
     format: str  # of ADAPTERS
     where: Where
-    cutting: Cutting = field(default_factory=Cutting)
+    cutting: CutSettings = field(default_factory=CutSettings)
     fit: Fit = field(default_factory=Fit)
-    panning: Panning | None = field(default_factory=Panning)  # None: stills stay stills
+    panning: PanZoomSettings | None = field(default_factory=PanZoomSettings)  # None: stills stay stills
     watermark: How = "score"
     overlay: Path | None = None  # of a mark that all videos carry, as `watermark` estimates it
     look_for_marks: bool = False  # a look at every clip's edges: costs as much as decoding
@@ -227,7 +227,7 @@ def _through(
     yield from results
 
 
-def _pan(panning: Panning, seed: int, record: Record) -> Record | Drop:
+def _pan(panning: PanZoomSettings, seed: int, record: Record) -> Record | Drop:
     """A still picture becomes a clip; videos pass unchanged."""
     if record.media != "image":
         return record

@@ -28,7 +28,7 @@ TOGETHER = 16  # frames that are decoded, shrunk and searched for cuts in turns:
 
 
 @dataclass(frozen=True)
-class Cutting:
+class CutSettings:
     """How videos become clips."""
 
     shorter: int | None = 256  # pixels of the shorter side as stored; None: as the source
@@ -45,7 +45,7 @@ class Cutting:
             raise ValueError(f"--min-frames is from 1 to --max-frames: got {self.min_frames} and {self.max_frames}")
 
 
-def read_clips(record: Record, cutting: Cutting, fit: Fit, tally: Tally) -> Iterator[Record | Drop]:
+def read_clips(record: Record, cutting: CutSettings, fit: Fit, tally: Tally) -> Iterator[Record | Drop]:
     """Decode a record once and yield each clip as soon as its end is known, so that long videos need no more memory.
 
     A picture becomes a clip of one frame. What cannot be read is dropped with its reason. Clips before damage
@@ -89,7 +89,7 @@ def _placed(record: Record, info: VideoInfo) -> Record:
 
 
 def _cut(
-    record: Record, frames: Iterator[av.VideoFrame], fps: float, cutting: Cutting, tally: Tally
+    record: Record, frames: Iterator[av.VideoFrame], fps: float, cutting: CutSettings, tally: Tally
 ) -> Iterator[Record | Drop]:
     detector, rate = new_detector(cutting), cutting.fps or fps
     held: list[av.VideoFrame] = []
@@ -153,7 +153,7 @@ def frames_at_rate(frames: Sequence[int], fps: float | int, rate: float | int) -
     return [frames[int(place * fps / rate)] for place in range(math.ceil(len(frames) * rate / fps - 1e-6))]
 
 
-def new_detector(cutting: Cutting) -> SceneDetector | None:
+def new_detector(cutting: CutSettings) -> SceneDetector | None:
     """PySceneDetect's detector, or none. It reports every cut at once: what is too short is for the caller to drop."""
     if cutting.detector == "none":
         return None
@@ -163,7 +163,7 @@ def new_detector(cutting: Cutting) -> SceneDetector | None:
     return AdaptiveDetector(threshold, min_scene_len=1)
 
 
-def detect_cuts(thumbs: UInt8[ndarray, "T h w 3"], cutting: Cutting = Cutting()) -> list[int]:
+def detect_cuts(thumbs: UInt8[ndarray, "T h w 3"], cutting: CutSettings = CutSettings()) -> list[int]:
     """Frames with which a new scene begins."""
     detector = new_detector(cutting)
     return [cut.frame_num for index, small in enumerate(thumbs) for cut in _look_for_cuts(detector, index, small)]

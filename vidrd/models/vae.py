@@ -77,7 +77,7 @@ class EncoderStage(nn.Module):
         return self.downsamplers[0](x) if hasattr(self, "downsamplers") else x
 
 
-class DecoderStage(nn.Module):
+class DecoderUpBlock(nn.Module):
     """A resolution of the decoder: a temporal convolution after every residual block."""
 
     def __init__(self, first: int, width: int, layers: int, groups: int, *, last: bool, temporal: bool, dropout: float):
@@ -132,7 +132,7 @@ class Decoder(nn.Module):
         self.conv_in = nn.Conv2d(latents, down[0], 3, padding=1)
         self.mid_block = Middle(down[0], groups)
         self.up_blocks = nn.ModuleList(
-            DecoderStage(down[max(i - 1, 0)], width, layers + 1, groups, last=i == len(down) - 1, **temporal)
+            DecoderUpBlock(down[max(i - 1, 0)], width, layers + 1, groups, last=i == len(down) - 1, **temporal)
             for i, width in enumerate(down)
         )
         self.conv_norm_out = nn.GroupNorm(groups, down[-1], 1e-6)

@@ -29,7 +29,7 @@ from vidrd.training.hyperparameters import Recipe
 from vidrd.training.loop import keyed_generator
 from vidrd.training.stages import (
     Batch,
-    Labelled,
+    LabeledCaptions,
     Source,
     cached,
     encode_clips,
@@ -69,12 +69,12 @@ def world(batch: int, frames: int, generator: torch.Generator) -> Batch:
     return Batch(to_float(render(scenes, frames, size=SIZE, start=starts)), [caption(scene) for scene in scenes])
 
 
-def sentences(batch: int, generator: torch.Generator) -> Labelled:
+def sentences(batch: int, generator: torch.Generator) -> LabeledCaptions:
     """Captions of the pocket world."""
     seeds = torch.randint(TRAIN_SEEDS.start, TRAIN_SEEDS.stop, (batch,), generator=generator).tolist()
     scenes = [draw_scene(seed) for seed in seeds]
     values = [labels(scene) for scene in scenes]
-    return Labelled(
+    return LabeledCaptions(
         [caption(scene) for scene in scenes],
         {name: torch.tensor([each[name] for each in values]) for name in ATTRIBUTES},
     )

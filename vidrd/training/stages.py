@@ -37,7 +37,7 @@ from vidrd.training.losses import (
 ATTENTION_KERNELS = [SDPBackend.MATH] if not torch.cuda.is_available() else [*SDPBackend.__members__.values()]
 
 
-class Labelled(NamedTuple):
+class LabeledCaptions(NamedTuple):
     """Captions, and for each attribute the number of the value that each of them names."""
 
     captions: list[str]
@@ -75,7 +75,7 @@ def train_vae(
 def train_text_encoder(
     text_encoder: PreTrainedModel,
     tokenizer: Any,
-    sentences: Callable[[int, torch.Generator], Labelled],
+    sentences: Callable[[int, torch.Generator], LabeledCaptions],
     classes: Mapping[str, int],  # of each attribute: how many values it has
     recipe: Recipe,
     folder: Path,

@@ -12,7 +12,7 @@ from jaxtyping import Float
 from bench.harness.job import Job
 from bench.results.records import CellResults, Number
 from bench.videos.instruments.damages import DAMAGES
-from bench.videos.instruments.gauges import ALIGNED, GAUGES, OF_SETS, OF_VIDEOS, Seen, look, of_set, of_videos
+from bench.videos.instruments.gauges import ALIGNED, GAUGES, OF_SETS, OF_VIDEOS, SetFeatures, look, of_set, of_videos
 from bench.videos.instruments.instrument_suite import SIZES
 from bench.videos.instruments.sources import captions_of, sources_of
 
@@ -62,7 +62,7 @@ def most_of(gauge: str, videos: int) -> int:
     return max(size for size in SIZES if gauge in OF_VIDEOS or size <= videos)
 
 
-def save(path: Path, values: Mapping[str, Float[np.ndarray, " N"]], clean: Seen, real: Seen) -> None:
+def save(path: Path, values: Mapping[str, Float[np.ndarray, " N"]], clean: SetFeatures, real: SetFeatures) -> None:
     """What was seen of clean and of other real videos, for `load`."""
     arrays = {f"value/{gauge}": rows for gauge, rows in values.items()}
     for side, seen in (("clean", clean), ("real", real)):
@@ -70,10 +70,10 @@ def save(path: Path, values: Mapping[str, Float[np.ndarray, " N"]], clean: Seen,
     np.savez(path, allow_pickle=False, **arrays)
 
 
-def load(path: Path) -> tuple[dict[str, Float[np.ndarray, " N"]], Seen, Seen]:
+def load(path: Path) -> tuple[dict[str, Float[np.ndarray, " N"]], SetFeatures, SetFeatures]:
     """Values of clean videos, and what the networks saw of them and of other real ones."""
     with np.load(path, allow_pickle=False) as file:
-        clean, real = (Seen(file[f"{side}/i3d"], {}, file[f"{side}/actions"]) for side in ("clean", "real"))
+        clean, real = (SetFeatures(file[f"{side}/i3d"], {}, file[f"{side}/actions"]) for side in ("clean", "real"))
         values = {gauge: file[f"value/{gauge}"] for gauge in OF_VIDEOS if f"value/{gauge}" in file}
         return values, clean, real
 
@@ -96,7 +96,7 @@ def fewest(effect: float) -> int | None:
 
 
 def told_of_sets(
-    real: Seen, clean: Seen, damaged: Seen, rng: np.random.Generator
+    real: SetFeatures, clean: SetFeatures, damaged: SetFeatures, rng: np.random.Generator
 ) -> tuple[dict[str, int | None], dict[str, float]]:
     """Per gauge of sets the smallest size at which damaged video leaves the spread of clean video; and directions.
 

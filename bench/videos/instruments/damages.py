@@ -13,9 +13,9 @@ import numpy as np
 from jaxtyping import Float, Int
 from PIL import Image
 
-from bench.videos.instruments.sources import Source, Videos
+from bench.videos.instruments.sources import Videos, VideoSource
 
-Apply = Callable[[Source, int, float, np.random.Generator], Videos]  # source, frames, strength
+Apply = Callable[[VideoSource, int, float, np.random.Generator], Videos]  # source, frames, strength
 
 
 class Damage(NamedTuple):
@@ -28,7 +28,7 @@ class Damage(NamedTuple):
 def _by_times(times: Callable[[int, float, np.random.Generator], Int[np.ndarray, " T"]]) -> Apply:
     """Frames taken at other times of the clean video."""
 
-    def apply(source: Source, frames: int, strength: float, rng: np.random.Generator) -> Videos:
+    def apply(source: VideoSource, frames: int, strength: float, rng: np.random.Generator) -> Videos:
         rows = np.stack([times(frames, strength, rng) for _ in range(len(source))])
         clean = source.clean(int(rows.max()) + 1)
         return clean[np.arange(len(source))[:, None], rows]
@@ -39,7 +39,7 @@ def _by_times(times: Callable[[int, float, np.random.Generator], Int[np.ndarray,
 def _by_frame(change: Callable[[Float[np.ndarray, "T H W C"], float, np.random.Generator], np.ndarray]) -> Apply:
     """Pixels changed, in gray levels; the result is rounded and clipped."""
 
-    def apply(source: Source, frames: int, strength: float, rng: np.random.Generator) -> Videos:
+    def apply(source: VideoSource, frames: int, strength: float, rng: np.random.Generator) -> Videos:
         clean = source.clean(frames)
         if strength == 0:
             return clean
@@ -84,17 +84,17 @@ def _seam(frames: int, strength: float, rng: np.random.Generator) -> Int[np.ndar
     return np.arange(frames) + round(8 * strength) * (np.arange(frames) >= frames // 2)
 
 
-def _sped(source: Source, frames: int, strength: float, rng: np.random.Generator) -> Videos:
+def _sped(source: VideoSource, frames: int, strength: float, rng: np.random.Generator) -> Videos:
     return source.clean(frames, step=1.0 + strength)
 
 
-def _morphed(source: Source, frames: int, strength: float, rng: np.random.Generator) -> Videos:
+def _morphed(source: VideoSource, frames: int, strength: float, rng: np.random.Generator) -> Videos:
     share = (strength * np.arange(frames) / (frames - 1))[:, None, None, None]
     mixed = source.clean(frames) * (1 - share) + source.others(frames) * share
     return np.rint(mixed).astype(np.uint8)
 
 
-def _missing(source: Source, frames: int, strength: float, rng: np.random.Generator) -> Videos:
+def _missing(source: VideoSource, frames: int, strength: float, rng: np.random.Generator) -> Videos:
     return source.of_few_kinds(1 - strength).clean(frames)
 
 

@@ -75,7 +75,7 @@ OF_SETS: dict[str, Gauge] = {
 GAUGES = OF_VIDEOS | OF_SETS
 
 
-class Seen(NamedTuple):
+class SetFeatures(NamedTuple):
     """What the shipped networks see in a set."""
 
     i3d: Float[np.ndarray, "N F"]
@@ -83,13 +83,15 @@ class Seen(NamedTuple):
     actions: Float[np.ndarray, "N K"]
 
 
-def look(videos: Videos) -> Seen:
+def look(videos: Videos) -> SetFeatures:
     """Features and logits of a set, computed once for all gauges."""
     features = extract(load_shipped("i3d"), videos)
-    return Seen(features.embedding, features.logits, extract(load_shipped("c3d"), videos).logits["action"])
+    return SetFeatures(features.embedding, features.logits, extract(load_shipped("c3d"), videos).logits["action"])
 
 
-def of_videos(videos: Videos, captions: Sequence[Scene] | None, seen: Seen) -> dict[str, Float[np.ndarray, " N"]]:
+def of_videos(
+    videos: Videos, captions: Sequence[Scene] | None, seen: SetFeatures
+) -> dict[str, Float[np.ndarray, " N"]]:
     """One value per video of every gauge of `OF_VIDEOS`, of those of alignment only where the captions are scenes."""
     rows = [_plain(video) | _by_flow(video) | _by_pixels(video) for video in videos]
     for number, scene in enumerate(captions or ()):
@@ -128,7 +130,7 @@ def _by_pixels(video: Video) -> dict[str, float]:
     }
 
 
-def of_set(real: Seen, other: Seen, chosen: np.ndarray, real_chosen: np.ndarray) -> dict[str, float]:
+def of_set(real: SetFeatures, other: SetFeatures, chosen: np.ndarray, real_chosen: np.ndarray) -> dict[str, float]:
     """Every gauge of `OF_SETS` on some videos of each side."""
     x, y = real.i3d[real_chosen], other.i3d[chosen]
     near, dense = neighborhood(x, y, k=3), neighborhood(x, y, k=5)

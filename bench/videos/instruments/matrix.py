@@ -30,7 +30,7 @@ NAIVE = "#cb181d"  # taken for better
 NOTHING = "#f0f0f0"
 
 
-class Finding(NamedTuple):
+class Sensitivity(NamedTuple):
     """What one gauge says of one damage."""
 
     smallest: dict[int, float]  # videos a side -> the smallest strength that is told; sizes at which none is are absent
@@ -38,7 +38,7 @@ class Finding(NamedTuple):
     fooled: bool  # at some strength a reader takes the damage for an improvement
 
 
-def findings(records: Iterable[Record], real: str = POCKET) -> dict[tuple[str, str], Finding]:
+def findings(records: Iterable[Record], real: str = POCKET) -> dict[tuple[str, str], Sensitivity]:
     """(damage, gauge) -> finding, of the cells of one source that ended well.
 
     Of several seeds most decide: from how many videos at least half of them tell a strength, and what most of those
@@ -55,12 +55,12 @@ def findings(records: Iterable[Record], real: str = POCKET) -> dict[tuple[str, s
     return {key: _finding(strengths) for key, strengths in by_seed.items()}
 
 
-def _finding(strengths: Mapping[float, Sequence[tuple[float, bool]]]) -> Finding:
+def _finding(strengths: Mapping[float, Sequence[tuple[float, bool]]]) -> Sensitivity:
     fewest = {strength: median_low([videos for videos, _ in seeds]) for strength, seeds in strengths.items()}
     told = {strength: int(videos) for strength, videos in fewest.items() if videos < math.inf}
     verdicts = [[better for videos, better in strengths[strength] if videos < math.inf] for strength in told]
     fooled = any(2 * sum(of_seeds) > len(of_seeds) for of_seeds in verdicts)
-    return Finding(_smallest(told), told.get(1.0), fooled)
+    return Sensitivity(_smallest(told), told.get(1.0), fooled)
 
 
 def _smallest(told: Mapping[float, int]) -> dict[int, float]:
@@ -68,7 +68,7 @@ def _smallest(told: Mapping[float, int]) -> dict[int, float]:
     return {n: min(strengths) for n, strengths in by_size.items() if strengths}
 
 
-def table(found: Mapping[tuple[str, str], Finding]) -> str:
+def table(found: Mapping[tuple[str, str], Sensitivity]) -> str:
     """Markdown: a row per gauge, a column per damage; entries are the smallest strengths at n = 16 / 64 / 256."""
     damages = _damages(found)
     lines = ["| metric | " + " | ".join(damages) + " |", "|---|" + "---|" * len(damages)]
@@ -78,11 +78,11 @@ def table(found: Mapping[tuple[str, str], Finding]) -> str:
     return "\n".join(lines)
 
 
-def _damages(found: Mapping[tuple[str, str], Finding]) -> list[str]:
+def _damages(found: Mapping[tuple[str, str], Sensitivity]) -> list[str]:
     return [name for name in DAMAGES if any(damage == name for damage, _ in found)]
 
 
-def _entry(finding: Finding) -> str:
+def _entry(finding: Sensitivity) -> str:
     if not finding.smallest:
         return ""
     text = "/".join(f"{finding.smallest[n]:g}" if n in finding.smallest else "-" for n in SIZES)
@@ -90,7 +90,7 @@ def _entry(finding: Finding) -> str:
 
 
 def best_together(
-    found: Mapping[tuple[str, str], Finding], count: int = 3, n: int = 64
+    found: Mapping[tuple[str, str], Sensitivity], count: int = 3, n: int = 64
 ) -> list[tuple[tuple[str, ...], int]]:
     """The sets of `count` gauges that leave the fewest damages of full strength unseen with n videos, and how many.
 
@@ -111,7 +111,7 @@ def best_together(
     return [(chosen, left) for chosen, left in unseen.items() if left == fewest]
 
 
-def picture(found: Mapping[tuple[str, str], Finding]) -> str:
+def picture(found: Mapping[tuple[str, str], Sensitivity]) -> str:
     """The matrix as SVG: dark where 16 videos tell the full damage, pale where it takes 256, red if it looks better."""
     damages = _damages(found)
     width, height = LEFT + CELL * len(GAUGES) + 70, TOP + CELL * len(damages) + 10
@@ -129,7 +129,7 @@ def picture(found: Mapping[tuple[str, str], Finding]) -> str:
     return "\n".join([*parts, "</svg>"]) + "\n"
 
 
-def _color(finding: Finding) -> str:
+def _color(finding: Sensitivity) -> str:
     if finding.fewest is None:
         return NOTHING
     return NAIVE if finding.fooled else SHADES[finding.fewest]

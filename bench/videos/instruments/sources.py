@@ -21,7 +21,7 @@ APART = 5_000  # from the seeds of the clean scenes to those of the other real o
 
 
 @runtime_checkable
-class Source(Protocol):
+class VideoSource(Protocol):
     """Clean videos to be damaged."""
 
     def __len__(self) -> int:
@@ -33,7 +33,7 @@ class Source(Protocol):
     def others(self, frames: int) -> Videos:
         """Videos that show something else, one for each."""
 
-    def of_few_kinds(self, share: float) -> "Source":
+    def of_few_kinds(self, share: float) -> "VideoSource":
         """As many videos of a share of their kinds, at least one."""
 
 
@@ -44,7 +44,7 @@ class PocketVideos:
     scenes: tuple[Scene, ...]
 
     def __len__(self) -> int:
-        """See `Source`, as all that follows."""
+        """See `VideoSource`, as all that follows."""
         return len(self.scenes)
 
     def clean(self, frames: int, step: float = 1.0) -> Videos:
@@ -59,7 +59,7 @@ class PocketVideos:
         ]
         return render(others, frames)
 
-    def of_few_kinds(self, share: float) -> Source:
+    def of_few_kinds(self, share: float) -> VideoSource:
         """Of the first actions."""
         actions = list(ATTRIBUTES["action"])
         kept = set(actions[: max(1, round(len(actions) * share))])
@@ -74,7 +74,7 @@ class RealVideos:
     clips: Videos
 
     def __len__(self) -> int:
-        """See `Source`, as all that follows."""
+        """See `VideoSource`, as all that follows."""
         return len(self.clips)
 
     def clean(self, frames: int, step: float = 1.0) -> Videos:
@@ -85,13 +85,13 @@ class RealVideos:
         """The next clip of each."""
         return np.roll(self.clips, -1, axis=0)[:, :frames]
 
-    def of_few_kinds(self, share: float) -> Source:
+    def of_few_kinds(self, share: float) -> VideoSource:
         """The first clips, again and again."""
         kept = max(1, round(share * len(self)))
         return RealVideos(self.clips[np.arange(len(self)) % kept])
 
 
-def sources_of(name: str, videos: int, frames: int, seed: int) -> tuple[Source, Videos]:
+def sources_of(name: str, videos: int, frames: int, seed: int) -> tuple[VideoSource, Videos]:
     """Clean videos to be damaged, and other real ones of the same kind, as many of each.
 
     Real clips are shuffled by the seed and halved; each gives its first 2 `frames` frames.
@@ -153,6 +153,6 @@ def square(video: Video, frames: int) -> UInt8[np.ndarray, "T H W C"]:
     return np.stack([cv2.resize(frame, (SIDE, SIDE), interpolation=cv2.INTER_AREA) for frame in cut])
 
 
-def captions_of(source: Source) -> Sequence[Scene] | None:
+def captions_of(source: VideoSource) -> Sequence[Scene] | None:
     """What the captions of the videos say; None of real clips, whose captions no gauge knows."""
     return source.scenes if isinstance(source, PocketVideos) else None

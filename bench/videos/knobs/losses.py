@@ -66,7 +66,7 @@ NO_CACHE = "there is no step cache in this cell"
 ONE_DEVICE = "one device makes each video of this cell"
 
 
-class Made(NamedTuple):
+class SettingVideos(NamedTuple):
     """All that a setting made, and the seconds of its batches."""
 
     videos: UInt8[np.ndarray, "N T H W C"]
@@ -74,18 +74,18 @@ class Made(NamedTuple):
     seconds: tuple[float, ...] = ()
 
 
-def save(made: Made, folder: Path) -> None:
+def save(made: SettingVideos, folder: Path) -> None:
     """Leave everything for the cells that are compared with this one."""
     np.savez(folder / MADE, allow_pickle=False, **made._asdict())
 
 
-def load(folder: Path) -> Made:
+def load(folder: Path) -> SettingVideos:
     """What `save` left."""
     with np.load(folder / MADE, allow_pickle=False) as file:
-        return Made(file["videos"], file["latents"], tuple(file["seconds"].tolist()))
+        return SettingVideos(file["videos"], file["latents"], tuple(file["seconds"].tolist()))
 
 
-def losses(exact: Made, other: Made) -> tuple[dict[str, Number], dict[str, tuple[float, ...]]]:
+def losses(exact: SettingVideos, other: SettingVideos) -> tuple[dict[str, Number], dict[str, tuple[float, ...]]]:
     """The measures of `LOSSES`, and the values of single videos."""
     pairs = list(zip(exact.videos, other.videos, strict=True))
     values = {
@@ -133,7 +133,7 @@ def check_exact(numbers: dict[str, Number], settings: Sequence[str], precision: 
         )
 
 
-class Firing(NamedTuple):
+class CacheReuse(NamedTuple):
     """How often a cache reused something."""
 
     calls: int  # of the networks
@@ -141,7 +141,7 @@ class Firing(NamedTuple):
     skipped: float  # share of the FLOPs
 
 
-def firing_numbers(firing: Firing, setting: str) -> dict[str, Number]:
+def firing_numbers(firing: CacheReuse, setting: str) -> dict[str, Number]:
     """How often a step cache fired.
 
     Raises:

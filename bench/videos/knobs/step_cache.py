@@ -19,7 +19,7 @@ from jaxtyping import Float, Num
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from bench.videos.knobs.losses import Firing
+from bench.videos.knobs.losses import CacheReuse
 from bench.videos.knobs.settings import ONE_STATE, latent_format, split
 
 if TYPE_CHECKING:
@@ -88,7 +88,7 @@ class StepCache:
         """Forget the clip that was being made."""
         self._last = float("-inf")
 
-    def count(self, make: Callable[[], object]) -> Firing:
+    def count(self, make: Callable[[], object]) -> CacheReuse:
         """Run `make` once more and count the FLOPs of every call; what was compiled is counted as written."""
         self._work = defaultdict(list)
         try:
@@ -99,7 +99,7 @@ class StepCache:
             self._work = None
         whole = sum(most for most, _ in work)
         fired = sum(each < LESS * most for most, each in work)
-        return Firing(len(work), fired, 1 - sum(each for _, each in work) / whole if whole else 0.0)
+        return CacheReuse(len(work), fired, 1 - sum(each for _, each in work) / whole if whole else 0.0)
 
     def calibrate(self, make: Callable[[], object]) -> None:
         """Let MagCache measure in one run of `make` how the network's residuals shrink, which it needs to know."""

@@ -14,7 +14,7 @@ from bench.results.records import CellResults, Number, write_atomic
 from bench.results.statistics import median_number, trimmed_mean
 from bench.videos.length_suite import read_prompts
 from bench.videos.load.load_suite import MEASURES, OF_BATCHES, whole
-from bench.videos.load.open_loop import Served, ServiceTimes, arrivals, run_queue, simulate
+from bench.videos.load.open_loop import LoadOutcome, ServiceTimes, arrivals, run_queue, simulate
 from bench.videos.load.video_server import load_endpoint
 
 if TYPE_CHECKING:
@@ -124,7 +124,7 @@ def _elsewhere(values: Values) -> CellResults:
     return CellResults(results.numbers, results.samples, {**results.absent, **absent}, facts)
 
 
-def _results(values: Values, runs: Sequence[Served], failure: str = "") -> CellResults:
+def _results(values: Values, runs: Sequence[LoadOutcome], failure: str = "") -> CellResults:
     """The numbers of one queue, or of several simulated ones: means of their values, with intervals."""
     slo, absent = float(values["slo"]), dict[str, str]()
     servers = int(values["concurrency"])
@@ -153,7 +153,7 @@ def _results(values: Values, runs: Sequence[Served], failure: str = "") -> CellR
     return CellResults(numbers, {"latency_seconds": tuple(latencies)}, absent)
 
 
-def _busy(served: Served) -> float:
+def _busy(served: LoadOutcome) -> float:
     """Batches at work, on average until the last one is done."""
     firsts = np.cumsum([0, *served.sizes[:-1]])
     return float((served.ends - served.begins)[firsts].sum() / served.ends.max())

@@ -18,7 +18,7 @@ SHAPES = {"poisson": 1.0, "bursty": BURSTY_SHAPE}
 Times = Float[np.ndarray, "N"]  # seconds
 
 
-class Served(NamedTuple):
+class LoadOutcome(NamedTuple):
     """What became of every request, in the order of their arrivals.
 
     Args:
@@ -70,7 +70,7 @@ def run_queue(
     batch: int = 1,
     window: float | int = 0.0,
     servers: int = 1,
-) -> Served:
+) -> LoadOutcome:
     """First come, first served, by whichever server is free first.
 
     Args:
@@ -98,7 +98,7 @@ def run_queue(
         sizes.append(size)
         heapq.heappush(free, (end, server))
         first += size
-    return Served(np.array(arrived), begins, ends, tuple(sizes))
+    return LoadOutcome(np.array(arrived), begins, ends, tuple(sizes))
 
 
 class ServiceTimes(NamedTuple):
@@ -128,7 +128,7 @@ def simulate(
     servers: int = 1,
     cold: bool = False,
     seed: int = 0,
-) -> Served:
+) -> LoadOutcome:
     """The queue on a simulated clock: every batch takes one of the times measured for its size, drawn at random.
 
     Args:

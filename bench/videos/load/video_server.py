@@ -12,7 +12,7 @@ from urllib.parse import quote
 
 import numpy as np
 
-from bench.videos.load.open_loop import Served, Times
+from bench.videos.load.open_loop import LoadOutcome, Times
 
 POLL = 0.1  # seconds between two looks at a video, by which a latency may be too long
 OPEN = 30.0  # seconds that a server may take to answer one HTTP request
@@ -21,7 +21,7 @@ PENDING = ("queued", "in_progress")
 
 def load_endpoint(
     url: str, bodies: Sequence[Mapping[str, Any]], times: Times, timeout: float | int
-) -> tuple[Served, str]:
+) -> tuple[LoadOutcome, str]:
     """Send every request at its time, whatever became of those before, and wait for all answers.
 
     Args:
@@ -49,7 +49,7 @@ def load_endpoint(
         for number, at in enumerate(times):
             time.sleep(max(0.0, began + float(at) - time.monotonic()))
             threads.submit(one, number)
-    return Served(np.array(times), begins, ends), reasons[0] if reasons else ""
+    return LoadOutcome(np.array(times), begins, ends), reasons[0] if reasons else ""
 
 
 def _wait_for_video(url: str, body: Mapping[str, Any], end: float) -> None:

@@ -15,14 +15,14 @@ from bench.__main__ import main
 from bench.commands import gate as command
 from bench.hardware.machine import ROOT
 from bench.regression import baselines
-from bench.regression.baselines import Key, calibrate, check_baseline, key_of, load
+from bench.regression.baselines import BaselineKey, calibrate, check_baseline, key_of, load
 from bench.regression.counts import counted
 from bench.regression.worktrees import Side
 from bench.results.verdicts import EXIT_CODES, Finding
 from vidrd.precision import why_emulated
 
 FACTS = {"recipe": {"steps": 4}, "counts": {"flops": 100, "operators": 7, "graph_breaks": "no"}, "sha256": "abc"}
-KEY = Key("r" * 12, "h" * 12, "s" * 12)
+KEY = BaselineKey("r" * 12, "h" * 12, "s" * 12)
 
 
 @pytest.fixture

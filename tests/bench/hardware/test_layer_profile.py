@@ -6,7 +6,7 @@ import torch
 from torch import nn
 from torch.profiler import ProfilerActivity, profile, record_function
 
-from bench.hardware.layer_profile import HOST, Cost, Key, Layers, Needs, explain, uncompiled
+from bench.hardware.layer_profile import HOST, Layers, Needs, OperatorCost, RowKey, explain, uncompiled
 from bench.hardware.roofline import Peaks
 
 PEAKS = Peaks({"float32": 1e9}, memory=1e9, cache=2e9)
@@ -47,15 +47,15 @@ def profiled():
 @pytest.mark.filterwarnings("ignore:.*CUDA:UserWarning")
 def test_operators_are_told_apart_by_layer_and_have_their_own_work(profiled):
     rows, _ = profiled
-    linear = rows[Key("denoise", "Block › Linear", "addmm")]
+    linear = rows[RowKey("denoise", "Block › Linear", "addmm")]
     assert linear.calls == 2
     assert linear.flops == 2 * 2 * 32 * 64 * 128
     assert linear.arithmetic == pytest.approx(linear.flops / 1e9)
-    own = rows[Key("denoise", "Sequential › Block", "mm")]
+    own = rows[RowKey("denoise", "Sequential › Block", "mm")]
     assert own.flops == 2 * 2 * 32 * 128 * 32
     assert own.bytes == 2 * 4 * (2 * 32 * 128 + 32 * 32)
     assert own.memory == pytest.approx(own.bytes / 2e9)
-    assert rows[Key("denoise", "", HOST)].limit == "launch gaps"
+    assert rows[RowKey("denoise", "", HOST)].limit == "launch gaps"
 
 
 def test_the_flame_graph_holds_all_time_under_the_modules_that_took_it(profiled):
@@ -68,17 +68,17 @@ def test_the_flame_graph_holds_all_time_under_the_modules_that_took_it(profiled)
 
     assert sum(map(own, flame.values())) == pytest.approx(sum(row.seconds for row in rows.values()))
     block = flame["denoise"][1]["Sequential"][1]["Block"][1]
-    assert block["Linear"][1]["addmm"][0] == pytest.approx(rows[Key("denoise", "Block › Linear", "addmm")].seconds)
+    assert block["Linear"][1]["addmm"][0] == pytest.approx(rows[RowKey("denoise", "Block › Linear", "addmm")].seconds)
 
 
 @pytest.mark.parametrize(
     ("cost", "limit", "share"),
     [
-        (Cost(seconds=1.0, arithmetic=0.5, memory=0.1), "arithmetic", 0.5),
-        (Cost(seconds=1.0, arithmetic=0.1, memory=0.8), "memory", 0.8),
-        (Cost(seconds=1.0, arithmetic=0.1, memory=0.2, launch=0.6), "launch gaps", 0.2),
-        (Cost(seconds=1.0, arithmetic=0.01, memory=0.02), "latency", 0.02),
-        (Cost(seconds=1.0), "", None),  # a compiled kernel, whose work is not known
+        (OperatorCost(seconds=1.0, arithmetic=0.5, memory=0.1), "arithmetic", 0.5),
+        (OperatorCost(seconds=1.0, arithmetic=0.1, memory=0.8), "memory", 0.8),
+        (OperatorCost(seconds=1.0, arithmetic=0.1, memory=0.2, launch=0.6), "launch gaps", 0.2),
+        (OperatorCost(seconds=1.0, arithmetic=0.01, memory=0.02), "latency", 0.02),
+        (OperatorCost(seconds=1.0), "", None),  # a compiled kernel, whose work is not known
     ],
 )
 def test_what_limits_an_operator(cost, limit, share):
@@ -103,17 +103,17 @@ def test_on_a_gpu_the_kernels_take_the_time_and_a_slow_host_leaves_gaps():
     device = SimpleNamespace(name="gemm", cpu_parent=None, device_type=SimpleNamespace(name="CUDA"))
     events = [stage, layer, fast, slow, inner, norm, device]
     needs = {
-        Key("denoise", "Linear", "addmm"): Cost(flops=10, arithmetic=0.1),
-        Key("denoise", "Linear", "native_layer_norm"): Cost(bytes=10, memory=0.1),
+        RowKey("denoise", "Linear", "addmm"): OperatorCost(flops=10, arithmetic=0.1),
+        RowKey("denoise", "Linear", "native_layer_norm"): OperatorCost(bytes=10, memory=0.1),
     }
     rows, flame = explain(
         SimpleNamespace(events=lambda: events), needs, cuda=True, call_seconds=9.0, stages=("denoise",)
     )
-    product = rows[Key("denoise", "Linear", "addmm")]
+    product = rows[RowKey("denoise", "Linear", "addmm")]
     assert product.seconds == pytest.approx(0.25)
     assert product.kernels == Counter(gemm=pytest.approx(0.2), split=pytest.approx(0.05))
     assert (product.limit, product.share) == ("arithmetic", pytest.approx(0.4))
-    assert rows[Key("denoise", "Linear", "native_layer_norm")].limit == "launch gaps"
+    assert rows[RowKey("denoise", "Linear", "native_layer_norm")].limit == "launch gaps"
     assert flame["denoise"][0] == pytest.approx(0.35)
 
 

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from bench.hardware.machine import ROOT
-from bench.studies.scale import KEPT, Stage, counted, finish, hours, losses, runs, tables
+from bench.studies.scale import KEPT, RunPart, counted, finish, hours, losses, runs, tables
 
 PIECES = (4.0, 3.0, 2.0, 2.0, 1.0)
 
@@ -20,7 +20,7 @@ def test_each_piece_goes_to_the_worker_that_is_free_first():
 
 
 def test_every_hour_that_is_lost_has_a_cause():
-    stages = [Stage("one", ((10.0,), PIECES), start=5.0, serial=7.0), Stage("two", (PIECES,), start=1.0)]
+    stages = [RunPart("one", ((10.0,), PIECES), start=5.0, serial=7.0), RunPart("two", (PIECES,), start=1.0)]
     for workers in (1, 2, 3, 64):
         ideal = (10 + 2 * sum(PIECES)) / workers / 3600
         assert sum(losses(stages, workers).values()) == pytest.approx(hours(stages, workers) - ideal)

@@ -11,7 +11,7 @@ from metrics.intervals import mean_score
 from metrics.score import Score
 from metrics.temporal.raft import padding
 from metrics.vbench import formulas
-from metrics.vbench.collectors import Interpolated
+from metrics.vbench.collectors import InterpolationGap
 from tests.metrics import recipes2026 as recipe
 from tests.metrics.recipes import rng
 
@@ -105,7 +105,7 @@ def test_smoothness_compares_odd_frames_with_what_their_neighbors_predict():
 
     levels = np.array([0, 10, 20, 40, 40, 99])  # 10 is halfway, 40 is 10 off, the last one has no partner
     video = np.broadcast_to(levels[:, None, None, None], (6, 4, 4, 3)).astype(np.uint8)
-    collector = Interpolated(halfway)
+    collector = InterpolationGap(halfway)
     for frame in video:
         collector.take(frame[None])
     np.testing.assert_allclose(collector.rows()[:, 0], [0, 10])

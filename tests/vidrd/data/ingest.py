@@ -16,14 +16,14 @@ from vidrd.data.media import decode, encode_mp4, probe
 from vidrd.data.numbering import number_records
 from vidrd.data.prepare import describe, prepare
 from vidrd.data.shard_task import PreparePlan, run_shard_task
-from vidrd.data.shots import Cutting
+from vidrd.data.shots import CutSettings
 
 COUNT = 40  # videos
 TURN = 4  # of them
 
 
 def plan(clips, **choices):
-    cutting = Cutting(None, min_frames=16, max_frames=10_000)
+    cutting = CutSettings(None, min_frames=16, max_frames=10_000)
     return PreparePlan("ucf101", Where(clips), cutting, duplicates=11, unit=COUNT, **choices)
 
 

@@ -9,7 +9,7 @@ import pytest
 from vidrd.data.bars import Box, find_bars
 from vidrd.data.media import EncoderSettings, Fit, decode, encode_mp4, to_rgb, to_yuv
 from vidrd.data.record import Record, Tally
-from vidrd.data.shots import Cutting, read_clips
+from vidrd.data.shots import CutSettings, read_clips
 
 
 def scene(frames=24, height=90, width=120, bright=1.0):
@@ -63,12 +63,12 @@ def test_clips_hold_what_is_inside_at_the_full_size(tmp_path):
     video = scene()
     (tmp_path / "v.mp4").write_bytes(stored(barred(video, 16, 16, 20, 20)))
     record = Record("k", str(tmp_path / "v.mp4"), "s", "l")
-    (clip,) = read_clips(record, Cutting(90, "none", bars="crop"), Fit(), Tally())
+    (clip,) = read_clips(record, CutSettings(90, "none", bars="crop"), Fit(), Tally())
     assert clip.facts["bars_around"] == [16, 106, 20, 140]
     shown = clip.seen().rgb()
     assert shown.shape == video.shape
     assert np.abs(shown.astype(float) - video).mean() < 6
-    (whole,) = read_clips(record, Cutting(None, "none"), Fit(), Tally())
+    (whole,) = read_clips(record, CutSettings(None, "none"), Fit(), Tally())
     assert whole.seen().rgb().shape[1:3] == (122, 160)
 
 

@@ -12,7 +12,7 @@ from vidrd.data.merge import merge
 from vidrd.data.prepare import prepare
 from vidrd.data.shard_task import PreparePlan
 from vidrd.data.shards import ShardSet
-from vidrd.data.shots import Cutting
+from vidrd.data.shots import CutSettings
 from vidrd.video import write_video
 
 
@@ -36,7 +36,7 @@ def sets(tmp_path_factory):
         for place, number in enumerate(numbers):
             write_video(root / f"in-{name}" / f"Class{name}" / f"{place}.mp4", patterned(number), fps=8)
         plan = PreparePlan(
-            "folder", Where(root / f"in-{name}", split=name), Cutting(None, "none", min_frames=4), unit=2
+            "folder", Where(root / f"in-{name}", split=name), CutSettings(None, "none", min_frames=4), unit=2
         )
         prepare(plan, root / name, say=quiet)
     return root

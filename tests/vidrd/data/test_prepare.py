@@ -33,9 +33,9 @@ from vidrd.data.commands import watermark as estimate_mark
 from vidrd.data.latents import LatentSet
 from vidrd.data.media import EncoderSettings, decode, encode_mp4, to_rgb, to_yuv
 from vidrd.data.prepare import describe, prepare
-from vidrd.data.shard_task import Panning, PreparePlan, ShardTask
+from vidrd.data.shard_task import PanZoomSettings, PreparePlan, ShardTask
 from vidrd.data.shards import ShardSet
-from vidrd.data.shots import Cutting
+from vidrd.data.shots import CutSettings
 from vidrd.data.workers import carry_out
 from vidrd.pocket.world import caption, render
 from vidrd.video import write_video
@@ -45,7 +45,7 @@ ROOT = Path(__file__).parents[3]
 
 def plan(root, **changes):
     return PreparePlan(
-        **{"format": "folder", "where": Where(root), "cutting": Cutting(64, min_frames=8), "unit": 4} | changes
+        **{"format": "folder", "where": Where(root), "cutting": CutSettings(64, min_frames=8), "unit": 4} | changes
     )
 
 
@@ -236,7 +236,7 @@ def test_damage_ends_a_clip_and_is_counted(tmp_path):
     data[begin : begin + 200] = bytes(200)
     (root / "v.mp4").write_bytes(data)
     (root / "v.txt").write_text("blocks of light count the frames")
-    summary = quietly(plan(root, cutting=Cutting(None, "none", min_frames=8)), tmp_path / "out")
+    summary = quietly(plan(root, cutting=CutSettings(None, "none", min_frames=8)), tmp_path / "out")
     assert summary.tally.dropped["cut"] == {"damaged": 1}
     numbers = [number_of(frame) for frame in ShardSet(tmp_path / "out").read(0)]
     assert numbers == list(range(len(numbers)))
@@ -306,7 +306,7 @@ def test_a_whole_video_gives_the_labelled_seconds(tmp_path):
     (root / "train.csv").write_text(
         "label,youtube_id,time_start,time_end,split\nx,whole,2,5,train\nx,cut,40,43,train\n"
     )
-    cutting = Cutting(None, "none", min_frames=8)
+    cutting = CutSettings(None, "none", min_frames=8)
     quietly(plan(root, format="kinetics700", cutting=cutting, duplicates=-1), tmp_path / "out")
     shards = ShardSet(tmp_path / "out")
     numbers = {shards.row(row)["uri"]: [number_of(frame) for frame in shards.read(row)] for row in range(len(shards))}
@@ -318,7 +318,7 @@ def test_what_the_list_could_not_give_is_counted(tmp_path):
 
     write_tar(tmp_path / "a.tar", [("./1.png", picture()), ("./1.txt", b"a field of coloured noise"),
                                    ("./2.png", picture()), ("./2.json", b"{")])  # fmt: skip
-    asked = plan(tmp_path / "a.tar", format="webdataset", panning=Panning(frames=10, size=32))
+    asked = plan(tmp_path / "a.tar", format="webdataset", panning=PanZoomSettings(frames=10, size=32))
     summary = quietly(asked, tmp_path / "out")
     assert summary.tally.came["read"] == 2
     assert summary.tally.dropped["read"] == {"unreadable": 1}
@@ -447,7 +447,9 @@ def slow(tmp_path_factory):
     for index, (scene, video) in enumerate(zip(some, render(some, 48, size=32), strict=True)):
         write_video(root / "in" / f"{index:02d}.mp4", video, fps=8, scale=4)
         (root / "in" / f"{index:02d}.txt").write_text(caption(scene))
-    asked = plan(root / "in", unit=1, encoder=EncoderSettings(preset="veryslow"), cutting=Cutting(128, min_frames=8))
+    asked = plan(
+        root / "in", unit=1, encoder=EncoderSettings(preset="veryslow"), cutting=CutSettings(128, min_frames=8)
+    )
     quietly(asked, root / "local")
     return asked, content(root / "local")
 
@@ -487,7 +489,7 @@ def test_pictures_become_clips_that_say_what_the_camera_does(tmp_path):
         (tmp_path / "in" / f"{index}.txt").write_text("A picture of coloured clouds.")
     Image.fromarray(picture(20, 20)).save(tmp_path / "in" / "small.png")
     (tmp_path / "in" / "small.txt").write_text("A picture of coloured clouds.")
-    panning = Panning(frames=10, size=64)
+    panning = PanZoomSettings(frames=10, size=64)
     summary = quietly(plan(tmp_path / "in", panning=panning, duplicates=-1), tmp_path / "out")
     assert summary.tally.dropped["pan"] == {"picture too small": 1}
     shards = ShardSet(tmp_path / "out")
@@ -526,7 +528,7 @@ def test_long_scenes_of_one_source_come_in_order(tmp_path):
     (tmp_path / "in").mkdir()
     (tmp_path / "in" / "v.mp4").write_bytes(encode_mp4([to_yuv(frame) for frame in numbered(100)], 25))
     (tmp_path / "in" / "v.txt").write_text("blocks of light count the frames")
-    cutting = Cutting(None, "none", min_frames=8, max_frames=30)
+    cutting = CutSettings(None, "none", min_frames=8, max_frames=30)
     quietly(plan(tmp_path / "in", cutting=cutting, duplicates=-1), tmp_path / "out")
     shards = ShardSet(tmp_path / "out")
     numbers = [number_of(frame) for row in range(len(shards)) for frame in shards.read(row)]

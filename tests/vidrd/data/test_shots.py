@@ -7,7 +7,7 @@ from tests.vidrd.data.clips import number_of, numbered, scenes
 from vidrd.data.media import THUMB, Fit, decode, encode_mp4, to_rgb, to_yuv
 from vidrd.data.record import Drop, Pixels, Record, Tally
 from vidrd.data.shots import (
-    Cutting,
+    CutSettings,
     detect_cuts,
     frames_at_rate,
     key_frames,
@@ -23,7 +23,7 @@ from vidrd.video import write_video
 def read(path, **cutting):
     tally = Tally()
     record = Record("k", str(path), "s", "l")
-    return list(read_clips(record, Cutting(**{"shorter": None, "min_frames": 8} | cutting), Fit(), tally))
+    return list(read_clips(record, CutSettings(**{"shorter": None, "min_frames": 8} | cutting), Fit(), tally))
 
 
 @pytest.fixture(scope="module")
@@ -132,7 +132,7 @@ def test_short_missing_and_broken_sources_are_dropped_with_a_reason(tmp_path):
 def test_a_record_may_name_a_part_of_its_source(tmp_path):
     (tmp_path / "v.mp4").write_bytes(encode_mp4([to_yuv(frame) for frame in numbered(60)], 25))
     record = Record("k", str(tmp_path / "v.mp4"), "s", "l", start=13, end=33)
-    (clip,) = read_clips(record, Cutting(shorter=None, detector="none"), Fit(), Tally())
+    (clip,) = read_clips(record, CutSettings(shorter=None, detector="none"), Fit(), Tally())
     assert [number_of(to_rgb(frame)) for frame in clip.pixels.frames] == list(range(13, 33))
 
 

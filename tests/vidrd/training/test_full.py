@@ -23,7 +23,7 @@ from vidrd.data.latents import LatentSet, cache_latents
 from vidrd.data.prepare import prepare
 from vidrd.data.shard_task import PreparePlan
 from vidrd.data.shards import ShardSet
-from vidrd.data.shots import Cutting
+from vidrd.data.shots import CutSettings
 from vidrd.exact_loading import quiet
 from vidrd.models.unet import UNet3DConditionModel, is_temporal
 from vidrd.models.vae import AutoencoderKLTemporal
@@ -82,7 +82,7 @@ def given(tmp_path_factory):
     for index, (scene, video) in enumerate(zip(some, render(some, 10, size=16), strict=True)):
         write_video(root / "clips" / f"{index}.mp4", video, fps=8, scale=2)
         (root / "clips" / f"{index}.txt").write_text(caption(scene))
-    plan = PreparePlan("folder", Where(root / "clips"), Cutting(None, "none", min_frames=4), duplicates=-1, unit=3)
+    plan = PreparePlan("folder", Where(root / "clips"), CutSettings(None, "none", min_frames=4), duplicates=-1, unit=3)
     prepare(plan, root / "data", say=lambda line: None)
     shutil.copytree(root / "data", root / "more:1")
     return root

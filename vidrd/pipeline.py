@@ -8,7 +8,7 @@
 place of VidRD's: that is how the baselines and the bench use it.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -114,6 +114,7 @@ class VidRDPipeline(DiffusionPipeline):
         *,
         num_frames: int = 16,
         num_inference_steps: int = 50,
+        num_videos_per_prompt: int = 1,  # side by side in the batch, each with a seed of its own
         guidance_scale: float = 10.0,
         negative_prompt: str | Sequence[str] | None = "",  # of all videos, or one for each; None is ""
         options: Options | None = None,  # overlap, alpha, beta, join, compat; None: the released example's
@@ -140,12 +141,21 @@ class VidRDPipeline(DiffusionPipeline):
         solver: str | None = None,  # "ddim"; "dpmsolver++", "unipc": some 20 steps will do; None: the scheduler's
         reuse_every: int = 1,  # all stages of the U-Net run every so many steps only; 1 is exact
     ) -> Any:  # VideoOutput, or (frames,)
-        """Make one video for each prompt.
+        """Make one video for each prompt, or as many as asked.
 
         Raises:
-            ValueError: the request cannot be met; the message says the rule, what it got and what to do.
+            ValueError: the request cannot be met, or `_interrupt` was set meanwhile; the message says the rule, what it
+                got and what to do.
         """
+        self._interrupt = False
         options = options or Options()
+        if num_videos_per_prompt != 1:
+            prompt = _repeated(prompt, num_videos_per_prompt)
+            prompt_embeds = _repeated(prompt_embeds, num_videos_per_prompt)
+            if not _is_shared(negative_prompt):
+                negative_prompt = _repeated(negative_prompt, num_videos_per_prompt)
+            if not _is_shared(negative_prompt_embeds):
+                negative_prompt_embeds = _repeated(negative_prompt_embeds, num_videos_per_prompt)
         videos = _count(prompt, prompt_embeds)
         seeds, stream = _sources(seed, generator, videos, released=options.compat == "released")
         if output_type not in OUTPUT_TYPES:
@@ -208,6 +218,10 @@ class VidRDPipeline(DiffusionPipeline):
                 back = callback(self, event.step, schedule.timesteps[event.step], {"latents": event.latents})
                 if back and back.get("latents", event.latents) is not event.latents:
                     raise ValueError("callback_on_step_end may look at the latents, not replace them")
+            if event.kind == "step" and self._interrupt:
+                raise ValueError(
+                    "videos are made whole or not at all: got _interrupt, raise an exception in callback_on_step_end"
+                )
 
         return on_event
 
@@ -364,7 +378,36 @@ class VidRDPipeline(DiffusionPipeline):
 
 
 def _listed(prompts: str | Sequence[str] | None) -> list[str]:
-    return [prompts] if isinstance(prompts, str) else list(prompts or ())
+    """Prompts as a list of texts.
+
+    Raises:
+        ValueError: they are something else.
+    """
+    if prompts is None or isinstance(prompts, str):
+        return [] if prompts is None else [prompts]
+    listed = list(prompts) if isinstance(prompts, Collection) else [prompts]
+    other = [prompt for prompt in listed if not isinstance(prompt, str)]
+    if other or not listed:
+        raise ValueError(f"a prompt is a text, and prompts are a list of texts: got {prompts!r:.80}, pass text")
+    return listed
+
+
+def _repeated(given: Any, times: int) -> Any:
+    """Prompts or their embeddings so many times each, one after the other.
+
+    Raises:
+        ValueError: `times` is no count.
+    """
+    if isinstance(times, bool) or not isinstance(times, int) or times < 1:
+        raise ValueError(f"num_videos_per_prompt is a count from 1 upwards: got {times!r}")
+    if given is None or isinstance(given, Tensor):
+        return given if given is None else given.repeat_interleave(times, dim=0)
+    return [text for text in _listed(given) for _ in range(times)]
+
+
+def _is_shared(given: Any) -> bool:
+    """Whether a negative prompt or its embedding holds for all videos."""
+    return given is None or isinstance(given, str) or len(given if isinstance(given, Tensor) else _listed(given)) == 1
 
 
 def _count(prompt: str | Sequence[str] | None, embeds: Tensor | None) -> int:
@@ -372,7 +415,7 @@ def _count(prompt: str | Sequence[str] | None, embeds: Tensor | None) -> int:
     if (prompt is None) == (embeds is None):
         got = "both" if embeds is not None else "neither"
         raise ValueError(f"prompt and prompt_embeds stand for each other: got {got}, pass one")
-    return len(embeds) if embeds is not None else 1 if isinstance(prompt, str) else len(prompt or ())
+    return len(embeds) if embeds is not None else len(_listed(prompt))
 
 
 def _sources(

@@ -293,6 +293,14 @@ def test_the_pipelines_scheduler_is_used_or_refused(pipe, made):
         ({"prompt_embeds": torch.zeros(1, 8, 16)}, "prompt and prompt_embeds stand for each other: got both"),
         ({"prompt": None}, "got neither"),
         ({"negative_prompt": ["a", "b", "c"]}, "one for all videos or one for each: got 3 for 1 videos"),
+        ({"prompt": 7}, "a prompt is a text, and prompts are a list of texts: got 7"),
+        ({"prompt": ["a red ball", None]}, r"a list of texts: got \['a red ball', None\]"),
+        ({"prompt": b"a red ball"}, "a list of texts: got b'a red ball'"),
+        ({"prompt": []}, r"a list of texts: got \[\]"),
+        ({"negative_prompt": 3}, "a list of texts: got 3"),
+        ({"num_videos_per_prompt": 0}, "num_videos_per_prompt is a count from 1 upwards: got 0"),
+        ({"num_videos_per_prompt": 2, "negative_prompt": 3}, "a list of texts: got 3"),
+        ({"num_videos_per_prompt": "2"}, "is a count from 1 upwards: got '2'"),
         ({"prompt": None, "prompt_embeds": torch.zeros(1, 8, 15)}, r"tokens x 16: got \(1, 8, 15\)"),
         ({"output_type": "jpg"}, "output_type is one of np, pt, pil, uint8, latent: got 'jpg'"),
         ({"height": 9}, "height and width must be multiples of 2 pixels: got 9 x 8, try 8"),
@@ -307,6 +315,34 @@ def test_the_pipelines_scheduler_is_used_or_refused(pipe, made):
 def test_requests_that_cannot_be_met_say_why(pipe, changes, message):
     with pytest.raises(ValueError, match=message):
         make(pipe, **changes)
+
+
+def test_several_videos_per_prompt_are_the_prompt_repeated(pipe):
+    negative = ["blue", "falling"]
+    prompts = ["a red ball", "a blue ball"]
+    twice = [text for text in prompts for _ in range(2)]
+    made = make(pipe, prompt=prompts, negative_prompt=negative, num_videos_per_prompt=2).frames
+    negatives = [text for text in negative for _ in range(2)]
+    assert np.array_equal(made, make(pipe, prompt=twice, negative_prompt=negatives).frames)
+    for shared in ("blue", ["blue"]):
+        made = make(pipe, prompt=prompts, negative_prompt=shared, num_videos_per_prompt=2).frames
+        assert np.array_equal(made, make(pipe, prompt=twice, negative_prompt="blue").frames)
+    embeds = encode(prompts, pipe.tokenizer, pipe.text_encoder)
+    assert np.array_equal(make(pipe, prompt=None, prompt_embeds=embeds, num_videos_per_prompt=2).frames,
+                          make(pipe, prompt=twice).frames)  # fmt: skip
+
+
+def test_an_interrupt_ends_with_a_sentence_and_holds_for_one_call(pipe, made):
+    seen = []
+
+    def stop(pipeline, step, timestep, held):
+        seen.append(step)
+        pipeline._interrupt = step == 1
+
+    with pytest.raises(ValueError, match="videos are made whole or not at all: got _interrupt"):
+        make(pipe, callback_on_step_end=stop)
+    assert seen == [0, 1]
+    assert np.array_equal(make(pipe).frames, made().frames)
 
 
 def test_the_released_mode_reads_one_stream_for_the_batch(pipe):

@@ -4,6 +4,7 @@ The paper asks BLIP-2 and MiniGPT-4 about key frames with the class as a help; i
 wording here is ours. The class is called a hint that may be wrong, since labels of web video often are.
 """
 
+import html
 import random
 import re
 import tomllib
@@ -264,9 +265,26 @@ def _stem(word: str) -> str:
     return word[:-1] if len(word) > 3 and word[-1] == word[-2] else word
 
 
+_THOUGHT = r"[<\[◁]{}(?:think(?:ing)?|thoughts?|reasoning)[>\]▷]"
+_BEGIN, _END = (re.compile(_THOUGHT.format(slash), re.IGNORECASE) for slash in ("", "/"))
+_PAGE = re.compile(r"<(?:!doctype|html|head|body|script)\b", re.IGNORECASE)
+_MARKUP = re.compile(r"</?[a-z][\w-]*(?:\s[^<>]*)?/?>|<\|[^<>|]*\|>|```\w*|[*_`]+", re.IGNORECASE)
+_NOTHING = re.compile(r"\W*(?:null|none|nil|undefined|nan|n/?a)?\W*", re.IGNORECASE)
+
+
 def tidy(answer: str) -> str:
-    """One line, without the thoughts and phrases that chat models put around an answer."""
-    said = answer[-LONGEST_ANSWER:].rpartition("</think>")[2].partition("<think>")[0]
+    """One line, without the thoughts, markup and phrases that chat models put around an answer; "" of null.
+
+    A web page, which a server may send in place of an answer, stays as it is: `complaint` knows it by its markup.
+    """
+    *parts, last = _END.split(answer[-LONGEST_ANSWER:])
+    whole = len(answer) <= LONGEST_ANSWER  # else what comes before a thought may be part of another
+    before = [part for part in parts if whole and _BEGIN.search(part)]
+    said = " ".join(_BEGIN.split(part)[0] for part in [*before, last])
+    if _NOTHING.fullmatch(said):
+        return ""
+    if not _PAGE.search(said):
+        said = re.sub(r"\s+(?=[.,;:!?])", "", html.unescape(_MARKUP.sub(" ", said)))
     line = " ".join(said.split()).strip("\"' ")
     line = re.sub(r"^(sure|certainly|of course|here is|here's)\b[^:.!]*[:.!]\s*", "", line, flags=re.IGNORECASE)
     line = re.sub(r"^(the|this) (image|frame|picture|photo|video|clip) (shows|depicts|features|captures)\s+", "", line,

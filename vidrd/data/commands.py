@@ -25,6 +25,8 @@ Threshold = Annotated[float, Limits("a threshold above 0 and up to 255", 0, 255,
 Bits = Annotated[int, Limits("bits from 0 to 192, or -1", -1, 192)]
 Quality = Annotated[int, Limits("x264's quality, from 0 to 51", 0, 51)]
 
+FEWEST = 16  # frames from which a common mark is estimated
+
 T = TypeVar("T")
 
 
@@ -284,6 +286,11 @@ def watermark(ask: Watermark) -> None:
     others = sum(map(len, by_size.values())) - len(stack)
     if others:
         print(f"{others} frames of other sizes than {stack.shape[2]} x {stack.shape[1]} are left out")
+    if len(stack) < FEWEST:
+        raise ValueError(
+            f"a mark is told from a scene by at least {FEWEST} frames of one size: got {len(stack)}, take more "
+            "videos, or raise --frames"
+        )
     mask = find_common(stack)
     if not mask.any():
         raise ValueError(f"no edges are common to all {len(stack)} frames: these videos carry no mark in one place")

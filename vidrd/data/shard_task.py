@@ -104,7 +104,7 @@ def stages_of(plan: PreparePlan, captioner: Captioner | Template) -> list[Prepar
     steps.append(PreparationStage("motion", 1, partial(_motion, plan.least_motion)))
     if plan.look_for_marks or plan.watermark != "score":
         overlay = Overlay.load(plan.overlay) if plan.overlay else None
-        steps.append(PreparationStage("watermark", 2, partial(watermark_stage, how=plan.watermark, overlay=overlay)))
+        steps.append(PreparationStage("watermark", 3, partial(watermark_stage, how=plan.watermark, overlay=overlay)))
     return [
         *steps,
         PreparationStage(

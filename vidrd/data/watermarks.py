@@ -24,7 +24,7 @@ from vidrd.foreign_media import MOST_BYTES
 
 How = Literal["score", "drop", "crop", "invert", "inpaint"]
 OPAQUE = 0.8  # where a mark covers more than this, nothing is left to be recovered
-MARKED = 0.02  # share of a frame that must be covered for it to count as marked; docs/data.md has the rates of error
+MARKED = 0.01  # share of a frame that must be covered for it to count as marked; docs/data.md has the rates of error
 
 
 @dataclass(frozen=True)
@@ -76,22 +76,19 @@ def _array(held: zipfile.ZipFile, name: str) -> Float[ndarray, "..."]:
         return np.frombuffer(file.read(size), kind).reshape(shape).copy()
 
 
-def find_static(frames: UInt8[ndarray, "T H W 3"], *, edge: float = 12.0, moving: float = 6.0) -> Bool[ndarray, "H W"]:
-    """The mask of a mark in one clip: edges that stay while everything around them moves.
+def find_static(frames: UInt8[ndarray, "T H W 3"], *, edge: float = 12.0) -> Bool[ndarray, "H W"]:
+    """The mask of a mark in one clip: edges that stay, around something that shows what is around it weakened.
 
-    `edge`: gray levels over two pixels that make an edge. `moving`: standard deviation over time, in gray levels, of a
-    pixel that moves. A scene that stands still hides nothing and shows nothing: there the mask is empty. Black bars,
-    whose edges stay too, are no part of the scene.
+    `edge`: gray levels over two pixels that make an edge. A scene that stands still hides nothing and shows nothing:
+    there the mask is empty. Black bars, whose edges stay too, are no part of the scene.
     """
     height, width = frames.shape[1:3]
     box = inner_box(list(frames.max(axis=-1))) or Box(0, height, 0, width)
     inner = slice(box.top, box.bottom), slice(box.left, box.right)
     gray = frames[:, *inner].astype(np.float32).mean(axis=-1)
     middle, spread = _steady_edges(gray)
-    stays = (middle > edge) & (spread < 0.35 * middle)
-    moves = gray.std(axis=0) > moving
     mask = np.zeros((height, width), bool)
-    mask[inner] = _regions(stays, surrounded_by=moves)
+    mask[inner] = _regions((middle > edge) & (spread < 0.35 * middle), over=gray)
     return mask
 
 
@@ -101,7 +98,7 @@ def find_common(frames: UInt8[ndarray, "N H W 3"], *, edge: float = 8.0) -> Bool
     Source: Dekel et al. 2017, "On the Effectiveness of Visible Watermarks", section 3.1: the median of gradients.
     """
     middle, _ = _steady_edges(frames.astype(np.float32).mean(axis=-1))
-    return _regions(middle > edge, surrounded_by=None)
+    return _regions(middle > edge, over=None)
 
 
 def estimate(frames: UInt8[ndarray, "N H W 3"], mask: Bool[ndarray, "H W"]) -> Overlay:
@@ -198,24 +195,55 @@ def _steady_edges(gray: Float[ndarray, "T H W"]) -> tuple[Float[ndarray, "H W"],
     return np.hypot(x, y), np.hypot(across - x, down - y).mean(axis=0)
 
 
-def _regions(edges: Bool[ndarray, "H W"], *, surrounded_by: Bool[ndarray, "H W"] | None) -> Bool[ndarray, "H W"]:
-    """The areas that outlines of edges enclose; specks, and what spans most of the frame (black bars), are left out."""
+def _regions(edges: Bool[ndarray, "H W"], *, over: Float[ndarray, "T H W"] | None) -> Bool[ndarray, "H W"]:
+    """The areas that outlines of edges enclose; specks, and what spans most of the frame (black bars), are left out.
+
+    `over`: gray levels of a clip, in which only what covers the scene counts.
+    """
     height, width = edges.shape
     reach = max(3, round(min(height, width) / 40)) | 1
     joined = cv2.morphologyEx(edges.astype(np.uint8), cv2.MORPH_CLOSE, np.ones((reach, reach), np.uint8))
     outlines, _ = cv2.findContours(joined, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
     mask = np.zeros((height, width), np.uint8)
     for outline in outlines:
-        _, _, w, h = cv2.boundingRect(outline)
+        left, top, w, h = cv2.boundingRect(outline)
         if w > 0.7 * width or h > 0.7 * height or cv2.contourArea(outline) < 4:
             continue
         one = cv2.drawContours(np.zeros_like(mask), [outline], -1, 1, cv2.FILLED)
-        if surrounded_by is not None:
-            ring = cv2.dilate(one, np.ones((7, 7), np.uint8)) - cv2.dilate(one, np.ones((3, 3), np.uint8))
-            if surrounded_by[ring.astype(bool)].mean() < 0.6:
-                continue
-        mask |= one
+        near = slice(max(0, top - 16), top + h + 16), slice(max(0, left - 16), left + w + 16)
+        if over is None or _covers(over[:, *near], one[near]):
+            mask |= one
     return mask.astype(bool)
+
+
+def _covers(gray: Float[ndarray, "T h w"], region: UInt8[ndarray, "h w"]) -> bool:
+    """Whether a region covers the scene: its gray levels over time, regressed on those next to it.
+
+    A mark of opacity alpha that is blended into the scene shows it with slope 1 - alpha, and adds light; an opaque one
+    has slope 0 over a scene that changes. Other things of the scene do not follow what is next to them, and where they
+    do, in changing light, they add none. Each pixel is compared with the weighted mean of its neighbors outside, and
+    the mean of the region with that of the ring around it. docs/data.md has the rates of error.
+    """
+    wide = cv2.dilate(region, np.ones((3, 3), np.uint8))
+    ring = (cv2.dilate(region, np.ones((7, 7), np.uint8)) > wide) & (wide == 0)
+    outside = (wide == 0).astype(np.float32)
+    weight = cv2.GaussianBlur(outside, (0, 0), 3.0)
+    inside = (region > 0) & (weight > 0.05)
+    if inside.sum() < 4 or not ring.any():
+        return False
+    next_to = np.stack([cv2.GaussianBlur(frame * outside, (0, 0), 3.0)[inside] for frame in gray]) / weight[inside]
+    slope, follows, light, changes = _regress(gray[:, inside], next_to)
+    overall, overall_follows, _, _ = _regress(gray[:, region > 0].mean(axis=1), gray[:, ring].mean(axis=1))
+    blended = 0.1 < slope < 1 and 0.1 < overall < 1 and follows > 0.45 and overall_follows > 0.3 and light > 20
+    return blended or (abs(slope) < 0.12 and changes > 20)
+
+
+def _regress(values: Float[ndarray, "T ..."], on: Float[ndarray, "T ..."]) -> tuple[float, float, float, float]:
+    """Slope, correlation and mean intercept of values over time, about each place's means, and how much `on` varies."""
+    y, x = values - values.mean(axis=0), on - on.mean(axis=0)
+    both, of_y, of_x = (float((a * b).mean()) for a, b in ((y, x), (y, y), (x, x)))
+    slope = both / max(of_x, 1e-6)
+    return slope, both / max(math.sqrt(of_x * of_y), 1e-6), float((values - slope * on).mean()), math.sqrt(of_x)
 
 
 def _carry_under(values: Float[ndarray, "H W C"], hole: Bool[ndarray, "H W"]) -> Float[ndarray, "H W C"]:

@@ -240,6 +240,14 @@ def test_good_captions_stay_once_and_records_without_any_go():
         ("<think>A dog?\nOr a cat.</think>\n\nA dog runs.", "A dog runs."),
         ("So it is a dog.</think>A dog runs.", "A dog runs."),
         ("<think>I have no room left to", ""),
+        ("A dog runs.<think>Was it one?</think>", "A dog runs."),
+        ("<THINKING>A dog?</Thinking> [THINK]or[/THINK] ◁think▷a cat◁/think▷ A cat sleeps.", "A cat sleeps."),
+        ("<think>" * 3000 + "</think>A dog runs.", "A dog runs."),
+        ("<answer>A <b>dog</b>, which runs&nbsp;&amp; barks.</answer><|im_end|>", "A dog, which runs & barks."),
+        ("<p class='x'>A dog runs.<br/>It barks.</p>", "A dog runs. It barks."),
+        ("```text\n**A dog** runs on _the_ beach.\n```", "A dog runs on the beach."),
+        ("<html><body>502 Bad Gateway by nginx</body></html>", "<html><body>502 Bad Gateway by nginx</body></html>"),
+        *((nothing, "") for nothing in ("null", " None.", '"N/A"', "...", "{}", "```\n```", "<think>a</think> null")),
     ],
 )
 def test_chatter_around_an_answer_goes(answer, tidied):

@@ -668,6 +668,9 @@ def test_a_mark_is_estimated_from_the_videos_of_the_common_size(tmp_path, capsys
     write_video(tmp_path / "odd.mkv", render(scenes(1), 4, size=64)[0], fps=8)
     estimate_mark(Watermark(tmp_path, tmp_path / "mark.npz", size=0, frames=4))
     assert "4 frames of other sizes than 96 x 96 are left out" in capsys.readouterr().out
+    with pytest.raises(ValueError, match="by at least 16 frames of one size: got 12, take more videos"):
+        estimate_mark(Watermark(tmp_path, tmp_path / "few.npz", size=0, frames=4, most=3))
+    assert not (tmp_path / "few.npz").exists()
 
 
 def kill_a_ray_worker(units, killed):

@@ -76,10 +76,18 @@ def moving_texture(frames=24):
     return np.stack([wide[:, 6 * t : 6 * t + SIZE] for t in range(frames)])
 
 
-def test_a_mark_over_a_moving_scene_is_found_in_one_clip():
-    clean, overlay = moving_texture(), logo(0.9)
+@pytest.mark.parametrize("alpha", [0.5, 0.9, 1.0])
+def test_a_mark_over_a_moving_scene_is_found_in_one_clip(alpha):
+    clean, overlay = moving_texture(), logo(alpha)
     assert iou(find_static(marked(clean, overlay)), overlay.mask) > 0.5
     assert not find_static(clean).any()
+
+
+def test_a_pattern_in_changing_light_is_not_taken_for_a_mark():
+    """Its edges stay and its surroundings change, but it only reflects the light, and adds none."""
+    still = marked(np.full((24, SIZE, SIZE, 3), 60.0), logo(0.8))
+    light = 0.8 + 0.4 * np.sin(np.linspace(0, 6, 24))
+    assert not find_static((still * light[:, None, None, None]).clip(0, 255).astype(np.uint8)).any()
 
 
 def test_black_bars_are_no_part_of_the_scene():

@@ -248,7 +248,13 @@ class Counted:
         return self.denoise(latents, timesteps)
 
 
-@pytest.mark.parametrize("name", [f"tiny:{name}" for name in FAMILIES])
+LIKE_VIDRD = ("AnimateDiffPipeline", "TextToVideoSDPipeline")  # a U-Net over frames, of which VidRD's is one
+
+
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(f"tiny:{name}", marks=pytest.mark.slow if name in LIKE_VIDRD else ()) for name in FAMILIES],
+)
 def test_every_sampler_makes_a_longer_video_of_every_model(models, name):
     model = models(name)
     shape, overlap = model.latent_shape(*small(model)), model.group

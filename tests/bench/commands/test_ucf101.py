@@ -209,6 +209,7 @@ def test_videos_of_others_get_the_score_that_they_got_here(done, monkeypatch, tm
     assert "not known" in (tmp_path / "out" / "table.md").read_text()
 
 
+@pytest.mark.slow
 def test_videos_that_were_replaced_by_others_of_equal_size_get_their_own_score(done, monkeypatch, tmp_path):
     out, words = done
     videos, options = tmp_path / "videos", [*words[2:4], "--cache", out / "cache", *SMALL[:2], *SMALL[4:]]
@@ -249,6 +250,7 @@ def test_too_few_videos_of_others_are_refused(tmp_path):
         external_sources(tmp_path, row, 4, allow_small=False)
 
 
+@pytest.mark.slow
 def test_shards_together_make_what_one_makes(done, archive, monkeypatch, tmp_path, capsys):
     out, _ = done
     words = ("--model", "pocket", "--ucf101", archive, "--out", tmp_path, "--cache", tmp_path / "cache", *SMALL)

@@ -38,7 +38,7 @@ def test_fewer_steps_are_faster_and_other_videos(tmp_path):
     "name",
     [
         pytest.param("dpmsolver-2/5", marks=pytest.mark.slow),
-        "unipc-2/5",
+        pytest.param("unipc-2/5", marks=pytest.mark.slow),
         pytest.param("bf16", marks=pytest.mark.precision),
     ],
 )

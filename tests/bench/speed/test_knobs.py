@@ -194,6 +194,7 @@ def test_an_exact_setting_that_makes_other_videos_is_invalid(plain_cell, tmp_pat
 
 
 @pytest.mark.filterwarnings("ignore:.*all_gather_tensor:FutureWarning")
+@pytest.mark.slow
 def test_two_devices_take_turns_with_one_and_are_refused_where_a_device_is_a_thread(plain_cell, tmp_path):
     folder, _ = plain_cell
     item = values_of(f"setting={PLAIN},gpus=2")["gpus=2"]

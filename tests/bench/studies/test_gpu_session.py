@@ -42,6 +42,7 @@ def dry(tmp_path):
     AcceleratorState._reset_state(reset_partial_state=True)  # its precision is that of the process
 
 
+@pytest.mark.slow
 def test_training_is_timed_dry_by_batch(dry, tmp_path):
     train = dry("train")
     assert check_list(TrainTime, tmp_path / "train.json") == "3 measured"

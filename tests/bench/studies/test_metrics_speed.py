@@ -32,6 +32,7 @@ def small(monkeypatch):
     monkeypatch.setattr(metrics_speed, "ROWS", 30)
 
 
+@pytest.mark.slow
 def test_every_stage_and_the_floor_of_all_have_a_speed(folder, capsys):
     for name in ("2.mkv", "3.mkv"):
         (folder / name).unlink()

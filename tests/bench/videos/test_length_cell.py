@@ -123,7 +123,7 @@ def test_prompts_come_from_a_file_whose_content_is_in_the_cells_id(tmp_path):
     [
         ("tiny:WanPipeline:2.1-euler", "codenoise", 17, "soft at 9"),
         pytest.param("tiny:CogVideoXPipeline:1.5-5B", "independent", 33, "hard at 17", marks=pytest.mark.slow),
-        ("pocket", "vidrd", 16, "mirror at 8"),
+        pytest.param("pocket", "vidrd", 16, "mirror at 8", marks=pytest.mark.slow),
     ],
 )
 def test_a_cell_has_every_measure_or_the_reason_why_not(model, method, frames, seams, tmp_path):

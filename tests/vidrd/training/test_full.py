@@ -215,8 +215,11 @@ SWITCHES = {
 }  # fmt: skip
 
 
+RARE = ("temporal, read ahead", "temporal, with samples", "temporal, low rank")
+
+
 @pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=pytest.mark.slow if name == "temporal, read ahead" else ()) for name in SWITCHES]
+    "name", [pytest.param(name, marks=pytest.mark.slow if name in RARE else ()) for name in SWITCHES]
 )
 def test_a_resumed_run_is_the_whole_one_bit_for_bit(given, with_dropout, tmp_path, monkeypatch, name):
     """Cut off in step 6, and gone on from step 4; all that is not named here is as by default, dropout too."""

@@ -145,6 +145,7 @@ def run_cell(values, folder, reference):
     return length_cell.run(Job(dict(values), folder, reference, tuple(suite.measures)))
 
 
+@pytest.mark.slow
 def test_a_cell_on_two_devices_has_every_measure_and_says_how_it_scales(on_one, tmp_path):
     folder, one = on_one
     assert one.facts["threads"] == "1"

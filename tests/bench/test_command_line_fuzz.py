@@ -154,7 +154,7 @@ def test_any_command_line_is_done_or_answered_in_one_line(verb, idle, place):
             patch.setattr(sys, "argv", [program, *([name] if name else []), *words])
             code = main()
         output = error.getvalue()
-        assert code in ALLOWED, output
+        assert code in ALLOWED or (name, code) == ("weights", 2), output  # 2: what is there is not what was published
         assert "Traceback" not in out.getvalue() + output
         if code == entry.USAGE:
             assert len(output.strip().splitlines()) == 1, output

@@ -9,6 +9,7 @@ from jaxtyping import UInt8
 
 from bench.harness.suite_spec import Values
 from bench.results.records import digest
+from vidrd.files import replacing
 
 
 class KeptVideos(NamedTuple):
@@ -39,10 +40,8 @@ class KeptVideos(NamedTuple):
         for other in self.file.parent.glob("*.npy"):
             if other.name.partition("-")[0] != self.file.name.partition("-")[0]:
                 other.unlink()
-        part = self.file.with_suffix(".part")
-        with part.open("wb") as file:
+        with replacing(self.file, sole_writer=True) as part, part.open("wb") as file:
             np.save(file, videos)
-        part.replace(self.file)
 
 
 def kept_videos(folder: Path, revision: str, values: Values, first: str) -> KeptVideos:

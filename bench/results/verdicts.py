@@ -93,6 +93,11 @@ class Pair(NamedTuple):
     base_waited: float = 0.0
     head_waited: float = 0.0
 
+    @property
+    def by_the_clock(self) -> "Pair":
+        """With the time in which other work had the core."""
+        return self._replace(base=self.base + self.base_waited, head=self.head + self.head_waited)
+
 
 def speed(
     cell: str,

@@ -185,7 +185,7 @@ def _errors(pairs: dict[str, list[list[Any]]]) -> str:
     texts = []
     for each in pairs.values():
         own = [Pair(*values) for values in each]
-        clock = [pair._replace(base=pair.base + pair.base_waited, head=pair.head + pair.head_waited) for pair in own]
+        clock = [pair.by_the_clock for pair in own]
         errors = (speed("", timed).error for timed in (own, clock) if len(timed) >= FEWEST_PAIRS)
         texts.append(" / ".join(f"{error:.2%}" for error in errors if error is not None))
     return "; ".join(texts)

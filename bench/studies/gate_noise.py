@@ -14,10 +14,11 @@ import statistics
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import tyro
 from scipy.stats import t as student
@@ -61,27 +62,11 @@ def fixed_layout() -> Iterator[None]:
         libc.personality(before)
 
 
-@contextmanager
-def huge_pages() -> Iterator[None]:
-    """The allocator asks for pages of 2 MB."""
-    os.environ["GLIBC_TUNABLES"] = "glibc.malloc.hugetlb=1"
-    try:
-        yield
-    finally:
-        del os.environ["GLIBC_TUNABLES"]
-
-
-@contextmanager
-def as_it_is() -> Iterator[None]:
-    """Nothing is set."""
-    yield
-
-
-WAYS: Mapping[str, Callable[[], Any]] = {
-    "as the gate does it": as_it_is,
+WAYS: Mapping[str, Callable[[], AbstractContextManager[object]]] = {
+    "as the gate does it": nullcontext,
     "both sides on one core": one_core,
     "fixed memory layout": fixed_layout,
-    "huge pages": huge_pages,
+    "huge pages": lambda: mock.patch.dict(os.environ, {"GLIBC_TUNABLES": "glibc.malloc.hugetlb=1"}),  # of 2 MB
 }
 
 
@@ -112,7 +97,7 @@ def noise(
 def rows(results: Mapping[str, Sequence[tuple[float, list[Pair]]]]) -> list[dict[str, object]]:
     """A row for each way, first the clock's times of what the gate does."""
     (first, *_) = results
-    clock = [(seconds, [_by_the_clock(pair) for pair in pairs]) for seconds, pairs in results[first]]
+    clock = [(seconds, [pair.by_the_clock for pair in pairs]) for seconds, pairs in results[first]]
     return [_row(f"{first}, by the clock", clock), *(_row(way, each) for way, each in results.items())]
 
 
@@ -136,11 +121,6 @@ def _row(way: str, groups: Sequence[tuple[float, list[Pair]]]) -> dict[str, obje
         "spread of pairs of processes": f"{spread:.2%}",
         f"interval after {MINUTES} min": f"±{half:.2%} ({fit})",
     }
-
-
-def _by_the_clock(pair: Pair) -> Pair:
-    """With the time in which other work had the core."""
-    return pair._replace(base=pair.base + pair.base_waited, head=pair.head + pair.head_waited)
 
 
 def main(

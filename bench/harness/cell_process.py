@@ -84,8 +84,13 @@ def _server_is_lost(process: ForkServerProcess | SpawnProcess, context: ForkServ
 
     An exit code of 255 is all that its process then has. The server's pipes close a moment before it has ended.
     """
+    return isinstance(context, ForkServerContext) and process.exitcode == UNKNOWN and _server_ends()
+
+
+def _server_ends() -> bool:
+    """Whether the fork server ends within two seconds, or has ended."""
     pid = getattr(forkserver._forkserver, "_forkserver_pid", None)
-    if not isinstance(context, ForkServerContext) or process.exitcode != UNKNOWN or pid is None:
+    if pid is None:
         return False
     deadline = time.monotonic() + 2.0
     while time.monotonic() < deadline:
@@ -146,6 +151,7 @@ def attempt(
         lost = _server_is_lost(process, context)
     except (EOFError, ConnectionError):  # while it started
         lost = True
+        _server_ends()  # or else the next attempt would still ask this server
     finally:
         _end(process, lost=lost)
     seconds = round(time.monotonic() - began, 3)

@@ -5,11 +5,13 @@ import signal
 import subprocess
 import sys
 import time
+from multiprocessing import forkserver
 from pathlib import Path
 
 import pytest
 from toy_suite import SUITE, TOYS
 
+from bench.harness import cell_pool
 from bench.harness.identity import identify
 from bench.harness.runner import run
 from bench.harness.suite_spec import override, plan
@@ -120,27 +122,28 @@ def test_a_fork_server_that_is_killed_while_a_cell_runs_is_the_machines_fault(be
     assert endings == [("ok", ""), lost, lost]
 
 
-def test_a_fork_server_that_is_killed_between_two_looks_costs_one_attempt(tmp_path, monkeypatch):
-    """In this process: the server dies while the cell is being started, and the second attempt is ok."""
+def test_a_fork_server_that_is_killed_while_a_cell_starts_costs_one_attempt(tmp_path, monkeypatch):
+    """In this process: the server dies before it can say which process it forked, and the second attempt is ok."""
     suite = override(SUITE, ["how=fine", "size=1"])
     identity = identify(suite.files)
-    killed = []
+    lines, stopped, killed = [], [], []
 
-    def say(line):
-        if "once more" in line:
-            killed.append(line)
-
-    import bench.harness.cell_pool as module
-
-    attempt = module.attempt
-
-    def kill_first(*args):
-        if not killed:
-            for server in servers(os.getpid()):
-                os.kill(server, signal.SIGSTOP)  # so that it cannot answer, then
-                os.kill(server, signal.SIGKILL)
+    def stop_first(*args):
+        if not stopped:
+            stopped.extend(servers(os.getpid()))
+            for server in stopped:
+                os.kill(server, signal.SIGSTOP)  # so that it cannot answer
         return attempt(*args)
 
-    monkeypatch.setattr("bench.harness.cell_pool.attempt", kill_first)
-    outcome = run("toy", suite, identity, plan(suite, identity.basis), tmp_path, workloads=TOYS, say=say)
+    def kill_first(pipe):
+        for server in set(stopped) - set(killed):
+            os.kill(server, signal.SIGKILL)
+            killed.append(server)
+        return read_signed(pipe)
+
+    attempt, read_signed = cell_pool.attempt, forkserver.read_signed
+    monkeypatch.setattr(cell_pool, "attempt", stop_first)
+    monkeypatch.setattr(forkserver, "read_signed", kill_first)
+    outcome = run("toy", suite, identity, plan(suite, identity.basis), tmp_path, workloads=TOYS, say=lines.append)
     assert outcome.counts == {"ok": 2}
+    assert sum("once more" in line for line in lines) == 1

@@ -149,8 +149,7 @@ def generate(job: Job, prompts: list[str], judge: Judge) -> CellResults:
     generator.kept = [] if "psnr" in job.measures else None
     with Telemetry(device) as around:
         made, costs, laps = _made(generator, prompts, steps, around)
-    allocated, reserved = allocator_peaks(device)
-    memory = {"process_peak": process_peak(), "allocated_peak": allocated, "reserved_peak": reserved}
+    memory = _memory(device)
     if made.shape[:2] != (videos, generator.length):
         raise InvalidError(f"a cell has {(videos, generator.length)} videos and frames: got {made.shape[:2]}")
 
@@ -159,29 +158,23 @@ def generate(job: Job, prompts: list[str], judge: Judge) -> CellResults:
     keep(job, made, seams, generator.model.fps)
     no_seams = f"{values['method']} has no seams, it makes the whole video in one window"
     turned = seams[0].dropped if seams and seams[0].kind == "mirror" else 0
-    found = judge(made, [seam.frame for seam in seams], no_seams, turned)
+    found = judge(made, [seam.frame for seam in seams], no_seams, turned).joined(memory)
     if generator.kept is not None:
         batches = tuple(cost.seconds["total"] for cost in costs)
         found = found.joined(
             _against_plain(job, generator, SettingVideos(made, np.concatenate(generator.kept), batches), whole)
         )
-    numbers, absent = dict(found.numbers), dict(found.absent)
     samples, times = _times(costs, batch * generator.length)
-    numbers |= times
-    numbers["steps"] = Number(float(steps))
-    numbers["step_seconds"] = median_number(laps, "s", "lower")
-    numbers["load_seconds"] = Number(load_seconds, "s", "lower")
-    numbers["cold_seconds"] = Number(warm_up.seconds[0], "s", "lower")
-    numbers["fe_per_frame"] = Number(costs[0].fe_per_frame, "1/frame", "lower", n=videos)
-    for name, reading in memory.items():
-        if reading.bytes is None:
-            absent[name] = reading.source
-        else:
-            numbers[name] = Number(float(reading.bytes), "bytes", "lower")
+    times |= {
+        "step_seconds": median_number(laps, "s", "lower"),
+        "load_seconds": Number(load_seconds, "s", "lower"),
+        "cold_seconds": Number(warm_up.seconds[0], "s", "lower"),
+    }
+    work = {"steps": Number(float(steps)), "fe_per_frame": Number(costs[0].fe_per_frame, "1/frame", "lower", n=videos)}
     bounded, uncounted = _shares(generator, costs, whole)
     extra = gpu_passes(whole, device=device, videos=batch)
     return CellResults(
-        numbers={**numbers, **bounded, **extra.numbers},
+        numbers={**found.numbers, **times, **work, **bounded, **extra.numbers},
         samples={
             **found.samples,
             **samples,
@@ -189,7 +182,7 @@ def generate(job: Job, prompts: list[str], judge: Judge) -> CellResults:
             "warm_up_seconds": warm_up.seconds,
             **around.samples(),
         },
-        absent={**absent, **uncounted, **extra.absent},
+        absent={**found.absent, **uncounted, **extra.absent},
         facts={
             **emulation_facts(str(values["precision"]), device),
             **found.facts,
@@ -201,7 +194,6 @@ def generate(job: Job, prompts: list[str], judge: Judge) -> CellResults:
             else "each video in one pass",
             "seams": ", ".join(f"{seam.kind} at {seam.frame}" for seam in seams),
             "warm_up": "flat" if warm_up.flat else "not flat when the patience was out",
-            **{f"{name}_by": reading.source for name, reading in memory.items() if reading.bytes is not None},
             **around.facts(),
             **extra.facts,
         },
@@ -222,6 +214,20 @@ def _made(
         laps += generator.stopwatch.laps.get("denoise", ())
     around.look()
     return np.concatenate(parts), costs, laps
+
+
+def _memory(device: str) -> QualityResults:
+    """The most bytes that making the videos held, by each way of reading them, or why one cannot tell."""
+    results = QualityResults()
+    allocated, reserved = allocator_peaks(device)
+    readings = {"process_peak": process_peak(), "allocated_peak": allocated, "reserved_peak": reserved}
+    for name, reading in readings.items():
+        if reading.bytes is None:
+            results.absent[name] = reading.source
+        else:
+            results.numbers[name] = Number(float(reading.bytes), "bytes", "lower")
+            results.facts[f"{name}_by"] = reading.source
+    return results
 
 
 def _times(costs: list[BatchCost], frames: int) -> tuple[dict[str, tuple[float, ...]], dict[str, Number]]:

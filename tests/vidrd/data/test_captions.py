@@ -580,3 +580,19 @@ def test_a_tiny_random_chat_model_answers(tmp_path):
     assert captioner.ask_together(questions) == [captioner.ask(*question) for question in questions]
     assert len(captioner.ask_together([((), "describe"), ((), "frame . .")])) == 2
     assert new_captioner("chat", str(tmp_path), dtype="fp16").model.dtype == torch.float16
+
+
+@pytest.mark.parametrize("family", ["qwen2_5_vl", "smolvlm2"])
+def test_families_that_cut_pictures_up_answer_alike_alone_and_together(family, tmp_path):
+    """Pictures of two sizes: their tokens differ in number, and those of a batch are padded."""
+    from tests.vidrd.data import chat_models
+
+    getattr(chat_models, f"make_{family}")(tmp_path)
+    captioner = ChatModel(str(tmp_path), max_new_tokens=6)
+    frames = [Image.fromarray(render(scenes(2), 1, size=size)[place, 0]) for place, size in enumerate((64, 96))]
+    questions = [([frames[0]], "What is this?"), ([frames[1]], "Describe it at length."), (frames, "Both?")]
+    alone = [captioner.ask(*question) for question in questions]
+    assert captioner.ask_together(questions) == alone
+    assert len(set(alone)) > 1
+    without = [((), "Fuse these."), ((), "And these two.")]
+    assert captioner.ask_together(without) == [captioner.ask(*question) for question in without]

@@ -29,6 +29,24 @@ def install(session: nox.Session, *groups: str) -> None:
         session.install("--constraint", "constraints.txt", "--editable", ".", *options, env=compiled)
 
 
+def command(session: nox.Session, *words: str) -> None:
+    """Run a module of the project and end with its exit code.
+
+    nox would turn every failure into 1, and kill an interrupted command before it has saved what it did.
+    """
+    python = shutil.which("python", path=os.pathsep.join(session.bin_paths or [])) or sys.executable
+    session.log(f"python -m {' '.join(words)}")
+    with subprocess.Popen([python, "-m", *words]) as process:
+        while True:
+            try:
+                code = process.wait()
+                break
+            except KeyboardInterrupt:  # the terminal has told the command, too
+                continue
+    if code:
+        raise SystemExit(code if code > 0 else 128 - code)
+
+
 @nox.session
 def tests(session: nox.Session) -> None:
     """The CPU tests, shapes checked: nox -s tests -- tests/metrics -k jitter; -- -m slow; a debugger needs -n 0."""
@@ -65,7 +83,7 @@ def types(session: nox.Session) -> None:
 def bench(session: nox.Session) -> None:
     """The main job: make videos, score and time them, print the table (default: --suite pocket, some five minutes)."""
     install(session)
-    session.run("python", "-m", "bench", "run", *(session.posargs or ["--suite", "pocket"]))
+    command(session, "bench", "run", *(session.posargs or ["--suite", "pocket"]))
 
 
 @nox.session
@@ -73,40 +91,37 @@ def gate(session: nox.Session) -> None:
     """Is the checkout as fast, as small and as good as a revision? nox -s gate -- --base origin/main"""
     install(session)
     shared = [] if session.virtualenv.is_sandboxed else ["--environments", "shared"]
-    python = shutil.which("python", path=os.pathsep.join(session.bin_paths or [])) or sys.executable
-    code = subprocess.run([python, "-m", "bench", "gate", *shared, *session.posargs], check=False).returncode
-    if code:  # nox would turn every failure into 1, and CI has to tell the verdicts apart
-        raise SystemExit(code)
+    command(session, "bench", "gate", *shared, *session.posargs)
 
 
 @nox.session
 def report(session: nox.Session) -> None:
     """Remake the page, tables and charts of a finished run: nox -s report -- runs/pocket --out runs/pocket/report"""
     install(session)
-    session.run("python", "-m", "reports", *(session.posargs or ["runs/pocket", "--out", "runs/pocket/report"]))
+    command(session, "reports", *(session.posargs or ["runs/pocket", "--out", "runs/pocket/report"]))
 
 
 @nox.session
 def train(session: nox.Session) -> None:
     """Remake the pocket weights and their classifiers, hours on two cores: nox -s train -- --preset pocket"""
     install(session)
-    session.run("python", "-m", "vidrd", "train", *session.posargs)
+    command(session, "vidrd", "train", *session.posargs)
     if session.posargs in (
         [],
         ["--preset", "pocket"],
     ):  # else a trial or a data set, which must not replace the classifiers
-        session.run("python", "-m", "bench.videos.train_classifiers")
+        command(session, "bench.videos.train_classifiers")
 
 
 @nox.session
 def ucf101(session: nox.Session) -> None:
     """The UCF-101 table: nox -s ucf101 -- --model FOLDER --ucf101 PATH --weights DIR (default: with tiny stand-ins)"""
     install(session)
-    session.run("python", "-m", "bench", "ucf101", *(session.posargs or ["--standin"]))
+    command(session, "bench", "ucf101", *(session.posargs or ["--standin"]))
 
 
 @nox.session
 def gpu(session: nox.Session) -> None:
     """Everything that needs a CUDA device, the most valuable first: nox -s gpu -- --minutes 14; -- --dry on a CPU"""
     install(session, "test")
-    session.run("python", "-m", "bench.studies.gpu_session", *session.posargs)
+    command(session, "bench.studies.gpu_session", *session.posargs)

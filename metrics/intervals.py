@@ -1,4 +1,4 @@
-"""95 % intervals: of a mean over videos, by leaving groups of videos out, by subsamples."""
+"""95 % intervals: of a mean over videos, and by leaving groups of videos out."""
 
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any

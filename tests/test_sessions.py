@@ -2,8 +2,11 @@
 
 import importlib.util
 import os
+import signal
 import subprocess
 import sys
+import threading
+import time
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -23,8 +26,9 @@ def sessions():
 
 
 @pytest.fixture
-def commands(sessions):
+def commands(sessions, monkeypatch):
     """Name of a session and words after the dashes -> its commands, where the Python that runs nox is used."""
+    monkeypatch.setattr(sessions, "command", lambda session, *words: session.run("python", "-m", *words))
     return lambda name, *posargs: noted(getattr(sessions, name), posargs)
 
 
@@ -79,3 +83,36 @@ def test_an_older_cpu_is_told_to_both_libraries_and_leaves_the_smoke_run_alone(s
     code = "import torch; print(torch.backends.cpu.get_cpu_capability())"
     done = subprocess.run([sys.executable, "-c", code], env=os.environ | called[0][1], capture_output=True, check=True)
     assert b"AVX512" not in done.stdout
+
+
+@pytest.mark.parametrize(("ending", "code"), [("exit(4)", 4), ("os.kill(os.getpid(), signal.SIGTERM)", 143)])
+def test_a_command_keeps_its_exit_code(sessions, tmp_path, monkeypatch, ending, code):
+    (tmp_path / "ending.py").write_text(f"import os, signal\n{ending}\n")
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit) as ended:
+        sessions.command(SimpleNamespace(bin_paths=None, log=print), "ending")
+    assert ended.value.code == code
+
+
+def test_an_interrupted_command_may_finish_what_it_does(sessions, tmp_path, monkeypatch):
+    """Ctrl-C reaches nox and the command; nox waits until the command has saved and ended."""
+    (tmp_path / "saving.py").write_text(
+        "import signal, time\n"
+        "signal.signal(signal.SIGINT, signal.SIG_IGN)\n"
+        "open('began', 'w').close()\n"
+        "time.sleep(0.5)\n"
+        "open('saved', 'w').close()\n"
+        "exit(130)\n"
+    )
+    monkeypatch.chdir(tmp_path)
+
+    def interrupt():
+        while not Path("began").exists():
+            time.sleep(0.01)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    threading.Thread(target=interrupt).start()
+    with pytest.raises(SystemExit) as ended:
+        sessions.command(SimpleNamespace(bin_paths=None, log=print), "saving")
+    assert ended.value.code == 130
+    assert Path("saved").exists()

@@ -138,7 +138,7 @@ PROTOCOLS: dict[str, Protocol] = {
         inception=("styleganv",),
         unstated={
             "prompts": "the published models take no text",
-            "allocation": "the published models draw no class: the training set's distribution",
+            "allocation": "the published models draw no class: the distribution of all videos",
             "split": "training and test videos together: the fold does not matter",
             **OTHER_MODEL,
         },

@@ -82,8 +82,8 @@ MEASURES: dict[str, Measure] = {
     },
     "seconds_per_frame": Measure(
         "s/frame", "s", "lower", "cost",
-        "Text, denoising and decoding of a batch, divided by its frames: the median over batches, after one warm-up "
-        "call of 2 steps.",
+        "Text, denoising and decoding of a batch, divided by its frames: the median over batches, after "
+        "warm-up calls of 2 steps.",
     ),
     "text_seconds": Measure(
         "text s", "s", "lower", "cost",

@@ -56,7 +56,7 @@ class Sample:
     frames: Count | None = None
     """Frames of the video; default: the preset's, and those of --from."""
     start: Annotated[Path | None, tyro.conf.arg(name="from")] = None
-    """A video to go on from, file or folder of PNGs: its frames come first, as they are (a middle square, resized)."""
+    """Video to continue (file or folder of PNGs): its frames come first, only center-cropped and resized."""
     overlap: CountOrNone = 4
     """Frames that a clip shares, reversed, with the one before."""
     alpha: Weight = 4.0
@@ -109,7 +109,7 @@ class Sample:
 class Train:
     """Train a preset's networks from scratch, or (with --data) train a stage of a pipeline on a data set.
 
-    The same command again goes on where it was cut off.
+    Run the same command again to resume an interrupted training.
     """
 
     out: Path | None = None
@@ -130,7 +130,7 @@ class Train:
 
 @dataclass(frozen=True)
 class Export:
-    """Write the pipeline that a training run has come to, finished or not."""
+    """Write the current weights of a training run, finished or not, as a pipeline."""
 
     run: ExistingFolder
     """Folder of the run."""

@@ -73,9 +73,9 @@ def gate(
         skip: Not these cells; may be given several times.
         margin: A slow-down up to this share is allowed: 0.03 for shared machines, 0.01 for a dedicated GPU.
         thresholds: TOML file of other margins, of measures and cells: speed = 0.03, [cells."vidrd fp32"].
-        processes: Pairs of fresh processes, at most: a cell is measured until its speed is decided.
-        pairs: Timed pairs of each cell in each pair of processes; even.
-        threads: Of either side on a CPU; 0: as many as PyTorch takes.
+        processes: Maximum number of pairs of fresh processes; a cell is measured until its speed is decided.
+        pairs: Timed pairs of each cell in each pair of processes; an even number.
+        threads: CPU threads of each side; 0: PyTorch's default.
         outputs: "equal": other videos for the same noise are a regression. "may-change": their quality decides.
         detect: Smallest change of quality to detect, fvd=10% or caption=0.03; also the margin of that measure. A
             pilot of the cell's videos says how many it takes, and the gate makes them if --max-minutes allows.

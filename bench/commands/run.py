@@ -53,7 +53,7 @@ def run_(
     dry_run: bool = False,
     json_: Annotated[TargetFile | None, tyro.conf.arg(name="json")] = None,
 ) -> int:
-    """Measure a suite: each cell in a process of its own. The same command again does what is missing.
+    """Measure a suite, each cell in its own process. Run the same command again to do only what is missing.
 
     Axes are options too: --frames 16 32 --overlap 0 4 is --set frames=16,32 --set overlap=0,4.
 
@@ -62,7 +62,7 @@ def run_(
     Args:
         suite: Which sweep; `python -m bench list` names them.
         set_: Replace the values of an axis; may be given once for each axis.
-        only: Only these cells; may be given several times (any of the values of one axis, and all axes that are named).
+        only: Run only these cells; repeatable (values of one axis are alternatives; all named axes must match).
         skip: Not these cells; may be given several times.
         out: The run's folder; runs/SUITE if not given.
         max_minutes: Start no cell after so many minutes.

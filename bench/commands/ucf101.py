@@ -90,7 +90,7 @@ def ucf101(
         workers: Processes, or with --ray actors at most (1 if not given; for stand-ins a core each).
         threads: Of each worker on a CPU; may change last bits.
         ray: Share the work on the running Ray cluster (RAY_ADDRESS), or one of this machine.
-        shard: I/N: only every Nth block from the Ith on, and no score; for arrays of jobs that see one --out.
+        shard: I/N: do only every Nth block, from the Ith on, and no score; for job arrays that share one --out.
         cache: Folder that keeps real statistics (default: in the user's cache folder).
     """
     # --help need not load torch.

@@ -81,7 +81,7 @@ class Prepare:
     caption_dtype: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
     """Precision of a captioner that runs here; auto: its own."""
     caption_batch: Count = 1
-    """Clips about whose key frames a captioner that runs here is asked together."""
+    """Clips whose key frames go to a local captioner in one batch."""
     prompts: ExistingFile | None = None
     """TOML file of what captioners are asked: frame, hint, fuse, fuse_hint, as docs/data.md shows."""
     endpoint: str = ""

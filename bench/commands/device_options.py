@@ -42,9 +42,10 @@ def fitted(workers: Workers, suite: Suite, chosen: Sequence[PlannedCell]) -> Wor
     Raises:
         ValueError: the cells compute on devices of another kind, or one of them on several.
     """
-    from bench.videos.knobs.settings import devices_of  # noqa: PLC0415  (loads torch, which --help need not)
+    from bench.speed.knob_suite import as_lengths  # noqa: PLC0415  (loads torch, which --help need not)
+    from bench.videos.knobs.settings import devices_of  # noqa: PLC0415
 
-    shared = any(devices_of(item.cell.values) > 1 for item in chosen if item.skip is None)
+    shared = any(devices_of(as_lengths(item.cell.values)) > 1 for item in chosen if item.skip is None)
     if shared and (workers.ray or len(workers.devices) > 1):
         raise ValueError("a cell with --gpus takes several devices of this machine: leave --devices and --ray out")
     kinds = {str(item.cell.values.get("device", "cpu")) for item in chosen if item.skip is None}

@@ -13,6 +13,7 @@ from tabulate import tabulate
 
 from bench.commands.device_options import fitted, workers_of
 from bench.commands.show import print_report
+from bench.harness.cell_pool import Workers
 from bench.harness.identity import identify
 from bench.harness.progress import clock, say, seconds_left
 from bench.harness.runner import TIMEOUT, conclude, done_before, latest, pace, run
@@ -96,7 +97,7 @@ def run_(
     chosen = select(plan(sweep, identity.basis), sweep, only, skip)
     workers = fitted(workers, sweep, chosen)
     if dry_run:
-        print(_describe(chosen, sweep, folder))
+        print(_describe(chosen, sweep, folder, workers))
         return 0
     if profile:
         return _profile(profile, chosen, folder)
@@ -148,7 +149,7 @@ def _fetch(suite: Suite) -> None:
             say(f"{name}: {locate(name, revision=str(revision) or None, fetch=True)}")
 
 
-def _describe(chosen: list[PlannedCell], suite: Suite, folder: Path) -> str:
+def _describe(chosen: list[PlannedCell], suite: Suite, folder: Path, workers: Workers) -> str:
     before = read(folder / "records.jsonl").latest()
     predictions = [None if item.reference or item.skip else suite.predict(item.cell.values) for item in chosen]
     rows = []
@@ -171,7 +172,7 @@ def _describe(chosen: list[PlannedCell], suite: Suite, folder: Path) -> str:
     done = done_before(folder, chosen)
     to_do = [item for item in chosen if item.cell.id not in done and item.skip is None]
     ahead = [item.cost for item in to_do]
-    seconds = seconds_left(ahead, pace(folder, suite))
+    seconds = seconds_left(ahead, pace(folder, suite), at_a_time=workers.at_a_time)
     bounds = [
         prediction.seconds
         for item, prediction in zip(chosen, predictions, strict=True)
@@ -181,9 +182,8 @@ def _describe(chosen: list[PlannedCell], suite: Suite, folder: Path) -> str:
     if seconds is not None:
         estimate = f", about {clock(seconds)} left by the cells measured here"
     elif bounds:
-        estimate = (
-            f", {sum(bounds):.2g} s at least: {len(bounds)} of them at this machine's peaks, start and scores left out"
-        )
+        least = f"{sum(bounds) / workers.at_a_time:.2g} s at least"
+        estimate = f", {least}: {len(bounds)} of them at this machine's peaks, start and scores left out"
     elif to_do:
         estimate = ", in a time that is not known before a run has measured this machine's peaks"
     skipped = sum(item.skip is not None for item in chosen)

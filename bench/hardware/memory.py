@@ -39,3 +39,12 @@ def allocator_peaks(device: str) -> tuple[MemoryReading, MemoryReading]:
         MemoryReading(torch.cuda.max_memory_allocated(device), "torch.cuda.max_memory_allocated"),
         MemoryReading(torch.cuda.max_memory_reserved(device), "torch.cuda.max_memory_reserved"),
     )
+
+
+def memory_kills() -> int:
+    """How many processes Linux has killed for want of memory since it started; 0 on systems that do not count them."""
+    try:
+        lines = Path("/proc/vmstat").read_text().splitlines()
+    except OSError:
+        return 0
+    return next((int(line.split()[1]) for line in lines if line.startswith("oom_kill ")), 0)

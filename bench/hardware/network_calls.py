@@ -164,6 +164,7 @@ def roofline_shares(
     dtype: str,
     batches: int,
     make: Callable[[], object],
+    devices: Mapping[str, int] | None = None,
 ) -> tuple[dict[str, float], dict[str, str]]:
     """Share of each stage's time that the machine would need at its peaks, in (0, 1], or why there is none.
 
@@ -178,11 +179,14 @@ def roofline_shares(
         dtype: of the arithmetic: "float32", "bfloat16", ...
         batches: how many there were, all alike.
         make: makes one more batch.
+        devices: by stage, how many share its work; 1 if not given.
 
     Raises:
         InvalidError: a stage was faster than the machine can be because it left arithmetic out; or, on a GPU, although
             it computed everything: then the clock did not wait for it.
     """
+    shared = dict.fromkeys(seconds, 1) | dict(devices or {})
+    seconds = {stage: shared[stage] * each for stage, each in seconds.items()}  # of all devices together
     work = recorder.work()
     for measure in (peaks, partial(peaks, again=True)):
         limits = stage_bounds(work, measure(device), dtype)
@@ -191,10 +195,11 @@ def roofline_shares(
     probe = recorder.probe(make, device)
     for stage in fast:
         needed = sum(times * one.flops for times, one in work[stage]) / batches
-        if probe.flops[stage] < COMPLETE * needed:
+        computed = probe.flops[stage] * shared[stage]  # a probe sees the share of one
+        if computed < COMPLETE * needed:
             raise InvalidError(
                 f"{stage} took {seconds[stage]:.3g} s, at this machine's peaks it takes {limits[stage].ideal:.3g} s: a "
-                f"batch computes {probe.flops[stage] / 1e9:.3g} GFLOP of the {needed / 1e9:.3g} that its calls ask for"
+                f"batch computes {computed / 1e9:.3g} GFLOP of the {needed / 1e9:.3g} that its calls ask for"
             )
     limits = stage_bounds(work, raised(device, probe.rates), dtype)
     fast = _faster(limits, seconds)

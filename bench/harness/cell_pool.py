@@ -36,6 +36,11 @@ class Workers(NamedTuple):
     ray: bool = False
     alone: bool = False
 
+    @property
+    def at_a_time(self) -> int:
+        """Cells side by side, as far as is known: a Ray cluster may have more."""
+        return len(self.devices) or 1
+
 
 HERE = Workers()
 

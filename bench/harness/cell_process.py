@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from bench.hardware.machine import hash_files
+from bench.hardware.memory import memory_kills
 from bench.harness.identity import Identity
 from bench.harness.job import RUN, Work, Workload
 from bench.harness.suite_spec import PlannedCell, Suite, references_of
@@ -140,7 +141,7 @@ def attempt(
     }
     write_atomic(place / "job.json", canonical(job))
 
-    kills = _memory_kills()
+    kills = memory_kills()
     began = time.monotonic()
     process = context.Process(target=child, args=(work, str(place / "job.json")))
     in_time, lost = True, False
@@ -165,7 +166,7 @@ def attempt(
     elif not in_time:
         status, reason = "timeout", f"not done after {timeout:g} s, killed"
     else:
-        status, reason = _why_no_result(process.exitcode or 0, _memory_kills() - kills, place / "log.txt")
+        status, reason = _why_no_result(process.exitcode or 0, memory_kills() - kills, place / "log.txt")
     result = result or {"numbers": {}, "samples": {}, "absent": {}, "facts": {}}
     return Record(
         cell=item.cell,
@@ -216,7 +217,7 @@ def _result(path: Path) -> dict[str, Any] | None:
     return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
 
 
-def _why_no_result(exit_code: int, memory_kills: int, log: Path) -> tuple[Status, str]:
+def _why_no_result(exit_code: int, kills: int, log: Path) -> tuple[Status, str]:
     lines = (
         [line.strip() for line in log.read_text(errors="replace").splitlines() if line.strip()] if log.exists() else []
     )
@@ -224,15 +225,6 @@ def _why_no_result(exit_code: int, memory_kills: int, log: Path) -> tuple[Status
     if exit_code >= 0:
         return "failed", f"the process ended with exit code {exit_code} and no result{last}"
     name = signal.Signals(-exit_code).name
-    if -exit_code == signal.SIGKILL and memory_kills > 0:
+    if -exit_code == signal.SIGKILL and kills > 0:
         return "oom", f"killed by the system for want of memory ({name}){last}"
     return "failed", f"the process was killed by {name}{last}"
-
-
-def _memory_kills() -> int:
-    """How many processes Linux has killed for want of memory since it started; 0 on systems that do not count them."""
-    try:
-        lines = Path("/proc/vmstat").read_text().splitlines()
-    except OSError:
-        return 0
-    return next((int(line.split()[1]) for line in lines if line.startswith("oom_kill ")), 0)

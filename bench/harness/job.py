@@ -5,7 +5,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import NamedTuple, TypeAlias
 
-from bench.results.records import CellResults, Value
+from bench.results.records import CellResults, InvalidError, NotFiniteError, Status, Value
+from vidrd.entry import is_out_of_memory
 
 RUN = "VIDRD_BENCH_RUN"  # environment variable: the process whose fork server this is; see `bench.harness.fork_server`
 
@@ -50,3 +51,11 @@ def load_work(work: Work) -> Callable[[Job], CellResults]:
     module, _, name = work.partition(":")
     function: Callable[[Job], CellResults] = getattr(importlib.import_module(module), name)
     return function
+
+
+def verdict(error: Exception) -> tuple[Status, str]:
+    """What an error of the work means for its cell, and the reason in one line."""
+    line = next((line.strip() for line in str(error).splitlines() if line.strip()), "no message")
+    if isinstance(error, InvalidError | NotFiniteError):
+        return "invalid", line
+    return "oom" if is_out_of_memory(error) else "failed", f"{type(error).__name__}: {line}"

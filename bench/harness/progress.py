@@ -112,8 +112,8 @@ class Progress:
 
     def left(self) -> float | int | None:
         """Seconds until the report is written; None while nothing is known."""
-        seconds = seconds_left(self._ahead, self._earlier, self._here)
-        return None if seconds is None else seconds / self._at_a_time + REPORT
+        seconds = seconds_left(self._ahead, self._earlier, self._here, self._at_a_time)
+        return None if seconds is None else seconds + REPORT
 
     def _of_about(self) -> str:
         left = self.left()
@@ -121,7 +121,7 @@ class Progress:
 
 
 def seconds_left(
-    ahead: Sequence[float | int], earlier: Sequence[CellTime], here: Sequence[CellTime] = ()
+    ahead: Sequence[float | int], earlier: Sequence[CellTime], here: Sequence[CellTime] = (), at_a_time: int = 1
 ) -> float | int | None:
     """Seconds that cells of these costs take; None if no cell is known.
 
@@ -129,6 +129,7 @@ def seconds_left(
         ahead: costs; those of 0 take no time.
         earlier: cells of earlier runs, perhaps on a quieter machine.
         here: cells of this run.
+        at_a_time: how many run side by side.
     """
     if not earlier and not here:
         return None
@@ -139,7 +140,8 @@ def seconds_left(
         predicted = sum(law.seconds(each.cost) for each in now)
         level = (sum(each.seconds for each in now) + one) / (predicted + one) if predicted + one else 1.0
         law = fit([*before, *(each._replace(seconds=each.seconds / (level or 1.0)) for each in now)])
-    return level * sum(law.seconds(cost) for cost in ahead if cost)
+    seconds = [level * law.seconds(cost) for cost in ahead if cost]
+    return max(sum(seconds) / at_a_time, max(seconds, default=0.0))
 
 
 def without_once(known: Sequence[CellTime]) -> list[CellTime]:

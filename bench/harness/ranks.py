@@ -7,18 +7,21 @@ The cell ends as soon as rank 0 has a result or any rank fails; no rank outlives
 
 import multiprocessing
 import multiprocessing.connection
+import signal
 import tempfile
 import traceback
 from collections.abc import Callable, Mapping
 from datetime import timedelta
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import torch
 import torch.distributed as dist
 
-from bench.results.records import InvalidError
+from bench.hardware.memory import memory_kills
+from bench.harness.job import verdict
+from bench.results.records import InvalidError, Status
 from vidrd.orphans import follow_starter
 
 T = TypeVar("T")
@@ -27,6 +30,13 @@ GRACE = 1.0  # seconds after a rank's error in which one that died, and so cause
 
 class RankError(RuntimeError):
     """Raised where a rank died, or failed in a way that is neither invalid nor want of memory."""
+
+
+class Failure(NamedTuple):
+    """What a rank sends back instead of an error, which not all of them survive: its `bench.harness.job.verdict`."""
+
+    status: Status
+    reason: str
 
 
 def on_ranks(ranks: int, lead: Callable[[], T], follow: Callable[[], object], *, on_gpu: bool) -> T:
@@ -73,15 +83,15 @@ def _rank(rank: int, ranks: int, store: str, work: Callable[[], object], answer:
         answer.send(work())
     except Exception as error:  # every way to fail is the cell's reason
         traceback.print_exc()
-        answer.send(error)
+        answer.send(Failure(*verdict(error)))
 
 
 def _result(started: Mapping[Connection, tuple[int, Any]]) -> Any:
     """The result of rank 0; the error of the rank that failed first, or died."""
-    error: tuple[int, Exception] | None = None
-    left = list(started)
+    failed: tuple[int, Failure] | None = None
+    left, kills = list(started), memory_kills()
     while left:
-        ready = multiprocessing.connection.wait(left, timeout=None if error is None else GRACE)
+        ready = multiprocessing.connection.wait(left, timeout=None if failed is None else GRACE)
         for reader in ready:
             assert isinstance(reader, Connection)
             left.remove(reader)
@@ -90,24 +100,23 @@ def _result(started: Mapping[Connection, tuple[int, Any]]) -> Any:
                 answer = reader.recv()
             except EOFError:
                 process.join()
-                raise RankError(f"rank {rank} of {len(started)} died: its exit code is {process.exitcode}") from None
-            if not isinstance(answer, Exception):
-                if rank == 0 and error is None:
+                raise _death(f"rank {rank} of {len(started)}", process.exitcode, memory_kills() - kills) from None
+            if not isinstance(answer, Failure):
+                if rank == 0 and failed is None:
                     return answer
-            elif error is None:
-                error = rank, answer
-        if error is not None and not ready:
+            elif failed is None:
+                failed = rank, answer
+        if failed is not None and not ready:
             break
-    assert error is not None
-    raise _of_rank(*error, len(started)) from error[1]
+    assert failed is not None
+    rank, failure = failed
+    kinds = {"invalid": InvalidError, "oom": MemoryError}
+    raise kinds.get(failure.status, RankError)(f"rank {rank} of {len(started)}: {failure.reason}")
 
 
-def _of_rank(rank: int, error: Exception, ranks: int) -> Exception:
-    """The error with the rank that raised it, as what it means for the cell."""
-    line = next((line.strip() for line in str(error).splitlines() if line.strip()), "no message")
-    said = f"rank {rank} of {ranks}: {line}"
-    if isinstance(error, InvalidError):
-        return InvalidError(said)
-    if isinstance(error, MemoryError | torch.OutOfMemoryError):
-        return MemoryError(said)
-    return RankError(f"rank {rank} of {ranks}: {type(error).__name__}: {line}")
+def _death(rank: str, exit_code: int, kills: int) -> Exception:
+    """The error for a rank that died, in the words by which a cell's process that was killed is known."""
+    if exit_code == -signal.SIGKILL and kills > 0:
+        return MemoryError(f"{rank} was killed by the system for want of memory")
+    how = f"was killed by {signal.Signals(-exit_code).name}" if exit_code < 0 else f"ended with exit code {exit_code}"
+    return RankError(f"{rank} {how}")

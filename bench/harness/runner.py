@@ -99,7 +99,7 @@ def _accounted(record: Record) -> float | int:
 
 
 def found(record: Record, reference: Record | None, suite: Suite) -> str:
-    """The first two headlines of each kind that a cell has, each next to that of the cell it is compared with."""
+    """The first two headlines of each table that a cell has, bytes left out, each next to that of its reference."""
     said, kinds = [], Counter[str]()
     for name in suite.headlines:
         number, measure = record.numbers.get(name), suite.measures[name]
@@ -161,7 +161,7 @@ def run(
         known, counts = dict(before), Counter(record.attempt.status for record in before.values())
         axes, untried = list(suite.axes), 0
         costs = [0.0 if item.skip else item.cost for item in todo]
-        with Progress(costs, pace(folder, suite), say, len(workers.devices) or 1) as progress:
+        with Progress(costs, pace(folder, suite), say, workers.at_a_time) as progress:
 
             def end(item: PlannedCell, record: Record) -> None:
                 counts[record.attempt.status] += 1

@@ -12,10 +12,10 @@ import sys
 import traceback
 from pathlib import Path
 
-from bench.harness.job import Job, Work, load_work
-from bench.results.records import CellResults, InvalidError, NotFiniteError, Status, write_atomic
+from bench.harness.job import Job, Work, load_work, verdict
+from bench.results.records import CellResults, Status, write_atomic
 from bench.workloads import WORKLOADS
-from vidrd.entry import is_out_of_memory, obey
+from vidrd.entry import obey
 from vidrd.orphans import follow_starter
 
 
@@ -45,7 +45,7 @@ def run_cell(work: Work, job_file: Path) -> Status:
         content = _result(status, reason, measured)
     except Exception as error:  # every way to fail is a row of the table
         traceback.print_exc()
-        status, reason = _verdict(error)
+        status, reason = verdict(error)
         content = _result(status, reason, CellResults())
     write_atomic(job_file.with_name("result.json"), content)
     return status
@@ -63,14 +63,6 @@ def _result(status: Status, reason: str, measured: CellResults) -> str:
         },
         allow_nan=False,
     )
-
-
-def _verdict(error: Exception) -> tuple[Status, str]:
-    line = next((line.strip() for line in str(error).splitlines() if line.strip()), "no message")
-    if isinstance(error, InvalidError | NotFiniteError):
-        return "invalid", line
-    reason = f"{type(error).__name__}: {line}"
-    return "oom" if is_out_of_memory(error) else "failed", reason
 
 
 def main() -> int:

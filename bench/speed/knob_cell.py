@@ -10,7 +10,7 @@ from bench.hardware.memory import allocator_peaks
 from bench.harness.job import Job
 from bench.results.records import CellResults, InvalidError, Number
 from bench.results.statistics import median_number, ratio
-from bench.speed.knob_suite import FVD_LOSS, PLAIN, inexact, parts, with_setting
+from bench.speed.knob_suite import FVD_LOSS, PLAIN, as_lengths, inexact, parts, with_setting
 from bench.videos.generator import Generator
 from bench.videos.knobs.context_parallel import on_devices
 from bench.videos.knobs.losses import (
@@ -73,8 +73,7 @@ def run(job: Job) -> CellResults:
         InvalidError: the plain model makes other videos the second time, an exact setting computes something else, or a
             step cache never fires.
     """
-    asked = with_setting(job.values, parts(str(job.values["setting"])))
-    return on_devices(asked, partial(_run, job), Generator)
+    return on_devices(as_lengths(job.values), partial(_run, job), Generator)
 
 
 def _run(job: Job) -> CellResults:

@@ -96,6 +96,15 @@ def with_setting(values: Values, chosen: Sequence[str]) -> dict[str, Value]:
     return made
 
 
+def as_lengths(values: Values) -> dict[str, Value]:
+    """The values of the suite `lengths` that a cell of `knobs` stands for; those of other suites as they are.
+
+    Raises:
+        ValueError: its setting has a part that is none.
+    """
+    return with_setting(values, parts(str(values["setting"]))) if "setting" in values else dict(values)
+
+
 def _fewer(steps: int, share: str, part: str) -> int:
     number = share.removesuffix("%")
     if not share.endswith("%") or not number.isdigit() or not 0 < int(number) < 100:
@@ -150,13 +159,13 @@ def settle(values: dict[str, Value]) -> dict[str, Value]:
 def fill(values: dict[str, Value]) -> dict[str, Value]:
     """As in the suite `lengths`; every setting is checked."""
     filled = {**length_fill(values)}
-    with_setting(filled, parts(str(filled["setting"])))
+    as_lengths(filled)
     return filled
 
 
 def skip(values: Values) -> str | None:
     """Why this machine, model or method has no such setting."""
-    asked = with_setting(values, parts(str(values["setting"])))
+    asked = as_lengths(values)
     if str(values["device"]) == "cpu" and asked["precision"] == "fp16" != values["precision"]:
         return "fp16 is computed on GPUs: this cell runs on a CPU"
     if str(values["device"]) == "cpu" and devices_of(asked) > 1:
@@ -274,7 +283,7 @@ def command_line(values: Values, chain: Sequence[str]) -> str:
 
 def cost(values: Values) -> float:
     """A setting and the one before, and a compiler's minute."""
-    asked = with_setting(values, parts(str(values["setting"])))
+    asked = as_lengths(values)
     return 2 * length_cost(asked) + (20000.0 if asked.get("compile", "no") != "no" else 0.0)
 
 
@@ -299,7 +308,7 @@ KNOB_SUITE = Suite(
     settle=settle,
     fill=fill,
     skip=skip,
-    emulated=lambda values: LENGTHS.emulated(with_setting(values, parts(str(values["setting"])))),
+    emulated=lambda values: LENGTHS.emulated(as_lengths(values)),
     cost=cost,
     inexact=lambda axis, value: axis == "setting" and any(map(inexact, parts(str(value)))),
     reference=reference,

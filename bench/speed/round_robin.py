@@ -19,6 +19,7 @@ from torch import Tensor
 
 from bench.hardware.peaks import PRODUCTS, nominal
 from bench.hardware.roofline import Op, count
+from bench.harness.job import verdict
 from bench.results.records import InvalidError, Number
 from bench.results.statistics import median_number, ratio
 from bench.speed.models import Model
@@ -125,11 +126,7 @@ def time_variants(
 
 def failure(error: Exception) -> VariantResult:
     """A variant that could not be made or did not end well."""
-    line = next((text.strip() for text in str(error).splitlines() if text.strip()), "no message")
-    if isinstance(error, InvalidError):
-        return VariantResult("invalid", line)
-    out_of_memory = isinstance(error, MemoryError | torch.OutOfMemoryError) or "DefaultCPUAllocator" in str(error)
-    return VariantResult("oom" if out_of_memory else "failed", f"{type(error).__name__}: {line}")
+    return VariantResult(*verdict(error))
 
 
 def prepare(bench: ModelOnDevice, variant: Variant, expected: Tensor | None) -> tuple[ReadyVariant, Tensor]:

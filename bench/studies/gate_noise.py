@@ -52,10 +52,15 @@ def one_core() -> Iterator[None]:
 
 @contextmanager
 def fixed_layout() -> Iterator[None]:
-    """Memory at the same addresses in every process."""
-    libc = ctypes.CDLL(None)
+    """Memory at the same addresses in every process.
+
+    Raises:
+        OSError: the system refuses, as containers may.
+    """
+    libc = ctypes.CDLL(None, use_errno=True)
     before = libc.personality(0xFFFFFFFF)
-    libc.personality(before | FIXED_LAYOUT)
+    if libc.personality(before | FIXED_LAYOUT) == -1:
+        raise OSError(ctypes.get_errno(), "this system lets no process fix its memory layout")
     try:
         yield
     finally:
@@ -103,15 +108,13 @@ def rows(results: Mapping[str, Sequence[tuple[float, list[Pair]]]]) -> list[dict
 
 def _row(way: str, groups: Sequence[tuple[float, list[Pair]]]) -> dict[str, object]:
     """Spread of the pairs of processes, and the interval that as many as fit into `MINUTES` would have."""
-    row: dict[str, object] = {"": way, "pairs of processes": len(groups)}
-    if len(groups) < 3:
+    ratios = [[math.log(pair.head / pair.base) for pair in pairs if not pair.spoiled] for _, pairs in groups]
+    ratios = [each for each in ratios if len(each) > 1]
+    row: dict[str, object] = {"": way, "pairs of processes": len(ratios)}
+    if len(ratios) < 3:
         return row
-    centers = [
-        trimmed_mean([math.log(pair.head / pair.base) for pair in pairs if not pair.spoiled]).mean
-        for _, pairs in groups
-    ]
-    spread, seconds = statistics.stdev(centers), statistics.median(seconds for seconds, _ in groups)
-    among = [statistics.stdev(math.log(pair.head / pair.base) for pair in pairs) for _, pairs in groups]
+    spread = statistics.stdev(trimmed_mean(each).mean for each in ratios)
+    seconds, among = statistics.median(seconds for seconds, _ in groups), map(statistics.stdev, ratios)
     fit = max(3, math.floor(MINUTES * 60 / seconds))
     half = student.ppf(0.975, fit - 1) * spread / math.sqrt(fit)
     return {

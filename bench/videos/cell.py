@@ -247,14 +247,14 @@ def _shares(
     if generator.emulated is not None:
         return {}, {f"{stage}_share": generator.emulated for stage in STAGES}
     seconds = {stage: sum(cost.seconds[stage] for cost in costs) for stage in STAGES}
-    seconds["denoise"] *= generator.devices  # that share its work: of each one's time
     other = " and ".join(generator.other_work)
     if other:
         generator.recorder.calls["denoise"].clear()
     dtype = str(generator.dtype).removeprefix("torch.")
     found, doubted = roofline_shares(
-        generator.recorder, seconds, device=generator.device, dtype=dtype, batches=len(costs), make=make
-    )
+        generator.recorder, seconds, device=generator.device, dtype=dtype, batches=len(costs), make=make,
+        devices={"denoise": generator.devices},
+    )  # fmt: skip
     numbers = {f"{stage}_share": Number(100 * share, "%", "higher", n=len(costs)) for stage, share in found.items()}
     none = dict.fromkeys(STAGES, "the stage does no product, convolution or attention that could be counted")
     if other:

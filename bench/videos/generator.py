@@ -77,6 +77,8 @@ class Generator:
         self.method = with_noise(METHODS[str(values["method"])], str(values["noise"]))
         precision = PRECISIONS[str(values["precision"])]
         self.device, self.dtype = str(values["device"]), precision.compute
+        self.knobs, self.devices = turned(values), devices_of(values)
+        self.ensemble = Ensemble(values) if self.devices > 1 else None  # the others load while this one does
         self.model = load_model(
             str(values.get("model", "pocket")),
             revision=str(values["revision"]) if values.get("revision") else None,
@@ -86,8 +88,6 @@ class Generator:
         if precision.weights != precision.compute:
             self.model.to(precision.compute)
         self.pipe = self.model.pipe
-        self.knobs, self.devices = turned(values), devices_of(values)
-        self.ensemble = Ensemble(values) if self.devices > 1 else None
         self.cache = turn(self.model, values)
         self.kept: list[np.ndarray] | None = None  # latents of every batch, where the caller puts an empty list
         self.length = int(values["frames"])  # of the video
@@ -130,6 +130,8 @@ class Generator:
             result = self.method.sample(
                 denoise, schedule, request, self.options, on_event=self._lap, device=self.device, dtype=self.model.dtype
             )
+        if self.ensemble is not None:
+            self.ensemble.check_equal(result.latents)
         if self.kept is not None:
             self.kept.append(result.latents.float().cpu().numpy())
         plan = result.plan
@@ -144,8 +146,6 @@ class Generator:
                 raise InvalidError(f"{bad} latents are NaN or infinite") if bad else error from error
         if self.given:
             videos[:, : self.given] = self.source(first, len(prompts))
-        if self.ensemble is not None:
-            self.ensemble.check_equal(result.latents)
         seams = plan_in_frames(plan, self.model.rule).seams
         return videos, BatchCost(self.stopwatch.read(), plan.fe * denoise.branches / self.frames, seams)
 

@@ -16,7 +16,7 @@ from jaxtyping import UInt8
 
 from bench.harness.suite_spec import did_you_mean
 from bench.results.records import CellResults, Value, digest
-from bench.ucf101.features import ScoringNetwork
+from bench.ucf101.features import ScoringNetwork, content_hash
 from bench.videos.columns import MEASURES
 from bench.videos.quality import QualityResults
 from metrics.distribution.kvd import jedi_score, kernel_score
@@ -85,7 +85,7 @@ def content_of(real: str, weights: str, protocol: str) -> str:
         raise ValueError(f"there is no protocol {protocol!r} of FVD{did_you_mean(protocol, PROTOCOLS)}")
     if not Path(real).exists():
         raise ValueError(f"real videos are a folder, or a file of arrays: there is no {real}")
-    videos = [[video.name, video.fingerprint() or sha256(video.path)] for video in list_videos(real)]
+    videos = [[video.name, video.fingerprint() or content_hash(video)] for video in list_videos(real)]
     network = ScoringNetwork("fvd", protocol, Path(weights) if weights else None).file()
     return digest({"real": videos, "network": "" if network is None else sha256(network)})
 

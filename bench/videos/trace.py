@@ -14,7 +14,7 @@ from bench.hardware.layer_profile import Layers, Needs, OperatorCost, RowKey, ex
 from bench.hardware.peaks import PROBED, fastest, peaks
 from bench.harness.suite_spec import Values
 from bench.results.records import Cell, canonical, write_atomic
-from bench.speed.knob_suite import parts, with_setting
+from bench.speed.knob_suite import as_lengths
 from bench.videos.generator import Generator
 from bench.videos.knobs.settings import devices_of
 from bench.videos.length_suite import read_prompts
@@ -40,11 +40,9 @@ def trace(cell: Cell, folder: Path) -> str:
     Raises:
         ValueError: the cell does not make videos by a network.
     """
-    values = cell.values
+    values = as_lengths(cell.values)
     if cell.workload not in VIDEOS or values["method"] in GIVEN:
         raise ValueError("only cells whose videos a network makes can be profiled: choose another (see --dry-run)")
-    if cell.workload == "knobs":
-        values = with_setting(values, parts(str(values["setting"])))
     if devices_of(values) > 1:
         raise ValueError(f"a profile is of one device: got gpus={values['gpus']}, choose the cell of gpus=1")
     generator = Generator(values, ranges=True)

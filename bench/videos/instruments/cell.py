@@ -30,7 +30,7 @@ def run(job: Job) -> CellResults:
     if job.reference is None:
         clean = source.clean(frames)
         seen = look(clean)
-        save(job.folder / FILE, of_videos(clean, captions, seen), seen, look(others))
+        save(job.folder / FILE, of_videos(clean, captions, seen), seen, look(others()))
         return CellResults(absent=dict.fromkeys(GAUGES, "clean video itself"), facts={"videos": str(len(source))})
     values, clean_seen, real_seen = load(job.reference / FILE)
     rng = np.random.default_rng([seed, list(DAMAGES).index(name), round(1000 * strength)])

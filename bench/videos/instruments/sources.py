@@ -1,6 +1,6 @@
 """Where clean videos come from: the pocket world, whose scenes are known exactly, or real clips."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
@@ -11,6 +11,7 @@ import numpy as np
 from jaxtyping import UInt8
 
 from bench.results.records import digest
+from bench.ucf101.features import content_hash
 from metrics.videos.read import Video, list_videos
 from vidrd.pocket.world import ATTRIBUTES, TEST_SEEDS, Scene, draw_scene, render
 
@@ -20,7 +21,7 @@ SIDE = 64  # pixels of the middle square of a real clip, averaged
 APART = 5_000  # from the seeds of the clean scenes to those of the other real ones
 
 
-@runtime_checkable
+@runtime_checkable  # for the tests, which check arguments
 class VideoSource(Protocol):
     """Clean videos to be damaged."""
 
@@ -44,7 +45,7 @@ class PocketVideos:
     scenes: tuple[Scene, ...]
 
     def __len__(self) -> int:
-        """See `VideoSource`, as all that follows."""
+        """Number of scenes."""
         return len(self.scenes)
 
     def clean(self, frames: int, step: float = 1.0) -> Videos:
@@ -74,7 +75,7 @@ class RealVideos:
     clips: Videos
 
     def __len__(self) -> int:
-        """See `VideoSource`, as all that follows."""
+        """Number of clips."""
         return len(self.clips)
 
     def clean(self, frames: int, step: float = 1.0) -> Videos:
@@ -91,8 +92,8 @@ class RealVideos:
         return RealVideos(self.clips[np.arange(len(self)) % kept])
 
 
-def sources_of(name: str, videos: int, frames: int, seed: int) -> tuple[VideoSource, Videos]:
-    """Clean videos to be damaged, and other real ones of the same kind, as many of each.
+def sources_of(name: str, videos: int, frames: int, seed: int) -> tuple[VideoSource, Callable[[], Videos]]:
+    """Clean videos to be damaged, and what makes other real ones of the same kind, as many of each.
 
     Real clips are shuffled by the seed and halved; each gives its first 2 `frames` frames.
 
@@ -101,11 +102,15 @@ def sources_of(name: str, videos: int, frames: int, seed: int) -> tuple[VideoSou
     """
     if name == POCKET:
         scenes, others = (pocket_scenes(videos, seed, first) for first in (0, APART))
-        return PocketVideos(scenes), render(others, frames)
-    clips = np.stack([square(video, 2 * frames) for video in long_enough(name, 2 * frames)])
-    order = np.random.default_rng(seed).permutation(len(clips))
+        return PocketVideos(scenes), lambda: render(others, frames)
+    clips = long_enough(name, 2 * frames)
+    order = np.random.default_rng(seed).permutation(len(clips)).tolist()
     half = min(videos, len(clips) // 2)
-    return RealVideos(clips[order[:half]]), clips[order[half : 2 * half], :frames]
+
+    def cut(places: Sequence[int], length: int) -> Videos:
+        return np.stack([square(clips[place], length) for place in places])
+
+    return RealVideos(cut(order[:half], 2 * frames)), lambda: cut(order[half : 2 * half], frames)
 
 
 def pocket_scenes(videos: int, seed: int, first: int = 0) -> tuple[Scene, ...]:
@@ -113,16 +118,25 @@ def pocket_scenes(videos: int, seed: int, first: int = 0) -> tuple[Scene, ...]:
     return tuple(draw_scene(TEST_SEEDS[10_000 * seed + first + i]) for i in range(videos))
 
 
-def long_enough(folder: str, frames: int) -> list[Video]:
-    """The videos of a folder, or of a list of files in a text file, that have so many frames.
+@cache
+def long_enough(folder: str, frames: int) -> tuple[Video, ...]:
+    """The videos of a folder, or of a list of files in a text file, that can be read and have so many frames.
 
     Raises:
         ValueError: there are fewer than 32, the least of which both halves can be told apart.
     """
-    videos = [video for video in videos_of(folder) if video.probe().frames >= frames]
+    videos = tuple(video for video in videos_of(folder) if _frames(video) >= frames)
     if len(videos) < 32:
         raise ValueError(f"real clips are 32 or more of {frames} frames: got {len(videos)} in {folder}")
     return videos
+
+
+def _frames(video: Video) -> int:
+    """0 if it cannot be read."""
+    try:
+        return video.probe().frames
+    except ValueError:
+        return 0
 
 
 def videos_of(place: str) -> list[Video]:
@@ -141,7 +155,7 @@ def videos_of(place: str) -> list[Video]:
 @cache
 def content_of(place: str) -> str:
     """Twelve digits of the names and contents of the videos."""
-    return digest([[video.name, video.fingerprint()] for video in videos_of(place)])
+    return digest([[video.name, video.fingerprint() or content_hash(video)] for video in videos_of(place)])
 
 
 def square(video: Video, frames: int) -> UInt8[np.ndarray, "T H W C"]:

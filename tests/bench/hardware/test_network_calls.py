@@ -69,9 +69,9 @@ def asked(pipe):
     return asked
 
 
-def share(asked, pipe, seconds=SECONDS, device="cpu"):
+def share(asked, pipe, seconds=SECONDS, device="cpu", devices=None):
     make = lambda: pipe.unet(torch.ones(2, 8))  # noqa: E731
-    return roofline_shares(asked, seconds, device=device, dtype="float32", batches=1, make=make)
+    return roofline_shares(asked, seconds, device=device, dtype="float32", batches=1, make=make, devices=devices)
 
 
 def test_peaks_that_were_too_low_are_measured_once_more(asked, pipe, peaks):
@@ -104,14 +104,24 @@ def test_a_clock_that_did_not_wait_for_a_gpu_is_invalid(asked, pipe, peaks, monk
         share(asked, pipe, device="cuda")
 
 
-def test_arithmetic_that_was_left_out_is_invalid(pipe, peaks):
-    peaks(LOW, LOW, HIGH)
+def halved(pipe):
+    """What was asked of a network that does half of what its callers ask for."""
     forward = pipe.unet.forward
-    pipe.unet.forward = lambda x: torch.cat([forward(x[:1]), torch.zeros(1, 8)])  # half of what its callers ask for
+    pipe.unet.forward = lambda x: torch.cat([forward(x[:1]), torch.zeros(1, 8)])
     asked = CallRecorder(pipe)
     pipe.unet(torch.ones(2, 8))
+    return asked
+
+
+def test_arithmetic_that_was_left_out_is_invalid(pipe, peaks):
+    peaks(LOW, LOW, HIGH)
     with pytest.raises(InvalidError, match=r"a batch computes 1\.28e-07 GFLOP of the 2\.56e-07 that its calls ask for"):
-        share(asked, pipe)
+        share(halved(pipe), pipe)
+
+
+def test_what_another_device_does_is_not_left_out(pipe, peaks):
+    peaks(LOW, LOW, HIGH)
+    assert share(halved(pipe), pipe, devices={"denoise": 2}) == ({"denoise": pytest.approx(0.05)}, {})
 
 
 def test_nothing_counted_has_no_share(peaks):

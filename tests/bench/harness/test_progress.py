@@ -52,6 +52,12 @@ def test_results_are_said_when_a_cell_ends(seen):
     assert "[1/1] first: 30.0 s; FVD 7 (reference 2)" in seen.getvalue()
 
 
+def test_the_last_cell_takes_its_own_time_however_many_there_could_be():
+    known = [CellTime(10.0, 20.0)]
+    assert seconds_left([10.0], known, at_a_time=8) == seconds_left([10.0], known) == 20.0
+    assert seconds_left([10.0] * 16, known, at_a_time=8) == 40.0
+
+
 @pytest.mark.parametrize("at_a_time", [1, 2])
 def test_cells_side_by_side_share_the_time_left(at_a_time):
     bar = Progress([10.0] * 4, [CellTime(10.0, 20.0)], print, at_a_time)

@@ -50,10 +50,10 @@ def test_rank_0_has_the_result_of_all():
 @pytest.mark.parametrize(
     ("error", "kind", "message"),
     [
-        (None, RankError, "rank 1 of 2 died: its exit code is -9"),
+        (None, RankError, "rank 1 of 2 was killed by SIGKILL"),
         (ValueError("no such thing\nmore"), RankError, "rank 1 of 2: ValueError: no such thing$"),
         (InvalidError("other latents"), InvalidError, "rank 1 of 2: other latents"),
-        (MemoryError("64 TiB"), MemoryError, "rank 1 of 2: 64 TiB"),
+        (MemoryError("64 TiB"), MemoryError, "rank 1 of 2: MemoryError: 64 TiB"),
     ],
 )
 def test_a_rank_that_fails_ends_the_others_which_wait_for_it(error, kind, message, tmp_path):

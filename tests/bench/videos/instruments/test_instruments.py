@@ -13,7 +13,7 @@ from bench.videos.instruments.cell import effects_of, fewest, run, verdict
 from bench.videos.instruments.damages import DAMAGES
 from bench.videos.instruments.gauges import GAUGES, OF_VIDEOS
 from bench.videos.instruments.instrument_suite import CLEAN, INSTRUMENT_SUITE, SIZES
-from bench.videos.instruments.sources import SIDE, PocketVideos, RealVideos, sources_of
+from bench.videos.instruments.sources import SIDE, PocketVideos, RealVideos, content_of, long_enough, sources_of
 from vidrd.pocket.world import TEST_SEEDS, draw_scene, render
 
 SCENES = [draw_scene(seed) for seed in TEST_SEEDS[:4]]
@@ -173,7 +173,8 @@ def test_what_real_clips_have_in_place_of_scenes():
 
 
 def test_real_clips_are_halved_and_squared(clips, tmp_path):
-    source, others = sources_of(str(clips), 256, 16, seed=0)
+    source, make_others = sources_of(str(clips), 256, 16, seed=0)
+    others = make_others()
     assert (len(source), len(others)) == (16, 16)
     assert others.shape == (16, 16, SIDE, SIDE, 3)
     every = np.concatenate([source.clean(16), others])
@@ -181,6 +182,16 @@ def test_real_clips_are_halved_and_squared(clips, tmp_path):
     (tmp_path / "list.txt").write_text(f"{clips}/clips.npy\n\n")
     listed, _ = sources_of(str(tmp_path / "list.txt"), 256, 16, seed=0)
     np.testing.assert_array_equal(listed.clean(16), source.clean(16))
+
+
+def test_other_real_clips_are_other_cells_and_broken_ones_are_left_out(clips, tmp_path):
+    before = content_of(str(clips))
+    (tmp_path / "mine").mkdir()
+    np.save(tmp_path / "mine" / "clips.npy", 255 - CLIPS)
+    np.save(tmp_path / "mine" / "short.npy", CLIPS[0, :31])
+    assert content_of(str(tmp_path / "mine")) != before
+    (tmp_path / "mine" / "broken.mp4").write_bytes(b"no video")
+    assert len(long_enough(str(tmp_path / "mine"), 32)) == len(CLIPS)
 
 
 def test_real_clips_stand_next_to_the_pocket_world(clips):

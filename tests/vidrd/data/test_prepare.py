@@ -666,7 +666,10 @@ def test_a_mark_is_estimated_from_the_videos_of_the_common_size(tmp_path, capsys
     for index, video in enumerate(render(scenes(40), 4, size=SIZE)):
         write_video(tmp_path / f"{index:02d}.mkv", marked(video, logo(0.6)), fps=8)
     write_video(tmp_path / "odd.mkv", render(scenes(1), 4, size=64)[0], fps=8)
-    estimate_mark(Watermark(tmp_path, tmp_path / "mark.npz", size=0, frames=4))
+    for number in range(5):  # neither counts as a video
+        (tmp_path / f"00{number}.flv").touch()
+        Image.new("RGB", (96, 96)).save(tmp_path / f"00{number}.png")
+    estimate_mark(Watermark(tmp_path, tmp_path / "mark.npz", size=0, frames=4, most=41))
     assert "4 frames of other sizes than 96 x 96 are left out" in capsys.readouterr().out
     with pytest.raises(ValueError, match="by at least 16 frames of one size: got 12, take more videos"):
         estimate_mark(Watermark(tmp_path, tmp_path / "few.npz", size=0, frames=4, most=3))

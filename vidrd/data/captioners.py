@@ -152,6 +152,7 @@ class Endpoint:
         for attempt in range(self.tries):
             if attempt:
                 time.sleep(max(self.wait * 2 ** (attempt - 1), pause))
+                pause = 0.0  # it was for this once
             try:
                 with self._open(request, timeout=self.timeout) as reply:
                     answer = self._read(_body(reply, self.timeout))

@@ -354,6 +354,15 @@ def test_a_busy_server_says_how_long_to_wait(server, monkeypatch, said, waited):
     assert slept == [pytest.approx(waited, abs=2 if said == 30 else 0)]
 
 
+def test_a_pause_is_kept_once(server, monkeypatch):
+    """What a server asks for ends with its answer, whatever comes next."""
+    slept = []
+    monkeypatch.setattr(time, "sleep", slept.append)
+    server.failures, server.headers = [429, 298], {"Retry-After": "30"}
+    assert Endpoint(server.url, "m", wait=0.5, timeout=60).ask([], "x") == "0 pictures seen clearly"
+    assert slept == [30, 1]
+
+
 @pytest.mark.parametrize("code", [400, 413, 422])
 def test_refused_frames_cost_their_clip_only(server, code):
     server.failures = [code] * 20

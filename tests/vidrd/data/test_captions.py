@@ -3,6 +3,7 @@
 import base64
 import contextlib
 import email.utils
+import http.client
 import io
 import json
 import socket
@@ -10,12 +11,14 @@ import threading
 import time
 from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from tests.vidrd.data.clips import scenes
+from vidrd.data import captioners
 from vidrd.data.captioners import CAPTIONERS, Blip2, ChatModel, Endpoint, new_captioner
 from vidrd.data.captions import (
     TEMPLATES,
@@ -451,6 +454,22 @@ def test_an_answer_that_keeps_coming_has_an_end_too():
         stop.set()
         thread.join()
     assert "not finished its answer after 0.3 seconds" in drop.detail
+
+
+def test_a_whole_answer_counts_whenever_its_last_part_came(monkeypatch):
+    """The clock is looked at before a read, and an answer that is there needs no other."""
+    now = [0.0]
+    monkeypatch.setattr(captioners, "time", SimpleNamespace(monotonic=lambda: now[0]))
+
+    class Slow(io.BytesIO):
+        def read1(self, size=-1):
+            now[0] += 3
+            return super().read1(size)
+
+    sent = Slow(b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\ndone")
+    reply = http.client.HTTPResponse(SimpleNamespace(makefile=lambda mode: sent))
+    reply.begin()
+    assert captioners._body(reply, 2) == b"done"
 
 
 def test_questions_can_be_asked_at_the_same_time(server):

@@ -435,7 +435,7 @@ def test_a_killed_run_goes_on_without_loss(built, pocket_folder, tmp_path):
     summary = quietly(plan(pocket_folder), out)
     assert summary.done_before == 1
     assert content(out) == content(built[0])
-    assert not [path for path in out.rglob(".*") if path.is_file()]
+    assert not list(out.rglob("*.part"))
 
 
 @pytest.fixture(scope="module")
@@ -553,6 +553,24 @@ def test_a_plan_of_which_nothing_was_done_gives_way(pocket_folder, tmp_path, mon
     assert min(key[:8] for key in ShardSet(tmp_path).columns("key")[0]) == "00000000"
     with pytest.raises(ValueError, match=r"another plan, of other seed"):
         quietly(plan(pocket_folder, seed=5), tmp_path)
+
+
+def test_a_folder_that_is_in_use_is_refused_and_left_alone(built, pocket_folder, tmp_path, monkeypatch):
+    """Before the first unit is done, too."""
+
+    def carry_out_meanwhile(*args, **options):
+        monkeypatch.undo()
+        (tmp_path / "units" / ".000000.tar.part").touch()
+        before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+        for other in (plan(pocket_folder), plan(pocket_folder, seed=5)):
+            with pytest.raises(ValueError, match=r"another run is writing into .*: wait for it, or give --out another"):
+                quietly(other, tmp_path)
+        assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
+        carry_out(*args, **options)
+
+    monkeypatch.setattr("vidrd.data.prepare.carry_out", carry_out_meanwhile)
+    quietly(plan(pocket_folder), tmp_path)
+    assert content(tmp_path) == content(built[0])
 
 
 def raising(error):

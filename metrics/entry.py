@@ -69,7 +69,7 @@ def _ended(do: Callable[[], int | None], stopped: str) -> tuple[int, str]:
 
 
 def is_out_of_memory(error: Exception) -> bool:
-    """Whether an error says so: PyTorch has a class of its own on a GPU, and a plain RuntimeError on a CPU."""
+    """Whether an error means want of memory: PyTorch has a class of its own on a GPU, a plain RuntimeError on a CPU."""
     texts = ("DefaultCPUAllocator: can't allocate memory", "DefaultCPUAllocator: not enough memory")
     named = isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
     return named or any(text in str(error) for text in texts)

@@ -26,6 +26,7 @@ MAY_IMPORT = {
         "bench.hardware",
         "bench.workloads",
         "vidrd.entry",
+        "vidrd.files",
         "vidrd.orphans",
         "vidrd.resumable_pool",
     },

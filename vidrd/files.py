@@ -4,6 +4,7 @@ Only the standard library is needed. What a killed process leaves has a hidden n
 """
 
 import contextlib
+import fcntl
 import os
 import shutil
 import uuid
@@ -58,6 +59,23 @@ def replacing(path: Path, *, sole_writer: bool = False) -> Iterator[Path]:
         with contextlib.suppress(OSError):
             _remove(part)
         raise
+
+
+@contextlib.contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Allow one run at a time in a folder. The system drops the lock when its process ends, however it ends.
+
+    Raises:
+        ValueError: another run holds the lock.
+    """
+    with (folder / ".lock").open("a") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise ValueError(
+                f"another run is writing into {folder}: wait for it, or give --out another folder"
+            ) from None
+        yield
 
 
 def link_or_copy(source: Path, target: Path) -> None:

@@ -152,6 +152,7 @@ class VidRDPipeline(DiffusionPipeline):
         if num_videos_per_prompt != 1:
             prompt = _repeated(prompt, num_videos_per_prompt)
             prompt_embeds = _repeated(prompt_embeds, num_videos_per_prompt)
+            video = _repeated(video, num_videos_per_prompt)
             if not _is_shared(negative_prompt):
                 negative_prompt = _repeated(negative_prompt, num_videos_per_prompt)
             if not _is_shared(negative_prompt_embeds):
@@ -393,16 +394,18 @@ def _listed(prompts: str | Sequence[str] | None) -> list[str]:
 
 
 def _repeated(given: Any, times: int) -> Any:
-    """Prompts or their embeddings so many times each, one after the other.
+    """Prompts, their embeddings or given frames so many times each, one after the other.
 
     Raises:
         ValueError: `times` is no count.
     """
     if isinstance(times, bool) or not isinstance(times, int) or times < 1:
         raise ValueError(f"num_videos_per_prompt is a count from 1 upwards: got {times!r}")
-    if given is None or isinstance(given, Tensor):
-        return given if given is None else given.repeat_interleave(times, dim=0)
-    return [text for text in _listed(given) for _ in range(times)]
+    if isinstance(given, Tensor):
+        return given.repeat_interleave(times, dim=0)
+    if isinstance(given, ndarray):
+        return given.repeat(times, axis=0)
+    return None if given is None else [text for text in _listed(given) for _ in range(times)]
 
 
 def _is_shared(given: Any) -> bool:

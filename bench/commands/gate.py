@@ -15,7 +15,6 @@ import tyro
 
 from bench.hardware.machine import ROOT, machine, revision, software
 from bench.harness.progress import say
-from bench.harness.runner import locked
 from bench.harness.suite_spec import PlannedCell, Suite, did_you_mean, label, override, plan, select
 from bench.regression import baselines as store
 from bench.regression import videos_needed
@@ -27,6 +26,7 @@ from bench.results import history
 from bench.results.option_types import Count, CountOrNone, Margin, Minutes, Seed, TargetFile, TargetFolder
 from bench.results.records import Value, digest, short_revision, write_atomic
 from bench.results.verdicts import EXIT_CODES, Finding, overall
+from vidrd.files import locked
 
 FOLDER = Path("runs") / "gate"
 

@@ -7,12 +7,10 @@ A run lives in a folder:
     cells/ID/       job.json, log.txt, result.json and what the cell left (videos, features)
 """
 
-import fcntl
 import json
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import NamedTuple
@@ -36,6 +34,7 @@ from bench.results.records import (
     write_atomic,
 )
 from bench.workloads import WORKLOADS
+from vidrd.files import locked
 
 TIMEOUT = 600  # seconds of a cell, where neither the command nor the suite says
 
@@ -193,19 +192,6 @@ def run(
                     if tried:
                         end(task.item, tried[-1])
     return Outcome(counts, len(before), untried)
-
-
-@contextmanager
-def locked(folder: Path) -> Iterator[None]:
-    """Allow one run at a time in a folder. The system drops the lock when its process ends, however it ends."""
-    with (folder / ".lock").open("a") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise ValueError(
-                f"another run is writing into {folder}: wait for it, or give --out another folder"
-            ) from None
-        yield
 
 
 def _check_owner(folder: Path, name: str) -> None:

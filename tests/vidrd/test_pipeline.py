@@ -332,6 +332,15 @@ def test_several_videos_per_prompt_are_the_prompt_repeated(pipe):
                           make(pipe, prompt=twice).frames)  # fmt: skip
 
 
+def test_given_frames_are_repeated_with_their_prompts(pipe):
+    prompts = ["a red ball", "a blue ball"]
+    given = np.random.default_rng(0).integers(0, 256, (2, 4, 8, 8, 3), np.uint8)
+    made = make(pipe, prompt=prompts, video=given, num_videos_per_prompt=2, num_frames=8).frames
+    twice = [text for text in prompts for _ in range(2)]
+    assert np.array_equal(made, make(pipe, prompt=twice, video=given[[0, 0, 1, 1]], num_frames=8).frames)
+    assert np.array_equal(made[:, :4], given[[0, 0, 1, 1]])
+
+
 def test_an_interrupt_ends_with_a_sentence_and_holds_for_one_call(pipe, made):
     seen = []
 

@@ -152,6 +152,7 @@ class Endpoint:
         for attempt in range(self.tries):
             if attempt:
                 time.sleep(max(self.wait * 2 ** (attempt - 1), pause))
+                pause = 0.0  # it was for this once
             try:
                 with self._open(request, timeout=self.timeout) as reply:
                     answer = self._read(_body(reply, self.timeout))
@@ -206,13 +207,17 @@ def _body(reply: http.client.HTTPResponse, seconds: float) -> bytes:
 
     Raises:
         http.client.IncompleteRead: it breaks off, or is empty.
-        TimeoutError: it is not there in time, though it keeps coming.
+        TimeoutError: after `seconds` more of it is to be read, or a read takes longer than the socket's own time-out;
+            so a server that stalls is left after the sum of both at the latest.
     """
     data, until = b"", time.monotonic() + seconds
-    while len(data) < MOST_ANSWER and (part := reply.read1(MOST_ANSWER - len(data))):
-        data += part
+    while reply.length != 0 and len(data) < MOST_ANSWER:  # None: only the server tells when it ends
         if time.monotonic() > until:
             raise TimeoutError(f"it has not finished its answer after {seconds:g} seconds")
+        part = reply.read1(MOST_ANSWER - len(data))
+        if not part:
+            break
+        data += part
     if reply.length or not data:
         raise http.client.IncompleteRead(data, reply.length)
     return data

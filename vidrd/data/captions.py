@@ -269,7 +269,7 @@ _THOUGHT = r"[<\[◁]{}(?:think(?:ing)?|thoughts?|reasoning)[>\]▷]"
 _BEGIN, _END = (re.compile(_THOUGHT.format(slash), re.IGNORECASE) for slash in ("", "/"))
 _PAGE = re.compile(r"<(?:!doctype|html|head|body|script)\b", re.IGNORECASE)
 _MARKUP = re.compile(r"</?[a-z][\w-]*(?:\s[^<>]*)?/?>|<\|[^<>|]*\|>|```\w*|[*_`]+", re.IGNORECASE)
-_NOTHING = re.compile(r"\W*(?:null|none|nil|undefined|nan|n/?a)?\W*", re.IGNORECASE)
+_NOTHING = {"", "null", "none", "nil", "undefined", "nan", "na", "n a"}  # the words of no answer
 
 
 def tidy(answer: str) -> str:
@@ -281,10 +281,10 @@ def tidy(answer: str) -> str:
     whole = len(answer) <= LONGEST_ANSWER  # else what comes before a thought may be part of another
     before = [part for part in parts if whole and _BEGIN.search(part)]
     said = " ".join(_BEGIN.split(part)[0] for part in [*before, last])
-    if _NOTHING.fullmatch(said):
+    if " ".join(re.findall(r"\w+", said.lower())) in _NOTHING:
         return ""
     if not _PAGE.search(said):
-        said = re.sub(r"\s+(?=[.,;:!?])", "", html.unescape(_MARKUP.sub(" ", said)))
+        said = re.sub(r" (?=[.,;:!?])", "", " ".join(html.unescape(_MARKUP.sub(" ", said)).split()))
     line = " ".join(said.split()).strip("\"' ")
     line = re.sub(r"^(sure|certainly|of course|here is|here's)\b[^:.!]*[:.!]\s*", "", line, flags=re.IGNORECASE)
     line = re.sub(r"^(the|this) (image|frame|picture|photo|video|clip) (shows|depicts|features|captures)\s+", "", line,

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Annotated, Literal, TypeVar
 
@@ -273,13 +274,14 @@ def watermark(ask: Watermark) -> None:
     from vidrd.data.watermarks import estimate, find_common  # noqa: PLC0415
 
     by_size: dict[tuple[int, ...], list[np.ndarray]] = {}
-    for record, _ in zip(records("folder", Where(ask.root)), range(ask.most), strict=False):
-        if isinstance(record, Record) and record.media == "video":
-            try:
-                frames = pick_evenly(decode(Path(record.uri), ask.size or None), ask.frames)
-            except UnreadableError:
-                continue
-            by_size.setdefault(to_rgb(frames[0]).shape, []).extend(map(to_rgb, frames))
+    some = records("folder", Where(ask.root))
+    videos = (record for record in some if isinstance(record, Record) and record.media == "video")
+    for record in islice(videos, ask.most):
+        try:
+            frames = pick_evenly(decode(Path(record.uri), ask.size or None), ask.frames)
+        except UnreadableError:
+            continue
+        by_size.setdefault(to_rgb(frames[0]).shape, []).extend(map(to_rgb, frames))
     if not by_size:
         raise ValueError(f"a common mark needs videos: none in {ask.root} can be read")
     stack = np.stack(max(by_size.values(), key=len))

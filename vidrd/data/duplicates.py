@@ -10,7 +10,7 @@ from itertools import pairwise
 
 import cv2
 import numpy as np
-from jaxtyping import UInt8, UInt64
+from jaxtyping import Bool, UInt8, UInt64
 from numpy import ndarray
 
 FRAMES = 3
@@ -89,16 +89,21 @@ class Reference:
             self._array = np.array(self._hashes, dtype=np.uint64)
         hits: dict[str, int] = defaultdict(int)
         for value in frames:
-            near = np.flatnonzero(np.bitwise_count(self._array ^ np.uint64(value)) <= self.most)
-            for owner in {self._owners[index] for index in near if _alike(self._hashes[index], value)}:
+            for owner in {self._owners[index] for index in np.flatnonzero(_near(self._array, value, self.most))}:
                 hits[owner] += 1
         owner, count = max(hits.items(), key=lambda item: item[1], default=("", 0))
         return owner if count >= min(2, len(frames)) else None
 
 
-def _alike(a: int, b: int) -> bool:
-    """Whether two hashes differ by at most a third of the rises, and of the falls, that both have (plain ones: few)."""
-    return 3 * (a ^ b).bit_count() <= min((a & b).bit_count(), 64 - (a | b).bit_count())
+def _near(hashes: UInt64[ndarray, " N"], value: int, most: int) -> Bool[ndarray, " N"]:
+    """Which hashes differ from one by at most `most` bits, and a third of the rises and falls that both have.
+
+    Plain frames have few of these.
+    """
+    own = np.uint64(value)
+    differ = np.bitwise_count(hashes ^ own)  # counts are uint8, at most 64
+    rises, falls = np.bitwise_count(hashes & own), 64 - np.bitwise_count(hashes | own)
+    return (differ <= most) & (3 * differ <= np.minimum(rises, falls))
 
 
 def _bands(bits: int, count: int) -> list[tuple[int, int]]:

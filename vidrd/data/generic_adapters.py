@@ -38,16 +38,16 @@ def folder(where: Where) -> Records:
         listed.setdefault(text_in(row, "file"), []).extend(captions_of(row.get("caption")))
 
     yield from records_of(_caption_rows(where), note)
-    media = VIDEOS + IMAGES
-    paths = sorted(path for path in where.root.rglob("*") if path.suffix.lower() in media and not path.is_dir())
-    names = [path.relative_to(where.root).as_posix() for path in paths]
-    foreign = sorted(path for path in where.root.rglob("*") if path.suffix.lower() in FOREIGN)
-    yield from (
-        Drop(slug(path.name), "unreadable", f"{escape_halves(str(path))}: {path.suffix} files are not read, convert it")
-        for path in foreign
-    )
-    known = {*names, *(path.stem for path in paths)}
-    yield from (Drop(slug(name), "missing", f"the list names {escape_halves(name)}") for name in listed.keys() - known)
+    endings = VIDEOS + IMAGES + FOREIGN
+    found = sorted(path for path in where.root.rglob("*") if path.suffix.lower() in endings and not path.is_dir())
+    paths = [path for path in found if path.suffix.lower() not in FOREIGN]
+    for path in found:
+        if path.suffix.lower() in FOREIGN:
+            yield drop_row(str(path), f"{path.suffix} files are not read, convert it")
+    known = {name for path in found for name in (path.relative_to(where.root).as_posix(), path.stem)}
+    for name in listed:
+        if name not in known:
+            yield Drop(slug(name), "missing", f"the list names {escape_halves(name)}")
 
     def make(path: Path) -> Record:
         name, sidecar = path.relative_to(where.root).as_posix(), path.with_suffix(".txt")

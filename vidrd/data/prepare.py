@@ -8,7 +8,7 @@ import json
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 from time import perf_counter, thread_time
 from typing import Any, Literal, NamedTuple
@@ -28,7 +28,7 @@ from vidrd.data.shard_task import FREE, PreparePlan, clips_of, is_done
 from vidrd.data.shards import INDEX, SCHEMA, publish, remove_stale, write_table
 from vidrd.data.watermarks import Overlay
 from vidrd.data.workers import carry_out
-from vidrd.files import write_atomic
+from vidrd.files import locked, write_atomic
 
 EVERY = 2  # frames of a reference clip from one hash to the next; docs/data.md says what this finds
 
@@ -53,21 +53,25 @@ def prepare(
     """Build the data set in `out`, or finish building it.
 
     Raises:
-        ValueError: the plan cannot be carried out, or `out` holds the data set of another plan.
+        ValueError: the plan cannot be carried out, another run is writing into `out`, or it holds the data set of
+            another plan.
     """
     began = perf_counter()
     _check(plan, out)
-    _check_claim(out, plan)
-    units, numbers = number_records(out, records(plan.format, plan.where), plan.unit)
-    if not units:
+    coming = records(plan.format, plan.where)
+    first = next(coming, None)
+    if first is None:
         raise ValueError(f"{plan.where.root} holds no {plan.format} records: check --root, --annotations and --split")
-    _claim(out, plan)
-    write_numbers(out, numbers)
-    waiting = [unit for unit in units if not is_done(plan, out, unit)]
-    before = len(units) - len(waiting)
-    say(f"{len(units)} units of up to {plan.unit} records, {before} of them done before")
-    carry_out(plan, out, waiting, workers, say, ray=engine == "ray")
-    summary = finish(plan, out, [unit.number for unit in units])
+    out.mkdir(parents=True, exist_ok=True)
+    with locked(out):  # by this process alone: its workers write units for it, wherever they run
+        _claim(out, plan)
+        units, numbers = number_records(out, chain([first], coming), plan.unit)
+        write_numbers(out, numbers)
+        waiting = [unit for unit in units if not is_done(plan, out, unit)]
+        before = len(units) - len(waiting)
+        say(f"{len(units)} units of up to {plan.unit} records, {before} of them done before")
+        carry_out(plan, out, waiting, workers, say, ray=engine == "ray")
+        summary = finish(plan, out, [unit.number for unit in units])
     return Summary(summary.tally, summary.clips, perf_counter() - began, before)
 
 
@@ -164,24 +168,27 @@ def _check(plan: PreparePlan, out: Path) -> None:
             raise ValueError(f"--against names folders of videos: {place} is none")
 
 
-def _check_claim(out: Path, plan: PreparePlan) -> None:
-    """Raise ValueError where `out` belongs to another plan. What only the end of the work depends on may change."""
+def _is_stale(out: Path, plan: PreparePlan) -> bool:
+    """Whether `out` was begun by another plan of which nothing was done. What only the end depends on may change.
+
+    Raises:
+        ValueError: it holds the data set of another plan.
+    """
     path = out / "plan.json"
     if not path.is_file():
-        return
+        return False
     held = json.loads(path.read_text())
     if "format" not in held:
         raise ValueError(f"{out} holds a data set that `prepare` did not make: name a new folder")
     usual = _flat(json.loads(_written(PreparePlan(plan.format, plan.where))))  # of a plan from before a choice existed
     there, now = usual | _flat(held), _flat(json.loads(_written(plan)))
     other = {name: f"{there[name]!r} there, now {now[name]!r}" for name in now if now[name] != there[name]}
-    if other and not any((out / "units").glob("*.json")):  # nothing was done of it
-        (out / NUMBERS).unlink(missing_ok=True)
-    elif other:
+    if other and any((out / "units").glob("*.json")):
         raise ValueError(
             f"{out} holds the data set of another plan, of other {', '.join(other)} "
             f"({'; '.join(other.values())}): name a new folder, or ask for the same"
         )
+    return bool(other)
 
 
 def _written(plan: PreparePlan) -> str:
@@ -199,7 +206,9 @@ def _flat(plan: Mapping[str, Any], above: str = "") -> dict[str, Any]:
 
 
 def _claim(out: Path, plan: PreparePlan) -> None:
-    """Make the folders and write plan.json; remove what killed workers left."""
+    """Make the folders and write plan.json; remove what killed workers and a plan that gives way left."""
+    if _is_stale(out, plan):
+        (out / NUMBERS).unlink(missing_ok=True)
     (out / "units").mkdir(parents=True, exist_ok=True)
     (out / "shards").mkdir(exist_ok=True)
     write_atomic(out / "plan.json", _written(plan))

@@ -274,6 +274,21 @@ def test_videos_that_nothing_here_reads_are_drops_and_no_secret(tmp_path):
     ]  # fmt: skip
 
 
+def test_a_listed_file_that_is_not_read_is_not_missing_too(tmp_path):
+    touch(tmp_path, "a.flv", "sub/b.wmv", "c.mp4")
+    lost = [f"gone{number}.mp4" for number in range(5)]
+    named = ["a.flv", "b", *lost, "c.mp4"]
+    (tmp_path / "captions.csv").write_text("file,caption\n" + "".join(f"{name},x\n" for name in named))
+    *dropped, kept = rows("folder", tmp_path)
+    assert kept.captions == ("x",)
+    reasons = [(drop.reason, drop.detail.removeprefix(f"{tmp_path}/")) for drop in dropped]
+    assert reasons == [
+        ("unreadable", "a.flv: .flv files are not read, convert it"),
+        ("unreadable", "sub/b.wmv: .wmv files are not read, convert it"),
+        *(("missing", f"the list names {name}") for name in lost),  # in the list's order
+    ]
+
+
 def details(some):
     return [row.detail for row in some if isinstance(row, Drop)]
 

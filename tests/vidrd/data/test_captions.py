@@ -3,6 +3,7 @@
 import base64
 import contextlib
 import email.utils
+import http.client
 import io
 import json
 import socket
@@ -10,12 +11,14 @@ import threading
 import time
 from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from tests.vidrd.data.clips import scenes
+from vidrd.data import captioners
 from vidrd.data.captioners import CAPTIONERS, Blip2, ChatModel, Endpoint, new_captioner
 from vidrd.data.captions import (
     TEMPLATES,
@@ -157,6 +160,8 @@ def test_a_caption_of_megabytes_is_judged_by_its_length_at_once():
     for part in ("a.", "a@", "<", "word ", "http"):
         assert complaint(part * 1_000_000) == "too long"
         tidy(f"{part * 1_000_000}")
+    for blank in (".", " ", "'", "_ "):
+        tidy(blank * (19_999 // len(blank)) + "b")
     assert time.perf_counter() - began < 2
 
 
@@ -247,6 +252,8 @@ def test_good_captions_stay_once_and_records_without_any_go():
         ("<p class='x'>A dog runs.<br/>It barks.</p>", "A dog runs. It barks."),
         ("```text\n**A dog** runs on _the_ beach.\n```", "A dog runs on the beach."),
         ("<html><body>502 Bad Gateway by nginx</body></html>", "<html><body>502 Bad Gateway by nginx</body></html>"),
+        ("None of them barks .", "None of them barks."),
+        ("n.a.", ""),
         *((nothing, "") for nothing in ("null", " None.", '"N/A"', "...", "{}", "```\n```", "<think>a</think> null")),
     ],
 )
@@ -350,6 +357,15 @@ def test_a_busy_server_says_how_long_to_wait(server, monkeypatch, said, waited):
     assert slept == [pytest.approx(waited, abs=2 if said == 30 else 0)]
 
 
+def test_a_pause_is_kept_once(server, monkeypatch):
+    """What a server asks for ends with its answer, whatever comes next."""
+    slept = []
+    monkeypatch.setattr(time, "sleep", slept.append)
+    server.failures, server.headers = [429, 298], {"Retry-After": "30"}
+    assert Endpoint(server.url, "m", wait=0.5, timeout=60).ask([], "x") == "0 pictures seen clearly"
+    assert slept == [30, 1]
+
+
 @pytest.mark.parametrize("code", [400, 413, 422])
 def test_refused_frames_cost_their_clip_only(server, code):
     server.failures = [code] * 20
@@ -438,6 +454,22 @@ def test_an_answer_that_keeps_coming_has_an_end_too():
         stop.set()
         thread.join()
     assert "not finished its answer after 0.3 seconds" in drop.detail
+
+
+def test_a_whole_answer_counts_whenever_its_last_part_came(monkeypatch):
+    """The clock is looked at before a read, and an answer that is there needs no other."""
+    now = [0.0]
+    monkeypatch.setattr(captioners, "time", SimpleNamespace(monotonic=lambda: now[0]))
+
+    class Slow(io.BytesIO):
+        def read1(self, size=-1):
+            now[0] += 3
+            return super().read1(size)
+
+    sent = Slow(b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\ndone")
+    reply = http.client.HTTPResponse(SimpleNamespace(makefile=lambda mode: sent))
+    reply.begin()
+    assert captioners._body(reply, 2) == b"done"
 
 
 def test_questions_can_be_asked_at_the_same_time(server):

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.vidrd.data.clips import scenes
-from vidrd.data.duplicates import Reference, clip_hashes, frame_hash, near_duplicates
+from vidrd.data.duplicates import Reference, _near, clip_hashes, frame_hash, near_duplicates
 from vidrd.data.media import THUMB, EncoderSettings, decode, encode_mp4, read_mp4, to_rgb, to_yuv
 from vidrd.data.prepare import read_reference
 from vidrd.pocket.world import render
@@ -46,6 +46,22 @@ def test_no_pair_within_the_limit_is_missed_and_none_beyond_is_taken(seed, limit
         repeats = near_duplicates(hashes | {"c": changed}, most=limit)
         assert ("c" in repeats) == (extra == 0)
         assert "b" not in repeats
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.integers(0, 2**32), st.integers(0, 64))
+def test_near_hashes_are_those_of_the_plain_definition(seed, most):
+    """Of a third of rises and falls in plain integers, for hashes a few flips apart with few, half or most bits set."""
+    rng = random.Random(seed)
+    bits = rng.choice([0, 1, 4, 16, 32, 48, 60, 63, 64])
+    value = sum(1 << bit for bit in rng.sample(range(64), bits))
+    others = [value ^ sum(1 << bit for bit in rng.sample(range(64), flips)) for flips in range(65)]
+    wanted = [
+        (differ := (value ^ other).bit_count()) <= most
+        and 3 * differ <= min((value & other).bit_count(), (~value & ~other & (1 << 64) - 1).bit_count())
+        for other in others
+    ]
+    assert _near(np.array(others, np.uint64), value, most).tolist() == wanted
 
 
 def test_the_first_of_equal_clips_stays():

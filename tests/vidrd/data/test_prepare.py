@@ -435,7 +435,7 @@ def test_a_killed_run_goes_on_without_loss(built, pocket_folder, tmp_path):
     summary = quietly(plan(pocket_folder), out)
     assert summary.done_before == 1
     assert content(out) == content(built[0])
-    assert not [path for path in out.rglob(".*") if path.is_file()]
+    assert not list(out.rglob("*.part"))
 
 
 @pytest.fixture(scope="module")
@@ -555,6 +555,24 @@ def test_a_plan_of_which_nothing_was_done_gives_way(pocket_folder, tmp_path, mon
         quietly(plan(pocket_folder, seed=5), tmp_path)
 
 
+def test_a_folder_that_is_in_use_is_refused_and_left_alone(built, pocket_folder, tmp_path, monkeypatch):
+    """Before the first unit is done, too."""
+
+    def carry_out_meanwhile(*args, **options):
+        monkeypatch.undo()
+        (tmp_path / "units" / ".000000.tar.part").touch()
+        before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+        for other in (plan(pocket_folder), plan(pocket_folder, seed=5)):
+            with pytest.raises(ValueError, match=r"another run is writing into .*: wait for it, or give --out another"):
+                quietly(other, tmp_path)
+        assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
+        carry_out(*args, **options)
+
+    monkeypatch.setattr("vidrd.data.prepare.carry_out", carry_out_meanwhile)
+    quietly(plan(pocket_folder), tmp_path)
+    assert content(tmp_path) == content(built[0])
+
+
 def raising(error):
     def fail(*args, **options):
         raise error
@@ -666,7 +684,10 @@ def test_a_mark_is_estimated_from_the_videos_of_the_common_size(tmp_path, capsys
     for index, video in enumerate(render(scenes(40), 4, size=SIZE)):
         write_video(tmp_path / f"{index:02d}.mkv", marked(video, logo(0.6)), fps=8)
     write_video(tmp_path / "odd.mkv", render(scenes(1), 4, size=64)[0], fps=8)
-    estimate_mark(Watermark(tmp_path, tmp_path / "mark.npz", size=0, frames=4))
+    for number in range(5):  # neither counts as a video
+        (tmp_path / f"00{number}.flv").touch()
+        Image.new("RGB", (96, 96)).save(tmp_path / f"00{number}.png")
+    estimate_mark(Watermark(tmp_path, tmp_path / "mark.npz", size=0, frames=4, most=41))
     assert "4 frames of other sizes than 96 x 96 are left out" in capsys.readouterr().out
     with pytest.raises(ValueError, match="by at least 16 frames of one size: got 12, take more videos"):
         estimate_mark(Watermark(tmp_path, tmp_path / "few.npz", size=0, frames=4, most=3))

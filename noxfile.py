@@ -17,7 +17,9 @@ nox.options.reuse_venv = "yes"
 nox.options.sessions = ["lint", "types", "tests"]
 
 THREADS = {"OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", "1")}  # a process per core, so a thread per process
-PARALLEL = ("-n", "auto", "--maxprocesses", "8", "--dist", "loadscope")  # a file's tests together share its fixtures
+# One process more than cores, since tests wait for other processes, servers and clocks; a file's tests share fixtures.
+CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+PARALLEL = ("-n", str(min(8, CORES + 1)), "--dist", "loadscope")
 AVX2 = {"ATEN_CPU_CAPABILITY": "avx2", "ONEDNN_MAX_CPU_ISA": "AVX2"}  # no AVX-512, and bfloat16 is emulated
 
 

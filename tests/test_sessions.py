@@ -2,6 +2,7 @@
 
 import importlib.util
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -66,7 +67,8 @@ def test_a_trial_or_a_data_set_leaves_the_shipped_judges_alone(commands, words):
 def test_what_stands_after_the_dashes_reaches_the_command(commands):
     assert commands("bench") == ["python -m bench run --suite pocket"]
     assert commands("bench", "--suite", "smoke") == ["python -m bench run --suite smoke"]
-    assert commands("tests", "-m", "slow") == ["pytest -n auto --maxprocesses 8 --dist loadscope -m slow"]
+    (tests,) = commands("tests", "-m", "slow")
+    assert re.fullmatch(r"pytest -n [2-8] --dist loadscope -m slow", tests)
     assert commands("avx2", "-x")[1].endswith("-m precision and not (gpu or slow or network) -x")
     assert nox.options.sessions == ["lint", "types", "tests"]
 

@@ -168,7 +168,7 @@ def test_a_process_that_hangs_or_dies_is_reported(tmp_path):
         assert time.monotonic() - began < 10
         with pytest.raises(RevisionError, match="the process of the head ended with -9"):
             server.ask("run")
-    (tree / "vidrd" / "__init__.py").write_text("import os\nprint('dying')\nos._exit(7)\n")
+    (tree / "vidrd" / "__init__.py").write_text("import os\nprint('dying', flush=True)\nos._exit(7)\n")
     with (
         RevisionProcess(side("head", tree), tmp_path / "log", Settings()) as server,
         pytest.raises(RevisionError, match=r"ended with 7; last line of log: dying"),

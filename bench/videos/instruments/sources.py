@@ -11,7 +11,6 @@ import numpy as np
 from jaxtyping import UInt8
 
 from bench.results.records import digest
-from bench.ucf101.features import content_hash
 from metrics.videos.read import Video, list_videos
 from vidrd.pocket.world import ATTRIBUTES, TEST_SEEDS, Scene, draw_scene, render
 
@@ -155,6 +154,8 @@ def videos_of(place: str) -> list[Video]:
 @cache
 def content_of(place: str) -> str:
     """Twelve digits of the names and contents of the videos."""
+    from bench.ucf101.features import content_hash  # noqa: PLC0415  (loads diffusers, which a list of suites need not)
+
     return digest([[video.name, video.fingerprint() or content_hash(video)] for video in videos_of(place)])
 
 

@@ -292,7 +292,7 @@ def test_weights_other_than_their_card_describes_are_refused_even_at_equal_lengt
 
 def test_a_kill_that_the_system_counts_as_want_of_memory_is_one(tmp_path, monkeypatch):
     kills = iter(range(100))
-    monkeypatch.setattr("bench.harness.cell_process._memory_kills", lambda: next(kills))
+    monkeypatch.setattr("bench.harness.cell_process.memory_kills", lambda: next(kills))
     outcome = go(tmp_path, "how=kill", "size=1")
     assert outcome.exit_code == 0  # an answer, not an accident
     attempt = attempts(tmp_path)["kill", 1].attempt

@@ -78,6 +78,7 @@ def _lines(
     run: Run, part: pd.DataFrame, scene: Scene, measures: Sequence[str], options: Sequence[str], *, several: bool
 ) -> list[str]:
     machine: Mapping[str, Any] = run.manifest["machine"]
+    cores = machine.get("cores", "")
     gpu = "no GPU" if str(machine.get("gpu", "none")).startswith("none") else f"GPU: {machine['gpu']}"
     table = table_of(run, part, "chosen", "", measures) if measures else tables(run, part)[0]
     at = f"{run.group} = {part[run.group].iloc[-1]}"
@@ -94,6 +95,6 @@ def _lines(
         "",
         f"`{run.manifest['workload']}`, {escape(at)}. {INTERVAL} **Bold**: {MARKED}. Made by `{command}` from revision "
         f"{short_revision(run.manifest['revision'])} on "
-        + escape(f"{machine.get('cpu', '')}, {machine.get('cores', '')} cores, {gpu}."),
+        + escape(f"{machine.get('cpu', '')}, {cores} core{'' if cores == 1 else 's'}, {gpu}."),
         *(text for line in footnote(run, part) for text in ("", line)),
     ]

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 from bench.hardware.machine import hash_files
 from bench.hardware.memory import memory_kills
 from bench.harness.identity import Identity
-from bench.harness.job import RUN, Work, Workload
+from bench.harness.job import RUN, Work, Workload, death
 from bench.harness.suite_spec import PlannedCell, Suite, references_of
 from bench.harness.worker import child
 from bench.results.records import Attempt, Cell, Number, Record, Status, Value, canonical, read, write_atomic
@@ -222,9 +222,7 @@ def _why_no_result(exit_code: int, kills: int, log: Path) -> tuple[Status, str]:
         [line.strip() for line in log.read_text(errors="replace").splitlines() if line.strip()] if log.exists() else []
     )
     last = f"; last line of its log: {lines[-1]}" if lines else ""
-    if exit_code >= 0:
-        return "failed", f"the process ended with exit code {exit_code} and no result{last}"
-    name = signal.Signals(-exit_code).name
-    if -exit_code == signal.SIGKILL and kills > 0:
-        return "oom", f"killed by the system for want of memory ({name}){last}"
-    return "failed", f"the process was killed by {name}{last}"
+    status, how = death(exit_code, kills)
+    if status == "oom":
+        return status, f"{how.removeprefix('was ')}{last}"
+    return status, f"the process {how}{' and no result' if exit_code >= 0 else ''}{last}"

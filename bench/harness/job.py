@@ -1,6 +1,7 @@
 """The contract of every workload: what a cell's process gets, and how the work is named."""
 
 import importlib
+import signal
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import NamedTuple, TypeAlias
@@ -59,3 +60,18 @@ def verdict(error: Exception) -> tuple[Status, str]:
     if isinstance(error, InvalidError | NotFiniteError):
         return "invalid", line
     return "oom" if is_out_of_memory(error) else "failed", f"{type(error).__name__}: {line}"
+
+
+def death(exit_code: int, kills: int) -> tuple[Status, str]:
+    """What it means for a cell that a process of it ended without an answer, and how it ended.
+
+    Args:
+        exit_code: of the process; below 0, the signal that killed it.
+        kills: how many processes the system has killed for want of memory since it started.
+    """
+    if exit_code >= 0:
+        return "failed", f"ended with exit code {exit_code}"
+    name = signal.Signals(-exit_code).name
+    if name == "SIGKILL" and kills > 0:
+        return "oom", f"was killed by the system for want of memory ({name})"
+    return "failed", f"was killed by {name}"

@@ -7,7 +7,6 @@ The cell ends as soon as rank 0 has a result or any rank fails; no rank outlives
 
 import multiprocessing
 import multiprocessing.connection
-import signal
 import tempfile
 import traceback
 from collections.abc import Callable, Mapping
@@ -20,7 +19,7 @@ import torch
 import torch.distributed as dist
 
 from bench.hardware.memory import memory_kills
-from bench.harness.job import verdict
+from bench.harness.job import death, verdict
 from bench.results.records import InvalidError, Status
 from vidrd.orphans import follow_starter
 
@@ -30,6 +29,9 @@ GRACE = 1.0  # seconds after a rank's error in which one that died, and so cause
 
 class RankError(RuntimeError):
     """Raised where a rank died, or failed in a way that is neither invalid nor want of memory."""
+
+
+KINDS: Mapping[str, type[Exception]] = {"invalid": InvalidError, "oom": MemoryError, "failed": RankError}
 
 
 class Failure(NamedTuple):
@@ -100,7 +102,8 @@ def _result(started: Mapping[Connection, tuple[int, Any]]) -> Any:
                 answer = reader.recv()
             except EOFError:
                 process.join()
-                raise _death(f"rank {rank} of {len(started)}", process.exitcode, memory_kills() - kills) from None
+                status, how = death(process.exitcode, memory_kills() - kills)
+                raise KINDS[status](f"rank {rank} of {len(started)} {how}") from None
             if not isinstance(answer, Failure):
                 if rank == 0 and failed is None:
                     return answer
@@ -110,13 +113,4 @@ def _result(started: Mapping[Connection, tuple[int, Any]]) -> Any:
             break
     assert failed is not None
     rank, failure = failed
-    kinds = {"invalid": InvalidError, "oom": MemoryError}
-    raise kinds.get(failure.status, RankError)(f"rank {rank} of {len(started)}: {failure.reason}")
-
-
-def _death(rank: str, exit_code: int, kills: int) -> Exception:
-    """The error for a rank that died, in the words by which a cell's process that was killed is known."""
-    if exit_code == -signal.SIGKILL and kills > 0:
-        return MemoryError(f"{rank} was killed by the system for want of memory")
-    how = f"was killed by {signal.Signals(-exit_code).name}" if exit_code < 0 else f"ended with exit code {exit_code}"
-    return RankError(f"{rank} {how}")
+    raise KINDS[failure.status](f"rank {rank} of {len(started)}: {failure.reason}")

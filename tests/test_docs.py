@@ -102,6 +102,15 @@ def test_the_license_is_the_one_that_the_package_says():
     assert "Apache 2.0" in section("README.md", "License")
 
 
+def test_a_wheel_has_the_files_that_the_packages_read():
+    patterns = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["package-data"]
+    packed = {file for package, globs in patterns.items() for each in globs for file in (ROOT / package).glob(each)}
+    packages = ("baselines", "bench", "metrics", "reports", "vidrd")
+    files = {file for package in packages for file in (ROOT / package).rglob("*.*")}
+    code = {file for file in files if file.suffix in (".py", ".pyc")}
+    assert packed == files - code - {*(ROOT / "reports" / "measured").rglob("*.*")}
+
+
 def test_paragraphs_have_a_number_of_their_own():
     numbers = [int(number) for number in re.findall(r"^\*\*(\d+)\.", (ROOT / "DECISIONS.md").read_text(), re.MULTILINE)]
     assert len(numbers) > 100

@@ -63,9 +63,14 @@ def load_pipeline(
     preset = PRESETS.get(str(name_or_folder))
     folder = preset.folder if preset else Path(name_or_folder)
     if not (folder / "model_index.json").is_file():
+        if preset:
+            raise ValueError(
+                f"the weights of {name_or_folder} are missing: {folder} is no pipeline's folder. They come with a "
+                f"clone of the repository, not with a wheel; `nox -s train -- --preset {name_or_folder}` makes them"
+            )
         raise ValueError(
-            f"{name_or_folder} is neither a preset ({', '.join(PRESETS)}) nor a folder with a model_index.json; "
-            "make the presets' weights again with `nox -s train -- --preset pocket`"
+            f"{name_or_folder} is neither a preset ({', '.join(PRESETS)}) nor a folder with a model_index.json: "
+            "give one of these"
         )
     if "VidRD" not in (kind := class_of(folder)):
         raise ValueError(

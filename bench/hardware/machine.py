@@ -88,7 +88,8 @@ def files_hash(paths: Sequence[str], root: Path = ROOT) -> str:
         path = root / name
         if not path.exists():
             raise ValueError(
-                f"{name} is missing: this suite measures with these weights; restore them from the repository"
+                f"{name} is missing: this suite measures with these weights; restore them from the repository: they "
+                "come with a clone of it, not with a wheel"
             )
         files += sorted(item for item in path.rglob("*") if item.is_file()) if path.is_dir() else [path]
     for path in files:

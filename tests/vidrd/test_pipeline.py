@@ -556,7 +556,7 @@ def test_a_users_mistake_is_one_line_and_exit_code_3(folder, tmp_path, monkeypat
     [
         (lambda copy: (copy / WEIGHTS).unlink(), f"{WEIGHTS} is missing: restore it, or make it again"),
         (lambda copy: (copy / WEIGHTS).write_bytes((copy / WEIGHTS).read_bytes()[:-1]), "(cut short or altered)"),
-        (lambda copy: (copy / "model_index.json").unlink(), "neither a preset (pocket) nor a folder"),
+        (lambda copy: (copy / "model_index.json").unlink(), "They come with a clone of the repository"),
     ],
 )
 def test_a_preset_with_broken_weights_is_one_line_and_exit_code_3(tmp_path, monkeypatch, capsys, harm, message):

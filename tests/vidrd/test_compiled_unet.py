@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from vidrd.compiled_unet import CudaGraphCall, compiled, fingerprint, with_compiled_blocks
 from vidrd.models import blocks
@@ -89,6 +90,52 @@ def test_what_cannot_be_compiled_is_said(unet, monkeypatch):
     unet._hf_hook = object()
     with pytest.raises(ValueError, match="this one is offloaded"):
         compiled(unet)
+
+
+class Operators(TorchDispatchMode):
+    """Notes every operator that is called."""
+
+    def __init__(self):
+        super().__init__()
+        self.names = []
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        self.names.append(function.name())
+        return function(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize(("size", "grad", "kept"), [(8, False, True), (7, False, False), (8, True, False)])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_a_compiler_leaves_the_large_norms_of_an_answer(size, grad, kept, dtype, monkeypatch):
+    monkeypatch.setattr(blocks, "LARGE", 2 * 8 * 8 * 8)
+    norm = torch.nn.GroupNorm(4, 8, dtype=dtype)
+    x = blocks.channels_last(torch.randn(2, 8, 8, size, generator=torch.Generator().manual_seed(0)).to(dtype))
+    expected = blocks.normalise(x, norm)
+    monkeypatch.setattr("torch.compiler.is_compiling", lambda: True)
+    with torch.set_grad_enabled(grad), Operators() as called:
+        answer = blocks.normalise(x, norm)
+    assert ("vidrd::group_norm" in called.names) == kept
+    assert torch.equal(answer, expected)
+    assert answer.stride() == expected.stride()
+
+
+def test_the_norm_that_a_compiler_calls_is_a_proper_operator():
+    x = torch.randn(2, 8, 4, 4, generator=torch.Generator().manual_seed(0))
+    for each in (x, blocks.channels_last(x)):
+        checks = torch.library.opcheck(
+            blocks.kept_group_norm, (each, 4, torch.ones(8), torch.zeros(8), 1e-5),
+            test_utils=("test_schema", "test_faketensor"),
+        )  # fmt: skip
+        assert set(checks.values()) == {"SUCCESS"}
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
+def test_norms_are_exact_to_their_type(dtype):
+    x = 100 + torch.randn(2, 8, 4, 4, generator=torch.Generator().manual_seed(0)).double()
+    norm = torch.nn.GroupNorm(4, 8)
+    expected = norm.double()(x.to(dtype).double()).to(dtype)
+    answer = blocks.normalise(x.to(dtype), norm.to(dtype))
+    assert torch.allclose(answer, expected, rtol=0, atol=4 * torch.finfo(dtype).eps)
 
 
 def attention(q, k, v):

@@ -43,12 +43,28 @@ def as_clips(x: Frames, frames: int) -> Float[Tensor, "B C TH W"]:
     return x.permute(0, 2, 3, 1).reshape(BT // frames, frames * H, W, C).permute(0, 3, 1, 2)
 
 
+LARGE = 2**20  # numbers: from here on, PyTorch's own group norm is faster than the one that its compiler writes
+
+
+@torch.library.custom_op("vidrd::group_norm", mutates_args=())
+def kept_group_norm(x: Tensor, groups: int, weight: Tensor, bias: Tensor, eps: float) -> Tensor:
+    """PyTorch's own group norm, which a compiler calls and does not write anew. It has no gradient."""
+    return F.group_norm(x, groups, weight, bias, eps)
+
+
+@kept_group_norm.register_fake
+def _(x: Tensor, groups: int, weight: Tensor, bias: Tensor, eps: float) -> Tensor:
+    return torch.empty_like(x)
+
+
 def normalise(x: Float[Tensor, "B C H W"], norm: nn.GroupNorm) -> Float[Tensor, "B C H W"]:
-    """Group normalization; half precision on a CPU goes by way of float32, whose kernel is three times as fast."""
-    if x.device.type == "cpu" and x.dtype != torch.float32:
-        weight, bias = norm.weight.float(), norm.bias.float()
-        return F.group_norm(x.float(), norm.num_groups, weight, bias, norm.eps).to(x.dtype)
-    return norm(x)
+    """Group normalization. On a CPU half precision goes by way of float32, whose kernel is three times as fast."""
+    if x.device.type != "cpu":
+        return norm(x)
+    exact = torch.promote_types(x.dtype, torch.float32)
+    compiled = torch.compiler.is_compiling() and not torch.is_grad_enabled()
+    kernel = kept_group_norm if compiled and x.numel() >= LARGE else F.group_norm
+    return kernel(x.to(exact), norm.num_groups, norm.weight.to(exact), norm.bias.to(exact), norm.eps).to(x.dtype)
 
 
 def group_norm(x: Frames, norm: nn.GroupNorm, frames: int) -> Frames:

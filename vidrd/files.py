@@ -4,12 +4,16 @@ Only the standard library is needed. What a killed process leaves has a hidden n
 """
 
 import contextlib
+import errno
 import fcntl
 import os
 import shutil
+import sys
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
+
+NO_LOCKS = {errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOLCK}  # how file systems say that they have none
 
 
 def write_atomic(path: Path, content: str | bytes) -> None:
@@ -65,6 +69,8 @@ def replacing(path: Path, *, sole_writer: bool = False) -> Iterator[Path]:
 def locked(folder: Path) -> Iterator[None]:
     """Allow one run at a time in a folder. The system drops the lock when its process ends, however it ends.
 
+    On a file system without locks (some of clusters) nothing is allowed or refused, which standard error says.
+
     Raises:
         ValueError: another run holds the lock.
     """
@@ -75,6 +81,10 @@ def locked(folder: Path) -> Iterator[None]:
             raise ValueError(
                 f"another run is writing into {folder}: wait for it, or give --out another folder"
             ) from None
+        except OSError as error:
+            if error.errno not in NO_LOCKS:
+                raise
+            print(f"the file system of {folder} has no locks: start no second run in this folder", file=sys.stderr)
         yield
 
 

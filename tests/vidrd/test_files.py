@@ -1,12 +1,13 @@
 """A file is written whole or not at all, with the mode of any new file, and nothing is left of a failed attempt."""
 
+import errno
 import os
 import subprocess
 import sys
 
 import pytest
 
-from vidrd.files import replacing, write_atomic
+from vidrd.files import locked, replacing, write_atomic
 
 
 def test_a_device_or_a_pipe_is_never_replaced(tmp_path):
@@ -95,3 +96,24 @@ def test_what_a_killed_sole_writer_left_is_removed_by_the_next(tmp_path):
         assert not part.exists()
         part.write_text("whole")
     assert names(tmp_path) == ["a"]
+
+
+def test_a_folder_is_of_one_run_at_a_time(tmp_path):
+    with locked(tmp_path), pytest.raises(ValueError, match="another run is writing into"), locked(tmp_path):
+        raise AssertionError("two hold it")
+    with locked(tmp_path):
+        pass
+
+
+@pytest.mark.parametrize(("code", "goes_on"), [(errno.ENOSYS, True), (errno.ENOLCK, True), (errno.EIO, False)])
+def test_a_file_system_without_locks_stops_no_run(code, goes_on, tmp_path, monkeypatch, capsys):
+    def refuse(*_):
+        raise OSError(code, os.strerror(code))
+
+    monkeypatch.setattr("fcntl.flock", refuse)
+    if goes_on:
+        with locked(tmp_path):
+            assert "has no locks: start no second run in this folder" in capsys.readouterr().err
+    else:
+        with pytest.raises(OSError, match=os.strerror(code)), locked(tmp_path):
+            raise AssertionError("the fault was not told")

@@ -1,4 +1,4 @@
-"""`python -m bench list | run | show | compare | gate | history | doctor | ucf101 | weights`; see `--help` of each.
+"""`python -m bench list | sample | run | show | compare | gate | history | doctor | ucf101 | weights`: see --help.
 
 `serve-load` is `run --suite load`.
 """
@@ -13,6 +13,7 @@ from bench.commands.gate import gate
 from bench.commands.history import history
 from bench.commands.list import list_
 from bench.commands.run import run_
+from bench.commands.sample import sample
 from bench.commands.show import show
 from bench.commands.ucf101 import ucf101
 from bench.commands.weights import weights
@@ -38,8 +39,8 @@ def _do() -> int:
 
 
 COMMANDS: dict[str, Callable[..., int]] = {
-    "list": list_, "run": run_, "show": show, "compare": compare_, "gate": gate, "history": history, "doctor": doctor,
-    "ucf101": ucf101, "weights": weights,
+    "list": list_, "sample": sample, "run": run_, "show": show, "compare": compare_, "gate": gate, "history": history,
+    "doctor": doctor, "ucf101": ucf101, "weights": weights,
 }  # fmt: skip
 
 

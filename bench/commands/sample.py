@@ -61,7 +61,7 @@ def sample(
     """
     # here, so that --help does not wait for torch
     from baselines.models.families import load_model  # noqa: PLC0415
-    from bench.videos.one_prompt import make_videos, plan_methods, request_of  # noqa: PLC0415
+    from bench.videos.one_prompt import make_videos, plan_methods, request_one  # noqa: PLC0415
     from vidrd.checkpoints import PRESETS  # noqa: PLC0415
     from vidrd.device import resolve_device  # noqa: PLC0415
     from vidrd.precision import DTYPES  # noqa: PLC0415
@@ -78,7 +78,7 @@ def sample(
             check_target(file)
         check_look(file, shape[1] * network.scale, shape[2] * network.scale, fps=rate, scale=enlarged)
     given = None if from_ is None else read_video(from_)
-    request = request_of(network, shape, seed, frames, given)
+    request = request_one(network, shape, seed, frames, given)
     read_prompts([prompt], network.rule.frames(request.frames))
     most = steps or (preset.steps if preset else 50)
     planned = plan_methods(method, network, request, most, overlap=overlap, equal_fe=equal == "fe")

@@ -37,7 +37,7 @@ class MethodVideo(NamedTuple):
     seconds: float  # of sampling and decoding
 
 
-def request_of(
+def request_one(
     model: Model,
     shape: tuple[int, int, int],  # C H W of a latent frame
     seed: int,

@@ -1,5 +1,6 @@
 """`python -m bench sample`: one prompt by several methods, a video file of each."""
 
+import sys
 from typing import Annotated, Literal
 
 import tyro
@@ -64,12 +65,14 @@ def sample(
     from bench.videos.one_prompt import make_videos, plan_methods, request_one  # noqa: PLC0415
     from vidrd.checkpoints import PRESETS  # noqa: PLC0415
     from vidrd.device import resolve_device  # noqa: PLC0415
-    from vidrd.precision import DTYPES  # noqa: PLC0415
+    from vidrd.precision import DTYPES, why_emulated  # noqa: PLC0415
     from vidrd.prompt_schedule import read_prompts  # noqa: PLC0415
     from vidrd.video import check_look, check_target, read_video, write_video  # noqa: PLC0415
 
-    preset = PRESETS.get(model)
-    network = load_model(model, revision=revision, dtype=DTYPES[precision], device=resolve_device(device))
+    place, preset = resolve_device(device), PRESETS.get(model)
+    if (emulated := why_emulated(precision, place)) is not None:
+        print(f"{emulated}: --precision fp32 is much faster", file=sys.stderr)
+    network = load_model(model, revision=revision, dtype=DTYPES[precision], device=place)
     shape = network.latent_shape(height, width)
     rate, enlarged = fps or round(network.fps), scale or (preset.scale if preset else 1)
     files = {name: out / f"{name}{'' if format_ == 'png' else f'.{format_}'}" for name in method}

@@ -10,6 +10,7 @@ from scipy.special import log_softmax, xlogy
 
 from metrics.distribution.frechet import Gaussian
 from metrics.distribution.fvd import N_GROUPS, frechet_score_of_parts
+from metrics.distribution.inception_score import check_probabilities
 from metrics.intervals import jackknife_interval
 from metrics.networks.features import FeatureNetwork, digest_of, extract
 from metrics.protocols import FvdProtocol, Storage
@@ -133,7 +134,7 @@ class IsAccumulator:
         """Add videos.
 
         Raises:
-            ValueError: a head that the network does not have.
+            ValueError: a head that the network does not have, or logits that are no numbers.
         """
         logits = extract(self.network, videos, batch_size=batch_size).logits
         if self.head not in logits:
@@ -141,6 +142,7 @@ class IsAccumulator:
                 f"{self.network.name} has no head {self.head!r}: it tells apart {', '.join(sorted(logits))}"
             )
         p = np.exp(log_softmax(logits[self.head].astype(np.float64), axis=1))
+        check_probabilities(p)
         chosen = np.eye(self._groups)[(self._count + np.arange(len(p))) % self._groups].T
         self._count += len(p)
         self._entropy += chosen @ xlogy(p, p).sum(axis=1)

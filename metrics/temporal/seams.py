@@ -104,6 +104,8 @@ def duplicates(videos: Videos, seams: Seams | None = None, *, still: float = 0.2
     check_videos(videos, frames=3)
     frames = videos.shape[1]
     grid = None if seams is None else _check_seams(seams, frames)
+    if grid is not None and len(grid) == frames - 1:
+        raise ValueError(f"seams at {grid.tolist()} leave no frame to compare with: give longer clips")
 
     def one(video: Video) -> float:
         d = differences(video)

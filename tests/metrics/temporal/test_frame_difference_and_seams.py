@@ -193,5 +193,9 @@ def test_seams_that_make_no_sense_are_refused():
         cycling(video, [8], kind="repeat")
     with pytest.raises(ValueError, match="leave no pair to compare"):
         cycling(video[:, :2].repeat(2, axis=1)[:, :3], [1, 2], dropped=1)
+    with pytest.raises(ValueError, match="leave no frame to compare with: give longer clips"):
+        duplicates(video, range(1, 16))
+    with pytest.raises(ValueError, match="averages over 3 x 3 pixels: got 64 x 2, give larger frames"):
+        motion(video[:, :, :, :2])
     with pytest.raises(ValueError, match="at least 3 frames: got 2"):
         jitter(video[:, :2])

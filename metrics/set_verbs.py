@@ -1,6 +1,7 @@
 """The verbs of sets of clips that a network embeds: `fvd`, `kvd` and `is`."""
 
 import os
+import re
 import sys
 import zipfile
 from collections.abc import Callable, Iterator
@@ -271,9 +272,9 @@ def _holds_statistics(source: Path) -> bool:
 
 
 def _names(path: Path) -> list[str]:
-    """The first word of every line; a class number after it is ignored."""
+    """The lines, without the class number that may follow a name."""
     try:
         lines = read_text(path).split("\n")
     except (OSError, ValueError) as error:
         raise ValueError(f"{path} cannot be read as a list of videos: {error}") from error
-    return [line.split()[0] for line in lines if line.strip()]
+    return [re.sub(r"\s+\d+$", "", line.strip()) for line in lines if line.strip()]

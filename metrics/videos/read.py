@@ -123,7 +123,11 @@ class Video:
         return hashlib.sha256("\n".join(_sha256(file, _stamp(file)) for file in files).encode()).hexdigest()
 
     def _array(self) -> Video4:
-        videos = _load_array(self.path, _stamp(self.path))
+        try:
+            stamp = _stamp(self.path)
+        except OSError as error:
+            raise ValueError(f"{self.path} cannot be read as videos: {error.strerror}") from error
+        videos = _load_array(self.path, stamp)
         return videos[self.index or 0]
 
 

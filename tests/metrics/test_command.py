@@ -188,6 +188,10 @@ def test_clips_are_written_and_used_again_and_lists_choose_videos(run, classifie
     (tmp_path / "names.txt").write_bytes(b"real.npy#3 1\r\nreal.npy#1 1\r\nreal.npy#2 2\r\n")  # as UCF-101's lists
     run(*words, "--real-list", tmp_path / "names.txt", "--json", tmp_path / "c")
     assert json.loads((tmp_path / "c").read_text())["manifest"]["real"]["clips"] == 3
+    (tmp_path / "names.txt").write_text("real.npy#3\nreal.npy#1\nreal.npy#3\n")
+    assert "3 listed videos are 2 different ones: name each once" in run(
+        *words, "--real-list", tmp_path / "names.txt", code=3
+    )
     (tmp_path / "names.txt").write_text("absent.avi\n")
     err = run(*words, "--real-list", tmp_path / "names.txt", code=3)
     assert "1 of 1 listed videos are not there, the first is absent.avi" in err
@@ -244,6 +248,17 @@ def test_jitter_is_measured_and_written_with_what_it_is_blind_to(run, tmp_path):
     raft = ("--raft", tmp_path / "no.pth", "--device", "tpu9")
     assert "got 'tpu9'" in run("jitter", tmp_path / "set.npy", *raft, code=3)
     assert "cannot be used as weights" in run("jitter", tmp_path / "set.npy", "--raft", tmp_path / "no.pth", code=3)
+
+
+def test_a_list_may_name_videos_with_spaces(run, classifier, sets):
+    _, one, folder = sets
+    (folder / "real").mkdir()
+    for i in range(4):
+        np.save(folder / "real" / f"a clip {i}.npy", one[i])
+    (folder / "names.txt").write_text("a clip 2.npy\na clip 0.npy 17\na clip 1.npy\n")
+    words = ("--weights", classifier, "--allow-small", "--no-floor", "--real-list", folder / "names.txt")
+    run("fvd", folder / "real", folder / "one.npy", *words, "--json", folder / "out.json")
+    assert json.loads((folder / "out.json").read_text())["manifest"]["real"]["videos"] == 3
 
 
 def test_a_file_that_was_cut_off_is_not_taken_for_a_short_video(run, tmp_path):

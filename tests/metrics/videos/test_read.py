@@ -71,6 +71,10 @@ def test_folders_that_hold_no_set_are_refused(tmp_path):
     with pytest.raises(ValueError, match=r"b\.npy has 8x16x16 \(frames, height, width\), those before 9x16x16"):
         read_videos(tmp_path)
     assert len(read_videos(tmp_path, frames=8)) == 3
+    (tmp_path / "gone.npy").symlink_to("nowhere")
+    with pytest.raises(ValueError, match=r"gone\.npy cannot be read as videos: No such file"):
+        the_video(tmp_path / "gone.npy").probe()
+    (tmp_path / "gone.npy").unlink()
     np.save(tmp_path / "a.npy", some_videos(2).astype(float))
     with pytest.raises(ValueError, match="must be uint8"):
         read_videos(tmp_path)

@@ -237,14 +237,21 @@ def _network(metric: str, protocol: str, path: Path | None, common: Common) -> F
 def _features(source: Path, side: Literal["real", "fake"], evaluator: Evaluator, common: Common) -> FeatureSet:
     """A set's features, from videos or from saved statistics; what the options ask for is saved."""
     if side == "real" and _holds_statistics(source):
-        of_real = {"list": common.real_list, "clips": common.real_clips}
+        of_real = {
+            "real-list": common.real_list,
+            "real-clips": common.real_clips,
+            "save-stats": common.save_stats,
+            "stored": common.stored,
+        }
         refuse(
-            (value is not None, f"--real-{option} chooses real videos, {source} holds their statistics: leave it out")
+            (bool(value), f"--{option} is about real videos, {source} holds their statistics: leave it out")
             for option, value in of_real.items()
         )
         saved, protocol = evaluator.load(source), evaluator.protocol
         check_count(saved.n, evaluator.options.n or protocol.real.n, side, protocol, evaluator.options)
         return saved
+    if _holds_statistics(source):
+        raise ValueError(f"{source} holds statistics, which stand for the real set alone: give generated videos")
     given = common.real_clips if side == "real" else common.fake_clips
     listed = common.real_list if side == "real" else None
     features = evaluator.features(

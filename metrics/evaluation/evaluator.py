@@ -255,6 +255,11 @@ class Evaluator:
         """
         return load_statistics(path, {**self.manifest(), **(about or {})})
 
+    @property
+    def _real(self) -> Sampling:
+        """The rule of real videos; those that are stored already are not stored again."""
+        return replace(self.protocol.real, storage=None) if self.options.stored else self.protocol.real
+
     def _draw(
         self,
         source: Path | str | Sequence[Video],
@@ -264,7 +269,7 @@ class Evaluator:
     ) -> tuple[SampledClips, list[Video], Sampling]:
         """The clips of one side, all its videos, and the rule that drew them."""
         videos = _select(_videos(source), listed)
-        rule = self.protocol.real if side == "real" else self.protocol.fake
+        rule = self._real if side == "real" else self.protocol.fake
         sampled = self._sample(videos, clips, rule, self.options.n, side)
         self._check_gaps(sampled, len(videos), side)
         wanted = None if clips is not None else self.options.n or rule.n
@@ -284,7 +289,7 @@ class Evaluator:
         listed: Sequence[str] | None,
     ) -> tuple[list[Clip], list[Video], Sampling]:
         """More clips by the same rule than those of the real side; none where it has all there are."""
-        rule, own = replace(self.protocol.real, short="discard"), set(real)
+        rule, own = replace(self._real, short="discard"), set(real)
         if len(real) >= n or (self.protocol.real.n is None and self.options.n is None):
             return [], [], rule
         videos = _select(_videos(source), listed)
@@ -322,8 +327,7 @@ class Evaluator:
         return embed_work(self._work(clips, rule), by_name, cache=self.options.cache, report=report)
 
     def _work(self, clips: Sequence[Clip], rule: Sampling) -> ClipWork:
-        storage = None if self.options.stored else rule.storage
-        prepare = None
+        storage, prepare = rule.storage, None
         if storage is not None:
             from metrics.videos.preprocess import store  # noqa: PLC0415 - torch is slow to import
 

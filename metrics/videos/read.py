@@ -274,6 +274,7 @@ def _pictures(folder: Path) -> list[Path]:
     if folder.is_file():
         return [folder]
     files = [file for file in folder.iterdir() if file.suffix.lower() in PICTURES and not file.name.startswith(".")]
+    files.sort()  # of equal numbers, 01 before 1
     return sorted(files, key=lambda file: [int(x) if x.isdecimal() else x for x in re.split(r"(\d+)", file.name)])
 
 

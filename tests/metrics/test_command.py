@@ -76,6 +76,18 @@ def test_saved_statistics_replace_the_real_set_if_they_were_made_alike(run, clas
     assert "real.npz was made otherwise: frames: 8, 4" in err
     Gaussian.of(np.eye(3)).save(folder / "bare.npz")
     assert "without their manifest" in run("fvd", folder / "bare.npz", folder / "one.npy", *common, code=3)
+    with np.load(folder / "real.npz") as saved:
+        whole = dict(saved)
+    for part, damaged, fault in (
+        ("source", whole["source"][:5], "n is 28, not all its arrays"),
+        ("embedding", whole["embedding"] * np.nan, "its statistics are not those of its rows"),
+        ("mean", whole["mean"] + 1, "its statistics are not those of its rows"),
+    ):
+        np.savez(folder / "damaged.npz", **{**whole, part: damaged})
+        assert fault in run("fvd", folder / "damaged.npz", folder / "one.npy", *common, code=3)
+    again = ("fvd", folder / "real.npz", folder / "one.npy", *common, "--save-stats", folder / "again.npz")
+    assert "--save-stats is about real videos" in run(*again, code=3)
+    assert "stand for the real set alone" in run("fvd", folder / "real.npy", folder / "real.npz", *common, code=3)
 
 
 def test_kvd_and_is_and_what_they_hold(run, classifier, label, sets):

@@ -355,12 +355,17 @@ def test_what_a_user_can_fix_is_reported_in_one_line(run, classifier, sets):
 @pytest.mark.parametrize(
     "words", [("fvd", "a", "b", "--nonsense"), ("score",), ("fvd", "a"), ("is", "a", "--n", "x"), ()]
 )
-def test_usage_errors_have_their_own_exit_code(monkeypatch, words, capsys):
+@pytest.mark.parametrize("encoding", ["utf-8", "ascii"])  # tyro draws its boxes by it
+def test_usage_errors_have_their_own_exit_code(monkeypatch, words, encoding, capsys):
+    monkeypatch.setattr("metrics.option_types._Help.encoding", encoding)
     monkeypatch.setattr(sys, "argv", ["metrics", *words])
     with pytest.raises(SystemExit) as stop:
         metrics.main()
     assert stop.value.code == 3  # 2 says that weights are wrong
-    assert capsys.readouterr().err
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1
+    assert "----" not in error
+    assert "helptext" not in error
     monkeypatch.setattr(sys, "argv", ["metrics", *words[:1], "--help"])
     if words[:1] != ("score",):  # no such verb
         metrics.main()

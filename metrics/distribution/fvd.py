@@ -171,7 +171,7 @@ def frechet_infinity(
     Source: Chong and Forsyth 2020, arXiv:1911.07023, section 3.
     """
     _check_pair(real, fake)
-    if sizes < 2 or not 0 < smallest < 1 or min(len(real), len(fake)) * smallest < 2:
+    if sizes < 2 or permutations < 1 or not 0 < smallest < 1 or min(len(real), len(fake)) * smallest < 2:
         raise ValueError(
             f"a line in 1/n needs at least 2 sizes and 2 rows in the smallest subset: got {sizes} sizes from "
             f"{smallest:g} of {min(len(real), len(fake))} rows, give more videos"

@@ -214,6 +214,8 @@ def test_fvd_of_endless_sets_takes_videos_and_needs_some():
     assert score.value < fvd(real, fake, network=NETWORK).value
     with pytest.raises(ValueError, match=r"got 8 sizes from 0\.25 of 4 rows, give more videos"):
         frechet_infinity(np.eye(4), np.eye(4))
+    with pytest.raises(ValueError, match="a line in 1/n needs"):
+        frechet_infinity(np.eye(9), np.eye(9), permutations=0)
 
 
 def test_a_floor_of_rows_is_that_of_their_videos():
@@ -242,6 +244,11 @@ def test_pieces_and_workers_make_the_same_fvd_as_all_at_once():
         assert score.value == pytest.approx(whole.value, rel=1e-9)
         assert score.n == 70
         assert score.high - score.low == pytest.approx(whole.high - whole.low, rel=0.6)
+    longer = FvdAccumulator(NETWORK)
+    longer.update(real=drawn(2, frames=6))
+    for add in (lambda: first.merge(longer), lambda: first.update(fake=drawn(2, frames=6))):
+        with pytest.raises(ValueError, match="only at equal length: got 6 frames after 4, cut windows"):
+            add()
     first.reset()
     with pytest.raises(ValueError, match="at least 2 samples in each set: got 0 and 0"):
         first.compute()

@@ -187,8 +187,9 @@ def test_seams_that_make_no_sense_are_refused():
             seam_ratio(video, seams)
     with pytest.raises(ValueError, match="leave no frame to compare with: give longer clips"):
         seam_ratio(video, range(1, 16))
-    with pytest.raises(ValueError, match="evenly spaced"):
-        seam_phase(video, [4, 6, 12])
+    for measure in (seam_phase, lambda video, seams: cycling(video, seams, kind="repeat")):
+        with pytest.raises(ValueError, match=r"evenly spaced seams: got \[4, 6, 12\]"):
+            measure(video, [4, 6, 12])
     with pytest.raises(ValueError, match="clips of 8 frames repeat after 16: got 16 frames"):
         cycling(video, [8], kind="repeat")
     with pytest.raises(ValueError, match="leave no pair to compare"):

@@ -86,6 +86,10 @@ def _rules_of_sets(verb: Fvd | Kvd | InceptionScore) -> list[Rule]:
         (bool(alone and about), f"{about} is about the real set: give one, and then the generated one"),
         (common.n is not None and listed, "--n: the lists of clips say which clips are used, leave it out"),
         (
+            common.save_stats is not None and common.save_stats.suffix != ".npz",
+            f"--save-stats writes an .npz, by which ending it is known again: got {common.save_stats}",
+        ),
+        (
             common.protocol is not None and not common.protocol,
             "--protocol names a way to compute the score: got an empty word",
         ),

@@ -7,7 +7,7 @@ from functools import partial
 from pathlib import Path
 
 from metrics.cli_options import Alignment, FolderOptions, Minutes, Vbench, real_and_fake
-from metrics.evaluation.cache import FeatureCache, default_path
+from metrics.evaluation.cache import default_path
 from metrics.evaluation.cautions import caution_of_strays
 from metrics.evaluation.measure import FolderReader, FolderScore, Measure, SideValues, choose_measures, measure_sides
 from metrics.evaluation.progress import Progress
@@ -17,6 +17,7 @@ from metrics.networks.device import resolve_device
 from metrics.networks.folder import WeightsFolder
 from metrics.networks.vision_files import TEXT_SIZES
 from metrics.score import Score
+from metrics.set_verbs import open_cache
 from metrics.temporal import score_minutes
 from metrics.text import alignment
 from metrics.text.clip_score import clip_ratio
@@ -78,7 +79,7 @@ def weights_folder(weights: Path | None, reading: FolderOptions, imaging: Imagin
 
 
 def _reader(reading: FolderOptions, report: Report | None, stack: ExitStack) -> FolderReader:
-    cache = None if reading.fresh else stack.enter_context(FeatureCache(reading.cache or default_path()))
+    cache = None if reading.fresh else stack.enter_context(open_cache(reading.cache or default_path()))
     return FolderReader(reading.n, reading.allow_gaps, cache, report)
 
 

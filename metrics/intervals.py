@@ -14,8 +14,16 @@ def mean_score(values: Sequence[float] | Float[np.ndarray, " N"], measure: str =
     """The mean over videos with its 95 % t-interval over videos (none for a single video).
 
     The interval is cut to the range of the measure that is named, as `RANGES` has it.
+
+    Raises:
+        ValueError: no value, or one that is not finite.
     """
-    n, mean = len(values), float(np.mean(values))
+    n = len(values)
+    if n == 0 or not np.isfinite(values).all():
+        raise ValueError(
+            f"a mean needs finite values, one or more: {measure} got {list(values)[:5]}, look at the videos"
+        )
+    mean = float(np.mean(values))
     if n < 2:
         return Score(mean, n)
     reach = float(stdtrit(n - 1, 0.975) * np.std(values, ddof=1) / np.sqrt(n))

@@ -18,6 +18,8 @@ from metrics.temporal.score_folder import check_lengths, measures, phases
 from metrics.temporal.seams import Signal
 from metrics.videos.read import DECODER, Video, VideoInfo
 
+FEWEST = 3  # frames of a video
+
 
 def measure_jitter(verb: Jitter) -> Result:
     """The scores of `jitter`, of the generated set and, as `_real`, of the real one where it is given.
@@ -39,9 +41,12 @@ def prepare_jitter(verb: Jitter, reader: FolderReader) -> FolderScore:
     sources = {"fake": fake} if real is None else {"real": real, "fake": fake}
     flow = _flow(verb)
     sides = {side: reader.videos(source) for side, source in sources.items()}
-    lengths = {}
+    lengths: dict[str, list[int]] = {}
     for side, videos in sides.items():
-        lengths[side] = [min(info.frames, verb.frames or info.frames) for _, info in reader.infos(videos)]
+        of_side = {name: min(info.frames, verb.frames or info.frames) for name, info in reader.infos(videos)}
+        if short := next((name for name, frames in of_side.items() if frames < FEWEST), None):
+            raise ValueError(f"{short}: changes of change need {FEWEST} frames, got {of_side[short]}: give more")
+        lengths[side] = list(of_side.values())
         check_lengths(lengths[side], verb.seams)
     of_sides = {
         side: measures(max(of_side, default=0), seams=verb.seams, dropped=verb.dropped, flow=flow, frames=verb.frames)

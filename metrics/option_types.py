@@ -235,7 +235,7 @@ def _unboxed(text: str) -> str:
     lines = [line.strip(f"{FRAME} ") for line in text.splitlines()]
     body: list[str] = []
     for line in lines[1:]:
-        if not line:
+        if not line.strip("-"):
             if body:
                 break
             continue

@@ -45,7 +45,7 @@ class Sampling:
     order: Literal["given", "name", "shuffled"]  # the first n videos (or clips, for start "every") in this order
     start: Literal["first", "centre", "random", "every"]  # of a clip in its video; "every" = each window is one clip
     n: int | None  # clips; None = all
-    short: Literal["refuse", "discard"] = "refuse"  # videos shorter than frames * stride
+    short: Literal["refuse", "discard"] = "refuse"  # videos without room for a clip; discarded: under frames * stride
     repeat: bool = False  # go through the set again until n clips are there
     storage: Storage | None = None  # None = frames as decoded
 

@@ -1,6 +1,7 @@
 """The verbs of sets of clips that a network embeds: `fvd`, `kvd` and `is`."""
 
 import os
+import re
 import sys
 import zipfile
 from collections.abc import Callable, Iterator
@@ -236,14 +237,21 @@ def _network(metric: str, protocol: str, path: Path | None, common: Common) -> F
 def _features(source: Path, side: Literal["real", "fake"], evaluator: Evaluator, common: Common) -> FeatureSet:
     """A set's features, from videos or from saved statistics; what the options ask for is saved."""
     if side == "real" and _holds_statistics(source):
-        of_real = {"list": common.real_list, "clips": common.real_clips}
+        of_real = {
+            "real-list": common.real_list,
+            "real-clips": common.real_clips,
+            "save-stats": common.save_stats,
+            "stored": common.stored,
+        }
         refuse(
-            (value is not None, f"--real-{option} chooses real videos, {source} holds their statistics: leave it out")
+            (bool(value), f"--{option} is about real videos, {source} holds their statistics: leave it out")
             for option, value in of_real.items()
         )
         saved, protocol = evaluator.load(source), evaluator.protocol
         check_count(saved.n, evaluator.options.n or protocol.real.n, side, protocol, evaluator.options)
         return saved
+    if _holds_statistics(source):
+        raise ValueError(f"{source} holds statistics, which stand for the real set alone: give generated videos")
     given = common.real_clips if side == "real" else common.fake_clips
     listed = common.real_list if side == "real" else None
     features = evaluator.features(
@@ -271,9 +279,9 @@ def _holds_statistics(source: Path) -> bool:
 
 
 def _names(path: Path) -> list[str]:
-    """The first word of every line; a class number after it is ignored."""
+    """The lines, without the class number that may follow a name."""
     try:
         lines = read_text(path).split("\n")
     except (OSError, ValueError) as error:
         raise ValueError(f"{path} cannot be read as a list of videos: {error}") from error
-    return [line.split()[0] for line in lines if line.strip()]
+    return [re.sub(r"\s+\d+$", "", line.strip()) for line in lines if line.strip()]

@@ -10,6 +10,7 @@ from scipy.special import log_softmax, xlogy
 
 from metrics.distribution.frechet import Gaussian
 from metrics.distribution.fvd import N_GROUPS, frechet_score_of_parts
+from metrics.distribution.inception_score import check_probabilities
 from metrics.intervals import jackknife_interval
 from metrics.networks.features import FeatureNetwork, digest_of, extract
 from metrics.protocols import FvdProtocol, Storage
@@ -41,6 +42,7 @@ class FvdAccumulator:
             self._storage = {"real": protocol.real.storage, "fake": protocol.fake.storage}
         self._parts: dict[str, list[Gaussian | None]] = {side: [None] * groups for side in ("real", "fake")}
         self._count = {"real": 0, "fake": 0}
+        self._frames: int | None = None  # of every video; None = none yet
 
     def update(
         self,
@@ -52,7 +54,8 @@ class FvdAccumulator:
         """Add videos of one side or of both, as `check_videos` wants them.
 
         Raises:
-            ValueError: an array that is no set of videos, or what the network refuses.
+            ValueError: an array that is no set of videos, videos of another length than those before, or what the
+                network refuses.
         """
         for side, videos in (("real", real), ("fake", fake)):
             if videos is None:
@@ -64,12 +67,21 @@ class FvdAccumulator:
                     for i in range(0, len(videos), batch_size)
                 ]
             )
+            self._keep_length(videos.shape[1])
             parts = self._parts[side]
             group = (self._count[side] + np.arange(len(rows))) % len(parts)
             self._count[side] += len(rows)
             for number in np.unique(group):
                 new, old = Gaussian.of(rows[group == number]), parts[number]
                 parts[number] = new if old is None else old.merge(new)
+
+    def _keep_length(self, frames: int | None) -> None:
+        if None not in (frames, self._frames) and frames != self._frames:
+            raise ValueError(
+                f"whole videos are comparable only at equal length: got {frames} frames after {self._frames}, cut "
+                "windows"
+            )
+        self._frames = self._frames or frames
 
     def _stored(self, side: str, videos: UInt8[np.ndarray, "N T H W C"]) -> UInt8[np.ndarray, "N T Y X C"]:
         storage = self._storage[side]
@@ -83,7 +95,7 @@ class FvdAccumulator:
         """Add what another accumulator has, with the same network.
 
         Raises:
-            ValueError: another network, other weights, another storage, ddof or number of groups.
+            ValueError: another network, other weights, another storage, ddof, number of groups or length of videos.
         """
         ours, theirs = (
             (x.network.name, digest_of(x.network), x._storage, x.ddof, len(x._parts["real"])) for x in (self, other)
@@ -92,6 +104,7 @@ class FvdAccumulator:
             raise ValueError(
                 f"only equal accumulators merge: got (network, weights, storage, ddof, groups) {ours} and {theirs}"
             )
+        self._keep_length(other._frames)
         for side, parts in self._parts.items():
             self._count[side] += other._count[side]
             for number, new in enumerate(other._parts[side]):
@@ -114,6 +127,7 @@ class FvdAccumulator:
 
     def reset(self) -> None:
         """Back to no videos."""
+        self._frames = None
         for side, parts in self._parts.items():
             parts[:] = [None] * len(parts)
             self._count[side] = 0
@@ -133,7 +147,7 @@ class IsAccumulator:
         """Add videos.
 
         Raises:
-            ValueError: a head that the network does not have.
+            ValueError: a head that the network does not have, or logits that are no numbers.
         """
         logits = extract(self.network, videos, batch_size=batch_size).logits
         if self.head not in logits:
@@ -141,6 +155,7 @@ class IsAccumulator:
                 f"{self.network.name} has no head {self.head!r}: it tells apart {', '.join(sorted(logits))}"
             )
         p = np.exp(log_softmax(logits[self.head].astype(np.float64), axis=1))
+        check_probabilities(p)
         chosen = np.eye(self._groups)[(self._count + np.arange(len(p))) % self._groups].T
         self._count += len(p)
         self._entropy += chosen @ xlogy(p, p).sum(axis=1)

@@ -10,6 +10,8 @@ from jaxtyping import Float, Float64
 
 from metrics.files import load_npz, replacing
 
+LARGEST = np.float64(1e50)  # of features: no float32 is larger, and cubes of their products still have a float64
+
 
 @dataclass(frozen=True)
 class Gaussian:
@@ -30,7 +32,7 @@ class Gaussian:
         Raises:
             ValueError: no features, or some that are not finite.
         """
-        _check_rows(features)
+        check_rows(features)
         wide = features.astype(np.float64)
         mean = wide.mean(axis=0)
         wide -= mean
@@ -122,7 +124,7 @@ class GaussianFactor:
         """
         if len(features) > features.shape[1]:
             return cls.of_gaussian(Gaussian.of(features), ddof=ddof)
-        _check_rows(features)
+        check_rows(features)
         _check_count(len(features))
         wide = features.astype(np.float64)
         mean = wide.mean(axis=0)
@@ -168,14 +170,18 @@ def frechet_distance(a: Gaussian | GaussianFactor, b: Gaussian | GaussianFactor,
     p, q = (x if isinstance(x, GaussianFactor) else GaussianFactor.of_gaussian(x, ddof=ddof) for x in (a, b))
     shared = np.linalg.svd(p.root.T @ q.root, compute_uv=False).sum()
     distance = ((p.mean - q.mean) ** 2).sum() + (p.root**2).sum() + (q.root**2).sum() - 2 * shared
-    return max(0.0, float(distance))
+    return max(float(distance), 0.0)
 
 
-def _check_rows(features: Float[np.ndarray, "N F"]) -> None:
+def check_rows(features: Float[np.ndarray, "N F"]) -> None:
+    """Raise ValueError unless there are rows of features, finite and small enough for sums of their sixth powers."""
     if len(features) == 0:
         raise ValueError("statistics need at least one row of features: got none")
-    if bad := int((~np.isfinite(features)).any(axis=1).sum()):
-        raise ValueError(f"features must be finite, {bad} of {len(features)} rows are not: look at those videos")
+    if bad := int((~(np.abs(features) < LARGEST)).any(axis=1).sum()):
+        raise ValueError(
+            f"features must be finite and below {LARGEST:g}, {bad} of {len(features)} rows are not: look at those "
+            "videos"
+        )
 
 
 def _check_count(n: int) -> None:

@@ -14,7 +14,7 @@ from jaxtyping import Float, Int, UInt8
 
 from metrics.distribution.frechet import Gaussian, GaussianFactor, frechet_distance, leave_one_out
 from metrics.intervals import assign_groups, jackknife_interval
-from metrics.networks.features import FeatureNetwork, extract
+from metrics.networks.features import FeatureNetwork, extract, extract_pair
 from metrics.score import Score
 from metrics.videos.frames import check_videos, windows
 
@@ -42,19 +42,7 @@ def fvd(
 
     Source: Unterthiner et al. 2018, arXiv:1812.01717, section 3.
     """
-    check_videos(real, what="real videos")
-    check_videos(fake, what="generated videos")
-    if window is None and real.shape[1] != fake.shape[1]:
-        raise ValueError(
-            f"whole videos are comparable only at equal length: got {real.shape[1]} and {fake.shape[1]} frames, give a "
-            "window"
-        )
-    embeddings, sources = [], []
-    for videos in (real, fake):
-        cut, source = windows(videos, window or videos.shape[1])
-        embeddings.append(extract(network, cut, batch_size=batch_size).embedding)
-        sources.append(source)
-    return frechet_score(*embeddings, *sources, ddof=ddof)
+    return frechet_score(*extract_pair(network, real, fake, window=window, batch_size=batch_size), ddof=ddof)
 
 
 def frechet_score(
@@ -183,7 +171,7 @@ def frechet_infinity(
     Source: Chong and Forsyth 2020, arXiv:1911.07023, section 3.
     """
     _check_pair(real, fake)
-    if sizes < 2 or not 0 < smallest < 1 or min(len(real), len(fake)) * smallest < 2:
+    if sizes < 2 or permutations < 1 or not 0 < smallest < 1 or min(len(real), len(fake)) * smallest < 2:
         raise ValueError(
             f"a line in 1/n needs at least 2 sizes and 2 rows in the smallest subset: got {sizes} sizes from "
             f"{smallest:g} of {min(len(real), len(fake))} rows, give more videos"
@@ -200,7 +188,8 @@ def frechet_infinity(
             ]
             for i, j in pairs
         ]
-        return float(np.polyfit(1 / shares, np.mean(distances, axis=0), 1)[1])
+        inverse = np.sum([1 / _cuts(len(rows), shares) for rows in pairs[0]], axis=0)
+        return float(np.polyfit(inverse, np.mean(distances, axis=0), 1)[1])
 
     value = intercept(orders)
     if min(len(real), len(fake)) < 40:
@@ -214,13 +203,19 @@ def frechet_infinity(
     return Score(value, len(fake), low, high)
 
 
+def _cuts(n: int, shares: Float[np.ndarray, " S"]) -> Int[np.ndarray, " S"]:
+    """How many of n rows each share has, two at least."""
+    return np.maximum(2, np.rint(shares * n)).astype(np.int64)
+
+
 def _growing(rows: Float[np.ndarray, "N F"], shares: Float[np.ndarray, " S"], ddof: int) -> list[GaussianFactor]:
     """Factors of the first shares of the rows, each built on the statistics of the one before."""
-    cuts = [0, *np.maximum(2, np.rint(shares * len(rows))).astype(int)]
+    cuts = _cuts(len(rows), shares)
     if len(rows) <= rows.shape[1]:
-        return [GaussianFactor.of(rows[:cut], ddof=ddof) for cut in cuts[1:]]
-    parts = accumulate((Gaussian.of(rows[i:j]) for i, j in pairwise(cuts) if j > i), Gaussian.merge)
-    return [GaussianFactor.of_gaussian(part, ddof=ddof) for part in parts]
+        return [GaussianFactor.of(rows[:cut], ddof=ddof) for cut in cuts]
+    ends = np.unique(cuts)  # of few rows, two shares may have equally many
+    parts = list(accumulate((Gaussian.of(rows[i:j]) for i, j in pairwise([0, *ends])), Gaussian.merge))
+    return [GaussianFactor.of_gaussian(parts[i], ddof=ddof) for i in np.searchsorted(ends, cuts)]
 
 
 def fvd_infinity(
@@ -233,10 +228,7 @@ def fvd_infinity(
     ddof: int = 1,
 ) -> Score:
     """FVD extrapolated to infinitely many videos by a line in 1/n (`frechet_infinity`); all else as `fvd`."""
-    check_videos(real, what="real videos")
-    check_videos(fake, what="generated videos")
-    cut = [windows(videos, window or videos.shape[1])[0] for videos in (real, fake)]
-    return frechet_infinity(*(extract(network, part, batch_size=batch_size).embedding for part in cut), ddof=ddof)
+    return frechet_infinity(*extract_pair(network, real, fake, window=window, batch_size=batch_size)[:2], ddof=ddof)
 
 
 def fvd_floor(
@@ -255,7 +247,7 @@ def fvd_floor(
         ValueError: fewer than 2 n real videos, or what `fvd` raises.
     """
     check_videos(real, what="real videos")
-    cut, source = windows(real, window or real.shape[1])
+    cut, source = windows(real, window)
     _check_floor(n, len(real))
     rows = extract(network, cut, batch_size=batch_size).embedding
     return frechet_floor(rows, n, source, repeats=repeats, seed=seed)

@@ -5,9 +5,9 @@ from jaxtyping import Float, Int, UInt8
 
 from metrics.distribution.frechet import Gaussian, frechet_distance, leave_one_out
 from metrics.intervals import assign_groups, jackknife_interval
-from metrics.networks.features import FeatureNetwork, extract
+from metrics.networks.features import FeatureNetwork, extract_pair
 from metrics.score import Score
-from metrics.videos.frames import check_videos, windows
+from metrics.videos.frames import check_videos
 
 
 def fvd_drift(
@@ -27,9 +27,8 @@ def fvd_drift(
         ValueError: an array that is no set of videos, fewer than 2 generated ones, or room for fewer than 2 windows.
     """
     check_videos(fake, what="generated videos", frames=2 * window)
-    real_cut, real_source = windows(real, window)
-    fake_cut, fake_source = windows(fake, window)
-    real_rows, fake_rows = (extract(network, cut, batch_size=batch_size).embedding for cut in (real_cut, fake_cut))
+    rows = extract_pair(network, real, fake, window=window, batch_size=batch_size)
+    real_rows, fake_rows, real_source, fake_source = rows
     place = np.arange(len(fake_rows)) % (fake.shape[1] // window)
     return drift_score(real_rows, fake_rows, place, real_source, fake_source)
 

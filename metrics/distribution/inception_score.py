@@ -36,7 +36,7 @@ def inception_score(
     Source: Salimans et al. 2016, arXiv:1606.03498; for videos Saito et al. 2017, arXiv:1611.06624.
     """
     check_videos(videos)
-    cut, source = windows(videos, window or videos.shape[1])
+    cut, source = windows(videos, window)
     logits = extract(network, cut, batch_size=batch_size).logits
     if head not in logits:
         raise ValueError(f"{network.name} has no head {head!r}: it tells apart {', '.join(sorted(logits))}")
@@ -106,13 +106,21 @@ def split_scores(
 
 
 def _checked(probabilities: Float[np.ndarray, "N K"], splits: int) -> Float64[np.ndarray, "N K"]:
-    n = len(probabilities)
+    _check_splits(len(probabilities), splits)
+    wide = probabilities.astype(np.float64)
+    check_probabilities(wide)
+    return wide
+
+
+def _check_splits(n: int, splits: int) -> None:
     if not 1 <= splits <= n:
         raise ValueError(f"{n} samples can be cut into 1 to {n} splits: got splits={splits}")
-    wide = probabilities.astype(np.float64)
-    if not np.isfinite(wide).all() or (wide < 0).any() or not np.allclose(wide.sum(axis=1), 1, rtol=0, atol=1e-3):
+
+
+def check_probabilities(rows: Float[np.ndarray, "N K"]) -> None:
+    """Raise ValueError unless every row is one of probabilities."""
+    if not np.isfinite(rows).all() or (rows < 0).any() or not np.allclose(rows.sum(axis=1), 1, rtol=0, atol=1e-3):
         raise ValueError("every row of probabilities must be finite, at least 0 and sum to 1; some do not")
-    return wide
 
 
 def _order(n: int, shuffle: int | None) -> Int[np.ndarray, " N"]:
@@ -140,7 +148,11 @@ def ceiling(classes: int, n: int, *, splits: int = 1, draws: int = 200, seed: in
     """The score of a perfect classifier on n videos of uniformly random classes: below K, and far below with splits.
 
     A set that has every class equally often, rather than at random, may reach K.
+
+    Raises:
+        ValueError: splits that leave a split without a video.
     """
+    _check_splits(n, splits)
     rng = np.random.default_rng(seed)
     sizes = [(split + 1) * n // splits - split * n // splits for split in range(splits)]
     scores = []

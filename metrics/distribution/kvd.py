@@ -8,10 +8,10 @@ third moments of the features; and, like any distance of sets, silent on whether
 import numpy as np
 from jaxtyping import Float, Float64, Int, UInt8
 
+from metrics.distribution.frechet import check_rows
 from metrics.intervals import assign_groups, jackknife_interval
-from metrics.networks.features import FeatureNetwork, extract
+from metrics.networks.features import FeatureNetwork, extract_pair
 from metrics.score import Score
-from metrics.videos.frames import check_videos, windows
 
 BLOCK = 1024  # rows whose kernel values are held at a time
 
@@ -27,13 +27,9 @@ def kvd(
     """Kernel distance between the network's embeddings of two sets of videos: see `kernel_score`; windows as `fvd`.
 
     Raises:
-        ValueError: an array that is no set of videos, or fewer than 2 videos in a set.
+        ValueError: as `extract_pair`, or fewer than 2 videos in a set.
     """
-    check_videos(real, what="real videos")
-    check_videos(fake, what="generated videos")
-    cut = [windows(videos, window or videos.shape[1]) for videos in (real, fake)]
-    rows = [extract(network, part, batch_size=batch_size).embedding for part, _ in cut]
-    return kernel_score(rows[0], rows[1], cut[0][1], cut[1][1])
+    return kernel_score(*extract_pair(network, real, fake, window=window, batch_size=batch_size))
 
 
 def kernel_score(
@@ -53,7 +49,7 @@ def kernel_score(
     jackknife over the videos of both sides, and None for fewer than 3 videos on a side.
 
     Raises:
-        ValueError: fewer than 2 rows in a set, or different numbers of features.
+        ValueError: fewer than 2 rows in a set, rows that are not finite, or different numbers of features.
 
     Source: Binkowski et al. 2018, arXiv:1801.01401, section 4; Gretton et al. 2012, equation 3.
     """
@@ -61,6 +57,8 @@ def kernel_score(
         raise ValueError(f"sets of {real.shape[1]} and of {fake.shape[1]} features have no distance: use one network")
     if min(len(real), len(fake)) < 2:
         raise ValueError(f"a kernel distance needs at least 2 samples in each set: got {len(real)} and {len(fake)}")
+    for rows in (real, fake):
+        check_rows(rows)
     groups = [
         assign_groups(np.arange(len(rows)) if source is None else source)
         for rows, source in ((real, real_source), (fake, fake_source))

@@ -10,10 +10,10 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Bool, Float, Float64, Int, UInt8
 
+from metrics.distribution.frechet import check_rows
 from metrics.intervals import mean_score
-from metrics.networks.features import FeatureNetwork, extract
+from metrics.networks.features import FeatureNetwork, extract_pair
 from metrics.score import Score
-from metrics.videos.frames import check_videos, windows
 
 BLOCK = 512  # rows whose distances are held at a time
 
@@ -40,7 +40,7 @@ def neighborhood(
     An interval is the t-interval over the videos that are counted, the other set held fixed.
 
     Raises:
-        ValueError: a set of no more than k rows, or different numbers of features.
+        ValueError: a set of no more than k rows, rows that are not finite, or different numbers of features.
 
     Source: precision and recall Kynkaanniemi et al. 2019, arXiv:1904.06991 (k = 3); density and coverage Naeem et al.
     2020, arXiv:2002.09797 (where k = 5).
@@ -49,6 +49,8 @@ def neighborhood(
         raise ValueError(f"sets of {real.shape[1]} and of {fake.shape[1]} features have no distance: use one network")
     if k < 1 or min(len(real), len(fake)) <= k:
         raise ValueError(f"k={k} neighbors need more than {k} samples in each set: got {len(real)} and {len(fake)}")
+    for rows in (real, fake):
+        check_rows(rows)
     reach, fake_reach = _radii(real, k), _radii(fake, k)
     inside = np.zeros(len(fake))
     covered: Bool[np.ndarray, " N"] = np.zeros(len(real), dtype=bool)
@@ -70,7 +72,7 @@ def neighborhood(
 
 def _squares(x: Float[np.ndarray, "N F"], y: Float[np.ndarray, "M F"]) -> Float64[np.ndarray, "N M"]:
     """Squared distances, about a common center: features far from zero lose no digits."""
-    center = y.mean(axis=0, dtype=np.float64)
+    center = np.median(y.astype(np.float64), axis=0)  # a mean would follow a single outlier
     a, b = x - center, y - center
     norms = (a**2).sum(axis=1)[:, None] + (b**2).sum(axis=1)[None]
     squares = norms - 2 * (a @ b.T)
@@ -102,11 +104,7 @@ def _share(values: np.ndarray, source: Int[np.ndarray, " N"] | None, most: float
 def _measured(
     real: np.ndarray, fake: np.ndarray, network: FeatureNetwork, window: int | None, k: int, batch_size: int
 ) -> Neighborhood:
-    check_videos(real, what="real videos")
-    check_videos(fake, what="generated videos")
-    cut = [windows(videos, window or videos.shape[1]) for videos in (real, fake)]
-    rows = [extract(network, part, batch_size=batch_size).embedding for part, _ in cut]
-    return neighborhood(rows[0], rows[1], cut[0][1], cut[1][1], k=k)
+    return neighborhood(*extract_pair(network, real, fake, window=window, batch_size=batch_size), k=k)
 
 
 def precision(
@@ -114,7 +112,7 @@ def precision(
     fake: UInt8[np.ndarray, "M S Y X C"],
     *,
     network: FeatureNetwork,
-    window: int | None = None,  # frames; None = whole videos
+    window: int | None = None,  # frames; None = whole videos, which must then be equally long in both sets
     k: int = 3,
     batch_size: int = 64,
 ) -> Score:
@@ -127,7 +125,7 @@ def recall(
     fake: UInt8[np.ndarray, "M S Y X C"],
     *,
     network: FeatureNetwork,
-    window: int | None = None,  # frames; None = whole videos
+    window: int | None = None,  # frames; None = whole videos, which must then be equally long in both sets
     k: int = 3,
     batch_size: int = 64,
 ) -> Score:
@@ -140,7 +138,7 @@ def density(
     fake: UInt8[np.ndarray, "M S Y X C"],
     *,
     network: FeatureNetwork,
-    window: int | None = None,  # frames; None = whole videos
+    window: int | None = None,  # frames; None = whole videos, which must then be equally long in both sets
     k: int = 5,
     batch_size: int = 64,
 ) -> Score:
@@ -153,7 +151,7 @@ def coverage(
     fake: UInt8[np.ndarray, "M S Y X C"],
     *,
     network: FeatureNetwork,
-    window: int | None = None,  # frames; None = whole videos
+    window: int | None = None,  # frames; None = whole videos, which must then be equally long in both sets
     k: int = 5,
     batch_size: int = 64,
 ) -> Score:

@@ -80,7 +80,7 @@ class BatchEmbedder:
         self._left[batch] = self._left.get(batch, self.batch_size) - 1
         if isinstance(clip, str):
             self.faults.append((number, clip))
-            self.tally.add(1, 1)
+            self.tally.add(1)
         elif clip.features is not None:
             self.rows.append(Row(number, clip.features, clip.content, clip.look))
             self.kept += 1

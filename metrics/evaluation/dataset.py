@@ -131,7 +131,7 @@ class ReadOptions:
     seed: int = 0  # of the draw of clips
     allow_small: bool = False  # accept fewer clips than the protocol or the statistic needs
     allow_gaps: bool = False  # leave out videos that cannot be read, instead of refusing the set
-    stored: bool = False  # videos are already as the protocol's loader stores them
+    stored: bool = False  # real videos are already as the protocol's loader stores them
     batch_size: int = 8  # clips
     cache: Cache | None = None
     report: Callable[[str, Progress], None] | None = None  # is called with the side's name and its progress

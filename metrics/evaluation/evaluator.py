@@ -68,6 +68,7 @@ class Evaluator:
         manifest: dict[str, object] = {
             "clips": len(embedded.clips),
             "videos": len(names),
+            "lengths": _lengths(embedded.clips) if self.protocol.frames is None else None,
             "clips_sha256": hash_clips(embedded.clips),
             "names_sha256": digest(names),
             "content_sha256": digest(embedded.contents),
@@ -254,6 +255,11 @@ class Evaluator:
         """
         return load_statistics(path, {**self.manifest(), **(about or {})})
 
+    @property
+    def _real(self) -> Sampling:
+        """The rule of real videos; those that are stored already are not stored again."""
+        return replace(self.protocol.real, storage=None) if self.options.stored else self.protocol.real
+
     def _draw(
         self,
         source: Path | str | Sequence[Video],
@@ -263,11 +269,16 @@ class Evaluator:
     ) -> tuple[SampledClips, list[Video], Sampling]:
         """The clips of one side, all its videos, and the rule that drew them."""
         videos = _select(_videos(source), listed)
-        rule = self.protocol.real if side == "real" else self.protocol.fake
+        rule = self._real if side == "real" else self.protocol.fake
         sampled = self._sample(videos, clips, rule, self.options.n, side)
         self._check_gaps(sampled, len(videos), side)
         wanted = None if clips is not None else self.options.n or rule.n
         check_count(len(sampled.clips), wanted, side, self.protocol, self.options)
+        least = self.network.min_frames
+        if short := next((clip for clip in sampled.clips if clip.frames < least), None):
+            raise ValueError(
+                f"{self.network.name} needs clips of {least} frames or more: {short.video} has {short.frames}"
+            )
         return sampled, videos, rule
 
     def _draw_for_floor(
@@ -278,7 +289,7 @@ class Evaluator:
         listed: Sequence[str] | None,
     ) -> tuple[list[Clip], list[Video], Sampling]:
         """More clips by the same rule than those of the real side; none where it has all there are."""
-        rule, own = replace(self.protocol.real, short="discard"), set(real)
+        rule, own = replace(self._real, short="discard"), set(real)
         if len(real) >= n or (self.protocol.real.n is None and self.options.n is None):
             return [], [], rule
         videos = _select(_videos(source), listed)
@@ -316,8 +327,7 @@ class Evaluator:
         return embed_work(self._work(clips, rule), by_name, cache=self.options.cache, report=report)
 
     def _work(self, clips: Sequence[Clip], rule: Sampling) -> ClipWork:
-        storage = None if self.options.stored else rule.storage
-        prepare = None
+        storage, prepare = rule.storage, None
         if storage is not None:
             from metrics.videos.preprocess import store  # noqa: PLC0415 - torch is slow to import
 
@@ -385,10 +395,19 @@ class Evaluator:
             if side.manifest.get(kind)
         ]
         gaps += cautions({name: side.content for name, side in sides.items()})
+        lengths = [side.manifest.get("lengths") for side in sides.values()]
+        if len(lengths) == 2 and None not in lengths and lengths[0] != lengths[1]:
+            gaps.append(f"real clips have {lengths[0]} frames, fake ones {lengths[1]}: a score may see this alone")
         split = self.protocol.real.split if real is not None else "given"
         if split != "given":
             gaps.append(f"the protocol takes UCF-101's {split} videos as real: here they are as given")
         return Result(scores, manifest, made_with, {}, [*notes, *gaps])
+
+
+def _lengths(clips: Sequence[Clip]) -> str:
+    """The fewest and the most frames of a clip, "8 to 16", or the one number."""
+    counts = {clip.frames for clip in clips}
+    return " to ".join(map(str, sorted({min(counts), max(counts)})))
 
 
 def _videos(source: Path | str | Sequence[Video]) -> list[Video]:
@@ -407,6 +426,8 @@ def _select(videos: Sequence[Video], listed: Sequence[str] | None) -> list[Video
     """The listed videos in the order of the list; None for all."""
     if listed is None:
         return list(videos)
+    if len(set(listed)) < len(listed):
+        raise ValueError(f"{len(listed)} listed videos are {len(set(listed))} different ones: name each once")
     by_name = {video.name: video for video in videos}
     missing = [name for name in listed if name not in by_name]
     if missing:

@@ -153,7 +153,7 @@ def choose_measures(
         try:
             measure = loaders[name]()
             if reasons := [reason for video, info in infos if (reason := measure.refuse(info, video))]:
-                raise ValueError(f"{reasons[0]}{f' and {len(reasons) - 1} more' if len(reasons) > 1 else ''}")
+                raise ValueError(f"{reasons[0]}{f'; {len(reasons) - 1} more videos too' if len(reasons) > 1 else ''}")
         except ValueError as error:
             if wanted:
                 raise ValueError(f"{name} cannot be measured: {error}") from error

@@ -57,8 +57,11 @@ def load_statistics(path: Path | str, made_by: Mapping[str, object]) -> FeatureS
         before = manifests["made_by"]
     except (KeyError, TypeError, ValueError, RecursionError) as error:
         raise ValueError(f"{path} holds statistics without their manifest: {error}; save them again") from error
-    if gaussian.n != features.n or len(features.source) != features.n:
-        raise ValueError(f"{path} is not whole: n is {gaussian.n}, it has {features.n} rows; save it again")
+    n, mean, embedding = gaussian.n, gaussian.mean, rows.embedding
+    if any(len(each) != n for each in (embedding, features.source, *logits.values())):
+        raise ValueError(f"{path} is not whole: n is {n}, not all its arrays have as many rows; save it again")
+    if embedding.shape[1:] != mean.shape or not np.allclose(embedding.mean(axis=0, dtype=np.float64), mean):
+        raise ValueError(f"{path} is not whole: its statistics are not those of its rows; save it again")
     if different := differences(before, json.loads(json.dumps(made_by))):
         raise ValueError(f"{path} was made otherwise: {'; '.join(different[:3])}; save it again")
     return features

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
-from jaxtyping import Float, UInt8
+from jaxtyping import Float, Int, UInt8
 
-from metrics.videos.frames import check_videos
+from metrics.videos.frames import check_videos, windows
 
 
 @dataclass(frozen=True)
@@ -82,3 +82,29 @@ def extract(network: FeatureNetwork, videos: UInt8[np.ndarray, "N T H W C"], *, 
         embedding=np.concatenate([part.embedding for part in parts]),
         logits={head: np.concatenate([part.logits[head] for part in parts]) for head in parts[0].logits},
     )
+
+
+def extract_pair(
+    network: FeatureNetwork,
+    real: UInt8[np.ndarray, "N T H W C"],
+    fake: UInt8[np.ndarray, "M S Y X C"],
+    *,
+    window: int | None,  # frames; None = whole videos, which must then be equally long in both sets
+    batch_size: int = 64,
+) -> tuple[Float[np.ndarray, "K F"], Float[np.ndarray, "L F"], Int[np.ndarray, " K"], Int[np.ndarray, " L"]]:
+    """Embeddings of two sets of videos, window by window, and for each row the video that it comes from.
+
+    Raises:
+        ValueError: an array that is no set of videos, videos shorter than `window` or than the network's `min_frames`,
+            or videos of different lengths without a `window`.
+    """
+    check_videos(real, what="real videos")
+    check_videos(fake, what="generated videos")
+    if window is None and real.shape[1] != fake.shape[1]:
+        raise ValueError(
+            f"whole videos are comparable only at equal length: got {real.shape[1]} and {fake.shape[1]} frames, give a "
+            "window"
+        )
+    (real_cut, real_source), (fake_cut, fake_source) = (windows(videos, window) for videos in (real, fake))
+    rows = [extract(network, cut, batch_size=batch_size).embedding for cut in (real_cut, fake_cut)]
+    return rows[0], rows[1], real_source, fake_source

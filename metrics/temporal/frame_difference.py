@@ -109,9 +109,16 @@ def motion(videos: Videos, *, lag: int = 2) -> Score:
     is new in every frame changes as much over one frame as over `lag` and cancels, light that alternates does not
     change over an even lag at all; blur only lowers it. 0 for a still video, and for motion that is back where it was
     after `lag`.
+
+    Raises:
+        ValueError: frames of fewer than 3 x 3 pixels.
     """
 
     def one(video: Video) -> float:
+        if min(video.shape[1:3]) < 3:
+            raise ValueError(
+                f"motion averages over 3 x 3 pixels: got {video.shape[1]} x {video.shape[2]}, give larger frames"
+            )
         smooth: deque[Float64[np.ndarray, "_ _ C"]] = deque(maxlen=lag + 1)
         far, near = [], []
         for frame in video:

@@ -209,8 +209,9 @@ def _at_seams(one: UInt8[np.ndarray, "1 T H W C"], seams: tuple[int, ...], dropp
 
 
 def _repeats(length: int, seams: tuple[int, ...]) -> bool:
-    """Whether a video is long enough for clips that repeat the one before the last."""
-    return length > 2 * int(np.diff(np.unique(seams), prepend=0)[-1])
+    """Whether clips may repeat the one before the last: seams have one spacing, and the video is long enough."""
+    grid = np.unique(seams)
+    return len(set(np.diff(grid))) < 2 and length > 2 * seams_module.spacing_of(grid)
 
 
 def _signals(video: Video, statistics: flow_metrics.FlowStatistics | None) -> dict[seams_module.Signal, np.ndarray]:

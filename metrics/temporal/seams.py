@@ -80,10 +80,7 @@ def ratio_of(
 def phase_of(signals: Float64[np.ndarray, "N S"], grid: Int[np.ndarray, " K"], signal: Signal) -> Score:
     """`seam_phase` from the signal of every video."""
     frames = signals.shape[1] + (2 if signal in CENTERED else 1)
-    spacing = np.diff(grid)
-    if len(set(spacing)) > 1:
-        raise ValueError(f"a phase test needs evenly spaced seams: got {[int(seam) for seam in grid]}")
-    clip = int(spacing[0]) if len(spacing) else int(grid[0])
+    clip = spacing_of(grid)
     levels = []
     for offset in range(clip):
         shifted = grid[grid + offset < frames] + offset
@@ -104,6 +101,8 @@ def duplicates(videos: Videos, seams: Seams | None = None, *, still: float = 0.2
     check_videos(videos, frames=3)
     frames = videos.shape[1]
     grid = None if seams is None else _check_seams(seams, frames)
+    if grid is not None and len(grid) == frames - 1:
+        raise ValueError(f"seams at {grid.tolist()} leave no frame to compare with: give longer clips")
 
     def one(video: Video) -> float:
         d = differences(video)
@@ -132,7 +131,8 @@ def cycling(
     video. Real periodic motion scores too: compare with real video's own value.
 
     Raises:
-        ValueError: as `seam_ratio`; or videos too short to hold a pair to compare (`repeat` needs more than 2P frames).
+        ValueError: as `seam_ratio`; or videos too short to hold a pair to compare (`repeat` needs more than 2P frames),
+            or, for `repeat`, seams that are not evenly spaced.
     """
     check_videos(videos, frames=3)
     frames = videos.shape[1]
@@ -155,7 +155,7 @@ def _cycle_pairs(
 ) -> list[tuple[Int[np.ndarray, "P 2"], Int[np.ndarray, "Q 2"]]]:
     """Pairs of frames that cycling content would make alike, by lag, each with the pairs to compare them with."""
     if kind == "repeat":
-        clip = int(np.diff(grid, prepend=0)[-1])
+        clip = spacing_of(grid)
         if frames <= 2 * clip:
             raise ValueError(f"clips of {clip} frames repeat after {2 * clip}: got {frames} frames, give longer videos")
         return [(_lagged(frames, 2 * clip), _lagged(frames, clip))]
@@ -174,6 +174,18 @@ def _cycle_pairs(
     if not pairs:
         raise ValueError(f"{frames} frames with seams at {grid.tolist()} leave no pair to compare: give longer videos")
     return pairs
+
+
+def spacing_of(grid: Int[np.ndarray, " S"]) -> int:
+    """Frames from seam to seam, or to the only one.
+
+    Raises:
+        ValueError: seams that are not evenly spaced.
+    """
+    spacing = np.unique(np.diff(grid)) if len(grid) > 1 else grid
+    if len(spacing) > 1:
+        raise ValueError(f"phase and repeat need evenly spaced seams: got {grid.tolist()}")
+    return int(spacing[0])
 
 
 def _lagged(frames: int, lag: int) -> Int[np.ndarray, "P 2"]:

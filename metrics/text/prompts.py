@@ -15,6 +15,7 @@ from jaxtyping import Float32, Int64
 from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers
 from torch import Tensor
 
+from metrics.files import read_text
 from metrics.networks.clip import VOCABULARY, TextTower
 
 Prompt = str | tuple[int, ...]  # a text, or the ids of its tokens from begin to end
@@ -31,7 +32,7 @@ def read_prompts(path: Path | str) -> dict[str, Prompt]:
     """
     path = Path(path)
     try:
-        text = path.read_text(encoding="utf-8")
+        text = read_text(path)
         if path.suffix == ".json":
             pairs = json.loads(text)
             if not isinstance(pairs, dict):
@@ -41,7 +42,7 @@ def read_prompts(path: Path | str) -> dict[str, Prompt]:
         if bad := [line for line in lines if "\t" not in line]:
             raise ValueError(f"a line is a name, a tab and a prompt: got {bad[0][:60]!r}")
         return {name: prompt for name, _, prompt in (line.partition("\t") for line in lines)}
-    except (OSError, UnicodeDecodeError, ValueError) as error:
+    except (OSError, ValueError) as error:
         raise ValueError(f"{path} cannot be read as prompts: {error}") from error
 
 

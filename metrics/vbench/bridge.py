@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import math
 import os
 import shutil
 from collections.abc import Mapping, Sequence
@@ -128,7 +129,7 @@ def import_results(path: Path) -> Result:
 def _dimension(name: str, result: Sequence[object]) -> tuple[Score, list[float]]:
     """Set score and values of videos of one dimension, on the scale of the set score."""
     total, videos = result
-    if not isinstance(total, float | int) or not isinstance(videos, Sequence) or not videos:
+    if not isinstance(total, float | int) or not math.isfinite(total) or not isinstance(videos, Sequence) or not videos:
         raise ValueError(f"{name} has no set score with a list of videos")
     values = [float(video["video_results"]) / PER_VIDEO.get(name, 1.0) for video in videos]
     mean = mean_score(values)

@@ -74,10 +74,11 @@ def sample_clips(
     ordered = in_order(videos, rule.order, seed)
     sampled = SampledClips([])
     span = None if frames is None else (frames - 1) * stride + 1
+    least = frames * stride if frames is not None and rule.short == "discard" else span  # as published loaders discard
     every, shuffled = rule.start == "every", rule.order == "shuffled"
     fits = []  # videos, the number of places where a clip fits, and the clip's frames
     places = 0
-    for video, length in _lengths(ordered, span, rule, sampled, report):
+    for video, length in _lengths(ordered, least, rule, sampled, report):
         fits.append((video, length - (span or length) + 1, frames or length))
         places += fits[-1][1] if every else 1
         if n is not None and places >= n and not (every and shuffled):

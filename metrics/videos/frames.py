@@ -38,19 +38,23 @@ def to_unit(videos: UInt8[np.ndarray, "*axes"]) -> Float64[np.ndarray, "*axes"]:
 
 
 def windows(
-    videos: UInt8[np.ndarray, "N T H W C"], frames: int
+    videos: UInt8[np.ndarray, "N T H W C"], frames: int | None
 ) -> tuple[UInt8[np.ndarray, "K frames H W C"], Int[np.ndarray, " K"]]:
     """Cut each video, from its first frame on, into all the windows of `frames` frames that fit without overlap.
 
-    A remainder shorter than a window is not read. Windows of one video are next to each other, in order.
+    A remainder shorter than a window is not read; None takes videos whole. Windows of one video are next to each other,
+    in order.
 
     Returns:
         the windows, and for each the index of the video it comes from.
 
     Raises:
-        ValueError: videos shorter than one window.
+        ValueError: videos shorter than one window, or a window of no frame.
     """
-    check_videos(videos, frames=frames)
+    check_videos(videos, frames=frames or 1)
+    frames = videos.shape[1] if frames is None else frames
+    if frames < 1:
+        raise ValueError(f"a window holds at least one frame: got {frames}")
     n, count = len(videos), videos.shape[1] // frames
     cut = videos[:, : count * frames].reshape(n * count, frames, *videos.shape[2:])
     return cut, np.repeat(np.arange(n), count)

@@ -123,7 +123,11 @@ class Video:
         return hashlib.sha256("\n".join(_sha256(file, _stamp(file)) for file in files).encode()).hexdigest()
 
     def _array(self) -> Video4:
-        videos = _load_array(self.path, _stamp(self.path))
+        try:
+            stamp = _stamp(self.path)
+        except OSError as error:
+            raise ValueError(f"{self.path} cannot be read as videos: {error.strerror}") from error
+        videos = _load_array(self.path, stamp)
         return videos[self.index or 0]
 
 
@@ -270,6 +274,7 @@ def _pictures(folder: Path) -> list[Path]:
     if folder.is_file():
         return [folder]
     files = [file for file in folder.iterdir() if file.suffix.lower() in PICTURES and not file.name.startswith(".")]
+    files.sort()  # of equal numbers, 01 before 1
     return sorted(files, key=lambda file: [int(x) if x.isdecimal() else x for x in re.split(r"(\d+)", file.name)])
 
 

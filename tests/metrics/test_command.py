@@ -76,6 +76,18 @@ def test_saved_statistics_replace_the_real_set_if_they_were_made_alike(run, clas
     assert "real.npz was made otherwise: frames: 8, 4" in err
     Gaussian.of(np.eye(3)).save(folder / "bare.npz")
     assert "without their manifest" in run("fvd", folder / "bare.npz", folder / "one.npy", *common, code=3)
+    with np.load(folder / "real.npz") as saved:
+        whole = dict(saved)
+    for part, damaged, fault in (
+        ("source", whole["source"][:5], "n is 28, not all its arrays"),
+        ("embedding", whole["embedding"] * np.nan, "its statistics are not those of its rows"),
+        ("mean", whole["mean"] + 1, "its statistics are not those of its rows"),
+    ):
+        np.savez(folder / "damaged.npz", **{**whole, part: damaged})
+        assert fault in run("fvd", folder / "damaged.npz", folder / "one.npy", *common, code=3)
+    again = ("fvd", folder / "real.npz", folder / "one.npy", *common, "--save-stats", folder / "again.npz")
+    assert "--save-stats is about real videos" in run(*again, code=3)
+    assert "stand for the real set alone" in run("fvd", folder / "real.npy", folder / "real.npz", *common, code=3)
 
 
 def test_kvd_and_is_and_what_they_hold(run, classifier, label, sets):
@@ -188,6 +200,10 @@ def test_clips_are_written_and_used_again_and_lists_choose_videos(run, classifie
     (tmp_path / "names.txt").write_bytes(b"real.npy#3 1\r\nreal.npy#1 1\r\nreal.npy#2 2\r\n")  # as UCF-101's lists
     run(*words, "--real-list", tmp_path / "names.txt", "--json", tmp_path / "c")
     assert json.loads((tmp_path / "c").read_text())["manifest"]["real"]["clips"] == 3
+    (tmp_path / "names.txt").write_text("real.npy#3\nreal.npy#1\nreal.npy#3\n")
+    assert "3 listed videos are 2 different ones: name each once" in run(
+        *words, "--real-list", tmp_path / "names.txt", code=3
+    )
     (tmp_path / "names.txt").write_text("absent.avi\n")
     err = run(*words, "--real-list", tmp_path / "names.txt", code=3)
     assert "1 of 1 listed videos are not there, the first is absent.avi" in err
@@ -244,6 +260,17 @@ def test_jitter_is_measured_and_written_with_what_it_is_blind_to(run, tmp_path):
     raft = ("--raft", tmp_path / "no.pth", "--device", "tpu9")
     assert "got 'tpu9'" in run("jitter", tmp_path / "set.npy", *raft, code=3)
     assert "cannot be used as weights" in run("jitter", tmp_path / "set.npy", "--raft", tmp_path / "no.pth", code=3)
+
+
+def test_a_list_may_name_videos_with_spaces(run, classifier, sets):
+    _, one, folder = sets
+    (folder / "real").mkdir()
+    for i in range(4):
+        np.save(folder / "real" / f"a clip {i}.npy", one[i])
+    (folder / "names.txt").write_text("a clip 2.npy\na clip 0.npy 17\na clip 1.npy\n")
+    words = ("--weights", classifier, "--allow-small", "--no-floor", "--real-list", folder / "names.txt")
+    run("fvd", folder / "real", folder / "one.npy", *words, "--json", folder / "out.json")
+    assert json.loads((folder / "out.json").read_text())["manifest"]["real"]["videos"] == 3
 
 
 def test_a_file_that_was_cut_off_is_not_taken_for_a_short_video(run, tmp_path):
@@ -328,12 +355,17 @@ def test_what_a_user_can_fix_is_reported_in_one_line(run, classifier, sets):
 @pytest.mark.parametrize(
     "words", [("fvd", "a", "b", "--nonsense"), ("score",), ("fvd", "a"), ("is", "a", "--n", "x"), ()]
 )
-def test_usage_errors_have_their_own_exit_code(monkeypatch, words, capsys):
+@pytest.mark.parametrize("encoding", ["utf-8", "ascii"])  # tyro draws its boxes by it
+def test_usage_errors_have_their_own_exit_code(monkeypatch, words, encoding, capsys):
+    monkeypatch.setattr("metrics.option_types._Help.encoding", encoding)
     monkeypatch.setattr(sys, "argv", ["metrics", *words])
     with pytest.raises(SystemExit) as stop:
         metrics.main()
     assert stop.value.code == 3  # 2 says that weights are wrong
-    assert capsys.readouterr().err
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1
+    assert "----" not in error
+    assert "helptext" not in error
     monkeypatch.setattr(sys, "argv", ["metrics", *words[:1], "--help"])
     if words[:1] != ("score",):  # no such verb
         metrics.main()

@@ -41,6 +41,16 @@ def test_sets_that_make_a_number_odd_are_named_next_to_it(run, tmp_path, real, f
     assert "copies" not in clean
 
 
+def test_whole_videos_of_unequal_length_are_named_and_do_not_compare(run, tmp_path):
+    for frames in (9, 12):
+        np.save(tmp_path / f"{frames}.npy", some_videos(6, frames=frames))
+    for frames in (9, 12):
+        words = (tmp_path / "9.npy", tmp_path / f"{frames}.npy", *SMALL, "--json", tmp_path / f"{frames}.json")
+        caution = "real clips have 9 frames, fake ones 12"
+        assert (caution in run("fvd", *words)) == (frames == 12)
+    assert "differ in fake.lengths: 9, 12" in run("compare", tmp_path / "9.json", tmp_path / "12.json", code=3)
+
+
 def test_one_file_under_forty_names_is_one_video(run, tmp_path):
     for side, n in (("real", 5), ("fake", 1)):
         (tmp_path / side).mkdir()

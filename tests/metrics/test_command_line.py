@@ -47,7 +47,7 @@ WRONG = {
         ("--frames", "0"), ("--frames", "-4"), ("--stride", "0"), ("--seed", "-1"), ("--seed", "9" * 20), ("--n", "0"),
         ("--n", "-1"), ("--window", "0"), ("--batch", "0"), ("--batch", "-8"), ("--weights", ""), ("--protocol", ""),
         ("--json", "no/where/x.json"), ("--json", "."), ("--json", ""), ("--save-stats", "no/where/x.npz"),
-        ("--save-stats", "/dev/null"),
+        ("--save-stats", "/dev/null"), ("--save-stats", "x.stats"),
         ("--save-clips", "no/where/x"), ("--real-list", "nope"), ("--real-clips", "."), ("--fake-clips", "nope"),
         ("--mean", "nope"), ("--mean", "a.npy"), ("--run-program",), ("--trust-program",), ("--precision", "float16"),
         ("--precision", "bfloat16"), ("--compiled",), ("--stored",), ("--stride", "2"), ("--device", "nope"),

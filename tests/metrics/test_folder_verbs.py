@@ -156,3 +156,9 @@ def test_a_fault_of_a_user_is_one_line(run, verb, words, message):
     err = run(verb, *(word.replace("{v}", str(run.folder)) for word in words), code=3)
     assert message in err
     assert err.count("\n") == 1
+
+
+def test_a_cache_that_cannot_be_used_is_left_out(run, tmp_path):
+    (tmp_path / "file").write_text("")
+    record = run("minutes", run.folder, "--cache", tmp_path / "file" / "kept", "--measures", "identity")
+    assert record["scores"]["identity:minutes"]["n"] == 3

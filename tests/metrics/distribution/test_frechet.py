@@ -138,6 +138,9 @@ def test_sets_that_have_no_distance_are_refused():
         some.merge(other)
     with pytest.raises(ValueError, match="must be finite"):
         frechet_distance(some, Gaussian(9, some.mean * np.inf, some.scatter))
+    for rows in (1e60 * cloud(9, 3), -1e60 * cloud(9, 30)):
+        with pytest.raises(ValueError, match="must be finite and below 1e\\+50, 9 of 9 rows are not"):
+            GaussianFactor.of(rows)
     with pytest.raises(ValueError, match="1 of 9 rows are not"):
         Gaussian.of(np.where(np.arange(9)[:, None] == 4, np.nan, cloud(9, 3)))
     with pytest.raises(ValueError, match="got none"):
@@ -150,6 +153,9 @@ def test_jackknife_of_a_mean_is_the_t_interval():
     score = mean_score(values)
     assert jackknife_interval(score.value, [left_out]) == pytest.approx((score.low, score.high), rel=1e-12)
     assert mean_score([0.5]) == (0.5, 1, None, None, ())
+    for bad in ([], [0.5, np.nan], [np.inf]):
+        with pytest.raises(ValueError, match="a mean needs finite values, one or more: flicker got"):
+            mean_score(bad, "flicker")
 
 
 def test_jackknife_of_two_samples_adds_their_variances():

@@ -17,6 +17,8 @@ from metrics.distribution.fvd import (
     fvd_infinity,
     matched_frechet_score,
 )
+from metrics.distribution.kvd import kvd
+from metrics.distribution.prdc import coverage, precision
 from metrics.intervals import assign_groups
 from metrics.networks.features import FeatureNetwork, Features, extract
 from metrics.protocols import FVD
@@ -118,10 +120,14 @@ def test_floor_is_what_real_sets_of_this_size_are_apart():
 
 def test_sets_that_cannot_be_compared_are_refused():
     real = drawn(4)
-    with pytest.raises(ValueError, match="got 4 and 6 frames, give a window"):
-        fvd(real, drawn(4, frames=6), network=NETWORK)
+    for measure in (fvd, fvd_infinity, kvd, precision, coverage):
+        with pytest.raises(ValueError, match="got 4 and 6 frames, give a window"):
+            measure(real, drawn(4, frames=6), network=NETWORK)
     with pytest.raises(ValueError, match="at least 5 frames: got 4"):
         fvd(real, real, network=NETWORK, window=5)
+    for window in (0, -4):
+        with pytest.raises(ValueError, match=f"a window holds at least one frame: got {window}"):
+            fvd(real, real, network=NETWORK, window=window)
     with pytest.raises(ValueError, match="at least 2 frames: got 1"):
         fvd(real[:, :1], real[:, :1], network=NETWORK)
     with pytest.raises(ValueError, match="at least 2 samples in each set: got 4 and 1"):
@@ -192,6 +198,14 @@ def test_endless_sets_of_one_distribution_are_0_apart():
     assert step.low < 8 < step.high
     few = random.standard_normal((20, 3))
     assert frechet_infinity(few, few).low is None
+    assert frechet_infinity(few[:8], few[8:]).value > -np.inf  # two of eight sizes are one number of rows
+
+
+@pytest.mark.parametrize(("n", "m", "features"), [(30, 30, 3), (30, 47, 3), (30, 47, 80), (90, 41, 3)])
+def test_a_bias_of_1_over_n_is_taken_off_to_the_last_digit(monkeypatch, n, m, features):
+    monkeypatch.setattr("metrics.distribution.fvd.frechet_distance", lambda a, b: 5 + 30 / a.n + 30 / b.n)
+    score = frechet_infinity(np.eye(n, features), np.eye(m, features))
+    assert score.value == pytest.approx(5, rel=1e-9)
 
 
 def test_fvd_of_endless_sets_takes_videos_and_needs_some():
@@ -200,6 +214,8 @@ def test_fvd_of_endless_sets_takes_videos_and_needs_some():
     assert score.value < fvd(real, fake, network=NETWORK).value
     with pytest.raises(ValueError, match=r"got 8 sizes from 0\.25 of 4 rows, give more videos"):
         frechet_infinity(np.eye(4), np.eye(4))
+    with pytest.raises(ValueError, match="a line in 1/n needs"):
+        frechet_infinity(np.eye(9), np.eye(9), permutations=0)
 
 
 def test_a_floor_of_rows_is_that_of_their_videos():
@@ -228,6 +244,11 @@ def test_pieces_and_workers_make_the_same_fvd_as_all_at_once():
         assert score.value == pytest.approx(whole.value, rel=1e-9)
         assert score.n == 70
         assert score.high - score.low == pytest.approx(whole.high - whole.low, rel=0.6)
+    longer = FvdAccumulator(NETWORK)
+    longer.update(real=drawn(2, frames=6))
+    for add in (lambda: first.merge(longer), lambda: first.update(fake=drawn(2, frames=6))):
+        with pytest.raises(ValueError, match="only at equal length: got 6 frames after 4, cut windows"):
+            add()
     first.reset()
     with pytest.raises(ValueError, match="at least 2 samples in each set: got 0 and 0"):
         first.compute()

@@ -12,7 +12,8 @@ from metrics.distribution.inception_score import (
     score_of_probabilities,
     split_scores,
 )
-from tests.metrics.distribution.test_fvd import NETWORK, Weighed, drawn
+from metrics.networks.features import Features
+from tests.metrics.distribution.test_fvd import NETWORK, Means, Weighed, drawn
 from tests.metrics.goldens import class_logits, golden
 
 PEER = "torch-fidelity 0.4.0 isc_features_to_metric(splits={},shuffle=False,rng_seed=2020)"
@@ -20,6 +21,13 @@ PEER = "torch-fidelity 0.4.0 isc_features_to_metric(splits={},shuffle=False,rng_
 
 def onehot(n: int, classes: int) -> np.ndarray:
     return np.eye(classes)[np.arange(n) % classes]
+
+
+class Broken(Means):
+    """A network whose logits are no numbers."""
+
+    def embed(self, videos):
+        return Features(np.zeros((len(videos), 2)), {"light": np.full((len(videos), 2), np.nan)})
 
 
 def test_certainty_and_variety_decide():
@@ -105,6 +113,8 @@ def test_what_is_no_probability_is_refused():
     for splits in (0, 5):
         with pytest.raises(ValueError, match=f"1 to 4 splits: got splits={splits}"):
             score_of_probabilities(onehot(4, 2), splits=splits)
+    with pytest.raises(ValueError, match="1 to 4 splits: got splits=5"):
+        ceiling(2, 4, splits=5)
     assert score_of_probabilities(onehot(2, 2)).low is None
 
 
@@ -128,6 +138,8 @@ def test_pieces_and_workers_make_the_same_score_as_all_at_once():
         IsAccumulator(NETWORK, head="light").compute()
     with pytest.raises(ValueError, match="has no head 'action'"):
         IsAccumulator(NETWORK).update(videos)
+    with pytest.raises(ValueError, match="at least 0 and sum to 1"):
+        IsAccumulator(Broken(), head="light").update(videos)
     with pytest.raises(ValueError, match="only equal accumulators merge"):
         first.merge(IsAccumulator(NETWORK, head="dark"))
     with pytest.raises(ValueError, match="only equal accumulators merge"):

@@ -136,3 +136,7 @@ def test_sets_that_are_too_small_or_of_other_networks_are_refused():
         kernel_score(x, y[:, :5])
     with pytest.raises(ValueError, match="at least 2 samples in each set: got 4 and 1"):
         kernel_score(x, y[:1])
+    for measure in (kernel_score, neighborhood):
+        for value in (np.nan, np.inf):
+            with pytest.raises(ValueError, match="1 of 4 rows are not"):
+                measure(x, np.where(np.arange(4)[:, None] == 2, value, y))

@@ -133,3 +133,11 @@ def test_listed_clips_of_another_length_do_not_get_the_protocol_s_name():
         evaluator.features(videos, "fake", clips=clips)
     listed = evaluator.features(videos, "fake", clips=[replace(clip, frames=16) for clip in clips])
     assert listed.n == len(videos)
+
+
+def test_only_real_videos_are_said_to_be_stored_already():
+    options = ReadOptions(stored=True, allow_small=True)
+    evaluator = Evaluator(ResolvedProtocol.of("fvd", "cdfvd"), Recognizing(), options)
+    real, fake = (evaluator.work(by_class(1), side) for side in ("real", "fake"))
+    assert real.prepare is None
+    assert fake.prepare is not None

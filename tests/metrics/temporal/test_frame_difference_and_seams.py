@@ -187,11 +187,16 @@ def test_seams_that_make_no_sense_are_refused():
             seam_ratio(video, seams)
     with pytest.raises(ValueError, match="leave no frame to compare with: give longer clips"):
         seam_ratio(video, range(1, 16))
-    with pytest.raises(ValueError, match="evenly spaced"):
-        seam_phase(video, [4, 6, 12])
+    for measure in (seam_phase, lambda video, seams: cycling(video, seams, kind="repeat")):
+        with pytest.raises(ValueError, match=r"evenly spaced seams: got \[4, 6, 12\]"):
+            measure(video, [4, 6, 12])
     with pytest.raises(ValueError, match="clips of 8 frames repeat after 16: got 16 frames"):
         cycling(video, [8], kind="repeat")
     with pytest.raises(ValueError, match="leave no pair to compare"):
         cycling(video[:, :2].repeat(2, axis=1)[:, :3], [1, 2], dropped=1)
+    with pytest.raises(ValueError, match="leave no frame to compare with: give longer clips"):
+        duplicates(video, range(1, 16))
+    with pytest.raises(ValueError, match="averages over 3 x 3 pixels: got 64 x 2, give larger frames"):
+        motion(video[:, :, :, :2])
     with pytest.raises(ValueError, match="at least 3 frames: got 2"):
         jitter(video[:, :2])

@@ -115,10 +115,11 @@ def test_equal_prompts_are_embedded_once(table):
 
 
 def test_prompts_are_read_from_json_lines_or_names(tmp_path):
-    (tmp_path / "p.json").write_text(json.dumps({"a.mp4": "a cat", "b.mp4": [49406, 320, 49407]}))
-    assert read_prompts(tmp_path / "p.json") == {"a.mp4": "a cat", "b.mp4": (49406, 320, 49407)}
-    (tmp_path / "p.tsv").write_text("a.mp4\ta cat\n\nb.mp4\ta dog\tand a cat\n")
-    assert read_prompts(tmp_path / "p.tsv") == {"a.mp4": "a cat", "b.mp4": "a dog\tand a cat"}
+    for encoding in ("utf-8", "utf-8-sig"):  # the second begins with a mark, as Windows writes it
+        (tmp_path / "p.json").write_text(json.dumps({"a.mp4": "a cat", "b.mp4": [49406, 320, 49407]}), encoding)
+        assert read_prompts(tmp_path / "p.json") == {"a.mp4": "a cat", "b.mp4": (49406, 320, 49407)}
+        (tmp_path / "p.tsv").write_text("a.mp4\ta cat\n\nb.mp4\ta dog\tand a cat\n", encoding)
+        assert read_prompts(tmp_path / "p.tsv") == {"a.mp4": "a cat", "b.mp4": "a dog\tand a cat"}
     assert prompt_of_name("a cat on a mat-12.mp4") == "a cat on a mat"
     assert hash_prompts({"a": "x", "b": "y"}) == hash_prompts({"b": "y", "a": "x"}) != hash_prompts({"a": "x"})
     for content, message in (

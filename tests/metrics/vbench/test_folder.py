@@ -252,9 +252,10 @@ def test_import_reads_vbenchs_results_and_sees_how_they_were_pooled(tmp_path):
     assert imaging.low < 0.48 < imaging.high
     assert result.values["imaging_quality:vbench-import"] == [0.46, 0.5]
     assert result.scores["subject_consistency_scaled:vbench-import"].value == pytest.approx((0.83 - 0.1462) / 0.8538)
-    path.write_text(json.dumps({"subject_consistency": [0.83, []]}))
-    with pytest.raises(ValueError, match="holds no results of VBench: subject_consistency has no set score"):
-        import_results(path)
+    for wrong in ([0.83, []], [float("nan"), [{"video_results": 0.5}]]):
+        path.write_text(json.dumps({"subject_consistency": wrong}))
+        with pytest.raises(ValueError, match="holds no results of VBench: subject_consistency has no set score"):
+            import_results(path)
 
 
 @pytest.mark.parametrize(("frames", "ends"), [(3, [(0, 3)]), (8, [(0, 4), (4, 8)]), (11, [(0, 4), (4, 8), (7, 11)])])

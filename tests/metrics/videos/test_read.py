@@ -57,6 +57,12 @@ def test_folders_may_hold_folders_and_folders_may_be_videos(tmp_path):
     assert the_video(tmp_path / "frames").probe()[:3] == (12, 16, 16)
 
 
+def test_frames_of_equal_numbers_have_one_order_everywhere(tmp_path):
+    for level, name in enumerate(("1.png", "002.png", "02.png", "2.png", "10.png")):
+        Image.new("RGB", (4, 4), (level, level, level)).save(tmp_path / name)
+    assert the_video(tmp_path).read()[:, 0, 0, 0].tolist() == [0, 1, 2, 3, 4]
+
+
 def test_folders_that_hold_no_set_are_refused(tmp_path):
     with pytest.raises(ValueError, match="absent holds no videos"):
         read_videos(tmp_path / "absent")
@@ -71,6 +77,10 @@ def test_folders_that_hold_no_set_are_refused(tmp_path):
     with pytest.raises(ValueError, match=r"b\.npy has 8x16x16 \(frames, height, width\), those before 9x16x16"):
         read_videos(tmp_path)
     assert len(read_videos(tmp_path, frames=8)) == 3
+    (tmp_path / "gone.npy").symlink_to("nowhere")
+    with pytest.raises(ValueError, match=r"gone\.npy cannot be read as videos: No such file"):
+        the_video(tmp_path / "gone.npy").probe()
+    (tmp_path / "gone.npy").unlink()
     np.save(tmp_path / "a.npy", some_videos(2).astype(float))
     with pytest.raises(ValueError, match="must be uint8"):
         read_videos(tmp_path)

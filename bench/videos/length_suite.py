@@ -162,6 +162,8 @@ def _refused(values: Mapping[str, Value]) -> str | None:
         model = model_of(values)
         model.latent_shape(int(values["height"]), int(values["width"]))
         longest = max(stop - start for start, stop in plan_of(values).windows)
+        if values["solver"] != "ddim":  # which every schedule can be stepped by
+            model.schedule(int(values["steps"]), str(values["solver"]))
         if values["positions"] != "trained":
             with model.extend(str(values["positions"]), longest):
                 pass

@@ -9,16 +9,18 @@ import torch
 from diffusers import (
     CogVideoXDDIMScheduler,
     DDIMScheduler,
+    DDPMScheduler,
     DPMSolverMultistepScheduler,
     EDMEulerScheduler,
     EulerDiscreteScheduler,
     FlowMatchEulerDiscreteScheduler,
     HeunDiscreteScheduler,
+    PNDMScheduler,
     UniPCMultistepScheduler,
 )
 
 from vidrd.schedule import Mix, Schedule
-from vidrd.solvers import schedule
+from vidrd.solvers import MULTISTEP, schedule
 
 STEPS = 6
 FLOWS = {
@@ -113,6 +115,16 @@ def test_the_shifted_noise_of_cogvideox_is_taken_from_its_scheduler(zero):
         torch.testing.assert_close(x, want.float(), rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.parametrize("name", MULTISTEP)
+@pytest.mark.parametrize("zero", [False, True])
+def test_solvers_with_a_memory_step_over_the_shifted_noise_of_cogvideox(name, zero):
+    theirs = CogVideoXDDIMScheduler(
+        prediction_type="v_prediction", timestep_spacing="trailing", rescale_betas_zero_snr=zero, snr_shift_scale=3.0
+    )
+    ours = schedule(name, theirs, 5)
+    assert ours.alphas == pytest.approx(theirs.alphas_cumprod[list(ours.timesteps)].tolist(), abs=1e-6)
+
+
 @pytest.mark.parametrize(
     ("name", "scheduler"),
     [
@@ -165,6 +177,14 @@ def test_schedulers_of_other_kinds_are_refused():
         schedule("ddim", twice, STEPS)
     with pytest.raises(ValueError, match="alphas_cumprod or flow sigmas: got EDMEulerScheduler"):
         schedule("ddim", EDMEulerScheduler(), STEPS)
+    with pytest.raises(ValueError, match="falls from level to level, that of PNDMScheduler does not"):
+        schedule("ddim", PNDMScheduler(**DIFFUSION, skip_prk_steps=True), STEPS)
+    with pytest.raises(ValueError, match="the schedule has clip_sample=True: set clip_sample=False"):
+        schedule("ddim", DDPMScheduler(**DIFFUSION), STEPS)
+    with pytest.raises(ValueError, match=r"got algorithm_type='sde-dpmsolver\+\+', set 'dpmsolver\+\+'"):
+        schedule("dpmsolver++", DPMSolverMultistepScheduler(**DIFFUSION, algorithm_type="sde-dpmsolver++"), STEPS)
+    with pytest.raises(ValueError, match=r"dpmsolver\+\+ places its own sigmas"):
+        schedule("dpmsolver++", FLOWS["terminal"][0], STEPS, **FLOWS["terminal"][1])
 
 
 PAIRS = {

@@ -69,10 +69,12 @@ def test_the_solver_is_an_axis():
     names = [item.cell.values["solver"] for item in planned("frames=9", "method=direct", "solver=ddim,unipc")]
     assert names == ["ddim", "unipc"]
     assert (set(SOLVERS) - {"ddim"}) == set(MULTISTEP)
-    reasons = skips("frames=17", "method=fifo,replace,codenoise", "solver=dpmsolver++")
-    assert reasons["fifo"] == reasons["replace"]
+    reasons = skips("frames=17", "method=fifo,replace,flowlong,codenoise", "solver=dpmsolver++")
+    assert reasons["fifo"] == reasons["replace"] == reasons["flowlong"]
     assert reasons["fifo"].startswith("dpmsolver++ remembers the steps of a clip")
     assert reasons["codenoise"] is None
+    sigmas = skips("model=tiny:LTXPipeline", "frames=9", "method=direct", "solver=dpmsolver++")["direct"]
+    assert sigmas.startswith("dpmsolver++ places its own sigmas")
     videos = [
         Generator({**item.cell.values, "steps": 3}).make(["a dog"], 0, 3)[0]
         for item in planned("frames=9", "method=direct", "solver=ddim,unipc")

@@ -101,18 +101,17 @@ def load_network(
 
 def _weight_files(folder: Path) -> list[Path]:
     """The files that hold a network's tensors: one, or those that an index lists; safetensors first."""
-    for name in ("diffusion_pytorch_model.safetensors", "model.safetensors"):
-        if (folder / f"{name}.index.json").is_file():
-            index = parse_json(read_once(folder / f"{name}.index.json"), folder / f"{name}.index.json")
-            shards = index.get("weight_map", {})
-            held = sorted({Path(str(shard)).name for shard in shards.values()} if isinstance(shards, dict) else ())
-            return [folder / shard for shard in held]
     names = ("diffusion_pytorch_model.safetensors", "model.safetensors", "diffusion_pytorch_model.bin",
              "pytorch_model.bin")  # fmt: skip
-    existing = [folder / name for name in names if (folder / name).is_file()]
-    if not existing:
-        raise ValueError(f"{folder} must hold {', '.join(names[:3])} or {names[3]}: none is there")
-    return existing[:1]
+    for name in names:
+        index = folder / f"{name}.index.json"
+        if index.is_file():
+            shards = parse_json(read_once(index), index).get("weight_map", {})
+            held = sorted({Path(str(shard)).name for shard in shards.values()} if isinstance(shards, dict) else ())
+            return [folder / shard for shard in held]
+        if (folder / name).is_file():
+            return [folder / name]
+    raise ValueError(f"{folder} must hold {', '.join(names[:3])} or {names[3]}: none is there")
 
 
 def read_once(path: Path, expected: str | None = None) -> bytes:
@@ -166,8 +165,9 @@ def tensors_of(data: bytes, path: Path) -> dict[str, Tensor]:
         if isinstance(error, pickle.UnpicklingError):  # its message advises to run what the file holds
             lines = [f"it is cut short or no file of PyTorch's, and begins with {data[:12]!r}"]
         raise ValueError(f"{path} cannot be read as a checkpoint: {lines[0][:200]}") from error
-    state = loaded.get("state_dict", loaded) if isinstance(loaded, dict) else {}
-    tensors = {key: value for key, value in state.items() if isinstance(value, Tensor)}
+    state = loaded.get("state_dict", loaded) if isinstance(loaded, dict) else loaded
+    held = state.items() if isinstance(state, dict) else ()
+    tensors = {key: value for key, value in held if isinstance(key, str) and isinstance(value, Tensor)}
     if not tensors or len(tensors) != len(state):
         raise ValueError(
             f'{path} must hold {{"state_dict": {{key: tensor}}}} or {{key: tensor}}, and holds other things'

@@ -199,9 +199,10 @@ def test_a_broken_or_strange_file_is_one_line(tmp_path):
     (tmp_path / "short.pth").write_bytes(b"PK\x03\x04 no more")
     with pytest.raises(ValueError, match="cannot be read as a checkpoint"):
         read_state(tmp_path / "short.pth")
-    torch.save({"state_dict": {"unet.x": 3}}, tmp_path / "numbers.pth")
-    with pytest.raises(ValueError, match="holds other things"):
-        read_state(tmp_path / "numbers.pth")
+    for other in ({"unet.x": 3}, [torch.zeros(1)], torch.zeros(1), {0: torch.zeros(1)}, {}):
+        torch.save({"state_dict": other}, tmp_path / "other.pth")
+        with pytest.raises(ValueError, match="holds other things"):
+            read_state(tmp_path / "other.pth")
     with pytest.raises(ValueError, match="is missing"):
         read_state(tmp_path / "none.pth")
 

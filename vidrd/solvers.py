@@ -27,6 +27,8 @@ from vidrd.schedule import Schedule, Solver, refuse_clipping
 
 SolverName = Literal["ddim", "dpmsolver++", "unipc"]
 COGVIDEOX = (CogVideoXDDIMScheduler, CogVideoXDPMScheduler)  # which ignore their clip_sample
+# of a flow's levels, which solvers with a memory take for those of diffusion
+SPACINGS = ("invert_sigmas", "use_karras_sigmas", "use_exponential_sigmas", "use_beta_sigmas")
 MULTISTEP: dict[str, tuple[Any, dict[str, Any]]] = {
     "dpmsolver++": (DPMSolverMultistepScheduler, {"algorithm_type": "dpmsolver++", "solver_order": 2}),  # 2211.01095
     "unipc": (UniPCMultistepScheduler, {"solver_type": "bh2", "solver_order": 2}),  # arXiv 2302.04867
@@ -127,8 +129,8 @@ def levels(scheduler: Any) -> Schedule:
     """The levels of a diffusers scheduler whose timesteps are set.
 
     Raises:
-        ValueError: it visits a level several times (its order is above 1), is not at its noisiest first, or is of an
-            unknown kind.
+        ValueError: it visits a level several times (its order is above 1), does not begin at the noisiest, clips, or is
+            of an unknown kind.
     """
     config, timesteps = scheduler.config, scheduler.timesteps.tolist()
     if scheduler.order != 1:
@@ -143,6 +145,7 @@ def levels(scheduler: Any) -> Schedule:
             f"schedules are made of a scheduler with alphas_cumprod or flow sigmas: got {type(scheduler).__name__}"
         )
     elif hasattr(scheduler, "sigmas"):
+        refuse_clipping({"thresholding": config.get("thresholding")})  # a clip_sample is left over from another kind
         alphas = [1 / (1 + sigma**2) for sigma in scheduler.sigmas.double().tolist()]
         kind = config.get("prediction_type", "epsilon")
         of = Schedule(tuple(timesteps), tuple(alphas[:-1]), tuple(alphas[1:]), kind)
@@ -181,6 +184,9 @@ def _multistep(name: str, scheduler: Any) -> Any:
         alphas = scheduler.alphas_cumprod.double()
         given["trained_betas"] = (1 - alphas / torch.cat([alphas.new_ones(1), alphas[:-1]])).tolist()
     if isinstance(scheduler, FlowMatchEulerDiscreteScheduler):
+        for key in SPACINGS if name == "unipc" else (*SPACINGS, "shift_terminal"):
+            if value := scheduler.config.get(key):
+                raise ValueError(f"{name} cannot place a flow's levels as {key}={value!r} does: use solver 'ddim'")
         given |= {
             "use_flow_sigmas": True,
             "prediction_type": "flow_prediction",

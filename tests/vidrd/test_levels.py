@@ -183,6 +183,11 @@ def test_schedulers_of_other_kinds_are_refused():
         schedule("ddim", DDPMScheduler(**DIFFUSION), STEPS)
     with pytest.raises(ValueError, match=r"got algorithm_type='sde-dpmsolver\+\+', set 'dpmsolver\+\+'"):
         schedule("dpmsolver++", DPMSolverMultistepScheduler(**DIFFUSION, algorithm_type="sde-dpmsolver++"), STEPS)
+    with pytest.raises(ValueError, match="the schedule has thresholding=True: set thresholding=False"):
+        schedule("ddim", UniPCMultistepScheduler(**DIFFUSION, thresholding=True), STEPS)
+    for name, flow, key in (("unipc", "karras", "use_karras"), ("dpmsolver++", "terminal", "shift_terminal")):
+        with pytest.raises(ValueError, match=f"cannot place a flow's levels as {key}.* does: use solver 'ddim'"):
+            schedule(name, FLOWS[flow][0], STEPS)
     with pytest.raises(ValueError, match=r"dpmsolver\+\+ places its own sigmas"):
         schedule("dpmsolver++", FLOWS["terminal"][0], STEPS, **FLOWS["terminal"][1])
 

@@ -86,17 +86,35 @@ def load_network(
                 ignore_mismatched_sizes=True,  # they are refused below, by name
                 dtype=dtype,
             )
-        _refuse(str(folder), report["missing_keys"], report["unexpected_keys"])
-        if report["mismatched_keys"]:
-            raise ValueError(
-                f"{folder} has tensors of another shape: {first_keys(str(k[0]) for k in report['mismatched_keys'])}"
-            )
+        _refuse_reported(folder, report)
         return network.eval()
     with quiet(), torch.device("meta"):
         network = kind.from_config(config)
     load_exactly(str(folder), network, state)
     with quiet():
         return network.to(dtype).eval()
+
+
+def load_reported(kind: Any, folder: Path, dtype: torch.dtype) -> Any:
+    """A network of transformers or diffusers as that library loads it, which knows older names of its tensors.
+
+    Raises:
+        ValueError: the files lack tensors, hold others, or have them in other shapes; the message names the first ones.
+    """
+    network, report = kind.from_pretrained(
+        str(folder), dtype=dtype, local_files_only=True, output_loading_info=True, ignore_mismatched_sizes=True
+    )
+    _refuse_reported(folder, report)
+    return network
+
+
+def _refuse_reported(folder: Path, report: Mapping[str, Any]) -> None:
+    """Refuse what transformers and diffusers report of a load."""
+    _refuse(str(folder), report["missing_keys"], report["unexpected_keys"])
+    if report["mismatched_keys"]:
+        raise ValueError(
+            f"{folder} has tensors of another shape: {first_keys(str(k[0]) for k in report['mismatched_keys'])}"
+        )
 
 
 def _weight_files(folder: Path) -> list[Path]:

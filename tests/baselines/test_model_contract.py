@@ -6,6 +6,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 import baselines.co_denoise
 import baselines.independent
@@ -120,6 +121,25 @@ def test_a_saved_pipeline_is_loaded_from_its_folder(name, tmp_path):
     timestep = torch.tensor(model.schedule(4, shape=(model.clip, *model.latent_shape()[1:])).timesteps[0])
     want, got = (each.denoiser(["a red ball"], guidance=2.0)(latents, timestep) for each in (model, loaded))
     torch.testing.assert_close(got, want)
+
+
+@pytest.mark.parametrize("network", ["transformer", "vae", "text_encoder"])
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda state: state.pop(max(state)), "lacks "),
+        (lambda state: state.update(more=torch.zeros(1)), "has unknown more"),
+        (lambda state: state.update({max(state): torch.zeros(3, 5, 7)}), "has tensors of another shape: "),
+    ],
+)
+def test_networks_of_other_families_load_whole_or_not_at_all(tmp_path, network, change, message):
+    tiny_model("tiny:WanPipeline").pipe.save_pretrained(str(tmp_path))
+    path = next((tmp_path / network).glob("*.safetensors"))
+    state = load_file(path)
+    change(state)
+    save_file(state, path, metadata={"format": "pt"})
+    with pytest.raises(ValueError, match=f"cannot be loaded as a WanPipeline: .*/{network} {message}"):
+        load_model(str(tmp_path))
 
 
 def test_what_cannot_be_loaded_is_one_line(tmp_path):

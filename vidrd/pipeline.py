@@ -334,7 +334,7 @@ class VidRDPipeline(DiffusionPipeline):
             ValueError: a side is no multiple of the VAE's reduction.
         """
         cell = self.vae.downscale
-        sides = [side or self.unet.config.sample_size * cell for side in (height, width)]
+        sides = [self.unet.config.sample_size * cell if side is None else side for side in (height, width)]
         for side in sides:
             if side < cell or side % cell:
                 raise ValueError(

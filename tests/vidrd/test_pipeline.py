@@ -303,6 +303,7 @@ def test_the_pipelines_scheduler_is_used_or_refused(pipe, made):
         ({"num_videos_per_prompt": 2, "negative_prompt": 3}, "a list of texts: got 3"),
         ({"num_videos_per_prompt": "2"}, "is a count from 1 upwards: got '2'"),
         ({"prompt": None, "prompt_embeds": torch.zeros(1, 8, 15)}, r"tokens x 16: got \(1, 8, 15\)"),
+        ({"height": 0}, "height and width must be multiples of 2 pixels: got 0 x 8, try 2"),
         ({"output_type": "jpg"}, "output_type is one of np, pt, pil, uint8, latent: got 'jpg'"),
         ({"height": 9}, "height and width must be multiples of 2 pixels: got 9 x 8, try 8"),
         ({"options": Options(overlap=5)}, "an overlap is at most the clip: got 5 frames of clips of 4"),

@@ -293,6 +293,8 @@ def test_what_exists_is_not_overwritten(files, tmp_path):
         run(root, tmp_path / "out")
     with pytest.raises(ValueError, match="belongs to a released checkpoint"):
         convert(Convert(model=str(root / SD_FOLDER), out=tmp_path / "o", vae=root / "vae_finetuned"))
+    with pytest.raises(ValueError, match="the size is whole latents of 2 pixels: got 17, try 16"):
+        run(root, tmp_path / "o", size=17)
     shutil.rmtree(tmp_path / "out")
     with pytest.raises(ValueError, match="lacks text_encoder/"):
         convert_released(tmp_path, root / "ModelT2V.pth", None, tmp_path / "o")

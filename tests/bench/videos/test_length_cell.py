@@ -65,6 +65,14 @@ def test_cells_that_cannot_run_say_why():
     assert set(pocket.values()) == {None}
 
 
+def test_a_prompt_that_changes_beyond_the_end_is_a_reason(tmp_path):
+    (tmp_path / "prompts.txt").write_text("0: a dog runs | 12: a red ball\n")
+    late = "a prompt begins within the video: got frame 12 of 9 frames, ask for more frames"
+    for frames, reason in ((9, late), (17, None)):
+        told = skips("model=pocket", f"frames={frames}", "method=direct", f"prompts={tmp_path / 'prompts.txt'}")
+        assert told == {"direct": reason}
+
+
 def test_the_solver_is_an_axis():
     names = [item.cell.values["solver"] for item in planned("frames=9", "method=direct", "solver=ddim,unipc")]
     assert names == ["ddim", "unipc"]

@@ -153,8 +153,8 @@ def levels(scheduler: Any) -> Schedule:
         of = _of_alphas(scheduler)
     if any(later <= alpha for alpha, later in pairwise(of.alphas)):
         raise ValueError(
-            f"a schedule's noise falls from level to level, that of {type(scheduler).__name__} does not: make another "
-            "scheduler of its configuration, such as DDIMScheduler"
+            f"a schedule's noise falls from level to level, that of {type(scheduler).__name__} at {len(timesteps)} does"
+            " not: take another number of steps, or make another scheduler of its configuration, such as DDIMScheduler"
         )
     return of
 
@@ -176,7 +176,8 @@ def _multistep(name: str, scheduler: Any) -> Any:
     """The solver over the noise of another scheduler; the scheduler itself where it is that solver."""
     kind, more = MULTISTEP[name]
     if isinstance(scheduler, kind):
-        if "sde" in (algorithm := scheduler.config.get("algorithm_type", "")):
+        algorithm = scheduler.config.get("algorithm_type", "")
+        if name == "dpmsolver++" and "sde" in algorithm:
             raise ValueError(f"a solver draws no noise of its own: got algorithm_type={algorithm!r}, set {name!r}")
         return scheduler
     given = _plain(scheduler.config) | more

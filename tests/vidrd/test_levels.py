@@ -177,12 +177,16 @@ def test_schedulers_of_other_kinds_are_refused():
         schedule("ddim", twice, STEPS)
     with pytest.raises(ValueError, match="alphas_cumprod or flow sigmas: got EDMEulerScheduler"):
         schedule("ddim", EDMEulerScheduler(), STEPS)
-    with pytest.raises(ValueError, match="falls from level to level, that of PNDMScheduler does not"):
+    with pytest.raises(ValueError, match="falls from level to level, that of PNDMScheduler at 7 does not"):
         schedule("ddim", PNDMScheduler(**DIFFUSION, skip_prk_steps=True), STEPS)
+    with pytest.raises(ValueError, match="that of CogVideoXDDIMScheduler at 62 does not: take another number of steps"):
+        schedule("ddim", CogVideoXDDIMScheduler(timestep_spacing="trailing"), 61)  # ends at a timestep of -1
     with pytest.raises(ValueError, match="the schedule has clip_sample=True: set clip_sample=False"):
         schedule("ddim", DDPMScheduler(**DIFFUSION), STEPS)
     with pytest.raises(ValueError, match=r"got algorithm_type='sde-dpmsolver\+\+', set 'dpmsolver\+\+'"):
         schedule("dpmsolver++", DPMSolverMultistepScheduler(**DIFFUSION, algorithm_type="sde-dpmsolver++"), STEPS)
+    left_over = UniPCMultistepScheduler.from_config({**DIFFUSION, "algorithm_type": "sde-dpmsolver++"})
+    assert schedule("unipc", left_over, STEPS).steps == STEPS
     with pytest.raises(ValueError, match="the schedule has thresholding=True: set thresholding=False"):
         schedule("ddim", UniPCMultistepScheduler(**DIFFUSION, thresholding=True), STEPS)
     for name, flow, key in (("unipc", "karras", "use_karras"), ("dpmsolver++", "terminal", "shift_terminal")):

@@ -81,6 +81,8 @@ def test_the_solver_is_an_axis():
     assert reasons["fifo"] == reasons["replace"] == reasons["flowlong"]
     assert reasons["fifo"].startswith("dpmsolver++ remembers the steps of a clip")
     assert reasons["codenoise"] is None
+    cog = skips("model=tiny:CogVideoXPipeline", "frames=9", "method=direct", "steps=61")["direct"]
+    assert cog.startswith("a schedule's noise falls from level to level")
     sigmas = skips("model=tiny:LTXPipeline", "frames=9", "method=direct", "solver=dpmsolver++")["direct"]
     assert sigmas.startswith("dpmsolver++ places its own sigmas")
     videos = [

@@ -70,7 +70,7 @@ class Options:
 
     def head(self, clip: int) -> int:
         """Clean frames before every window."""
-        return int(self.prefix * clip)
+        return min(clip - 1, int(round(self.prefix * clip, 6)))  # rounded: 0.29 * 100 is a little less than 29
 
 
 def miga() -> Options:

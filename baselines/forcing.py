@@ -28,7 +28,7 @@ class Options:
     """Parameters of the sampler.
 
     Raises:
-        ValueError: a step or a block out of its range.
+        ValueError: a step or a block out of its range, or no such code.
     """
 
     # denoising steps from a block to the next: 0 none is behind, all steps: block after block; None: the fewest with
@@ -44,6 +44,8 @@ class Options:
             raise ValueError(f"ar_step is a count of steps from 0 upwards, or None: got {self.ar_step}")
         if self.block < 1:
             raise ValueError(f"a block has at least 1 frame: got {self.block}")
+        if self.compat not in ("paper", "diffusers"):
+            raise ValueError(f"compat is paper or diffusers: got {self.compat!r}")
 
     def lag(self, request: Request, steps: int) -> int:
         """Steps from a block to the next; 0 for a video of one clip, which needs no order, unless a code gives it one.

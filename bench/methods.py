@@ -113,6 +113,7 @@ METHODS: dict[str, Method] = {
         takes_overlap=True,
         paper="KAIST and Amazon 2026, FlowLong, arXiv 2605.20910",
         summary="the same, cross-faded, with all noise drawn anew at every step of the noisy phase",
+        any_order=True,
     ),
     "videomerge": Method(
         plan=baselines.co_denoise.plan,

@@ -365,9 +365,9 @@ def test_solvers_with_a_memory_run_where_steps_follow_the_order_of_a_clip(method
     """What the table says of it is true; elsewhere the plan of the solver refuses the first step."""
     config = {"beta_schedule": "scaled_linear", "clip_sample": False, "steps_offset": 1}
     schedule = solver_schedule("unipc", config, STEPS)
-    options = method.options(2)
+    options, asked = method.options(2), request(2 * CLIP, eta=None)
     if method.any_order:
         with pytest.raises(ValueError, match="remembers the steps of one clip"):
-            method.sample(Coupled(), schedule, request(2 * CLIP), options)
+            method.sample(Coupled(), schedule, asked, options)
     else:
-        assert method.sample(Coupled(), schedule, request(2 * CLIP), options).latents.isfinite().all()
+        assert method.sample(Coupled(), schedule, asked, options).latents.isfinite().all()

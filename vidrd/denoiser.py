@@ -138,7 +138,7 @@ class GuidedDenoiser:
     def __call__(self, latents: Float[Tensor, "B C T H W"], timesteps: Num[Tensor, "*T"]) -> Float[Tensor, "B C T H W"]:
         """The guided output of the network, in the network's dtype."""
         context = _by_name(self.context)
-        texts = len(next(iter(context.values())))
+        texts = len(next(iter(context.values()), latents))  # a network may take no text
         windows, left = divmod(latents.shape[0], texts)
         if left:
             raise ValueError(f"each video needs its text: got {latents.shape[0]} videos and {texts} texts")

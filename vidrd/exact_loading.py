@@ -3,6 +3,7 @@
 import hashlib
 import io
 import json
+import logging
 import pickle
 import warnings
 from collections.abc import Iterable, Iterator, Mapping
@@ -18,6 +19,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 from transformers.utils import logging as transformers_log
 
+logger = logging.getLogger(__name__)
 CONSTANTS = ("position_ids",)  # ends of keys that networks make themselves
 
 
@@ -86,11 +88,7 @@ def load_network(
                 ignore_mismatched_sizes=True,  # they are refused below, by name
                 dtype=dtype,
             )
-        _refuse(str(folder), report["missing_keys"], report["unexpected_keys"])
-        if report["mismatched_keys"]:
-            raise ValueError(
-                f"{folder} has tensors of another shape: {first_keys(str(k[0]) for k in report['mismatched_keys'])}"
-            )
+        _refuse_reported(folder, report)
         return network.eval()
     with quiet(), torch.device("meta"):
         network = kind.from_config(config)
@@ -99,20 +97,45 @@ def load_network(
         return network.to(dtype).eval()
 
 
+def load_reported(kind: Any, folder: Path, dtype: torch.dtype) -> Any:
+    """A network of transformers or diffusers as that library loads it, which knows older names of its tensors.
+
+    Tensors that the network does not have are left out with a warning: published files hold such leftovers.
+
+    Raises:
+        ValueError: the files lack tensors, or have them in other shapes; the message names the first ones.
+    """
+    network, report = kind.from_pretrained(
+        str(folder), dtype=dtype, local_files_only=True, output_loading_info=True, ignore_mismatched_sizes=True
+    )
+    if unknown := report["unexpected_keys"]:
+        logger.warning("%s has unknown %s; left out", folder, first_keys(unknown))
+    _refuse_reported(folder, {**report, "unexpected_keys": ()})
+    return network
+
+
+def _refuse_reported(folder: Path, report: Mapping[str, Any]) -> None:
+    """Refuse what transformers and diffusers report of a load."""
+    _refuse(str(folder), report["missing_keys"], report["unexpected_keys"])
+    if report["mismatched_keys"]:
+        raise ValueError(
+            f"{folder} has tensors of another shape: {first_keys(str(k[0]) for k in report['mismatched_keys'])}"
+        )
+
+
 def _weight_files(folder: Path) -> list[Path]:
     """The files that hold a network's tensors: one, or those that an index lists; safetensors first."""
-    for name in ("diffusion_pytorch_model.safetensors", "model.safetensors"):
-        if (folder / f"{name}.index.json").is_file():
-            index = parse_json(read_once(folder / f"{name}.index.json"), folder / f"{name}.index.json")
-            shards = index.get("weight_map", {})
-            held = sorted({Path(str(shard)).name for shard in shards.values()} if isinstance(shards, dict) else ())
-            return [folder / shard for shard in held]
     names = ("diffusion_pytorch_model.safetensors", "model.safetensors", "diffusion_pytorch_model.bin",
              "pytorch_model.bin")  # fmt: skip
-    existing = [folder / name for name in names if (folder / name).is_file()]
-    if not existing:
-        raise ValueError(f"{folder} must hold {', '.join(names[:3])} or {names[3]}: none is there")
-    return existing[:1]
+    for name in names:
+        index = folder / f"{name}.index.json"
+        if index.is_file():
+            shards = parse_json(read_once(index), index).get("weight_map", {})
+            held = sorted({Path(str(shard)).name for shard in shards.values()} if isinstance(shards, dict) else ())
+            return [folder / shard for shard in held]
+        if (folder / name).is_file():
+            return [folder / name]
+    raise ValueError(f"{folder} must hold {', '.join(names[:3])} or {names[3]}: none is there")
 
 
 def read_once(path: Path, expected: str | None = None) -> bytes:
@@ -166,8 +189,9 @@ def tensors_of(data: bytes, path: Path) -> dict[str, Tensor]:
         if isinstance(error, pickle.UnpicklingError):  # its message advises to run what the file holds
             lines = [f"it is cut short or no file of PyTorch's, and begins with {data[:12]!r}"]
         raise ValueError(f"{path} cannot be read as a checkpoint: {lines[0][:200]}") from error
-    state = loaded.get("state_dict", loaded) if isinstance(loaded, dict) else {}
-    tensors = {key: value for key, value in state.items() if isinstance(value, Tensor)}
+    state = loaded.get("state_dict", loaded) if isinstance(loaded, dict) else loaded
+    held = state.items() if isinstance(state, dict) else ()
+    tensors = {key: value for key, value in held if isinstance(key, str) and isinstance(value, Tensor)}
     if not tensors or len(tensors) != len(state):
         raise ValueError(
             f'{path} must hold {{"state_dict": {{key: tensor}}}} or {{key: tensor}}, and holds other things'

@@ -38,6 +38,20 @@ _VAE_SETTINGS = (
     "sample_size",
     "scaling_factor",
 )
+# What other networks with the same weights may do otherwise; a configuration that leaves it out means this.
+_UNET_FIXED = {
+    "act_fn": "silu",
+    "center_input_sample": False,
+    "flip_sin_to_cos": True,
+    "freq_shift": 0,
+    "mid_block_scale_factor": 1,
+    "norm_eps": 1e-5,
+    "resnet_out_scale_factor": 1,
+    "resnet_skip_time_act": False,
+    "time_embedding_act_fn": None,
+    "timestep_post_act": None,
+}
+_VAE_FIXED = {"act_fn": "silu", "latents_mean": None, "latents_std": None, "shift_factor": None}
 
 
 def inflate_unet(
@@ -75,11 +89,11 @@ def unet_settings(image: Mapping[str, Any]) -> dict[str, Any]:
     """Our U-Net's settings from the configuration of a diffusers UNet2DConditionModel.
 
     Raises:
-        ValueError: the configuration lacks one that has no default there.
+        ValueError: the configuration lacks one that has no default there, or asks for what VidRD's network does not do.
     """
     defaults = {"use_linear_projection": False, "norm_num_groups": 32, "layers_per_block": 2, "attention_head_dim": 8}
     given = {**defaults, **image}
-    _need(given, (*_UNET_SETTINGS, "down_block_types"))
+    _need(given, (*_UNET_SETTINGS, "down_block_types"), _UNET_FIXED)
     blocks = [name.replace("2D", "3D") for name in given["down_block_types"]]
     return {name: given[name] for name in _UNET_SETTINGS} | {"down_block_types": blocks}
 
@@ -88,10 +102,10 @@ def vae_settings(image: Mapping[str, Any]) -> dict[str, Any]:
     """Our VAE's settings from the configuration of a diffusers AutoencoderKL, or of the released one.
 
     Raises:
-        ValueError: the configuration lacks one that has no default there.
+        ValueError: the configuration lacks one that has no default there, or asks for what VidRD's network does not do.
     """
     given = {"scaling_factor": 0.18215, "norm_num_groups": 32, "in_channels": 3, "out_channels": 3, **image}
-    _need(given, _VAE_SETTINGS)
+    _need(given, _VAE_SETTINGS, _VAE_FIXED)
     return {name: given[name] for name in _VAE_SETTINGS}
 
 
@@ -123,10 +137,13 @@ def renamed_vae_key(key: str) -> str:
     return _VAE_KEY.sub(lambda match: match[1] + _VAE_ATTENTION[match[2]] + match[3], key)
 
 
-def _need(config: Mapping[str, Any], names: Iterable[str]) -> None:
+def _need(config: Mapping[str, Any], names: Iterable[str], fixed: Mapping[str, Any]) -> None:
     missing = [name for name in names if name not in config]
     if missing:
         raise ValueError(f"a network's configuration must name {', '.join(names)}; this one lacks {', '.join(missing)}")
+    for name, value in fixed.items():
+        if config.get(name, value) != value:
+            raise ValueError(f"a network of Stable Diffusion 1 or 2 has {name}={value!r}: got {config[name]!r}")
 
 
 def _refuse(verb: str, keys: Iterable[str]) -> None:

@@ -334,7 +334,7 @@ class VidRDPipeline(DiffusionPipeline):
             ValueError: a side is no multiple of the VAE's reduction.
         """
         cell = self.vae.downscale
-        sides = [side or self.unet.config.sample_size * cell for side in (height, width)]
+        sides = [self.unet.config.sample_size * cell if side is None else side for side in (height, width)]
         for side in sides:
             if side < cell or side % cell:
                 raise ValueError(
@@ -350,9 +350,12 @@ class VidRDPipeline(DiffusionPipeline):
         """Turn frames into latents of that shape (C H W): the means of their distributions.
 
         Raises:
-            ValueError: frames of another size.
+            ValueError: frames of another size, or no array of pixels.
         """
         side = self.vae.downscale
+        if not (isinstance(video, ndarray) and video.dtype == np.uint8 and video.ndim == 5 and video.shape[-1] == 3):
+            got = f"{getattr(video, 'dtype', type(video).__name__)} {tuple(getattr(video, 'shape', ()))}"
+            raise ValueError(f"given frames are a uint8 array, B M h w 3, with a video for each prompt: got {got}")
         if tuple(video.shape[2:4]) != (shape[1] * side, shape[2] * side):
             wanted, got = f"{shape[1] * side} x {shape[2] * side}", f"{video.shape[2]} x {video.shape[3]}"
             raise ValueError(f"given frames have the size of the video, {wanted}: got {got}, resize them")

@@ -55,7 +55,7 @@ def convert_released(
 
     Raises:
         ValueError: a file is missing, unreadable, holds code, has another hash than pinned, lacks a key, or has one
-            that is unknown; or `out` exists.
+            that is unknown; `size` is no whole number of latents; or `out` exists.
     """
     if out.exists():
         raise ValueError(f"{out} exists: name a new folder, or delete it")
@@ -77,8 +77,10 @@ def convert_released(
             networks["text_encoder"],
             _bare(parts["text_encoder"], networks["text_encoder"]),
         )
-    cell = networks["vae"].downscale
-    settings |= {"sample_size": size // int(cell), "add_temp_embed": add_temp_embed}
+    cell = int(networks["vae"].downscale)
+    if size % cell:
+        raise ValueError(f"the size is whole latents of {cell} pixels: got {size}, try {max(cell, size - size % cell)}")
+    settings |= {"sample_size": size // cell, "add_temp_embed": add_temp_embed}
     with torch.device("meta"):
         networks["unet"] = UNet3DConditionModel(**settings)
     if "unet" not in parts:

@@ -248,7 +248,7 @@ def states_of_past(
 ) -> dict[int, Tensor]:
     """By guided step the last given frames, noised to its level by one noise: the states that a clip would have had."""
     return {
-        step: schedule.noised(past[:, :, -count:], noise[:, :, -count:].to(past), step)
+        step: schedule.noised(past[:, :, -count:], noise[:, :, -count:].to(past.device), step).to(past)
         for step, count in enumerate(guided)
         if count > 0
     }

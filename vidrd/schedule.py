@@ -255,7 +255,7 @@ class Schedule:
 def refuse_clipping(config: Mapping[str, Any]) -> None:
     """Raise ValueError if a scheduler's configuration holds clean frames in the range of pictures."""
     for key in ("clip_sample", "thresholding"):
-        if config[key]:
+        if config.get(key):
             raise ValueError(
                 f"latents have no range to be clipped to, the schedule has {key}={config[key]!r}: set {key}=False"
             )

@@ -8,6 +8,7 @@ numbers are always marked next to exact ones. diffusers computes their steps, a 
 import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Any, Literal
 
 import torch
@@ -25,6 +26,9 @@ from torch import Tensor
 from vidrd.schedule import Schedule, Solver, refuse_clipping
 
 SolverName = Literal["ddim", "dpmsolver++", "unipc"]
+COGVIDEOX = (CogVideoXDDIMScheduler, CogVideoXDPMScheduler)  # which ignore their clip_sample
+# of a flow's levels, which solvers with a memory take for those of diffusion
+SPACINGS = ("invert_sigmas", "use_karras_sigmas", "use_exponential_sigmas", "use_beta_sigmas")
 MULTISTEP: dict[str, tuple[Any, dict[str, Any]]] = {
     "dpmsolver++": (DPMSolverMultistepScheduler, {"algorithm_type": "dpmsolver++", "solver_order": 2}),  # 2211.01095
     "unipc": (UniPCMultistepScheduler, {"solver_type": "bh2", "solver_order": 2}),  # arXiv 2302.04867
@@ -97,10 +101,13 @@ def schedule(
     scheduler's own keeps its settings.
 
     Raises:
-        ValueError: no such solver, a configuration that `Schedule.ddim` refuses, or a scheduler of another kind.
+        ValueError: no such solver, a configuration that `Schedule.ddim` refuses, a scheduler of another kind, or sigmas
+            for a solver that takes none.
     """
     if name not in ("ddim", *MULTISTEP):
         raise ValueError(f"solver is one of ddim, {', '.join(MULTISTEP)}: got {name!r}")
+    if name == "dpmsolver++" and "sigmas" in timetable:
+        raise ValueError(f"{name} places its own sigmas, and this model's pipeline gives some: use solver 'unipc'")
     if isinstance(scheduler, Mapping):
         exact = Schedule.ddim(scheduler, steps)
         if name == "ddim":
@@ -122,7 +129,8 @@ def levels(scheduler: Any) -> Schedule:
     """The levels of a diffusers scheduler whose timesteps are set.
 
     Raises:
-        ValueError: it visits a level several times (its order is above 1), or is of an unknown kind.
+        ValueError: it visits a level several times (its order is above 1), does not begin at the noisiest, clips, or is
+            of an unknown kind.
     """
     config, timesteps = scheduler.config, scheduler.timesteps.tolist()
     if scheduler.order != 1:
@@ -131,27 +139,34 @@ def levels(scheduler: Any) -> Schedule:
         )
     if isinstance(scheduler, FlowMatchEulerDiscreteScheduler) or config.get("use_flow_sigmas"):
         sigmas = scheduler.sigmas.tolist()
-        return Schedule.flow(timesteps, [1 - sigma for sigma in sigmas] if config.get("invert_sigmas") else sigmas)
-    if not hasattr(scheduler, "alphas_cumprod"):
+        of = Schedule.flow(timesteps, [1 - sigma for sigma in sigmas] if config.get("invert_sigmas") else sigmas)
+    elif not hasattr(scheduler, "alphas_cumprod"):
         raise ValueError(
             f"schedules are made of a scheduler with alphas_cumprod or flow sigmas: got {type(scheduler).__name__}"
         )
-    if hasattr(scheduler, "sigmas"):
+    elif hasattr(scheduler, "sigmas"):
+        refuse_clipping({"thresholding": config.get("thresholding")})  # a clip_sample is left over from another kind
         alphas = [1 / (1 + sigma**2) for sigma in scheduler.sigmas.double().tolist()]
+        kind = config.get("prediction_type", "epsilon")
+        of = Schedule(tuple(timesteps), tuple(alphas[:-1]), tuple(alphas[1:]), kind)
     else:
-        return _of_alphas(scheduler)
-    kind = config.get("prediction_type", "epsilon")
-    return Schedule(tuple(timesteps), tuple(alphas[:-1]), tuple(alphas[1:]), kind)
+        of = _of_alphas(scheduler)
+    if any(later <= alpha for alpha, later in pairwise(of.alphas)):
+        raise ValueError(
+            f"a schedule's noise falls from level to level, that of {type(scheduler).__name__} at {len(timesteps)} does"
+            " not: take another number of steps, or make another scheduler of its configuration, such as DDIMScheduler"
+        )
+    return of
 
 
 def _of_alphas(scheduler: Any) -> Schedule:
     """The levels of DDIM's kin: a step ends so many timesteps later, where the next begins or nearly so."""
     config, last = scheduler.config, float(getattr(scheduler, "final_alpha_cumprod", 1.0))
-    if isinstance(scheduler, DDIMScheduler):
+    if not isinstance(scheduler, COGVIDEOX):
         refuse_clipping(config)
     timesteps, alphas = scheduler.timesteps.tolist(), scheduler.alphas_cumprod.tolist()
     ends = [*timesteps[1:], -1]
-    if isinstance(scheduler, DDIMScheduler | CogVideoXDDIMScheduler | CogVideoXDPMScheduler):
+    if isinstance(scheduler, (DDIMScheduler, *COGVIDEOX)):
         ends = [timestep - config["num_train_timesteps"] // scheduler.num_inference_steps for timestep in timesteps]
     after = tuple(alphas[end] if end >= 0 else last for end in ends)
     return Schedule(tuple(timesteps), tuple(alphas[t] for t in timesteps), after, config["prediction_type"])
@@ -161,9 +176,18 @@ def _multistep(name: str, scheduler: Any) -> Any:
     """The solver over the noise of another scheduler; the scheduler itself where it is that solver."""
     kind, more = MULTISTEP[name]
     if isinstance(scheduler, kind):
+        algorithm = scheduler.config.get("algorithm_type", "")
+        if name == "dpmsolver++" and "sde" in algorithm:
+            raise ValueError(f"a solver draws no noise of its own: got algorithm_type={algorithm!r}, set {name!r}")
         return scheduler
     given = _plain(scheduler.config) | more
+    if isinstance(scheduler, COGVIDEOX):  # whose shift of the noise no other scheduler knows
+        alphas = scheduler.alphas_cumprod.double()
+        given["trained_betas"] = (1 - alphas / torch.cat([alphas.new_ones(1), alphas[:-1]])).tolist()
     if isinstance(scheduler, FlowMatchEulerDiscreteScheduler):
+        for key in SPACINGS if name == "unipc" else (*SPACINGS, "shift_terminal"):
+            if value := scheduler.config.get(key):
+                raise ValueError(f"{name} cannot place a flow's levels as {key}={value!r} does: use solver 'ddim'")
         given |= {
             "use_flow_sigmas": True,
             "prediction_type": "flow_prediction",

@@ -67,10 +67,10 @@ def encode(
 
 
 def readable(prompt: str, tokenizer: Any) -> str:
-    """The part of a prompt that the text encoder will see; the rest is named in one warning each.
+    """A prompt without words that the tokenizer does not know (a byte-pair tokenizer knows them all).
 
-    Words that the tokenizer does not know are left out (a byte-pair tokenizer knows them all), then words beyond its
-    length. Punctuation that it does not know goes without a word: it names nothing.
+    These are named in a warning, and so is what lies beyond its length, which the tokenizer itself cuts off, even in
+    the middle of a word. Punctuation that it does not know goes without a word: it names nothing.
     """
     prompt = _known_words(prompt, tokenizer)
     room = tokenizer.model_max_length - tokenizer.num_special_tokens_to_add()
@@ -82,7 +82,6 @@ def readable(prompt: str, tokenizer: Any) -> str:
             room,
             tokenizer.decode(ids[room:]),
         )
-        prompt = tokenizer.decode(ids[:room])
     return prompt
 
 

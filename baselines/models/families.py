@@ -67,9 +67,9 @@ def load_model(
     if name in PRESETS:
         return family(VIDRD)(load_pipeline(name, dtype=dtype, device=device), clip)
     folder = locate(name, revision=revision, fetch=fetch)
-    pipeline, _ = _index(folder)
+    pipeline, parts = _index(folder)
     kind = family(pipeline)
-    pipe = load_pipeline(folder, dtype=dtype) if pipeline == VIDRD else _pipeline(pipeline, folder, dtype)
+    pipe = load_pipeline(folder, dtype=dtype) if pipeline == VIDRD else _pipeline(pipeline, folder, parts, dtype)
     return kind(pipe, clip).to(device)
 
 
@@ -181,14 +181,25 @@ def _drawn(
     return family(pipeline)(pipe, clip)
 
 
-def _pipeline(name: str, folder: Path, dtype: torch.dtype) -> Any:
+def _pipeline(name: str, folder: Path, parts: Mapping[str, Any], dtype: torch.dtype) -> Any:
+    """A pipeline of diffusers whose networks have all their tensors, and no others."""
     import diffusers  # noqa: PLC0415
 
-    from vidrd.exact_loading import quiet  # noqa: PLC0415
+    from vidrd.exact_loading import load_reported, quiet  # noqa: PLC0415
 
     try:
         with quiet():
-            pipe = getattr(diffusers, name).from_pretrained(str(folder), dtype=dtype, local_files_only=True)
+            kinds = {
+                part: getattr(importlib.import_module(of[0]), of[1])
+                for part, of in parts.items()
+                if isinstance(of, list) and of[0] in ("diffusers", "transformers")
+            }
+            networks = {
+                part: load_reported(kind, folder / part, dtype)
+                for part, kind in kinds.items()
+                if isinstance(kind, type) and issubclass(kind, torch.nn.Module)
+            }
+            pipe = getattr(diffusers, name).from_pretrained(str(folder), **networks, dtype=dtype, local_files_only=True)
     except Exception as error:  # whatever a reader of files may raise becomes one line that names the folder
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise ValueError(f"{folder} cannot be loaded as a {name}: {reason}") from error

@@ -13,6 +13,7 @@ from bench.videos.equal_cost import EQUAL
 from bench.videos.knobs.losses import FIRED, LOSSES, SCALING
 from bench.videos.knobs.settings import NEUTRAL, check, is_exact, plain, turned, why_not
 from bench.videos.plan import model_of, plan_of
+from vidrd import prompt_schedule
 from vidrd.precision import PRECISIONS, default_precisions
 
 REAL = "real"  # the method of the cell that others are compared with
@@ -161,7 +162,9 @@ def _refused(values: Mapping[str, Value]) -> str | None:
     try:
         model = model_of(values)
         model.latent_shape(int(values["height"]), int(values["width"]))
+        prompt_schedule.read_prompts(prompts_of(values), int(values["frames"]))
         longest = max(stop - start for start, stop in plan_of(values).windows)
+        model.schedule(int(values["steps"]), str(values["solver"]))
         if values["positions"] != "trained":
             with model.extend(str(values["positions"]), longest):
                 pass

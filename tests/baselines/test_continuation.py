@@ -59,6 +59,16 @@ def test_what_comes_after_depends_on_the_last_given_frames_and_on_the_seed(name)
     assert not torch.allclose(reseeded.latents[:, :, 6:], one[:, :, 6:], atol=1e-3)
 
 
+@pytest.mark.precision
+@pytest.mark.parametrize("name", GOING_ON)
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_the_network_sees_states_of_the_dtype_that_was_asked_for(name, dtype):
+    denoise, method = Coupled(), METHODS[name]
+    asked = Request(9, CLIP, SHAPE, SEEDS, past=PAST)
+    made = method.sample(denoise, SCHEDULE, asked, method.options(2), dtype=dtype).latents
+    assert {made.dtype, *(latents.dtype for latents, _ in denoise.calls)} == {dtype}
+
+
 def test_the_table_names_those_that_go_on():
     assert [name for name in METHODS if name.startswith(("vidrd", "replace", "cono", "fifo"))] == GOING_ON
 

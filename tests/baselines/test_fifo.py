@@ -211,7 +211,8 @@ def test_planted_faults_of_the_zigzag_are_seen(monkeypatch, fault):
 
 def test_the_head_is_whole_frames_below_a_clip():
     assert [Options(prefix=share).head(8) for share in (0.0, 0.1, 0.25, 0.99)] == [0, 0, 2, 7]
-    assert Options(prefix=0.99).head(1) == 0
+    assert Options(prefix=0.29).head(100) == 29
+    assert [Options(prefix=0.99).head(1), Options(prefix=1 - 1e-9).head(8)] == [0, 7]
 
 
 def check_tail():

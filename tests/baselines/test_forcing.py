@@ -140,6 +140,8 @@ def test_what_cannot_be_made_says_why():
         Options(ar_step=-1)
     with pytest.raises(ValueError, match="a block has at least 1 frame: got 0"):
         Options(block=0)
+    with pytest.raises(ValueError, match="compat is paper or diffusers: got 'official'"):
+        Options(compat="official")
     denoise = Coupled()
     denoise.per_frame = False
     with pytest.raises(ValueError, match="one noise level for all frames"):

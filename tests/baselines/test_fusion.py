@@ -92,6 +92,20 @@ def test_flowlong_renews_noise_above_its_level_and_keeps_it_below(schedule):
     check_flowlong(schedule)
 
 
+def test_a_level_at_the_share_itself_is_renewed():
+    """On a flow of 5 steps the shares are 1, 0.8, 0.6, 0.4 and 0.2, of which 0.4 comes back a little less."""
+    schedule = Schedule.flow(range(1000, 0, -200), [1 - step / 5 for step in range(6)])
+    for share, count in ((0.8, 2), (0.6, 3), (0.4, 4), (0.2, 5)):
+        steps = set[int]()
+
+        def noise(purpose, clip, shape, step=0, *, steps=steps):
+            steps |= {step} if purpose == "step" else set()
+            return KeyedNoise(SEEDS)(purpose, clip, shape, step)
+
+        run(co_denoise, FRAMES, schedule=schedule, noise=noise, asked=request(FRAMES, eta=None), renew=share)
+        assert steps == set(range(count))
+
+
 HONEST = renewed
 
 

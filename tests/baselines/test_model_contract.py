@@ -6,6 +6,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 import baselines.co_denoise
 import baselines.independent
@@ -120,6 +121,35 @@ def test_a_saved_pipeline_is_loaded_from_its_folder(name, tmp_path):
     timestep = torch.tensor(model.schedule(4, shape=(model.clip, *model.latent_shape()[1:])).timesteps[0])
     want, got = (each.denoiser(["a red ball"], guidance=2.0)(latents, timestep) for each in (model, loaded))
     torch.testing.assert_close(got, want)
+
+
+def save_changed(folder, network, change):
+    tiny_model("tiny:WanPipeline").pipe.save_pretrained(str(folder))
+    path = next((folder / network).glob("*.safetensors"))
+    state = load_file(path)
+    change(state)
+    save_file(state, path, metadata={"format": "pt"})
+
+
+@pytest.mark.parametrize("network", ["transformer", "vae", "text_encoder"])
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda state: state.pop(max(state)), "lacks "),
+        (lambda state: state.update({max(state): torch.zeros(3, 5, 7)}), "has tensors of another shape: "),
+    ],
+)
+def test_networks_of_other_families_load_whole_or_not_at_all(tmp_path, network, change, message):
+    save_changed(tmp_path, network, change)
+    with pytest.raises(ValueError, match=f"cannot be loaded as a WanPipeline: .*/{network} {message}"):
+        load_model(str(tmp_path))
+
+
+@pytest.mark.parametrize("network", ["transformer", "text_encoder"])
+def test_leftovers_in_the_files_of_other_families_are_named(tmp_path, network, caplog):
+    save_changed(tmp_path, network, lambda state: state.update(more=torch.zeros(1)))
+    load_model(str(tmp_path))
+    assert f"{tmp_path / network} has unknown more; left out" in caplog.messages
 
 
 def test_what_cannot_be_loaded_is_one_line(tmp_path):

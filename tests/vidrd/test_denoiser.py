@@ -75,6 +75,12 @@ def test_a_budget_splits_a_call_and_changes_no_answer(times, guidance, budget):
     assert len(held) == -(-sum(held) // max(3, budget // 3 * 3))
 
 
+@pytest.mark.parametrize("guidance", [1.0, 3.0])
+def test_a_network_may_take_no_text(guidance):
+    network = lambda latents, timestep: SimpleNamespace(sample=2 * latents)  # noqa: E731
+    assert torch.equal(GuidedDenoiser(network, {}, {}, guidance)(LATENTS, torch.tensor(7)), 2 * LATENTS)
+
+
 def test_texts_that_do_not_fit_are_refused():
     with pytest.raises(ValueError, match=r"guidance 7\.5 steers away from a negative text"):
         GuidedDenoiser(Network(), TEXT, guidance=7.5)

@@ -22,9 +22,10 @@ def image_unet(**changes):
     return UNet2DConditionModel(**settings | changes).eval()
 
 
-def image_vae():
+def image_vae(**changes):
     torch.manual_seed(0)
     return AutoencoderKL(
+        **changes,
         block_out_channels=(32, 64),
         down_block_types=("DownEncoderBlock2D",) * 2,
         up_block_types=("UpDecoderBlock2D",) * 2,
@@ -81,3 +82,10 @@ def test_a_network_of_another_kind_is_refused():
     flat = image_unet(addition_embed_type="text", encoder_hid_dim=None)
     with pytest.raises(ValueError, match="must have the layers of Stable Diffusion 1 or 2; this one has unknown"):
         inflate_unet(flat)
+
+
+def test_a_network_that_does_otherwise_with_the_same_weights_is_refused():
+    with pytest.raises(ValueError, match="Stable Diffusion 1 or 2 has freq_shift=0: got 1"):
+        inflate_unet(image_unet(freq_shift=1))
+    with pytest.raises(ValueError, match=r"Stable Diffusion 1 or 2 has shift_factor=None: got 0\.1"):
+        inflate_vae(image_vae(shift_factor=0.1))

@@ -9,16 +9,18 @@ import torch
 from diffusers import (
     CogVideoXDDIMScheduler,
     DDIMScheduler,
+    DDPMScheduler,
     DPMSolverMultistepScheduler,
     EDMEulerScheduler,
     EulerDiscreteScheduler,
     FlowMatchEulerDiscreteScheduler,
     HeunDiscreteScheduler,
+    PNDMScheduler,
     UniPCMultistepScheduler,
 )
 
 from vidrd.schedule import Mix, Schedule
-from vidrd.solvers import schedule
+from vidrd.solvers import MULTISTEP, schedule
 
 STEPS = 6
 FLOWS = {
@@ -113,6 +115,16 @@ def test_the_shifted_noise_of_cogvideox_is_taken_from_its_scheduler(zero):
         torch.testing.assert_close(x, want.float(), rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.parametrize("name", MULTISTEP)
+@pytest.mark.parametrize("zero", [False, True])
+def test_solvers_with_a_memory_step_over_the_shifted_noise_of_cogvideox(name, zero):
+    theirs = CogVideoXDDIMScheduler(
+        prediction_type="v_prediction", timestep_spacing="trailing", rescale_betas_zero_snr=zero, snr_shift_scale=3.0
+    )
+    ours = schedule(name, theirs, 5)
+    assert ours.alphas == pytest.approx(theirs.alphas_cumprod[list(ours.timesteps)].tolist(), abs=1e-6)
+
+
 @pytest.mark.parametrize(
     ("name", "scheduler"),
     [
@@ -165,6 +177,23 @@ def test_schedulers_of_other_kinds_are_refused():
         schedule("ddim", twice, STEPS)
     with pytest.raises(ValueError, match="alphas_cumprod or flow sigmas: got EDMEulerScheduler"):
         schedule("ddim", EDMEulerScheduler(), STEPS)
+    with pytest.raises(ValueError, match="falls from level to level, that of PNDMScheduler at 7 does not"):
+        schedule("ddim", PNDMScheduler(**DIFFUSION, skip_prk_steps=True), STEPS)
+    with pytest.raises(ValueError, match="that of CogVideoXDDIMScheduler at 62 does not: take another number of steps"):
+        schedule("ddim", CogVideoXDDIMScheduler(timestep_spacing="trailing"), 61)  # ends at a timestep of -1
+    with pytest.raises(ValueError, match="the schedule has clip_sample=True: set clip_sample=False"):
+        schedule("ddim", DDPMScheduler(**DIFFUSION), STEPS)
+    with pytest.raises(ValueError, match=r"got algorithm_type='sde-dpmsolver\+\+', set 'dpmsolver\+\+'"):
+        schedule("dpmsolver++", DPMSolverMultistepScheduler(**DIFFUSION, algorithm_type="sde-dpmsolver++"), STEPS)
+    left_over = UniPCMultistepScheduler.from_config({**DIFFUSION, "algorithm_type": "sde-dpmsolver++"})
+    assert schedule("unipc", left_over, STEPS).steps == STEPS
+    with pytest.raises(ValueError, match="the schedule has thresholding=True: set thresholding=False"):
+        schedule("ddim", UniPCMultistepScheduler(**DIFFUSION, thresholding=True), STEPS)
+    for name, flow, key in (("unipc", "karras", "use_karras"), ("dpmsolver++", "terminal", "shift_terminal")):
+        with pytest.raises(ValueError, match=f"cannot place a flow's levels as {key}.* does: use solver 'ddim'"):
+            schedule(name, FLOWS[flow][0], STEPS)
+    with pytest.raises(ValueError, match=r"dpmsolver\+\+ places its own sigmas"):
+        schedule("dpmsolver++", FLOWS["terminal"][0], STEPS, **FLOWS["terminal"][1])
 
 
 PAIRS = {

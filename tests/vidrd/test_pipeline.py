@@ -11,6 +11,7 @@ import pytest
 import torch
 from diffusers import DPMSolverMultistepScheduler, EulerDiscreteScheduler, UniPCMultistepScheduler
 from safetensors.torch import load_file, save_file
+from transformers import CLIPTokenizer
 
 from vidrd import checkpoints
 from vidrd.__main__ import main
@@ -23,7 +24,7 @@ from vidrd.noise import KeyedNoise
 from vidrd.pipeline import VidRDPipeline
 from vidrd.pocket.train import scheduler
 from vidrd.sampling import Options
-from vidrd.text import encode, readable, small_text_encoder, word_tokenizer
+from vidrd.text import embed, encode, readable, small_text_encoder, word_tokenizer
 from vidrd.video import read_video, to_uint8
 
 pytestmark = pytest.mark.usefixtures("shapes_unchecked")  # tests/test_docs.py runs the pipeline with them checked
@@ -302,6 +303,7 @@ def test_the_pipelines_scheduler_is_used_or_refused(pipe, made):
         ({"num_videos_per_prompt": 2, "negative_prompt": 3}, "a list of texts: got 3"),
         ({"num_videos_per_prompt": "2"}, "is a count from 1 upwards: got '2'"),
         ({"prompt": None, "prompt_embeds": torch.zeros(1, 8, 15)}, r"tokens x 16: got \(1, 8, 15\)"),
+        ({"height": 0}, "height and width must be multiples of 2 pixels: got 0 x 8, try 2"),
         ({"output_type": "jpg"}, "output_type is one of np, pt, pil, uint8, latent: got 'jpg'"),
         ({"height": 9}, "height and width must be multiples of 2 pixels: got 9 x 8, try 8"),
         ({"options": Options(overlap=5)}, "an overlap is at most the clip: got 5 frames of clips of 4"),
@@ -310,6 +312,9 @@ def test_the_pipelines_scheduler_is_used_or_refused(pipe, made):
         ({"reuse_every": 0}, r"run every 1, 2, \.\.\. calls: got 0"),
         ({"solver": "euler"}, "solver is one of ddim"),
         ({"solver": "unipc", "eta": 1.0}, "unipc is deterministic: eta is 1"),
+        ({"video": np.zeros((4, 8, 8, 3), np.uint8)}, r"a uint8 array, B M h w 3, .* got uint8 \(4, 8, 8, 3\)"),
+        ({"video": np.zeros((1, 4, 8, 8, 3))}, r"a uint8 array, B M h w 3, .* got float64 \(1, 4, 8, 8, 3\)"),
+        ({"video": [np.zeros((4, 8, 8, 3), np.uint8)]}, r"a uint8 array, B M h w 3, .* got list"),
     ],
 )
 def test_requests_that_cannot_be_met_say_why(pipe, changes, message):
@@ -375,8 +380,15 @@ def test_punctuation_is_no_word_to_warn_of(pipe, caplog):
 
 def test_a_prompt_that_is_too_long_is_used_as_far_as_it_goes(pipe, caplog):
     with caplog.at_level(logging.WARNING):
-        assert readable("a red ball falling a blue ball falling", pipe.tokenizer) == "a red ball falling a blue"
+        long = embed(["a red ball falling a blue ball falling"], pipe.tokenizer, pipe.text_encoder)
+    assert torch.equal(long, embed(["a red ball falling a blue"], pipe.tokenizer, pipe.text_encoder))
     assert "reads 6 tokens; left out from there: 'ball falling'" in caplog.text
+
+
+def test_a_prompt_that_ends_within_a_word_has_the_tokens_of_its_beginning():
+    pieces = ("a", "a</w>", "b", "b</w>", "<|startoftext|>", "<|endoftext|>")
+    tokenizer = CLIPTokenizer(vocab={piece: i for i, piece in enumerate(pieces)}, merges=[], model_max_length=5)
+    assert readable("ab baab", tokenizer) == "ab baab"  # cut after "ab ba", and no word ends there
 
 
 def test_a_prompt_within_bounds_raises_no_warning(pipe, caplog):
@@ -444,6 +456,13 @@ def test_a_text_encoder_in_the_old_naming_is_the_same(pipe, made, folder, tmp_pa
 
     copy = corrupt(folder, tmp_path, lambda copy: change_tensors(copy, "text_encoder", rename))
     assert np.array_equal(make(load_pipeline(copy)).frames, made().frames)
+
+
+@pytest.mark.parametrize("safe", [True, False])
+def test_networks_in_several_files_are_the_same(pipe, made, tmp_path, safe):
+    pipe.save_pretrained(str(tmp_path), max_shard_size="20KB", safe_serialization=safe)
+    assert len(list((tmp_path / "unet").glob(f"*-of-*.{'safetensors' if safe else 'bin'}"))) > 2
+    assert np.array_equal(make(load_pipeline(tmp_path)).frames, made().frames)
 
 
 def test_what_was_hashed_is_what_is_loaded(folder, tmp_path, monkeypatch):

@@ -199,9 +199,10 @@ def test_a_broken_or_strange_file_is_one_line(tmp_path):
     (tmp_path / "short.pth").write_bytes(b"PK\x03\x04 no more")
     with pytest.raises(ValueError, match="cannot be read as a checkpoint"):
         read_state(tmp_path / "short.pth")
-    torch.save({"state_dict": {"unet.x": 3}}, tmp_path / "numbers.pth")
-    with pytest.raises(ValueError, match="holds other things"):
-        read_state(tmp_path / "numbers.pth")
+    for other in ({"unet.x": 3}, [torch.zeros(1)], torch.zeros(1), {0: torch.zeros(1)}, {}):
+        torch.save({"state_dict": other}, tmp_path / "other.pth")
+        with pytest.raises(ValueError, match="holds other things"):
+            read_state(tmp_path / "other.pth")
     with pytest.raises(ValueError, match="is missing"):
         read_state(tmp_path / "none.pth")
 
@@ -292,6 +293,8 @@ def test_what_exists_is_not_overwritten(files, tmp_path):
         run(root, tmp_path / "out")
     with pytest.raises(ValueError, match="belongs to a released checkpoint"):
         convert(Convert(model=str(root / SD_FOLDER), out=tmp_path / "o", vae=root / "vae_finetuned"))
+    with pytest.raises(ValueError, match="the size is whole latents of 2 pixels: got 17, try 16"):
+        run(root, tmp_path / "o", size=17)
     shutil.rmtree(tmp_path / "out")
     with pytest.raises(ValueError, match="lacks text_encoder/"):
         convert_released(tmp_path, root / "ModelT2V.pth", None, tmp_path / "o")

@@ -5,6 +5,7 @@ import torch
 from diffusers import DPMSolverMultistepScheduler, UniPCMultistepScheduler
 
 import baselines.replace
+from baselines import co_denoise
 from vidrd.noise import KeyedNoise
 from vidrd.sampler_contract import Request
 from vidrd.sampling import Options, sample
@@ -100,6 +101,8 @@ def test_what_a_multistep_solver_cannot_do_is_said(name):
         levels.fresh().step(x, x, 2)
     with pytest.raises(ValueError, match="remembers the steps of one clip"):
         baselines.replace.sample(Exact(levels), levels, request(CLIP), baselines.replace.Options())
+    with pytest.raises(ValueError, match="remembers the steps of one clip"):
+        co_denoise.sample(Exact(levels), levels, request(2 * CLIP), co_denoise.flowlong())
 
 
 def test_an_unknown_solver_is_named():

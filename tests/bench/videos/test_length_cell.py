@@ -65,14 +65,26 @@ def test_cells_that_cannot_run_say_why():
     assert set(pocket.values()) == {None}
 
 
+def test_a_prompt_that_changes_beyond_the_end_is_a_reason(tmp_path):
+    (tmp_path / "prompts.txt").write_text("0: a dog runs | 12: a red ball\n")
+    late = "a prompt begins within the video: got frame 12 of 9 frames, ask for more frames"
+    for frames, reason in ((9, late), (17, None)):
+        told = skips("model=pocket", f"frames={frames}", "method=direct", f"prompts={tmp_path / 'prompts.txt'}")
+        assert told == {"direct": reason}
+
+
 def test_the_solver_is_an_axis():
     names = [item.cell.values["solver"] for item in planned("frames=9", "method=direct", "solver=ddim,unipc")]
     assert names == ["ddim", "unipc"]
     assert (set(SOLVERS) - {"ddim"}) == set(MULTISTEP)
-    reasons = skips("frames=17", "method=fifo,replace,codenoise", "solver=dpmsolver++")
-    assert reasons["fifo"] == reasons["replace"]
+    reasons = skips("frames=17", "method=fifo,replace,flowlong,codenoise", "solver=dpmsolver++")
+    assert reasons["fifo"] == reasons["replace"] == reasons["flowlong"]
     assert reasons["fifo"].startswith("dpmsolver++ remembers the steps of a clip")
     assert reasons["codenoise"] is None
+    cog = skips("model=tiny:CogVideoXPipeline", "frames=9", "method=direct", "steps=61")["direct"]
+    assert cog.startswith("a schedule's noise falls from level to level")
+    sigmas = skips("model=tiny:LTXPipeline", "frames=9", "method=direct", "solver=dpmsolver++")["direct"]
+    assert sigmas.startswith("dpmsolver++ places its own sigmas")
     videos = [
         Generator({**item.cell.values, "steps": 3}).make(["a dog"], 0, 3)[0]
         for item in planned("frames=9", "method=direct", "solver=ddim,unipc")

@@ -130,7 +130,7 @@ DAMAGES: dict[str, Damage] = {
     "repeated": Damage("the second half repeats the first", _by_times(_repeated)),
     "mirrored": Damage("the second half plays the first backwards", _by_times(_mirrored)),
     "shuffled": Damage("frames in random order; below it, shots of several frames", _by_times(_shuffled)),
-    "dropped": Damage("half of the frames are missing, at random", _by_times(_dropped)),
+    "dropped": Damage("a frame is missing at half of the steps, at random", _by_times(_dropped)),
     "doubled": Damage("half of the frames are held from the one before, at random", _by_times(_doubled)),
     "speed": Damage("twice as fast", _sped),
     "color slope": Damage("saturation doubles from start to end", _by_frame(_saturated)),

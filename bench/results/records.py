@@ -21,6 +21,7 @@ SCHEMA = 1
 # Between a measure and the number of a side, in the name of samples that are the measure with a group left out.
 LEFT_OUT = ":left out:"
 CHANGES = "+changes"  # ends the revision of a checkout whose files differ from its commit
+TIMED = ("s", "%", "x", "J", "1/s", "GFLOP/s", "GB/s", "s/TFLOP")  # units of costs that come from a clock
 # Settings that a workload got after its first cells, each with the value that stands for what was done before: left out
 # of ids, so that a cell keeps its own.
 LATER: Mapping[str, Mapping[str, str | float]] = {

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 from bench.hardware.machine import hash_files
 from bench.hardware.memory import memory_kills
 from bench.harness.identity import Identity
-from bench.harness.job import RUN, Work, Workload, death
+from bench.harness.job import RUN, Work, Workload, death, last_line
 from bench.harness.suite_spec import PlannedCell, Suite, references_of
 from bench.harness.worker import child
 from bench.results.records import Attempt, Cell, Number, Record, Status, Value, canonical, read, write_atomic
@@ -218,10 +218,7 @@ def _result(path: Path) -> dict[str, Any] | None:
 
 
 def _why_no_result(exit_code: int, kills: int, log: Path) -> tuple[Status, str]:
-    lines = (
-        [line.strip() for line in log.read_text(errors="replace").splitlines() if line.strip()] if log.exists() else []
-    )
-    last = f"; last line of its log: {lines[-1]}" if lines else ""
+    last = last_line(log, "its log") if log.exists() else ""
     status, how = death(exit_code, kills)
     if status == "oom":
         return status, f"{how.removeprefix('was ')}{last}"

@@ -101,8 +101,10 @@ def run_(
         return 0
     if profile:
         return _profile(profile, chosen, folder)
-    if all(item.skip is not None for item in chosen if not item.reference):
-        raise ValueError(f"no cell can run: {next(item.skip for item in chosen if item.skip is not None)}")
+    asked = [item for item in chosen if not item.reference] or chosen  # a reference may be asked for alone
+    if all(item.skip is not None for item in asked):
+        why = next((item.skip for item in asked), "--only and --skip leave none")
+        raise ValueError(f"no cell can run: {why}")
     say(f"{suite}: {len(chosen)} cells, {len(done_before(folder, chosen))} of them done before; folder {folder}")
     seconds = timeout or sweep.timeout or TIMEOUT
     command = ["python", "-m", "bench", *sys.argv[1:]]

@@ -180,9 +180,14 @@ def test_baselines_are_never_raised_in_ci_or_read_from_something_else(tmp_path, 
     with pytest.raises(ValueError, match="raised by a person, not in CI"):
         calibrate(tmp_path / "b.json", {})
     assert not (tmp_path / "b.json").exists()
-    (tmp_path / "b.json").write_text("[1]")
-    with pytest.raises(ValueError, match="holds no baselines"):
-        load(tmp_path / "b.json")
+    for entries in (
+        [1],
+        {"baselines": {str(KEY): {**FACTS, "counts": []}}},
+        {"baselines": {str(KEY): {**FACTS, "recipe": 4}}},
+    ):
+        (tmp_path / "b.json").write_text(json.dumps(entries))
+        with pytest.raises(ValueError, match="holds no baselines"):
+            load(tmp_path / "b.json")
 
 
 def test_stored_mode_counts_without_timing_and_calibrates_only_when_told(gate, tmp_path, monkeypatch):

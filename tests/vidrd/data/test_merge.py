@@ -1,6 +1,8 @@
 """Data sets are joined clip by clip, bytes and columns as they were."""
 
 import json
+import os
+import shutil
 import tarfile
 
 import numpy as np
@@ -88,6 +90,17 @@ def test_merging_again_changes_nothing_and_follows_its_sources(sets, tmp_path):
     assert (tmp_path / "c" / "index.parquet").read_bytes() == index
     merge([tmp_path / "c", sets / "b"], tmp_path / "d", duplicates=-1, say=quiet)  # of a joined set too
     assert len(rows_of(tmp_path / "d")) == 5
+
+
+@pytest.mark.parametrize("where", ["clip", "sidecar"])
+def test_a_shard_that_is_cut_short_is_not_passed_on(sets, tmp_path, where):
+    shutil.copytree(sets / "b", tmp_path / "b")
+    shard = tmp_path / "b" / "shards" / "000000.tar"
+    with tarfile.open(shard) as archive:
+        last = archive.getmembers()[-1]
+    os.truncate(shard, 5000 if where == "clip" else last.offset_data + last.size // 2)
+    with pytest.raises(ValueError, match=r"000000\.tar is cut short: restore it"):
+        merge([sets / "a", tmp_path / "b"], tmp_path / "c", say=quiet)
 
 
 def test_what_cannot_be_joined_is_refused(sets, tmp_path):

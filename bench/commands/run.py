@@ -48,7 +48,7 @@ def run_(
     threads: Count | None = None,
     devices: str | None = None,
     ray: bool = False,
-    profile: tuple[str, ...] = (),
+    profile: Annotated[tuple[str, ...] | None, tyro.conf.arg(metavar="CELL [CELL]")] = None,
     emulated: bool = False,
     fetch: bool = False,
     dry_run: bool = False,
@@ -99,7 +99,7 @@ def run_(
     if dry_run:
         print(_describe(chosen, sweep, folder, workers))
         return 0
-    if profile:
+    if profile is not None:
         return _profile(profile, chosen, folder)
     asked = [item for item in chosen if not item.reference] or chosen  # a reference may be asked for alone
     if all(item.skip is not None for item in asked):
@@ -203,7 +203,7 @@ def _prediction_columns(prediction: Prediction | None) -> tuple[str, str, str]:
 
 def _profile(prefixes: Sequence[str], chosen: list[PlannedCell], folder: Path) -> int:
     """Profile one batch of each cell whose id begins with one of one or two prefixes."""
-    if len(prefixes) > 2:
+    if not 1 <= len(prefixes) <= 2:
         raise ValueError(f"--profile takes a cell, or two to compare; got {len(prefixes)}")
     cells = [_cell_of(prefix, chosen) for prefix in prefixes]
     from bench.videos.trace import trace  # noqa: PLC0415  (loads the pipeline)

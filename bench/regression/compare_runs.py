@@ -186,15 +186,12 @@ def _times(
 def _quality(cell: str, measure: str, base: Number, head: Number, share: float) -> Finding:
     """Non-inferiority from the two intervals, taken as independent, which is on the safe side."""
     halves = [number.half_width for number in (base, head) if number.half_width is not None]
+    if len(halves) < 2 or base == head:  # then no change has an interval
+        equal = base.value == head.value
+        verdict: Verdict = "PASS" if equal else "INCONCLUSIVE"
+        why = "equal" if equal else "too few samples for an interval"
+        return Finding(cell, measure, verdict, why, base.unit, base.value, head.value, n=base.n)
     margin = share * abs(base.value) or share
-    if len(halves) < 2:
-        verdict: Verdict = "PASS" if head.value == base.value else "INCONCLUSIVE"
-        return Finding(
-            cell, measure, verdict, "equal" if verdict == "PASS" else "too few samples for an interval", base.unit,
-            base.value, head.value, head.value - base.value, margin=margin,
-        )  # fmt: skip
-    if base == head:
-        return Finding(cell, measure, "PASS", "equal", base.unit, base.value, head.value, 0.0, margin=margin, n=base.n)
     error = math.hypot(*halves) / 1.96
     difference = Estimate(head.value - base.value, error, max(min(base.n, head.n) - 1, 1), min(base.n, head.n))
     better = base.better or "lower"

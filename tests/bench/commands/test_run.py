@@ -115,10 +115,13 @@ def test_before_anything_was_measured_the_peaks_give_the_least_time(bench, monke
     )
 
 
-def test_a_profile_is_of_one_cell(bench):
-    code, _, error = bench("run", "--suite", "smoke", "--profile", "zzz")
+@pytest.mark.parametrize(
+    ("cells", "why"), [(("zzz",), "'zzz' fits no cell of the plan"), ((), "takes a cell, or two to compare; got 0")]
+)
+def test_a_profile_is_of_one_cell(bench, cells, why):
+    code, _, error = bench("run", "--suite", "smoke", "--profile", *cells)
     assert code == 3
-    assert "'zzz' fits no cell of the plan" in error
+    assert why in error
 
 
 ONE = "1 cell was left out because this machine only emulates its precision; --emulated measures it"

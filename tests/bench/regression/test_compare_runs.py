@@ -89,6 +89,13 @@ def test_an_interval_cut_at_the_end_of_its_range_has_the_error_of_its_longer_sid
     assert finding.error == pytest.approx(0.06 * 2**0.5 / 1.96)
 
 
+@pytest.mark.parametrize(("value", "verdict"), [(2.0, "PASS"), (3.0, "INCONCLUSIVE")])
+def test_a_difference_without_an_interval_is_no_share_as_that_of_a_count_is(tmp_path, value, verdict):
+    runs = (write(tmp_path / name, error=Number(each, "", "lower")) for name, each in (("a", 2.0), ("b", value)))
+    (found,) = [finding for finding in compare(*runs) if finding.measure == "error"]
+    assert (found.verdict, found.base, found.head, found.change, found.margin) == (verdict, 2.0, value, None, None)
+
+
 def test_two_runs_never_prove_a_slow_down_alone(tmp_path):
     slow = Number(1.0, "s", "lower", 6)
     (found,) = [

@@ -12,7 +12,7 @@ from multiprocessing.context import ForkServerContext, ForkServerProcess, SpawnC
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from bench.hardware.machine import hash_files
+from bench.hardware.machine import hash_files, source_hash
 from bench.hardware.memory import memory_kills
 from bench.harness.identity import Identity
 from bench.harness.job import RUN, Work, Workload, death, last_line
@@ -124,6 +124,9 @@ def attempt(
     Args:
         folder: the run's.
         timeout: seconds after which the process is killed.
+
+    Raises:
+        ValueError: the source is no longer that of the run.
     """
     started = datetime.now(UTC).isoformat(timespec="seconds")
     machine_now: dict[str, Value] = {**identity.machine, "load_before": round(os.getloadavg()[0], 2)}
@@ -156,6 +159,10 @@ def attempt(
     finally:
         _end(process, lost=lost)
     seconds = round(time.monotonic() - began, 3)
+    if source_hash() != identity.basis["source"]:
+        raise ValueError(
+            "the project's source changed while a cell ran, and nobody knows which it was measured with: run again"
+        )
 
     result = _result(place / "result.json")
     status: Status

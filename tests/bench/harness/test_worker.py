@@ -49,6 +49,7 @@ def test_a_reason_is_one_line_that_any_file_takes_however_long_and_odd_the_text(
     log.write_bytes(b"x" * 10**6)
     assert len(last_line(log, "its log")) < 1100
     assert verdict(ValueError("no file a\udcff\x1b[2J\nmore")) == ("failed", "ValueError: no file a [2J")
+    assert len(verdict(ValueError("x" * 10**6))[1]) < 1100
     assert verdict(InvalidError("\x07\n\n")) == ("invalid", "no message")
 
 

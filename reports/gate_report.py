@@ -16,7 +16,7 @@ import tyro
 from tabulate import tabulate
 
 from bench.results.option_types import TargetFile
-from bench.results.records import short_revision, write_atomic
+from bench.results.records import refuse_constant, short_revision, write_atomic
 from bench.results.verdicts import WORST, Finding
 from reports.cli import run_command
 from reports.format import MISSING, escape, number, printable
@@ -44,18 +44,19 @@ def report(
     if not verdict.is_file():  # a pipe that nobody writes would be waited for
         raise ValueError(f"{verdict} is no verdict: there is no such file; `python -m bench gate` writes one")
     try:
-        content = json.loads(verdict.read_text(encoding="utf-8"))
+        content = json.loads(verdict.read_text(encoding="utf-8"), parse_constant=refuse_constant)
         findings = [Finding.from_dict(finding) for finding in content["findings"]]
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        text, page = as_text(content, findings), as_markdown(content, findings)
+        short, cases = as_comment(content, findings), as_junit(content, findings)
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, OverflowError, RecursionError) as error:
         raise ValueError(f"{verdict} is no verdict ({error}): `python -m bench gate` writes one") from None
-    print(as_text(content, findings))
-    page = as_markdown(content, findings)
+    print(text)
     if markdown is not None:
         write_atomic(markdown, page)
     if comment is not None:
-        write_atomic(comment, as_comment(content, findings))
+        write_atomic(comment, short)
     if junit is not None:
-        write_atomic(junit, as_junit(content, findings))
+        write_atomic(junit, cases)
     summary = os.environ.get("GITHUB_STEP_SUMMARY")
     if summary:
         with Path(summary).open("a", encoding="utf-8") as file:

@@ -1,6 +1,7 @@
 """The picture and the main table of a README, made from a run: frames, x-t slice and numbers of each method."""
 
 import re
+import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -84,7 +85,7 @@ def _lines(
     at = f"{run.group} = {part[run.group].iloc[-1]}"
     best = next(map(run.title, headlines(run, part)), "no measure")
     chosen = f", at its best setting by {best}" if several else ""
-    command = " ".join(["python -m reports", str(run.folder), *options, "--readme README.md"])
+    command = shlex.join(["python", "-m", "reports", str(run.folder), *options, "--readme", "README.md"])
     return [
         f"![Videos of one prompt, one row per method, each with its x-t slice]({PICTURE.as_posix()})",
         "",

@@ -8,14 +8,13 @@ from typing import Any, TypeAlias
 
 import pandas as pd
 
-from bench.results.records import Record
+from bench.results.records import TIMED, Record
 from bench.results.run_folder import load_run
 from reports.format import printable
 from reports.phrases import HEADLINES, MEMORY
 
 REFERENCE = "real video"
 APPROXIMATE = "≈"  # after the value of an axis that computes something else than the plain one
-TIMED = ("s", "%", "x", "J", "GFLOP/s", "GB/s", "s/TFLOP")  # units of costs that come from a clock
 Row: TypeAlias = Mapping[Any, Any] | pd.Series  # of a table: axes, status, reason, values
 
 

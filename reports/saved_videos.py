@@ -96,7 +96,7 @@ def scenes(run: Run, rows: pd.DataFrame, most: int = 60) -> VideoGallery:
     for key, value in zip(rows["id"], rows[run.group], strict=True):
         try:
             videos = read_videos(run.folder / "cells" / key, key)
-        except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+        except (OSError, ValueError, zipfile.BadZipFile) as error:
             unreadable.append(f"{key}: {type(error).__name__}: {error}")
             continue
         for prompt, video in enumerate(videos):
@@ -129,11 +129,14 @@ def read_videos(folder: Path, key: str) -> list[SavedVideo]:
         declared = sum(member.file_size for member in archive.infolist())
     if declared > MOST_BYTES:
         raise ValueError(f"videos.npz unpacks to {declared:,} bytes: a report reads at most {MOST_BYTES:,} of a cell")
-    with np.load(path, allow_pickle=False) as file:
-        videos = file["videos"]
-        seams = tuple(int(seam) for seam in file["seams"]) if "seams" in file else None
-        kinds = tuple(map(str, file["kinds"])) if "kinds" in file else ()
-        fps = float(file["fps"]) if "fps" in file else FPS
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            videos = file["videos"]
+            seams = tuple(int(seam) for seam in file["seams"]) if "seams" in file else None
+            kinds = tuple(map(str, file["kinds"])) if "kinds" in file else ()
+            fps = float(file["fps"]) if "fps" in file else FPS
+    except Exception as error:  # whatever a reader of broken archives may raise
+        raise ValueError(f"videos.npz cannot be read: {error}") from error
     if videos.ndim != 5 or videos.shape[-1] != 3 or videos.dtype != np.uint8 or 0 in videos.shape:
         raise ValueError(f"videos are N T H W 3 uint8: got {videos.shape} {videos.dtype}")
     if kinds and len(kinds) != len(seams or ()):

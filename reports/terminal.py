@@ -154,6 +154,6 @@ def _seconds(run: Run, key: str) -> Sequence[float]:
 def _change(run: Run, key: str) -> Sequence[float]:
     try:
         kept = saved_videos.read_videos(run.folder / "cells" / key, key)
-    except (OSError, ValueError, KeyError, zipfile.BadZipFile):
+    except (OSError, ValueError, zipfile.BadZipFile):
         return ()
     return saved_videos.change(kept[0])[0] if kept else ()

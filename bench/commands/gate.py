@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal
 
 import tyro
 
-from bench.hardware.machine import ROOT, machine, revision, software
+from bench.hardware.machine import ROOT, machine, revision, software, source_hash
 from bench.harness.progress import say
 from bench.harness.suite_spec import PlannedCell, Suite, did_you_mean, label, override, plan, select
 from bench.regression import baselines as store
@@ -116,6 +116,7 @@ def gate(
     began = time.monotonic()
     with locked(out):
         head_side = _side("head", head, out, environments)
+        before = source_hash(head_side.tree)
         if base is not None:
             base_side = _side("base", base, out, environments)
             revisions = ", ".join(f"{side.name} {short_revision(side.revision)}" for side in (base_side, head_side))
@@ -128,6 +129,9 @@ def gate(
             assert stored is not None
             findings, observations = _against_stored(cells, head_side, settings, out, stored, calibrate=calibrate)
             against = str(stored)
+        if source_hash(head_side.tree) != before:
+            why = "the head's source changed while it was measured: nobody knows which was, run the gate again"
+            findings.append(Finding("every cell", "source", "INVALID", why))
         verdict = {
             "verdict": overall(findings),
             "suite": suite,
@@ -216,7 +220,10 @@ def _against_stored(
     place.mkdir(parents=True, exist_ok=True)
     with ExitStack() as stack:
         process = stack.enter_context(RevisionProcess(head, out / "head.log", settings))
-        greeting = process.ask("hello", threads=settings.threads)
+        try:
+            greeting = process.ask("hello", threads=settings.threads)
+        except RevisionError as error:
+            return [Finding(name, "run", "INVALID", str(error)) for name, _ in cells], {"software": {}}
         for name, values in cells:
             try:
                 warm = process.ask("open", values=values)
@@ -236,5 +243,6 @@ def _against_stored(
     if calibrate:
         store.calibrate(file, fresh)
         say(f"{len(fresh)} baselines written into {file}: commit it")
-        findings = [Finding(entry["cell"], "baseline", "PASS", "written by --calibrate") for entry in fresh.values()]
+        written = [Finding(entry["cell"], "baseline", "PASS", "written by --calibrate") for entry in fresh.values()]
+        findings = [*(finding for finding in findings if finding.measure == "run"), *written]
     return findings, {"software": {"head": greeting}}

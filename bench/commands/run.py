@@ -48,7 +48,7 @@ def run_(
     threads: Count | None = None,
     devices: str | None = None,
     ray: bool = False,
-    profile: tuple[str, ...] = (),
+    profile: Annotated[tuple[str, ...] | None, tyro.conf.arg(metavar="CELL [CELL]")] = None,
     emulated: bool = False,
     fetch: bool = False,
     dry_run: bool = False,
@@ -99,10 +99,12 @@ def run_(
     if dry_run:
         print(_describe(chosen, sweep, folder, workers))
         return 0
-    if profile:
+    if profile is not None:
         return _profile(profile, chosen, folder)
-    if all(item.skip is not None for item in chosen if not item.reference):
-        raise ValueError(f"no cell can run: {next(item.skip for item in chosen if item.skip is not None)}")
+    asked = [item for item in chosen if not item.reference] or chosen  # a reference may be asked for alone
+    if all(item.skip is not None for item in asked):
+        why = next((item.skip for item in asked), "--only and --skip leave none")
+        raise ValueError(f"no cell can run: {why}")
     say(f"{suite}: {len(chosen)} cells, {len(done_before(folder, chosen))} of them done before; folder {folder}")
     seconds = timeout or sweep.timeout or TIMEOUT
     command = ["python", "-m", "bench", *sys.argv[1:]]
@@ -201,7 +203,7 @@ def _prediction_columns(prediction: Prediction | None) -> tuple[str, str, str]:
 
 def _profile(prefixes: Sequence[str], chosen: list[PlannedCell], folder: Path) -> int:
     """Profile one batch of each cell whose id begins with one of one or two prefixes."""
-    if len(prefixes) > 2:
+    if not 1 <= len(prefixes) <= 2:
         raise ValueError(f"--profile takes a cell, or two to compare; got {len(prefixes)}")
     cells = [_cell_of(prefix, chosen) for prefix in prefixes]
     from bench.videos.trace import trace  # noqa: PLC0415  (loads the pipeline)

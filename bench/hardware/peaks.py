@@ -79,12 +79,19 @@ def _keep(kind: str, best: Peaks, store: Path) -> Peaks:
 
 
 def stored(device: str = "cpu", *, store: Path = STORE) -> Peaks | None:
-    """The stored peaks; None if there are none."""
+    """The stored peaks; None if there are none.
+
+    Raises:
+        ValueError: the file that should hold them does not.
+    """
     path = store / f"{digest(_identity(torch.device(device).type))}.json"
     if not path.exists():
         return None
-    kept = json.loads(path.read_text(encoding="utf-8"))["peaks"]
-    return Peaks(kept["flops"], kept["memory"], kept["cache"])
+    try:
+        kept = json.loads(path.read_text(encoding="utf-8"))["peaks"]
+        return Peaks(dict(kept["flops"]), float(kept["memory"]), float(kept["cache"]))
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(f"{path} holds no peaks ({error!r}): remove it, and they are measured anew") from None
 
 
 def _identity(kind: str) -> dict[str, object]:

@@ -12,10 +12,10 @@ from multiprocessing.context import ForkServerContext, ForkServerProcess, SpawnC
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from bench.hardware.machine import hash_files
+from bench.hardware.machine import hash_files, source_hash
 from bench.hardware.memory import memory_kills
 from bench.harness.identity import Identity
-from bench.harness.job import RUN, Work, Workload, death
+from bench.harness.job import RUN, Work, Workload, death, last_line
 from bench.harness.suite_spec import PlannedCell, Suite, references_of
 from bench.harness.worker import child
 from bench.results.records import Attempt, Cell, Number, Record, Status, Value, canonical, read, write_atomic
@@ -124,6 +124,9 @@ def attempt(
     Args:
         folder: the run's.
         timeout: seconds after which the process is killed.
+
+    Raises:
+        ValueError: the source is no longer that of the run.
     """
     started = datetime.now(UTC).isoformat(timespec="seconds")
     machine_now: dict[str, Value] = {**identity.machine, "load_before": round(os.getloadavg()[0], 2)}
@@ -156,6 +159,10 @@ def attempt(
     finally:
         _end(process, lost=lost)
     seconds = round(time.monotonic() - began, 3)
+    if source_hash() != identity.basis["source"]:
+        raise ValueError(
+            "the project's source changed while a cell ran, and nobody knows which it was measured with: run again"
+        )
 
     result = _result(place / "result.json")
     status: Status
@@ -218,10 +225,7 @@ def _result(path: Path) -> dict[str, Any] | None:
 
 
 def _why_no_result(exit_code: int, kills: int, log: Path) -> tuple[Status, str]:
-    lines = (
-        [line.strip() for line in log.read_text(errors="replace").splitlines() if line.strip()] if log.exists() else []
-    )
-    last = f"; last line of its log: {lines[-1]}" if lines else ""
+    last = last_line(log, "its log") if log.exists() else ""
     status, how = death(exit_code, kills)
     if status == "oom":
         return status, f"{how.removeprefix('was ')}{last}"

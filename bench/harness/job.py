@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import NamedTuple, TypeAlias
 
 from bench.results.records import CellResults, InvalidError, NotFiniteError, Status, Value
-from vidrd.entry import is_out_of_memory
+from vidrd.entry import is_out_of_memory, one_line
 
+QUOTED = 1000  # letters of an error, or bytes of the end of a log, that a reason quotes at most
 RUN = "VIDRD_BENCH_RUN"  # environment variable: the process whose fork server this is; see `bench.harness.fork_server`
 
 
@@ -56,10 +57,18 @@ def load_work(work: Work) -> Callable[[Job], CellResults]:
 
 def verdict(error: Exception) -> tuple[Status, str]:
     """What an error of the work means for its cell, and the reason in one line."""
-    line = next((line.strip() for line in str(error).splitlines() if line.strip()), "no message")
+    line = next((line for each in str(error).splitlines() if (line := one_line(each[:QUOTED]))), "no message")
     if isinstance(error, InvalidError | NotFiniteError):
         return "invalid", line
     return "oom" if is_out_of_memory(error) else "failed", f"{type(error).__name__}: {line}"
+
+
+def last_line(log: Path, name: str) -> str:
+    """The end of a reason: what a log says last, however much that is; "" if it says nothing."""
+    with log.open("rb") as file:
+        file.seek(max(0, log.stat().st_size - QUOTED))
+        lines = [line for each in file.read().decode(errors="replace").splitlines() if (line := one_line(each))]
+    return f"; last line of {name}: {lines[-1]}" if lines else ""
 
 
 def death(exit_code: int, kills: int) -> tuple[Status, str]:

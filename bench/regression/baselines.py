@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from bench.regression.counts import counted
-from bench.results.records import digest, write_atomic
+from bench.results.records import digest, is_value, write_atomic
 from bench.results.verdicts import Finding, same_recipe
 
 
@@ -41,7 +41,10 @@ def load(path: Path) -> dict[str, Any]:
     try:
         entries: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))["baselines"]
         whole = all(
-            len(key.split("-")) == len(BaselineKey._fields) and {"recipe", "sha256", "counts"} <= set(entry)
+            len(key.split("-")) == len(BaselineKey._fields)
+            and {"recipe", "sha256", "counts"} <= set(entry)
+            and isinstance(entry["recipe"], dict)
+            and all(map(is_value, entry["counts"].values()))
             for key, entry in entries.items()
         )
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:

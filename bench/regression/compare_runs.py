@@ -6,18 +6,18 @@ measured both alternately. Counts have no noise and are compared exactly; qualit
 """
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from bench.results.records import Number, Record, Value, digest
+from bench.harness.suite_spec import label
+from bench.results.records import TIMED, Number, Record, digest
 from bench.results.run_folder import load_run
 from bench.results.statistics import Estimate, trimmed_mean
 from bench.results.verdicts import Finding, Verdict, count, not_worse
 
 EXACT = ("fe_per_frame", "allocated_peak")  # the same work takes the same again
-MEMORY = ("process_peak", "reserved_peak", "driver_peak")
 MEMORY_MARGIN = 0.05  # of the base: how many pages a process touches varies a little
 ALPHA = 0.01
 
@@ -80,8 +80,9 @@ def compare(
             if other_weights
             else Finding("run", "weights", "CALIBRATION_NEEDED", f"{why}: --other-weights compares them all the same")
         )
+    axes = dict.fromkeys([*base.manifest["axes"], *head.manifest["axes"]])
     for key in {**base.cells, **head.cells}:
-        findings += _cell(base.cells.get(key), head.cells.get(key), elsewhere, margin, quality_margin)
+        findings += _cell(base.cells.get(key), head.cells.get(key), axes, elsewhere, margin, quality_margin)
     return findings
 
 
@@ -91,11 +92,16 @@ def _settings(record: Record) -> str:
 
 
 def _cell(
-    base: Record | None, head: Record | None, elsewhere: str, margin: float, quality_margin: float
+    base: Record | None,
+    head: Record | None,
+    axes: Iterable[str],
+    elsewhere: str,
+    margin: float,
+    quality_margin: float,
 ) -> Iterator[Finding]:
     one = head or base
     assert one is not None
-    name = _label(one.cell.values)
+    name = label(one.cell.values, [axis for axis in axes if axis in one.cell.values])
     if base is None:
         yield Finding(name, "run", "CALIBRATION_NEEDED", "the base has no such cell")
         return
@@ -113,27 +119,26 @@ def _cell(
         yield Finding(name, "run", verdict, f"ok before, now {head.attempt.status}: {head.attempt.reason}")
         return
     emulated = "emulated" in {**base.facts, **head.facts}  # then its times mean nothing
-    unjudged = ("%", "s") if emulated else ("%",)  # shares of the bound repeat what times say
+    unjudged = {*TIMED} if emulated else {*TIMED} - {"s"}  # shares, speeds and ratios repeat what times say
     comparable = {measure: number for measure, number in base.numbers.items() if number.unit not in unjudged}
     for measure, number in comparable.items():
         now = head.numbers.get(measure)
-        if now is None:
-            why = head.absent.get(measure, "it has no number")
-            yield Finding(name, measure, "INVALID", f"measured before, missing now: {why}", number.unit, number.value)
+        if now is None or now.unit != number.unit:
+            why = (
+                f"measured before, missing now: {head.absent.get(measure, 'it has no number')}"
+                if now is None
+                else f"measured in {now.unit or 'no unit'}, before in {number.unit or 'no unit'}"
+            )
+            yield Finding(name, measure, "INVALID", why, number.unit, number.value)
         elif measure in EXACT:
             yield count(name, measure, number.value, now.value, tolerance=0.01, unit=number.unit)
-        elif measure in MEMORY:
+        elif number.unit == "bytes" and number.better == "lower":
             yield _memory(name, measure, number, now, elsewhere)
         elif number.unit == "s":
             samples = (base.samples.get(_samples_of(measure)), head.samples.get(_samples_of(measure)))
             yield _times(name, measure, number, now, samples, elsewhere, margin)
         elif number.better in ("lower", "higher"):
             yield _quality(name, measure, number, now, quality_margin)
-
-
-def _label(values: Mapping[str, Value]) -> str:
-    axes = ("method", "kernel", "size", "backend", "frames", "overlap", "precision")
-    return " ".join(str(values[a]) if isinstance(values[a], str) else f"{a}={values[a]}" for a in axes if a in values)
 
 
 def _samples_of(measure: str) -> str:
@@ -160,19 +165,20 @@ def _times(
     margin: float,
 ) -> Finding:
     """The ratio of two runs' times. Its interval covers the spread within each run, not what changed between them."""
-    change = head.value / base.value - 1
-    finding = Finding(cell, measure, "PASS", f"{change:+.1%} between two runs", "s", base.value, head.value, change)
+    change = head.value / base.value - 1 if base.value > 0 else None  # a queue in which nobody waited has no ratio
+    shown = f"{head.value:.3g} s after {base.value:.3g} s" if change is None else f"{change:+.1%} between two runs"
+    finding = Finding(cell, measure, "PASS", shown, "s", base.value, head.value, change)
     if elsewhere:
         return replace(finding, verdict="CALIBRATION_NEEDED", reason=f"{elsewhere}: times do not compare")
     low = high = None
     n = min(len(each or ()) for each in samples)
-    if n >= 4:
+    if n >= 4 and all(second > 0 for each in samples for second in each or ()):
         one, other = (trimmed_mean([math.log(second) for second in each or ()]) for each in samples)
         error = math.hypot(one.error, other.error)
         difference = Estimate(other.mean - one.mean, error, min(one.df, other.df), n)
         low, high = (math.expm1(end) for end in (difference.low(ALPHA), difference.high(ALPHA)))
     finding = replace(finding, low=low, high=high, margin=margin, n=n)
-    if change <= margin:
+    if head.value <= (1 + margin) * max(base.value, 0.0):
         return finding
     return replace(finding, verdict="INCONCLUSIVE", reason=f"{finding.reason}: measure both in one with `bench gate`")
 
@@ -180,15 +186,12 @@ def _times(
 def _quality(cell: str, measure: str, base: Number, head: Number, share: float) -> Finding:
     """Non-inferiority from the two intervals, taken as independent, which is on the safe side."""
     halves = [number.half_width for number in (base, head) if number.half_width is not None]
+    if len(halves) < 2 or base == head:  # then no change has an interval
+        equal = base.value == head.value
+        verdict: Verdict = "PASS" if equal else "INCONCLUSIVE"
+        why = "equal" if equal else "too few samples for an interval"
+        return Finding(cell, measure, verdict, why, base.unit, base.value, head.value, n=base.n)
     margin = share * abs(base.value) or share
-    if len(halves) < 2:
-        verdict: Verdict = "PASS" if head.value == base.value else "INCONCLUSIVE"
-        return Finding(
-            cell, measure, verdict, "equal" if verdict == "PASS" else "too few samples for an interval", base.unit,
-            base.value, head.value, head.value - base.value, margin=margin,
-        )  # fmt: skip
-    if base == head:
-        return Finding(cell, measure, "PASS", "equal", base.unit, base.value, head.value, 0.0, margin=margin, n=base.n)
     error = math.hypot(*halves) / 1.96
     difference = Estimate(head.value - base.value, error, max(min(base.n, head.n) - 1, 1), min(base.n, head.n))
     better = base.better or "lower"

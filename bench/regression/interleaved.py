@@ -27,6 +27,7 @@ from typing import Any
 import numpy as np
 
 from bench.hardware.nvml import SAME_CLOCK
+from bench.harness.job import last_line
 from bench.harness.suite_spec import Values
 from bench.regression.base_videos import KeptVideos, kept_videos
 from bench.regression.counts import counted, uncounted
@@ -34,6 +35,7 @@ from bench.regression.speed_test import SpeedTest, look
 from bench.regression.videos_needed import MOST_VIDEOS, videos_needed
 from bench.regression.worktrees import Side
 from bench.results.verdicts import ALPHA, Finding, Pair, Verdict, equal_output, same_recipe
+from vidrd.entry import one_line
 
 SERVER = Path(__file__).with_name("revision_server.py")
 # Largest error that rounding alone may leave in latents, as a share of their largest value.
@@ -154,7 +156,7 @@ class RevisionProcess:
             raise RevisionError(self._how_it_ended())
         content: dict[str, Any] = json.loads(line)
         if "failed" in content:
-            raise RevisionError(f"the {self.side.name} failed: {content['failed']}")
+            raise RevisionError(f"the {self.side.name} failed: {one_line(content['failed'])}")
         return content
 
     def ask(self, do: str, **request: object) -> dict[str, Any]:
@@ -169,8 +171,7 @@ class RevisionProcess:
 
     def _how_it_ended(self) -> str:
         self._process.wait(10)
-        lines = [line.strip() for line in self.log.read_text(errors="replace").splitlines() if line.strip()]
-        last = f"; last line of {self.log.name}: {lines[-1]}" if lines else ""
+        last = last_line(self.log, self.log.name)
         return f"the process of the {self.side.name} ended with {self._process.returncode}{last}"
 
 
@@ -280,7 +281,7 @@ def _answers(servers: Sequence[RevisionProcess], within: float | None = None) ->
         except RevisionError as error:
             errors.append(error)
     if errors:
-        raise errors[0]
+        raise RevisionError("; ".join(map(str, errors)))
     return answers
 
 
@@ -340,9 +341,12 @@ def _compare_facts(
         began = time.monotonic()
         kept = kept_videos(folder / "videos", servers[0].side.revision, cell.values, base["sha256"])
         sides = 1 if kept.load(int(cell.values["videos"])) is None else 2  # of more videos, which one device may make
-        judged = _judge_videos(cell, servers, places, settings, kept)
-        seconds = sides * (time.monotonic() - began)
-        cell.findings += _more_videos(cell, judged, seconds, servers, places, settings, kept, say)
+        try:
+            judged = _judge_videos(cell, servers, places, settings, kept)
+            seconds = sides * (time.monotonic() - began)
+            cell.findings += _more_videos(cell, judged, seconds, servers, places, settings, kept, say)
+        except ValueError as error:  # too few videos, or none that can be judged
+            cell.findings.append(Finding(cell.label, "quality", "INVALID", str(error)))
 
 
 def _judge_videos(
@@ -409,6 +413,7 @@ def _error(base: np.ndarray, head: np.ndarray) -> float | None:
 def _break(cell: MeasuredCell, why: str) -> None:
     """Add a finding that says why nothing more can be measured in this cell."""
     if not cell.broken:
-        verdict: Verdict = "CALIBRATION_NEEDED" if "the base failed: KeyError" in why else "INVALID"
-        cell.findings.append(Finding(cell.label, "run", verdict, why))  # a KeyError: the base has no such method
+        unknown = "the base failed: KeyError" in why and "the head" not in why  # a base without this method
+        verdict: Verdict = "CALIBRATION_NEEDED" if unknown else "INVALID"
+        cell.findings.append(Finding(cell.label, "run", verdict, why))
         cell.broken = True

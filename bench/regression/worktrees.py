@@ -41,8 +41,10 @@ def checkout(revision: str, folder: Path, root: Path = ROOT) -> tuple[str, Path]
     commit = commit_of(revision, root)
     tree = folder / commit[:12]
     if (tree / ".git").exists():
-        if _git(tree, "status", "--porcelain"):
-            raise ValueError(f"{tree} was changed by hand: remove it, the gate makes it again")
+        if not _is_clean(tree, commit):
+            raise ValueError(
+                f"{tree} was changed by hand, or comes from another clone: remove it, the gate makes it again"
+            )
         return commit, tree
     folder.mkdir(parents=True, exist_ok=True)
     try:
@@ -51,6 +53,14 @@ def checkout(revision: str, folder: Path, root: Path = ROOT) -> tuple[str, Path]
     except subprocess.CalledProcessError as error:
         raise ValueError(f"git could not check {revision} out: {error.stderr.strip()}") from None
     return commit, tree
+
+
+def _is_clean(tree: Path, commit: str) -> bool:
+    """Whether a worktree is as git made it: of this clone and commit, without changes."""
+    try:
+        return _git(tree, "rev-parse", "HEAD") == commit and not _git(tree, "status", "--porcelain")
+    except subprocess.CalledProcessError:  # a cache brought the tree, and not what the clone knows of it
+        return False
 
 
 def environment(tree: Path, folder: Path) -> Path:

@@ -118,10 +118,11 @@ def load(path: Path) -> tuple[list[Entry], int]:
         raise ValueError(
             f"a history is read from a journal; got {path}, which is no file: `python -m bench gate` adds to one"
         )
-    entries, torn = [], 0
-    for number, line in enumerate(dict.fromkeys(path.read_bytes().split(b"\n")), start=1):
-        if not line.strip():
+    entries, torn, seen = [], 0, set[bytes]()
+    for number, line in enumerate(path.read_bytes().split(b"\n"), start=1):
+        if not line.strip() or line in seen:
             continue
+        seen.add(line)
         try:
             content = json.loads(line, parse_constant=refuse_constant)
         except (ValueError, RecursionError):
@@ -129,7 +130,7 @@ def load(path: Path) -> tuple[list[Entry], int]:
             continue
         try:
             entries.append(_entry(content))
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
             raise ValueError(f"{path}, line {number}, is no entry of a history ({error!r}): remove the line") from None
     return entries, torn
 
@@ -144,8 +145,9 @@ def _entry(content: Mapping[str, Any]) -> Entry:
     return Entry(
         str(content["base"]), str(content["head"]), content["verdict"], str(content["written"]),
         digest({name: value for name, value in content["machine"].items() if name not in VARIES}),
-        (sides[0], sides[1]), dict(content["recipes"]),
-        tuple(Finding.from_dict(finding) for finding in content["findings"]), dict(content["log_ratios"]),
+        (sides[0], sides[1]), {cell: str(recipe) for cell, recipe in content["recipes"].items()},
+        tuple(Finding.from_dict(finding) for finding in content["findings"]),
+        {cell: [(int(group), float(log)) for group, log in pairs] for cell, pairs in content["log_ratios"].items()},
     )  # fmt: skip
 
 

@@ -9,13 +9,14 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from bench.results.records import is_value, refuse_constant
+from bench.results.records import SCHEMA, is_number, is_value, refuse_constant
 
 ID = re.compile(r"[0-9a-f]{12}")
 TEXTS = ("suite", "hash", "workload", "question", "revision", "written", "group")
-WORDS = ("headlines", "apart", "command")  # lists of texts that a manifest may lack
+WORDS = ("headlines", "apart", "command", "conclusions")  # lists of texts that a manifest may lack
 TABLES = ("fixed", "machine")  # of texts and numbers
 NAMES = ("software", "basis")  # tables of texts
+NEEDED = {"machine": ("system", "cpu", "cores", "memory_bytes", "gpu", "driver"), "basis": ("weights",)}
 MEASURE: dict[str, type | tuple[type, ...]] = {
     **dict.fromkeys(("title", "unit", "table", "definition"), str),
     "better": (str, type(None)),
@@ -47,7 +48,9 @@ def fault_of(content: object) -> str:
     """The first thing that is wrong with a manifest; "" if nothing is."""
     if not isinstance(content, dict):
         return "it is no object"
+    schema = content.get("schema", SCHEMA)
     faults = (
+        *([] if schema == SCHEMA else [f"schema {schema!r:.40}; this version reads {SCHEMA}"]),
         *(f"{name} is no text" for name in TEXTS if not isinstance(content.get(name), str)),
         *(f"{name} is no list of texts" for name in WORDS if not _are_texts(content.get(name, []), list)),
         *(f"{name} is no table of texts and numbers" for name in TABLES if not _is_mapping(content.get(name))),
@@ -60,15 +63,20 @@ def fault_of(content: object) -> str:
 
 def _faults_inside(manifest: Mapping[str, Any]) -> Iterator[str]:
     axes, measures, cells = manifest["axes"], manifest["measures"], manifest["cells"]
-    if not (isinstance(axes, dict) and isinstance(cells, list)):
-        yield "axes or cells are not as they were written"
+    inexact = manifest.get("approximations") or {}
+    if not (isinstance(axes, dict) and isinstance(cells, list) and isinstance(inexact, dict)):
+        yield "axes, approximations or cells are not as they were written"
         return
-    for axis, values in axes.items():
-        if not isinstance(values, list) or not all(map(is_value, values)):
+    for axis, values in [*axes.items(), *inexact.items()]:
+        if not values or not isinstance(values, list) or not all(map(is_value, values)):
             yield f"the axis {axis!r} is no list of values"
+    for table, names in NEEDED.items():
+        yield from (f"{table} lacks {name}" for name in names if name not in manifest[table])
+    if not is_number(manifest["machine"].get("memory_bytes")):
+        yield "memory_bytes is no number"
     for name, measure in measures.items():
         if not isinstance(measure, dict) or not all(
-            isinstance(measure.get(key), kind) for key, kind in MEASURE.items()
+            key in measure and isinstance(measure[key], kind) for key, kind in MEASURE.items()
         ):
             yield f"the measure {name!r} lacks one of {', '.join(MEASURE)}"
     for position, cell in enumerate(cells):

@@ -21,6 +21,7 @@ SCHEMA = 1
 # Between a measure and the number of a side, in the name of samples that are the measure with a group left out.
 LEFT_OUT = ":left out:"
 CHANGES = "+changes"  # ends the revision of a checkout whose files differ from its commit
+TIMED = ("s", "%", "x", "J", "1/s", "GFLOP/s", "GB/s", "s/TFLOP")  # units of costs that come from a clock
 # Settings that a workload got after its first cells, each with the value that stands for what was done before: left out
 # of ids, so that a cell keeps its own.
 LATER: Mapping[str, Mapping[str, str | float]] = {
@@ -315,7 +316,8 @@ def refuse_constant(name: str) -> float:
     raise ValueError(f"{name} is no number")
 
 
-def _is_number(content: object) -> bool:
+def is_number(content: object) -> bool:
+    """Whether this is a finite number, and neither true nor false."""
     return is_value(content) and not isinstance(content, str | bool)
 
 
@@ -329,7 +331,7 @@ def _fault_of(data: Mapping[str, Any]) -> str:
         ("cell", lambda content: True),
         ("attempt", is_value),
         ("numbers", lambda content: isinstance(content, dict)),
-        ("samples", lambda content: isinstance(content, list) and all(map(_is_number, content))),
+        ("samples", lambda content: isinstance(content, list) and all(map(is_number, content))),
         ("absent", _is_text),
         ("facts", _is_text),
         ("machine", is_value),
@@ -344,7 +346,7 @@ def _fault_of(data: Mapping[str, Any]) -> str:
         and all(map(is_value, cell.get("values", {}).values()))
         and all(map(_is_text, cell.get("basis", {}).values())),
         "attempt": all(_is_text(attempt.get(part, "")) for part in ("status", "reason", "started"))
-        and _is_number(attempt.get("seconds", 0.0)),
+        and is_number(attempt.get("seconds", 0.0)),
         "numbers": all(map(_is_measured, data["numbers"].values())),
         "revision": _is_text(data.get("revision")),
     }
@@ -353,11 +355,12 @@ def _fault_of(data: Mapping[str, Any]) -> str:
 
 def _is_measured(number: Mapping[str, Any]) -> bool:
     return (
-        _is_number(number.get("value"))
+        is_number(number.get("value"))
         and _is_text(number.get("unit", ""))
         and number.get("better") in (None, *get_args(Better))
         and isinstance(number.get("n", 1), int)
-        and all(number.get(end) is None or _is_number(number[end]) for end in ("low", "high"))
+        and is_number(number.get("n", 1))
+        and all(number.get(end) is None or is_number(number[end]) for end in ("low", "high"))
     )
 
 
@@ -369,6 +372,11 @@ class CellResults:
     samples: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
     absent: Mapping[str, str] = field(default_factory=dict)
     facts: Mapping[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for name, values in self.samples.items():
+            if not all(map(math.isfinite, values)):
+                raise NotFiniteError(f"the samples in a record are finite; {name} has one that is not")
 
 
 class InvalidError(Exception):

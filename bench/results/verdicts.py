@@ -15,12 +15,13 @@ from dataclasses import asdict, dataclass
 from functools import partial
 from typing import Any, Literal, NamedTuple, TypeAlias
 
-from bench.results.records import Better
+from bench.results.records import Better, is_number
 from bench.results.statistics import Estimate, clustered_mean, minimum_detectable, samples_needed
 
 Verdict: TypeAlias = Literal["PASS", "FAIL", "INCONCLUSIVE", "CALIBRATION_NEEDED", "INVALID"]
 # The worst first: a regression that is shown stays one, whatever else could not be decided.
 WORST: tuple[Verdict, ...] = ("FAIL", "INVALID", "INCONCLUSIVE", "CALIBRATION_NEEDED", "PASS")
+TEXTS = ("cell", "measure", "verdict", "reason", "unit", "better")  # of a finding; the rest are numbers
 EXIT_CODES: dict[Verdict, int] = {"PASS": 0, "FAIL": 1, "INVALID": 2, "INCONCLUSIVE": 4, "CALIBRATION_NEEDED": 4}
 
 ALPHA = 0.01  # probability that a speed at the margin is called slower
@@ -73,8 +74,18 @@ class Finding:
 
     @classmethod
     def from_dict(cls, content: Mapping[str, Any]) -> "Finding":
-        """The inverse of `to_dict`."""
-        return cls(**content)
+        """The inverse of `to_dict`.
+
+        Raises:
+            TypeError, ValueError: it is no finding.
+        """
+        for name, value in content.items():
+            if not (isinstance(value, str) if name in TEXTS else is_number(value)):
+                raise ValueError(f"the {name} of a finding cannot be {value!r:.40}")
+        finding = cls(**content)
+        if finding.verdict not in WORST:
+            raise ValueError(f"a verdict is one of {', '.join(WORST)}; got {finding.verdict!r:.40}")
+        return finding
 
 
 class Pair(NamedTuple):

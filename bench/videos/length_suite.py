@@ -44,7 +44,7 @@ def read_prompts(file: str) -> tuple[str, ...]:
         return PROMPTS
     if not Path(file).is_file():
         raise ValueError(f"prompts are a text file with one prompt a line: there is no file {file}")
-    lines = [line.strip() for line in Path(file).read_text(encoding="utf-8").splitlines()]
+    lines = [line.strip() for line in Path(file).read_text(encoding="utf-8-sig").splitlines()]
     prompts = tuple(line for line in lines if line and not line.startswith("#"))
     if not prompts:
         raise ValueError(f"prompts are a text file with one prompt a line: got none in {file}")

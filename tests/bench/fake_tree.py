@@ -43,9 +43,10 @@ class Generator:
         if faults["hang"]:
             time.sleep(60)
         x = torch.full((len(prompts), 4, 64, 64), 0.5)
+        bias = faults["bias"] + (faults["seed"] if first else 0)
         with torch.no_grad():
             for step in range(steps + faults["steps"]):
-                x = torch.tanh(self.pipe.unet(x, torch.tensor(step))) + faults["bias"]
+                x = torch.tanh(self.pipe.unet(x, torch.tensor(step))) + bias
                 for _ in range(faults["extra"]):
                     x = x @ torch.eye(64)
         if faults["leak"]:
@@ -83,6 +84,7 @@ def plant(
     hang=False,
     nan=False,
     extra=0,  # more matrix products per step
+    seed=0.0,  # added to the latents at every step, in every batch but the first
     old=False,  # the files have the names that they had before they were moved
 ) -> Path:
     """Write a tree with these faults, which every method has but the one named "sound"."""
@@ -96,7 +98,7 @@ def plant(
             (each / "__init__.py").touch()
     faults = {
         "steps": steps, "spin": spin, "leak": leak, "bias": bias, "crash": crash, "hang": hang, "nan": nan,
-        "extra": extra,
+        "extra": extra, "seed": seed,
     }  # fmt: skip
     (folder / generator).write_text(GENERATOR.format(faults=faults))
     (folder / world).write_text(WORLD)

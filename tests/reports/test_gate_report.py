@@ -101,14 +101,32 @@ def test_the_command_writes_all_forms_and_githubs_summary(content, tmp_path, mon
     assert ElementTree.parse(tmp_path / "v.xml").getroot().tag == "testsuite"
 
 
-def test_what_is_no_verdict_is_one_line(tmp_path, monkeypatch, capsys):
-    (tmp_path / "x.json").write_text("[]")
-    for file in (tmp_path / "x.json", tmp_path / "missing.json"):
-        assert run(monkeypatch, file) == 3
-        error = capsys.readouterr().err
-        assert error.startswith("reports: ")
-        assert "is no verdict" in error
-        assert error.count("\n") == 1
+@pytest.mark.parametrize(
+    "harm",
+    [
+        lambda whole: [],
+        lambda whole: {**whole, "verdict": "GOOD"},
+        lambda whole: {**whole, "findings": [{**whole["findings"][1], "base": "fast"}]},
+        lambda whole: {**whole, "findings": [{**whole["findings"][1], "verdict": "GOOD"}]},
+        lambda whole: {**whole, "machine": {}},
+        lambda whole: {**whole, "settings": []},
+        lambda whole: {**whole, "seconds": float("nan")},
+        None,
+    ],
+)
+def test_what_is_no_verdict_is_one_line_and_leaves_nothing(content, tmp_path, monkeypatch, capsys, harm):
+    file, whole = content
+    if harm is None:
+        file.unlink()
+    else:
+        file.write_text(json.dumps(harm(whole)))
+    assert run(monkeypatch, file, "--markdown", tmp_path / "v.md") == 3
+    out, error = capsys.readouterr()
+    assert out == ""
+    assert error.startswith("reports: ")
+    assert "is no verdict" in error
+    assert error.count("\n") == 1
+    assert not (tmp_path / "v.md").exists()
 
 
 def test_it_loads_without_torch():

@@ -154,6 +154,21 @@ def test_rows_that_do_not_fit_a_picture_are_counted(tmp_path):
     assert opened(picture).shape[0] == 44 + 24 * (68 + 8) + 20
 
 
+@pytest.mark.parametrize("harm", ["packed bytes", {"fps": np.ones(2)}, {"seams": np.ones((1, 2))}])
+def test_a_file_that_is_whole_and_damaged_inside_stops_no_report(tmp_path, harm):
+    run = load(write(tmp_path / "run", grid(), videos=1))
+    file = sorted(run.folder.glob("cells/*/videos.npz"))[0]
+    with np.load(file) as held:
+        content = dict(held)
+    np.savez_compressed(file, **content | (harm if isinstance(harm, dict) else {}))
+    if isinstance(harm, str):
+        data = bytearray(file.read_bytes())
+        data[60:100] = bytes(40)
+        file.write_bytes(data)
+    (reason,) = saved_videos.scenes(run, rows(run)).unreadable
+    assert "videos.npz cannot be read" in reason
+
+
 def test_videos_that_declare_more_than_a_report_reads_stay_packed(tmp_path, monkeypatch):
     np.savez_compressed(tmp_path / "videos.npz", videos=np.zeros((1, 8, 256, 256, 3), np.uint8))
     assert len(saved_videos.read_videos(tmp_path, "a")) == 1

@@ -36,7 +36,7 @@ def encoded(video, container, codec, *, pixels="yuv420p", **options):
 def files():
     video = numbered(64)
     return {
-        "avi": encoded(video, "avi", "mpeg4", bf="2", g="12"),
+        "avi": encoded(video, "avi", "mpeg4", bf="2", g="12", b="2000000"),
         "mp4": encoded(video, "mp4", "libx264", g="12"),
         "mkv": encoded(video, "matroska", "libx264", g="12"),
         "webm": encoded(video, "webm", "libvpx", g="12"),

@@ -214,7 +214,7 @@ def ucf101(where: Where) -> Records:
         rows = (Row(name, name) for name in names)
 
     def make(line: str) -> Record:
-        name = line.split(maxsplit=1)[0]
+        name = re.sub(r"\s+\d+$", "", line.strip())  # lists of training name the class's number too
         return new_record("ucf101", name, where.first(prefix + name), labels=(name.split("/")[0],), split=where.split,
                           licence="no formal license; research, cite arXiv 1212.0402")  # fmt: skip
 

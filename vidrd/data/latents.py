@@ -21,7 +21,7 @@ from torch import Tensor
 
 from vidrd.data.shards import INDEX, ShardSet
 from vidrd.exact_loading import parse_json, read_once
-from vidrd.files import replacing, write_atomic
+from vidrd.files import locked, replacing, write_atomic
 from vidrd.models.blocks import frames_of
 from vidrd.models.vae import AutoencoderKLTemporal
 from vidrd.video import square
@@ -51,31 +51,40 @@ def cache_latents(
     """Write the cache, or its missing files.
 
     Raises:
-        ValueError: `out` holds the cache of another VAE, size or data set.
+        ValueError: `out` holds the cache of another VAE, size or data set, or another run is writing into it.
     """
     shards = ShardSet(data)
     out.mkdir(parents=True, exist_ok=True)
-    index = hashlib.sha256((data / INDEX).read_bytes()).hexdigest()
-    meta = {"vae": vae_name(vae), "size": size, "crop": "middle square", "data": str(data.resolve()), "index": index}
-    path = out / META
-    if path.exists() and parse_json(read_once(path), path) != meta:
-        raise ValueError(f"{out} holds latents of another VAE, size or data set (see its {META}): name a new folder")
-    write_atomic(path, json.dumps(meta, indent=1) + "\n")
-    by_shard: dict[str, list[int]] = {}
-    for row in range(len(shards)):
-        by_shard.setdefault(shards.row(row)["shard"], []).append(row)
-    for shard, rows in by_shard.items():
-        target = out / f"{Path(shard).stem}.safetensors"
-        if target.exists():
-            continue
-        tensors = {}
-        for row in rows:
-            frames = frames_of(square(shards.read(row), size)[None])
-            parts = [vae.encode(part.to(vae.device)).latent_dist.mode() for part in frames.split(chunk)]
-            tensors[shards.row(row)["key"]] = torch.cat(parts).half().cpu().contiguous()
-        with replacing(target, sole_writer=True) as part:
-            save_file(tensors, part)
-        say(f"{target.name}: {len(rows)} clips")
+    with locked(out):
+        index = hashlib.sha256((data / INDEX).read_bytes()).hexdigest()
+        meta = {
+            "vae": vae_name(vae),
+            "size": size,
+            "crop": "middle square",
+            "data": str(data.resolve()),
+            "index": index,
+        }
+        path = out / META
+        if path.exists() and parse_json(read_once(path), path) != meta:
+            raise ValueError(
+                f"{out} holds latents of another VAE, size or data set (see its {META}): name a new folder"
+            )
+        write_atomic(path, json.dumps(meta, indent=1) + "\n")
+        by_shard: dict[str, list[int]] = {}
+        for row in range(len(shards)):
+            by_shard.setdefault(shards.row(row)["shard"], []).append(row)
+        for shard, rows in by_shard.items():
+            target = out / f"{Path(shard).stem}.safetensors"
+            if target.exists():
+                continue
+            tensors = {}
+            for row in rows:
+                frames = frames_of(square(shards.read(row), size)[None])
+                parts = [vae.encode(part.to(vae.device)).latent_dist.mode() for part in frames.split(chunk)]
+                tensors[shards.row(row)["key"]] = torch.cat(parts).half().cpu().contiguous()
+            with replacing(target, sole_writer=True) as part:
+                save_file(tensors, part)
+            say(f"{target.name}: {len(rows)} clips")
 
 
 class LatentSet:

@@ -10,7 +10,7 @@ import pyarrow.compute as pc
 
 from vidrd.data.prepare import find_repeats
 from vidrd.data.shards import INDEX, ShardSet, publish, remove_stale, write_table
-from vidrd.files import write_atomic
+from vidrd.files import locked, write_atomic
 
 
 def merge(
@@ -26,7 +26,7 @@ def merge(
     Of clips that are there twice that of the first set stays. A key that an earlier set has too gets its set's number.
 
     Raises:
-        ValueError: there are fewer than two sets, one is no data set, or `out` holds another one.
+        ValueError: there are fewer than two sets, one is no data set, or `out` holds another one or is in use.
     """
     opened = _open(sets, out)
     plan = json.dumps({"merged": [str(folder.resolve()) for folder in sets], "duplicates": duplicates}, indent=1) + "\n"
@@ -38,20 +38,22 @@ def merge(
     columns = [each.columns("sha256", "hashes") for each in opened]
     bytes_of, hashes_of = ([value for column in columns for value in column[place]] for place in (0, 1))
     drops = find_repeats(keys, bytes_of, hashes_of, duplicates, against)
-    (out / "shards").mkdir(parents=True, exist_ok=True)
-    write_atomic(path, plan)
-    joined: list[pa.Table] = []
-    for number, each in enumerate(opened):
-        for shard in sorted(set(each.columns("shard")[0])):
-            rows = each.table.filter(pc.equal(each.table.column("shard"), shard))
-            own = rows.column("key").to_pylist()
-            renamed = {key: names[number][key] for key in own if names[number][key] != key}
-            left_out = {key for key in own if names[number][key] in drops}
-            joined.append(publish(out, len(joined), rows, left_out, each.folder / shard, renamed))
-        say(f"{each.folder}: {len(each)} clips")
-    remove_stale(out, range(len(joined)))
-    write_atomic(out / "drops.jsonl", "".join(json.dumps(asdict(drop)) + "\n" for drop in drops.values()))
-    write_table(out / INDEX, pa.concat_tables(joined))
+    out.mkdir(parents=True, exist_ok=True)
+    with locked(out):
+        (out / "shards").mkdir(exist_ok=True)
+        write_atomic(path, plan)
+        joined: list[pa.Table] = []
+        for number, each in enumerate(opened):
+            for shard in sorted(set(each.columns("shard")[0])):
+                rows = each.table.filter(pc.equal(each.table.column("shard"), shard))
+                own = rows.column("key").to_pylist()
+                renamed = {key: names[number][key] for key in own if names[number][key] != key}
+                left_out = {key for key in own if names[number][key] in drops}
+                joined.append(publish(out, len(joined), rows, left_out, each.folder / shard, renamed))
+            say(f"{each.folder}: {len(each)} clips")
+        remove_stale(out, range(len(joined)))
+        write_atomic(out / "drops.jsonl", "".join(json.dumps(asdict(drop)) + "\n" for drop in drops.values()))
+        write_table(out / INDEX, pa.concat_tables(joined))
     return len(keys) - len(drops), len(drops)
 
 

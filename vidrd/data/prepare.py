@@ -20,7 +20,7 @@ from vidrd.data.adapters import records
 from vidrd.data.captions import Template
 from vidrd.data.duplicates import Reference, near_duplicates
 from vidrd.data.generic_adapters import folder
-from vidrd.data.layout import Where
+from vidrd.data.layout import Where, parse_json
 from vidrd.data.media import THUMB, UnreadableError, decode, to_rgb
 from vidrd.data.numbering import NUMBERS, number_records, write_numbers
 from vidrd.data.record import Drop, Record, Tally
@@ -177,7 +177,7 @@ def _is_stale(out: Path, plan: PreparePlan) -> bool:
     path = out / "plan.json"
     if not path.is_file():
         return False
-    held = json.loads(path.read_text())
+    held = parse_json(path.read_bytes(), str(path))
     if "format" not in held:
         raise ValueError(f"{out} holds a data set that `prepare` did not make: name a new folder")
     usual = _flat(json.loads(_written(PreparePlan(plan.format, plan.where))))  # of a plan from before a choice existed

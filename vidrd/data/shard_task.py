@@ -146,7 +146,8 @@ def run_shard_task(plan: PreparePlan, out: Path, unit: ShardTask) -> int:
         writer.close()
         tally.check()
     write_rows(out / "units" / f"{name}.parquet", writer.rows)
-    done = {"hash": decided_by, "tally": asdict(tally), "drops": [asdict(drop) for drop in drops]}
+    size = clips_of(out, unit.number).stat().st_size
+    done = {"hash": decided_by, "bytes": size, "tally": asdict(tally), "drops": [asdict(drop) for drop in drops]}
     write_atomic(out / "units" / f"{name}.json", json.dumps(done))
     return len(writer.rows)
 
@@ -199,11 +200,13 @@ def clips_of(out: Path, number: int) -> Path:
 
 
 def is_done(plan: PreparePlan, out: Path, unit: ShardTask) -> bool:
-    """Whether a unit has been carried out, with equal content."""
-    done = out / "units" / f"{unit.number:06d}.json"
-    if not done.is_file() or not clips_of(out, unit.number).is_file():
+    """Whether a unit has been carried out, with equal content, and its files are whole."""
+    done, clips = out / "units" / f"{unit.number:06d}.json", clips_of(out, unit.number)
+    if not all(file.is_file() for file in (done, clips, done.with_suffix(".parquet"))):
         return False
     report = json.loads(done.read_text())
+    if clips.stat().st_size != report.get("bytes", clips.stat().st_size):
+        return False  # cut short since then, as the shard is that is another name of it
     if plan.retry and any(drop["reason"] == UNANSWERED for drop in report["drops"]):
         return False
     return report["hash"] == unit_hash(plan, unit)

@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from jaxtyping import UInt8
 from numpy import ndarray
@@ -132,8 +133,14 @@ def publish(
         left_out: keys.
         source: the tar.
         renamed: new keys by old ones.
+
+    Raises:
+        ValueError: the tar is cut short.
     """
     shard = out / "shards" / f"{number:06d}.tar"
+    cut_short = f"{source} is cut short: restore it, or prepare its unit again"
+    if source.stat().st_size < max(pc.add(rows.column("offset"), rows.column("length")).to_pylist(), default=0):
+        raise ValueError(cut_short)
     keys = rows.column("key").to_pylist()
     kept = [key for key in keys if key not in left_out]
     rows = rows.filter(pa.array([key not in left_out for key in keys], pa.bool_()))
@@ -148,7 +155,10 @@ def publish(
         return rows
     with tempfile.TemporaryDirectory(prefix=".", suffix=".part", dir=out) as folder:
         part = Path(folder) / "part"
-        offsets = _copy_clips(source, part, set(kept), renamed)
+        try:
+            offsets = _copy_clips(source, part, set(kept), renamed)
+        except tarfile.TarError:
+            raise ValueError(cut_short) from None
         if not _equal(part, shard):
             _hide(out, shard)
             with replacing(shard) as target:

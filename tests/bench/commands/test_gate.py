@@ -17,6 +17,7 @@ from bench.hardware.machine import ROOT
 from bench.regression import baselines
 from bench.regression.baselines import BaselineKey, calibrate, check_baseline, key_of, load
 from bench.regression.counts import counted
+from bench.regression.interleaved import RevisionError
 from bench.regression.worktrees import Side
 from bench.results.verdicts import EXIT_CODES, Finding
 from vidrd.precision import why_emulated
@@ -68,6 +69,15 @@ def test_the_exit_code_is_the_verdict(gate, tmp_path, verdicts, code):
     assert content["base"] == "abcd" * 10
     assert (tmp_path / "runs" / "gate" / "verdict.md").exists()
     assert (tmp_path / "j.xml").exists()
+
+
+def test_a_head_whose_source_changed_while_it_was_measured_is_invalid(gate, tmp_path, monkeypatch):
+    (tmp_path / "runs").mkdir()
+    sources = iter(["one", "another"])
+    monkeypatch.setattr(command, "source_hash", lambda tree: next(sources))
+    assert gate(["PASS"], "--base", "a", "--json", "v.json")[0] == 2
+    finding = json.loads((tmp_path / "v.json").read_text())["findings"][-1]
+    assert (finding["measure"], finding["verdict"]) == ("source", "INVALID")
 
 
 def test_any_model_can_be_measured(gate, tmp_path):
@@ -180,9 +190,14 @@ def test_baselines_are_never_raised_in_ci_or_read_from_something_else(tmp_path, 
     with pytest.raises(ValueError, match="raised by a person, not in CI"):
         calibrate(tmp_path / "b.json", {})
     assert not (tmp_path / "b.json").exists()
-    (tmp_path / "b.json").write_text("[1]")
-    with pytest.raises(ValueError, match="holds no baselines"):
-        load(tmp_path / "b.json")
+    for entries in (
+        [1],
+        {"baselines": {str(KEY): {**FACTS, "counts": []}}},
+        {"baselines": {str(KEY): {**FACTS, "recipe": 4}}},
+    ):
+        (tmp_path / "b.json").write_text(json.dumps(entries))
+        with pytest.raises(ValueError, match="holds no baselines"):
+            load(tmp_path / "b.json")
 
 
 def test_stored_mode_counts_without_timing_and_calibrates_only_when_told(gate, tmp_path, monkeypatch):
@@ -197,10 +212,16 @@ def test_stored_mode_counts_without_timing_and_calibrates_only_when_told(gate, t
             pass
 
         def ask(self, do, **request):
+            if do == broken:
+                raise RevisionError(f"the head failed: {do}")
             return {"hello": {}, "open": {"warm_up_seconds": [2.0, 1.0]}, "facts": FACTS}[do]
 
     monkeypatch.setattr(command, "RevisionProcess", FakeArm)
     words = ("--stored", "b.json", "--method", "vidrd", "--precision", "fp32")
+    for broken in ("hello", "facts"):  # noqa: B007 - FakeArm reads it
+        assert gate([], *words, "--calibrate")[0] == 2
+    broken = ""
+    (tmp_path / "b.json").unlink()
     assert gate([], *words)[0] == 4
     assert not (tmp_path / "b.json").exists()
     assert gate([], *words, "--calibrate")[0] == 0

@@ -55,11 +55,31 @@ def test_weights_that_are_not_the_shipped_ones_are_one_line_and_exit_code_3(benc
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_run_of_which_no_cell_can_run_is_one_line_and_exit_code_3(bench, tmp_path):
-    words = ("run", "--suite", "smoke", "--method", "vidrd", "--frames", "41", "--overlap", "9")
-    line = "no cell can run: an overlap is at most the clip: got 9 frames of clips of 8, try 4"
-    assert bench(*words) == (3, "", f"bench: {line}\n")
+@pytest.mark.parametrize(
+    ("words", "why"),
+    [
+        (
+            ("--method", "vidrd", "--frames", "41", "--overlap", "9"),
+            "an overlap is at most the clip: got 9 frames of clips of 8, try 4",
+        ),
+        (("--only", "method=vidrd", "--skip", "method=vidrd"), "--only and --skip leave none"),
+    ],
+)
+def test_a_run_of_which_no_cell_can_run_is_one_line_and_exit_code_3(bench, tmp_path, words, why):
+    assert bench("run", "--suite", "smoke", *words) == (3, "", f"bench: no cell can run: {why}\n")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_reference_can_be_asked_for_alone(bench, monkeypatch):
+    asked = []
+    monkeypatch.setattr(
+        command_line, "run", lambda *args, chosen, **options: asked.append(chosen) or Outcome({"ok": 1}, 0, 0)
+    )
+    monkeypatch.setattr(command_line, "print_report", lambda *args: 0)
+    _, out, _ = bench("run", "--suite", "smoke", "--dry-run")
+    name = next(line.split()[0] for line in out.splitlines() if " real " in line)
+    assert bench("run", "--suite", "smoke", "--only", name)[0] == 0
+    assert [item.cell.id for item in asked[0]] == [name]
 
 
 def test_an_axis_is_an_option(bench):
@@ -95,10 +115,13 @@ def test_before_anything_was_measured_the_peaks_give_the_least_time(bench, monke
     )
 
 
-def test_a_profile_is_of_one_cell(bench):
-    code, _, error = bench("run", "--suite", "smoke", "--profile", "zzz")
+@pytest.mark.parametrize(
+    ("cells", "why"), [(("zzz",), "'zzz' fits no cell of the plan"), ((), "takes a cell, or two to compare; got 0")]
+)
+def test_a_profile_is_of_one_cell(bench, cells, why):
+    code, _, error = bench("run", "--suite", "smoke", "--profile", *cells)
     assert code == 3
-    assert "'zzz' fits no cell of the plan" in error
+    assert why in error
 
 
 ONE = "1 cell was left out because this machine only emulates its precision; --emulated measures it"

@@ -28,6 +28,15 @@ def test_peaks_are_measured_once_and_kept_with_their_machine(tmp_path, quick, mo
     assert peak_store.peaks("cpu", store=tmp_path) == first
 
 
+@pytest.mark.parametrize("text", ["", "[]", "{}", '{"peaks": {"flops": {}, "memory": null, "cache": 1}}'])
+def test_a_file_of_peaks_that_was_damaged_is_named(tmp_path, quick, text):
+    peak_store.peaks("cpu", store=tmp_path)
+    (file,) = tmp_path.iterdir()
+    file.write_text(text)
+    with pytest.raises(ValueError, match=rf"{file.name} holds no peaks .*: remove it"):
+        peak_store.stored("cpu", store=tmp_path)
+
+
 def test_measuring_again_keeps_the_higher(tmp_path, quick, monkeypatch):
     found = iter(
         [Peaks({"float32": 5.0, "bfloat16": 1.0}, 3.0, 9.0), Peaks({"float32": 4.0, "bfloat16": 2.0}, 4.0, 8.0)]

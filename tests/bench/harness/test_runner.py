@@ -155,6 +155,16 @@ def test_other_weights_source_or_machine_are_other_cells(tmp_path):
     assert len(read(tmp_path / "records.jsonl").records) == 4
 
 
+def test_a_cell_during_which_the_source_changed_is_not_recorded_and_ends_the_run(tmp_path, monkeypatch):
+    sources = iter([IDENTITY.basis["source"], "another"])
+    monkeypatch.setattr("bench.harness.cell_process.source_hash", lambda: next(sources))
+    with pytest.raises(ValueError, match="source changed while a cell ran"):
+        go(tmp_path, "how=fine", "size=1,2")
+    assert [record.cell.values["how"] for record in read(tmp_path / "records.jsonl").records] == ["real"]
+    monkeypatch.undo()
+    assert go(tmp_path, "how=fine", "size=1,2").counts == {"ok": 3}
+
+
 def test_when_time_is_up_no_cell_is_begun(tmp_path):
     outcome = go(tmp_path, "how=fine", "size=1,2", max_minutes=0.0)
     assert (outcome.untried, outcome.exit_code) == (3, 4)

@@ -8,9 +8,9 @@ from toy_suite import TOYS, toy
 
 from bench.hardware.gpu_telemetry import gpu_passes
 from bench.hardware.memory import allocator_peaks, process_peak
-from bench.harness.job import load_work
+from bench.harness.job import last_line, load_work, verdict
 from bench.harness.worker import run_cell
-from bench.results.records import Cell, canonical
+from bench.results.records import Cell, InvalidError, canonical
 from bench.workloads import WORKLOADS
 
 
@@ -39,6 +39,18 @@ def test_an_error_is_a_result_and_its_traceback_is_in_the_log(tmp_path, capsys):
     assert run_cell(toy, job(tmp_path / "cells" / "a", "raise")) == "failed"
     assert json.loads((tmp_path / "cells" / "a" / "result.json").read_text())["reason"] == "ValueError: a | b"
     assert "Traceback" in capsys.readouterr().err
+
+
+def test_a_reason_is_one_line_that_any_file_takes_however_long_and_odd_the_text(tmp_path):
+    log = tmp_path / "log.txt"
+    for text, end in ((b"", ""), (b" \n\x1b[2J\xffthe end\x07 \n\n", "; last line of its log: [2J\ufffdthe end")):
+        log.write_bytes(text)
+        assert last_line(log, "its log") == end
+    log.write_bytes(b"x" * 10**6)
+    assert len(last_line(log, "its log")) < 1100
+    assert verdict(ValueError("no file a\udcff\x1b[2J\nmore")) == ("failed", "ValueError: no file a [2J")
+    assert len(verdict(ValueError("x" * 10**6))[1]) < 1100
+    assert verdict(InvalidError("\x07\n\n")) == ("invalid", "no message")
 
 
 def test_by_hand_without_a_job_is_a_usage_error():

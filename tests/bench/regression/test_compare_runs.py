@@ -13,8 +13,11 @@ NUMBERS = {
     "seconds_per_frame": Number(0.1, "s", "lower", 6),
     "fe_per_frame": Number(20.0, "1/frame", "lower", 24),
     "process_peak": Number(1e9, "bytes", "lower"),
+    "activations": Number(1e8, "bytes", "lower"),
+    "wait": Number(0.0, "s", "lower", 6),
 }
-SECONDS = {"total_seconds": (0.98, 1.0, 1.01, 1.0, 1.02, 0.99)}
+MACHINE = {**dict.fromkeys(("system", "cpu", "gpu", "driver"), "x"), "cores": 2, "memory_bytes": 2**33}
+SECONDS = {"total_seconds": (0.98, 1.0, 1.01, 1.0, 1.02, 0.99), "wait": (0.0,) * 6}
 
 
 def write(folder, *, values=None, status="ok", machine="m", weights="w", suite="pocket", **numbers):
@@ -29,7 +32,8 @@ def write(folder, *, values=None, status="ok", machine="m", weights="w", suite="
     manifest = {
         **dict.fromkeys(("hash", "workload", "question", "written"), "x"),
         "suite": suite, "revision": folder.name, "group": "frames", "axes": {"frames": [16]},
-        "fixed": {}, "machine": {}, "software": {}, "basis": {"machine": machine, "software": "s", "weights": weights},
+        "fixed": {}, "machine": MACHINE, "software": {},
+        "basis": {"machine": machine, "software": "s", "weights": weights},
         "measures": {"fvd": {"title": "FVD", "unit": "", "better": "lower", "table": "quality", "definition": ""}},
         "cells": [{"id": cell.id, "values": dict(cell.values), "reference": False}],
     }  # fmt: skip
@@ -43,7 +47,7 @@ def verdicts(base, head, **margins):
 
 def test_equal_runs_pass_and_measures_without_direction_are_not_judged(tmp_path):
     by_measure = verdicts(write(tmp_path / "a"), write(tmp_path / "b"))
-    assert by_measure == dict.fromkeys(("fvd", "seconds_per_frame", "fe_per_frame", "process_peak"), "PASS")
+    assert by_measure == dict.fromkeys(NUMBERS.keys() - {"motion"}, "PASS")
 
 
 def test_other_weights_are_another_model_and_no_pass_unless_that_is_meant(tmp_path):
@@ -67,6 +71,11 @@ def test_other_weights_are_another_model_and_no_pass_unless_that_is_meant(tmp_pa
         ("fe_per_frame", Number(25.0, "1/frame", "lower", 24), "FAIL"),
         ("process_peak", Number(1.02e9, "bytes", "lower"), "PASS"),
         ("process_peak", Number(1.2e9, "bytes", "lower"), "FAIL"),
+        ("process_peak", Number(1.0e6, "kB", "lower"), "INVALID"),
+        ("activations", Number(1.2e8, "bytes", "lower"), "FAIL"),
+        ("activations", Number(0.8e8, "bytes", "lower"), "PASS"),
+        ("wait", Number(0.5, "s", "lower", 6), "INCONCLUSIVE"),
+        ("wait", Number(-1e-17, "s", "lower", 6), "PASS"),
     ],
 )
 def test_a_change_is_what_it_is(tmp_path, measure, number, verdict):
@@ -80,6 +89,13 @@ def test_an_interval_cut_at_the_end_of_its_range_has_the_error_of_its_longer_sid
     assert finding.error == pytest.approx(0.06 * 2**0.5 / 1.96)
 
 
+@pytest.mark.parametrize(("value", "verdict"), [(2.0, "PASS"), (3.0, "INCONCLUSIVE")])
+def test_a_difference_without_an_interval_is_no_share_as_that_of_a_count_is(tmp_path, value, verdict):
+    runs = (write(tmp_path / name, error=Number(each, "", "lower")) for name, each in (("a", 2.0), ("b", value)))
+    (found,) = [finding for finding in compare(*runs) if finding.measure == "error"]
+    assert (found.verdict, found.base, found.head, found.change, found.margin) == (verdict, 2.0, value, None, None)
+
+
 def test_two_runs_never_prove_a_slow_down_alone(tmp_path):
     slow = Number(1.0, "s", "lower", 6)
     (found,) = [
@@ -91,10 +107,11 @@ def test_two_runs_never_prove_a_slow_down_alone(tmp_path):
     assert found.change == pytest.approx(9.0)
 
 
-def test_shares_of_the_bound_say_what_times_say_and_are_not_judged(tmp_path):
-    base = write(tmp_path / "a", denoise_share=Number(60.0, "%", "higher", 6))
-    assert "denoise_share" not in verdicts(base, write(tmp_path / "b", denoise_share=None))
-    assert "denoise_share" not in verdicts(base, write(tmp_path / "c", denoise_share=Number(30.0, "%", "higher", 6)))
+@pytest.mark.parametrize("unit", ["%", "x", "GFLOP/s", "1/s", "J"])
+def test_shares_speeds_and_ratios_say_what_times_say_and_are_not_judged(tmp_path, unit):
+    base = write(tmp_path / "a", speed=Number(60.0, unit, "higher", 6, 59.0, 61.0))
+    assert "speed" not in verdicts(base, write(tmp_path / "b", speed=None))
+    assert "speed" not in verdicts(base, write(tmp_path / "c", speed=Number(30.0, unit, "higher", 6, 29.0, 31.0)))
 
 
 @pytest.mark.parametrize("which", ["base", "head"])

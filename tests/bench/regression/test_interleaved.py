@@ -4,9 +4,11 @@ import sys
 import time
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import torch
 from fake_tree import plant
 
 from bench.harness.suite_spec import override, plan
@@ -176,20 +178,36 @@ def test_a_process_that_hangs_or_dies_is_reported(tmp_path):
         server.ask("hello", threads=1)
 
 
+class Scripted(RevisionProcess):
+    """A side that gives these answers, or raises them."""
+
+    def __init__(self, name, answers):
+        self.side, self.answers = side(name, Path()), answers
+
+    def tell(self, do, **request):
+        pass
+
+    def answer(self):
+        answer = self.answers.pop(0)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+
+@pytest.mark.parametrize(
+    ("head", "verdict"),
+    [({}, "CALIBRATION_NEEDED"), (RevisionError("the head failed: ValueError: no"), "INVALID")],
+)
+def test_a_base_without_the_method_is_no_excuse_for_a_head_that_fails(head, verdict):
+    cell = interleaved.MeasuredCell("toy", VALUES, SpeedTest("toy", 0.03))
+    servers = [Scripted("base", [RevisionError("the base failed: KeyError: 'toy'")]), Scripted("head", [head])]
+    with pytest.raises(RevisionError) as raised:
+        interleaved.ask_both(servers, "open")
+    interleaved._break(cell, str(raised.value))
+    assert [finding.verdict for finding in cell.findings] == [verdict]
+
+
 def test_an_answer_is_never_left_for_the_next_question():
-    class Scripted(RevisionProcess):
-        def __init__(self, name, answers):
-            self.side, self.answers = side(name, Path()), answers
-
-        def tell(self, do, **request):
-            pass
-
-        def answer(self):
-            answer = self.answers.pop(0)
-            if isinstance(answer, Exception):
-                raise answer
-            return answer
-
     base, head = Scripted("base", [RevisionError("no"), {"n": 2}]), Scripted("head", [{"n": 1}, {"n": 2}])
     with pytest.raises(RevisionError, match="no"):
         interleaved.ask_both([base, head], "facts")
@@ -303,6 +321,18 @@ def test_the_videos_of_one_base_are_made_once_and_those_of_another_are_not_taken
     assert gate(5, 3) == (["base", "head"], [5, 3])  # the base makes other videos than those that were kept
 
 
+def test_videos_that_cannot_be_judged_are_a_finding_and_not_the_end_of_the_gate(tmp_path, monkeypatch):
+    def refuse(cell, *sides, window, margins):
+        raise ValueError("a difference of distances needs the videos of at least 3 captions: got 1")
+
+    monkeypatch.setattr("bench.videos.paired_quality.compare_videos", refuse)
+    cell = interleaved.MeasuredCell("toy", VALUES, SpeedTest("toy", 0.03))
+    servers = [ScriptedVideos("base", tmp_path, 1, []), ScriptedVideos("head", tmp_path, 2, [])]
+    interleaved._compare_facts(cell, servers, replace(QUICK, may_change=True), tmp_path, lambda line: None)
+    assert [(each.measure, each.verdict) for each in cell.findings][-1] == ("quality", "INVALID")
+    assert "at least 3 captions: got 1" in cell.findings[-1].reason
+
+
 class Quick(revision_server.PreparedCell):
     """Work that takes no time."""
 
@@ -311,6 +341,45 @@ class Quick(revision_server.PreparedCell):
 
     def seconds(self):
         return 1.0, 0.5
+
+
+def test_a_wait_between_two_readings_is_not_taken_off_the_work(monkeypatch):
+    """On a machine so busy that every reading of a clock waits a second for its core."""
+    now = {"clock": 0.0, "waited": 0.0}
+
+    def read(name):
+        now["clock"] += 1
+        now["waited"] += 1
+        return now[name]
+
+    cell = Quick()
+    cell.device, cell.without_core = "cpu", lambda: read("waited")
+    cell.make = lambda: now.update(clock=now["clock"] + 5)
+    monkeypatch.setattr(revision_server, "time", SimpleNamespace(perf_counter=lambda: read("clock")))
+    assert revision_server.PreparedCell.seconds(cell)[0] >= 5
+
+
+def test_facts_are_of_the_last_batch_too_in_which_a_wrong_seed_shows(tmp_path, monkeypatch):
+    class Batches(Quick):
+        prompts, device, make = [""] * 6, "cpu", staticmethod(lambda: torch.zeros(1))
+
+        def witnessed(self, first=0):
+            return np.full((2, 3), float(first)), np.full((2, 4), first, np.uint8), {"calls": first}
+
+    one = revision_server.RevisionServer()
+    one.cell = Batches()
+    monkeypatch.setattr(one, "_graph_breaks", lambda: 0)
+    facts = one.facts(str(tmp_path))
+    assert np.load(tmp_path / "latents.npy")[:, 0].tolist() == [0, 0, 4, 4]
+    assert np.load(tmp_path / "videos.npy")[:, 0].tolist() == [0, 0, 4, 4]
+    assert facts["recipe"] == {"calls": 0}
+    assert facts["sha256"] == hashlib.sha256(bytes(8)).hexdigest()  # of the first batch, by which kept videos are known
+
+
+@pytest.mark.slow
+def test_the_noise_of_a_wrong_seed_in_a_later_batch_fails(tmp_path, monkeypatch):
+    monkeypatch.setattr("bench.videos.paired_quality.compare_videos", lambda *arguments, window, margins: [])
+    assert go(tmp_path, seed=0.1)[0]["output"].verdict == "FAIL"
 
 
 @pytest.mark.parametrize(

@@ -40,13 +40,24 @@ def test_a_tree_that_was_removed_is_made_again(repository, tmp_path):
     assert (checkout("main", tmp_path / "trees", repository)[1] / "file").read_text() == "two"
 
 
-def test_unknown_revisions_and_trees_changed_by_hand_are_refused(repository, tmp_path):
+def test_unknown_revisions_are_refused(repository, tmp_path):
     for name in ("nothing", "--help"):
         with pytest.raises(ValueError, match=f"git knows no revision '{name}'"):
             checkout(name, tmp_path / "trees", repository)
+
+
+@pytest.mark.parametrize(
+    "harm",
+    [
+        lambda tree: (tree / "file").write_text("three"),
+        lambda tree: git(tree, "checkout", "-q", "main~1"),
+        lambda tree: (tree / ".git").write_text("gitdir: /of/another/clone\n"),
+    ],
+)
+def test_a_tree_that_is_not_as_it_was_made_is_refused(repository, tmp_path, harm):
     _, tree = checkout("main", tmp_path / "trees", repository)
-    (tree / "file").write_text("three")
-    with pytest.raises(ValueError, match="was changed by hand"):
+    harm(tree)
+    with pytest.raises(ValueError, match="was changed by hand, or comes from another clone: remove it"):
         checkout("main", tmp_path / "trees", repository)
 
 

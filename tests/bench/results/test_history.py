@@ -186,3 +186,20 @@ def test_what_is_no_journal_is_refused_in_one_line(tmp_path):
         path.write_text(json.dumps(content) + "\n")
         with pytest.raises(ValueError, match="line 1, is no entry of a history"):
             load(path)
+    path.unlink()
+    append(path, gate("a", "b"), {"cell": "r"})
+    (whole,) = path.read_text().splitlines()
+    path.write_text(f"{whole}\n{whole}\n{{}}\n")
+    with pytest.raises(ValueError, match="line 3, is no entry of a history"):  # lines that two files share count, too
+        load(path)
+    entry = json.loads(whole)
+    for field, value in (
+        ("findings", [{**entry["findings"][0], "change": "much"}]),
+        ("findings", [{**entry["findings"][0], "verdict": "GOOD"}]),
+        ("log_ratios", {"cell": [[[0], 0.1]]}),
+        ("log_ratios", {"cell": [1]}),
+        ("recipes", ["r"]),
+    ):
+        path.write_text(json.dumps({**entry, field: value}) + "\n")
+        with pytest.raises(ValueError, match="line 1, is no entry of a history"):
+            load(path)

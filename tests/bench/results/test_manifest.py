@@ -1,6 +1,7 @@
 """Runs that were damaged or edited by hand: one line and exit code 3, from every command that reads them."""
 
 import json
+import re
 import sys
 
 import pytest
@@ -72,6 +73,25 @@ def readable(reading):
         return 0
     assert "\n" not in message
     return 1
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "fault"),
+    [
+        ("schema", 2, "schema 2; this version reads 1"),
+        ("conclusions", 5, "conclusions is no list of texts"),
+        ("approximations", {"how": 5}, "the axis 'how' is no list of values"),
+        ("approximations", [5], "axes, approximations or cells are not as they were written"),
+        ("axes", {"how": [], "size": [1]}, "the axis 'how' is no list of values"),
+        ("machine", {}, "machine lacks system"),
+        ("basis", {}, "basis lacks weights"),
+    ],
+)
+def test_what_reports_need_is_there_or_refused(run, name, value, fault):
+    manifest = json.loads((run / "manifest.json").read_text())
+    (run / "manifest.json").write_text(json.dumps({**manifest, name: value}))
+    with pytest.raises(ValueError, match=re.escape(f"is no manifest of a run ({fault}): move")):
+        read_manifest(run)
 
 
 @pytest.mark.parametrize("name", ["manifest.json", "records.jsonl"])

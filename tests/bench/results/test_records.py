@@ -4,7 +4,19 @@ import random
 
 import pytest
 
-from bench.results.records import Attempt, Cell, Number, Record, append, digest, read, repair, write_atomic
+from bench.results.records import (
+    Attempt,
+    Cell,
+    CellResults,
+    NotFiniteError,
+    Number,
+    Record,
+    append,
+    digest,
+    read,
+    repair,
+    write_atomic,
+)
 
 CELL = Cell("toy", {"method": "vidrd", "frames": 16, "guidance": 3.0}, {"weights": "ab"})
 
@@ -62,6 +74,8 @@ def test_no_number_that_is_not_finite(tmp_path, value):
         Number(value)
     with pytest.raises(ValueError, match="finite; low is"):
         Number(1.0, low=value, high=2.0)
+    with pytest.raises(NotFiniteError, match="the samples in a record are finite; denoise has one that is not"):
+        CellResults(samples={"denoise": (1.0, value)})
     with pytest.raises(ValueError, match="not JSON compliant"):
         append(tmp_path / "r.jsonl", record(samples={"denoise": (value,)}))
     assert not (tmp_path / "r.jsonl").exists()

@@ -112,7 +112,7 @@ def test_an_unknown_model_is_refused_before_anything_runs():
 
 def test_prompts_come_from_a_file_whose_content_is_in_the_cells_id(tmp_path):
     file = tmp_path / "prompts.txt"
-    file.write_text("# what to show\n\n a red ball \nthe blue cat\n", encoding="utf-8")
+    file.write_text("# what to show\n\n a red ball \nthe blue cat\n", encoding="utf-8-sig")  # as some editors do
     assert read_prompts(str(file)) == ("a red ball", "the blue cat")
     assert read_prompts("") == PROMPTS
     (one,) = planned("frames=9", "method=direct", f"prompts={file}")

@@ -143,6 +143,15 @@ def test_ucf101_follows_the_official_lists(tmp_path, real_clips):
     assert any("HandstandPushups/v_HandStandPushups_" in record.uri for record in train)
 
 
+def test_ucf101_takes_classes_of_several_words(tmp_path):
+    touch(tmp_path, "UCF-101/Apply Lipstick/v_1 a.avi")
+    (tmp_path / "mine.txt").write_text("Apply Lipstick/v_1 a.avi 12 \r\n")
+    for some in (rows("ucf101", tmp_path), rows("ucf101", tmp_path, split="mine", annotations=tmp_path / "mine.txt")):
+        assert [(record.uri, record.labels) for record in some] == [
+            (str(tmp_path / "UCF-101" / "Apply Lipstick" / "v_1 a.avi"), ("Apply Lipstick",))
+        ]
+
+
 def test_no_split_means_all_and_a_split_only_its_own(tmp_path):
     lists = {
         "moments": {"trainingSet.csv": "a/1.mp4,3,0\n", "validationSet.csv": "a/2.mp4,3,0\n"},

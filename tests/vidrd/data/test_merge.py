@@ -1,6 +1,8 @@
 """Data sets are joined clip by clip, bytes and columns as they were."""
 
 import json
+import os
+import shutil
 import tarfile
 
 import numpy as np
@@ -8,11 +10,13 @@ import pytest
 
 from tests.vidrd.data.clips import numbered
 from vidrd.data.adapters import Where
+from vidrd.data.latents import cache_latents
 from vidrd.data.merge import merge
 from vidrd.data.prepare import prepare
 from vidrd.data.shard_task import PreparePlan
 from vidrd.data.shards import ShardSet
 from vidrd.data.shots import CutSettings
+from vidrd.files import locked
 from vidrd.video import write_video
 
 
@@ -88,6 +92,25 @@ def test_merging_again_changes_nothing_and_follows_its_sources(sets, tmp_path):
     assert (tmp_path / "c" / "index.parquet").read_bytes() == index
     merge([tmp_path / "c", sets / "b"], tmp_path / "d", duplicates=-1, say=quiet)  # of a joined set too
     assert len(rows_of(tmp_path / "d")) == 5
+
+
+@pytest.mark.parametrize("where", ["clip", "sidecar"])
+def test_a_shard_that_is_cut_short_is_not_passed_on(sets, tmp_path, where):
+    shutil.copytree(sets / "b", tmp_path / "b")
+    shard = tmp_path / "b" / "shards" / "000000.tar"
+    with tarfile.open(shard) as archive:
+        last = archive.getmembers()[-1]
+    os.truncate(shard, 5000 if where == "clip" else last.offset_data + last.size // 2)
+    with pytest.raises(ValueError, match=r"000000\.tar is cut short: restore it"):
+        merge([sets / "a", tmp_path / "b"], tmp_path / "c", say=quiet)
+
+
+def test_a_folder_serves_one_command_at_a_time(sets, tmp_path):
+    with locked(tmp_path), pytest.raises(ValueError, match="another run is writing into"):
+        merge([sets / "a", sets / "b"], tmp_path, say=quiet)
+    with locked(tmp_path), pytest.raises(ValueError, match="another run is writing into"):
+        cache_latents(sets / "a", None, tmp_path, size=32, say=quiet)
+    assert [path.name for path in tmp_path.rglob("*")] == [".lock"]
 
 
 def test_what_cannot_be_joined_is_refused(sets, tmp_path):

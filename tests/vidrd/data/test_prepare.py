@@ -648,6 +648,26 @@ def test_a_shard_that_is_cut_short_says_so(built, tmp_path):
         shards.data(len(shards) - 1)
 
 
+@pytest.mark.parametrize("name", ["shards/000002.tar", "units/000002.clips", "units/000002.parquet"])
+def test_the_same_command_mends_what_is_cut_short_or_gone(built, pocket_folder, tmp_path, name):
+    shutil.copytree(built[0], tmp_path / "cut")
+    clips = tmp_path / "cut" / "units" / "000002.clips"
+    clips.unlink()
+    os.link(tmp_path / "cut" / "shards" / "000002.tar", clips)  # as `prepare` leaves it: one file with two names
+    file = tmp_path / "cut" / name
+    os.truncate(file, 1500) if file.suffix != ".parquet" else file.unlink()
+    summary = quietly(plan(pocket_folder), tmp_path / "cut")
+    assert summary.done_before == 2
+    assert content(tmp_path / "cut") == content(built[0])
+
+
+def test_a_plan_that_was_damaged_is_named(built, pocket_folder, tmp_path):
+    shutil.copytree(built[0], tmp_path / "set")
+    (tmp_path / "set" / "plan.json").write_text("{")
+    with pytest.raises(ValueError, match=r"plan\.json is no JSON"):
+        quietly(plan(pocket_folder), tmp_path / "set")
+
+
 def test_lengths_that_an_index_declares_are_not_believed(built, tmp_path):
     shutil.copytree(built[0], tmp_path / "set")
     table = pq.read_table(tmp_path / "set" / "index.parquet")

@@ -60,7 +60,7 @@ class EncoderSettings:
 
     crf: int = 17  # x264's quality, 0 (lossless) to 51
     preset: str = "veryfast"
-    threads: int = 1  # one: the pool's processes share the cores, and the same bytes come out everywhere
+    threads: int = 1  # one: the pool's processes share the cores, and more threads write other bytes
 
 
 @dataclass(frozen=True)

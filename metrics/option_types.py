@@ -19,6 +19,7 @@ import tempfile
 import typing
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
 from typing import Annotated, Any, Literal, TextIO
 
@@ -231,16 +232,12 @@ class _Help(io.StringIO):
 
 
 def _unboxed(text: str) -> str:
-    """The first paragraph of a box, and the option that says more."""
-    lines = [line.strip(f"{FRAME} ") for line in text.splitlines()]
-    body: list[str] = []
-    for line in lines[1:]:
-        if not line.strip("-"):
-            if body:
-                break
-            continue
-        body.append(line)
-    message = one_line(" ".join(body)).rstrip(".")
+    """The paragraph of a box that says most: the one about unknown options, or else the first."""
+    lines = [line.strip(f"{FRAME} ") for line in text.splitlines()[1:]]
+    groups = groupby(lines, lambda line: bool(line.strip("-")))
+    paragraphs = [one_line(" ".join(words)) for written, words in groups if written]
+    unknown = [each for each in paragraphs if each.startswith("Unrecognized")]
+    message = next(iter(unknown + paragraphs), "").rstrip(".")
     return f"{message}; see --help" if message else "the command line cannot be read: see --help"
 
 

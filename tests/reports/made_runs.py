@@ -13,6 +13,8 @@ EVIL = (
     "<script>document.title='owned'</script>\"'&lt; `red` | <b>star</b> {{7*7}} \x1b[2J\u2028 a_b*c* [x](javascript:y)"
 )
 
+MACHINE = {"cpu": "a cpu", "cores": 2, "memory_bytes": 2**33, "system": "Linux", "gpu": "none", "driver": ""}
+
 
 def measure(title, unit, better, table, definition="what it is"):
     return {"title": title, "unit": unit, "better": better, "table": table, "definition": definition}
@@ -51,7 +53,7 @@ def manifest_of(axes, cells, **changes):
         "fixed": {"steps": 20, "note": "a\\b 'quoted'"},
         "group": "frames",
         "measures": MEASURES,
-        "machine": {"cpu": "a cpu", "cores": 2, "memory_bytes": 2**33, "system": "Linux", "gpu": "none", "driver": ""},
+        "machine": MACHINE,
         "software": {"torch": "2"},
         "revision": "abcdef0123456789+changes",
         "basis": {"weights": "w" * 64, "source": "s" * 64},

@@ -7,7 +7,7 @@ import time
 
 import numpy as np
 import pytest
-from made_runs import MEASURES, every_status, grid, many_cells, one_cell, write
+from made_runs import MACHINE, MEASURES, every_status, grid, many_cells, one_cell, write
 
 from reports.charts import charts
 from reports.html_page import page
@@ -109,7 +109,7 @@ def test_control_characters_of_any_text_reach_neither_page_nor_charts(tmp_path):
         for name, each in MEASURES.items()
     }
     axes = grid(frames=(16,), methods=("ours" + bad, "theirs"), overlaps=(2,), precisions=("fp32", "bf16" + bad))
-    texts = {"suite": bad, "question": bad, "revision": bad, "machine": {"cpu": bad, "cores": 2}, "fixed": {bad: bad}}
+    texts = {"suite": bad, "question": bad, "revision": bad, "machine": {**MACHINE, "cpu": bad}, "fixed": {bad: bad}}
     text = made(write(tmp_path / "run", axes, measures=measures, **texts), drawn=charts)
     assert "ours" in text
     assert text.count("<figure") > 2

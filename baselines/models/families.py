@@ -182,7 +182,7 @@ def _drawn(
 
 
 def _pipeline(name: str, folder: Path, parts: Mapping[str, Any], dtype: torch.dtype) -> Any:
-    """A pipeline of diffusers whose networks have all their tensors, and no others."""
+    """A pipeline of diffusers whose networks have all their tensors."""
     import diffusers  # noqa: PLC0415
 
     from vidrd.exact_loading import load_reported, quiet  # noqa: PLC0415

@@ -67,7 +67,7 @@ def sample(
     from vidrd.device import resolve_device  # noqa: PLC0415
     from vidrd.precision import DTYPES, why_emulated  # noqa: PLC0415
     from vidrd.prompt_schedule import read_prompts  # noqa: PLC0415
-    from vidrd.video import check_look, check_target, read_video, write_video  # noqa: PLC0415
+    from vidrd.video import check_look, check_target, fitted, read_video, write_video  # noqa: PLC0415
 
     place, preset = resolve_device(device), PRESETS.get(model)
     if (emulated := why_emulated(precision, place)) is not None:
@@ -80,7 +80,7 @@ def sample(
         if out.is_dir():
             check_target(file)
         check_look(file, shape[1] * network.scale, shape[2] * network.scale, fps=rate, scale=enlarged)
-    given = None if from_ is None else read_video(from_)
+    given = None if from_ is None else fitted(read_video(from_), shape[1] * network.scale)[0]
     request = request_one(network, shape, seed, frames, given)
     read_prompts([prompt], network.rule.frames(request.frames))
     most = steps or (preset.steps if preset else 50)

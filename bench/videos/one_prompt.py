@@ -13,7 +13,6 @@ from bench.methods import METHODS, Method, unsuited
 from bench.videos.equal_cost import steps_at_equal_fe
 from vidrd.denoiser import GuidedDenoiser
 from vidrd.sampler_contract import Event, Plan, Request
-from vidrd.video import fitted
 
 
 class PlannedMethod(NamedTuple):
@@ -44,7 +43,7 @@ def request_one(
     frames: int | None = None,  # of the video; None: of two clips beyond the given frames
     given: UInt8[np.ndarray, "T H W 3"] | None = None,
 ) -> Request:
-    """The request for one video, which may begin with given frames; their middle square is taken.
+    """The request for one video, which may begin with given frames of its size.
 
     Raises:
         ValueError: the model cannot encode given frames, makes no video of that length, or nothing is left to make.
@@ -53,7 +52,7 @@ def request_one(
     if given is not None:
         if not hasattr(model.pipe, "encode"):
             raise ValueError("given frames are encoded one by one, which VidRD's models do: leave out --from")
-        past = model.pipe.encode(fitted(given, shape[1] * model.scale), shape)
+        past = model.pipe.encode(given[None], shape)
     before = 0 if past is None else past.shape[2]
     usual = model.rule.enough(2 * model.rule.frames(model.clip) + before)
     return Request(model.rule.latents(frames) if frames else usual, model.clip, shape, (seed,), past=past)
@@ -114,7 +113,7 @@ def make_videos(
             )
         video = model.decode(result.latents, clip=model.clip)[0]
         if given is not None:
-            video[: len(given)] = fitted(given, video.shape[1])[0]
+            video[: len(given)] = given
         seams = [seam.frame for seam in plan_in_frames(plan, model.rule).seams if seam.frame < len(video)]
         fe = plan.fe * denoise.branches / request.frames
         yield MethodVideo(name, video, seams, steps, fe, time.perf_counter() - began)

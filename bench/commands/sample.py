@@ -8,6 +8,8 @@ import tyro
 from bench.results.option_types import Count, CountOrNone, Seed, TargetFolder
 from vidrd.command_line import FrameRate, Scale
 
+SIDE_BY_SIDE = "side-by-side"
+
 
 def sample(
     prompt: str,
@@ -32,14 +34,15 @@ def sample(
     fps: FrameRate | None = None,
     scale: Scale | None = None,
 ) -> int:
-    """Make a video of one prompt by each method, from the same noise, without scores.
+    """Make a video of one prompt by each method, from the same noise, without scores; and one of all side by side.
 
     Every method is checked before the first one runs. `python -m bench list` describes the methods, `run` measures
     them.
 
     Args:
         prompt: What the video shows; "0: text | 40: other text" changes at frame 40.
-        out: Folder of the videos, one METHOD.mp4 for each; files of the same names are replaced.
+        out: Folder of the videos: one METHOD.mp4 for each and, of several, side-by-side.mp4 with all of them from left
+            to right and from top to bottom. Files of the same names are replaced.
         method: The methods to use.
         model: A preset, a folder of a pipeline, or the id of a repository that is here.
         revision: Revision of the repository.
@@ -62,7 +65,7 @@ def sample(
     """
     # here, so that --help does not wait for torch
     from baselines.models.families import load_model  # noqa: PLC0415
-    from bench.videos.one_prompt import make_videos, plan_methods, request_one  # noqa: PLC0415
+    from bench.videos.one_prompt import make_videos, plan_methods, request_one, side_by_side  # noqa: PLC0415
     from vidrd.checkpoints import PRESETS  # noqa: PLC0415
     from vidrd.device import resolve_device  # noqa: PLC0415
     from vidrd.precision import DTYPES, why_emulated  # noqa: PLC0415
@@ -75,7 +78,8 @@ def sample(
     network = load_model(model, revision=revision, dtype=DTYPES[precision], device=place)
     shape = network.latent_shape(height, width)
     rate, enlarged = fps or round(network.fps), scale or (preset.scale if preset else 1)
-    files = {name: out / f"{name}{'' if format_ == 'png' else f'.{format_}'}" for name in method}
+    names = [*method, *([SIDE_BY_SIDE] if len(method) > 1 else [])]
+    files = {name: out / f"{name}{'' if format_ == 'png' else f'.{format_}'}" for name in names}
     for file in files.values():
         if out.is_dir():
             check_target(file)
@@ -88,8 +92,13 @@ def sample(
     weight = preset.guidance if preset and guidance is None else guidance
     denoise = network.denoiser([prompt], negative=negative_prompt, guidance=weight, blend=prompt_blend)
     out.mkdir(exist_ok=True)
+    videos = []
     for made in make_videos(planned, network, denoise, request, given):
         write_video(files[made.name], made.frames, fps=rate, scale=enlarged)
         cost = f"{made.steps} steps, fe/frame {made.fe_per_frame:.4g}, {made.seconds:.1f} s"
         print(f"{files[made.name]}: {len(made.frames)} frames, seams at {made.seams}, {cost}", flush=True)
+        videos.append(made.frames)
+    if SIDE_BY_SIDE in files:
+        write_video(files[SIDE_BY_SIDE], side_by_side(videos), fps=rate, scale=enlarged)
+        print(f"{files[SIDE_BY_SIDE]}: {', '.join(method)}, row by row")
     return 0

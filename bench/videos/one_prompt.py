@@ -1,5 +1,6 @@
 """Videos of one prompt by several methods from the same noise: what `python -m bench sample` makes, without scores."""
 
+import math
 import time
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
@@ -117,3 +118,19 @@ def make_videos(
         seams = [seam.frame for seam in plan_in_frames(plan, model.rule).seams if seam.frame < len(video)]
         fe = plan.fe * denoise.branches / request.frames
         yield MethodVideo(name, video, seams, steps, fe, time.perf_counter() - began)
+
+
+def side_by_side(videos: Sequence[UInt8[np.ndarray, "T H W 3"]], gap: int = 2) -> UInt8[np.ndarray, "T gridH gridW 3"]:
+    """All videos in one, from left to right and from top to bottom, about as many columns as rows, on white.
+
+    Args:
+        gap: pixels between two videos; even, so that files that halve the color can hold the grid where they hold one.
+    """
+    count, height, width, _ = videos[0].shape
+    columns = math.ceil(math.sqrt(len(videos)))
+    rows = math.ceil(len(videos) / columns)
+    grid = np.full((count, rows * (height + gap) - gap, columns * (width + gap) - gap, 3), 255, np.uint8)
+    for i, video in enumerate(videos):
+        top, left = i // columns * (height + gap), i % columns * (width + gap)
+        grid[:, top : top + height, left : left + width] = video
+    return grid

@@ -5,6 +5,7 @@ import pytest
 
 from baselines.models.families import load_model
 from bench.methods import METHODS
+from bench.videos.one_prompt import side_by_side
 from vidrd.checkpoints import load_pipeline
 from vidrd.pocket.world import caption, draw_scene, render
 from vidrd.sampler_contract import Request
@@ -41,16 +42,31 @@ def test_every_method_makes_what_its_sampler_makes(sample, tmp_path):
     assert code == 0
     model = load_model("pocket")
     request = Request(12, 8, model.latent_shape(), (0,))
-    for name, line in zip(names, out.splitlines(), strict=True):
+    *lines, last = out.splitlines()
+    for name, line in zip(names, lines, strict=True):
         method, denoise = METHODS[name], model.denoiser([PROMPT], guidance=2.0)
         result = method.sample(denoise, model.schedule(2), request, method.options(4))
         assert np.array_equal(read_video(tmp_path / "videos" / f"{name}.mkv"), model.decode(result.latents)[0])
         assert f"{name}.mkv: 12 frames, seams at {[seam.frame for seam in result.plan.seams]}, 2 steps" in line
+    grid = read_video(tmp_path / "videos" / "side-by-side.mkv")
+    assert last.endswith("side-by-side.mkv: codenoise, fifo-zigzag, row by row")
+    assert grid.shape == (12, 32, 32 + 2 + 32, 3)
+    for name, part in zip(names, (grid[:, :, :32], grid[:, :, 34:]), strict=True):
+        assert np.array_equal(part, read_video(tmp_path / "videos" / f"{name}.mkv"))
+
+
+@pytest.mark.parametrize(("count", "shape"), [(1, (4, 6)), (2, (4, 14)), (3, (10, 14)), (5, (10, 22)), (7, (16, 22))])
+def test_videos_side_by_side_are_whole_and_the_rest_is_white(count, shape):
+    videos = [np.full((3, 4, 6, 3), 10 * i, np.uint8) for i in range(count)]
+    grid = side_by_side(videos)
+    assert grid.shape == (3, *shape, 3)
+    assert [np.count_nonzero(grid == 10 * i) for i in range(count)] == [videos[0].size] * count
+    assert np.count_nonzero(grid == 255) == grid.size - count * videos[0].size
 
 
 def test_equal_fe_gives_the_dearer_method_fewer_steps(sample):
     _, out, _ = sample("--method", "independent", "codenoise", "--frames", 16, "--steps", 6, "--equal", "fe")
-    independent, codenoise = out.splitlines()
+    independent, codenoise, _ = out.splitlines()
     assert "6 steps, fe/frame 12," in independent
     assert "4 steps, fe/frame 12," in codenoise  # three windows where there are two clips
 

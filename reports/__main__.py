@@ -1,4 +1,4 @@
-"""`python -m reports RUN-FOLDER [--out FOLDER]`: the answer of a run, and its page, Markdown, CSV and pictures."""
+"""`python -m reports RUN-FOLDERS [--out FOLDER]`: the answer of a run, and its page, Markdown, CSV and pictures."""
 
 import sys
 from pathlib import Path
@@ -14,56 +14,69 @@ from reports.charts import charts
 from reports.cli import run_command
 from reports.filmstrip import group_strips
 from reports.html_page import page
+from reports.pooled import pool
 from reports.readme import write_readme
-from reports.run_table import Run, load, rows
+from reports.run_table import Run, check_known, load, rows
 from reports.saved_videos import scenes
 from reports.terminal import show, show_tables
-from reports.text_tables import as_markdown, as_text
+from reports.text_tables import as_markdown, as_text, tables_markdown
 from reports.ucf101 import report as ucf101
 from reports.video_players import Place
 
 
 def report(
-    run_folder: Annotated[Path, tyro.conf.Positional],
+    run_folders: Annotated[
+        tuple[Path, ...], tyro.conf.Positional, tyro.conf.arg(metavar="RUN-FOLDER ...", help_behavior_hint="")
+    ],
     out: TargetFolder | None = None,
     folder: bool = False,
     videos: CountOrNone = 60,
     readme: ExistingFile | None = None,
     measures: tuple[str, ...] = (),
     methods: tuple[str, ...] = (),
-    view: Literal["auto", "plain", "rich"] = "auto",
+    view: Literal["auto", "plain", "rich", "markdown"] = "auto",
     tables: bool = False,
 ) -> int:
     """Print the answer of a run and its headlines; with --out, write the report.
 
     Args:
-        run_folder: For example runs/pocket.
+        run_folders: For example runs/pocket. Several runs of one suite, such as parts that different machines made, are
+            reported as one, without times and memory if machine or code differ.
         out: Gets report.html, report.md, cells.csv and charts; is made if its parent exists.
         folder: Put the videos into files next to report.html, without limit, instead of into the page.
         videos: How many videos the page shows at most; prompts are kept whole.
         readme: A Markdown file; picture and main table replace its part between the two `report` marks.
-        measures: Columns of the README's table; by default all measures of the first kind.
+        measures: Columns of the README's table, by default all measures of the first kind; or of the --tables.
         methods: Rows of the README's picture and table; by default every method.
-        view: In color (rich), as plain text, or as the terminal allows (auto).
+        view: In color (rich), as plain text, or as the terminal allows (auto); --tables also as markdown.
         tables: Print every table instead of the headlines.
     """
     options = (["--folder"] if folder else []) + ([] if videos == 60 else ["--videos", str(videos)])
-    command = ["python", "-m", "reports", str(run_folder), "--out", str(out), *options]
-    if ucf101.is_run(run_folder):
+    command = ["python", "-m", "reports", *map(str, run_folders), "--out", str(out), *options]
+    if not run_folders:
+        raise ValueError("name the folder of a run, such as runs/pocket: got none")
+    if (measures and not (tables or readme)) or (view == "markdown" and not tables):
+        raise ValueError("--measures and --view markdown choose what --tables prints: add --tables")
+    if any(map(ucf101.is_run, run_folders)):
+        if len(run_folders) > 1:
+            raise ValueError("a UCF-101 run has a report of its own: name it alone")
         place = files_next_to_page(out) if out is not None and folder else None
-        written = ucf101.report(run_folder, out, command, place=place, videos=videos)
+        written = ucf101.report(run_folders[0], out, command, place=place, videos=videos)
         print("\nwritten: " + ", ".join(map(str, written)))
         return 0
-    run = load(run_folder)
+    run = pool([load(folder) for folder in run_folders])
     table = rows(run)
     if readme is not None:
         print(f"written: {', '.join(map(str, write_readme(run, table, readme, measures, methods)))}")
         return 0
     plain = view == "plain" or (view == "auto" and not sys.stdout.isatty())
-    if tables and plain:
-        print(as_text(run, table))
+    check_known("--measures", measures, run.measures, run)
+    if tables and view == "markdown":
+        print(tables_markdown(run, table, measures))
+    elif tables and plain:
+        print(as_text(run, table, measures))
     elif tables:
-        show_tables(run, table)
+        show_tables(run, table, measures=measures)
     else:
         console = Console(highlight=False, color_system=None) if plain else Console(highlight=False)
         show(run, table, console, reserved=0 if out is None else 1)

@@ -8,15 +8,17 @@ from collections.abc import Iterable, Sequence
 MISSING = "–"
 BETTER = {"lower": "lower is better", "higher": "higher is better", "real": "best at real video's value"}
 
-ROUNDING = 1e-12  # smaller numbers with smaller intervals are rounding errors of zero
+ROUNDING = (
+    1e-12  # smaller intervals, relative to numbers above 1, are rounding errors, and so are smaller numbers with them
+)
 
 
 def number(value: float, unit: str, half: float | None = None) -> str:
     """Three digits, or as many as half the width of the interval justifies: "12.3 ±1.4". Bytes become MiB."""
     if unit == "bytes":
         value, half = value / 2**20, None if half is None else half / 2**20
-    if abs(value) < ROUNDING and half is not None and half < ROUNDING:
-        return "0"
+    if half is not None and half < ROUNDING * max(1, abs(value)):
+        value, half = 0.0 if abs(value) < ROUNDING else value, None
     if half:
         places = max(0, 1 - math.floor(math.log10(half)))
         return f"{value:.{places}f} ±{half:.{places}f}"

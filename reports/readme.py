@@ -2,7 +2,7 @@
 
 import re
 import shlex
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,7 @@ import pandas as pd
 from bench.results.records import short_revision, write_atomic
 from reports.filmstrip import strip_picture
 from reports.format import escape
-from reports.run_table import Run, headlines
+from reports.run_table import Run, check_known, headlines
 from reports.saved_videos import Scene, scenes
 from reports.significance import best_rows
 from reports.text_tables import INTERVAL, MARKED, footnote, table_markdown, table_of, tables
@@ -37,8 +37,8 @@ def write_readme(
         ValueError: the run lacks a measure or a method, there is no such file, it has no marks, or the run left no
             videos of the group.
     """
-    _known("--measures", measures, run.measures, run)
-    _known("--methods", methods, _series(run, rows), run)
+    check_known("--measures", measures, run.measures, run)
+    check_known("--methods", methods, _series(run, rows), run)
     if not readme.is_file():
         raise ValueError(f"--readme {readme}: there is no such file")
     text = readme.read_text(encoding="utf-8")
@@ -63,11 +63,6 @@ def write_readme(
     section = "\n".join([BEGIN, *_lines(run, part, first[0], measures, options, several=several), END])
     write_atomic(readme, re.sub(f"{re.escape(BEGIN)}.*{re.escape(END)}", lambda _: section, text, flags=re.DOTALL))
     return [readme, picture]
-
-
-def _known(option: str, names: Sequence[str], known: Iterable[str], run: Run) -> None:
-    if unknown := [name for name in names if name not in known]:
-        raise ValueError(f"{option} {' '.join(unknown)}: {run.folder} has {', '.join(known)}")
 
 
 def _series(run: Run, rows: pd.DataFrame) -> list[str]:

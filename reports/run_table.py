@@ -1,7 +1,7 @@
 """A run's folder as a table: one row per planned cell, the real video of each group first. Needs no torch."""
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields, is_dataclass, replace
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, fields, is_dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -28,6 +28,7 @@ class Run:
         others: how many cells in the file are not in this plan: other settings, source, weights, machine or software.
         torn: whether the file ends in an unfinished line.
         journal: every record of the file, in order, whether in this plan or not.
+        folders: cell id -> the folder of the run that made it, for runs that were pooled.
     """
 
     folder: Path
@@ -36,6 +37,11 @@ class Run:
     others: int
     torn: bool
     journal: Sequence[Record] = ()
+    folders: Mapping[str, Path] = field(default_factory=dict)
+
+    def cell_folder(self, key: str) -> Path:
+        """The folder of a cell, with what it saved."""
+        return self.folders.get(key, self.folder) / "cells" / key
 
     @property
     def group(self) -> str:
@@ -126,6 +132,12 @@ def _with_marks(manifest: Mapping[str, Any]) -> Mapping[str, Any]:
         for cell in manifest["cells"]
     ]
     return {**manifest, "axes": axes, "cells": cells}
+
+
+def check_known(option: str, names: Sequence[str], known: Iterable[str], run: Run) -> None:
+    """Raise ValueError where the run has no measure, method and so on of one of the names."""
+    if unknown := [name for name in names if name not in known]:
+        raise ValueError(f"{option} {' '.join(unknown)}: {run.folder} has {', '.join(known)}")
 
 
 def headlines(run: Run, rows: pd.DataFrame) -> list[str]:

@@ -95,7 +95,7 @@ def scenes(run: Run, rows: pd.DataFrame, most: int = 60) -> VideoGallery:
     groups = list(dict.fromkeys(rows[run.group]))
     for key, value in zip(rows["id"], rows[run.group], strict=True):
         try:
-            videos = read_videos(run.folder / "cells" / key, key)
+            videos = read_videos(run.cell_folder(key), key)
         except (OSError, ValueError, zipfile.BadZipFile) as error:
             unreadable.append(f"{key}: {type(error).__name__}: {error}")
             continue

@@ -92,12 +92,12 @@ def _headline_table(run: Run, rows: pd.DataFrame, most: int, console: Console) -
     return drawn, f"{which}; rows are named by {plain_list(axes)}. --tables prints every cell and measure."
 
 
-def show_tables(run: Run, rows: pd.DataFrame, console: Console | None = None) -> None:
+def show_tables(run: Run, rows: pd.DataFrame, console: Console | None = None, measures: Sequence[str] = ()) -> None:
     """Print the answer and all tables; marked values are bold and green."""
     console = console or _console()
     console.print(Text(printable(run.manifest["question"]), style="bold"))
     console.print(Text(printable(summary(run, rows))), "")
-    for table in tables(run, rows):
+    for table in tables(run, rows, measures):
         title = Text(printable(table.title), style="bold")
         drawn = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
         for position, column in enumerate(table.columns):
@@ -153,7 +153,7 @@ def _seconds(run: Run, key: str) -> Sequence[float]:
 
 def _change(run: Run, key: str) -> Sequence[float]:
     try:
-        kept = saved_videos.read_videos(run.folder / "cells" / key, key)
+        kept = saved_videos.read_videos(run.cell_folder(key), key)
     except (OSError, ValueError, zipfile.BadZipFile):
         return ()
     return saved_videos.change(kept[0])[0] if kept else ()

@@ -34,8 +34,18 @@ class Table:
     named: int  # how many columns name the row; the others are numbers
 
 
-def tables(run: Run, rows: pd.DataFrame) -> list[Table]:
-    """For each group, one table per kind of measure, with the row of the reference first."""
+def tables(run: Run, rows: pd.DataFrame, measures: Sequence[str] = ()) -> list[Table]:
+    """For each group, one table per kind of measure, with the row of the reference first.
+
+    Args:
+        measures: one table of these for each group instead, of the rows that have any of them.
+    """
+    if measures:
+        rows = rows[rows[list(measures)].notna().any(axis=1)]
+        return [
+            table_of(run, part, "chosen", f"{run.manifest['workload']} at {run.group} = {value}", measures)
+            for value, part in rows.groupby(run.group, sort=False)
+        ]
     kinds = list(dict.fromkeys(measure["table"] for measure in run.measures.values()))
     parts = []
     for value, part in rows.groupby(run.group, sort=False):
@@ -110,16 +120,17 @@ def facts(run: Run) -> list[tuple[str, str]]:
         ("revision", manifest["revision"]),
         ("weights", manifest["basis"]["weights"]),
         ("written", manifest["written"]),
+        *(("from", text) for text in manifest.get("runs", ())),
         *([("unused", f"{run.others} more cells in records.jsonl have other settings, source, weights or machine")]
           if run.others else []),
         *([("torn", "records.jsonl ends in an unfinished line; the next run repairs it")] if run.torn else []),
     ]  # fmt: skip
 
 
-def as_text(run: Run, rows: pd.DataFrame) -> str:
+def as_text(run: Run, rows: pd.DataFrame, measures: Sequence[str] = ()) -> str:
     """All tables and the answer as plain text, for a terminal or a log."""
     parts = []
-    for table in tables(run, rows):
+    for table in tables(run, rows, measures):
         body = [
             [printable(text) + " *" * ((i, j) in table.marked) for j, text in enumerate(line)]
             for i, line in enumerate(table.rows)
@@ -135,6 +146,12 @@ def footnote(run: Run, rows: pd.DataFrame) -> list[str]:
     emulated = [EMULATED] if has_emulated(run, rows.to_dict("records"), list(run.measures)) else []
     beside = [SIDE_BY_SIDE] * any("side_by_side" in record.facts for record in run.records.values())
     return emulated + beside + [APPROXIMATION] * bool(run.manifest.get("approximations"))
+
+
+def tables_markdown(run: Run, rows: pd.DataFrame, measures: Sequence[str] = ()) -> str:
+    """The tables alone as Markdown, each below its title."""
+    parts = [f"**{escape(table.title)}**\n\n{table_markdown(table)}" for table in tables(run, rows, measures)]
+    return "\n\n".join([*parts, f"{INTERVAL} **Bold**: {MARKED}."])
 
 
 def as_markdown(run: Run, rows: pd.DataFrame, pictures: Mapping[str, str] | None = None) -> str:

@@ -213,11 +213,12 @@ WHOLE = ("direct", *(name for name, method in METHODS.items() if method.cuts_att
 LONGEST_CALL = 128
 LONG = replace(
     SAMPLERS,
-    question="What does each method lose in minutes of video, and what first? Beside real video (pocket world)",
+    question="What does each method lose in minutes of video, and what first, compared with real video? (pocket world)",
     workload="long",
-    axes={"equal": ("fe",), "frames": (32, 128, 512, 1024), "method": tuple(METHODS)},
+    axes={"frames": (32, 128, 512, 1024), "method": tuple(METHODS)},
     fixed={
         **{name: value for name, value in SAMPLERS.fixed.items() if name != "frames"},
+        "equal": "fe",
         "window": MIN_FRAMES,
         "videos": 16,
         "batch": 4,

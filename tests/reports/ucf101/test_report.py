@@ -121,7 +121,7 @@ def test_reports_prints_and_writes_it_without_torch(tmp_path):
     (tmp_path / "ucf101.json").write_text(json.dumps(content()))
     code = (
         "import sys; from pathlib import Path; sys.modules['torch'] = None; from reports.__main__ import report; "
-        "report(Path(sys.argv[1]), Path(sys.argv[1]))"
+        "report((Path(sys.argv[1]),), Path(sys.argv[1]))"
     )
     words = [sys.executable, "-c", code, str(tmp_path)]
     done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=True)

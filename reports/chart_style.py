@@ -98,11 +98,16 @@ def series_of(run: Run) -> list[str]:
 
 
 def colour(run: Run) -> Any:
-    """The channel that gives every series its color, the same in all charts."""
+    """The channel that gives every series its color, the same in all charts; repeated colors have no legend."""
     series = series_of(run)
-    legend = alt.Legend(title=None) if len(series) > 1 else None
+    legend = alt.Legend(title=None) if 1 < len(series) <= SERIES else None
     colours = [COLOURS[i % SERIES] for i in range(len(series))]
     return alt.Color("series:N", scale=alt.Scale(domain=series, range=colours), legend=legend)
+
+
+def unnamed(run: Run) -> str:
+    """What a reading adds where colors repeat, so that no legend can name the series."""
+    return " Colors repeat: point at a dot for its name." if len(series_of(run)) > SERIES else ""
 
 
 def variant(run: Run, row: Mapping[Any, Any], without: str = "") -> str:

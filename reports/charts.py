@@ -12,7 +12,19 @@ from typing import Any
 import altair as alt
 import pandas as pd
 
-from reports.chart_style import MANY, WIDE, Chart, ChartSpec, colour, draw, having, point_of, summarised, variant
+from reports.chart_style import (
+    MANY,
+    WIDE,
+    Chart,
+    ChartSpec,
+    colour,
+    draw,
+    having,
+    point_of,
+    summarised,
+    unnamed,
+    variant,
+)
 from reports.format import numeric, plain_list
 from reports.run_table import Run, comparable, headlines
 from reports.stage_charts import history, stages
@@ -86,6 +98,7 @@ def _trade_off(run: Run, rows: pd.DataFrame, done: list[dict[Any, Any]]) -> Iter
         "trade-off",
         f"{run.measures[quality]['title']} against {run.measures[cost]['title']}",
         "Dashed: rows that no other row beats in both. Thin bars: 95 % intervals."
+        + unnamed(run)
         + (" Gray line: real video." if real else "")
         + (left if len(generated) < in_all else ""),
         f"Scatter plot of {run.title(quality)} against {run.title(cost)} for {len(points)} cells. No other cell beats "
@@ -223,8 +236,9 @@ def _along(run: Run, rows: pd.DataFrame, done: list[dict[Any, Any]], axis: str) 
     yield ChartSpec(
         f"along-{re.sub(r'[^a-z0-9]+', '-', axis.lower()).strip('-') or 'axis'}",
         f"{plain_list(titles)} along {axis}",
-        "Lines join cells that differ only in this axis. Bars are 95 % intervals."
-        if len(generated) <= MANY else "Each point is the median of a series' cells, each bar their middle half.",
+        ("Lines join cells that differ only in this axis. Bars are 95 % intervals."
+         if len(generated) <= MANY else "Each point is the median of a series' cells, each bar their middle half.")
+        + unnamed(run),
         f"Line chart{'s' * (len(titles) > 1)} of {plain_list(titles)} against {axis}: "
         + "; ".join(_trend(run, measure, points, values) for measure, points in panels) + ".",
         alt.concat(*drawn, columns=ABREAST, spacing=26),

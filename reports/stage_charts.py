@@ -8,7 +8,7 @@ import altair as alt
 import pandas as pd
 
 from bench.results.records import short_revision
-from reports.chart_style import COLOURS, MANY, SERIES, ChartSpec, colour, point_of, summarised
+from reports.chart_style import COLOURS, MANY, SERIES, ChartSpec, colour, point_of, summarised, unnamed
 from reports.format import plain_list
 from reports.run_table import Run, emulated_time, headlines
 
@@ -137,7 +137,8 @@ def history(run: Run, rows: pd.DataFrame) -> Iterator[ChartSpec]:
     yield ChartSpec(
         "history",
         f"{plain_list(titles)} over revisions",
-        "Each line is one cell's settings; source, weights, machine or software changed between its points.",
+        "Each line is one cell's settings; source, weights, machine or software changed between its points."
+        + unnamed(run),
         f"Line charts of {plain_list(titles)} over the revisions {plain_list(revisions[-8:])}.",
         alt.concat(*panels, columns=3, spacing=26),
     )

@@ -7,7 +7,7 @@ import pytest
 from made_runs import MEASURES, METHODS, cells_of, every_status, grid, numbers_of, one_cell, record_of, write
 
 from bench.results.records import Number, Record, append
-from reports.chart_style import LIGHT, png, printed
+from reports.chart_style import LIGHT, WIDE, png, printed
 from reports.charts import charts
 from reports.run_table import load, rows
 
@@ -66,6 +66,16 @@ def test_a_front_of_several_rows_in_order_of_cost(tmp_path):
     text = drawn(folder)["trade-off"].alt
     named = re.findall(r"(\w+ overlap=\d) fp32", text.split("beats these in both: ")[1])
     assert named == ["ours overlap=2", "theirs overlap=2", "ours overlap=4"]
+
+
+@pytest.mark.parametrize(("count", "named"), [(8, True), (9, False), (25, False)])
+def test_more_series_than_colors_have_no_legend_that_widens_the_charts(tmp_path, count, named):
+    methods = [f"a-method-of-a-long-name-{i}" for i in range(count)]
+    run = load(write(tmp_path / "run", grid(methods=methods, overlaps=(2,), precisions=("fp32",))))
+    for chart in charts(run, rows(run)):
+        if chart.name != "stages":  # colors are stages there
+            assert ("Colors repeat" in chart.reading) is not (named or chart.name == "ranking")
+            assert float(re.search(r'width="([\d.]+)"', chart.svg)[1]) < 1.2 * WIDE or named
 
 
 def test_length_asks_for_time_and_memory_overlap_for_seams(made):

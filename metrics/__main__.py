@@ -1,7 +1,7 @@
 """Metrics of folders of videos: video files, arrays (uint8, N T H W C) or folders of frames.
 
-A generated set is compared with a real one under a named protocol. Numbers are shown with their n and their interval;
---json adds the manifest that says how they were made. Scores of unequal manifests are not compared.
+A generated set is compared with a real one by a named protocol. Every number is printed with its n and interval;
+--json also writes the manifest, which says how they were made. Scores with unequal manifests are not compared.
 """
 
 import json

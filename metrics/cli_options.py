@@ -29,7 +29,7 @@ class Common:
     stride: Count | None = None
     """Frames from one frame of a clip to its next (default: as the protocol says)."""
     window: Count | None = None
-    """Cut each video into all the windows of that many frames that fit, instead of drawing clips."""
+    """Cut each video into all windows of this many frames that fit, instead of drawing clips."""
     seed: Seed = 0
     """Seed of the draw of clips."""
     real_list: ExistingFile | None = None
@@ -53,17 +53,17 @@ class Common:
     fresh: bool = False
     """Neither use nor keep features in that file."""
     batch: Count = 8
-    """Clips that the network sees at a time."""
+    """Clips per network call."""
     device: str = "auto"
     """Where the network runs: cpu, cuda, cuda:1 (default: a GPU where there is one, otherwise the CPU)."""
     precision: Literal["float32", "bfloat16", "float16"] = "float32"
-    """Of I3D; a reduced one changes FVD and appears in the network's name."""
+    """Precision of I3D; a reduced one changes FVD and appears in the network's name."""
     compiled: bool = False
     """Let torch.compile make I3D faster, which takes a minute at first."""
     run_program: bool = False
-    """The weights are StyleGAN-V's TorchScript program: run it, if it is the known one, do not read its tensors."""
+    """The weights are StyleGAN-V's TorchScript program: run it, if it is the known one; do not read its tensors."""
     trust_program: bool = False
-    """Run it whatever it is."""
+    """Run the program even if it is not the known one."""
     json: TargetFile | None = None
     """Also write the numbers, with their manifest, to this file."""
 
@@ -106,8 +106,8 @@ class InceptionScore:
 
 @dataclass(frozen=True)
 class Jitter:
-    """How videos change over time, no network needed: flicker, jitter (change that the next frame takes back), jumps of
-    light, motion and its unevenness, held frames, drift of color; with --seams how far clips show where they meet.
+    """How videos change over time, without a network: flicker, jitter (change that the next frame reverts), jumps of
+    brightness, motion and its unevenness, held frames, drift of color; with --seams, how visible the seams are.
 
     Of two sets, the first is real video and is measured as well."""
 
@@ -115,17 +115,17 @@ class Jitter:
     seams: tuple[Count, ...] = ()
     """First frame of each new clip, in every video."""
     dropped: CountOrNone = 0
-    """Frames each new clip lost at its start before it was joined."""
+    """Frames that each new clip lost at its start before it was joined."""
     n: Count | None = None
     """Videos of each set, the first by name (default: all)."""
     frames: Count | None = None
-    """Frames of each video, the first (default: all)."""
+    """How many frames of each video are used, from its start (default: all)."""
     raft: Path | None = None
     """torchvision's weights of RAFT, for finer flow than the classical one."""
     device: str = "auto"
     """Where RAFT runs: cpu, cuda, cuda:1 (default: a GPU where there is one, otherwise the CPU)."""
     flow: bool = True
-    """Also what needs optical flow, which takes most of the time."""
+    """Also compute what needs optical flow, which takes most of the time."""
     allow_gaps: bool = False
     """Measure without the videos that cannot be read."""
     json: TargetFile | None = None
@@ -157,7 +157,7 @@ class FolderOptions:
 
 @dataclass(frozen=True)
 class Vbench:
-    """VBench's dimensions of one's own videos; of two folders, the first is real video and is measured as well."""
+    """VBench's dimensions of your own videos; of two folders, the first is real video and is measured as well."""
 
     videos: tyro.conf.Positional[tuple[Path, ...]] = ()
     prompts: ExistingFile | None = None
@@ -202,7 +202,7 @@ class Minutes:
     window: Count | None = None
     """Frames of each window that the videos were made in, overlap counted once: for color steps and seams."""
     prompts: ExistingFile | None = None
-    """Prompts by video, for the drift of what is shown away from what was asked for."""
+    """Prompts by video, to measure how far what is shown drifts from the prompt."""
     measures: tuple[str, ...] = ()
     """Measures to take, all or nothing (default: all whose files are there, with a note on others)."""
     reading: tyro.conf.OmitArgPrefixes[FolderOptions] = FolderOptions()
@@ -218,7 +218,7 @@ class OnePass:
     videos: tyro.conf.Positional[Path]
     """The generated set."""
     metrics: tuple[Literal["fvd", "kvd", "jedi", "is", "jitter", "vbench", "alignment", "minutes"], ...]
-    """What to take; kvd has precision, recall, density and coverage too."""
+    """Metrics to compute; kvd includes precision, recall, density and coverage."""
     real: Path | None = None
     """Real videos: fvd, kvd and jedi need them, the others measure them as well."""
     protocol: tuple[str, ...] = ()
@@ -232,7 +232,7 @@ class OnePass:
     seed: Seed = 0
     """Seed of the draw of clips."""
     flow: bool = True
-    """Also what of jitter needs optical flow, which takes most of its time."""
+    """Also compute the part of jitter that needs optical flow, which takes most of its time."""
     allow_small: bool = False
     """Score sets that are too small for the score to mean much."""
     allow_gaps: bool = False
@@ -255,12 +255,12 @@ class OnePass:
 
 @dataclass(frozen=True)
 class Compare:
-    """Second less first of two files that --json wrote, with an interval; refused where their manifests differ."""
+    """Second minus first of two files that --json wrote, with an interval; refused if their manifests differ."""
 
     first: tyro.conf.Positional[Path]
     second: tyro.conf.Positional[Path]
     force: bool = False
-    """Compare scores that were made differently all the same."""
+    """Compare scores even if they were made differently."""
     json: TargetFile | None = None
     """Also write the differences to this file."""
 

@@ -1,4 +1,4 @@
-"""`python -m reports RUN-FOLDERS [--out FOLDER]`: the answer of a run, and its page, Markdown, CSV and pictures."""
+"""`python -m reports RUN-FOLDERS [--out FOLDER]`: print a run's answer; write its page, Markdown, CSV and charts."""
 
 import sys
 from pathlib import Path
@@ -42,13 +42,13 @@ def report(
     Args:
         run_folders: For example runs/pocket. Several runs of one suite, such as parts that different machines made, are
             reported as one, without times and memory if machine or code differ.
-        out: Gets report.html, report.md, cells.csv and charts; is made if its parent exists.
+        out: Folder for report.html, report.md, cells.csv and charts; it is created if its parent exists.
         folder: Put the videos into files next to report.html, without limit, instead of into the page.
-        videos: How many videos the page shows at most; prompts are kept whole.
-        readme: A Markdown file; picture and main table replace its part between the two `report` marks.
+        videos: Most videos that the page shows; those of one prompt stay together.
+        readme: Markdown file, in which picture and main table replace the part between the two `report` marks.
         measures: Columns of the README's table, by default all measures of the first kind; or of the --tables.
         methods: Rows of the README's picture and table; by default every method.
-        view: In color (rich), as plain text, or as the terminal allows (auto); --tables also as markdown.
+        view: Print in color (rich), as plain text, or as the terminal allows (auto); --tables also as markdown.
         tables: Print every table instead of the headlines.
     """
     options = (["--folder"] if folder else []) + ([] if videos == 60 else ["--videos", str(videos)])

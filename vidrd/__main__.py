@@ -1,4 +1,4 @@
-"""The command line of the reference system: `python -m vidrd sample | train | prepare | ... --help`."""
+"""The command line of VidRD: make videos, build data sets, train. `python -m vidrd VERB --help` lists its options."""
 
 import functools
 import json
@@ -52,57 +52,57 @@ class Sample:
     preset: str = "pocket"
     """Shipped pipeline; --model overrides it."""
     model: Path | None = None
-    """A folder that save_pretrained or `train` wrote."""
+    """Folder of a pipeline that save_pretrained or `train` wrote."""
     frames: Count | None = None
     """Frames of the video; default: the preset's, and those of --from."""
     start: Annotated[Path | None, tyro.conf.arg(name="from")] = None
     """Video to continue (file or folder of PNGs): its frames come first, only center-cropped and resized."""
     overlap: CountOrNone = 4
-    """Frames that a clip shares, reversed, with the one before."""
+    """Frames that each clip shares, reversed, with the previous one."""
     alpha: Weight = 4.0
-    """Ratio of reused to fresh noise outside the overlap; 0: all of it is fresh."""
+    """Ratio of reused to fresh noise outside the overlap; 0: all noise is fresh."""
     beta: Share = 0.4
     """Share of the steps in which the first shared frame follows the previous clip."""
     join: Literal["keep", "drop_duplicate"] = "keep"
-    """What happens to the frame that is held at a seam."""
+    """Keep or drop the frame that a clip repeats from the previous one."""
     compat: Literal["paper", "released"] = "paper"
     """The paper's equations, or the released code with its faults."""
     reverse: bool = True
-    """--no-reverse: clips continue forwards, so that content does not cycle (use --join drop_duplicate with it)."""
+    """With --no-reverse, clips continue forwards, and content does not cycle (use --join drop_duplicate with it)."""
     stages: Literal["linear", "constant"] = "linear"
-    """Guidance of the overlap ends frame by frame (linear), or for all frames at once."""
+    """Guidance of the overlap ends frame by frame (linear), or for all frames at the same step (constant)."""
     guide: Literal["hard", "blend"] = "hard"
-    """Guided frames take the previous clip's states, or blend from them to their own."""
+    """Guided frames take the previous clip's states (hard), or blend from these to their own (blend)."""
     steps: Count | None = None
     """Denoising steps; default: the preset's."""
     guidance: float | None = None
     """Scale of classifier-free guidance; default: the preset's."""
     prompt_blend: CountOrNone = 4
-    """Frames around a change of the prompt in which both texts count."""
+    """Frames around a change of the prompt over which the two texts cross-fade; 0: none."""
     negative_prompt: str = ""
-    """What to steer away from."""
+    """What the video should not show."""
     eta: Share = 0.0
-    """0: deterministic DDIM; 1: ancestral."""
+    """Noise that each step adds: 0 is deterministic DDIM, 1 ancestral sampling."""
     seed: int = 0
     """Seed of the noise: the same seed gives the same video."""
     fps: FrameRate | None = None
     """Frames per second of the file."""
     scale: Scale | None = None
-    """Enlargement of the pixels in the file."""
+    """Factor by which the pixels are enlarged in the file."""
     precision: Literal["fp32", "bf16", "fp16"] = "fp32"
     """Precision of the networks."""
     device: str = "auto"
-    """Where they run: auto (the GPU where there is one), cpu, cuda, cuda:1, ..."""
+    """Where the networks run: auto (the GPU, if there is one), cpu, cuda, cuda:1, ..."""
     compile: bool = False
-    """The U-Net through torch.compile: faster steps after a slow first one."""
+    """Compile the U-Net with torch.compile: the first step is slow, later ones are faster."""
     batch_clips: Count = 1
-    """Clips per network call: more are faster on a GPU and take more memory."""
+    """Clips per network call: more are faster on a GPU, and take more memory."""
     solver: Literal["ddim", "dpmsolver++", "unipc"] = "ddim"
     """Solvers other than ddim are approximations, for which some 20 steps suffice."""
     reuse_every: Count = 1
-    """Above 1: run the U-Net's inner stages only every so many steps (approximate)."""
+    """Above 1: run the U-Net's inner stages only once in so many steps (an approximation)."""
     json: TargetFile | None = None
-    """Also write the settings, seams and seconds into this file."""
+    """Also write the settings, seams and seconds to this file."""
 
 
 @dataclass(frozen=True)
@@ -113,13 +113,13 @@ class Train:
     """
 
     out: Path | None = None
-    """Folder of the finished pipeline, by default the preset's own; with --data, of the run."""
+    """Folder of the finished pipeline (default: the preset's own); with --data, folder of the run."""
     preset: Literal["pocket"] = "pocket"
     """What to train without --data."""
     work: Path = Path("runs/train-pocket")
     """Folder for logs and unfinished states."""
     steps_scale: Positive = 1.0
-    """Share of the recipe's steps, for trying out."""
+    """Share of the recipe's steps, for a trial run."""
     threads: Count | None = None
     """CPU threads; default: all cores."""
     processes: Count = 1
@@ -137,18 +137,18 @@ class Export:
     out: DeepTargetFolder
     """New folder of the pipeline."""
     state: ExistingFile | None = None
-    """A state that the run has kept, as its best.pt; default: the last one."""
+    """A state that the run has kept, such as its best.pt; default: the last one."""
 
 
 @dataclass(frozen=True)
 class Convert:
-    """Make a VidRD pipeline of a Stable Diffusion 1 or 2 folder (diffusers layout) and the released files.
+    """Make a VidRD pipeline from a Stable Diffusion 1 or 2 folder (diffusers layout) and, if given, the released files.
 
-    Without a checkpoint the image networks are inflated and the temporal layers left untrained.
+    Without --checkpoint, the image networks are inflated and the temporal layers are left untrained.
     """
 
     model: str
-    """The image pipeline's folder; or the id of a repository on a model hub, with --revision."""
+    """Folder of the image pipeline, or, with --revision, the id of a repository on a model hub."""
     out: DeepTargetFolder
     """New folder of the video pipeline."""
     checkpoint: ExistingFile | None = None
@@ -156,17 +156,17 @@ class Convert:
     vae: ExistingFolder | None = None
     """The released folder vae_finetuned/; only with --checkpoint."""
     pins: ExistingFile | None = None
-    """JSON of the sha256 that source files must have, as in the card.json of an earlier conversion."""
+    """JSON with the sha256 that source files must have, such as the card.json of an earlier conversion."""
     revision: str | None = None
     """Revision of the repository."""
     fetch: bool = False
-    """Download the repository if it is not here; otherwise nothing uses the network."""
+    """Download the repository if it is not on this machine; without this option nothing uses the network."""
     clip: Count = 8
-    """Frames that the U-Net sees, or is to see, at once."""
+    """Frames of a clip, which the U-Net denoises at once."""
     size: Pixels = 256
-    """Pixels that the checkpoint's U-Net was trained on; only with --checkpoint."""
+    """Height and width in pixels that the checkpoint's U-Net was trained on; only with --checkpoint."""
     temp_embed: bool = True
-    """Add the frame's sinusoid to the token stream, as the released network does."""
+    """Add a sinusoidal embedding of the frame to the tokens, as the released network does."""
 
 
 @dataclass(frozen=True)
@@ -182,13 +182,13 @@ class World:
     size: Pixels = 32
     """Height and width in pixels."""
     format: Literal["mp4", "avi", "gif", "png"] = "mp4"
-    """Files, or a folder of PNGs for each video."""
+    """Format of the files; png: a folder of PNGs for each video."""
     first_seed: Seed = 10_000_000
     """Seed of the first scene; those below 1,000,000 are for training."""
     fps: FrameRate = 8
     """Frames per second."""
     scale: Scale = 4
-    """Enlargement of the pixels."""
+    """Factor by which the pixels are enlarged."""
 
 
 def sample(ask: Sample) -> None:

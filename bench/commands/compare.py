@@ -24,19 +24,19 @@ def compare_(
     junit: TargetFile | None = None,
     json_: Annotated[TargetFile | None, tyro.conf.arg(name="json")] = None,
 ) -> int:
-    """What changed between two finished runs. Speeds of two runs prove nothing alone: `gate` measures both in one run.
+    """What changed between two finished runs? Their times alone prove nothing: `gate` measures both sides in one run.
 
-    Exit codes: 0 PASS, 1 FAIL, 2 INVALID, 3 usage, 4 INCONCLUSIVE or CALIBRATION_NEEDED.
+    Exit codes: 0 PASS, 1 FAIL, 2 INVALID, 3 wrong usage, 4 INCONCLUSIVE or CALIBRATION_NEEDED.
 
     Args:
         base: Folder of a run, for example runs/pocket.
         head: Folder of the run that is judged.
         margin: A slow-down up to this share passes.
-        quality_margin: What quality may lose, as a share of the base's value.
-        other_weights: The head may have measured other weights, which is another model; without it that is no PASS.
-        out: Folder of verdict.json and verdict.md; the head's run if not given.
+        quality_margin: Loss of quality that passes, as a share of the base's value.
+        other_weights: Compare even if the head measured other weights, that is, another model; without it, no PASS.
+        out: Folder for verdict.json and verdict.md; the head's run if not given.
         junit: Also write the verdict as JUnit XML.
-        json_: Also write it as JSON.
+        json_: Also write the verdict as JSON.
     """
     before, after = load(base), load(head)
     place = out or head

@@ -10,7 +10,7 @@ DISTURBED = 4  # exit code: timings here would be disturbed
 def doctor() -> int:
     """Check driver, clocks, MIG, ECC, other processes, threads, load, memory, disk and weights.
 
-    Exit codes: 0 fit to measure on, 4 something would disturb timings or is broken.
+    Exit codes: 0 this machine is fit to measure on, 4 something would disturb timings or is broken.
     """
     findings = list(examine())
     print(tabulate([tuple(finding) for finding in findings], headers=("what", "", "observed", "what to do")))

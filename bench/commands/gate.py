@@ -59,34 +59,34 @@ def gate(
 ) -> int:
     """Is the head as fast, as small and as good as the base? Both are measured alternately in one run.
 
-    Exit codes: 0 PASS, 1 FAIL (a regression is shown), 2 INVALID (no numbers to believe), 3 usage, 4 INCONCLUSIVE or
-    CALIBRATION_NEEDED. With GITHUB_STEP_SUMMARY set, the verdict is appended to that file.
+    Exit codes: 0 PASS, 1 FAIL (a regression is shown), 2 INVALID (the numbers cannot be trusted), 3 wrong usage,
+    4 INCONCLUSIVE or CALIBRATION_NEEDED. With GITHUB_STEP_SUMMARY set, the verdict is appended to that file.
 
     Args:
         base: Revision to compare with, for example origin/main.
         head: Revision that is judged; the checkout as it is, uncommitted changes included, if not given.
         stored: Compare the head's counts (no times) with the baselines in this file instead of a base.
-        calibrate: With --stored: store the counts as the baselines of this machine. A person's decision; not in CI.
+        calibrate: With --stored: store the counts as the baselines of this machine. Refused in CI: a person decides.
         suite: Suite whose cells are measured; `python -m bench list` shows all.
         set_: Replace the values of an axis; may be given once for each axis.
         only: Only these cells; may be given several times.
         skip: Not these cells; may be given several times.
         margin: A slow-down up to this share is allowed: 0.03 for shared machines, 0.01 for a dedicated GPU.
-        thresholds: TOML file of other margins, of measures and cells: speed = 0.03, [cells."vidrd fp32"].
-        processes: Maximum number of pairs of fresh processes; a cell is measured until its speed is decided.
+        thresholds: TOML file of other margins, for measures and cells: speed = 0.03, [cells."vidrd fp32"].
+        processes: Most pairs of fresh processes; a cell is measured until its speed is decided.
         pairs: Timed pairs of each cell in each pair of processes; an even number.
         threads: CPU threads of each side; 0: PyTorch's default.
-        outputs: "equal": other videos for the same noise are a regression. "may-change": their quality decides.
+        outputs: "equal": different videos for the same noise are a regression. "may-change": their quality decides.
         detect: Smallest change of quality to detect, fvd=10% or caption=0.03; also the margin of that measure. A
-            pilot of the cell's videos says how many it takes, and the gate makes them if --max-minutes allows.
+            pilot with the cell's videos tells how many are needed, and the gate makes them if --max-minutes allows.
         environments: "separate": the base gets an environment with its own pinned dependencies. "shared": both run in
             this one.
-        max_minutes: Begin no pair of processes that would last longer than so many minutes.
-        seed: Of the order in which the two sides are timed.
+        max_minutes: Start no pair of processes that would end later than this many minutes after the start.
+        seed: Seed of the order in which the two sides are timed.
         out: Folder of the verdict, the logs, the worktrees and the environments.
         journal: With --base: append the verdict to this history; OUT/history.jsonl if not given.
         junit: Also write the verdict as JUnit XML.
-        json_: Also write it as JSON.
+        json_: Also write the verdict as JSON.
     """
     from bench.suites import SUITES  # noqa: PLC0415  (loads torch, which --help need not)
 

@@ -16,10 +16,10 @@ JOURNAL = Path("runs") / "gate" / "history.jsonl"
 
 
 def history(journal: Annotated[Path, tyro.conf.Positional] = JOURNAL, page: TargetFile | None = None) -> int:
-    """Did many small changes add up? Ratios of all gates compose along the chain of revisions.
+    """Did many small changes add up? The ratios of all gates are combined along the chain of revisions.
 
-    Exit codes: 0 no creep is to be seen, 1 a rise above the margin is shown, 3 usage, 4 a rise that may be above it, or
-    no chain yet.
+    Exit codes: 0 no creep was found, 1 a rise above the margin is shown, 3 wrong usage, 4 a rise may be above it, or
+    there is no chain yet.
 
     Args:
         journal: The file that gates append to.

@@ -54,31 +54,31 @@ def run_(
     dry_run: bool = False,
     json_: Annotated[TargetFile | None, tyro.conf.arg(name="json")] = None,
 ) -> int:
-    """Measure a suite, each cell in its own process. Run the same command again to do only what is missing.
+    """Measure a suite, each cell in its own process. The same command again measures only what is missing.
 
-    Axes are options too: --frames 16 32 --overlap 0 4 is --set frames=16,32 --set overlap=0,4.
+    Axes are options too: --frames 16 32 --overlap 0 4 means --set frames=16,32 --set overlap=0,4.
 
-    Exit codes: 0 every cell has its row, 2 a cell crashed, ran out of time or is invalid, 3 usage, 4 time was up.
+    Exit codes: 0 every cell has its row, 2 a cell crashed, ran out of time or is invalid, 3 wrong usage, 4 time was up.
 
     Args:
-        suite: Which sweep; `python -m bench list` names them.
+        suite: Suite to measure; `python -m bench list` describes them.
         set_: Replace the values of an axis; may be given once for each axis.
-        only: Run only these cells; repeatable (values of one axis are alternatives; all named axes must match).
+        only: Only these cells; may be given several times (values of one axis are alternatives; all axes must match).
         skip: Not these cells; may be given several times.
         out: The run's folder; runs/SUITE if not given.
         max_minutes: Start no cell after so many minutes.
-        timeout: Seconds that one cell may take (if not given: what the suite says, 600 where it says nothing).
-        threads: Pin every cell to so many cores, with as many threads; all cores, unpinned, if not given.
-        devices: One cell at a time on each of these: all (GPUs), cuda:0,cuda:1, or cores, cpu:0-3,cpu:4-7.
-        ray: One cell at a time on each GPU, or else on each node, of the running Ray cluster (RAY_ADDRESS), or one of
-            this machine. All nodes are of this machine's kind and see the run's folder.
-        profile: Measure nothing; profile one batch of this cell (its id or first digits) into RUN/profile/ID; of two
-            cells, before and after.
-        emulated: Also measure precisions that this machine only emulates: very slow; their times are marked and never
-            compared.
-        fetch: First download the suite's model, a repository at its --revision; nothing else goes to the network.
-        dry_run: Print the cells with their predicted bound and memory, and do nothing.
-        json_: Also write manifest and records into this file.
+        timeout: Seconds that one cell may take; the suite's own limit, or 600, if not given.
+        threads: Pin every cell to this many cores, with as many threads; all cores, unpinned, if not given.
+        devices: Run one cell at a time on each of these: all (GPUs), cuda:0,cuda:1, or cores: cpu:0-3,cpu:4-7.
+        ray: Run one cell at a time on each GPU (or each node, if there are no GPUs) of the Ray cluster that RAY_ADDRESS
+            names, or of a local one. All nodes must be equal to this machine and see the run's folder.
+        profile: Measure nothing, but profile one batch of this cell (its id, or the first digits) into RUN/profile/ID.
+            Two cells are compared, as before and after.
+        emulated: Also measure precisions that this machine only emulates. This is very slow; the times are marked and
+            never compared.
+        fetch: First download the suite's model, a repository at its --revision; nothing else uses the network.
+        dry_run: Print the cells with their predicted work, least time and memory, and measure nothing.
+        json_: Also write manifest and records to this file.
     """
     workers = workers_of(devices, threads, ray=ray)
     from bench.suites import SUITES  # noqa: PLC0415  (loads torch, which --help need not)

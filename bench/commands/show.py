@@ -17,7 +17,7 @@ def show(run_folder: Annotated[Path, tyro.conf.Positional], cell: str | None = N
 
     Args:
         run_folder: For example runs/pocket.
-        cell: The id of a cell, or its first digits.
+        cell: Id of a cell, or its first digits: print all its records.
         tables: Print every table instead of the headlines, with sparklines.
     """
     if not (run_folder / "records.jsonl").exists():

@@ -54,43 +54,43 @@ def ucf101(
     shard: str | None = None,
     cache: TargetFolder | None = None,
 ) -> int:
-    """Zero-shot FVD and Inception Score on UCF-101 under a named protocol, next to the published rows.
+    """Score zero-shot FVD and Inception Score on UCF-101 by a named protocol, next to the published rows.
 
-    Makes the videos, embeds them and the real ones, scores, and writes table.md, card.md and ucf101.json. The same
-    command again does only what is missing or damaged. Nothing is downloaded: `python -m bench weights` lists the
+    Makes the videos, embeds them and the real ones, scores them, and writes table.md, card.md and ucf101.json. The
+    same command again does only what is missing or damaged. Nothing is downloaded: `python -m bench weights` lists the
     files.
 
     Args:
         model: Folder of a pipeline of any family of docs/models.md (`python -m vidrd convert` makes VidRD's), or a
             preset. Families that cannot make the protocol's length make the next longer one, and the rest is cut off.
-        ucf101: The unpacked archive.
-        weights: Folder with I3D, C3D and C3D's mean.
+        ucf101: Folder of the unpacked data set.
+        weights: Folder with the weights of I3D and C3D, and C3D's mean clip.
         protocol: vidrd-10k, videopoet-10k, 100-a-class or styleganv-2048; see docs/ucf101.md.
-        method: Samplers, each a row of the table (vidrd if not given); `python -m bench list` names them.
-        videos: Score the videos of this folder instead of making some; any model's, named in any way.
+        method: Samplers, each a row of the table (vidrd if not given); `python -m bench list` describes them.
+        videos: Score the videos of this folder, of any model and with any names, instead of making some.
         out: The run's folder.
-        standin: Without model, data and weights: tiny ones are made first, the rest is the same code.
-        dry_run: Measure a few blocks in a temporary folder and print what the whole run will take.
+        standin: First make tiny stand-ins for what is not given of model, data and weights; the rest is the same code.
+        dry_run: Measure a few batches in a temporary folder and print what the whole run will take.
         prompts: Other prompts: descriptive, class-name, class-name:TEMPLATE, or a .csv, .json or .txt.
-        per_class: So many videos of each class, instead of the protocol's allocation.
-        limit: Only the first so many videos, in the order of the plan.
+        per_class: This many videos of each class, instead of the protocol's allocation.
+        limit: Only the first videos, this many, in the order of the plan.
         size: Pixels of generated videos, if not the protocol's.
         steps: Denoising steps.
-        guidance: Weight of the text.
-        overlap: Frames that clips share.
-        seed: Of the run.
+        guidance: Scale of classifier-free guidance.
+        overlap: Frames that neighboring clips share.
+        seed: Seed of the run.
         fvd: Rows of metrics.protocols.FVD to score by.
         inception: Rows of metrics.protocols.IS to score by.
         allow_small: Score sets that are too small for the score to mean much; the table says so.
         allow_partial: Accept an archive that lacks some videos; the table says so.
         device: cpu, cuda (workers share all GPUs) or cuda:1; auto: cuda where there is one.
-        precision: Of the pipeline; the scoring networks always run in float32.
-        compile_: The U-Net through torch.compile: faster after a slow first batch; part of the plan, like batch.
-        batch: Videos that go through a network together; part of the plan, as it may change last bits.
-        workers: Processes, or with --ray actors at most (1 if not given; for stand-ins a core each).
-        threads: Of each worker on a CPU; may change last bits.
-        ray: Share the work on the running Ray cluster (RAY_ADDRESS), or one of this machine.
-        shard: I/N: do only every Nth block, from the Ith on, and no score; for job arrays that share one --out.
+        precision: Precision of the pipeline; the scoring networks always run in float32.
+        compile_: Compile the U-Net with torch.compile: faster after a slow first batch; part of the plan, like batch.
+        batch: Videos that go through a network together; part of the plan, because it may change last bits.
+        workers: Processes; with --ray, most actors (1 if not given; with --standin, one per core, 4 at most).
+        threads: Threads of each worker on a CPU; may change last bits.
+        ray: Distribute the work over the Ray cluster that RAY_ADDRESS names, or over a local one.
+        shard: I/N: do only every Nth batch, from the Ith on, and no score; for job arrays that share one --out.
         cache: Folder that keeps real statistics (default: in the user's cache folder).
     """
     # --help need not load torch.

@@ -23,20 +23,20 @@ def weights(
     ucf101: ExistingFolder | None = None,
     json_: Annotated[TargetFile | None, tyro.conf.arg(name="json")] = None,
 ) -> int:
-    """List every file that the full-size UCF-101 run needs: what, from where, license, and if it is here and right.
+    """List the files that the full-size UCF-101 run needs: purpose, source, license, and if it is here and intact.
 
-    Then the published checkpoints of the other models, and which revision of them is here.
+    Also list the published checkpoints of the other models, and which revision of each is on this machine.
 
-    Nothing goes to the network without --fetch. Exit codes: 0 nothing here is wrong (files may be missing), 2 a file or
-    the data set is not what was published, 3 usage, or a download that failed.
+    Nothing uses the network without --fetch. Exit codes: 0 nothing here is wrong (files may be missing), 2 a file or
+    the data set is not what was published, 3 wrong usage, or a download failed.
 
     Args:
         weights: Folder of the files.
         fetch_: Download this file (a path of the list, a folder of it, or all) and verify it; may be given several
-            times. A download that was cut off goes on.
-        sd_revision: Commit of the copy of Stable Diffusion, 40 digits, to fetch its files from: its page shows it.
+            times. An interrupted download is resumed.
+        sd_revision: Commit (40 digits) of the copy of Stable Diffusion to fetch its files from; its page shows it.
         ucf101: The unpacked data set, compared with its official lists.
-        json_: Also write the list into this file.
+        json_: Also write the list to this file.
     """
     if weights.exists() and not weights.is_dir():
         raise ValueError(f"--weights {weights}: this is no folder")

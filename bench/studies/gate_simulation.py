@@ -177,22 +177,26 @@ def main(comparisons: int = 500, seed: int = 0, out: Path | None = None) -> None
         write_atomic(
             out,
             "# How often the gate errs\n\n"
-            f"`python -m bench.studies.gate_simulation --comparisons {comparisons} --seed {seed}`: each row "
-            f"{comparisons} simulated comparisons of two revisions, the second slower by what the second column says. "
-            f"The next columns: the share that a rule calls slower, and the verdicts of two gates.\n\n{table}\n\n"
+            "On simulated machines the truth is known, so this page can say how often the gate calls an unchanged "
+            "revision slower or misses a slow-down, and how often the usual rules do. Each row has "
+            f"{comparisons} simulated comparisons of two revisions, the second slower by `slower by`. The other "
+            "columns are the share that a rule calls slower, the verdicts of two gates, and what the gate needs for "
+            f"them. Made by `python -m bench.studies.gate_simulation --comparisons {comparisons} --seed {seed}`."
+            f"\n\n{table}\n\n"
+            "* What is neither FAIL nor PASS is INCONCLUSIVE. Up to the margin, FAIL is a false alarm; above the "
+            "margin, PASS is a miss.\n"
             f"* gate: A B B A blocks, {PAIRS} timed pairs in a pair of processes; a look after each pair of processes "
-            f"from the third on, {MOST} at most, as `python -m bench gate` does. Of the whole procedure, a FAIL at the "
-            f"margin is meant to come in {ALPHA:.0%}, a PASS at the margin in {MISS:.0%}; few "
+            f"from the third on, {MOST} at most, as `python -m bench gate` does. Over all looks together, a FAIL at "
+            f"the margin is meant to come in {ALPHA:.0%}, a PASS at the margin in {MISS:.0%}; few "
             "processes make it a little more.\n"
             f"* processes, minutes: pairs of processes until the verdict, mean and 90 % quantile, and the minutes that "
             f"they take at {SECONDS} s each, as one cell on two cores.\n"
             f"* fixed: {FIXED} pairs of processes and one look at 1 %; a FAIL must come again in {FIXED} more.\n"
-            "* offsets: every process is slower or faster by something of its own as long as it lives.\n"
-            "* The first three rules see two sessions one after the other, as a stored baseline and a later run are; "
-            f"with {TRIES} tries the later one is repeated while it is too slow, as a failed job is started again.\n"
-            "* What is neither FAIL nor PASS is INCONCLUSIVE. At no effect, and up to the margin, FAIL is a false "
-            "alarm; above the margin, PASS is a miss.\n\n"
-            f"Noise, as standard deviations of ln(seconds):\n\n{models}\n",
+            "* flat, Mann-Whitney: these three rules see two sessions one after the other, as a stored baseline and a "
+            f"later run are; with {TRIES} tries the later one is repeated while it is too slow, as a failed job is "
+            "started again.\n"
+            "* offsets: every process is faster or slower than others by a constant of its own.\n\n"
+            f"The noise of each machine, as standard deviations of ln(seconds):\n\n{models}\n",
         )
 
 

@@ -58,23 +58,23 @@ class Prepare:
     fps: Positive | None = None
     """Frames per second of stored videos, by leaving out frames; slower sources are dropped. Default: as the source."""
     bars: Literal["keep", "crop"] = "keep"
-    """Black bars around the pictures of videos."""
+    """Keep or crop black bars around the picture of a video."""
     min_frames: Count = 16
     """Shorter clips are dropped."""
     max_frames: Count = 300
-    """Longer ones are split."""
+    """Longer clips are split."""
     stills: Literal["clips", "stills"] = "clips"
     """Pictures become clips by pan and zoom, or stay pictures."""
     still_frames: Count = 16
-    """Frames of such a clip."""
+    """Frames of a clip that is made from a picture."""
     name_motion: bool = True
     """Say in a picture's caption what the camera does."""
     least_motion: Weight = 0.0
-    """Clips with less are dropped: mean change from frame to frame, in gray levels."""
+    """Drop clips whose mean change from frame to frame, in gray levels, is smaller."""
     watermark: Literal["none", "score", "drop", "crop", "invert", "inpaint"] = "none"
-    """What to do with clips that carry a mark."""
+    """What to do with clips that have a watermark."""
     overlay: ExistingFile | None = None
-    """A mark that all videos carry, as `watermark` estimates it."""
+    """The watermark that all videos have, as the verb `watermark` estimates it."""
     captioner: Literal["template", "blip2", "chat", "http"] = "template"
     """Captioner of clips that have only a class."""
     caption_model: str = ""
@@ -90,7 +90,7 @@ class Prepare:
     tries: Count = 4
     """How often a server that is busy or fails is asked the same question."""
     timeout: Seconds = 120.0
-    """Seconds that it may take to answer."""
+    """Seconds that the server may take to answer."""
     parallel: Count = 1
     """Questions that each worker has open at the same time."""
     retry: bool = False
@@ -100,9 +100,9 @@ class Prepare:
     key_frames: Count = 3
     """Frames of a clip that the captioner sees."""
     choose: Literal["uniform", "shots", "distinct"] = "distinct"
-    """How they are chosen."""
+    """How key frames are chosen."""
     blocked: tuple[str, ...] = ()
-    """Words that no caption may have."""
+    """Words that no caption may contain."""
     duplicates: Bits = 11
     """Two clips are duplicates within so many bits of 192; -1: do not look for any."""
     against: tuple[ExistingFolder, ...] = ()
@@ -145,10 +145,10 @@ class Latents:
 
 @dataclass(frozen=True)
 class Merge:
-    """Join data sets without encoding anything anew; clips that two of them have stay once."""
+    """Join data sets without encoding anything again; a clip that is in several of them is kept once."""
 
     sets: tuple[ExistingFolder, ...]
-    """Folders that `prepare` or `merge` wrote; of equal clips that of the first one stays."""
+    """Folders that `prepare` or `merge` wrote; of equal clips, that of the first folder is kept."""
     out: DeepTargetFolder
     """Folder of the joined set."""
     duplicates: Bits = 11
@@ -159,7 +159,7 @@ class Merge:
 
 @dataclass(frozen=True)
 class Watermark:
-    """Estimate the mark that all videos of a folder carry, for `prepare --watermark invert --overlay`."""
+    """Estimate the watermark that all videos of a folder have, for `prepare --watermark invert --overlay`."""
 
     root: ExistingFolder
     """Folder of videos of one source and size."""

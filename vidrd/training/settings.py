@@ -60,7 +60,7 @@ class Settings:
     flip: bool = False
     """Mirror half of the samples, except those whose caption names left or right."""
     lora: CountOrNone = 0
-    """Rank of low-rank updates, which the attentions then learn instead of whole weights; 0: none."""
+    """Rank of the low-rank updates that attention layers learn instead of whole weights; 0: whole weights."""
     learning_rate: Positive = 1e-4
     """Learning rate after the warm-up."""
     schedule: Schedule = "cosine"
@@ -84,11 +84,11 @@ class Settings:
     snr_gamma: Positive | None = None
     """Weights of min(SNR, gamma); 5 is usual; not given, all levels weigh the same."""
     zero_terminal_snr: bool = False
-    """Let the noisiest level have no signal at all; needs a model that predicts v."""
+    """Give the noisiest level no signal at all; needs a model that predicts v."""
     checkpointing: bool = False
     """Compute activations twice instead of keeping them."""
     compiled: bool = False
-    """Compile the network by torch.compile."""
+    """Compile the network with torch.compile."""
     shard: bool = False
     """Divide weights, gradients and moments among the processes (FSDP)."""
     l1: Weight = 1.0
@@ -110,11 +110,11 @@ class Settings:
     seed: int = 0
     """Seed of all random choices."""
     workers: CountOrNone = 0
-    """Processes that read ahead."""
+    """Processes that decode samples in advance."""
     save_every: Count = 500
-    """Steps."""
+    """Steps from one saved state to the next."""
     keep: Count = 1
-    """States kept: the last so many saved ones."""
+    """How many saved states are kept: the last ones."""
     held_out: CountOrNone = 0
     """Clips of each set that are not trained on, with all others of their source files, but validated on."""
     validate_every: Count = 500

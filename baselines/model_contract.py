@@ -115,8 +115,7 @@ class Model(ABC):
     @property
     def dtype(self) -> torch.dtype:
         """Of the sampler's latents."""
-        dtype: torch.dtype = getattr(self.pipe, self.network).dtype
-        return self.latent_dtype or dtype
+        return self.latent_dtype or getattr(self.pipe, self.network).dtype
 
     @property
     def device(self) -> torch.device:

@@ -54,7 +54,7 @@ class Model(ABC):
 
     def __init__(self, pipe: Any, clip: int | None = None) -> None:
         self.pipe = pipe
-        self.clip = clip or self.rule.latents(self.clip_frames)
+        self.clip = self.rule.latents(self.clip_frames) if clip is None else clip
         if self.clip < 1 or self.clip % self.group:
             raise ValueError(f"a clip is whole groups of {self.group} latent frames: got {self.clip}")
 

@@ -115,6 +115,9 @@ def test_a_clip_that_a_family_does_not_take_is_refused_of_tiny_models_too():
     assert tiny_model("tiny:CogVideoXPipeline:1.5-5B", clip=8).clip == 8
     with pytest.raises(ValueError, match="a clip is whole groups of 2 latent frames: got 5"):
         tiny_model("tiny:CogVideoXPipeline:1.5-5B", clip=5)
+    for name in ("CogVideoXPipeline", "VidRDPipeline", "WanPipeline"):
+        with pytest.raises(ValueError, match="a clip is whole groups of 1 latent frames: got 0"):
+            tiny_model(f"tiny:{name}", clip=0)
 
 
 @pytest.mark.parametrize("name", ["tiny:WanPipeline:2.2-A14B", "tiny:CogVideoXPipeline:5B", "tiny:VidRDPipeline"])

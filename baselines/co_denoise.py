@@ -189,8 +189,7 @@ def plan(request: Request, steps: int, options: Options) -> Plan:
     """At every step as many windows as cover the video: with a stride of S frames 1 + ceil(max(0, N - F) / S).
 
     With R passes that refine, 1 + R times as many. Moving windows may be one more in a step; strided ones are
-    ceil(N / F), and not in the plan's list. Under "genl"
-    there are 1 + floor((N - F) / S), and the rest is UNSEEN.
+    ceil(N / F), and not in the plan's list. Under "genl" there are 1 + floor((N - F) / S), and the rest is UNSEEN.
 
     Raises:
         ValueError: the overlap does not fit the clip, or `compat` cannot make that length.
@@ -350,6 +349,8 @@ def sample(
 
     fusion, (C, H, W) = Fusion(schedule, request, options, noise), request.shape
     fusion.start(device, dtype)
+    refined = options.refine > 0 and request.frames > request.clip
+    baseline = noise("baseline", 0, (C, fusion.frames, H, W)).to(device) if refined else None
     for step in range(schedule.steps):
         windows = windows_at(step, schedule.steps, request, options)
         if options.blend == "cut":
@@ -360,8 +361,7 @@ def sample(
         ask = partial(_ask, denoise, request, windows, timesteps[step], partial(announce, "call", 0, step))
         seen = fusion.seen(windows)
         predictions = ask(seen)
-        if options.refine and len(windows) > 1:
-            baseline = noise("baseline", 0, (C, fusion.frames, H, W)).to(device)
+        if baseline is not None:
             predictions = distill(schedule, seen, predictions, ask, windows, share, baseline, step, options.refine)
         x = fusion.step(predictions, windows, share, step)
         announce("step", 0, step, x)

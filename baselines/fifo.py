@@ -298,10 +298,8 @@ def sample(
 
     queue, head = queue_of(clip, steps, options), x[:, :, : options.head(clip)]
     waiting = fill(x, queue, schedule, noise("queue", 0, (C, len(queue.levels), H, W)), options.compat)
-    arriving, ask = (
-        arrivals(noise, shape, width),
-        QueueCalls(denoise, schedule, request, queue, head, eta, noise, announce),
-    )
+    arriving = arrivals(noise, shape, width)
+    ask = QueueCalls(denoise, schedule, request, queue, head, eta, noise, announce)
     for number in range(turns_of(request, steps, options)):
         waiting = turn(waiting, queue, lambda windows, number=number: ask(windows, number))
         announce("step", 1 + number, len(queue.windows) - 1, waiting)

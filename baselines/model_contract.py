@@ -54,7 +54,7 @@ class Model(ABC):
 
     def __init__(self, pipe: Any, clip: int | None = None) -> None:
         self.pipe = pipe
-        self.clip = clip or self.rule.latents(self.clip_frames)
+        self.clip = self.rule.latents(self.clip_frames) if clip is None else clip
         if self.clip < 1 or self.clip % self.group:
             raise ValueError(f"a clip is whole groups of {self.group} latent frames: got {self.clip}")
 
@@ -115,8 +115,7 @@ class Model(ABC):
     @property
     def dtype(self) -> torch.dtype:
         """Of the sampler's latents."""
-        dtype: torch.dtype = getattr(self.pipe, self.network).dtype
-        return self.latent_dtype or dtype
+        return self.latent_dtype or getattr(self.pipe, self.network).dtype
 
     @property
     def device(self) -> torch.device:

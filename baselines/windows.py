@@ -2,14 +2,14 @@
 
 import math
 from itertools import pairwise
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
 Weights = Literal["flat", "pyramid", "ramp", "sine"]
-WEIGHTS: tuple[Weights, ...] = ("flat", "pyramid", "ramp", "sine")
+WEIGHTS: tuple[Weights, ...] = get_args(Weights)
 
 
 def cover(frames: int, clip: int, stride: int, first: int = 0) -> tuple[int, ...]:

@@ -239,7 +239,7 @@ def sample(ask: Sample) -> None:
     )
     seconds = time.perf_counter() - started
     write_video(ask.out, output.frames[0], fps=fps, scale=scale)
-    seams = [seam.frame for seam in output.result.seams if seam.frame < len(output.frames[0])]
+    seams = [seam.frame for seam in output.result.seams]
     print(f"{ask.out}: {len(output.frames[0])} frames, seams at {seams}, {seconds:.1f} s")
     if ask.json:
         about = {key: str(value) if isinstance(value, Path) else value for key, value in vars(ask).items()}

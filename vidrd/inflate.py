@@ -112,7 +112,7 @@ def vae_settings(image: Mapping[str, Any]) -> dict[str, Any]:
 def load_spatial(model: nn.Module, state: Mapping[str, Tensor]) -> None:
     """Load an image network's weights into a video network; its temporal layers stay as they are.
 
-    1x1 convolutions and linear layers hold the same numbers and are turned into each other.
+    A 1x1 convolution holds the numbers of a linear layer, and becomes one where the video network has that.
 
     Raises:
         ValueError: keys or shapes do not fit; the message names the first ones.
@@ -122,8 +122,8 @@ def load_spatial(model: nn.Module, state: Mapping[str, Tensor]) -> None:
     _refuse("lacks", wanted.keys() - given.keys())
     _refuse("has unknown", given.keys() - wanted.keys())
     for key, shape in wanted.items():
-        if given[key].flatten(1).squeeze(-1).shape == shape if given[key].ndim == 4 else False:
-            given[key] = given[key].reshape(shape)
+        if given[key].shape == (*shape, 1, 1):
+            given[key] = given[key].flatten(1)
         if given[key].shape != shape:
             raise ValueError(
                 f"the image network's {key} must have shape {tuple(shape)}, got {tuple(given[key].shape)}: "

@@ -258,7 +258,8 @@ def _mixes(options: Options) -> str:
     """What a later clip does to the noise that it draws, for `Plan.mixes`; "" where it starts from it unchanged."""
     if options.alpha > 0:
         return f"mixes it with the old clip's (alpha {options.alpha:g})"
-    return "starts the overlap from the old clip's" if options.reverse and options.overlap > 0 else ""
+    # a dropped overlap is the old clip's frames, from their own noise
+    return "starts the overlap from the old clip's" if options.overlap > options.dropped else ""
 
 
 @torch.no_grad()

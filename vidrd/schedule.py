@@ -11,7 +11,7 @@ step is alpha, the signal's share of the variance. On a flow the DDIM step at et
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple, Protocol, cast, get_args, runtime_checkable
+from typing import Any, Literal, NamedTuple, Protocol, get_args, runtime_checkable
 
 import torch
 from jaxtyping import Float, Int
@@ -71,9 +71,9 @@ class Schedule:
     """Pairs of noise levels, noisiest first; x = scale * (sqrt(alpha) clean + sqrt(1 - alpha) noise) at each.
 
     Raises:
-        ValueError: the tuples differ in length or are empty, an alpha is outside [0, 1], a scale is not above 0, or a
-            level cannot be stepped from (pure noise under `epsilon`, a clean image under `sample`: both divide by
-            zero).
+        ValueError: the tuples differ in length or are empty, an alpha is outside [0, 1], a scale is not above 0, the
+            prediction type is unknown, or a level cannot be stepped from (pure noise under `epsilon`, a clean image
+            under `sample`: both divide by zero).
     """
 
     timesteps: tuple[int | float, ...]  # the network's input for each level
@@ -100,6 +100,10 @@ class Schedule:
             )
         if not all(0 <= alpha <= 1 for alpha in (*self.alphas, *self.alphas_prev)):
             raise ValueError("alphas are shares of variance, in [0, 1]: check the schedule's betas")
+        if self.prediction_type not in get_args(PredictionType):
+            raise ValueError(
+                f"prediction_type is one of {', '.join(get_args(PredictionType))}: got {self.prediction_type!r}"
+            )
         if self.prediction_type == "epsilon" and min(self.alphas) == 0:
             raise ValueError(
                 "the clean image cannot be separated from the noise at a level with no signal: a schedule with "
@@ -153,15 +157,11 @@ class Schedule:
         refuse_clipping(given)
         if given["trained_betas"] is not None:
             raise ValueError("betas come from a named beta_schedule, the schedule has trained_betas: build a Schedule")
-        if given["prediction_type"] not in get_args(PredictionType):
-            raise ValueError(
-                f"prediction_type is one of {', '.join(get_args(PredictionType))}: got {given['prediction_type']!r}"
-            )
         alphas = _alphas(given)
         timesteps = _timesteps(given, steps)
         last = 1.0 if given["set_alpha_to_one"] else alphas[0]
         before = tuple(alphas[t] for t in timesteps)
-        return cls(timesteps, before, (*before[1:], last), cast(PredictionType, given["prediction_type"]))
+        return cls(timesteps, before, (*before[1:], last), given["prediction_type"])
 
     def step(
         self,

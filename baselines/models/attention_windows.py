@@ -13,6 +13,7 @@ from diffusers.models.unets.unet_motion_model import AnimateDiffTransformer3D
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from baselines.models.longer_windows import wrapped
 from vidrd.models.blocks import OverTime
 
 TEMPORAL = (AnimateDiffTransformer3D, TransformerTemporalModel)
@@ -21,25 +22,15 @@ TEMPORAL = (AnimateDiffTransformer3D, TransformerTemporalModel)
 @contextmanager
 def attend_in(network: nn.Module, over_time: OverTime) -> Iterator[None]:
     """The network's temporal attention by `over_time`, place by place, while this is open."""
-    before: list[tuple[nn.Module, Any]] = []
-
-    def replace(part: nn.Module, forward: Callable[..., Tensor]) -> None:
-        before.append((part, part.__dict__.get("forward")))
-        part.forward = forward
-
-    try:
-        for block in temporal_blocks(network):
-            positions = None if block.pos_embed is None else block.pos_embed.forward
-            for attention in (block.attn1, block.attn2):
-                replace(attention, partial(_cut, attention.forward, positions, over_time))
-            if block.pos_embed is not None:
-                replace(block.pos_embed, lambda tokens: tokens)
+    hooks: list[tuple[nn.Module, str, Callable[..., Tensor]]] = []
+    for block in temporal_blocks(network):
+        positions = None if block.pos_embed is None else block.pos_embed.forward
+        cut = partial(_cut, positions=positions, over_time=over_time)
+        hooks += [(attention, "forward", cut) for attention in (block.attn1, block.attn2)]
+        if positions is not None:
+            hooks.append((block.pos_embed, "forward", lambda forward, tokens: tokens))
+    with wrapped(hooks):
         yield
-    finally:
-        for part, forward in reversed(before):
-            del part.forward
-            if forward is not None:  # somebody else's hook
-                part.forward = forward
 
 
 def temporal_blocks(network: nn.Module) -> list[Any]:
@@ -49,10 +40,11 @@ def temporal_blocks(network: nn.Module) -> list[Any]:
 
 def _cut(
     attention: Callable[..., Float[Tensor, "S F D"]],
-    positions: Callable[[Float[Tensor, "S F D"]], Float[Tensor, "S F D"]] | None,
-    over_time: OverTime,
     tokens: Float[Tensor, "S T D"],  # of every place, in time
     encoder_hidden_states: Tensor | None = None,
+    *,
+    positions: Callable[[Float[Tensor, "S F D"]], Float[Tensor, "S F D"]] | None,
+    over_time: OverTime,
     **more: Any,
 ) -> Float[Tensor, "S T D"]:
     """Attention over time, as `over_time` says; over text it stays as it is."""

@@ -36,7 +36,7 @@ class CogVideoX(Model):
         config = pipe.transformer.config
         self.group = config.patch_size_t or 1
         self.pipe = pipe
-        super().__init__(pipe, clip or self.rule.latents(config.sample_frames))
+        super().__init__(pipe, self.rule.latents(config.sample_frames) if clip is None else clip)
         self.size = (config.sample_height * self.scale, config.sample_width * self.scale)
         if self.group > 1:
             self.fps = 16.0

@@ -4,7 +4,6 @@ Reading the table loads neither diffusers nor a network.
 """
 
 import importlib
-import json
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from functools import cache
@@ -129,12 +128,14 @@ def _index(folder: Path) -> tuple[str, dict[str, Any]]:
     """The class of a folder's pipeline, and its components and settings.
 
     Raises:
-        ValueError: it is no folder of a pipeline.
+        ValueError: it is no folder of a pipeline, or its index cannot be read.
     """
     index = folder / "model_index.json"
     if not index.is_file():
         raise ValueError(f"a model is a folder with a model_index.json, as save_pretrained writes it: got {folder}")
-    parts = dict(json.loads(index.read_text()))
+    from vidrd.exact_loading import parse_json  # noqa: PLC0415  (loads diffusers)
+
+    parts = parse_json(index.read_bytes(), index)
     return str(parts.get("_class_name")), parts
 
 
@@ -142,12 +143,13 @@ def tiny_model(name: str, clip: int | None = None) -> "Model":
     """A model with tiny random networks: tiny:PIPELINE, or tiny:PIPELINE:VARIANT; for trials without weights.
 
     Raises:
-        ValueError: no such family or variant.
+        ValueError: no such family or variant, or a clip that the family does not take.
     """
     _, pipeline, variant = [*name.split(":"), ""][:3]
-    model = _drawn(pipeline, family(pipeline).tiny(), variant, "cpu")
-    shortest = model.rule.dropped + 1
-    model.clip, model.size = clip or shortest + 2 * model.rule.step, (2 * model.size_step, 3 * model.size_step)
+    model = _drawn(pipeline, family(pipeline).tiny(), variant, "cpu", clip)
+    if clip is None:
+        model.clip = model.rule.dropped + 1 + 2 * model.rule.step
+    model.size = (2 * model.size_step, 3 * model.size_step)
     return model
 
 

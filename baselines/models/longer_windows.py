@@ -10,14 +10,13 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-Longer = Literal["riflex", "ultravico"]
 WITHIN = 0.9  # of a period, that the slowed frequency goes through: the authors' margin
 ROWS = 1024  # queries whose logits are held at once
 
@@ -50,7 +49,7 @@ def slowed(rotary: Rotary, frames: int) -> Iterator[None]:
             f"riflex slows frequency {rotary.intrinsic} of time, and this network has {rotary.dim // 2}: use another "
             "network"
         )
-    with _replaced([(*table, partial(_slow, rotary.intrinsic, frames)) for table in rotary.tables]):
+    with wrapped([(*table, partial(_slow, rotary.intrinsic, frames)) for table in rotary.tables]):
         yield
 
 
@@ -76,7 +75,7 @@ def decayed(decay: Decay, frames: int) -> Iterator[None]:
     if frames <= decay.window:
         yield
         return
-    with _replaced([(module, "forward", partial(_attend, decay, frames)) for module in decay.attention]):
+    with wrapped([(module, "forward", partial(_attend, decay, frames)) for module in decay.attention]):
         yield
 
 
@@ -137,8 +136,8 @@ class _Decayed(TorchFunctionMode):
 
 
 @contextmanager
-def _replaced(hooks: Sequence[tuple[Any, str, Callable[..., Any]]]) -> Iterator[None]:
-    """Functions of objects each wrapped in another, which gets the function as its first argument, while open."""
+def wrapped(hooks: Sequence[tuple[Any, str, Callable[..., Any]]]) -> Iterator[None]:
+    """Functions of objects (owner, name) each wrapped in another, which gets it as its first argument, while open."""
     before: list[tuple[Any, str, Any]] = []
     try:
         for owner, name, wrapper in hooks:

@@ -33,7 +33,7 @@ class VidRD(Model):
     latent_dtype = None  # the network's, as in the pipeline
 
     def __init__(self, pipe: Any, clip: int | None = None) -> None:
-        super().__init__(pipe, clip or pipe.config.clip)
+        super().__init__(pipe, pipe.config.clip if clip is None else clip)
         side = pipe.unet.config.sample_size * self.scale
         self.size = (side, side)
 

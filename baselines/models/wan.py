@@ -52,11 +52,6 @@ class Wan(Model):
         return int(self._any.config.in_channels)
 
     @property
-    def dtype(self) -> torch.dtype:
-        """float32, as in the pipeline."""
-        return torch.float32
-
-    @property
     def late(self) -> tuple[float, float] | None:
         """The low-noise expert may have a guidance of its own."""
         return None if self.late_guidance is None or self.boundary is None else (self.boundary, self.late_guidance)

@@ -111,6 +111,15 @@ def test_tiny_models_leave_the_global_generator_alone():
         assert torch.equal(left, right)
 
 
+def test_a_clip_that_a_family_does_not_take_is_refused_of_tiny_models_too():
+    assert tiny_model("tiny:CogVideoXPipeline:1.5-5B", clip=8).clip == 8
+    with pytest.raises(ValueError, match="a clip is whole groups of 2 latent frames: got 5"):
+        tiny_model("tiny:CogVideoXPipeline:1.5-5B", clip=5)
+    for name in ("CogVideoXPipeline", "VidRDPipeline", "WanPipeline"):
+        with pytest.raises(ValueError, match="a clip is whole groups of 1 latent frames: got 0"):
+            tiny_model(f"tiny:{name}", clip=0)
+
+
 @pytest.mark.parametrize("name", ["tiny:WanPipeline:2.2-A14B", "tiny:CogVideoXPipeline:5B", "tiny:VidRDPipeline"])
 def test_a_saved_pipeline_is_loaded_from_its_folder(name, tmp_path):
     model = tiny_model(name)
@@ -159,6 +168,10 @@ def test_what_cannot_be_loaded_is_one_line(tmp_path):
         load_model("someone/wan", revision="0" * 40)
     with pytest.raises(ValueError, match="a model is a folder with a"):
         load_model(str(tmp_path))
+    for broken in ("{", "[1]"):
+        (tmp_path / "model_index.json").write_text(broken)
+        with pytest.raises(ValueError, match=r"model_index\.json (cannot be read as JSON|must hold a JSON object)"):
+            load_model(str(tmp_path))
     (tmp_path / "model_index.json").write_text(json.dumps({"_class_name": "FluxPipeline"}))
     with pytest.raises(ValueError, match="got a FluxPipeline"):
         load_model(str(tmp_path))

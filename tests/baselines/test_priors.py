@@ -309,6 +309,7 @@ def test_options_out_of_range_are_refused(wrong, message):
     [
         ("vidrd", {}, r"mixes it with the old clip's \(alpha 4\)"),
         ("vidrd", {"alpha": 0.0}, "starts the overlap from the old clip's"),
+        ("vidrd", {"alpha": 0.0, "reverse": False}, "starts the overlap from the old clip's"),  # and keeps it
         ("independent-shared", {}, "starts every clip from the first one's"),
         ("codenoise-rescheduled", {}, "repeats the first clip's in its place"),
         ("freenoise", {}, "repeats the first clip's in its place"),

@@ -4,7 +4,7 @@ import pytest
 import torch
 from diffusers import AutoencoderKL, UNet2DConditionModel
 
-from vidrd.inflate import inflate_unet, inflate_vae
+from vidrd.inflate import inflate_unet, inflate_vae, load_spatial
 from vidrd.models.unet import is_temporal
 
 
@@ -76,6 +76,21 @@ def test_every_spatial_weight_is_the_image_networks():
     ours, theirs = inflate_unet(flat).state_dict(), flat.state_dict()
     assert {key for key in ours if not is_temporal(key)} == set(theirs)
     assert all(torch.equal(ours[key], theirs[key]) for key in theirs)
+
+
+def test_a_1x1_convolution_becomes_the_linear_layer_that_it_is():
+    """As files of Stable Diffusion that other code wrote hold the VAE's attention."""
+    flat, model = image_vae(), inflate_vae(image_vae())
+    state = flat.state_dict()
+    written = {
+        key: value[..., None, None] if ".to_" in key and value.ndim == 2 else value for key, value in state.items()
+    }
+    assert sum(value.shape[2:] == (1, 1) for value in written.values()) >= 8
+    load_spatial(model, {key: value + 1 for key, value in written.items()})
+    query = "decoder.mid_block.attentions.0.query.weight"
+    assert torch.equal(model.state_dict()[query], state["decoder.mid_block.attentions.0.to_q.weight"] + 1)
+    with pytest.raises(ValueError, match=r"query.weight must have shape \(64, 64\), got \(64, 64, 3, 3\)"):
+        load_spatial(model, {**state, query: torch.zeros(64, 64, 3, 3)})
 
 
 def test_a_network_of_another_kind_is_refused():

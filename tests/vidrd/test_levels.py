@@ -181,6 +181,8 @@ def test_schedulers_of_other_kinds_are_refused():
         schedule("ddim", PNDMScheduler(**DIFFUSION, skip_prk_steps=True), STEPS)
     with pytest.raises(ValueError, match="that of CogVideoXDDIMScheduler at 62 does not: take another number of steps"):
         schedule("ddim", CogVideoXDDIMScheduler(timestep_spacing="trailing"), 61)  # ends at a timestep of -1
+    with pytest.raises(ValueError, match=r"prediction_type is one of .* got 'noise'"):
+        schedule("ddim", DDIMScheduler(**DIFFUSION, clip_sample=False, prediction_type="noise"), STEPS)
     with pytest.raises(ValueError, match="the schedule has clip_sample=True: set clip_sample=False"):
         schedule("ddim", DDPMScheduler(**DIFFUSION), STEPS)
     with pytest.raises(ValueError, match=r"got algorithm_type='sde-dpmsolver\+\+', set 'dpmsolver\+\+'"):

@@ -170,6 +170,8 @@ def test_pairs_that_make_no_sense_are_refused():
         Schedule((5,), (0.5,), (1.1,))
     with pytest.raises(ValueError, match="leave out the level whose alpha is 1"):
         Schedule((5,), (1.0,), (1.0,), "sample")
+    with pytest.raises(ValueError, match=r"prediction_type is one of .* got 'flow'"):
+        Schedule((5,), (0.5,), (1.0,), "flow")
 
 
 def test_steps_that_make_no_sense_are_refused():

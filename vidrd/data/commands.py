@@ -1,4 +1,4 @@
-"""The command line's verbs for data: `python -m vidrd prepare | latents | watermark`."""
+"""The command line's verbs for data: `python -m vidrd prepare | latents | merge | watermark`."""
 
 import json
 from collections.abc import Iterable

@@ -71,8 +71,8 @@ def cache_latents(
             )
         write_atomic(path, json.dumps(meta, indent=1) + "\n")
         by_shard: dict[str, list[int]] = {}
-        for row in range(len(shards)):
-            by_shard.setdefault(shards.row(row)["shard"], []).append(row)
+        for row, shard in enumerate(shards.columns("shard")[0]):
+            by_shard.setdefault(shard, []).append(row)
         for shard, rows in by_shard.items():
             target = out / f"{Path(shard).stem}.safetensors"
             if target.exists():

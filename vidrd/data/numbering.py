@@ -14,7 +14,6 @@ import pyarrow.parquet as pq
 
 from vidrd.data.record import Drop, Record, digest
 from vidrd.data.shard_task import ShardTask
-from vidrd.data.shards import write_table
 
 NUMBERS = "numbers.parquet"  # which record has which number, in the data set's folder
 
@@ -40,11 +39,6 @@ def number_records(out: Path, coming: Iterable[Record | Drop], size: int) -> tup
         for unit, some in sorted(units.items())
     ]
     return tasks, pa.table({"record": list(known), "number": pa.array(list(known.values()), pa.int64())})
-
-
-def write_numbers(out: Path, table: pa.Table) -> None:
-    """Store the table that `number_records` returned."""
-    write_table(out / NUMBERS, table)
 
 
 def _known(out: Path) -> dict[str, int]:

@@ -22,7 +22,7 @@ from vidrd.data.duplicates import Reference, near_duplicates
 from vidrd.data.generic_adapters import folder
 from vidrd.data.layout import Where, parse_json
 from vidrd.data.media import THUMB, UnreadableError, decode, to_rgb
-from vidrd.data.numbering import NUMBERS, number_records, write_numbers
+from vidrd.data.numbering import NUMBERS, number_records
 from vidrd.data.record import Drop, Record, Tally
 from vidrd.data.shard_task import FREE, PreparePlan, clips_of, is_done
 from vidrd.data.shards import INDEX, SCHEMA, publish, remove_stale, write_table
@@ -66,7 +66,7 @@ def prepare(
     with locked(out):  # by this process alone: its workers write units for it, wherever they run
         _claim(out, plan)
         units, numbers = number_records(out, chain([first], coming), plan.unit)
-        write_numbers(out, numbers)
+        write_table(out / NUMBERS, numbers)
         waiting = [unit for unit in units if not is_done(plan, out, unit)]
         before = len(units) - len(waiting)
         say(f"{len(units)} units of up to {plan.unit} records, {before} of them done before")

@@ -77,7 +77,7 @@ class Record:
 
     def to_json(self) -> dict[str, Any]:
         """All but the pixels."""
-        return asdict(replace(self, pixels=None)) | {"pixels": None}
+        return asdict(replace(self, pixels=None))
 
 
 @dataclass(frozen=True)

@@ -117,21 +117,6 @@ def adversarial(
     return generator_loss, discriminator_loss
 
 
-def decoded_clip_loss(
-    decoded: Float[Tensor, "N C H W"], clips: Float[Tensor, "B C T H W"], discriminator: nn.Module, weight: float
-) -> tuple[Float[Tensor, ""], dict[str, Float[Tensor, ""]]]:
-    """L1 to the clip, L1 between the changes from frame to frame, and an adversarial term of `weight`.
-
-    Source: after Video LDM (arXiv 2304.08818, section 3.1.1), whose perceptual term needs weights that are not ours.
-    """
-    B, C, T, H, W = clips.shape
-    fake = decoded.reshape(B, T, C, H, W).transpose(1, 2)
-    error = (fake - clips).abs().mean()
-    change = (fake.diff(dim=2) - clips.diff(dim=2)).abs().mean()
-    fool, judge = adversarial(discriminator, clips, fake)
-    return error + change + weight * fool + judge, {"l1": error, "change": change, "fool": fool, "judge": judge}
-
-
 # Distance of frames (N 3 H W in [-1, 1]) as a network sees them: 0 for equal ones.
 PerceptualLoss = Callable[[Tensor, Tensor], Tensor]
 

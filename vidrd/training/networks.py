@@ -64,8 +64,14 @@ def training_schedule(scheduler: DDIMScheduler, *, zero_terminal_snr: bool) -> D
     """The scheduler that the pipeline is trained for and is to sample with.
 
     Raises:
-        ValueError: zero terminal SNR is asked of a network that predicts noise, which says nothing of pure noise.
+        ValueError: the network predicts neither noise nor v, or zero terminal SNR is asked of one that predicts noise,
+            which says nothing of pure noise.
     """
+    if scheduler.config.prediction_type not in ("epsilon", "v_prediction"):
+        raise ValueError(
+            f"networks are trained to predict epsilon or v_prediction: got {scheduler.config.prediction_type!r} in the "
+            "scheduler's configuration, start from another pipeline"
+        )
     if not zero_terminal_snr or scheduler.config.rescale_betas_zero_snr:
         return scheduler
     if scheduler.config.prediction_type != "v_prediction":

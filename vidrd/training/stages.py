@@ -24,8 +24,8 @@ from vidrd.text import encode
 from vidrd.training.hyperparameters import Recipe
 from vidrd.training.loop import fit
 from vidrd.training.losses import (
+    DecoderLoss,
     Discriminator,
-    decoded_clip_loss,
     denoising_error,
     diffusion_target,
     draw_timesteps,
@@ -156,6 +156,7 @@ def train_decoder(
 ) -> None:
     """Learn the decoder's temporal layers from clips; everything else is frozen."""
     discriminator = Discriminator()
+    objective = DecoderLoss({"l1": 1.0, "change": 1.0, "adversarial": adversarial_weight})
 
     def loss(step: int, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
         clips = pixels(recipe.batch, frames, generator).clips.to(vae.device)
@@ -164,7 +165,7 @@ def train_decoder(
             noise = torch.randn(latents.shape, generator=generator).to(vae.device)
             noise = noise * latent_noise / vae.config.scaling_factor
         decoded = vae.decode(latents + noise, num_frames=frames).sample.float()
-        return decoded_clip_loss(decoded, clips, discriminator, adversarial_weight)
+        return objective(decoded, clips, discriminator, step, decoded)
 
     trainable(vae, is_temporal)
     fit({"vae": vae, "discriminator": discriminator}, loss, recipe, folder)

@@ -405,6 +405,11 @@ def test_zero_terminal_snr_has_no_signal_at_the_end_and_needs_v():
         training_schedule(scheduler("epsilon"), zero_terminal_snr=True)
 
 
+def test_what_no_loss_is_for_is_refused():
+    with pytest.raises(ValueError, match="trained to predict epsilon or v_prediction: got 'sample'"):
+        training_schedule(scheduler("sample"), zero_terminal_snr=False)
+
+
 def test_a_run_with_zero_terminal_snr_samples_from_it(given, tmp_path):
     train_on_data(settings(given, steps=2, zero_terminal_snr=True, snr_gamma=5.0), tmp_path)
     pipeline = load_pipeline(tmp_path / "pipeline")

@@ -177,10 +177,11 @@ def measure_videos(
     Raises:
         ValueError: a video that cannot be read, unless gaps are allowed, or that a measure cannot score.
     """
-    measured, started = SideValues(), time.monotonic()
+    measured, kept, started = SideValues(), 0, time.monotonic()
     for number, video in enumerate(videos, 1):
         try:
             gathering = RecipeRows(video, measures, reader.cache)
+            kept += gathering.most == 0
             for block in _readable(video, gathering.most):
                 gathering.take(block)
         except UnreadableError as error:
@@ -199,7 +200,7 @@ def measure_videos(
             if measure.parts is not None:
                 measured.parts.setdefault(measure.name, []).append(measure.parts(*of_measure))
         if reader.report is not None:
-            reader.report(side, Progress(number, len(videos), len(measured.gaps), time.monotonic() - started))
+            reader.report(side, Progress(number, len(videos), kept, time.monotonic() - started))
     if not measured.names:
         raise ValueError("not one video could be read: give videos that can be decoded")
     return measured

@@ -115,9 +115,11 @@ def _alignment(
 
     def finish() -> Result:
         result = prepared.finish()
-        length = TEXT_SIZES[verb.size]["length"]
-        cut = count_cut(list(prompts.values()), networks.tokenizer, length)
-        result.notes.append(f"{cut} of {len(prompts)} prompts have more than {length} tokens, and were cut there")
+        towers = {"clipsim": verb.size, "clipscore": verb.size, "viclip": "viclip"}  # that read prompts
+        for tower in dict.fromkeys(towers[each.name] for each in prepared.measures if each.name in towers):
+            length = TEXT_SIZES[tower]["length"]
+            cut = count_cut(list(prompts.values()), networks.tokenizer, length)
+            result.notes.append(f"{cut} of {len(prompts)} prompts have more than {length} tokens, and were cut there")
         if {"clipsim", "clipsim_real"} <= result.scores.keys():
             result.scores["clip_ratio"] = clip_ratio(result.scores["clipsim"], result.scores["clipsim_real"])
         return result

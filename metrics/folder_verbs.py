@@ -12,7 +12,6 @@ from metrics.evaluation.cautions import caution_of_strays
 from metrics.evaluation.measure import FolderReader, FolderScore, Measure, SideValues, choose_measures, measure_sides
 from metrics.evaluation.progress import Progress
 from metrics.evaluation.result import Result
-from metrics.intervals import mean_score
 from metrics.networks.device import resolve_device
 from metrics.networks.folder import WeightsFolder
 from metrics.networks.vision_files import TEXT_SIZES
@@ -128,14 +127,11 @@ def _alignment(
 
 
 def _minutes(verb: Minutes, networks: WeightsFolder, sources: Mapping[str, Path], reader: FolderReader) -> FolderScore:
-    def summarize(measured: SideValues) -> dict[str, Score]:
-        return {name: mean_score(values, name) for name, values in measured.values.items()}
-
     prompts = None if verb.prompts is None else read_prompts(verb.prompts)
     hashed = None if prompts is None else hash_prompts(prompts)
     about = {"protocol": "minutes", "window": verb.window, "prompts_sha256": hashed}
     of_measures = score_minutes.loaders(networks, verb.window, prompts)
-    return _prepared(of_measures, verb.measures, sources, reader, summarize, about)
+    return _prepared(of_measures, verb.measures, sources, reader, SideValues.means, about)
 
 
 def _prepared(

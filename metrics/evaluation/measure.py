@@ -20,6 +20,7 @@ from metrics.evaluation.dataset import digest
 from metrics.evaluation.extract import hash_frames
 from metrics.evaluation.progress import Progress
 from metrics.evaluation.result import Result, versions
+from metrics.intervals import mean_score
 from metrics.networks.features import Features
 from metrics.score import Score
 from metrics.videos.read import DECODER, Video, VideoInfo, list_videos
@@ -85,6 +86,10 @@ class SideValues:
     def content(self) -> Content:
         """For cautions."""
         return Content(self.contents, self.looks)
+
+    def means(self) -> dict[str, Score]:
+        """The mean of every measure over the videos, with its interval."""
+        return {name: mean_score(values, name) for name, values in self.values.items()}
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,6 @@ from metrics.evaluation.cautions import caution_of_strays
 from metrics.evaluation.measure import FolderReader, FolderScore, Measure, SideValues, choose_measures, measure_sides
 from metrics.evaluation.progress import Progress
 from metrics.evaluation.result import Result
-from metrics.intervals import mean_score
 from metrics.networks.device import resolve_device
 from metrics.networks.folder import WeightsFolder
 from metrics.networks.vision_files import TEXT_SIZES
@@ -115,9 +114,11 @@ def _alignment(
 
     def finish() -> Result:
         result = prepared.finish()
-        length = TEXT_SIZES[verb.size]["length"]
-        cut = count_cut(list(prompts.values()), networks.tokenizer, length)
-        result.notes.append(f"{cut} of {len(prompts)} prompts have more than {length} tokens, and were cut there")
+        towers = {"clipsim": verb.size, "clipscore": verb.size, "viclip": "viclip"}  # that read prompts
+        for tower in dict.fromkeys(towers[each.name] for each in prepared.measures if each.name in towers):
+            length = TEXT_SIZES[tower]["length"]
+            cut = count_cut(list(prompts.values()), networks.tokenizer, length)
+            result.notes.append(f"{cut} of {len(prompts)} prompts have more than {length} tokens, and were cut there")
         if {"clipsim", "clipsim_real"} <= result.scores.keys():
             result.scores["clip_ratio"] = clip_ratio(result.scores["clipsim"], result.scores["clipsim_real"])
         return result
@@ -126,14 +127,11 @@ def _alignment(
 
 
 def _minutes(verb: Minutes, networks: WeightsFolder, sources: Mapping[str, Path], reader: FolderReader) -> FolderScore:
-    def summarize(measured: SideValues) -> dict[str, Score]:
-        return {name: mean_score(values, name) for name, values in measured.values.items()}
-
     prompts = None if verb.prompts is None else read_prompts(verb.prompts)
     hashed = None if prompts is None else hash_prompts(prompts)
     about = {"protocol": "minutes", "window": verb.window, "prompts_sha256": hashed}
     of_measures = score_minutes.loaders(networks, verb.window, prompts)
-    return _prepared(of_measures, verb.measures, sources, reader, summarize, about)
+    return _prepared(of_measures, verb.measures, sources, reader, SideValues.means, about)
 
 
 def _prepared(

@@ -10,7 +10,6 @@ from metrics.evaluation.dataset import digest
 from metrics.evaluation.measure import FolderReader, FolderScore, Measure, SideValues, measure_videos
 from metrics.evaluation.progress import ProgressPrinter
 from metrics.evaluation.result import Result, versions
-from metrics.intervals import mean_score
 from metrics.score import Score
 from metrics.temporal.flow_metrics import CLASSICAL, VBENCH_FPS
 from metrics.temporal.optical_flow import Flow
@@ -108,7 +107,7 @@ def _scores_of(measured: SideValues, seams: tuple[int, ...]) -> dict[str, Score]
     kinds: tuple[Signal, ...] = get_args(Signal)
     signals = {kind: measured.parts[name] for kind in kinds if (name := f"seam_ratio:{kind}") in measured.parts}
     ranks = phases(signals, seams) if seams else {}
-    return {name: mean_score(each, name) for name, each in measured.values.items()} | ranks
+    return measured.means() | ranks
 
 
 def _scale(infos: Sequence[VideoInfo]) -> dict[str, object]:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from jaxtyping import Float, Int
 
-from metrics.distribution.frechet import Gaussian, frechet_distance, leave_one_out
+from metrics.distribution.frechet import Gaussian, GaussianFactor, frechet_distance, leave_one_out
 from metrics.intervals import assign_groups, jackknife_interval
 from metrics.score import Score
 
@@ -26,8 +26,8 @@ def paired_difference(
     """`statistic(second) - statistic(first)` with its 95 % interval: below 0, the second set's number is the lower one.
 
     Pairs are assigned to random groups (whole `groups`, where given) and left out of both sets at once; with `real`,
-    its rows are left out in turn as well, of both distances at once. The interval is None for fewer than 3 pairs. `n`
-    counts the pairs.
+    its rows are left out in turn as well, of both distances at once. The interval is None for fewer than 3 pairs, or
+    rows of `real`. `n` counts the pairs.
 
     With `np.mean` and one value per video this is the paired t-test's interval, up to the random grouping; with
     `lambda real, rows: frechet_distance(GaussianFactor.of(real), GaussianFactor.of(rows))` it is that of a difference
@@ -50,14 +50,12 @@ def paired_difference(
 
     value = difference(first, second, real)
     group = assign_groups(np.arange(len(first)) if groups is None else groups, n_groups)
-    if group.max() < 2:
+    others = None if real is None else assign_groups(np.arange(len(real)), n_groups)
+    if group.max() < 2 or (others is not None and others.max() < 2):
         return Score(value, len(first))
-    replicates = [
-        [difference(first[group != out], second[group != out], real) for out in range(int(group.max()) + 1)],
-    ]
-    if real is not None:
-        others = assign_groups(np.arange(len(real)), n_groups)
-        replicates.append([difference(first, second, real[others != out]) for out in range(int(others.max()) + 1)])
+    replicates = [[difference(first[group != out], second[group != out], real) for out in range(int(group.max()) + 1)]]
+    if real is not None and others is not None:
+        replicates.insert(0, [difference(first, second, real[others != out]) for out in range(int(others.max()) + 1)])
     low, high = jackknife_interval(value, replicates)
     return Score(value, len(first), low, high, tuple(replicates))
 
@@ -79,12 +77,13 @@ def matched_frechet_difference(
     Raises:
         ValueError: fewer than 2 rows in a set, rows that are not finite, or different numbers of features.
     """
-    count = int(max(first_caption.max(), second_caption.max())) + 1
+    count = int(max(real_caption.max(), first_caption.max(), second_caption.max())) + 1
     group = assign_groups(np.arange(count))
     sides = ((real, real_caption), (first, first_caption), (second, second_caption))
 
     def difference(sets: Sequence[Gaussian]) -> float:
-        return frechet_distance(sets[0], sets[2]) - frechet_distance(sets[0], sets[1])
+        of_real = GaussianFactor.of_gaussian(sets[0])
+        return frechet_distance(of_real, sets[2]) - frechet_distance(of_real, sets[1])
 
     value = difference([Gaussian.of(rows) for rows, _ in sides])
     if count < 3:

@@ -25,6 +25,7 @@ RANGES = {  # of measures that are means over videos: no interval leaves them
     "overall_consistency": (-1.0, 1.0),
     "clipsim": (-1.0, 1.0),
     "clipscore": (0.0, 2.5),
+    "viclip": (-1.0, 1.0),
     "similarity_gap": (-1.0, 1.0),
     "identity": (-1.0, 1.0),
     "frame_consistency": (-100.0, 100.0),

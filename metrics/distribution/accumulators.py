@@ -4,6 +4,8 @@ For training loops and for many workers. Memory is that of the statistics, whate
 the batches nor the order of merging change a result by more than rounding.
 """
 
+from collections.abc import Mapping
+
 import numpy as np
 from jaxtyping import Float64, UInt8
 from scipy.special import log_softmax, xlogy
@@ -41,7 +43,6 @@ class FvdAccumulator:
         if protocol is not None and not stored:
             self._storage = {"real": protocol.real.storage, "fake": protocol.fake.storage}
         self._parts: dict[str, list[Gaussian | None]] = {side: [None] * groups for side in ("real", "fake")}
-        self._count = {"real": 0, "fake": 0}
         self._frames: int | None = None  # of every video; None = none yet
 
     def update(
@@ -51,12 +52,13 @@ class FvdAccumulator:
         fake: UInt8[np.ndarray, "M S Y X C"] | None = None,
         batch_size: int = 64,
     ) -> None:
-        """Add videos of one side or of both, as `check_videos` wants them.
+        """Add videos of one side or of both, as `check_videos` wants them; what is refused adds nothing.
 
         Raises:
             ValueError: an array that is no set of videos, videos of another length than those before, or what the
                 network refuses.
         """
+        added: dict[str, dict[int, Gaussian]] = {}
         for side, videos in (("real", real), ("fake", fake)):
             if videos is None:
                 continue
@@ -67,13 +69,20 @@ class FvdAccumulator:
                     for i in range(0, len(videos), batch_size)
                 ]
             )
-            self._keep_length(videos.shape[1])
-            parts = self._parts[side]
-            group = (self._count[side] + np.arange(len(rows))) % len(parts)
-            self._count[side] += len(rows)
-            for number in np.unique(group):
-                new, old = Gaussian.of(rows[group == number]), parts[number]
-                parts[number] = new if old is None else old.merge(new)
+            group = (self._count(side) + np.arange(len(rows))) % len(self._parts[side])
+            added[side] = {int(number): Gaussian.of(rows[group == number]) for number in np.unique(group)}
+        for videos in (real, fake):
+            self._keep_length(None if videos is None else videos.shape[1])
+        for side, parts in added.items():
+            self._add(side, parts)
+
+    def _count(self, side: str) -> int:
+        return sum(part.n for part in self._parts[side] if part is not None)
+
+    def _add(self, side: str, added: Mapping[int, Gaussian]) -> None:
+        for number, new in added.items():
+            old = self._parts[side][number]
+            self._parts[side][number] = new if old is None else old.merge(new)
 
     def _keep_length(self, frames: int | None) -> None:
         if None not in (frames, self._frames) and frames != self._frames:
@@ -105,11 +114,8 @@ class FvdAccumulator:
                 f"only equal accumulators merge: got (network, weights, storage, ddof, groups) {ours} and {theirs}"
             )
         self._keep_length(other._frames)
-        for side, parts in self._parts.items():
-            self._count[side] += other._count[side]
-            for number, new in enumerate(other._parts[side]):
-                old = parts[number]
-                parts[number] = new if old is None else old if new is None else old.merge(new)
+        for side, parts in other._parts.items():
+            self._add(side, {number: part for number, part in enumerate(parts) if part is not None})
 
     def compute(self) -> Score:
         """FVD of all videos so far, with its interval.
@@ -118,19 +124,13 @@ class FvdAccumulator:
             ValueError: fewer than 2 videos on a side.
         """
         sides = [[part for part in self._parts[side] if part is not None] for side in ("real", "fake")]
-        if min(self._count.values()) < 2:
-            raise ValueError(
-                f"a Fréchet distance needs at least 2 samples in each set: got {self._count['real']} and "
-                f"{self._count['fake']}"
-            )
         return frechet_score_of_parts(*sides, ddof=self.ddof)
 
     def reset(self) -> None:
         """Back to no videos."""
         self._frames = None
-        for side, parts in self._parts.items():
+        for parts in self._parts.values():
             parts[:] = [None] * len(parts)
-            self._count[side] = 0
 
 
 class IsAccumulator:

@@ -7,6 +7,7 @@ does).
 """
 
 from collections.abc import Sequence
+from functools import reduce
 from itertools import accumulate, pairwise
 
 import numpy as np
@@ -79,17 +80,14 @@ def frechet_score_of_parts(real: Sequence[Gaussian], fake: Sequence[Gaussian], *
     Raises:
         ValueError: fewer than 2 samples in a set, or different numbers of features.
     """
-    sides = []
+    _check_count(*(sum(part.n for part in parts) for parts in (real, fake)))
+    factors = []
     for parts in (real, fake):
-        whole = list(accumulate(parts, Gaussian.merge))[-1]
         rest = leave_one_out(parts) if len(parts) >= 3 else []
-        sides.append((whole, rest if min((part.n for part in rest), default=0) >= 2 else []))
-    (a, a_rest), (b, b_rest) = sides
-    _check_count(a.n, b.n)
-    factors = [
-        [GaussianFactor.of_gaussian(x, ddof=ddof) for x in (side, *rest)] for side, rest in ((a, a_rest), (b, b_rest))
-    ]
-    return _jackknifed(factors[0][0], factors[0][1:], factors[1][0], factors[1][1:])
+        rest = rest if min((part.n for part in rest), default=0) >= 2 else []
+        factors.append([GaussianFactor.of_gaussian(x, ddof=ddof) for x in (reduce(Gaussian.merge, parts), *rest)])
+    (a, *a_rest), (b, *b_rest) = factors
+    return _jackknifed(a, a_rest, b, b_rest)
 
 
 def _jackknifed(
@@ -150,6 +148,8 @@ def matched_frechet_score(
 def frechet_infinity(
     real: Float[np.ndarray, "N F"],
     fake: Float[np.ndarray, "M G"],
+    real_source: Int[np.ndarray, " N"] | None = None,  # the video each row comes from; None = each from its own
+    fake_source: Int[np.ndarray, " M"] | None = None,
     *,
     sizes: int = 8,
     permutations: int = 4,
@@ -160,8 +160,9 @@ def frechet_infinity(
     """Fréchet distance extrapolated to infinite sets: a line in 1/n through growing random subsets of both sets.
 
     Bias falls as 1/n, so the line's value at 1/n = 0 has none to that order. It may lie below 0, where it says that the
-    sets cannot be told apart. The interval is that of a jackknife over 10 groups of rows, left out of the same subsets;
-    it is wider than that of `frechet_score`, which is the price of the extrapolation. None for fewer than 40 rows.
+    sets cannot be told apart. Subsets take one video after the other, with all its rows. The interval is that of a
+    jackknife over 10 groups of videos, left out of the same subsets; it is wider than that of `frechet_score`, which is
+    the price of the extrapolation. None for fewer than 40 rows, or 3 videos on a side.
 
     Blind to what the line cannot see: with subsets no larger than the number of features the bias is not yet 1/n.
 
@@ -177,10 +178,14 @@ def frechet_infinity(
             f"{smallest:g} of {min(len(real), len(fake))} rows, give more videos"
         )
     rng = np.random.default_rng(seed)
-    orders = [(rng.permutation(len(real)), rng.permutation(len(fake))) for _ in range(permutations)]
+    videos = [
+        np.arange(len(rows)) if source is None else np.unique(source, return_inverse=True)[1]
+        for rows, source in ((real, real_source), (fake, fake_source))
+    ]
+    orders = [tuple(_by_video(side, rng) for side in videos) for _ in range(permutations)]
     shares = np.linspace(smallest, 1, sizes)
 
-    def intercept(pairs: Sequence[tuple[Int[np.ndarray, " _"], Int[np.ndarray, " _"]]]) -> float:
+    def intercept(pairs: Sequence[tuple[Int[np.ndarray, " _"], ...]]) -> float:
         distances = [
             [
                 frechet_distance(a, b)
@@ -192,15 +197,22 @@ def frechet_infinity(
         return float(np.polyfit(inverse, np.mean(distances, axis=0), 1)[1])
 
     value = intercept(orders)
-    if min(len(real), len(fake)) < 40:
+    count = min(10, *(int(side.max()) + 1 for side in videos))
+    if min(len(real), len(fake)) < 40 or count < 3:
         return Score(value, len(fake))
-    groups = [assign_groups(np.arange(len(rows)), 10, seed=seed) for rows in (real, fake)]
+    groups = [assign_groups(side, count, seed=seed) for side in videos]
     kept = [
         [tuple(order[group[order] != out] for order, group in zip(pair, groups, strict=True)) for pair in orders[:2]]
-        for out in range(10)
+        for out in range(count)
     ]
     low, high = jackknife_interval(value, [[intercept(pairs) for pairs in kept]])
     return Score(value, len(fake), low, high)
+
+
+def _by_video(videos: Int[np.ndarray, " N"], rng: np.random.Generator) -> Int[np.ndarray, " N"]:
+    """The rows of a set, its videos (numbered from 0) in random order."""
+    place = np.argsort(rng.permutation(int(videos.max()) + 1))
+    return np.argsort(place[videos], kind="stable")
 
 
 def _cuts(n: int, shares: Float[np.ndarray, " S"]) -> Int[np.ndarray, " S"]:
@@ -228,7 +240,7 @@ def fvd_infinity(
     ddof: int = 1,
 ) -> Score:
     """FVD extrapolated to infinitely many videos by a line in 1/n (`frechet_infinity`); all else as `fvd`."""
-    return frechet_infinity(*extract_pair(network, real, fake, window=window, batch_size=batch_size)[:2], ddof=ddof)
+    return frechet_infinity(*extract_pair(network, real, fake, window=window, batch_size=batch_size), ddof=ddof)
 
 
 def fvd_floor(

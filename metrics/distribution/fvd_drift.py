@@ -3,7 +3,7 @@
 import numpy as np
 from jaxtyping import Float, Int, UInt8
 
-from metrics.distribution.frechet import Gaussian, frechet_distance, leave_one_out
+from metrics.distribution.frechet import Gaussian, GaussianFactor, frechet_distance, leave_one_out
 from metrics.intervals import assign_groups, jackknife_interval
 from metrics.networks.features import FeatureNetwork, extract_pair
 from metrics.score import Score
@@ -53,13 +53,14 @@ def drift_score(
         parts.append([Gaussian.of(fake[(place == at) & (fake_part == number)]) for number in range(count)])
     weights = (places - places.mean()) / ((places - places.mean()) ** 2).sum()
 
-    def slope(sides: list[Gaussian]) -> float:
-        return float(weights @ [frechet_distance(sides[0], side) for side in sides[1:]])
+    def slope(of_real: Gaussian, *of_places: Gaussian) -> float:
+        factor = GaussianFactor.of_gaussian(of_real)
+        return float(weights @ [frechet_distance(factor, side) for side in of_places])
 
     whole = [Gaussian.of(real), *(Gaussian.of(fake[place == at]) for at in places)]
-    n = min(side.n for side in whole[1:])
+    value, n = slope(*whole), min(side.n for side in whole[1:])
     if count < 3:
-        return Score(slope(whole), n)
+        return Score(value, n)
     rests = zip(*map(leave_one_out, parts), strict=True)
-    low, high = jackknife_interval(slope(whole), [[slope(list(rest)) for rest in rests]])
-    return Score(slope(whole), n, low, high)
+    low, high = jackknife_interval(value, [[slope(*rest) for rest in rests]])
+    return Score(value, n, low, high)

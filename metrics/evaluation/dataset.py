@@ -117,11 +117,6 @@ class FeatureSet:
         """Number of clips."""
         return len(self.features.embedding)
 
-    @property
-    def names(self) -> object:
-        """Hash of the videos' names: equal for sets made from the same prompts and seeds under the same names."""
-        return self.manifest["names_sha256"]
-
 
 @dataclass(frozen=True)
 class ReadOptions:

@@ -160,7 +160,7 @@ class Evaluator:
                     f"n = {fake.n} it is about {scores['fvd_floor'].value * scores['fvd_floor'].n / fake.n:.4g}"
                 )
         if infinity:
-            scores["fvd_infinity"] = frechet_infinity(x, y, ddof=ddof)
+            scores["fvd_infinity"] = frechet_infinity(x, y, real.source, fake.source, ddof=ddof)
         return self._result(scores, real, fake, notes)
 
     def kvd(self, real: FeatureSet, fake: FeatureSet, *, k: int = 3) -> Result:

@@ -20,6 +20,7 @@ from metrics.evaluation.dataset import digest
 from metrics.evaluation.extract import hash_frames
 from metrics.evaluation.progress import Progress
 from metrics.evaluation.result import Result, versions
+from metrics.intervals import mean_score
 from metrics.networks.features import Features
 from metrics.score import Score
 from metrics.videos.read import DECODER, Video, VideoInfo, list_videos
@@ -85,6 +86,10 @@ class SideValues:
     def content(self) -> Content:
         """For cautions."""
         return Content(self.contents, self.looks)
+
+    def means(self) -> dict[str, Score]:
+        """The mean of every measure over the videos, with its interval."""
+        return {name: mean_score(values, name) for name, values in self.values.items()}
 
 
 @dataclass(frozen=True)
@@ -177,10 +182,11 @@ def measure_videos(
     Raises:
         ValueError: a video that cannot be read, unless gaps are allowed, or that a measure cannot score.
     """
-    measured, started = SideValues(), time.monotonic()
+    measured, kept, started = SideValues(), 0, time.monotonic()
     for number, video in enumerate(videos, 1):
         try:
             gathering = RecipeRows(video, measures, reader.cache)
+            kept += gathering.most == 0
             for block in _readable(video, gathering.most):
                 gathering.take(block)
         except UnreadableError as error:
@@ -199,7 +205,7 @@ def measure_videos(
             if measure.parts is not None:
                 measured.parts.setdefault(measure.name, []).append(measure.parts(*of_measure))
         if reader.report is not None:
-            reader.report(side, Progress(number, len(videos), len(measured.gaps), time.monotonic() - started))
+            reader.report(side, Progress(number, len(videos), kept, time.monotonic() - started))
     if not measured.names:
         raise ValueError("not one video could be read: give videos that can be decoded")
     return measured

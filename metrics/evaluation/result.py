@@ -115,10 +115,10 @@ def compare(first: Result, second: Result, *, force: bool = False) -> dict[str, 
     for name, other in shared:
         a, b = first.scores[name], second.scores[other]
         alone = real if "_real" in name else paired  # where a score looks at one side only
-        if name in first.values and other in second.values:
-            scores[name] = _difference_of_values(first.values[name], second.values[other], alone)
-        elif a.replicates and b.replicates:
+        if a.replicates and b.replicates:  # first: a mean over frames has values of videos beside it
             scores[name] = difference_of_scores(a, b, paired=[real, paired] if len(a.replicates) == 2 else [alone])
+        elif name in first.values and other in second.values:
+            scores[name] = _difference_of_values(first.values[name], second.values[other], alone)
         else:
             scores[name] = Score(b.value - a.value, min(a.n, b.n))
     return scores

@@ -209,9 +209,9 @@ class I3DFeatures:
 
     @property
     def name(self) -> str:
-        """Protocol and weights, and the precision where it is a reduced one."""
-        reduced = "" if self.precision in ("float32", "float64") else f":{self.precision}"
-        return f"i3d:{self.protocol}:{self.weights}{reduced}"
+        """Protocol and weights, and the precision where it is not float32: a cache tells features apart by it."""
+        precision = "" if self.precision == "float32" else f":{self.precision}"
+        return f"i3d:{self.protocol}:{self.weights}{precision}"
 
     @property
     def min_frames(self) -> int:
@@ -271,7 +271,7 @@ def load_i3d(
         path: a file or a folder, see `metrics.weights.load`.
         protocol: the row that says epsilon and preprocessing.
         device: where the network runs.
-        precision: float64 for checks; bfloat16 and float16 change FVD and appear in the network's name.
+        precision: float64 for checks; bfloat16 and float16 change FVD. All but float32 appear in the network's name.
         batch: clips in one call of the network; changes results by rounding only.
         compiled: let torch.compile make the network faster; the first call of each shape then takes a minute or so.
         thin: a stand-in's file holds a `thin`-th of the channels; its features mean nothing.

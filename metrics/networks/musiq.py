@@ -10,6 +10,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from metrics.networks.vit import ViTMlp
+
 PATCH = 32  # pixels
 GRID = 10  # a picture's patches share so many rows and columns of learned positions
 LONGER = (224, 384)  # pixels of the longer side at the first scales; the last one is the picture as it is
@@ -74,25 +76,13 @@ class MusiqAttention(nn.Module):
         return self.out(F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2))
 
 
-class MusiqMlp(nn.Module):
-    """Two linear layers around an exact GELU."""
-
-    def __init__(self, width: int, hidden: int) -> None:
-        super().__init__()
-        self.fc1, self.fc2 = nn.Linear(width, hidden), nn.Linear(hidden, width)
-
-    def forward(self, x: Float[Tensor, "B N C"]) -> Float[Tensor, "B N C"]:
-        """Token by token."""
-        return self.fc2(F.gelu(self.fc1(x)))
-
-
 class MusiqBlock(nn.Module):
     """Attention and MLP, each behind a layer norm and around a shortcut."""
 
     def __init__(self, width: int, heads: int, hidden: int) -> None:
         super().__init__()
         self.norm1, self.norm2 = nn.LayerNorm(width, eps=1e-6), nn.LayerNorm(width, eps=1e-6)
-        self.attention, self.mlp = MusiqAttention(width, heads), MusiqMlp(width, hidden)
+        self.attention, self.mlp = MusiqAttention(width, heads), ViTMlp(width, hidden)
 
     def forward(self, x: Float[Tensor, "B N C"]) -> Float[Tensor, "B N C"]:
         """One block."""

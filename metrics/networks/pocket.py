@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from metrics.networks.features import Features
+from metrics.networks.no_tf32 import full_float32
 from metrics.videos.frames import check_videos, to_network
 from metrics.weights import broken, check_shapes, load_safetensors_verified
 
@@ -120,7 +121,8 @@ class PocketFeatureExtractor:
     def embed(self, videos: UInt8[np.ndarray, "N T H W C"]) -> Features:
         """Features of one batch: 64 per video, and the logits of every head."""
         check_videos(videos, frames=self.min_frames, what=f"videos for {self.name}")
-        embedding, logits = self.network(torch.from_numpy(to_network(videos)).to(self.device))
+        with full_float32():
+            embedding, logits = self.network(torch.from_numpy(to_network(videos)).to(self.device))
         return Features(embedding.cpu().numpy(), {head: rows.cpu().numpy() for head, rows in logits.items()})
 
 

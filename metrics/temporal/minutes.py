@@ -11,6 +11,8 @@ from typing import Literal
 import numpy as np
 from jaxtyping import Float, Float64, UInt8
 
+from metrics.vbench.formulas import directions
+
 GAPS = (1, 2, 5, 10, 20, 50)  # frames
 SHARE = 0.15  # of a video at either end, HeliosBench
 CHUNKS = 10  # of VDE
@@ -28,7 +30,7 @@ def similarity_against_gap(features: Float[np.ndarray, "T F"], gap: int) -> floa
     """
     if len(features) <= gap:
         raise ValueError(f"frames {gap} apart need more than {gap}: got {len(features)}, give longer videos")
-    unit = _directions(features)
+    unit = directions(features)
     return float((unit[:-gap] * unit[gap:]).sum(axis=1).mean())
 
 
@@ -60,7 +62,7 @@ def identity_against_first(features: Float[np.ndarray, "T F"]) -> Float64[np.nda
     """
     if len(features) < 2:
         raise ValueError("identity compares later frames with the first: got one frame, give longer videos")
-    unit = _directions(features)
+    unit = directions(features)
     return unit[1:] @ unit[0]
 
 
@@ -183,8 +185,3 @@ def seam_color_step(colors: Float[np.ndarray, "T 4"], window: int) -> float:
     count = len(window_colors(colors, window))
     seams = np.arange(1, count) * window
     return float(np.abs(colors[seams, :3] - colors[seams - 1, :3]).mean())
-
-
-def _directions(features: Float[np.ndarray, "T F"]) -> Float64[np.ndarray, "T F"]:
-    wide = features.astype(np.float64)
-    return wide / np.linalg.norm(wide, axis=1, keepdims=True)

@@ -66,7 +66,7 @@ class Raft:
         scale = max(1.0, SMALLEST / min(height, width))
         size = [8 * round(side * scale / 8) for side in (height, width)]
         stretch = torch.tensor([width / size[1], height / size[0]], dtype=torch.float32).view(1, 2, 1, 1)
-        with torch.inference_mode():
+        with torch.inference_mode(), full_float32():
             pair = [
                 F.interpolate(
                     torch.from_numpy(np.array(side)).to(device).permute(0, 3, 1, 2).float() / 127.5 - 1,

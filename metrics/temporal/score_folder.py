@@ -1,6 +1,6 @@
 """The temporal metrics of a set of videos, with one video in memory at a time."""
 
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import NamedTuple
@@ -9,7 +9,6 @@ import numpy as np
 from jaxtyping import Float64, UInt8
 
 from metrics.evaluation.measure import Collector, Measure, Rows
-from metrics.intervals import mean_score
 from metrics.score import Score
 from metrics.temporal import flow_metrics, frame_difference
 from metrics.temporal import seams as seams_module
@@ -88,36 +87,6 @@ def phases(
     if len(set(np.diff(grid))) > 1:
         return {}
     return {f"seam_phase:{name}": seams_module.phase_of(np.stack(each), grid, name) for name, each in signals.items()}
-
-
-def jitter_scores(
-    videos: Iterable[Video],
-    *,
-    seams: tuple[int, ...] = (),  # first frame of each new clip, in every video
-    dropped: int = 0,  # frames each new clip lost at its start before it was joined
-    flow: Flow | None = flow_metrics.CLASSICAL,  # None = without what needs optical flow
-    rates: Sequence[float | None] | None = None,  # frames per second of each video; None = 8
-) -> tuple[dict[str, Score], dict[str, list[float]]]:
-    """Scores of a set, and the values of its videos; seams only where there are some, cycling where clips are long.
-
-    Raises:
-        ValueError: no video, fewer than 3 frames, videos of different lengths with seams, or senseless seams.
-    """
-    values: dict[str, list[float]] = {}
-    signals: dict[seams_module.Signal, list[np.ndarray]] = {}
-    lengths: set[int] = set()
-    for number, video in enumerate(videos):
-        lengths.add(len(video))
-        check_lengths(lengths, seams)
-        rate = None if rates is None else rates[number]
-        of_video = measure_video(video, seams=seams, dropped=dropped, flow=flow, rate=rate)
-        for name, value in of_video.values.items():
-            values.setdefault(name, []).append(value)
-        for signal, series in of_video.signals.items():
-            signals.setdefault(signal, []).append(series)
-    if not values:
-        raise ValueError("got no video: give at least one")
-    return {name: mean_score(each, name) for name, each in values.items()} | phases(signals, seams), values
 
 
 def check_lengths(lengths: Collection[int], seams: tuple[int, ...]) -> None:

@@ -8,7 +8,6 @@ from jaxtyping import Float, Float64
 
 from metrics.evaluation.collectors import ChosenClips, FrameRows
 from metrics.evaluation.measure import Collector, Measure, SideValues
-from metrics.intervals import mean_score
 from metrics.networks import vision_files as files
 from metrics.networks.folder import WeightsFolder
 from metrics.networks.vision import VisionFeatures, load_clip_text, load_viclip_text
@@ -38,16 +37,16 @@ def loaders(weights: WeightsFolder, prompts: Mapping[str, Prompt], size: str) ->
     return {
         "clipsim": lambda: _of_text("clipsim", network(), texts(prompts), clipsim),
         "clipscore": lambda: _of_text("clipscore", network(), texts(prefixed()), clipscore),
-        "frame_consistency": lambda: _of_frames("frame_consistency", network()),
-        "viclip": lambda: _of_clip(weights, prompts),
+        "frame_consistency": lambda: _of_frames(network()),
+        "viclip": lambda: viclip_measure("viclip", weights.viclip, viclip_texts(weights, prompts)),
     }
 
 
-def _of_frames(name: str, network: VisionFeatures) -> Measure:
+def _of_frames(network: VisionFeatures) -> Measure:
     def score(rows: Float[np.ndarray, "T F"], info: VideoInfo, video: str) -> float:
         return frame_consistency(rows)
 
-    return Measure(name, network.recipe, lambda info: FrameRows(network.rows), score, 2)
+    return Measure("frame_consistency", network.recipe, lambda info: FrameRows(network.rows), score, 2)
 
 
 def _of_text(
@@ -60,10 +59,6 @@ def _of_text(
         return formula(frames(rows, info, video))
 
     return Measure(name, network.recipe, lambda info: FrameRows(network.rows), score, parts=frames)
-
-
-def _of_clip(weights: WeightsFolder, prompts: Mapping[str, Prompt]) -> Measure:
-    return viclip_measure("viclip", weights.viclip, viclip_texts(weights, prompts))
 
 
 def viclip_texts(weights: WeightsFolder, prompts: Mapping[str, Prompt]) -> Texts:
@@ -101,7 +96,7 @@ def text_of(video: str, texts: Texts) -> Float[np.ndarray, " F"]:
 
 def scores_of(measured: SideValues) -> dict[str, Score]:
     """Means over videos with their intervals, and torchmetrics' score of the set."""
-    scores = {name: mean_score(values, name) for name, values in measured.values.items()}
+    scores = measured.means()
     if "clipsim" in measured.parts:
         scores["clipscore_torchmetrics"] = torchmetrics_clipscore(measured.parts["clipsim"])
     return scores

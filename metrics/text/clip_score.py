@@ -11,6 +11,7 @@ import numpy as np
 from jaxtyping import Float, Float64
 
 from metrics.score import Score
+from metrics.vbench.formulas import directions
 
 
 def cosines(frames: Float[np.ndarray, "T F"], text: Float[np.ndarray, " F"]) -> Float64[np.ndarray, " T"]:
@@ -63,5 +64,5 @@ def frame_consistency(frames: Float[np.ndarray, "T F"]) -> float:
     """
     if len(frames) < 2:
         raise ValueError("frame consistency compares neighbors: got a video of one frame, give at least two")
-    unit = frames / np.linalg.norm(frames.astype(np.float64), axis=1, keepdims=True)
+    unit = directions(frames)
     return 100 * float((unit[1:] * unit[:-1]).sum(axis=1).mean())

@@ -5,9 +5,11 @@ import hashlib
 import html
 import json
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -28,22 +30,30 @@ def read_prompts(path: Path | str) -> dict[str, Prompt]:
     """The prompt of each video: JSON {name: text or list of token ids}, or lines of a name, a tab and a text.
 
     Raises:
-        ValueError: no such file, or another content.
+        ValueError: no such file, another content, or a video that is named twice.
     """
     path = Path(path)
     try:
         text = read_text(path)
         if path.suffix == ".json":
-            pairs = json.loads(text)
-            if not isinstance(pairs, dict):
-                raise ValueError(f"it holds a {type(pairs).__name__}, an object {{name: prompt}} is wanted")
-            return {name: _prompt(name, value) for name, value in pairs.items()}
+            prompts = json.loads(text, object_pairs_hook=_once)
+            if not isinstance(prompts, dict):
+                raise ValueError(f"it holds a {type(prompts).__name__}, an object {{name: prompt}} is wanted")
+            return {name: _prompt(name, value) for name, value in prompts.items()}
         lines = [line for line in text.splitlines() if line.strip()]
         if bad := [line for line in lines if "\t" not in line]:
             raise ValueError(f"a line is a name, a tab and a prompt: got {bad[0][:60]!r}")
-        return {name: prompt for name, _, prompt in (line.partition("\t") for line in lines)}
+        return _once([(name, prompt) for name, _, prompt in (line.partition("\t") for line in lines)])
     except (OSError, ValueError) as error:
         raise ValueError(f"{path} cannot be read as prompts: {error}") from error
+
+
+def _once(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
+    prompts = dict(pairs)
+    if len(prompts) < len(pairs):
+        name, count = Counter(name for name, _ in pairs).most_common(1)[0]
+        raise ValueError(f"a video has one prompt: got {count} of {name}, choose one")
+    return prompts
 
 
 def _prompt(name: str, value: object) -> Prompt:

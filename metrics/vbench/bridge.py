@@ -111,27 +111,28 @@ def import_results(path: Path) -> Result:
     except (OSError, ValueError, KeyError, TypeError, IndexError, AttributeError) as error:
         raise ValueError(f"{path} holds no results of VBench: {error}") from error
     scores: dict[str, Score] = {}
+    videos: dict[str, list[float]] = {}
     pooling = {}
-    for name, (score, values) in parsed.items():
-        scores[name] = score
-        pooling[name] = "videos" if abs(score.value - mean_score(values).value) <= AGREEMENT else "frames of all videos"
+    for name, (total, over_videos, values) in parsed.items():
+        if abs(total - over_videos.value) <= AGREEMENT:
+            pooling[name], scores[name], videos[name] = "videos", over_videos._replace(value=total), values
+        else:
+            pooling[name], scores[name] = "frames of all videos", Score(total, len(values))
+            scores[f"{name}_per_video"], videos[f"{name}_per_video"] = over_videos, values
         if name in formulas.LEADERBOARD:
-            scores[f"{name}_scaled"] = formulas.leaderboard(name, score)
+            scores[f"{name}_scaled"] = formulas.leaderboard(name, scores[name])
     manifest: dict[str, object] = {
         "protocol": "vbench-import",
         "variant": {"pooling": pooling, "length": "as the file was made"},
         "results_sha256": hashlib.sha256(content).hexdigest(),
     }
-    videos = {name: values for name, (_, values) in parsed.items()}
     return Result(scores, manifest, versions(), videos, ["read from VBench's own results"]).named()
 
 
-def _dimension(name: str, result: Sequence[object]) -> tuple[Score, list[float]]:
-    """Set score and values of videos of one dimension, on the scale of the set score."""
+def _dimension(name: str, result: Sequence[object]) -> tuple[float, Score, list[float]]:
+    """Set score of one dimension, and on its scale the mean over videos and their values."""
     total, videos = result
     if not isinstance(total, float | int) or not math.isfinite(total) or not isinstance(videos, Sequence) or not videos:
         raise ValueError(f"{name} has no set score with a list of videos")
     values = [float(video["video_results"]) / PER_VIDEO.get(name, 1.0) for video in videos]
-    mean = mean_score(values)
-    same = abs(float(total) - mean.value) <= AGREEMENT
-    return (mean._replace(value=float(total)) if same else Score(float(total), len(values))), values
+    return float(total), mean_score(values), values

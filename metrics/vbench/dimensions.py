@@ -95,10 +95,8 @@ def _smoothness(setting: Setting) -> Measure:
 
 
 def _dynamic(setting: Setting) -> Measure:
-    raft, compat = (
-        load_raft(setting.weights.file(RAFT_FILES), device=setting.weights.device, updates=UPDATES),
-        setting.compat,
-    )
+    raft = load_raft(setting.weights.file(RAFT_FILES), device=setting.weights.device, updates=UPDATES)
+    compat = setting.compat
     recipe = {"rows": "fastest flow", "network": raft.name, "compat": compat}
 
     def stride(info: VideoInfo) -> int:

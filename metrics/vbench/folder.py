@@ -7,7 +7,6 @@ from pathlib import Path
 
 from metrics.evaluation.measure import FolderReader, FolderScore, SideValues, choose_measures, measure_sides
 from metrics.evaluation.result import Result
-from metrics.intervals import mean_score
 from metrics.score import Score
 from metrics.text.prompts import hash_prompts
 from metrics.vbench import formulas
@@ -36,8 +35,7 @@ def scores_of(measured: SideValues, *, compat: bool) -> dict[str, Score]:
     The plain name is the mean over videos; with `compat` it is VBench's of one process, pooled.
     """
     scores: dict[str, Score] = {}
-    for name, values in measured.values.items():
-        over_videos = mean_score(values, name)
+    for name, over_videos in measured.means().items():
         scores[name] = over_videos
         if name in measured.parts:
             over_frames = formulas.pooled(measured.parts[name])

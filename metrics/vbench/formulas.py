@@ -70,7 +70,8 @@ def pooled(videos: Sequence[Float[np.ndarray, " _"]]) -> Score:
     group = assign_groups(np.arange(len(videos)))
     kept = [group != out for out in range(group.max() + 1)]
     rest = [float(sums[these].sum() / counts[these].sum()) for these in kept]
-    return Score(value, len(videos), *within_range("subject_consistency", *jackknife_interval(value, [rest])))
+    low, high = within_range("subject_consistency", *jackknife_interval(value, [rest]))
+    return Score(value, len(videos), low, high, (rest,))
 
 
 def frame_step(fps: float) -> int:

@@ -65,8 +65,9 @@ def imaging_input(
     if size != frames.shape[1:3]:
         with threads(1):
             numbers = F.interpolate(numbers, size, mode="bilinear", align_corners=False)
-    if mode == "shorter_centercrop" and min(size) >= LARGEST and size != frames.shape[1:3]:
-        top, left = (round((side - LARGEST) / 2) for side in size)
+    if mode == "shorter_centercrop" and size != frames.shape[1:3]:
+        numbers = F.pad(numbers, [0, max(0, LARGEST - size[1]), 0, max(0, LARGEST - size[0])])  # a 511 becomes a 512
+        top, left = (round((side - LARGEST) / 2) for side in numbers.shape[2:])
         numbers = numbers[:, :, top : top + LARGEST, left : left + LARGEST]
     return numbers / 255
 

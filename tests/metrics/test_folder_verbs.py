@@ -111,9 +111,18 @@ def test_alignment_gives_each_definition_its_name(run, monkeypatch, tmp_path):
     pooled = max(100 * float(np.concatenate(of_frames).mean()), 0)
     assert scores["clipscore_torchmetrics:clip-b32"]["value"] == pytest.approx(pooled, abs=1e-4)
     assert {"clipscore:clip-b32", "frame_consistency:clip-b32", "viclip:clip-b32"} <= set(scores)
-    assert "2 of 3 prompts have more than 77 tokens, and were cut there" in record["notes"]
+    for length in (77, 32):  # CLIP's and ViCLIP's
+        assert f"2 of 3 prompts have more than {length} tokens, and were cut there" in record["notes"]
     if scores["clipsim_real:clip-b32"]["value"] > 0:
         assert scores["clip_ratio:clip-b32"]["value"] == pytest.approx(1)
+
+
+def test_what_reads_no_prompt_needs_no_tokens(run, tmp_path):
+    (tmp_path / "prompts.json").write_text(json.dumps({f"{name}.npy": "a cat" for name in NAMES}))
+    record = run("alignment", run.folder, "--prompts", tmp_path / "prompts.json")
+    assert record["scores"].keys() == {"frame_consistency:clip-b32"}
+    assert any(note.startswith("not measured: clipsim") for note in record["notes"])
+    assert not any("tokens, and were cut" in note for note in record["notes"])
 
 
 def test_minutes_sees_what_is_shown_drift_from_the_prompt(run, monkeypatch, tmp_path):

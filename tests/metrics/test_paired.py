@@ -74,6 +74,9 @@ def test_stored_replicates_make_the_same_difference():
     paired = difference_of_scores(one, other, paired=[True, True])
     live = paired_difference(fvd, first, second, real=real)
     assert paired[:4] == pytest.approx(live[:4], rel=1e-9)
+    reals = [b - a for a, b in zip(one.replicates[0], other.replicates[0], strict=True)]
+    assert live.replicates[0] == pytest.approx(reals, rel=1e-9)  # the real side comes first
+    assert paired_difference(fvd, first, second, real=real[:2]).low is None
     apart = difference_of_scores(one, other, paired=[True, False])
     assert apart.value == paired.value
     assert apart.high - apart.low > 2 * (paired.high - paired.low)
@@ -105,3 +108,5 @@ def test_a_difference_of_distances_of_the_same_captions_cancels_what_the_sets_sh
     assert same.value == same.low == same.high == 0
     two = matched_frechet_difference(real[:2], base[:2], base[2:4], *(number[:2] for number in captions))
     assert (two.low, two.replicates) == (None, ([],))
+    more = np.arange(400) % 210  # real video of captions that the others lack
+    assert matched_frechet_difference(real, base + 0.3, base + 0.4, more, *captions[1:]).n == 210

@@ -22,6 +22,7 @@ from metrics.distribution.prdc import coverage, precision
 from metrics.intervals import assign_groups
 from metrics.networks.features import FeatureNetwork, Features, extract
 from metrics.protocols import FVD
+from metrics.videos.frames import windows
 from metrics.videos.preprocess import store
 
 
@@ -201,6 +202,21 @@ def test_endless_sets_of_one_distribution_are_0_apart():
     assert frechet_infinity(few[:8], few[8:]).value > -np.inf  # two of eight sizes are one number of rows
 
 
+def test_windows_of_one_video_count_as_one_towards_endless_sets():
+    """Rows that are there four times say no more than once: taken for videos, their intervals missed 0 in 5 of 6."""
+    source, widths = np.repeat(np.arange(100), 4), []
+    for seed in range(3):
+        random = np.random.default_rng(seed)
+        x, y = (np.repeat(random.standard_normal((100, 6)), 4, axis=0) for _ in range(2))
+        score = frechet_infinity(x, y, source, source, permutations=2)
+        once = frechet_infinity(x[::4], y[::4], permutations=2)
+        assert score.value == pytest.approx(once.value, abs=0.05)
+        assert score.low < 0 < score.high
+        widths.append((score.high - score.low, once.high - once.low))
+    assert np.sum(widths, axis=0)[0] == pytest.approx(np.sum(widths, axis=0)[1], rel=0.2)
+    assert frechet_infinity(x, y, source // 50, source // 50, permutations=2).low is None  # two videos
+
+
 @pytest.mark.parametrize(("n", "m", "features"), [(30, 30, 3), (30, 47, 3), (30, 47, 80), (90, 41, 3)])
 def test_a_bias_of_1_over_n_is_taken_off_to_the_last_digit(monkeypatch, n, m, features):
     monkeypatch.setattr("metrics.distribution.fvd.frechet_distance", lambda a, b: 5 + 30 / a.n + 30 / b.n)
@@ -212,6 +228,9 @@ def test_fvd_of_endless_sets_takes_videos_and_needs_some():
     real, fake = drawn(60), drawn(60, seed=1)
     score = fvd_infinity(real, fake, network=NETWORK)
     assert score.value < fvd(real, fake, network=NETWORK).value
+    (a, a_source), (b, b_source) = (windows(videos, 2) for videos in (real, fake))
+    rows = (extract(NETWORK, cut).embedding for cut in (a, b))
+    assert fvd_infinity(real, fake, network=NETWORK, window=2) == frechet_infinity(*rows, a_source, b_source)
     with pytest.raises(ValueError, match=r"got 8 sizes from 0\.25 of 4 rows, give more videos"):
         frechet_infinity(np.eye(4), np.eye(4))
     with pytest.raises(ValueError, match="a line in 1/n needs"):
@@ -257,6 +276,24 @@ def test_pieces_and_workers_make_the_same_fvd_as_all_at_once():
     with pytest.raises(ValueError, match=r"\(network, weights, storage, ddof, groups\) \('means', 'a'"):
         FvdAccumulator(Weighed(digest="a")).merge(FvdAccumulator(Weighed(digest="b")))
     FvdAccumulator(Weighed(digest="a")).merge(FvdAccumulator(Weighed(digest="a")))
+
+
+def test_what_an_accumulator_refuses_adds_nothing():
+    class Dazzled(Means):
+        """No numbers for white videos."""
+
+        def embed(self, videos):
+            rows = super().embed(videos).embedding
+            return Features(np.where(rows == 255, np.nan, rows), {})
+
+    accumulator = FvdAccumulator(Dazzled())
+    accumulator.update(real=drawn(30), fake=drawn(30, seed=1))
+    before, damaged = accumulator.compute(), drawn(30, seed=2)
+    damaged[-1] = 255
+    for refused in ({"fake": damaged}, {"real": drawn(5), "fake": damaged}):
+        with pytest.raises(ValueError, match="1 of 2 rows are not: look at those videos"):
+            accumulator.update(**refused)
+        assert accumulator.compute() == before
 
 
 def test_an_accumulator_stores_and_divides_as_its_protocol_says():

@@ -8,6 +8,7 @@ import torch
 from safetensors.torch import save_file
 from torch.nn import functional as F
 
+from metrics.evaluation.cache import MemoryCache
 from metrics.evaluation.extract import embed_arrays
 from metrics.networks.features import FeatureNetwork, PreparingNetwork, extract
 from metrics.networks.i3d import I3D, SamePool, Unit, build_i3d, constant_clips, i3d_shapes, load_i3d, same_padding
@@ -335,6 +336,14 @@ def test_reduced_precision_runs_strays_and_stands_in_the_name(thin_file, precisi
     rows, strayed = full.embed(videos).embedding, reduced.embed(videos).embedding
     assert strayed.dtype == np.float32
     assert most / 100 < np.abs(strayed - rows).max() / np.abs(rows).max() < most
+
+
+def test_float64_and_float32_have_keys_of_their_own_in_a_cache(thin_file):
+    videos, cache = i3d_clips(9)[:1, :, :64, :64], MemoryCache()
+    single = embed_arrays(iter(videos), load_i3d(thin_file, thin=8), cache=cache)
+    double = embed_arrays(iter(videos), load_i3d(thin_file, precision="float64", thin=8), cache=cache)
+    assert (single.features.embedding.dtype, double.features.embedding.dtype) == (np.float32, np.float64)
+    assert double.kept == 0
 
 
 def test_full_float32_is_asked_for_while_it_runs_and_only_then():

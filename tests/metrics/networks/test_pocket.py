@@ -54,6 +54,14 @@ def test_a_judge_keeps_the_contract(saved):
         classifier.embed(some_videos(1, frames=7))
 
 
+def test_float32_means_float32(saved):
+    _, path = saved
+    classifier, seen = load_classifier(path), []
+    classifier.network.register_forward_pre_hook(lambda *_: seen.append(torch.backends.cudnn.conv.fp32_precision))
+    classifier.embed(some_videos(1))
+    assert seen == ["ieee"]
+
+
 def test_a_loaded_judge_says_what_the_trained_network_said(saved):
     network, path = saved
     videos = some_videos(3)

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from metrics.intervals import mean_score
 from metrics.temporal.flow_metrics import (
     FlowStatistics,
     boomerang,
@@ -17,7 +18,7 @@ from metrics.temporal.flow_metrics import (
 )
 from metrics.temporal.optical_flow import Farneback, Flow, luma
 from metrics.temporal.raft import load_raft
-from metrics.temporal.score_folder import jitter_scores
+from metrics.temporal.score_folder import check_lengths, measure_video, phases
 from metrics.temporal.seams import seam_phase, seam_ratio
 from tests.metrics.goldens import chunked_videos, golden, jitter_videos, textured
 
@@ -132,25 +133,25 @@ def test_slow_films_have_a_higher_bar_and_fast_films_are_looked_at_less_often():
     slow = VIDEOS["translate1"]  # 1 pixel of 64 a step is below the bar, 3 pixels in three steps above it
     assert dynamic_degree(slow).value == 0
     assert dynamic_degree(slow, fps=25.0).value == dynamic_degree(slow[:, ::3]).value == 1
-    scores, _ = jitter_scores(iter([slow[0], slow[0], slow[0]]), rates=[25.0, None, 8.0])
-    assert scores["dynamic_degree"].value == pytest.approx(1 / 3)
+    degrees = [measure_video(slow[0], rate=rate).values["dynamic_degree"] for rate in (25.0, None, 8.0)]
+    assert degrees == [1, 0, 0]
 
 
 def test_all_of_a_set_is_what_its_videos_score_one_by_one():
     videos = [VIDEOS[name][0] for name in ("translate2", "cut8", "noise8")]
-    scores, values = jitter_scores(iter(videos), seams=(8,))
-    assert scores["motion_jitter"].value == pytest.approx(motion_jitter(np.stack(videos)).value, rel=1e-12)
+    measured = [measure_video(video, seams=(8,)) for video in videos]
+    values = {name: [each.values[name] for each in measured] for name in measured[0].values}
+    jitters = mean_score(values["motion_jitter"], "motion_jitter")
+    assert jitters[:4] == pytest.approx(motion_jitter(np.stack(videos))[:4], rel=1e-12)
     ratio = seam_ratio(np.stack(videos), [8], signal="dF")
-    assert scores["seam_ratio:dF"][:4] == pytest.approx(ratio[:4], rel=1e-12)
-    assert scores["seam_phase:D"].value == seam_phase(np.stack(videos), [8]).value
+    assert mean_score(values["seam_ratio:dF"])[:4] == pytest.approx(ratio[:4], rel=1e-12)
+    ranks = phases({"D": [each.signals["D"] for each in measured]}, (8,))
+    assert ranks["seam_phase:D"].value == seam_phase(np.stack(videos), [8]).value
     assert values["boomerang"][0] == pytest.approx(boomerang(videos[0][None], [8]).value, rel=1e-12)
-    assert all(len(each) == 3 for each in values.values())
-    plain, _ = jitter_scores(iter(videos), flow=None)
+    plain = measure_video(videos[0], flow=None).values
     assert not plain.keys() & {"motion_jitter", "warp_error", "seam_ratio:D", "boomerang"}
     with pytest.raises(ValueError, match=r"these have \[12, 16\] frames: give one length"):
-        jitter_scores([videos[0], videos[1][:12]], seams=(8,), flow=None)
-    with pytest.raises(ValueError, match="got no video"):
-        jitter_scores([])
+        check_lengths([16, 12], (8,))
 
 
 def test_flow_is_named_with_its_settings():

@@ -41,6 +41,24 @@ def test_small_frames_are_refused(raft):
     assert moves(np.array([np.nan, np.nan]), 96, 128, compat=True) is known["moves"]
 
 
+def test_float32_means_float32():
+    seen = []
+
+    class Still(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.weight = torch.nn.Parameter(torch.zeros(1))
+
+        def forward(self, a, b, num_flow_updates):
+            seen.append(torch.backends.cudnn.conv.fp32_precision)
+            return [torch.zeros_like(a[:, :2])]
+
+    flow = Raft(Still(), "still")
+    assert len(list(flow(VIDEOS["noise_130x150"]))) == 2
+    flow.padded(VIDEOS["noise_130x150"][:1], VIDEOS["noise_130x150"][1:2])
+    assert seen == ["ieee"] * 3
+
+
 def test_a_norm_that_is_stored_twice_must_be_the_same_twice():
     tensors = recipe.raft_weights()
     assert len(tensors) == 179

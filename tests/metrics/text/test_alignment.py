@@ -126,6 +126,7 @@ def test_prompts_are_read_from_json_lines_or_names(tmp_path):
         ('{"a": 3}', "the prompt of a is a text or a list of token ids"),
         ('{"a": [99999]}', "a list of token ids below 49408"),
         ("[]", "it holds a list"),
+        ('{"a": "x", "b": "y", "a": "z"}', "a video has one prompt: got 2 of a, choose one"),
     ):
         (tmp_path / "bad.json").write_text(content)
         with pytest.raises(ValueError, match=message):
@@ -133,6 +134,9 @@ def test_prompts_are_read_from_json_lines_or_names(tmp_path):
     (tmp_path / "bad.tsv").write_text("no tab here\n")
     with pytest.raises(ValueError, match="a line is a name, a tab and a prompt: got 'no tab here'"):
         read_prompts(tmp_path / "bad.tsv")
+    (tmp_path / "twice.tsv").write_text("a\tx\nb\tx\na\ty\na\tz\n")
+    with pytest.raises(ValueError, match="a video has one prompt: got 3 of a, choose one"):
+        read_prompts(tmp_path / "twice.tsv")
 
 
 def test_the_interval_is_over_videos():

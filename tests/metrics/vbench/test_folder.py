@@ -10,8 +10,9 @@ import pytest
 import torch
 
 from metrics.evaluation import measure
-from metrics.evaluation.cache import FeatureCache
-from metrics.evaluation.measure import FolderReader, Measure, choose_measures, measure_videos
+from metrics.evaluation.cache import FeatureCache, MemoryCache
+from metrics.evaluation.measure import FolderReader, Measure, SideValues, choose_measures, measure_videos
+from metrics.evaluation.result import Result, compare
 from metrics.networks.folder import WeightsFolder
 from metrics.networks.vision import VisionFeatures, shapes_of, with_tensors
 from metrics.networks.vit import Dino
@@ -63,6 +64,20 @@ def test_scores_per_video_and_pooled_stand_side_by_side(videos):
     assert not any("total" in name for name in plain)
 
 
+def test_pooled_scores_compare_as_what_they_are_and_not_as_means_of_videos():
+    def measured(last: float) -> Result:
+        frames = [np.full(length, value) for length, value in ((3, 0.9), (30, 0.8), (100, last))]
+        means = {"subject_consistency": [float(each.mean()) for each in frames]}
+        scores = scores_of(SideValues(values=means, parts={"subject_consistency": frames}), compat=True)
+        return Result(scores, {}, {"fake": {"names_sha256": "a"}}, means)
+
+    first, second = measured(0.7), measured(0.8)
+    difference = compare(first, second)["subject_consistency"]
+    assert difference.value == pytest.approx(0.1 * 100 / 133)  # of the frames, where a third of the videos changed
+    assert difference.low < difference.value < difference.high
+    assert compare(first, second)["subject_consistency_per_video"].value == pytest.approx(0.1 / 3)
+
+
 def test_a_video_is_decoded_once_and_a_second_run_not_at_all(videos, tmp_path, monkeypatch):
     blocks = []
     network = replace(tiny(), to_input=lambda frames: blocks.append(len(frames)) or inputs.dino_input(frames))
@@ -80,6 +95,16 @@ def test_a_video_is_decoded_once_and_a_second_run_not_at_all(videos, tmp_path, m
         again = measure_videos(list_videos(videos), both, FolderReader(cache=cache))
     assert (len(decoded), sum(blocks)) == (3, 36)
     assert again.values == first.values
+
+
+def test_progress_counts_what_the_cache_had_and_not_what_cannot_be_read(videos):
+    (videos / "a.mkv").write_bytes(b"no video")
+    flickering = [dimensions.loaders(Setting(WeightsFolder(None)))["temporal_flickering"]()]
+    seen = []
+    reader = FolderReader(allow_gaps=True, cache=MemoryCache(), report=lambda side, progress: seen.append(progress))
+    for kept in (0, 3):
+        measure_videos(list_videos(videos), flickering, reader)
+        assert (seen[-1].done, seen[-1].total, seen[-1].kept) == (4, 4, kept)
 
 
 def test_flickering_is_what_the_metric_on_arrays_gives(videos):
@@ -248,6 +273,9 @@ def test_import_reads_vbenchs_results_and_sees_how_they_were_pooled(tmp_path):
     }
     subject = result.scores["subject_consistency:vbench-import"]
     assert (subject.value, subject.n, subject.low) == (0.83, 2, None)
+    assert result.scores["subject_consistency_per_video:vbench-import"].value == pytest.approx(0.85)
+    assert result.values["subject_consistency_per_video:vbench-import"] == [0.9, 0.8]
+    assert "subject_consistency:vbench-import" not in result.values  # whose mean it is not
     imaging = result.scores["imaging_quality:vbench-import"]
     assert imaging.low < 0.48 < imaging.high
     assert result.values["imaging_quality:vbench-import"] == [0.46, 0.5]

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from torchvision.transforms.functional import center_crop
 
 from metrics.videos import vision
 from metrics.videos.read import list_videos
@@ -50,6 +51,15 @@ def test_sizes_of_imaging_quality():
             assert vision.imaging_input(frames, mode).shape[2:] == tuple(expected), (size, mode)
     lost = [side for side in range(513, 2049) if max(vision.imaging_size(side, 100)) == 511]
     assert lost == known["imaging_quality_longer_side_511"]
+
+
+@pytest.mark.parametrize(("height", "width"), [(600, 900), (561, 900), (900, 561), (561, 561)])
+def test_the_middle_of_imaging_quality_is_torchvisions(height, width):
+    """Also where int(512 / 561 * 561) leaves 511: the crop of 512 then has a last row of zeros."""
+    frames = rng("golden/pre/crop").integers(0, 256, size=(1, height, width, 3), dtype=np.uint8)
+    cropped = vision.imaging_input(frames, "shorter_centercrop")
+    assert torch.equal(cropped, center_crop(vision.imaging_input(frames, "shorter"), [512, 512]))
+    assert cropped.shape[2:] == vision.imaging_size(height, width, "shorter_centercrop")
 
 
 def test_the_eight_frames_of_viclip():

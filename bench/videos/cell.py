@@ -131,27 +131,28 @@ def generate(job: Job, prompts: list[str], judge: Judge) -> CellResults:
     generator = Generator(values)
     load_seconds = perf_counter() - began
     batch, device = generator.batch, generator.device
+    print("warm up", flush=True)
+    first = partial(generator.make, prompts[:batch], 0)
+    if generator.cache is not None and not generator.cache.calibrated:
+        generator.cache.calibrate(partial(first, steps))
+    fewer = steps if generator.cache is not None else generator.few_steps(steps)  # a cache needs steps to fire
+    calls = WARM[torch.device(device).type]
+    warm_up = warmed_up(lambda: first(fewer)[1].seconds["total"], least=calls, window=calls)
     if values["equal"] == "seconds":
         print("find out how many steps fit", flush=True)
         steps = generator.steps_as_long_as("independent", steps, prompts[:batch])
-    print("warm up", flush=True)
-    whole = partial(generator.make, prompts[:batch], 0, steps)
-    if generator.cache is not None and not generator.cache.calibrated:
-        generator.cache.calibrate(whole)
-    fewer = steps if generator.cache is not None else generator.few_steps(steps)  # a cache needs steps to fire
-    calls = WARM[torch.device(device).type]
-    warm_up = warmed_up(
-        lambda: generator.make(prompts[:batch], 0, fewer)[1].seconds["total"], least=calls, window=calls
-    )
+    whole = partial(first, steps)
     if device == "cuda":
         torch.cuda.reset_peak_memory_stats()
     generator.recorder.clear()
     generator.kept = [] if "psnr" in job.measures else None
     with Telemetry(device) as around:
         made, costs, laps = _made(generator, prompts, steps, around)
+    latents, generator.kept = generator.kept, None
     memory = _memory(device)
     if made.shape[:2] != (videos, generator.length):
         raise InvalidError(f"a cell has {(videos, generator.length)} videos and frames: got {made.shape[:2]}")
+    bounded, uncounted = _shares(generator, costs, whole)  # of the calls so far: those of the batches that were timed
 
     print("judge", flush=True)
     seams = costs[0].seams
@@ -159,19 +160,19 @@ def generate(job: Job, prompts: list[str], judge: Judge) -> CellResults:
     no_seams = f"{values['method']} has no seams, it makes the whole video in one window"
     turned = seams[0].dropped if seams and seams[0].kind == "mirror" else 0
     found = judge(made, [seam.frame for seam in seams], no_seams, turned).joined(memory)
-    if generator.kept is not None:
+    if latents is not None:
         batches = tuple(cost.seconds["total"] for cost in costs)
-        found = found.joined(
-            _against_plain(job, generator, SettingVideos(made, np.concatenate(generator.kept), batches), whole)
-        )
+        found = found.joined(_against_plain(job, generator, SettingVideos(made, np.concatenate(latents), batches), whole))
     samples, times = _times(costs, batch * generator.length)
     times |= {
         "step_seconds": median_number(laps, "s", "lower"),
         "load_seconds": Number(load_seconds, "s", "lower"),
-        "cold_seconds": Number(warm_up.seconds[0], "s", "lower"),
     }
+    if generator.cache is None:
+        times["cold_seconds"] = Number(warm_up.seconds[0], "s", "lower")
+    else:
+        uncounted["cold_seconds"] = "a step cache takes all steps to fire, so the first call has more than two"
     work = {"steps": Number(float(steps)), "fe_per_frame": Number(costs[0].fe_per_frame, "1/frame", "lower", n=videos)}
-    bounded, uncounted = _shares(generator, costs, whole)
     extra = gpu_passes(whole, device=device, videos=batch)
     return CellResults(
         numbers={**found.numbers, **times, **work, **bounded, **extra.numbers},
@@ -265,7 +266,6 @@ def _shares(
 def _against_plain(job: Job, generator: Generator, made: SettingVideos, whole: Callable[[], object]) -> QualityResults:
     """Against the videos of one device, or of the plain model, if any knob is turned; how often a step cache fired."""
     results, precision = QualityResults(), str(job.values["precision"])
-    generator.kept = None
     knobs, inexact = turned(job.values), approximations(job.values)
     if generator.cache is None:
         results.absent |= dict.fromkeys(FIRED, NO_CACHE)

@@ -120,8 +120,9 @@ def measure_quality(
 
 def _from_source(quality: QualityResults, videos: Videos, scenes: list[Scene], given: int, clip: int) -> None:
     """Add how far videos leave the one that they go on from."""
-    away = np.abs(videos.astype(np.int16) - render(scenes, videos.shape[1])).mean(axis=(2, 3, 4))  # N T
-    quality.mean("near", away[:, given : given + clip].mean(axis=1).tolist())
+    source = render(scenes, videos.shape[1])
+    away = np.abs(videos.astype(np.int16) - source)[:, given:].mean(axis=(2, 3, 4))  # N T
+    quality.mean("near", away[:, :clip].mean(axis=1).tolist())
     quality.mean("far", away[:, -clip:].mean(axis=1).tolist())
 
 

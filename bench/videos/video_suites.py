@@ -168,10 +168,10 @@ SAMPLERS = replace(
 def skip_changes(values: Mapping[str, Value]) -> str | None:
     """As `skip`; and segments too short for windows inside and between them."""
     frames, segment = int(values["frames"]), int(values["segment"])
-    if segment < 2 * MIN_FRAMES or frames < segment + MIN_FRAMES:
+    if segment < 2 * MIN_FRAMES or frames <= segment or 0 < frames % segment < MIN_FRAMES:
         return (
-            f"a segment is {2 * MIN_FRAMES} frames or more, and the last one at least {MIN_FRAMES}: got segments of "
-            f"{segment} in {frames} frames"
+            f"a video has two segments or more, each of {2 * MIN_FRAMES} frames at least, the last one of "
+            f"{MIN_FRAMES}: got segments of {segment} in {frames} frames"
         )
     return skip(values)
 
@@ -198,14 +198,16 @@ CHANGES = replace(
 
 
 def skip_long(values: Mapping[str, Value]) -> str | None:
-    """As `skip`; and methods that hold the whole video in a call, where that takes too long."""
-    frames = int(values["frames"])
+    """As `skip`; videos or clips too short; and methods that hold the whole video in a call, if that takes too long."""
+    frames, clip = int(values["frames"]), int(values["clip"])
     if values["method"] in WHOLE and frames > LONGEST_CALL:
         return (
             f"one call would hold {frames} frames, whose attention grows with their square: give {LONGEST_CALL} or less"
         )
-    if frames < 4 * MIN_FRAMES:
-        return f"lags to half a video need 4 clips of {MIN_FRAMES} frames: got {frames} frames"
+    if clip < MIN_FRAMES or frames < 4 * clip:
+        return (
+            f"lags to half a video need 4 clips, of {MIN_FRAMES} frames or more: got {frames} frames in clips of {clip}"
+        )
     return skip(values)
 
 

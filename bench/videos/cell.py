@@ -5,7 +5,7 @@ that the classifiers see. Prompt i and the noise of video i are the same in ever
 """
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from pathlib import Path
 from time import perf_counter
@@ -69,23 +69,19 @@ def _real(job: Job) -> CellResults:
     shown = render(scenes, frames)
     keep(job, shown, ())
     others = compared(scenes, int(job.values["real_videos"]), str(job.values["real_captions"]))
-    cut, source = windows(render(others, frames), int(job.values["window"]))
-    seeing = load_classifier("i3d", job)
     clip = int(job.values["clip"])
+    rendered = render(others, max(frames, clip))
+    cut, source = windows(rendered[:, :frames], int(job.values["window"]))
+    seeing = load_classifier("i3d", job)
     clips: dict[str, np.ndarray] = {}
     if clip >= MIN_FRAMES:
-        short, clips["clip_source"] = windows(render(others, max(frames, clip)), clip)
+        short, clips["clip_source"] = windows(rendered, clip)
         clips["clip_embedding"] = extract(seeing, short).embedding
     embedding = extract(seeing, cut).embedding
     np.savez(job.folder / REFERENCE, allow_pickle=False, embedding=embedding, source=source, **clips)
     seams = list(range(clip, frames, clip))
     found = measure_quality(shown, scenes, seams, "these videos are no longer than a clip", job, job.folder)
-    return CellResults(
-        numbers=found.numbers,
-        samples=found.samples,
-        absent=found.absent | no_costs("real video is not generated"),
-        facts={"prompts": "\n".join(map(caption, scenes))},
-    )
+    return ungenerated(found, map(caption, scenes))
 
 
 def compared(scenes: list[Scene], count: int, captions: str) -> list[Scene]:
@@ -103,8 +99,7 @@ def _still(job: Job) -> CellResults:
     shown = render(scenes, int(job.values["frames"]), step=0)
     keep(job, shown, ())
     found = measure_quality(shown, scenes, [], "still video is one clip", job, reference_of(job))
-    absent = found.absent | no_costs("still video is not generated")
-    return CellResults(numbers=found.numbers, samples=found.samples, absent=absent)
+    return ungenerated(found, map(caption, scenes), "still")
 
 
 def reference_of(job: Job) -> Path:
@@ -298,9 +293,10 @@ def _scenes(count: int) -> list[Scene]:
     return [draw_scene(TEST_SEEDS[i]) for i in range(count)]
 
 
-def no_costs(why: str) -> dict[str, str]:
-    """That reason for every measure of cost."""
-    return {name: why for name, measure in MEASURES.items() if measure.table == "cost"}
+def ungenerated(found: QualityResults, prompts: Iterable[str], kind: str = "real") -> CellResults:
+    """The results of a cell of real or of still video, which has no cost."""
+    costs = {name: f"{kind} video is not generated" for name, about in MEASURES.items() if about.table == "cost"}
+    return CellResults(found.numbers, found.samples, found.absent | costs, {"prompts": "\n".join(prompts)})
 
 
 def keep(job: Job, videos: Videos, seams: Sequence[Seam], fps: float = 8.0) -> None:

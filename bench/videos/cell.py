@@ -157,7 +157,8 @@ def generate(job: Job, prompts: list[str], judge: Judge) -> CellResults:
     found = judge(made, [seam.frame for seam in seams], no_seams, turned).joined(memory)
     if latents is not None:
         batches = tuple(cost.seconds["total"] for cost in costs)
-        found = found.joined(_against_plain(job, generator, SettingVideos(made, np.concatenate(latents), batches), whole))
+        all_made = SettingVideos(made, np.concatenate(latents), batches)
+        found = found.joined(_against_plain(job, generator, all_made, whole))
     samples, times = _times(costs, batch * generator.length)
     times |= {
         "step_seconds": median_number(laps, "s", "lower"),

@@ -161,9 +161,7 @@ class Generator:
         """Frames that a VAE of clips sees at once, counted from frame 0, wherever the sampler's seams are."""
         return 1 if getattr(self.options, "compat", "paper") == "released" else self.clip
 
-    def request(
-        self, first: int, videos: int, branches: int, given: UInt8[np.ndarray, "B M H W C"] | None
-    ) -> Request:
+    def request(self, first: int, videos: int, branches: int, given: UInt8[np.ndarray, "B M H W C"] | None) -> Request:
         """The videos `first`, `first` + 1, ... of the cell, which go on from the given frames."""
         seeds = tuple(range(self.first_seed + first, self.first_seed + first + videos))
         budget = max(1, self.budget // branches) if self.budget else None

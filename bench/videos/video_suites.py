@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from bench.hardware.device import NO_CUDA, emulated, has_cuda, named_device
-from bench.harness.suite_spec import Prediction, Suite
+from bench.harness.suite_spec import Suite
 from bench.methods import METHODS, NOISE, VARIED, offers
 from bench.results.records import Value
 from bench.videos.columns import CHANGE_MEASURES, CONTINUATION_MEASURES, FLOW_MEASURES, JUDGED, LONG_MEASURES, MEASURES
@@ -94,13 +94,6 @@ def cost(values: Mapping[str, Value]) -> float:
     return start + int(values["videos"]) * branches * plan_of(values).fe if skip(values) is None else 0.0
 
 
-def predict(values: Mapping[str, Value]) -> Prediction | None:
-    """What the cell's networks will be asked for."""
-    from bench.videos.predict import predict as counted  # noqa: PLC0415  (loads the networks' code, for a dry run only)
-
-    return counted(values) if skip(values) is None else None
-
-
 POCKET = Suite(
     question="What do longer videos cost, and what do they lose, by method, overlap and precision? (pocket world)",
     workload="pocket",
@@ -143,7 +136,7 @@ POCKET = Suite(
     skip=skip,
     emulated=emulated,
     cost=cost,
-    predict=predict,
+    predict=LENGTHS.predict,
 )
 
 SAMPLERS = replace(
@@ -192,8 +185,6 @@ CHANGES = replace(
     allowed={**SAMPLERS.allowed, "method": tuple(METHODS), "window": (MIN_FRAMES,), "real_captions": ("same",)},
     least={**SAMPLERS.least, "segment": 1},
     skip=skip_changes,
-    cost=lambda values: cost(values) if skip_changes(values) is None else 0.0,
-    predict=lambda values: predict(values) if skip_changes(values) is None else None,
 )
 
 
@@ -230,8 +221,6 @@ LONG = replace(
     headlines=("fvd_end", "identity_end", "action_end", "alike_20", "contrast_drift", "cycle", "held_frames"),
     allowed={**SAMPLERS.allowed, "method": tuple(METHODS), "window": (MIN_FRAMES,), "real_captions": ("same",)},
     skip=skip_long,
-    cost=lambda values: cost(values) if skip_long(values) is None else 0.0,
-    predict=lambda values: predict(values) if skip_long(values) is None else None,
     timeout=7200.0,
 )
 CONTINUATION = replace(

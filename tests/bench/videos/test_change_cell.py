@@ -128,7 +128,8 @@ def test_planted_faults_are_seen(fault, real, job, scenes):
 
 def test_segments_that_are_too_short_are_refused():
     def why(segment, frames):
-        return plan(override(SUITES["changes"], [f"segment={segment}", f"frames={frames}", "method=vidrd"]), {})[-1].skip
+        words = [f"segment={segment}", f"frames={frames}", "method=vidrd"]
+        return plan(override(SUITES["changes"], words), {})[-1].skip
 
     for segment, frames in ((10, 40), (20, 20), (20, 44)):  # of 44 frames the last segment has 4, and no window
         assert f"got segments of {segment} in {frames} frames" in why(segment, frames)

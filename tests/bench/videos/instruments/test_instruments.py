@@ -83,6 +83,7 @@ def test_a_frozen_video_is_told_and_taken_for_better_by_consistency(reference):
     assert results.facts["consistency takes it for"] == "better"
     assert results.facts["flicker takes it for"] == "better"
     assert results.numbers["motion"].value == 16
+    assert results.absent["fvd"].startswith("sets are compared by the spread of smaller ones: got 16")
     assert results.facts["motion takes it for"] == "worse"
 
 

@@ -77,6 +77,7 @@ class Generator:
         self.method = with_noise(METHODS[str(values["method"])], str(values["noise"]))
         precision = PRECISIONS[str(values["precision"])]
         self.device, self.dtype = str(values["device"]), precision.compute
+        torch.backends.cudnn.allow_tf32 = False  # float32 means float32, as in the product that bounds it
         self.knobs, self.devices = turned(values), devices_of(values)
         self.ensemble = Ensemble(values) if self.devices > 1 else None  # the others load while this one does
         self.model = load_model(

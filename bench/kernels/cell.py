@@ -50,6 +50,7 @@ def run(job: Job) -> CellResults:
         InvalidError: the output is another than the first backend's, or the GPU's clock did not wait.
     """
     values = job.values
+    torch.backends.cudnn.allow_tf32 = False  # float32 means float32, as in the product that bounds it
     device, precision = str(values["device"]), str(values["precision"])
     kernel = described(str(values["kernel"]))
     size, backend = str(values["size"]), str(values["backend"])

@@ -78,9 +78,9 @@ def skip(values: Values) -> str | None:
     chosen = APPROXIMATIONS[str(values["approximation"])]
     if values["device"] == "cpu" and chosen.fp8:
         return "8-bit products need a CUDA device of compute capability 8.9 or more"
-    if values["model"] == "pocket":
-        return None
-    if chosen.fp8 or chosen.reuse_every > 1:
+    if values["model"] == "pocket" and int(values["frames"]) < int(values["window"]):
+        return f"the classifier sees {values['window']} frames: got videos of {values['frames']}, take a shorter window"
+    if values["model"] != "pocket" and (chosen.fp8 or chosen.reuse_every > 1):
         return "it is for the stages and layers of VidRD's U-Net: leave it out for other models"
     try:
         plan_of({**values, "noise": "iid", "equal": "steps"})

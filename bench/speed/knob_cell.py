@@ -6,7 +6,7 @@ import numpy as np
 import torch
 
 from bench.hardware.device import emulation_facts
-from bench.hardware.memory import allocator_peaks
+from bench.hardware.memory import MemoryReading, allocator_peaks
 from bench.harness.job import Job
 from bench.results.records import CellResults, InvalidError, Number
 from bench.results.statistics import median_number, ratio
@@ -43,6 +43,7 @@ class SettingRun:
         self.videos: list[np.ndarray] = []
         self.seconds: list[float] = []
         self.laps: list[float] = []
+        self.peaks: list[MemoryReading] = []
         self.cold = 0.0
 
     def warm_up(self, prompts: list[str]) -> None:
@@ -55,7 +56,10 @@ class SettingRun:
 
     def make(self, prompts: list[str], first: int) -> None:
         """The next batch."""
+        if self.maker.device == "cuda":
+            torch.cuda.reset_peak_memory_stats()
         videos, cost = self.maker.make(prompts, first, self.steps)
+        self.peaks.append(allocator_peaks(self.maker.device)[0])
         self.videos.append(videos)
         self.seconds.append(cost.seconds["total"])
         self.laps += self.maker.stopwatch.laps.get("denoise", ())
@@ -80,23 +84,23 @@ def _run(job: Job) -> CellResults:
     values, chosen = job.values, parts(str(job.values["setting"]))
     videos, batch, device = int(values["videos"]), int(values["batch"]), str(values["device"])
     prompts = _prompts(job, videos)
-    print("load", flush=True)
-    before, after = SettingRun(job, chosen[:-1]), SettingRun(job, chosen)
-    for side in (before, after):
+    sides, held = [], 0
+    for some in (chosen[:-1], chosen):
+        held = torch.cuda.memory_allocated() if device == "cuda" else 0  # by the other side
+        print("load", flush=True)
+        sides.append(SettingRun(job, some))
         print("warm up", flush=True)
-        side.warm_up(prompts[:batch])
-    if device == "cuda":
-        torch.cuda.reset_peak_memory_stats()
+        sides[-1].warm_up(prompts[:batch])
+    before, after = sides
     for number, first in enumerate(range(0, videos, batch)):
         print(f"videos {first} to {first + batch - 1}", flush=True)
         for side in (before, after) if number % 2 else (after, before):  # A B B A ...
             side.make(prompts[first : first + batch], first)
     numbers, samples, absent = _loss(job, before.made, after.made, chosen)
-    allocated, _ = allocator_peaks(device)
-    if allocated.bytes is None:
-        absent["allocated_peak"] = allocated.source
+    if peaks := [each.bytes for each in after.peaks if each.bytes is not None]:
+        numbers["allocated_peak"] = Number(float(max(peaks) - held), "bytes", "lower")
     else:
-        numbers["allocated_peak"] = Number(float(allocated.bytes), "bytes", "lower")
+        absent["allocated_peak"] = after.peaks[0].source
     if after.maker.cache is None:
         absent |= dict.fromkeys(FIRED, NO_CACHE)
     else:

@@ -52,7 +52,10 @@ COSTS: dict[str, Measure] = {
     ),
     "cold_seconds": Measure("cold s", "s", "lower", "cost", "The very first call, with what torch.compile takes."),
     "step_seconds": MEASURES["step_seconds"],
-    "allocated_peak": MEASURES["allocated_peak"],
+    "allocated_peak": MEASURES["allocated_peak"]._replace(
+        definition="Largest sum of live tensors on the GPU in the timed batches (PyTorch), less what the setting "
+        "before, which takes turns with it, holds meanwhile."
+    ),
     **EFFICIENCY,
     **FIRED,
 }  # fmt: skip

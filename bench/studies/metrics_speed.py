@@ -23,7 +23,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 from unittest import mock
 
 import numpy as np
@@ -150,6 +150,14 @@ def recipe_weights(seed: int = 0) -> dict[str, Tensor]:
         else:
             weights[name] = (1.0 if name.endswith("weight") else 0.0) + 0.1 * drawn
     return weights
+
+
+def drawn_i3d(**options: Any) -> I3DFeatures:
+    """I3D with these weights, read from a file as a published one would be."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "i3d_pretrained_400.pt"
+        torch.save(recipe_weights(), path)
+        return load_i3d(path, "cdfvd", **options)
 
 
 def as_published(network: I3D, clips: Float[Tensor, "B 3 T 224 224"]) -> Float[Tensor, "B 400"]:
@@ -287,12 +295,8 @@ def files_speed(options: Files) -> dict[str, object]:
     """See `Files`. Both sides read the first 16 frames of each video file, at 240 x 320."""
     videos, about = files_of(options.folder, options.clips)
     halves = [videos[0::2], videos[1::2]]
-    weights = recipe_weights()
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "i3d_pretrained_400.pt"
-        torch.save(weights, path)
-        network = load_i3d(path, "cdfvd", compiled=options.compiled)
-    plain = build_i3d(weights, epsilon=FVD["cdfvd"].epsilon)
+    network = drawn_i3d(compiled=options.compiled)
+    plain = build_i3d(recipe_weights(), epsilon=FVD["cdfvd"].epsilon)
 
     def ours() -> float:
         rows = []
@@ -306,7 +310,8 @@ def files_speed(options: Files) -> dict[str, object]:
         rows = []
         for half in halves:
             decoded = np.stack([video.read()[:FRAMES] for video in half])
-            rows.append(np.concatenate([_logits(plain, decoded[i : i + PEER_BATCH]) for i in range(0, len(half), 16)]))
+            batches = [decoded[i : i + PEER_BATCH] for i in range(0, len(half), PEER_BATCH)]
+            rows.append(np.concatenate([_logits(plain, batch) for batch in batches]))
         means, covariances = [r.mean(0) for r in rows], [np.cov(r, rowvar=False, ddof=0) for r in rows]
         root = sqrtm(covariances[0] @ covariances[1])
         return float(((means[0] - means[1]) ** 2).sum() + np.trace(covariances[0] + covariances[1] - 2 * root.real))
@@ -327,11 +332,7 @@ def files_speed(options: Files) -> dict[str, object]:
 def stages_speed(options: Stages) -> dict[str, object]:
     """See `Stages`. The resize is on one thread as ever, the network and the matrix product on all."""
     videos, about = files_of(options.folder, options.clips)
-    weights = recipe_weights()
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "i3d_pretrained_400.pt"
-        torch.save(weights, path)
-        network = load_i3d(path, "cdfvd", batch=options.batch, compiled=options.compiled)
+    network = drawn_i3d(batch=options.batch, compiled=options.compiled)
     decoded = [video.read(0, FRAMES) for video in videos]
     ready = [network.prepare(frames) for frames in decoded]
     random = np.random.default_rng(0)
@@ -346,7 +347,7 @@ def stages_speed(options: Stages) -> dict[str, object]:
     product = {"matrix product": matrix_product()}
     seconds = in_turn(product | {name: call for name, (_, call) in stages.items()}, options.rounds)
     middle = {name: statistics.median(each) for name, each in seconds.items()}
-    rate, work = BLAS_ROUNDS * 2 * SIDE**3 / middle["matrix product"], flops(build_i3d(weights, epsilon=1e-5))
+    rate, work = BLAS_ROUNDS * 2 * SIDE**3 / middle["matrix product"], flops(build_i3d(recipe_weights(), epsilon=1e-5))
     rows = {
         name: {"clips_per_second": n / middle[name], "seconds_per_clip": middle[name] / n}
         for name, (n, _) in stages.items()
@@ -395,23 +396,13 @@ def memory(options: Memory) -> dict[str, object]:
     if not options.one:
         peaks = {}
         for n in options.n:
-            words = [
-                sys.executable,
-                "-m",
-                "bench.studies.metrics_speed",
-                "memory",
-                "--one",
-                "--folder",
-                str(options.folder),
-            ]
-            process = subprocess.run([*words, "--n", str(n)], capture_output=True, text=True, check=True)
+            one = ["memory", "--one", "--folder", str(options.folder), "--n", str(n)]
+            words = [sys.executable, "-m", "bench.studies.metrics_speed", *one]
+            process = subprocess.run(words, capture_output=True, text=True, check=True)
             peaks[str(n)] = json.loads(process.stdout)
         return {"peak_bytes": peaks}
     videos = [video for video in list_videos(options.folder) if video.kind == "file"]
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "i3d_pretrained_400.pt"
-        torch.save(recipe_weights(), path)
-        network = load_i3d(path, "cdfvd")
+    network = drawn_i3d()
     clips = [Clip(videos[i % len(videos)].name, i // len(videos), FRAMES) for i in range(options.n[0])]
     embedded = embed_clips(clips, {video.name: video for video in videos}, network, recipe={}, batch_size=network.batch)
     frechet_score(embedded.features.embedding[0::2], embedded.features.embedding[1::2])
@@ -489,21 +480,12 @@ Verb = (
 
 def main() -> None:
     """Parse, measure, print JSON; exit code 2 where results differ that should not."""
-    verb: Network | Arrays | Files | Stages | Memory | Vision = tyro.cli(
-        Verb, prog="python -m bench.studies.metrics_speed", description=__doc__
-    )
-    if isinstance(verb, Network):
-        report = network_speed(verb)
-    elif isinstance(verb, Arrays):
-        report = arrays_speed(verb)
-    elif isinstance(verb, Files):
-        report = files_speed(verb)
-    elif isinstance(verb, Stages):
-        report = stages_speed(verb)
-    elif isinstance(verb, Memory):
-        report = memory(verb)
-    else:
-        report = vision_speed(verb)
+    work: dict[type, Callable[[Any], dict[str, object]]] = {
+        Network: network_speed, Arrays: arrays_speed, Files: files_speed, Stages: stages_speed, Memory: memory,
+        Vision: vision_speed,
+    }  # fmt: skip
+    verb: object = tyro.cli(Verb, prog="python -m bench.studies.metrics_speed", description=__doc__)
+    report = work[type(verb)](verb)
     print(json.dumps(report, indent=1))
     if report.get("equal_results", "yes") != "yes":
         sys.exit(INVALID)

@@ -26,6 +26,7 @@ from metrics.paired import matched_frechet_difference
 from metrics.score import Score
 from vidrd.checkpoints import load_pipeline
 from vidrd.entry import obey
+from vidrd.files import write_atomic
 from vidrd.models.blocks import TemporalConv, TransformerBlock, start_at_zero
 from vidrd.pipeline import VidRDPipeline
 from vidrd.pocket.world import ATTRIBUTES, TEST_SEEDS, Scene, caption, draw_scene, render
@@ -98,7 +99,8 @@ def main(videos: int = 512, steps: int = 20, guidance: float = 2.0, json_file: P
         interval = "" if score.low is None else f"  [{score.low:.2f}, {score.high:.2f}]"
         print(f"{name:<34} FVD {score.value:8.2f}{interval}  (pocket, n {score.n})")
     if json_file:
-        json_file.write_text(json.dumps({name: score.as_record() for name, score in scores.items()}, indent=1) + "\n")
+        records = {name: score.as_record() for name, score in scores.items()}
+        write_atomic(json_file, json.dumps(records, indent=1) + "\n")
 
 
 if __name__ == "__main__":

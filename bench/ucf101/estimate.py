@@ -13,8 +13,9 @@ from tabulate import tabulate
 
 from bench.ucf101.features import ClipSource, Embedding
 from bench.ucf101.generate import Generation
-from bench.ucf101.pool import BlockJob, FinishedBlock, WorkerPool, run_blocks
+from bench.ucf101.pool import BlockJob, WorkerPool, run_blocks
 from bench.ucf101.score import generated_sources
+from vidrd.resumable_pool import FinishedPiece
 
 TRIED = 3  # blocks a worker; its first is not taken for the rest
 
@@ -84,16 +85,16 @@ def spread(blocks: int, wanted: int) -> list[int]:
 
 def _timed(
     job: BlockJob, blocks: Sequence[int], pool: WorkerPool, say: Callable[[str], None]
-) -> tuple[list[FinishedBlock], float]:
+) -> tuple[list[FinishedPiece], float]:
     began = time.perf_counter()
     return run_blocks(job, blocks, pool, say), time.perf_counter() - began
 
 
 def _stage(
-    name: str, done: Sequence[FinishedBlock], wall: float, pool: WorkerPool, clips: int, to_do: int, batch: int
+    name: str, done: Sequence[FinishedPiece], wall: float, pool: WorkerPool, clips: int, to_do: int, batch: int
 ) -> StageEstimate:
     """Seconds to the first block and a block's, put together: every worker loads once, its first block is slow."""
-    of: dict[str, list[FinishedBlock]] = defaultdict(list)
+    of: dict[str, list[FinishedPiece]] = defaultdict(list)
     for each in done:
         of[each.worker].append(each)
     later = [each.seconds for own in of.values() for each in own[1:]] or [each.seconds for each in done]

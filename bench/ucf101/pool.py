@@ -7,7 +7,7 @@ change last bits and is part of the plan.
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol, runtime_checkable
+from typing import Protocol, runtime_checkable
 
 from vidrd.resumable_pool import FinishedPiece, Pool, run_locally, run_on_ray
 
@@ -45,36 +45,27 @@ class WorkerPool:
             raise ValueError(f"at least one worker on one thread: got {self.workers} workers, {self.threads} threads")
 
 
-class FinishedBlock(NamedTuple):
-    """A block that is done."""
-
-    block: int
-    seconds: float
-    worker: str  # node and process id
-    load_seconds: float  # that this worker took before its first block
-
-
 def run_blocks(
     job: BlockJob,
     blocks: Sequence[int],
     pool: WorkerPool,
     say: Callable[[str], None],
-    tell: Callable[[FinishedBlock, int], None] | None = None,  # called with a block and how many were not done at first
-) -> list[FinishedBlock]:
+    tell: Callable[[int, int], None] | None = None,  # called with how many blocks were done, and are to be in all
+) -> list[FinishedPiece]:
     """Do those blocks that are not done, in any order. Finding them reads all their files: callers need not ask first.
 
     Raises:
         ValueError: what the job raises, workers keep dying, or Ray is asked for and not installed.
     """
     todo = [block for block in blocks if not job.is_done(block)]
-    done: list[FinishedBlock] = []
+    done: list[FinishedPiece] = []
     if not todo:
         return done
     with nullcontext() if pool.ray or pool.workers > 1 else _threads_kept():
         for each in _finished(job, todo, pool, say):
-            done.append(FinishedBlock(each.piece, each.seconds, each.worker, each.load_seconds))
+            done.append(each)
             if tell is not None:
-                tell(done[-1], len(todo))
+                tell(len(done), len(todo))
     left = [block for block in todo if not job.is_done(block)]
     if left:
         raise ValueError(f"{len(left)} blocks are not done though their workers ended well, the first is {left[0]}")

@@ -2,6 +2,7 @@
 
 import json
 import sys
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -10,7 +11,6 @@ from bench.results.records import write_atomic
 from bench.ucf101.plan import Plan, plan_record
 from bench.ucf101.protocols import PROTOCOLS, SETTINGS
 from metrics.evaluation.result import Result
-from metrics.score import Score
 
 FILE = "ucf101.json"
 SCHEMA = 1
@@ -71,18 +71,17 @@ def stated(plan: Plan) -> list[dict[str, str]]:
 
 def prompts_of(plan: Plan) -> list[dict[str, object]]:
     """Every prompt with how many videos are made of it, in the order of their ids."""
-    prompts: dict[str, dict[str, object]] = {}
-    counts: dict[str, int] = {}
-    for item in plan.items:
-        counts[item.prompt_id] = counts.get(item.prompt_id, 0) + 1
-        prompts[item.prompt_id] = {"id": item.prompt_id, "class": item.class_name, "prompt": item.prompt}
-    return [{**prompts[key], "videos": counts[key]} for key in sorted(prompts)]
+    counts = Counter((item.prompt_id, item.class_name, item.prompt) for item in plan.items)
+    return [
+        {"id": prompt_id, "class": class_name, "prompt": prompt, "videos": videos}
+        for (prompt_id, class_name, prompt), videos in sorted(counts.items())
+    ]
 
 
 def _row(name: str, results: Mapping[str, Result], plan: Plan) -> dict[str, object]:
-    scores = {key: _score(result.scores[key.partition(":")[0]]) for key, result in results.items()}
-    floors = {key: _score(r.scores["fvd_floor"]) for key, r in results.items() if "fvd_floor" in r.scores}
-    ceilings = {key: _score(r.scores["is_ceiling"]) for key, r in results.items() if "is_ceiling" in r.scores}
+    scores = {key: result.scores[key.partition(":")[0]].as_record() for key, result in results.items()}
+    floors = {key: r.scores["fvd_floor"].as_record() for key, r in results.items() if "fvd_floor" in r.scores}
+    ceilings = {key: r.scores["is_ceiling"].as_record() for key, r in results.items() if "is_ceiling" in r.scores}
     real = {key: r.manifest["real"] for key, r in results.items() if isinstance(r.manifest.get("real"), Mapping)}
     return {
         "name": name,
@@ -94,7 +93,3 @@ def _row(name: str, results: Mapping[str, Result], plan: Plan) -> dict[str, obje
         "n_real": {key: each["clips"] for key, each in real.items() if isinstance(each, Mapping)},
         "notes": {key: result.notes for key, result in results.items()},
     }
-
-
-def _score(score: Score) -> dict[str, float | int]:
-    return score.as_record()

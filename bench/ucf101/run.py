@@ -4,9 +4,9 @@ import json
 import subprocess
 import sys
 import time
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ from bench.ucf101.archive import Archive
 from bench.ucf101.features import ClipSource, Embedding, ScoringNetwork
 from bench.ucf101.generate import MANIFEST, Generation
 from bench.ucf101.plan import Plan, code_identity, keep, plan_record
-from bench.ucf101.pool import BlockJob, FinishedBlock, WorkerPool, run_blocks
+from bench.ucf101.pool import BlockJob, WorkerPool, run_blocks
 from bench.ucf101.reproduction_card import write_card
 from bench.ucf101.score import (
     cached_real,
@@ -225,17 +225,13 @@ class Run:
 
     def account(self, made: Generation, lines: Sequence[Mapping[str, Any]]) -> dict[str, object]:
         """How a method's videos were made, for the card."""
-        seconds = [float(line["seconds"]) for line in lines]
-        devices: dict[str, int] = {}
-        for line in lines:
-            devices[line["device"]] = devices.get(line["device"], 0) + 1
         return {
             "options": repr(self.plan.options(made.method)),
             "fe_per_video": self.plan.fe(made.method),
             "identity": made.identity,
             "manifest_sha256": sha256(made.out / MANIFEST),
-            "devices": devices,
-            "seconds": sum(seconds),
+            "devices": dict(Counter(line["device"] for line in lines)),
+            "seconds": sum(float(line["seconds"]) for line in lines),
             "bytes": sum(int(line["bytes"]) for line in lines),
             "shape": lines[0]["shape"],
         }
@@ -243,12 +239,12 @@ class Run:
     def work(self, name: str, job: BlockJob, blocks: int, batch: int, shard: str | None) -> None:
         """Do the blocks of a job that are not done, and tell how far it is."""
         mine = share(shard, blocks)
-        teller, began, numbers = ProgressPrinter(), time.monotonic(), count(1)
+        teller, began = ProgressPrinter(), time.monotonic()
 
-        def tell(_: FinishedBlock, todo: int) -> None:
+        def tell(done: int, todo: int) -> None:
             kept = len(mine) - todo
-            done = kept + next(numbers)
-            teller(name, Progress(done * batch, len(mine) * batch, kept * batch, time.monotonic() - began))
+            now = Progress((kept + done) * batch, len(mine) * batch, kept * batch, time.monotonic() - began)
+            teller(name, now)
 
         run_blocks(job, mine, self.pool, say, tell)
 

@@ -5,7 +5,7 @@ that the classifiers see. Prompt i and the noise of video i are the same in ever
 """
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from pathlib import Path
 from time import perf_counter
@@ -69,23 +69,19 @@ def _real(job: Job) -> CellResults:
     shown = render(scenes, frames)
     keep(job, shown, ())
     others = compared(scenes, int(job.values["real_videos"]), str(job.values["real_captions"]))
-    cut, source = windows(render(others, frames), int(job.values["window"]))
-    seeing = load_classifier("i3d", job)
     clip = int(job.values["clip"])
+    rendered = render(others, max(frames, clip))
+    cut, source = windows(rendered[:, :frames], int(job.values["window"]))
+    seeing = load_classifier("i3d", job)
     clips: dict[str, np.ndarray] = {}
     if clip >= MIN_FRAMES:
-        short, clips["clip_source"] = windows(render(others, max(frames, clip)), clip)
+        short, clips["clip_source"] = windows(rendered, clip)
         clips["clip_embedding"] = extract(seeing, short).embedding
     embedding = extract(seeing, cut).embedding
     np.savez(job.folder / REFERENCE, allow_pickle=False, embedding=embedding, source=source, **clips)
     seams = list(range(clip, frames, clip))
     found = measure_quality(shown, scenes, seams, "these videos are no longer than a clip", job, job.folder)
-    return CellResults(
-        numbers=found.numbers,
-        samples=found.samples,
-        absent=found.absent | no_costs("real video is not generated"),
-        facts={"prompts": "\n".join(map(caption, scenes))},
-    )
+    return ungenerated(found, map(caption, scenes))
 
 
 def compared(scenes: list[Scene], count: int, captions: str) -> list[Scene]:
@@ -103,8 +99,7 @@ def _still(job: Job) -> CellResults:
     shown = render(scenes, int(job.values["frames"]), step=0)
     keep(job, shown, ())
     found = measure_quality(shown, scenes, [], "still video is one clip", job, reference_of(job))
-    absent = found.absent | no_costs("still video is not generated")
-    return CellResults(numbers=found.numbers, samples=found.samples, absent=absent)
+    return ungenerated(found, map(caption, scenes), "still")
 
 
 def reference_of(job: Job) -> Path:
@@ -131,27 +126,28 @@ def generate(job: Job, prompts: list[str], judge: Judge) -> CellResults:
     generator = Generator(values)
     load_seconds = perf_counter() - began
     batch, device = generator.batch, generator.device
+    print("warm up", flush=True)
+    first = partial(generator.make, prompts[:batch], 0)
+    if generator.cache is not None and not generator.cache.calibrated:
+        generator.cache.calibrate(partial(first, steps))
+    fewer = steps if generator.cache is not None else generator.few_steps(steps)  # a cache needs steps to fire
+    calls = WARM[torch.device(device).type]
+    warm_up = warmed_up(lambda: first(fewer)[1].seconds["total"], least=calls, window=calls)
     if values["equal"] == "seconds":
         print("find out how many steps fit", flush=True)
         steps = generator.steps_as_long_as("independent", steps, prompts[:batch])
-    print("warm up", flush=True)
-    whole = partial(generator.make, prompts[:batch], 0, steps)
-    if generator.cache is not None and not generator.cache.calibrated:
-        generator.cache.calibrate(whole)
-    fewer = steps if generator.cache is not None else generator.few_steps(steps)  # a cache needs steps to fire
-    calls = WARM[torch.device(device).type]
-    warm_up = warmed_up(
-        lambda: generator.make(prompts[:batch], 0, fewer)[1].seconds["total"], least=calls, window=calls
-    )
+    whole = partial(first, steps)
     if device == "cuda":
         torch.cuda.reset_peak_memory_stats()
     generator.recorder.clear()
     generator.kept = [] if "psnr" in job.measures else None
     with Telemetry(device) as around:
         made, costs, laps = _made(generator, prompts, steps, around)
+    latents, generator.kept = generator.kept, None
     memory = _memory(device)
     if made.shape[:2] != (videos, generator.length):
         raise InvalidError(f"a cell has {(videos, generator.length)} videos and frames: got {made.shape[:2]}")
+    bounded, uncounted = _shares(generator, costs, whole)  # of the calls so far: those of the batches that were timed
 
     print("judge", flush=True)
     seams = costs[0].seams
@@ -159,19 +155,20 @@ def generate(job: Job, prompts: list[str], judge: Judge) -> CellResults:
     no_seams = f"{values['method']} has no seams, it makes the whole video in one window"
     turned = seams[0].dropped if seams and seams[0].kind == "mirror" else 0
     found = judge(made, [seam.frame for seam in seams], no_seams, turned).joined(memory)
-    if generator.kept is not None:
+    if latents is not None:
         batches = tuple(cost.seconds["total"] for cost in costs)
-        found = found.joined(
-            _against_plain(job, generator, SettingVideos(made, np.concatenate(generator.kept), batches), whole)
-        )
+        all_made = SettingVideos(made, np.concatenate(latents), batches)
+        found = found.joined(_against_plain(job, generator, all_made, whole))
     samples, times = _times(costs, batch * generator.length)
     times |= {
         "step_seconds": median_number(laps, "s", "lower"),
         "load_seconds": Number(load_seconds, "s", "lower"),
-        "cold_seconds": Number(warm_up.seconds[0], "s", "lower"),
     }
+    if generator.cache is None:
+        times["cold_seconds"] = Number(warm_up.seconds[0], "s", "lower")
+    else:
+        uncounted["cold_seconds"] = "a step cache takes all steps to fire, so the first call has more than two"
     work = {"steps": Number(float(steps)), "fe_per_frame": Number(costs[0].fe_per_frame, "1/frame", "lower", n=videos)}
-    bounded, uncounted = _shares(generator, costs, whole)
     extra = gpu_passes(whole, device=device, videos=batch)
     return CellResults(
         numbers={**found.numbers, **times, **work, **bounded, **extra.numbers},
@@ -265,7 +262,6 @@ def _shares(
 def _against_plain(job: Job, generator: Generator, made: SettingVideos, whole: Callable[[], object]) -> QualityResults:
     """Against the videos of one device, or of the plain model, if any knob is turned; how often a step cache fired."""
     results, precision = QualityResults(), str(job.values["precision"])
-    generator.kept = None
     knobs, inexact = turned(job.values), approximations(job.values)
     if generator.cache is None:
         results.absent |= dict.fromkeys(FIRED, NO_CACHE)
@@ -298,9 +294,10 @@ def _scenes(count: int) -> list[Scene]:
     return [draw_scene(TEST_SEEDS[i]) for i in range(count)]
 
 
-def no_costs(why: str) -> dict[str, str]:
-    """That reason for every measure of cost."""
-    return {name: why for name, measure in MEASURES.items() if measure.table == "cost"}
+def ungenerated(found: QualityResults, prompts: Iterable[str], kind: str = "real") -> CellResults:
+    """The results of a cell of real or of still video, which has no cost."""
+    costs = {name: f"{kind} video is not generated" for name, about in MEASURES.items() if about.table == "cost"}
+    return CellResults(found.numbers, found.samples, found.absent | costs, {"prompts": "\n".join(prompts)})
 
 
 def keep(job: Job, videos: Videos, seams: Sequence[Seam], fps: float = 8.0) -> None:

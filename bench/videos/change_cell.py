@@ -8,7 +8,7 @@ from jaxtyping import Float, Float64, Int, UInt8
 
 from bench.harness.job import Job
 from bench.results.records import CellResults
-from bench.videos.cell import generate, keep, no_costs, reference_of
+from bench.videos.cell import generate, keep, reference_of, ungenerated
 from bench.videos.quality import REFERENCE, QualityResults, load_classifier, measure_frames
 from metrics.distribution.fvd import matched_frechet_score
 from metrics.networks.features import extract
@@ -43,12 +43,7 @@ def run(job: Job) -> CellResults:
     _write_reference(job, scenes)
     quality = judge_changes(shown, scenes, job, job.folder)
     measure_frames(quality, shown, list(range(int(values["clip"]), frames, int(values["clip"]))), "", job.measures)
-    return CellResults(
-        numbers=quality.numbers,
-        samples=quality.samples,
-        absent=quality.absent | no_costs("real video is not generated"),
-        facts={"prompts": "\n".join(prompts)},
-    )
+    return ungenerated(quality, prompts)
 
 
 def judge_changes(videos: Videos, scenes: Sequence[Sequence[Scene]], job: Job, reference: Path) -> QualityResults:

@@ -28,7 +28,7 @@ class Real(NamedTuple):
 
 
 def fvd_by_position(
-    videos: Videos, seams: Sequence[int], clip: int, embed: Embed, real: Real
+    videos: Videos, seams: Sequence[int], why_no_seams: str, clip: int, embed: Embed, real: Real
 ) -> dict[str, Score | str]:
     """FVD inside clips, across seams, and its slope along the video; or the reason why there is none."""
     frames, half = videos.shape[1], clip // 2
@@ -36,10 +36,10 @@ def fvd_by_position(
     across = [seam + half for seam in seams if clip - half <= seam <= frames - half]
     scores: dict[str, Score | str] = {}
     for name, ends, missing in (
-        ("fvd_inside", inside, f"no {clip} frames without a seam before one" if seams else "no seams"),
-        ("fvd_across", across, f"no seam has {half} frames on either side" if seams else "no seams"),
+        ("fvd_inside", inside, f"no {clip} frames without a seam before one"),
+        ("fvd_across", across, f"no seam has {half} frames on either side"),
     ):
-        scores[name] = missing
+        scores[name] = missing if seams else why_no_seams
         if ends:
             taken = [ends[i % len(ends)] for i in range(len(videos))]  # the seams in turn, one per video
             cut = np.stack([video[end - clip : end] for video, end in zip(videos, taken, strict=True)])

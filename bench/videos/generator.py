@@ -77,6 +77,7 @@ class Generator:
         self.method = with_noise(METHODS[str(values["method"])], str(values["noise"]))
         precision = PRECISIONS[str(values["precision"])]
         self.device, self.dtype = str(values["device"]), precision.compute
+        torch.backends.cudnn.allow_tf32 = False  # float32 means float32, as in the product that bounds it
         self.knobs, self.devices = turned(values), devices_of(values)
         self.ensemble = Ensemble(values) if self.devices > 1 else None  # the others load while this one does
         self.model = load_model(
@@ -117,12 +118,13 @@ class Generator:
             self.ensemble.make(prompts, first, steps)
         if self.cache is not None:
             self.cache.begin()
+        given = self.source(first, len(prompts))  # before the clock starts
         with self.stopwatch.stage("text"):
             bound = self.model.denoiser(prompts, negative=self.negative, guidance=self.guidance, **self.told)
         if self.budget and isinstance(bound, GuidedDenoiser):
             bound = replace(bound, budget=self.budget)
         denoise = CountingDenoiser(bound, len(prompts))
-        request = self.request(first, len(prompts), denoise.branches)
+        request = self.request(first, len(prompts), denoise.branches, given)
         planned = self.method.plan(request, steps, self.options)
         call = max(stop - start for start, stop in planned.windows), *self.shape[1:]
         schedule = self.model.schedule(steps, self.solver, shape=call)
@@ -144,8 +146,8 @@ class Generator:
             except ValueError as error:
                 bad = int((~torch.isfinite(result.latents)).sum())
                 raise InvalidError(f"{bad} latents are NaN or infinite") if bad else error from error
-        if self.given:
-            videos[:, : self.given] = self.source(first, len(prompts))
+        if given is not None:
+            videos[:, : self.given] = given
         seams = plan_in_frames(plan, self.model.rule).seams
         return videos, BatchCost(self.stopwatch.read(), plan.fe * denoise.branches / self.frames, seams)
 
@@ -160,15 +162,17 @@ class Generator:
         """Frames that a VAE of clips sees at once, counted from frame 0, wherever the sampler's seams are."""
         return 1 if getattr(self.options, "compat", "paper") == "released" else self.clip
 
-    def request(self, first: int, videos: int, branches: int) -> Request:
-        """The videos `first`, `first` + 1, ... of the cell."""
+    def request(self, first: int, videos: int, branches: int, given: UInt8[np.ndarray, "B M H W C"] | None) -> Request:
+        """The videos `first`, `first` + 1, ... of the cell, which go on from the given frames."""
         seeds = tuple(range(self.first_seed + first, self.first_seed + first + videos))
         budget = max(1, self.budget // branches) if self.budget else None
-        past = self.pipe.encode(self.source(first, videos), self.shape) if self.given else None
+        past = None if given is None else self.pipe.encode(given, self.shape)
         return Request(self.frames, self.clip, self.shape, seeds, budget=budget, past=past)
 
-    def source(self, first: int, videos: int) -> UInt8[np.ndarray, "B M H W C"]:
-        """The real frames that these videos go on from: those of their captions' own scenes."""
+    def source(self, first: int, videos: int) -> UInt8[np.ndarray, "B M H W C"] | None:
+        """The real frames that these videos go on from, those of their captions' own scenes; None: from none."""
+        if not self.given:
+            return None
         return render([draw_scene(seed) for seed in TEST_SEEDS[first : first + videos]], self.given)
 
     def with_method(self, name: str) -> "Generator":
@@ -179,7 +183,7 @@ class Generator:
 
     def few_steps(self, steps: int) -> int:
         """The least steps, from `WARM_UP_STEPS` to `steps`, that the method can do: not all of them take any number."""
-        request = self.request(0, 1, 1)
+        request = self.request(0, 1, 1, self.source(0, 1))
         for few in range(min(WARM_UP_STEPS, steps), steps):
             try:
                 self.method.plan(request, few, self.options)
@@ -191,7 +195,7 @@ class Generator:
     def seconds(self, prompts: list[str]) -> Callable[[int], float]:
         """Seconds of a batch by steps, from short runs; one more goes ahead to warm up."""
         self.make(prompts, 0, WARM_UP_STEPS)
-        request = self.request(0, len(prompts), 1)
+        request = self.request(0, len(prompts), 1, self.source(0, len(prompts)))
         return seconds_line(
             self.method.plan, request, self.options, lambda steps: self.make(prompts, 0, steps)[1].seconds["total"]
         )

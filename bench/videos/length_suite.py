@@ -188,10 +188,10 @@ def cost(values: Mapping[str, Value]) -> float:
 
 
 def predict(values: Mapping[str, Value]) -> Prediction | None:
-    """What the cell's networks will be asked for."""
+    """What the networks of a cell that can run will be asked for."""
     from bench.videos.predict import predict as counted  # noqa: PLC0415  (loads the networks' code, for a dry run only)
 
-    return counted(values) if skip(values) is None else None
+    return counted(values)
 
 
 LENGTHS = Suite(

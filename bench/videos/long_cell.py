@@ -8,7 +8,7 @@ from jaxtyping import Float, UInt8
 
 from bench.harness.job import Job
 from bench.results.records import CellResults
-from bench.videos.cell import compared, generate, keep, no_costs, reference_of
+from bench.videos.cell import compared, generate, keep, reference_of, ungenerated
 from bench.videos.columns import GAPS
 from bench.videos.quality import REFERENCE, QualityResults, load_classifier
 from metrics.distribution.fvd import matched_frechet_score
@@ -39,12 +39,7 @@ def run(job: Job) -> CellResults:
     keep(job, shown, ())
     _write_reference(job, scenes)
     quality = judge_length(shown, scenes, job, job.folder)
-    return CellResults(
-        numbers=quality.numbers,
-        samples=quality.samples,
-        absent=quality.absent | no_costs("real video is not generated"),
-        facts={"prompts": "\n".join(prompts)},
-    )
+    return ungenerated(quality, prompts)
 
 
 def judge_length(videos: Videos, scenes: Sequence[Scene], job: Job, reference: Path) -> QualityResults:

@@ -11,7 +11,7 @@ from bench.results.statistics import Estimate, jackknifed, trimmed_mean
 from bench.results.verdicts import Finding, not_worse
 from metrics.distribution.frechet import Gaussian, frechet_distance
 from metrics.networks.features import extract
-from metrics.networks.pocket import load_shipped
+from metrics.networks.pocket import PocketFeatureExtractor, load_shipped
 from metrics.paired import matched_frechet_difference
 from metrics.videos.frames import windows
 from vidrd.pocket.world import ATTRIBUTES, TEST_SEEDS, draw_scene, labels, render
@@ -94,10 +94,13 @@ def paired_fvd(
 
 
 def _classify(
-    classifier: object, videos: UInt8[np.ndarray, "N T H W C"], window: int, wanted: Sequence[dict[str, int]]
+    classifier: PocketFeatureExtractor,
+    videos: UInt8[np.ndarray, "N T H W C"],
+    window: int,
+    wanted: Sequence[dict[str, int]],
 ) -> ClassifierOutput:
     cut, source = windows(videos, window)
-    features = extract(classifier, cut)  # type: ignore[arg-type]
+    features = extract(classifier, cut)
     rows = []
     for name, logits in features.logits.items():
         odds = np.exp(logits - logits.max(axis=1, keepdims=True))

@@ -5,9 +5,10 @@ that of another cell: one value per video where it is a mean over videos, otherw
 left out at a time. `bench.results.statistics` makes the interval of a difference from either.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float, Int, UInt8
@@ -96,7 +97,8 @@ def measure_quality(
     """Every measure of quality, as a number or with the reason why not."""
     quality = QualityResults()
     cut, source = windows(videos, int(job.values["window"]))
-    features = extract(load_classifier("i3d", job), cut)
+    classifier = load_classifier("i3d", job)
+    features = extract(classifier, cut)
     same = job.values["real_captions"] == "same"
     with np.load(reference / REFERENCE, allow_pickle=False) as file:
         groups = {name: file[name] % len(scenes) if same else file[name] for name in file if name.endswith("source")}
@@ -110,18 +112,27 @@ def measure_quality(
             quality.mean(name, _recognized(name, features.logits[name], source, scenes))
         else:
             quality.score(name, f"the classifier was not trained to tell the {name}")
-    for name, score in _placed(videos, seams, why_no_seams, job, real).items():
-        quality.score(name, score)
+    clip, shown = int(job.values["clip"]), videos.shape[1]
+    if real is None or shown < clip:
+        untold = f"the classifier takes no clips of {min(clip, shown)} frames"
+        quality.absent |= dict.fromkeys(("fvd_inside", "fvd_across", "drift"), untold)
+    else:
+        placed = fvd_by_position(
+            videos, seams, why_no_seams, clip, lambda cut: extract(classifier, cut).embedding, real
+        )
+        for name, score in placed.items():
+            quality.score(name, score)
     measure_frames(quality, videos, seams, why_no_seams, job.measures, turned=turned)
     if "given" in job.values:
-        _from_source(quality, videos, scenes, int(job.values["given"]), int(job.values["clip"]))
+        _from_source(quality, videos, scenes, int(job.values["given"]), clip)
     return quality
 
 
 def _from_source(quality: QualityResults, videos: Videos, scenes: list[Scene], given: int, clip: int) -> None:
     """Add how far videos leave the one that they go on from."""
-    away = np.abs(videos.astype(np.int16) - render(scenes, videos.shape[1])).mean(axis=(2, 3, 4))  # N T
-    quality.mean("near", away[:, given : given + clip].mean(axis=1).tolist())
+    source = render(scenes, videos.shape[1])
+    away = np.abs(videos.astype(np.int16) - source)[:, given:].mean(axis=(2, 3, 4))  # N T
+    quality.mean("near", away[:, :clip].mean(axis=1).tolist())
     quality.mean("far", away[:, -clip:].mean(axis=1).tolist())
 
 
@@ -137,22 +148,15 @@ def measure_frames(
     """Add what needs no judge and no real video: change, seams, cycling, flow."""
     for name, change in {"flicker": flicker, "jitter": jitter, "motion": motion}.items():
         quality.mean(name, _each(change, videos))
-    at_seams: dict[str, Callable[[Videos], Score]] = {
-        "seam_d": lambda one: seam_ratio(one, seams, signal="D"),
-        "seam_a": lambda one: seam_ratio(one, seams, signal="A"),
-        "seam_off": lambda one: seam_ratio(one, seams, signal="D", absolute=True),
-        "duplicates": lambda one: duplicates(one, seams),
-        "mirror": lambda one: cycling(one, seams, kind="mirror", dropped=turned),
-        "repeat": lambda one: cycling(one, seams, kind="repeat"),
+    at_seams: dict[str, Callable[[Videos], float]] = {
+        "seam_d": lambda one: seam_ratio(one, seams, signal="D").value,
+        "seam_a": lambda one: seam_ratio(one, seams, signal="A").value,
+        "seam_off": lambda one: seam_ratio(one, seams, signal="D", absolute=True).value,
+        "duplicates": lambda one: duplicates(one, seams).value,
+        "mirror": lambda one: cycling(one, seams, kind="mirror", dropped=turned).value,
+        "repeat": lambda one: cycling(one, seams, kind="repeat").value,
     }
-    for name, one in at_seams.items():
-        if not seams:
-            quality.score(name, why_no_seams)
-            continue
-        try:
-            quality.mean(name, _each(one, videos))
-        except ValueError as error:  # too few frames around the seams: a property of the request
-            quality.score(name, str(error))
+    _at_seams(quality, at_seams, videos[:, None], seams, why_no_seams)
     if not FLOW_MEASURES.keys().isdisjoint(measures):
         _by_flow(quality, videos, seams, why_no_seams)
 
@@ -167,29 +171,29 @@ def _by_flow(quality: QualityResults, videos: Videos, seams: list[int], why_no_s
         "seam_df": lambda motion: ratio_of(motion.change[None], grid, "dF").value,
         "boomerang": lambda motion: turn_of(motion, grid),
     }
-    for name, one in at_seams.items():
-        if not seams:
-            quality.score(name, why_no_seams)
-            continue
+    _at_seams(quality, at_seams, motions, seams, why_no_seams)
+
+
+def _at_seams(
+    quality: QualityResults,
+    measures: Mapping[str, Callable[[Any], float]],
+    shown: Iterable[Any],  # what the measures take: a video, or its flow
+    seams: list[int],
+    why_no_seams: str,
+) -> None:
+    """Add measures of seams, or why there is none: no seams, or too few frames around them, as the request has it."""
+    for name, measure in measures.items():
         try:
-            quality.mean(name, [one(motion) for motion in motions])
-        except ValueError as error:  # as above
+            if seams:
+                quality.mean(name, [measure(one) for one in shown])
+            else:
+                quality.score(name, why_no_seams)
+        except ValueError as error:
             quality.score(name, str(error))
 
 
 def _each(measure: Callable[[Videos], Score], videos: Videos) -> list[float]:
     return [measure(video[None]).value for video in videos]
-
-
-def _placed(videos: Videos, seams: list[int], why_no_seams: str, job: Job, real: Real | None) -> dict[str, Score | str]:
-    """FVD by position in the video, or the reasons why there is none."""
-    clip = int(job.values["clip"])
-    names = ("fvd_inside", "fvd_across", "drift")
-    if real is None or videos.shape[1] < clip:
-        return dict.fromkeys(names, f"the classifier takes no clips of {min(clip, videos.shape[1])} frames")
-    classifier = load_classifier("i3d", job)
-    scores = fvd_by_position(videos, seams, clip, lambda cut: extract(classifier, cut).embedding, real)
-    return {name: why_no_seams if score == "no seams" else score for name, score in scores.items()}
 
 
 def _recognized(

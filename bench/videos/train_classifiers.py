@@ -9,7 +9,6 @@ decoder blurs is still recognized.
 """
 
 import json
-import os
 import platform
 import sys
 import time
@@ -35,6 +34,7 @@ from metrics.networks.pocket import (
 )
 from metrics.videos.frames import to_network
 from vidrd.entry import obey
+from vidrd.files import replacing, write_atomic
 from vidrd.pocket.world import ATTRIBUTES, TEST_SEEDS, TRAIN_SEEDS, draw_scene, labels, render
 
 FILES = {"pocket-i3d": "i3d.safetensors", "pocket-c3d": "c3d.safetensors"}
@@ -93,7 +93,7 @@ def train_classifiers(
         "versions": {"python": platform.python_version(), "torch": torch.__version__, "numpy": np.__version__},
         "files": figures,
     }
-    _replace(out / "card.json", lambda partial: partial.write_text(json.dumps(card, indent=1, allow_nan=False) + "\n"))
+    write_atomic(out / "card.json", json.dumps(card, indent=1, allow_nan=False) + "\n")
     return classifiers
 
 
@@ -184,14 +184,8 @@ def _set_unit(network: PocketClassifier, videos: UInt8[np.ndarray, "N T H W C"])
 
 def _save(network: PocketClassifier, path: Path, metadata: dict[str, str]) -> None:
     tensors = {name: tensor.cpu().contiguous() for name, tensor in network.state_dict().items()}
-    _replace(path, lambda partial: save_file(tensors, partial, metadata))
-
-
-def _replace(path: Path, write: Callable[[Path], object]) -> None:
-    """Let `write` fill a temporary file in the same folder, then rename it to `path`."""
-    partial = path.with_name(f".{path.name}.{os.getpid()}")
-    write(partial)
-    partial.replace(path)
+    with replacing(path) as part:
+        save_file(tensors, part, metadata)
 
 
 def main(out: Path = Path("weights/pocket-judges"), steps: int = 1200, seed: int = 0, device: str = "cpu") -> None:

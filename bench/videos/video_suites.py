@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from bench.hardware.device import NO_CUDA, emulated, has_cuda, named_device
-from bench.harness.suite_spec import Prediction, Suite
+from bench.harness.suite_spec import Suite
 from bench.methods import METHODS, NOISE, VARIED, offers
 from bench.results.records import Value
 from bench.videos.columns import CHANGE_MEASURES, CONTINUATION_MEASURES, FLOW_MEASURES, JUDGED, LONG_MEASURES, MEASURES
@@ -94,13 +94,6 @@ def cost(values: Mapping[str, Value]) -> float:
     return start + int(values["videos"]) * branches * plan_of(values).fe if skip(values) is None else 0.0
 
 
-def predict(values: Mapping[str, Value]) -> Prediction | None:
-    """What the cell's networks will be asked for."""
-    from bench.videos.predict import predict as counted  # noqa: PLC0415  (loads the networks' code, for a dry run only)
-
-    return counted(values) if skip(values) is None else None
-
-
 POCKET = Suite(
     question="What do longer videos cost, and what do they lose, by method, overlap and precision? (pocket world)",
     workload="pocket",
@@ -143,7 +136,7 @@ POCKET = Suite(
     skip=skip,
     emulated=emulated,
     cost=cost,
-    predict=predict,
+    predict=LENGTHS.predict,
 )
 
 SAMPLERS = replace(
@@ -168,10 +161,10 @@ SAMPLERS = replace(
 def skip_changes(values: Mapping[str, Value]) -> str | None:
     """As `skip`; and segments too short for windows inside and between them."""
     frames, segment = int(values["frames"]), int(values["segment"])
-    if segment < 2 * MIN_FRAMES or frames < segment + MIN_FRAMES:
+    if segment < 2 * MIN_FRAMES or frames <= segment or 0 < frames % segment < MIN_FRAMES:
         return (
-            f"a segment is {2 * MIN_FRAMES} frames or more, and the last one at least {MIN_FRAMES}: got segments of "
-            f"{segment} in {frames} frames"
+            f"a video has two segments or more, each of {2 * MIN_FRAMES} frames at least, the last one of "
+            f"{MIN_FRAMES}: got segments of {segment} in {frames} frames"
         )
     return skip(values)
 
@@ -192,20 +185,20 @@ CHANGES = replace(
     allowed={**SAMPLERS.allowed, "method": tuple(METHODS), "window": (MIN_FRAMES,), "real_captions": ("same",)},
     least={**SAMPLERS.least, "segment": 1},
     skip=skip_changes,
-    cost=lambda values: cost(values) if skip_changes(values) is None else 0.0,
-    predict=lambda values: predict(values) if skip_changes(values) is None else None,
 )
 
 
 def skip_long(values: Mapping[str, Value]) -> str | None:
-    """As `skip`; and methods that hold the whole video in a call, where that takes too long."""
-    frames = int(values["frames"])
+    """As `skip`; videos or clips too short; and methods that hold the whole video in a call, if that takes too long."""
+    frames, clip = int(values["frames"]), int(values["clip"])
     if values["method"] in WHOLE and frames > LONGEST_CALL:
         return (
             f"one call would hold {frames} frames, whose attention grows with their square: give {LONGEST_CALL} or less"
         )
-    if frames < 4 * MIN_FRAMES:
-        return f"lags to half a video need 4 clips of {MIN_FRAMES} frames: got {frames} frames"
+    if clip < MIN_FRAMES or frames < 4 * clip:
+        return (
+            f"lags to half a video need 4 clips, of {MIN_FRAMES} frames or more: got {frames} frames in clips of {clip}"
+        )
     return skip(values)
 
 
@@ -229,8 +222,6 @@ LONG = replace(
     headlines=("fvd_end", "identity_end", "action_end", "alike_20", "contrast_drift", "cycle", "held_frames"),
     allowed={**SAMPLERS.allowed, "method": tuple(METHODS), "window": (MIN_FRAMES,), "real_captions": ("same",)},
     skip=skip_long,
-    cost=lambda values: cost(values) if skip_long(values) is None else 0.0,
-    predict=lambda values: predict(values) if skip_long(values) is None else None,
     timeout=7200.0,
 )
 CONTINUATION = replace(

@@ -45,11 +45,13 @@ def run(job: Job) -> CellResults:
     of_sets, directions = told_of_sets(real_seen, clean_seen, damaged_seen, rng)
     told |= of_sets
     directions |= {gauge: float(np.sign(effect)) for gauge, effect in effects.items()}
-    unaligned = {} if captions is not None else dict.fromkeys(ALIGNED, "captions of real clips are not known here")
+    untold = {} if captions is not None else dict.fromkeys(ALIGNED, "captions of real clips are not known here")
+    if len(source) == SIZES[0]:
+        untold |= dict.fromkeys(OF_SETS, f"sets are compared by the spread of smaller ones: got {len(source)} videos")
     return CellResults(
         numbers={gauge: Number(float(n), "videos", "lower") for gauge, n in told.items() if n is not None},
         absent={
-            gauge: unaligned.get(gauge, f"not told from clean video with {most_of(gauge, len(source))}")
+            gauge: untold.get(gauge, f"not told from clean video with {most_of(gauge, len(source))}")
             for gauge in GAUGES
             if told[gauge] is None
         },

@@ -60,7 +60,7 @@ def _repeated(frames: int, strength: float, rng: np.random.Generator) -> Int[np.
 
 
 def _mirrored(frames: int, strength: float, rng: np.random.Generator) -> Int[np.ndarray, " T"]:
-    turn = round((frames - 1) * (1 - strength / 2))
+    turn = max(frames // 2, round((frames - 1) * (1 - strength / 2)))  # so that no frame lies before the first
     return np.minimum(np.arange(frames), 2 * turn - np.arange(frames))
 
 

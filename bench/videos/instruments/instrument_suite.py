@@ -34,6 +34,8 @@ def fill(values: dict[str, Value]) -> dict[str, Value]:
 
 def skip(values: Values) -> str | None:
     """Why the clips cannot be damaged so."""
+    if float(values["strength"]) > 1:
+        return f"a damage of strength 1 is whole: got strength {values['strength']}, take 0 to 1"
     if values["real"] == POCKET:
         return None
     if values["damage"] == "wrong caption":

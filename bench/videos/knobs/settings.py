@@ -199,6 +199,9 @@ def _cache(kind: str, values: Mapping[str, Value], model: "Model") -> str | None
         f"a step cache goes on from the same frames at the step before: the calls of {name} have others": (
             method.per_frame or name in MOVING
         ),
+        "with a step cache a clip takes time that is not in proportion to its steps: use equal=steps or equal=fe": (
+            values["equal"] == "seconds"
+        ),
         f"{one}: {of} gets one for each branch of guidance": kind in ONE_STATE and of in ONE_VIDEO,
         f"{one}: {name} makes one for each window": kind in ONE_STATE and method.sample is baselines.co_denoise.sample,
     }

@@ -21,13 +21,14 @@ from bench.ucf101.classes import LIST_SHA256
 from bench.ucf101.estimate import _stage, scaled, spread
 from bench.ucf101.generate import sample
 from bench.ucf101.plan import make_plan
-from bench.ucf101.pool import FinishedBlock, WorkerPool
+from bench.ucf101.pool import WorkerPool
 from bench.ucf101.protocols import PROTOCOLS
 from bench.ucf101.run import share
 from bench.ucf101.score import external_sources, real_list, real_sources, world_of
 from bench.ucf101.standins.archive import make_archive
 from metrics.videos.read import Video
 from tests.real_clips import CLIPS, WANTED
+from vidrd.resumable_pool import FinishedPiece
 
 SMALL = ("--size", "32", "--steps", "1", "--fvd", "pocket", "--inception", "pocket", "--batch", "2", "--allow-small")
 
@@ -319,9 +320,9 @@ def test_a_dry_run_measures_and_leaves_no_videos(archive, monkeypatch, tmp_path,
 
 def test_an_estimate_is_start_and_blocks_over_workers():
     done = [
-        FinishedBlock(0, 3.0, "a", 5.0),
-        FinishedBlock(1, 3.0, "b", 5.0),
-        *(FinishedBlock(i, 2.0, "ab"[i % 2], 5.0) for i in range(2, 6)),
+        FinishedPiece(0, 1, 3.0, "a", 5.0),
+        FinishedPiece(1, 1, 3.0, "b", 5.0),
+        *(FinishedPiece(i, 1, 2.0, "ab"[i % 2], 5.0) for i in range(2, 6)),
     ]
     stage = _stage("x", done, 5.0 + 3.0 + 4.0 + 1.5, WorkerPool(2), 400, 400, 4)
     assert stage.seconds_per_block == 2.0

@@ -46,6 +46,20 @@ def test_all_backends_that_a_cpu_has_compute_the_same(kernel):
     assert outputs[0].abs().max() > 0
 
 
+def test_convolutions_in_float32_are_no_tf32_on_a_gpu(measure, monkeypatch):
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", True)  # PyTorch's default
+    seen = []
+
+    def conv(*inputs):
+        seen.append(torch.backends.cudnn.allow_tf32)
+        return conv2d(*inputs)
+
+    kernel = KERNELS["temporal-conv"]
+    monkeypatch.setitem(KERNELS, "temporal-conv", kernel._replace(backends={"conv2d": lambda size: conv}))
+    measure("temporal-conv", "conv2d", rounds=3, seconds=0.01)
+    assert set(seen) == {False}
+
+
 def test_the_temporal_convolution_is_the_networks_own():
     torch.manual_seed(0)
     layer = TemporalConv(8, layers=1, groups=2).eval()

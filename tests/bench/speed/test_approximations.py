@@ -92,8 +92,13 @@ def test_what_cannot_run_says_why():
     assert all((reasons[name] or "").startswith(emulated[name] or "") for name in reasons)
     assert [name for name in reasons if reasons[name]] == [name for name in reasons if emulated[name]]
     assert None in reasons.values()
-    (reason,) = {item.skip for item in plan(override(APPROXIMATION_SUITE, ["batch=7", "approximation=exact"]), {})}
-    assert reason.startswith("24 videos do not come in batches of 7")
+    for assignment, start in (
+        ("batch=7", "24 videos do not come in batches of 7"),
+        ("frames=15", "the classifier sees 16 frames: got videos of 15"),
+        ("overlap=9", "an overlap is at most the clip: got 9 frames of clips of 8"),
+    ):
+        (reason,) = {item.skip for item in plan(override(APPROXIMATION_SUITE, [assignment, "approximation=exact"]), {})}
+        assert reason.startswith(start)
 
 
 @pytest.mark.slow

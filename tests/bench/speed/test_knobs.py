@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from bench.hardware.memory import MemoryReading
 from bench.harness.job import Job
 from bench.harness.suite_spec import override, plan
 from bench.results.records import Attempt, Cell, InvalidError, Number, Record
@@ -161,14 +162,19 @@ def plain_cell(planned, tmp_path_factory):
         ("cache=taylorseer:2", "approximation: cache=taylorseer:2"),
     ],
 )
-def test_a_setting_is_measured_in_turns_with_the_one_before(plain_cell, setting, facts, tmp_path):
+def test_a_setting_is_measured_in_turns_with_the_one_before(plain_cell, setting, facts, tmp_path, monkeypatch):
     folder, plain = plain_cell
+    bytes_of_turns = iter([4, 9, 9, 5, 3, 9])  # after, before, before, after, after, before
+    monkeypatch.setattr(
+        knob_cell, "allocator_peaks", lambda device: (MemoryReading(next(bytes_of_turns), "counted"), None)
+    )
     item = values_of(f"setting={PLAIN},{setting}")[setting]
     measured = knob_cell.run(Job(item.cell.values, tmp_path, folder, tuple(KNOB_SUITE.measures)))
     assert set(KNOB_SUITE.measures) == set(measured.numbers) | set(measured.absent)
     assert set(KNOB_SUITE.measures) == set(plain.numbers) | set(plain.absent)
     assert measured.facts["settings"] == facts
     assert measured.numbers["gain"].n == 3
+    assert measured.numbers["allocated_peak"].value == 5
     assert measured.samples["total_seconds"] != measured.samples["before_seconds"]
     if facts == "exact":
         assert measured.numbers["psnr"].value > 60

@@ -121,7 +121,7 @@ def test_missing_and_damaged_files_are_made_again_as_they_were(undisturbed, real
     (again.out / "lines" / "000002.jsonl").write_text('{"file": ')
     kept = paths[1].stat().st_mtime_ns
     assert again.missing() == [again.plan.items[number].file for number in (0, 3, 4, 5)]
-    assert {done.block for done in make(again)} == {0, 1, 2}
+    assert {done.piece for done in make(again)} == {0, 1, 2}
     assert files(again) == before
     assert paths[1].stat().st_mtime_ns == kept, "a whole file stays"
     assert make(again) == []

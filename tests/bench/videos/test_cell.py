@@ -1,5 +1,6 @@
 import json
 import shutil
+import time
 
 import numpy as np
 import pytest
@@ -227,7 +228,7 @@ def test_equal_seconds_measures_both_and_says_what_it_took(cell, monkeypatch):
     def make(self, prompts, first, steps):
         videos, cost = honest(self, prompts, first, steps)
         runs.append((self.method.summary, steps))
-        fe = self.method.plan(self.request(first, len(prompts), 1), steps, self.options).fe
+        fe = self.method.plan(self.request(first, len(prompts), 1, None), steps, self.options).fe
         return videos, cost._replace(seconds=cost.seconds | {"total": 1.0 + fe})
 
     honest = generator.Generator.make
@@ -235,6 +236,37 @@ def test_equal_seconds_measures_both_and_says_what_it_took(cell, monkeypatch):
     measured, _ = cell("method=codenoise", "equal=seconds", "frames=24", "steps=20")
     assert measured.numbers["steps"].value == 12  # 5 windows of 8 frames a step, where independent clips take 3
     assert {steps for summary, steps in runs if summary == METHODS["independent"].summary} == {1, 2, 4}
+
+
+def test_the_cold_call_is_the_first_of_all(cell, monkeypatch):
+    calls = []
+
+    def make(self, prompts, first, steps):
+        videos, cost = honest(self, prompts, first, steps)
+        calls.append(steps)
+        return videos, cost._replace(seconds=cost.seconds | {"total": 1000.0 if len(calls) == 1 else steps})
+
+    honest = generator.Generator.make
+    monkeypatch.setattr(generator.Generator, "make", make)
+    for equal in ("steps", "seconds"):
+        calls.clear()
+        measured, _ = cell("method=codenoise", f"equal={equal}")
+        assert (calls[0], measured.numbers["cold_seconds"].value) == (2, 1000)
+
+
+def test_what_is_given_costs_no_time_and_counts_for_no_distance(monkeypatch):
+    few = ["method=vidrd", "equal=steps", "steps=1", "frames=20", "given=16", "videos=3", "batch=1", "device=cpu"]
+    values = plan(override(SUITES["continuation"], few), {})[-1].cell.values
+    maker, late = generator.Generator(values), 1.0  # s
+    monkeypatch.setattr(generator, "render", lambda *given: [time.sleep(late), render(*given)][1])
+    videos, cost = maker.make(["a red plain star growing on a navy background"], 0, 1)
+    scenes = [draw_scene(TEST_SEEDS[0])]
+    assert np.array_equal(videos[:, :16], render(scenes, 16))
+    assert 2 * cost.seconds["total"] - sum(cost.seconds.values()) < late  # its encoding counts, its rendering does not
+    results, source = quality.QualityResults(), render(scenes, 20)
+    source[:, 16:] ^= 16  # 16 gray levels away wherever something was made
+    quality._from_source(results, np.concatenate([source] * 3), scenes * 3, 16, 8)
+    assert results.numbers["near"].value == results.numbers["far"].value == 16
 
 
 def test_every_noise_goes_all_the_way_and_passes_are_counted(cell):

@@ -127,5 +127,10 @@ def test_planted_faults_are_seen(fault, real, job, scenes):
 
 
 def test_segments_that_are_too_short_are_refused():
-    suite = override(SUITES["changes"], ["segment=10", "method=vidrd"])
-    assert "a segment is 16 frames or more" in plan(suite, {})[-1].skip
+    def why(segment, frames):
+        words = [f"segment={segment}", f"frames={frames}", "method=vidrd"]
+        return plan(override(SUITES["changes"], words), {})[-1].skip
+
+    for segment, frames in ((10, 40), (20, 20), (20, 44)):  # of 44 frames the last segment has 4, and no window
+        assert f"got segments of {segment} in {frames} frames" in why(segment, frames)
+    assert why(20, 28) is why(20, 60) is None

@@ -34,7 +34,7 @@ class Seen:
 def places(seams, frames=32):
     seen = Seen()
     real = Real(RANDOM.normal(size=(40, 3)), np.arange(40), frechet_score)
-    return fvd_by_position(numbered(frames=frames), seams, CLIP, seen, real), seen.first
+    return fvd_by_position(numbered(frames=frames), seams, "no seams", CLIP, seen, real), seen.first
 
 
 def test_clips_end_at_a_seam_and_windows_across_have_it_in_their_middle():

@@ -84,9 +84,11 @@ def test_autocorrelation_of_known_rows():
 
 
 def test_what_would_take_too_long_is_a_row_with_its_reason():
-    def why(method, frames):
-        return plan(override(SUITES["long"], [f"method={method}", f"frames={frames}"]), {})[-1].skip
+    def why(method, frames, clip=8):
+        return plan(override(SUITES["long"], [f"method={method}", f"frames={frames}", f"clip={clip}"]), {})[-1].skip
 
     assert "attention grows with their square" in why("direct", 512)
     assert why("direct", 128) is why("vidrd", 1024) is None
-    assert "4 clips of 8 frames: got 24" in why("vidrd", 24)
+    assert "4 clips, of 8 frames or more: got 24 frames in clips of 8" in why("vidrd", 24)
+    assert "got 32 frames in clips of 16" in why("vidrd", 32, clip=16)
+    assert "got 32 frames in clips of 4" in why("vidrd", 32, clip=4)

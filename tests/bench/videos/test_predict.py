@@ -1,6 +1,7 @@
 """A dry run predicts the work of models of any family, without weights and without computing."""
 
 import pytest
+import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from baselines.models.families import FAMILIES, tiny_model
@@ -46,6 +47,12 @@ def test_branches_and_precision_are_counted():
     alone, both = predict({**values, "guidance": 1.0}), predict(values)
     assert both.flops > alone.flops
     assert predict({**values, "precision": "bf16"}).peak_bytes < 0.7 * both.peak_bytes
+
+
+def test_float32_is_no_tf32_on_a_gpu(monkeypatch):
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", True)  # PyTorch's default
+    Generator(cell("model=tiny:WanPipeline:2.1", "frames=9"))
+    assert not torch.backends.cudnn.allow_tf32
 
 
 def test_a_model_that_does_not_say_its_text_is_not_predicted(monkeypatch):

@@ -41,6 +41,7 @@ def test_damages_of_time_take_the_frames_that_they_say():
     np.testing.assert_array_equal(damaged("frozen", 0.5), frames([*range(8), *[8] * 8]))
     np.testing.assert_array_equal(damaged("repeated", 1.0), frames([*range(8), *range(8)]))
     np.testing.assert_array_equal(damaged("mirrored", 1.0), frames([*range(9), *range(7, 0, -1)]))
+    np.testing.assert_array_equal(damaged("mirrored", 1.0, 18), frames([*range(10), *range(8, 0, -1)]))
     np.testing.assert_array_equal(damaged("seam", 1.0), frames([*range(8), *range(16, 24)]))
     shuffled = damaged("shuffled", 1.0)
     assert not (shuffled == PLAIN[:, :16]).all()
@@ -82,6 +83,7 @@ def test_a_frozen_video_is_told_and_taken_for_better_by_consistency(reference):
     assert results.facts["consistency takes it for"] == "better"
     assert results.facts["flicker takes it for"] == "better"
     assert results.numbers["motion"].value == 16
+    assert results.absent["fvd"].startswith("sets are compared by the spread of smaller ones: got 16")
     assert results.facts["motion takes it for"] == "worse"
 
 
@@ -138,6 +140,8 @@ def test_the_suite_has_every_damage_in_every_strength():
     assert set(INSTRUMENT_SUITE.axes["damage"]) == set(DAMAGES)
     assert INSTRUMENT_SUITE.fixed["videos"] == SIZES[-1]
     assert set(INSTRUMENT_SUITE.measures) == set(GAUGES)
+    beyond = plan(override(INSTRUMENT_SUITE, ["damage=frozen", "strength=1,1.5"]), {})
+    assert [item.skip is None for item in beyond] == [True, True, False]
 
 
 CLIPS = np.random.default_rng(3).integers(0, 255, (33, 32, 20, 28, 3), dtype=np.uint8)

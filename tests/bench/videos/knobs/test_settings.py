@@ -88,5 +88,6 @@ def test_a_method_that_moves_its_windows_has_no_step_cache():
     assert "the calls of fifo have others" in reason("cache=taylorseer", "method=fifo")
     assert "codenoise makes one for each window" in reason("cache=pab", "method=codenoise", "overlap=4")
     assert reason("cache=first-block", "method=codenoise", "overlap=4") is None
+    assert "not in proportion to its steps" in reason("cache=first-block", "equal=seconds")
     assert "takes in no order" in reason("solver=unipc", "method=fifo")
     assert reason("solver=unipc") is None

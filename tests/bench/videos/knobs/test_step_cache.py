@@ -4,10 +4,14 @@ import pytest
 import torch
 
 from baselines.models.families import tiny_model
+from bench.harness.job import Job
+from bench.harness.suite_spec import override, plan
 from bench.results.records import InvalidError
+from bench.videos import length_cell
 from bench.videos.knobs.losses import firing_numbers
 from bench.videos.knobs.step_cache import StepCache
 from bench.videos.knobs.turning import turn
+from bench.videos.length_suite import LENGTHS
 
 LEVELS = [torch.tensor(float(level)) for level in (900, 800, 700, 600, 500)]
 
@@ -96,3 +100,23 @@ def test_numbers_of_a_setting_reach_diffusers():
     config = cache._config(model.pipe.transformer)
     assert (config.unconditional_batch_skip_range, config.tensor_format) == (3, "BFCHW")
     assert StepCache(tiny_model("tiny:WanPipeline"), "first-block")._config(model.pipe.transformer).threshold == 0.05
+
+
+def test_the_batch_that_counts_how_often_a_cache_fires_is_no_work_of_the_timed_ones(tmp_path, monkeypatch):
+    few = ("frames=9", "method=direct", "precision=fp32", "device=cpu", "videos=3", "steps=4", "cache=first-block:0.5")
+    plain, cached_ = plan(override(LENGTHS, ["model=tiny:WanPipeline:2.1-euler", *few]), {})
+    decoded = []
+
+    def count(recorder, seconds, **more):
+        decoded.append((sum(recorder.calls["decode"].values()), more["batches"]))
+        return {}, {}
+
+    monkeypatch.setattr("bench.videos.cell.roofline_shares", count)
+    names = (*LENGTHS.measures, *LENGTHS.extra)
+    for item, reference in ((plain, None), (cached_, tmp_path / plain.cell.id)):
+        (tmp_path / item.cell.id).mkdir()
+        measured = length_cell.run(Job(item.cell.values, tmp_path / item.cell.id, reference, names))
+        assert set(names) == set(measured.numbers) | set(measured.absent)
+    assert decoded == [(3, 3), (3, 3)]
+    assert measured.numbers["fired"].value > 0
+    assert measured.absent["cold_seconds"].startswith("a step cache takes all steps to fire")

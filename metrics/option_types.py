@@ -27,7 +27,7 @@ from metrics.entry import one_line
 
 FRAME = "╭╮╰╯│─"  # of the box that tyro draws around an error
 COLOR = re.compile(r"\x1b\[[0-9;]*m")
-NO_DEFAULT = re.compile(rf"\(default:((?:{COLOR.pattern}|[\s{FRAME}|])*)None\)")  # in tyro's help, also over two lines
+NO_DEFAULT = re.compile(rf"\(default:((?:{COLOR.pattern}|[\s{FRAME}|])*)(None)?\)")  # also over two lines
 LARGEST = 2**63 - 1  # of every whole number
 
 
@@ -207,7 +207,7 @@ def one_line_errors() -> Iterator[None]:
 
 
 class _Help(io.StringIO):
-    """Keeps help, and prints it without "(default: None)": what happens then, an option's text says."""
+    """Keeps help, and prints it without defaults of None or of no words: what happens then, an option's text says."""
 
     def __init__(self, terminal: TextIO) -> None:
         super().__init__()
@@ -225,7 +225,7 @@ class _Help(io.StringIO):
     def show(self) -> None:
         """Print it, without lines that say nothing else; frames stay in line."""
         text = self.getvalue()
-        plain = NO_DEFAULT.sub(lambda match: f"{' ' * 9}{match[1]}{' ' * 5}", text)
+        plain = NO_DEFAULT.sub(lambda match: f"{' ' * 9}{match[1]}{' ' * (len(match[2] or '') + 1)}", text)
         for line, before in zip(plain.splitlines(keepends=True), text.splitlines(keepends=True), strict=True):
             if line == before or COLOR.sub("", line).strip(f"{FRAME}| \n"):
                 self._terminal.write(line)

@@ -25,9 +25,7 @@ from reports.video_players import Place
 
 
 def report(
-    run_folders: Annotated[
-        tuple[Path, ...], tyro.conf.Positional, tyro.conf.arg(metavar="RUN-FOLDER ...", help_behavior_hint="")
-    ],
+    run_folders: Annotated[tuple[Path, ...], tyro.conf.Positional, tyro.conf.arg(metavar="RUN-FOLDER ...")],
     out: TargetFolder | None = None,
     folder: bool = False,
     videos: CountOrNone = 60,

@@ -1,6 +1,8 @@
 """The way into `python -m bench` and `python -m reports`: parse, check everything that can be checked, then work."""
 
 import functools
+import inspect
+import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -50,6 +52,10 @@ def _bind(verb: Callable[..., int]) -> Callable[..., Any]:
     def bind(*args: Any, **kwargs: Any) -> functools.partial[int]:
         return functools.partial(verb, *args, **kwargs)
 
+    # tyro prints the line breaks within an argument's text, and reads the text of what is wrapped
+    bind.__doc__ = re.sub(r"\n {8,}", " ", inspect.cleandoc(verb.__doc__ or ""))
+    bind.__signature__ = inspect.signature(verb)  # type: ignore[attr-defined]
+    del bind.__wrapped__
     return bind
 
 

@@ -82,3 +82,10 @@ def test_help_is_no_error(bench):
     code, out, _ = bench("run", "--help")
     assert code == 0
     assert "--max-minutes" in out
+
+
+def test_help_breaks_lines_where_the_terminal_ends(bench, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "300")
+    code, out, _ = bench("sample", "--help")
+    assert code == 0
+    assert "with all of them from left to right and from top to bottom. Files of the same names" in out

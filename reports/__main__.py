@@ -16,7 +16,7 @@ from reports.filmstrip import group_strips
 from reports.html_page import page
 from reports.pooled import pool
 from reports.readme import write_readme
-from reports.run_table import Run, check_known, load, rows
+from reports.run_table import Run, check_known, load, rows, with_base
 from reports.saved_videos import scenes
 from reports.terminal import show, show_tables
 from reports.text_tables import as_markdown, as_text, tables_markdown
@@ -32,6 +32,7 @@ def report(
     readme: ExistingFile | None = None,
     measures: tuple[str, ...] = (),
     methods: tuple[str, ...] = (),
+    base: str | None = None,
     view: Literal["auto", "plain", "rich", "markdown"] = "auto",
     tables: bool = False,
 ) -> int:
@@ -46,10 +47,12 @@ def report(
         readme: Markdown file, in which picture and main table replace the part between the two `report` marks.
         measures: Columns of the README's table, by default all measures of the first kind; or of the --tables.
         methods: Rows of the README's picture and table; by default every method.
+        base: Method, or other value of the first axis, that the others are compared with; by default the first one.
         view: Print in color (rich), as plain text, or as the terminal allows (auto); --tables also as markdown.
         tables: Print every table instead of the headlines.
     """
     options = (["--folder"] if folder else []) + ([] if videos == 60 else ["--videos", str(videos)])
+    options += [] if base is None else ["--base", base]
     command = ["python", "-m", "reports", *map(str, run_folders), "--out", str(out), *options]
     if not run_folders:
         raise ValueError("name the folder of a run, such as runs/pocket: got none")
@@ -63,6 +66,7 @@ def report(
         print("\nwritten: " + ", ".join(map(str, written)))
         return 0
     run = pool([load(folder) for folder in run_folders])
+    run = run if base is None else with_base(run, base)
     table = rows(run)
     if readme is not None:
         print(f"written: {', '.join(map(str, write_readme(run, table, readme, measures, methods)))}")

@@ -131,7 +131,7 @@ def clause(subject: str, words: str) -> str:
     if subject in MANY:
         verb, _, rest = words.partition(" ")
         verb = {"is": "are", "has": "have"}.get(verb, verb.removesuffix("s"))
-        words = f"{verb} {rest}".replace(" its ", " their ")
+        words = f"{verb} {rest}".replace(" its ", " their ").replace(" itself ", " themselves ")
     return f"{subject[:1].upper() if ' ' in subject else subject[:1]}{subject[1:]} {words}"
 
 

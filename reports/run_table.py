@@ -167,6 +167,22 @@ def reported(run: Run, rows: pd.DataFrame) -> list[str]:
     return list(dict.fromkeys([*named, *(name for name in others if run.measures[name]["table"] not in kinds)]))
 
 
+def with_base(run: Run, base: str) -> Run:
+    """The run with this value of an axis before its others, which are compared with the first one.
+
+    Raises:
+        ValueError: no axis has such a value.
+    """
+    axes = {axis: [str(value) for value in run.manifest["axes"].get(axis, ())] for axis in run.axes}
+    axis = next((axis for axis, names in axes.items() if base in names), None)
+    if axis is None:
+        raise ValueError(
+            f"--base {base}: {run.folder} has {', '.join(name for names in axes.values() for name in names)}"
+        )
+    values = sorted(run.manifest["axes"][axis], key=lambda value: str(value) != base)
+    return replace(run, manifest={**run.manifest, "axes": {**run.manifest["axes"], axis: values}})
+
+
 def emulated_time(record: Record, measure: str) -> bool:
     """Whether this number is a time of a precision that the machine only emulates: it is not comparable."""
     return "emulated" in record.facts and measure in record.numbers and record.numbers[measure].unit in TIMED

@@ -6,8 +6,9 @@ import pytest
 from made_runs import grid, write
 
 from reports.__main__ import main
+from reports.multiple_comparisons import differences
 from reports.pooled import pool
-from reports.run_table import load, rows
+from reports.run_table import REFERENCE, load, rows, with_base
 from reports.saved_videos import scenes
 
 BASIS = {"weights": "w" * 64, "source": "s" * 64, "machine": "m1", "software": "v1"}
@@ -105,6 +106,19 @@ def test_chosen_columns_are_printed_as_markdown(halves, monkeypatch, capsys):
     assert text.count("**toy at frames = ") == 2
     head = text.split("\n\n")[1].splitlines()[0]
     assert [cell.strip() for cell in head.strip("|").split("|")] == ["method", "overlap", "precision", "IS", "FVD"]
+
+
+def test_the_others_are_compared_with_the_base(halves):
+    whole, _ = halves
+    run = with_base(whole, "theirs")
+    assert run.manifest["axes"]["method"] == ["theirs", "ours", "<i>evil</i>"]
+    assert run.manifest["axes"]["overlap"] == whole.manifest["axes"]["overlap"]
+    others = [
+        each for each in differences(run, rows(run), ["fvd"]) if each.axis == "method" and each.other != REFERENCE
+    ]
+    assert any((each.of, each.other) == ("ours", "theirs") for each in others)
+    with pytest.raises(ValueError, match=r"--base no: .*whole has ours, theirs, .*, 2, 4, fp32, bf16"):
+        with_base(whole, "no")
 
 
 @pytest.mark.parametrize(

@@ -336,6 +336,7 @@ def test_names_in_the_plural_take_their_verb():
     assert clause("independent clips", "holds a frame at its seams") == "Independent clips hold a frame at their seams"
     assert clause("VidRD", "is nearer") == "VidRD is nearer"
     assert clause("independent clips", "is nearer").startswith("Independent clips are")
+    assert clause("independent clips", "repeats itself less") == "Independent clips repeat themselves less"
     assert clause("fifo-plain", "has a higher IS") == "fifo-plain has a higher IS"
 
 

@@ -6,6 +6,7 @@ import threading
 import time
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from toy_suite import SUITE, TOYS
@@ -123,6 +124,37 @@ def test_cells_of_times_run_alone_on_a_machine():
     with pytest.raises(ValueError, match="--devices names cuda and cells compute on cpu: give --device too"):
         fitted(Workers(("cuda:0", "cuda:1")), SUITE, chosen)
     assert fitted(HERE, SUITE, chosen) == HERE
+
+
+class ClusterOfTwo:
+    """Ray with two nodes of four GPUs each, which does tasks at once and notes what each asks for."""
+
+    exceptions = SimpleNamespace(RayTaskError=KeyError, RayError=OSError)
+
+    def __init__(self):
+        self.asked, self.put = [], lambda job: self.asked.append(job.side_by_side)
+        self.wait = lambda running, num_returns: (running[:num_returns], running[num_returns:])
+        self.get = self.cancel = lambda *_, **__: None
+
+    def nodes(self):
+        return 2 * [{"Alive": True, "Resources": {"CPU": 32.0, "GPU": 4.0}}]
+
+    def remote(self, **needs):
+        self.asked.append(needs)
+        return lambda _: SimpleNamespace(remote=lambda there, task: task)
+
+
+@pytest.mark.parametrize(("alone", "cores", "beside"), [(False, 8, 4), (True, 32, 1)])
+def test_cells_of_times_have_a_node_of_ray_to_themselves(tmp_path, monkeypatch, alone, cores, beside):
+    ray = ClusterOfTwo()
+    monkeypatch.setattr(cell_pool, "connect", lambda _: ray)
+    several = tasks("how=fine", "size=1,2,3")
+    done = cell_pool.carry_out(
+        job(tmp_path, on_gpu=True), several, Workers(ray=True, alone=alone), print, lambda _: None
+    )
+    assert [task for task, _ in done] == several
+    needs = {"num_cpus": cores, "num_gpus": 1, "max_retries": cell_pool.RESTARTS}
+    assert ray.asked == 2 * [needs, beside], "a wave of the reference, then one of the others"
 
 
 def by_setting(folder):

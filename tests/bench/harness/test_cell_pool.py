@@ -186,7 +186,7 @@ def test_two_devices_do_each_cell_once_and_end_as_one_does(tmp_path):
     assert any("once more" in line for line in lines)
     again, _ = go(tmp_path / "two", Workers(("cpu", "cpu")))
     assert again.reused == 3 + 3, "ok and skipped"
-    late, _ = go(tmp_path / "three", Workers(("cpu", "cpu")), max_minutes=0.0)
+    late, _ = go(tmp_path / "three", Workers(("cpu", "cpu")), end=0.0)
     assert (late.untried, late.exit_code) == (7, 4)
 
 

@@ -321,6 +321,29 @@ def test_the_videos_of_one_base_are_made_once_and_those_of_another_are_not_taken
     assert gate(5, 3) == (["base", "head"], [5, 3])  # the base makes other videos than those that were kept
 
 
+@pytest.mark.parametrize(
+    ("latents", "levels", "verdict"),
+    [(0.0, 0, "PASS"), (1e-6, 0, "PASS"), (1e-6, 1, "PASS"), (1e-6, 40, "FAIL"), (0.0, 40, "FAIL"), (1e-3, 0, "FAIL")],
+)
+def test_a_head_that_decodes_otherwise_fails_also_where_its_latents_are_rounded(tmp_path, latents, levels, verdict):
+    """One frame of eight differs, in one pixel by one level or in all by some."""
+
+    class Decoded(ScriptedFacts):
+        def tell(self, do, *, folder):
+            changed = self.side.name == "head"
+            np.save(Path(folder) / "latents.npy", np.ones(3, np.float32) + changed * np.float32(latents))
+            videos = np.full((1, 8, 32, 32, 3), 100, np.uint8)
+            videos[:, 3, : 32 if levels > 1 else 1, : 32 if levels > 1 else 1] += np.uint8(changed * levels)
+            np.save(Path(folder) / "videos.npy", videos)
+
+        def answer(self):
+            return super().answer() | {"sha256": self.side.name}
+
+    cell = interleaved.MeasuredCell("cell", {"precision": "fp32"}, SpeedTest("cell", 0.03))
+    interleaved._compare_facts(cell, [Decoded("base", tmp_path), Decoded("head", tmp_path)], QUICK, tmp_path, print)
+    assert next(each.verdict for each in cell.findings if each.measure == "output") == verdict
+
+
 def test_videos_that_cannot_be_judged_are_a_finding_and_not_the_end_of_the_gate(tmp_path, monkeypatch):
     def refuse(cell, *sides, window, margins):
         raise ValueError("a difference of distances needs the videos of at least 3 captions: got 1")

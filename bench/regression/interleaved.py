@@ -27,7 +27,7 @@ from typing import Any
 import numpy as np
 
 from bench.hardware.nvml import SAME_CLOCK
-from bench.harness.job import last_line
+from bench.harness.job import QUOTED, last_line
 from bench.harness.suite_spec import Values
 from bench.regression.base_videos import KeptVideos, kept_videos
 from bench.regression.counts import counted, uncounted
@@ -156,7 +156,7 @@ class RevisionProcess:
             raise RevisionError(self._how_it_ended())
         content: dict[str, Any] = json.loads(line)
         if "failed" in content:
-            raise RevisionError(f"the {self.side.name} failed: {one_line(content['failed'])}")
+            raise RevisionError(f"the {self.side.name} failed: {one_line(content['failed'])[:QUOTED]}")
         return content
 
     def ask(self, do: str, **request: object) -> dict[str, Any]:

@@ -1,4 +1,5 @@
 import hashlib
+import json
 import math
 import sys
 import time
@@ -212,6 +213,19 @@ def test_an_answer_is_never_left_for_the_next_question():
     with pytest.raises(RevisionError, match="no"):
         interleaved.ask_both([base, head], "facts")
     assert interleaved.ask_both([base, head], "open") == {"base": {"n": 2}, "head": {"n": 2}}
+
+
+def test_a_failure_is_quoted_in_part(tmp_path):
+    """Reasons go into the comment of a pull request, which takes 64 kB."""
+    answer = tmp_path / "answer"
+    answer.write_text(json.dumps({"failed": "wrong " * 20_000}) + "\n")
+    server = object.__new__(RevisionProcess)
+    server.side, server._timeout = side("head", tmp_path), 1
+    with answer.open() as file:
+        server._process = SimpleNamespace(stdout=file)
+        with pytest.raises(RevisionError, match=r"^the head failed: wrong wrong ") as raised:
+            server.answer()
+    assert len(str(raised.value)) < 1100
 
 
 def test_blocks_alternate_and_begin_by_lot():

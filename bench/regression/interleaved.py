@@ -85,6 +85,7 @@ class MeasuredCell:
     findings: list[Finding] = field(default_factory=list)
     notes: dict[str, dict[str, Any]] = field(default_factory=dict)  # process -> set-up times
     uncounted: dict[str, str] = field(default_factory=dict)  # counts that neither side could give -> why
+    end: float = math.inf  # of the gate's minutes, by the monotonic clock
     compared: bool = False  # recipe, counts and output, which have no noise
     broken: bool = False  # nothing more can be measured
 
@@ -211,6 +212,8 @@ def _measure(
     """Measure until every cell is decided, or the processes or the minutes are used up. Returns the software."""
     began = time.monotonic()
     limit = math.inf if settings.max_minutes is None else settings.max_minutes * 60
+    for cell in cells:
+        cell.end = began + limit
     lot = random.Random(settings.seed)
     software: dict[str, Any] = {}
     for group in range(settings.processes):
@@ -391,10 +394,9 @@ def _more_videos(
     if wanted <= made:
         return pilot
     needs = seconds * wanted / made
-    limit = math.inf if settings.max_minutes is None else settings.max_minutes * 60
     differences = ", ".join(f"{name}={share:.3g}" for name, share in settings.detect.items())
     say(f"{cell.label}: to detect {differences} takes {wanted} videos of each side, some {needs / 60:.1f} minutes")
-    if wanted > MOST_VIDEOS or needs > limit:
+    if wanted > MOST_VIDEOS or time.monotonic() + needs > cell.end:
         say(f"{cell.label}: that is more than {MOST_VIDEOS} videos or --max-minutes; the {made} videos have to do")
         return pilot
     ask_both(servers, "open", values={**cell.values, "videos": wanted})

@@ -90,6 +90,7 @@ class Clock:
 
         def pair(cells, base, head, settings, folder, say, group, lot):
             for cell in cells:
+                assert cell.end == (math.inf if settings.max_minutes is None else settings.max_minutes * 60)
                 self.now += seconds
                 self.measured.append((group, cell.label))
                 noise = [0.01, -0.01, 0.004][group % 3]

@@ -31,14 +31,14 @@ def install(session: nox.Session, *groups: str) -> None:
         session.install("--constraint", "constraints.txt", "--editable", ".", *options, env=compiled)
 
 
-def command(session: nox.Session, *words: str) -> None:
-    """Run a module of the project and end with its exit code.
+def command(session: nox.Session, *words: str, env: dict[str, str] | None = None) -> None:
+    """Run a module of the project, with more variables of its environment, and end with its exit code.
 
     nox would turn every failure into 1, and kill an interrupted command before it has saved what it did.
     """
     python = shutil.which("python", path=os.pathsep.join(session.bin_paths or [])) or sys.executable
     session.log(f"python -m {' '.join(words)}")
-    with subprocess.Popen([python, "-m", *words]) as process:
+    with subprocess.Popen([python, "-m", *words], env=os.environ | (env or {})) as process:
         while True:
             try:
                 code = process.wait()
@@ -60,7 +60,7 @@ def tests(session: nox.Session) -> None:
 def avx2(session: nox.Session) -> None:
     """The smoke suite and the tests marked precision, computed as by a CPU without AVX-512 and native bfloat16."""
     install(session, "test")
-    session.run("python", "-m", "bench", "run", "--suite", "smoke", "--out", "runs/smoke-avx2", env=AVX2)
+    command(session, "bench", "run", "--suite", "smoke", "--out", "runs/smoke-avx2", env=AVX2)
     selection = ["-m", "precision and not (gpu or slow or network)"]
     session.run("pytest", *PARALLEL, *selection, *session.posargs, env=THREADS | AVX2)
 
@@ -108,10 +108,7 @@ def train(session: nox.Session) -> None:
     """Remake the pocket weights and their classifiers, hours on two cores: nox -s train -- --preset pocket"""
     install(session)
     command(session, "vidrd", "train", *session.posargs)
-    if session.posargs in (
-        [],
-        ["--preset", "pocket"],
-    ):  # else a trial or a data set, which must not replace the classifiers
+    if session.posargs in ([], ["--preset", "pocket"]):  # a trial or a data set must not replace the classifiers
         command(session, "bench.videos.train_classifiers")
 
 

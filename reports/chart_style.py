@@ -83,7 +83,7 @@ def draw(chart: Any) -> str:
 
 def printed(svg: str) -> str:
     """The SVG in light colors on white, for use without the page."""
-    plain = re.sub(r"var\(--(\w+)\)", lambda variable: LIGHT[variable[1]], svg)
+    plain = re.sub(r"var\(--(\w+)\)", lambda variable: LIGHT.get(variable[1], variable[0]), svg)
     return plain.replace('fill="transparent"', f'fill="{LIGHT["page"]}"', 1)
 
 

@@ -62,10 +62,10 @@ def strip_picture(scene: Scene, names: Sequence[str], *, title: bool = True) -> 
                 ImageFont.load_default(13),
             )
         picture.paste(strip, (LABEL, top))
-        left = width - SLICE - GAP
-        picture.paste(_slice(video, scene.row, strip.height), (left, top))
+        edge = width - SLICE - GAP
+        picture.paste(_slice(video, scene.row, strip.height), (edge, top))
         for seam in video.seams or ():
-            x = left + round(SLICE * seam / video.frames)
+            x = edge + round(SLICE * seam / video.frames)
             draw.line([(x, top), (x, top + 6)], SEAM, 2)
             draw.line([(x, top + strip.height - 7), (x, top + strip.height - 1)], SEAM, 2)
         top += strip.height + GAP

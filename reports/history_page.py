@@ -84,8 +84,8 @@ def upgraded(upgrade: Upgrade) -> str:
     """What a gate whose sides differ in software measured."""
     edge = upgrade.edge
     return (
-        f"{upgrade.cell}: {upgrade.software} came between {short_revision(edge.base)} and {short_revision(edge.head)}, "
-        f"with {math.expm1(edge.worse):+.1%}: no revision's, a new chain begins"
+        f"{upgrade.cell}, {upgrade.measure}: {upgrade.software} came between {short_revision(edge.base)} and "
+        f"{short_revision(edge.head)}, with {_amount(upgrade, edge.worse)}: no revision's, a new chain begins"
     )
 
 
@@ -93,8 +93,8 @@ def _span(chain: Segment, first: int, last: int) -> str:
     return f"{short_revision(chain.revisions[first])} to {short_revision(chain.revisions[last])}"
 
 
-def _amount(chain: Segment, worse: float) -> str:
-    return f"{math.expm1(worse):+.1%}" if chain.measure == "speed" else f"{worse:+.3g}"
+def _amount(of: Segment | Upgrade, worse: float) -> str:
+    return f"{math.expm1(worse):+.1%}" if of.measure == "speed" else f"{worse:+.3g}"
 
 
 def chart(chain: Segment) -> str:

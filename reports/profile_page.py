@@ -1,4 +1,4 @@
-"""`python -m reports.profile_page FOLDER [BEFORE-AND-AFTER]`: what takes a cell's time and why, with flame graphs."""
+"""`python -m reports.profile_page FOLDER [--after FOLDER]`: what takes a cell's time and why, with flame graphs."""
 
 import json
 import sys

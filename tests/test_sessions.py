@@ -29,7 +29,7 @@ def sessions():
 @pytest.fixture
 def commands(sessions, monkeypatch):
     """Name of a session and words after the dashes -> its commands, where the Python that runs nox is used."""
-    monkeypatch.setattr(sessions, "command", lambda session, *words: session.run("python", "-m", *words))
+    monkeypatch.setattr(sessions, "command", lambda session, *words, **_: session.run("python", "-m", *words))
     return lambda name, *posargs: noted(getattr(sessions, name), posargs)
 
 
@@ -73,8 +73,9 @@ def test_what_stands_after_the_dashes_reaches_the_command(commands):
     assert nox.options.sessions == ["lint", "types", "tests"]
 
 
-def test_an_older_cpu_is_told_to_both_libraries_and_leaves_the_smoke_run_alone(sessions):
+def test_an_older_cpu_is_told_to_both_libraries_and_leaves_the_smoke_run_alone(sessions, monkeypatch):
     called = []
+    monkeypatch.setattr(sessions, "command", lambda session, *words, env: called.append((words, env)))
     session = SimpleNamespace(
         virtualenv=SimpleNamespace(is_sandboxed=False), posargs=[], run=lambda *words, env: called.append((words, env))
     )
@@ -87,12 +88,14 @@ def test_an_older_cpu_is_told_to_both_libraries_and_leaves_the_smoke_run_alone(s
     assert b"AVX512" not in done.stdout
 
 
-@pytest.mark.parametrize(("ending", "code"), [("exit(4)", 4), ("os.kill(os.getpid(), signal.SIGTERM)", 143)])
+@pytest.mark.parametrize(
+    ("ending", "code"), [("exit(int(os.environ['CODE']))", 4), ("os.kill(os.getpid(), signal.SIGTERM)", 143)]
+)
 def test_a_command_keeps_its_exit_code(sessions, tmp_path, monkeypatch, ending, code):
     (tmp_path / "ending.py").write_text(f"import os, signal\n{ending}\n")
     monkeypatch.chdir(tmp_path)
     with pytest.raises(SystemExit) as ended:
-        sessions.command(SimpleNamespace(bin_paths=None, log=print), "ending")
+        sessions.command(SimpleNamespace(bin_paths=None, log=print), "ending", env={"CODE": "4"})
     assert ended.value.code == code
 
 

@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+import time
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -108,15 +109,17 @@ def run_(
     say(f"{suite}: {len(chosen)} cells, {len(done_before(folder, chosen))} of them done before; folder {folder}")
     seconds = timeout or sweep.timeout or TIMEOUT
     command = ["python", "-m", "bench", *sys.argv[1:]]
+    end = None if max_minutes is None else time.time() + 60 * max_minutes
     measure = partial(
-        run, suite, identity=identity, folder=folder, timeout=seconds, max_minutes=max_minutes, workers=workers,
-        say=say, command=command,
+        run, suite, identity=identity, folder=folder, timeout=seconds, end=end, workers=workers, say=say,
+        command=command,
     )  # fmt: skip
     outcome = measure(sweep, chosen=chosen)
     while not (outcome.untried or only) and (grown := sweep.grow(sweep, latest(folder, chosen))) is not None:
-        sweep = grown
-        chosen = select(plan(sweep, identity.basis), sweep, (), skip)
-        outcome = measure(sweep, chosen=chosen)
+        sweep, known = grown, {item.cell.id for item in chosen}
+        more = [item for item in select(plan(sweep, identity.basis), sweep, (), skip) if item.cell.id not in known]
+        chosen += more
+        outcome = outcome.joined(measure(sweep, chosen=more))
     conclude(folder, suite, sweep, identity, command)
     if json_ is not None:
         write_atomic(json_, _as_json(folder))

@@ -60,8 +60,8 @@ def software() -> dict[str, str]:
 def revision(root: Path = ROOT) -> Revision:
     """The commit of the checkout at `root`; "unknown" where there is no git or no commit."""
     try:
-        commit = _git(root, "rev-parse", "HEAD")
-        changed = bool(_git(root, "status", "--porcelain"))
+        commit = git(root, "rev-parse", "HEAD")
+        changed = bool(git(root, "status", "--porcelain"))
     except (OSError, subprocess.CalledProcessError):
         return Revision("unknown", changed=False)
     return Revision(commit, changed)
@@ -140,7 +140,8 @@ def hash_files(root: Path, paths: Iterable[Path]) -> str:
     return total.hexdigest()
 
 
-def _git(root: Path, *arguments: str) -> str:
+def git(root: Path, *arguments: str) -> str:
+    """What a command of git says in the checkout at `root`; raises `subprocess.CalledProcessError` where it fails."""
     process = subprocess.run(["git", "-C", str(root), *arguments], check=True, capture_output=True, text=True)
     return process.stdout.strip()
 

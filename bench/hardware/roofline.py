@@ -48,25 +48,6 @@ class Work:
     peak_bytes: int
     held_bytes: int
 
-    @property
-    def heavy_bytes(self) -> int:
-        """Bytes of the operators that do FLOPs: what remains if all others are fused into them."""
-        return sum(op.bytes for op in self.ops if op.flops)
-
-    @property
-    def light_bytes(self) -> int:
-        """Bytes of the pointwise operators, norms and copies."""
-        return sum(op.bytes for op in self.ops if not op.flops)
-
-    def by_kind(self) -> dict[str, Op]:
-        """Operator -> its calls as one `Op`, most FLOPs first."""
-        flops, moved = Counter[str](), Counter[str]()
-        for op in self.ops:
-            flops[op.name] += op.flops
-            moved[op.name] += op.bytes
-        order = sorted(moved, key=lambda name: (-flops[name], -moved[name]))
-        return {name: Op(name, flops[name], moved[name]) for name in order}
-
 
 class Peaks(NamedTuple):
     """The highest rates that were measured on a machine.

@@ -146,9 +146,8 @@ def waves(tasks: Sequence[Task]) -> Iterator[list[Task]]:
     left = list(tasks)
     while left:
         ids = {task.item.cell.id for task in left}
-        ready = [task for task in left if task.reference not in ids - {task.item.cell.id}]
-        yield ready
-        left = [task for task in left if task not in ready]
+        yield [task for task in left if task.reference not in ids]
+        left = [task for task in left if task.reference in ids]
 
 
 def carry_out(
@@ -186,7 +185,7 @@ def carry_out(
 
 
 def _on_ray(job: CellJob, tasks: Sequence[Task], *, alone: bool) -> Iterator[Task]:
-    """The tasks as they are done by a Ray cluster: one at a time on each GPU, or else on each node.
+    """The tasks as they are done by a Ray cluster: one at a time on each GPU; on each node if `alone`, or without.
 
     Raises:
         ValueError: no node can do them, or one is of another kind, or the workers of a cell keep dying.
@@ -198,7 +197,7 @@ def _on_ray(job: CellJob, tasks: Sequence[Task], *, alone: bool) -> Iterator[Tas
         raise ValueError(
             f"no node of the Ray cluster has {'a GPU' if job.on_gpu else 'a core'}: {len(nodes)} are alive"
         )
-    beside = int(min(each["GPU"] for each in fit)) if job.on_gpu else 1
+    beside = int(min(each["GPU"] for each in fit)) if job.on_gpu and not alone else 1
     cores = min(int(each["CPU"]) for each in fit) // beside or 1
     do = ray.remote(num_cpus=cores, num_gpus=int(job.on_gpu), max_retries=RESTARTS)(_do_on_node)
     there = ray.put(replace(job, side_by_side=beside))

@@ -59,6 +59,11 @@ class Outcome(NamedTuple):
             return 2
         return 4 if self.untried else 0
 
+    def joined(self, other: "Outcome") -> "Outcome":
+        """How a run of these and of other cells ended."""
+        counts = Counter(self.counts) + Counter(other.counts)
+        return Outcome(counts, self.reused + other.reused, self.untried + other.untried)
+
 
 def done_before(folder: Path, planned: Sequence[PlannedCell]) -> dict[str, Record]:
     """Cell id -> record, for the planned cells that need not run again."""
@@ -135,7 +140,7 @@ def run(
     folder: Path,
     *,
     timeout: float | int = TIMEOUT,  # seconds that one cell may take
-    max_minutes: float | int | None = None,  # start no cell later than this; None = no limit
+    end: float | None = None,  # start no cell after this, in seconds of the epoch; None = no limit
     workers: Workers = HERE,  # who does the cells
     workloads: Mapping[str, Workload] = WORKLOADS,
     say: Callable[[str], None] = print,
@@ -157,12 +162,12 @@ def run(
         _write_manifest(folder, name, suite, identity, command)
         before = done_before(folder, chosen)
         todo = by_need([item for item in chosen if item.cell.id not in before], suite)
-        known, counts = dict(before), Counter(record.attempt.status for record in before.values())
+        known, counts = read(records).latest(), Counter(record.attempt.status for record in before.values())
         axes, untried = list(suite.axes), 0
         costs = [0.0 if item.skip else item.cost for item in todo]
         with Progress(costs, pace(folder, suite), say, workers.at_a_time) as progress:
 
-            def end(item: PlannedCell, record: Record) -> None:
+            def note(item: PlannedCell, record: Record) -> None:
                 counts[record.attempt.status] += 1
                 known[item.cell.id] = record
                 results = found(record, known.get(task_of(item, suite).reference or ""), suite)
@@ -171,13 +176,12 @@ def run(
 
             for item in (item for item in todo if item.skip is not None):
                 append(records, record := skipped(item, identity))
-                end(item, record)
+                note(item, record)
             tasks = [task_of(item, suite) for item in todo if item.skip is None]
-            began = time.time()
             job = CellJob(
                 identity, suite.files, folder.absolute(), timeout, workloads[suite.workload],
                 on_gpu=any(task.item.cell.values.get("device") == "cuda" for task in tasks),
-                began=began, end=None if max_minutes is None else began + 60 * max_minutes,
+                began=time.time(), end=end,
             )  # fmt: skip
             if tasks:
                 progress.start("loading libraries")
@@ -190,7 +194,7 @@ def run(
                         if record is not tried[-1]:
                             say(f"{label(task.item.cell.values, axes)}: {record.attempt.reason}; once more")
                     if tried:
-                        end(task.item, tried[-1])
+                        note(task.item, tried[-1])
     return Outcome(counts, len(before), untried)
 
 

@@ -60,46 +60,6 @@ class Prediction(NamedTuple):
     seconds: float | None
 
 
-def _keep(values: dict[str, Value]) -> dict[str, Value]:
-    return values
-
-
-def _as_it_is(suite: "Suite") -> "Suite":
-    return suite
-
-
-def _no_reference(_: Values) -> dict[str, Value] | None:
-    return None
-
-
-def _never(_: Values) -> str | None:
-    return None
-
-
-def _equal_cost(_: Values) -> float:
-    return 1.0
-
-
-def _apart(_: Values) -> bool:
-    return False
-
-
-def _all_exact(_: str, __: Value) -> bool:
-    return False
-
-
-def _no_more(_: "Suite", __: Sequence[Record]) -> "Suite | None":
-    return None
-
-
-def _nothing_to_say(_: "Suite", __: Sequence[Record]) -> Sequence[str]:
-    return ()
-
-
-def _no_prediction(_: Values) -> Prediction | None:
-    return None
-
-
 @dataclass(frozen=True)
 class Suite:
     """A sweep.
@@ -153,20 +113,20 @@ class Suite:
     files: tuple[str, ...] = ()
     allowed: Mapping[str, Sequence[Value]] = field(default_factory=dict)
     least: Mapping[str, float | int] = field(default_factory=dict)
-    settle: Callable[[dict[str, Value]], dict[str, Value]] = _keep
-    fill: Callable[[dict[str, Value]], dict[str, Value]] = _keep
-    reference: Callable[[Values], dict[str, Value] | None] = _no_reference
-    skip: Callable[[Values], str | None] = _never
-    emulated: Callable[[Values], str | None] = _never
-    cost: Callable[[Values], float] = _equal_cost
+    settle: Callable[[dict[str, Value]], dict[str, Value]] = lambda values: values
+    fill: Callable[[dict[str, Value]], dict[str, Value]] = lambda values: values
+    reference: Callable[[Values], dict[str, Value] | None] = lambda _: None
+    skip: Callable[[Values], str | None] = lambda _: None
+    emulated: Callable[[Values], str | None] = lambda _: None
+    cost: Callable[[Values], float] = lambda _: 1.0
     optional: Mapping[str, Value] = field(default_factory=dict)
     extra: Mapping[str, Measure] = field(default_factory=dict)
-    refine: Callable[["Suite"], "Suite"] = _as_it_is
-    inexact: Callable[[str, Value], bool] = _all_exact
-    among: Callable[[Values], bool] = _apart
-    grow: Callable[["Suite", Sequence[Record]], "Suite | None"] = _no_more
-    conclude: Callable[["Suite", Sequence[Record]], Sequence[str]] = _nothing_to_say
-    predict: Callable[[Values], Prediction | None] = _no_prediction
+    refine: Callable[["Suite"], "Suite"] = lambda suite: suite
+    inexact: Callable[[str, Value], bool] = lambda axis, value: False
+    among: Callable[[Values], bool] = lambda _: False
+    grow: Callable[["Suite", Sequence[Record]], "Suite | None"] = lambda suite, records: None
+    conclude: Callable[["Suite", Sequence[Record]], Sequence[str]] = lambda suite, records: ()
+    predict: Callable[[Values], Prediction | None] = lambda _: None
     alone: bool = False
     timeout: float | int | None = None
 
@@ -246,7 +206,7 @@ def cells_of(suite: Suite, basis: Mapping[str, str]) -> dict[Cell, bool]:
 
 def number_of_cells(suite: Suite) -> int:
     """How many cells a suite has, without asking any model."""
-    return len(cells_of(replace(suite, fill=_keep), {}))
+    return len(cells_of(replace(suite, fill=lambda values: values), {}))
 
 
 def plan(suite: Suite, basis: Mapping[str, str]) -> list[PlannedCell]:
@@ -259,7 +219,7 @@ def plan(suite: Suite, basis: Mapping[str, str]) -> list[PlannedCell]:
 
 def with_emulated(suite: Suite) -> Suite:
     """The suite with the cells whose precision is only emulated here."""
-    return replace(suite, emulated=_never)
+    return replace(suite, emulated=lambda _: None)
 
 
 def is_emulated(suite: Suite, values: Values) -> bool:
@@ -321,7 +281,7 @@ def _grid(suite: Suite) -> Iterator[dict[str, Value]]:
 
 def _fits(cell: Cell, name: str) -> bool:
     axis, equals, value = name.partition("=")
-    return str(cell.values.get(axis)) == value if equals else cell.id == name
+    return (axis in cell.values and str(cell.values[axis]) == value) if equals else cell.id == name
 
 
 def _spell(suite: Suite, name: str) -> str:

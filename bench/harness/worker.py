@@ -36,13 +36,11 @@ def run_cell(work: Work, job_file: Path) -> Status:
     job = json.loads(job_file.read_text(encoding="utf-8"))
     reference = job_file.parent.parent / job["reference"] if job["reference"] else None
     status: Status = "ok"
-    reason = ""
-    measured = CellResults()
     try:
         measured = load_work(work)(
             Job(job["cell"]["values"], job_file.parent, reference, tuple(job.get("measures", ())))
         )
-        content = _result(status, reason, measured)
+        content = _result(status, "", measured)
     except Exception as error:  # every way to fail is a row of the table
         traceback.print_exc()
         status, reason = verdict(error)

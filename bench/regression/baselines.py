@@ -71,7 +71,7 @@ def check_baseline(label: str, key: BaselineKey, entries: Mapping[str, Any], fac
         ]
         why = f"other {' and '.join(other)} than any baseline of it" if matching and other else "no baseline of it"
         return [Finding(label, "baseline", "CALIBRATION_NEEDED", f"{why}: look at the numbers, then use --calibrate")]
-    recipe = same_recipe(label, entry["recipe"], json.loads(json.dumps(facts["recipe"])))
+    recipe = same_recipe(label, entry["recipe"], facts["recipe"])
     if recipe.verdict != "PASS":
         return [recipe]
     same = facts["sha256"] == entry["sha256"]

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from bench.harness.suite_spec import label
-from bench.results.records import TIMED, Number, Record, digest
+from bench.results.records import TIMED, Number, Record
 from bench.results.run_folder import load_run
 from bench.results.statistics import Estimate, trimmed_mean
 from bench.results.verdicts import Finding, Verdict, count, not_worse
@@ -26,8 +26,8 @@ class FinishedRun(NamedTuple):
     """A finished run.
 
     Args:
-        cells: digest of a cell's workload and values -> its last record. Unlike the id it leaves out source, weights,
-            machine and software, so that cells of two revisions or machines meet.
+        cells: id that a cell would have without its basis (source, weights, machine, software), so that cells of two
+            revisions or machines meet -> its last record.
     """
 
     folder: Path
@@ -88,7 +88,7 @@ def compare(
 
 def _settings(record: Record) -> str:
     """The key of a cell in `FinishedRun.cells`."""
-    return digest({"workload": record.cell.workload, "values": dict(record.cell.values)})
+    return replace(record.cell, basis={}).id
 
 
 def _cell(

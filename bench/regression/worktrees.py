@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 from typing import NamedTuple
 
-from bench.hardware.machine import ROOT
+from bench.hardware.machine import ROOT, git
 
 
 class Side(NamedTuple):
@@ -25,7 +25,7 @@ def commit_of(revision: str, root: Path = ROOT) -> str:
         ValueError: git does not know it.
     """
     try:
-        return _git(root, "rev-parse", "--verify", "--quiet", "--end-of-options", f"{revision}^{{commit}}")
+        return git(root, "rev-parse", "--verify", "--quiet", "--end-of-options", f"{revision}^{{commit}}")
     except (subprocess.CalledProcessError, ValueError):
         raise ValueError(
             f"git knows no revision {revision!r}: name a commit, branch or tag that is here (in CI: fetch-depth 0)"
@@ -48,8 +48,8 @@ def checkout(revision: str, folder: Path, root: Path = ROOT) -> tuple[str, Path]
         return commit, tree
     folder.mkdir(parents=True, exist_ok=True)
     try:
-        _git(root, "worktree", "prune")
-        _git(root, "worktree", "add", "--detach", "--force", str(tree), commit)
+        git(root, "worktree", "prune")
+        git(root, "worktree", "add", "--detach", "--force", str(tree), commit)
     except subprocess.CalledProcessError as error:
         raise ValueError(f"git could not check {revision} out: {error.stderr.strip()}") from None
     return commit, tree
@@ -58,7 +58,7 @@ def checkout(revision: str, folder: Path, root: Path = ROOT) -> tuple[str, Path]
 def _is_clean(tree: Path, commit: str) -> bool:
     """Whether a worktree is as git made it: of this clone and commit, without changes."""
     try:
-        return _git(tree, "rev-parse", "HEAD") == commit and not _git(tree, "status", "--porcelain")
+        return git(tree, "rev-parse", "HEAD") == commit and not git(tree, "status", "--porcelain")
     except subprocess.CalledProcessError:  # a cache brought the tree, and not what the clone knows of it
         return False
 
@@ -94,8 +94,3 @@ def environment(tree: Path, folder: Path) -> Path:
             raise ValueError(f"no environment for {tree.name}: {' '.join(command[:3])} ... failed: {last[0]}")
     marker.touch()
     return python
-
-
-def _git(root: Path, *arguments: str) -> str:
-    process = subprocess.run(["git", "-C", str(root), *arguments], check=True, capture_output=True, text=True)
-    return process.stdout.strip()

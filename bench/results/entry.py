@@ -9,10 +9,10 @@ from typing import Any
 import tyro
 
 from vidrd.command_line import check, check_words, one_line_errors
-from vidrd.entry import CRASHED, STOPPED, TERMINATED, USAGE, obey, one_line
+from vidrd.entry import CRASHED, obey
 
 HELP = (tyro.conf.DisallowNone,)  # an option that is not given has no word
-__all__ = ["CRASHED", "STOPPED", "TERMINATED", "USAGE", "obey", "one_line", "parse", "parse_verb"]
+__all__ = ["CRASHED", "obey", "parse", "parse_verb"]
 
 
 def parse(verb: Callable[..., int], words: Sequence[str], program: str, description: str | None) -> Callable[[], int]:

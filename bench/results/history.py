@@ -37,8 +37,6 @@ class Entry(NamedTuple):
 
     base: str
     head: str
-    verdict: Verdict
-    written: str
     machine: str
     software: tuple[Mapping[str, str], Mapping[str, str]]
     recipes: Mapping[str, str]
@@ -88,6 +86,7 @@ class Upgrade(NamedTuple):
     """A gate whose sides differ in software, and what it measured."""
 
     cell: str
+    measure: str
     edge: Edge
     software: str
 
@@ -143,7 +142,7 @@ def _entry(content: Mapping[str, Any]) -> Entry:
         for side in ("base", "head")
     ]
     return Entry(
-        str(content["base"]), str(content["head"]), content["verdict"], str(content["written"]),
+        str(content["base"]), str(content["head"]),
         digest({name: value for name, value in content["machine"].items() if name not in VARIES}),
         (sides[0], sides[1]), {cell: str(recipe) for cell, recipe in content["recipes"].items()},
         tuple(Finding.from_dict(finding) for finding in content["findings"]),
@@ -163,7 +162,7 @@ def segments(entries: Sequence[Entry]) -> tuple[list[Segment], list[Upgrade]]:
             if edge is None or changed:
                 continue
             if entry.software[0] != entry.software[1]:
-                upgrades.append(Upgrade(cell, edge, _difference(*entry.software)))
+                upgrades.append(Upgrade(cell, measure, edge, _difference(*entry.software)))
                 continue
             software[digest(dict(entry.software[1]))] = entry.software[1]
             key = (cell, measure, entry.machine, digest(dict(entry.software[1])), entry.recipes.get(cell, ""))
@@ -219,8 +218,8 @@ def _segment(cell: str, measure: str, edges: Sequence[Edge], software: Mapping[s
     """Least squares over all gates of the segment: several gates of one step, and one over many steps, all count."""
     order = _order(edges)
     number = {revision: i for i, revision in enumerate(order)}
-    errors = [edge.error for edge in edges if edge.error > 0]
-    least = 1e-3 * min(errors, default=1e-3)  # for equal outputs, whose quality is equal
+    errors = [edge.error for edge in edges if edge.error > 0] or [1e-3]
+    least = max(1e-3 * min(errors), 1e-4 * max(errors))  # of equal outputs, too, whose quality is equal
     design = np.zeros((len(edges), len(order)))
     for row, edge in zip(design, edges, strict=True):
         row[number[edge.head]], row[number[edge.base]] = 1.0, -1.0

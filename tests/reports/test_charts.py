@@ -106,6 +106,10 @@ def test_a_share_of_the_bound_stands_beside_its_stage(tmp_path):
     assert "31 %" in "".join(ET.fromstring(chart.svg).itertext())
 
 
+def test_a_name_that_looks_like_a_color_stays_a_name():
+    assert printed('<text fill="var(--ink)">var(--mine)</text>') == '<text fill="#1b1d22">var(--mine)</text>'
+
+
 def test_history_needs_two_revisions_and_follows_a_cell(tmp_path):
     axes = grid(frames=(16,), overlaps=(4,), precisions=("fp32",))
     folder = write(tmp_path / "run", axes)

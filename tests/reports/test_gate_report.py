@@ -50,6 +50,9 @@ def test_markdown_keeps_reasons_as_text(content):
     assert "\\| &lt;b&gt;" in page
     assert "torch 2.15.0" in page
     assert "margin 0.03" in page
+    assert "(98 % for times, 90 % for quality)" in page
+    of_gate = module.as_markdown(content[1] | {"looks": {}}, FINDINGS)
+    assert "(94 % over all looks for speed, 90 % for quality)" in of_gate
 
 
 def test_a_comment_fits_and_says_the_worst_first(content):

@@ -59,6 +59,16 @@ def test_steps_upgrades_and_quiet_chains_are_told(tmp_path, show):
     assert "`python -m bench gate --base rev0 --head rev2` decides" in out
 
 
+def test_an_upgrade_is_told_in_the_unit_of_each_measure(tmp_path, show):
+    file = journal(tmp_path / "h.jsonl", [0.04], head_torch={0: "2.6"})
+    content = json.loads(file.read_text())
+    fvd = content["findings"][0] | {"measure": "fvd", "unit": "", "change": -1.5, "margin": 0.4}
+    file.write_text(json.dumps(content | {"findings": [*content["findings"], fvd]}) + "\n")
+    lines = show(file)[1].splitlines()[1:]
+    assert [line.partition(": torch")[0] for line in lines] == ["a <b>, fvd", "a <b>, speed"]
+    assert [line.partition("with ")[2].partition(":")[0] for line in lines] == ["-1.5", "+4.0%"]
+
+
 def test_what_is_no_journal_is_one_line(tmp_path, show):
     code, _, error = show(tmp_path / "none")
     assert code == 3

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from made_runs import EVIL, grid, moving_square, write, write_videos
-from PIL import Image
+from PIL import Image, ImageDraw
 
 from reports import saved_videos
 from reports.filmstrip import group_strips, strip_picture
@@ -145,13 +145,21 @@ def test_the_picture_of_a_scene_has_a_row_per_video():
     assert (picture == 255).all(axis=2).mean() < 0.5
 
 
-def test_rows_that_do_not_fit_a_picture_are_counted(tmp_path):
+def test_rows_that_do_not_fit_a_picture_are_counted(tmp_path, monkeypatch):
+    written, text = [], ImageDraw.ImageDraw.text
+    monkeypatch.setattr(
+        ImageDraw.ImageDraw, "text", lambda draw, at, said, *more: written.append(said) or text(draw, at, said, *more)
+    )
     run = load(write(tmp_path / "run", grid(frames=(16,), overlaps=range(1, 6)), videos=1))
     table = rows(run)
     ((name, (picture, said)),) = group_strips(run, table, saved_videos.scenes(run, table).scenes).items()
     assert name == "videos-frames-16.png"
     assert said.endswith("; 7 more rows are not shown")
     assert opened(picture).shape[0] == 44 + 24 * (68 + 8) + 20
+    assert written[-1] == "7 more rows are not shown"
+    written.clear()
+    strip_picture(saved_videos.Scene(16, 0, "a prompt", 0.5, [video()]), ["ours"])
+    assert written[-1] == "ours"
 
 
 @pytest.mark.parametrize("harm", ["packed bytes", {"fps": np.ones(2)}, {"seams": np.ones((1, 2))}])

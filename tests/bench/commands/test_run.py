@@ -8,11 +8,12 @@ from bench.commands import run as command_line
 from bench.hardware.machine import ROOT
 from bench.hardware.roofline import Peaks
 from bench.harness.identity import identify
-from bench.harness.runner import Outcome, latest
+from bench.harness.runner import Outcome, latest, run
 from bench.results.manifest import read_manifest
 from bench.results.records import Attempt, Record, append
 from bench.suites import SUITES
 from tests.bench.toy_suite import SUITE as TOY
+from tests.bench.toy_suite import TOYS
 
 
 @pytest.fixture
@@ -155,6 +156,33 @@ def test_a_dry_run_counts_what_cannot_run(bench):
     assert code == 0
     assert re.search(r"^(\d+) cells, 0 to do, \1 cannot run; folder", out, re.MULTILINE)
     assert "fewer than the classifiers' window of 16: give more, or a shorter --window" in out
+
+
+def test_what_a_suite_grows_by_is_measured_alone_and_within_the_same_time(monkeypatch, tmp_path):
+    """A cell that fails is not tried again, and cells of this command are not from before."""
+    asked = []
+
+    def grow(suite, records):
+        wanted = {"raise": "fine", "fine": "plain"}.get(suite.axes["how"][-1])
+        return wanted and replace(suite, axes={**suite.axes, "how": (*suite.axes["how"], wanted)})
+
+    def measured(name, suite, identity, chosen, folder, *, end, **options):
+        asked.append(([item.cell.values["how"] for item in chosen], end))
+        return run(name, suite, identity, chosen, folder, workloads=TOYS, end=end, say=options["say"])
+
+    suite = replace(TOY, axes={"how": ("raise",), "size": (1,)}, grow=grow)
+    monkeypatch.setitem(SUITES, "toy", suite)
+    monkeypatch.setattr(command_line, "run", measured)
+    said = []
+    monkeypatch.setattr(command_line, "say", said.append)
+    monkeypatch.setattr(command_line, "print_report", lambda *_: 0)
+    assert command_line.run_("toy", out=tmp_path / "run", max_minutes=60.0) == 2
+    assert [ways for ways, _ in asked] == [["real", "raise"], ["fine"], ["plain"]]
+    assert len({end for _, end in asked}) == 1, "the minutes are those of the command"
+    assert said[-1] == "1 failed, 3 ok (0 of them from before)"
+    assert any("plain size=1:" in line and "speed 1.5 (reference 7)" in line for line in said)
+    assert command_line.run_("toy", out=tmp_path / "run") == 2
+    assert said[-1] == "1 failed, 3 ok (3 of them from before)"
 
 
 def test_a_suite_grows_until_it_asks_for_no_more(monkeypatch, tmp_path):

@@ -13,7 +13,7 @@ def test_flops_and_bytes_of_what_can_be_counted_by_hand():
     a, b = torch.empty(3, 5, device="meta"), torch.empty(5, 7, device="meta")
     work = count(lambda: torch.relu(a @ b))
     assert work.ops == (Op("mm", 2 * 3 * 5 * 7, 4 * (15 + 35 + 21)), Op("relu", 0, 4 * (21 + 21)))
-    assert (work.flops, work.heavy_bytes, work.light_bytes) == (210, 284, 168)
+    assert work.flops == 210
 
 
 def test_attention_is_one_operator_that_keeps_its_scores():

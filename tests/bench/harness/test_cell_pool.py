@@ -6,6 +6,7 @@ import threading
 import time
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from toy_suite import SUITE, TOYS
@@ -125,6 +126,37 @@ def test_cells_of_times_run_alone_on_a_machine():
     assert fitted(HERE, SUITE, chosen) == HERE
 
 
+class ClusterOfTwo:
+    """Ray with two nodes of four GPUs each, which does tasks at once and notes what each asks for."""
+
+    exceptions = SimpleNamespace(RayTaskError=KeyError, RayError=OSError)
+
+    def __init__(self):
+        self.asked, self.put = [], lambda job: self.asked.append(job.side_by_side)
+        self.wait = lambda running, num_returns: (running[:num_returns], running[num_returns:])
+        self.get = self.cancel = lambda *_, **__: None
+
+    def nodes(self):
+        return 2 * [{"Alive": True, "Resources": {"CPU": 32.0, "GPU": 4.0}}]
+
+    def remote(self, **needs):
+        self.asked.append(needs)
+        return lambda _: SimpleNamespace(remote=lambda there, task: task)
+
+
+@pytest.mark.parametrize(("alone", "cores", "beside"), [(False, 8, 4), (True, 32, 1)])
+def test_cells_of_times_have_a_node_of_ray_to_themselves(tmp_path, monkeypatch, alone, cores, beside):
+    ray = ClusterOfTwo()
+    monkeypatch.setattr(cell_pool, "connect", lambda _: ray)
+    several = tasks("how=fine", "size=1,2,3")
+    done = cell_pool.carry_out(
+        job(tmp_path, on_gpu=True), several, Workers(ray=True, alone=alone), print, lambda _: None
+    )
+    assert [task for task, _ in done] == several
+    needs = {"num_cpus": cores, "num_gpus": 1, "max_retries": cell_pool.RESTARTS}
+    assert ray.asked == 2 * [needs, beside], "a wave of the reference, then one of the others"
+
+
 def by_setting(folder):
     records = read(folder / "records.jsonl").records
     return {(each.cell.values["how"], each.cell.values["size"]): each for each in records}, records
@@ -154,7 +186,7 @@ def test_two_devices_do_each_cell_once_and_end_as_one_does(tmp_path):
     assert any("once more" in line for line in lines)
     again, _ = go(tmp_path / "two", Workers(("cpu", "cpu")))
     assert again.reused == 3 + 3, "ok and skipped"
-    late, _ = go(tmp_path / "three", Workers(("cpu", "cpu")), max_minutes=0.0)
+    late, _ = go(tmp_path / "three", Workers(("cpu", "cpu")), end=0.0)
     assert (late.untried, late.exit_code) == (7, 4)
 
 

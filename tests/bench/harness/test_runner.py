@@ -166,7 +166,7 @@ def test_a_cell_during_which_the_source_changed_is_not_recorded_and_ends_the_run
 
 
 def test_when_time_is_up_no_cell_is_begun(tmp_path):
-    outcome = go(tmp_path, "how=fine", "size=1,2", max_minutes=0.0)
+    outcome = go(tmp_path, "how=fine", "size=1,2", end=0.0)
     assert (outcome.untried, outcome.exit_code) == (3, 4)
     assert go(tmp_path, "how=fine", "size=1,2").exit_code == 0
 
@@ -185,7 +185,7 @@ def test_a_folder_serves_one_run_and_one_suite(tmp_path):
 
 def test_the_manifest_has_the_command_with_what_it_left_out(tmp_path):
     words = ["python", "-m", "bench", "run", "--only", "how=fine", "--threads", "1"]
-    go(tmp_path, "how=fine,raise", "size=1", only=["how=fine"], max_minutes=0.0, command=words)
+    go(tmp_path, "how=fine,raise", "size=1", only=["how=fine"], end=0.0, command=words)
     assert json.loads((tmp_path / "manifest.json").read_text())["command"] == words
 
 

@@ -81,8 +81,9 @@ def test_a_selection_brings_its_references():
     assert values(select(planned, SUITE, [planned[2].cell.id], [])) == [("real", 1), ("fine", 2)]
     assert values(select(planned, SUITE, [planned[0].cell.id], [])) == [("real", 1)]
     assert select(planned, SUITE, [], []) == planned
-    with pytest.raises(ValueError, match="'how=fin' fits no cell of the plan"):
-        select(planned, SUITE, ["how=fin"], [])
+    for name in ("how=fin", "nothing=None"):
+        with pytest.raises(ValueError, match=f"'{name}' fits no cell of the plan"):
+            select(planned, SUITE, [name], [])
 
 
 def test_a_label_tells_cells_apart():

@@ -20,10 +20,10 @@ MACHINE = {**dict.fromkeys(("system", "cpu", "gpu", "driver"), "x"), "cores": 2,
 SECONDS = {"total_seconds": (0.98, 1.0, 1.01, 1.0, 1.02, 0.99), "wait": (0.0,) * 6}
 
 
-def write(folder, *, values=None, status="ok", machine="m", weights="w", suite="pocket", **numbers):
+def write(folder, *, values=None, status="ok", machine="m", weights="w", suite="pocket", workload="pocket", **numbers):
     """A run of one cell, its numbers replaced by those given (None: absent)."""
     folder.mkdir()
-    cell = Cell("pocket", values or {"method": "vidrd", "frames": 16}, {"source": folder.name})
+    cell = Cell(workload, values or {"method": "vidrd", "frames": 16}, {"source": folder.name})
     kept = {name: number for name, number in {**NUMBERS, **numbers}.items() if number is not None}
     absent = {name: "lost" for name in numbers if numbers[name] is None}
     attempt = Attempt(status, "" if status == "ok" else "because")
@@ -48,6 +48,15 @@ def verdicts(base, head, **margins):
 def test_equal_runs_pass_and_measures_without_direction_are_not_judged(tmp_path):
     by_measure = verdicts(write(tmp_path / "a"), write(tmp_path / "b"))
     assert by_measure == dict.fromkeys(NUMBERS.keys() - {"motion"}, "PASS")
+
+
+def test_a_setting_that_came_later_does_not_keep_runs_apart(tmp_path):
+    before = {"method": "vidrd", "frames": 16}
+    runs = [write(tmp_path / name, values=values, workload="lengths")
+            for name, values in (("a", before), ("b", before | {"solver": "ddim"}))]  # fmt: skip
+    assert overall(compare(*runs)) == "PASS"
+    with pytest.raises(ValueError, match="no cell in common"):
+        compare(runs[0], write(tmp_path / "c", values=before | {"solver": "unipc"}, workload="lengths"))
 
 
 def test_other_weights_are_another_model_and_no_pass_unless_that_is_meant(tmp_path):

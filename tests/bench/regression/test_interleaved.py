@@ -1,4 +1,5 @@
 import hashlib
+import json
 import math
 import sys
 import time
@@ -89,6 +90,7 @@ class Clock:
 
         def pair(cells, base, head, settings, folder, say, group, lot):
             for cell in cells:
+                assert cell.end == (math.inf if settings.max_minutes is None else settings.max_minutes * 60)
                 self.now += seconds
                 self.measured.append((group, cell.label))
                 noise = [0.01, -0.01, 0.004][group % 3]
@@ -214,6 +216,19 @@ def test_an_answer_is_never_left_for_the_next_question():
     assert interleaved.ask_both([base, head], "open") == {"base": {"n": 2}, "head": {"n": 2}}
 
 
+def test_a_failure_is_quoted_in_part(tmp_path):
+    """Reasons go into the comment of a pull request, which takes 64 kB."""
+    answer = tmp_path / "answer"
+    answer.write_text(json.dumps({"failed": "wrong " * 20_000}) + "\n")
+    server = object.__new__(RevisionProcess)
+    server.side, server._timeout = side("head", tmp_path), 1
+    with answer.open() as file:
+        server._process = SimpleNamespace(stdout=file)
+        with pytest.raises(RevisionError, match=r"^the head failed: wrong wrong ") as raised:
+            server.answer()
+    assert len(str(raised.value)) < 1100
+
+
 def test_blocks_alternate_and_begin_by_lot():
     order = []
 
@@ -319,6 +334,29 @@ def test_the_videos_of_one_base_are_made_once_and_those_of_another_are_not_taken
     assert gate(1, 2) == (["base", "head"], [1, 2])
     assert gate(1, 3) == (["head"], [1, 3])
     assert gate(5, 3) == (["base", "head"], [5, 3])  # the base makes other videos than those that were kept
+
+
+@pytest.mark.parametrize(
+    ("latents", "levels", "verdict"),
+    [(0.0, 0, "PASS"), (1e-6, 0, "PASS"), (1e-6, 1, "PASS"), (1e-6, 40, "FAIL"), (0.0, 40, "FAIL"), (1e-3, 0, "FAIL")],
+)
+def test_a_head_that_decodes_otherwise_fails_also_where_its_latents_are_rounded(tmp_path, latents, levels, verdict):
+    """One frame of eight differs, in one pixel by one level or in all by some."""
+
+    class Decoded(ScriptedFacts):
+        def tell(self, do, *, folder):
+            changed = self.side.name == "head"
+            np.save(Path(folder) / "latents.npy", np.ones(3, np.float32) + changed * np.float32(latents))
+            videos = np.full((1, 8, 32, 32, 3), 100, np.uint8)
+            videos[:, 3, : 32 if levels > 1 else 1, : 32 if levels > 1 else 1] += np.uint8(changed * levels)
+            np.save(Path(folder) / "videos.npy", videos)
+
+        def answer(self):
+            return super().answer() | {"sha256": self.side.name}
+
+    cell = interleaved.MeasuredCell("cell", {"precision": "fp32"}, SpeedTest("cell", 0.03))
+    interleaved._compare_facts(cell, [Decoded("base", tmp_path), Decoded("head", tmp_path)], QUICK, tmp_path, print)
+    assert next(each.verdict for each in cell.findings if each.measure == "output") == verdict
 
 
 def test_videos_that_cannot_be_judged_are_a_finding_and_not_the_end_of_the_gate(tmp_path, monkeypatch):

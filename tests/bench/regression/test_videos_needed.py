@@ -1,3 +1,5 @@
+import math
+import time
 from pathlib import Path
 
 import pytest
@@ -49,10 +51,10 @@ class Servers:
         monkeypatch.setattr(interleaved, "_judge_videos", judge)
         monkeypatch.setattr(interleaved, "ask_both", both)
 
-    def gate(self, seconds, **settings):
+    def gate(self, seconds, *, left=math.inf):
         lines = []
-        cell = MeasuredCell("cell", VALUES, SpeedTest("cell", 0.03))
-        asked = Settings(detect={"fvd": 0.1}, **settings)
+        cell = MeasuredCell("cell", VALUES, SpeedTest("cell", 0.03), end=time.monotonic() + left)
+        asked = Settings(detect={"fvd": 0.1})
         findings = interleaved._more_videos(cell, pilot(0.2), seconds, [], {"base": Path()}, asked, None, lines.append)
         return findings[0].n, lines
 
@@ -65,7 +67,8 @@ def test_more_videos_are_made_where_a_pilot_says_so(monkeypatch, tmp_path):
 
 
 def test_time_that_is_not_there_is_not_spent(monkeypatch, tmp_path):
+    """Of the gate's minutes, what other cells have used is gone."""
     servers = Servers(monkeypatch, tmp_path, 0.2)
-    n, lines = servers.gate(12.0, max_minutes=1)
+    n, lines = servers.gate(12.0, left=60.0)
     assert (n, servers.opened) == (24, [])
     assert lines[-1] == "cell: that is more than 4096 videos or --max-minutes; the 24 videos have to do"

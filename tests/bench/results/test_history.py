@@ -105,6 +105,15 @@ def test_a_step_that_two_gates_may_have_measured_names_both(tmp_path):
     assert [(step.revision, step.places) for step in steps(chain)] == [(2, (2, 3)), (3, (3, 2))]
 
 
+@pytest.mark.parametrize("small", [1e-3, 1e-6, 1e-12])
+def test_errors_of_any_sizes_make_one_chain(tmp_path, small):
+    ((chain,), _) = chains(
+        tmp_path, [gate("a", "b", 0.01, 0.5), gate("b", "c", 1e-13, small), gate("c", "d", 0.2, 0.01)]
+    )
+    assert chain.rise(0, 3)[0] == pytest.approx(math.log(1.01 * 1.2))
+    assert [step.revision for step in steps(chain)] == [3]
+
+
 def test_nothing_is_seen_where_nothing_is(tmp_path):
     false_creeps = false_steps = 0
     for seed in range(60):

@@ -100,8 +100,8 @@ def files_next_to_page(out: Path) -> Place:
     return place
 
 
-def write_report(run: Run, out: Path, command: list[str], *, folder: bool = False, videos: int = 60) -> list[str]:
-    """Write page, Markdown, CSV, charts and pictures; returns the files' names, with the videos as one entry."""
+def write_report(run: Run, out: Path, command: list[str], *, folder: bool = False, videos: int = 60) -> None:
+    """Write page, Markdown, CSV, charts and pictures."""
     table = rows(run)
     drawn = charts(run, table)
     shown = scenes(run, table, videos)
@@ -116,8 +116,6 @@ def write_report(run: Run, out: Path, command: list[str], *, folder: bool = Fals
     write_atomic(out / "cells.csv", table.to_csv(index=False))
     captions = {name: caption for name, (_, caption) in pictures.items()} | {f"{c.name}.svg": c.title for c in drawn}
     write_atomic(out / "report.md", as_markdown(run, table, captions))
-    players = [f"videos ({sum(len(scene.videos) for scene in shown.scenes)})"] if folder else []
-    return ["report.html", "report.md", "cells.csv", *captions, *(f"{chart.name}.png" for chart in drawn), *players]
 
 
 def main() -> int:

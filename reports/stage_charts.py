@@ -10,7 +10,7 @@ import pandas as pd
 from bench.results.records import short_revision
 from reports.chart_style import COLOURS, MANY, SERIES, ChartSpec, colour, point_of, summarised, unnamed
 from reports.format import plain_list
-from reports.run_table import Run, emulated_time, headlines
+from reports.run_table import APPROXIMATE, Run, emulated_time, headlines
 
 BARS = 40  # cells, at most
 OTHER_SECONDS = ("total_seconds", "residual_seconds", "warm_up_seconds")  # samples that are not stages
@@ -97,12 +97,12 @@ def _bounds(run: Run, row: Mapping[Any, Any]) -> dict[str, str]:
 
 def history(run: Run, rows: pd.DataFrame) -> Iterator[ChartSpec]:
     """The first measure of each kind by revision, if the journal has several revisions of the same work."""
-    plan = {repr(sorted(cell["values"].items())): cell for cell in run.manifest["cells"]}
+    plan = {_key(cell["values"]): cell for cell in run.manifest["cells"]}
     by_id = {row["id"]: row for row in rows.to_dict("records")}
     measures = headlines(run, rows)[:3]
     data: list[dict[str, Any]] = []
     for record in run.journal:
-        cell = plan.get(repr(sorted(record.cell.values.items())))
+        cell = plan.get(_key(record.cell.values))
         if cell is None or cell["reference"] or record.attempt.status != "ok" or not record.attempt.started:
             continue
         row = by_id[cell["id"]]
@@ -142,3 +142,8 @@ def history(run: Run, rows: pd.DataFrame) -> Iterator[ChartSpec]:
         f"Line charts of {plain_list(titles)} over the revisions {plain_list(revisions[-8:])}.",
         alt.concat(*panels, columns=3, spacing=26),
     )
+
+
+def _key(values: Mapping[str, Any]) -> frozenset[tuple[str, str]]:
+    """The settings of a cell, as records have them: without the marks of approximations."""
+    return frozenset((axis, str(value).removesuffix(f" {APPROXIMATE}")) for axis, value in values.items())

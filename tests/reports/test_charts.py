@@ -110,9 +110,10 @@ def test_a_name_that_looks_like_a_color_stays_a_name():
     assert printed('<text fill="var(--ink)">var(--mine)</text>') == '<text fill="#1b1d22">var(--mine)</text>'
 
 
-def test_history_needs_two_revisions_and_follows_a_cell(tmp_path):
+@pytest.mark.parametrize("mark", ["", " ≈"])
+def test_history_needs_two_revisions_and_follows_a_cell(tmp_path, mark):
     axes = grid(frames=(16,), overlaps=(4,), precisions=("fp32",))
-    folder = write(tmp_path / "run", axes)
+    folder = write(tmp_path / "run", axes, approximations={"method": ["ours"]} if mark else {})
     assert "history" not in drawn(folder)
     lines = (folder / "records.jsonl").read_text()
     (folder / "records.jsonl").write_text("")
@@ -122,7 +123,9 @@ def test_history_needs_two_revisions_and_follows_a_cell(tmp_path):
         file.write(lines)
     chart = drawn(folder)["history"]
     assert "the revisions 01234567 and abcdef01" in chart.alt
-    assert any(label.startswith("01234567, ours overlap=4 fp32 at frames = 16: FVD 15.0") for label in labels(chart))
+    assert any(
+        label.startswith(f"01234567, ours{mark} overlap=4 fp32 at frames = 16: FVD 15.0") for label in labels(chart)
+    )
 
 
 def test_text_of_records_is_escaped(made):

@@ -72,7 +72,7 @@ def test_any_run_is_one_screen(tmp_path, made_run, width):
 
 def test_the_command_prints_the_answer_and_one_path(whole, tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("COLUMNS", "80")
-    monkeypatch.setattr("reports.__main__.write_report", lambda *_, **__: [])
+    monkeypatch.setattr("reports.__main__.write_report", lambda *_, **__: None)
     monkeypatch.setattr(sys, "argv", ["reports", str(whole), "--out", str(tmp_path / "out")])
     assert main() == 0
     lines = capsys.readouterr().out.splitlines()

@@ -294,7 +294,7 @@ def test_a_killed_command_goes_on_and_a_corrupt_film_stops_the_score(folders, i3
     video_file.write_bytes(content[: len(content) // 3])
     message = again(code=3).stderr.splitlines()[-1]
     assert "1 of 3 fake videos cannot be read (" in message
-    assert "is cut off: it announces" in message
+    assert "is cut off: it ends in the middle of frame" in message
     again("--allow-gaps", "--json", tmp_path / "d")
     record = json.loads((tmp_path / "d").read_text())
     assert record["manifest"]["fake"]["gaps"] == 1

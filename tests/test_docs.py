@@ -17,6 +17,7 @@ from bench.commands.axis_options import axes_to_set
 from bench.methods import METHODS
 from bench.suites import SUITES
 from metrics import METRICS
+from reports.__main__ import main as report
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
@@ -67,6 +68,16 @@ def test_every_page_is_listed():
     listed = set(re.findall(r"docs/(\S+?\.md)", section("README.md", "Documentation")))
     linked = {name for page in listed for name in re.findall(r"\]\((\w[\w-]*\.md)", (ROOT / "docs" / page).read_text())}
     assert listed <= {page.name for page in DOCS} == listed | linked & {page.name for page in DOCS}
+
+
+def test_the_tables_of_long_videos_are_those_of_the_records(monkeypatch, capsys):
+    page = (ROOT / "docs" / "long-videos.md").read_text()
+    command = re.search(r"^    python -m reports (.*--tables.*)$", page, re.MULTILINE)[1]
+    monkeypatch.chdir(ROOT)
+    monkeypatch.setattr(sys, "argv", ["reports", *shlex.split(command)])
+    assert report() == 0
+    tables = re.search(r"<!-- tables: begin -->\n(.*)<!-- tables: end -->", page, re.DOTALL)[1]
+    assert capsys.readouterr().out == tables
 
 
 def test_the_readme_is_short_and_soon_says_how_to_run():

@@ -8,9 +8,8 @@ from collections.abc import Iterable, Sequence
 MISSING = "–"
 BETTER = {"lower": "lower is better", "higher": "higher is better", "real": "best at real video's value"}
 
-ROUNDING = (
-    1e-12  # smaller intervals, relative to numbers above 1, are rounding errors, and so are smaller numbers with them
-)
+# Smaller intervals, relative to numbers above 1, are rounding errors, and so are smaller numbers with them.
+ROUNDING = 1e-12
 
 
 def number(value: float, unit: str, half: float | None = None) -> str:

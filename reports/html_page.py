@@ -14,7 +14,7 @@ from reports.format import BETTER, MISSING, plain_list, printable
 from reports.html_templates import render
 from reports.missing import NAMED, Note, notes
 from reports.paired_difference import EXPLANATION, paired_tables
-from reports.run_table import APPROXIMATE, Run, comparable
+from reports.run_table import Run, comparable, unmarked
 from reports.saved_videos import Scene, VideoGallery
 from reports.significance import best_ids
 from reports.summary import sentences
@@ -200,7 +200,7 @@ def _clean(text: str) -> str:
 
 
 def _spelled(values: Sequence[object]) -> str:
-    return ",".join(str(value).removesuffix(f" {APPROXIMATE}") for value in values)
+    return ",".join(map(unmarked, values))
 
 
 def _lines(facts: Mapping[str, object]) -> str:

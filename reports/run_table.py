@@ -134,6 +134,11 @@ def _with_marks(manifest: Mapping[str, Any]) -> Mapping[str, Any]:
     return {**manifest, "axes": axes, "cells": cells}
 
 
+def unmarked(value: object) -> str:
+    """The value of an axis as text, as records have it: without the mark of an approximation."""
+    return str(value).removesuffix(f" {APPROXIMATE}")
+
+
 def check_known(option: str, names: Sequence[str], known: Iterable[str], run: Run) -> None:
     """Raise ValueError where the run has no measure, method and so on of one of the names."""
     if unknown := [name for name in names if name not in known]:
@@ -173,14 +178,11 @@ def with_base(run: Run, base: str) -> Run:
     Raises:
         ValueError: no axis has such a value.
     """
-    axes = {axis: [str(value) for value in run.manifest["axes"].get(axis, ())] for axis in run.axes}
-    axis = next((axis for axis, names in axes.items() if base in names), None)
-    if axis is None:
-        raise ValueError(
-            f"--base {base}: {run.folder} has {', '.join(name for names in axes.values() for name in names)}"
-        )
-    values = sorted(run.manifest["axes"][axis], key=lambda value: str(value) != base)
-    return replace(run, manifest={**run.manifest, "axes": {**run.manifest["axes"], axis: values}})
+    axes: Mapping[str, Sequence[Any]] = run.manifest["axes"]
+    owners = {str(value): axis for axis in reversed(run.axes) for value in axes[axis]}  # of two, the first axis
+    check_known("--base", [base], [str(value) for axis in run.axes for value in axes[axis]], run)
+    first = sorted(axes[owners[base]], key=lambda value: str(value) != base)
+    return replace(run, manifest={**run.manifest, "axes": {**axes, owners[base]: first}})
 
 
 def emulated_time(record: Record, measure: str) -> bool:

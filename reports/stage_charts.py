@@ -10,7 +10,7 @@ import pandas as pd
 from bench.results.records import short_revision
 from reports.chart_style import COLOURS, MANY, SERIES, ChartSpec, colour, point_of, summarised, unnamed
 from reports.format import plain_list
-from reports.run_table import APPROXIMATE, Run, emulated_time, headlines
+from reports.run_table import Run, emulated_time, headlines, unmarked
 
 BARS = 40  # cells, at most
 OTHER_SECONDS = ("total_seconds", "residual_seconds", "warm_up_seconds")  # samples that are not stages
@@ -146,4 +146,4 @@ def history(run: Run, rows: pd.DataFrame) -> Iterator[ChartSpec]:
 
 def _key(values: Mapping[str, Any]) -> frozenset[tuple[str, str]]:
     """The settings of a cell, as records have them: without the marks of approximations."""
-    return frozenset((axis, str(value).removesuffix(f" {APPROXIMATE}")) for axis, value in values.items())
+    return frozenset((axis, unmarked(value)) for axis, value in values.items())

@@ -28,6 +28,12 @@ def emulated(values: Mapping[str, Value]) -> str | None:
     return None if device == "cuda" and not has_cuda() else why_emulated(precision, device)
 
 
+def keep_float32() -> None:
+    """Let float32 be float32 on a GPU, from now on in this process: its products are those that bound it."""
+    torch.backends.cudnn.allow_tf32 = False
+    torch.backends.cuda.matmul.allow_tf32 = False
+
+
 def emulation_facts(precision: str, device: str) -> dict[str, str]:
     """What the record of a cell says of emulation: its precision as `emulated`, or nothing."""
     return {} if why_emulated(precision, device) is None else {"emulated": precision}

@@ -14,7 +14,7 @@ import torch
 import torch._dynamo
 from torch import nn
 
-from bench.hardware.device import emulation_facts
+from bench.hardware.device import emulation_facts, keep_float32
 from bench.hardware.peaks import PROBED, fastest, peaks, raised
 from bench.hardware.roofline import Peaks, Probe, Work
 from bench.harness.job import Job
@@ -50,7 +50,7 @@ def run(job: Job) -> CellResults:
         InvalidError: the output is another than the first backend's, or the GPU's clock did not wait.
     """
     values = job.values
-    torch.backends.cudnn.allow_tf32 = False  # float32 means float32, as in the product that bounds it
+    keep_float32()
     device, precision = str(values["device"]), str(values["precision"])
     kernel = described(str(values["kernel"]))
     size, backend = str(values["size"]), str(values["backend"])

@@ -17,6 +17,7 @@ import torch
 import torch._dynamo
 from torch import Tensor
 
+from bench.hardware.device import keep_float32
 from bench.hardware.peaks import PRODUCTS, nominal
 from bench.hardware.roofline import Op, count
 from bench.harness.job import verdict
@@ -95,8 +96,7 @@ def time_variants(
     missing = sorted(needed - {*names})
     if missing:
         raise ValueError(f"a ladder has the variants that its own stand on: add {', '.join(missing)}")
-    torch.backends.cudnn.allow_tf32 = False  # float32 means float32: its products are those of the yardstick
-    torch.backends.cuda.matmul.allow_tf32 = False
+    keep_float32()
     bench = ModelOnDevice(model, device)
     results = {name: VariantResult() for name in names}
     ready: dict[str, ReadyVariant] = {}

@@ -12,6 +12,7 @@ from jaxtyping import Float, Num, UInt8
 
 from baselines.latent_frames import plan_in_frames
 from baselines.models.families import load_model
+from bench.hardware.device import keep_float32
 from bench.hardware.network_calls import CallRecorder
 from bench.hardware.stopwatch import Stopwatch
 from bench.methods import METHODS, options_of, with_noise
@@ -77,7 +78,7 @@ class Generator:
         self.method = with_noise(METHODS[str(values["method"])], str(values["noise"]))
         precision = PRECISIONS[str(values["precision"])]
         self.device, self.dtype = str(values["device"]), precision.compute
-        torch.backends.cudnn.allow_tf32 = False  # float32 means float32, as in the product that bounds it
+        keep_float32()
         self.knobs, self.devices = turned(values), devices_of(values)
         self.ensemble = Ensemble(values) if self.devices > 1 else None  # the others load while this one does
         self.model = load_model(
